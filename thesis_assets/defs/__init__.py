@@ -1,0 +1,1 @@
+"""Dagster nouns only: partitions, assets, checks, IO manager, resources, jobs, sensors, schedules."""

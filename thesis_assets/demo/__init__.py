@@ -1,0 +1,1 @@
+"""The demo scenes: a synthetic studio, and real stereo photographs."""

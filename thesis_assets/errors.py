@@ -1,0 +1,86 @@
+"""Errors a person can act on: what is wrong, in which file and key, what was found, what is wanted, what to do.
+
+Belongs here: exception types shared by several rooms. Does not belong here: anything that decides whether there is an error.
+"""
+
+from pathlib import Path
+
+
+class ThesisAssetsError(Exception):
+    """A failure with its place and its remedy.
+
+    Args:
+        problem: one sentence that says what is wrong.
+        file: the file or directory it is about.
+        key: the key inside the file (`generation.frames.stride`), a column, or an array name.
+        found: the value that is there.
+        wanted: the value or form that would be right.
+        remedy: what the reader should do next.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: Path | str | None = None,
+        key: str | None = None,
+        found: object = None,
+        wanted: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.file = str(file) if file is not None else None
+        self.key = key
+        self.found = found
+        self.wanted = wanted
+        self.remedy = remedy
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        parts = [self.problem]
+        for name in ("file", "key", "found", "wanted", "remedy"):
+            value = getattr(self, name)
+            if value is not None:
+                parts.append(f"  {name}: {value}")
+        return "\n".join(parts)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions with keyword-only arguments do not survive pickling by default; worker processes send them back.
+        state = {name: getattr(self, name) for name in ("file", "key", "found", "wanted", "remedy")}
+        return (_rebuild, (type(self), self.problem, state))
+
+
+def _rebuild(kind: type[ThesisAssetsError], problem: str, state: dict[str, object]) -> ThesisAssetsError:
+    return kind(problem, **state)  # type: ignore[arg-type]
+
+
+class InvalidKey(ThesisAssetsError):
+    """A name that may not become a folder or a partition key."""
+
+
+class InvalidExperiment(ThesisAssetsError):
+    """An experiment file that cannot be used as it stands."""
+
+
+class InvalidScene(ThesisAssetsError):
+    """A scene directory, or a file in it, that breaks the scene contract."""
+
+
+class InvalidFile(ThesisAssetsError):
+    """A file of ours that is missing, truncated, or has another shape than its schema."""
+
+
+class SnapshotChanged(ThesisAssetsError):
+    """Data or configuration changed under a name that must stay what it was."""
+
+
+class Leak(ThesisAssetsError):
+    """People of a test or reserved group would reach training or selection."""
+
+
+class NotBuiltYet(ThesisAssetsError):
+    """A declared option whose implementation does not exist in this version."""
+
+
+class CellLocked(ThesisAssetsError):
+    """Another process works on the same cell."""

@@ -1,0 +1,1 @@
+"""Predictions, the novel-view and pose tasks, protocol, leaderboard."""

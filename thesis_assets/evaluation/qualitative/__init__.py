@@ -1,0 +1,1 @@
+"""The Rerun exporters and their blueprints, runnable as scripts."""

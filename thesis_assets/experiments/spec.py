@@ -1,0 +1,49 @@
+"""`ExperimentSpec`: one experiment file as a value, with the rules that span its parts."""
+
+from pydantic import field_validator, model_validator
+
+from thesis_assets.experiments.base import Part
+from thesis_assets.experiments.evaluation import EvaluationSpec
+from thesis_assets.experiments.generation import GenerationSpec
+from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.layout import check_key
+
+
+class ExperimentSpec(Part):
+    """`experiments/<exp_name>.yaml`. `exp_name` names one data snapshot; `runs` are the tuning runs on top of it."""
+
+    exp_name: str
+    description: str = ""
+    generation: GenerationSpec
+    split: SplitSpec
+    runs: dict[str, RunSpec] = {}
+    evaluation: EvaluationSpec = EvaluationSpec()
+
+    @field_validator("exp_name")
+    @classmethod
+    def _name_is_a_key(cls, name: str) -> str:
+        return _checked(name, "exp_name")
+
+    @field_validator("runs")
+    @classmethod
+    def _runs_are_keys(cls, runs: dict[str, RunSpec]) -> dict[str, RunSpec]:
+        for name in runs:
+            _checked(name, "run_name")
+        return runs
+
+    @model_validator(mode="after")
+    def _epochs_are_saved(self) -> "ExperimentSpec":
+        for name, run in self.runs.items():
+            try:
+                self.evaluation.epoch_steps(run)
+            except ValueError as error:
+                raise ValueError(f"evaluation.epochs does not fit run `{name}`: {error}") from error
+        return self
+
+
+def _checked(name: str, what: str) -> str:
+    try:
+        return check_key(name, what)
+    except Exception as error:
+        raise ValueError(" ".join(str(error).split())) from error

@@ -1,0 +1,1 @@
+"""Codecs, contact sheets, device-to-host transfer and the triplet writer."""

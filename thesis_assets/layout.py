@@ -1,0 +1,752 @@
+"""Every path of the data and output trees, and the rules for the names inside them. Pure: no IO.
+
+The directory documents of the project are the source: the sample-oriented tree of one data snapshot (`DifixTree`) and the
+task-oriented tree of one evaluated scene (`EvaluationTree`). Paths marked *ours* are additions to them.
+Does not belong here: reading, writing, or the content of any file.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from thesis_assets.errors import InvalidKey, ThesisAssetsError
+
+KEY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+MAX_KEY_LENGTH = 128
+"""A sample directory's name is the scene name and about 50 characters more; file systems end at 255 bytes."""
+
+TASKS = ("nvs", "pose_smplx", "pose_smpl")
+POSE_TASKS = ("pose_smplx", "pose_smpl")
+OUTPUT_LAYOUT_VERSION = "v1"
+TEMPORARY_PREFIX = ".tmp-"
+
+_FRAME = re.compile(r"\d{6,}")
+_EPOCH = re.compile(r"epoch_(\d{4,})")
+_CHECKPOINT = re.compile(r"model_(\d+)\.pkl")
+_SAMPLE_ID = re.compile(
+    r"(?P<scene>.+)__tcam(?P<tcam>0|[1-9]\d*)__(?P<word>rccam|rcam)(?P<rcam>0|[1-9]\d*)"
+    r"__tf(?P<tf>\d{6,})__rf(?P<rf>\d{6,})",
+    re.ASCII,
+)
+
+
+def check_key(value: str, what: str) -> str:
+    """Return `value` if it may become a folder and a partition key.
+
+    Args:
+        what: the field's name in messages (`exp_name`, `run_name`, `scene_name`).
+
+    Raises:
+        InvalidKey: it is empty, too long, starts with a dot, leaves its folder, or has characters beyond `A-Za-z0-9._-`.
+    """
+    if not KEY_PATTERN.fullmatch(value) or ".." in value or len(value) > MAX_KEY_LENGTH:
+        raise InvalidKey(
+            f"{what} is not a safe folder name",
+            key=what,
+            found=ascii(value[:200]),
+            wanted=f"letters, digits, '.', '_' and '-', starting with a letter or digit, no '..', "
+            f"at most {MAX_KEY_LENGTH} characters",
+            remedy="rename it",
+        )
+    return value
+
+
+def check_frame(fname: str) -> str:
+    """Return `fname` if it is a frame name: six digits, zero padded (more digits from frame 1,000,000 on).
+
+    Raises:
+        InvalidKey: it is not.
+    """
+    if not _FRAME.fullmatch(fname) or not fname.isascii() or (len(fname) > 6 and fname[0] == "0"):
+        raise InvalidKey("not a frame name", key="fname", found=ascii(fname[:200]), wanted="six digits, such as 000123")
+    return fname
+
+
+def frame_name(number: int) -> str:
+    """`123` -> `000123`."""
+    if number < 0:
+        raise InvalidKey("a frame number is negative", key="fname", found=number, wanted="0 or more")
+    return f"{number:06d}"
+
+
+def check_camera(cam_id: int) -> int:
+    """Return `cam_id` if it is a camera id (an integer of 0 or more).
+
+    Raises:
+        InvalidKey: it is not.
+    """
+    if isinstance(cam_id, bool) or not isinstance(cam_id, int) or cam_id < 0:
+        raise InvalidKey("not a camera id", key="cam_id", found=ascii(cam_id), wanted="an integer of 0 or more")
+    return cam_id
+
+
+def dataset_of(scene_name: str) -> str:
+    """The dataset of a scene: what stands before the first `_`.
+
+    Raises:
+        InvalidKey: the scene name is unsafe, or has no dataset in front.
+    """
+    check_key(scene_name, "scene_name")
+    dataset, separator, rest = scene_name.partition("_")
+    if not separator or not dataset or not rest:
+        raise InvalidKey(
+            "the scene name does not start with its dataset",
+            key="scene_name",
+            found=scene_name,
+            wanted="<dataset>_<rest>, such as hi4d_pair15_fight",
+            remedy="rename the scene's folder in both roots and its registry file",
+        )
+    return dataset
+
+
+def epoch_name(epoch: int) -> str:
+    """`30` -> `epoch_0030`."""
+    if epoch < 0:
+        raise InvalidKey("an evaluation epoch is negative", key="epoch", found=epoch, wanted="0 or more")
+    return f"epoch_{epoch:04d}"
+
+
+def parse_epoch(name: str) -> int:
+    """`epoch_0030` -> `30`.
+
+    Raises:
+        InvalidKey: the name is not an epoch's.
+    """
+    match = _EPOCH.fullmatch(name)
+    if not match or epoch_name(int(match[1])) != name:
+        raise InvalidKey("not an epoch's folder name", key="epoch", found=ascii(name[:200]), wanted="epoch_0030")
+    return int(match[1])
+
+
+def parse_checkpoint_step(name: str) -> int | None:
+    """The step of `model_<step>.pkl`, or None where the name is not a checkpoint's."""
+    match = _CHECKPOINT.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+@dataclass(frozen=True, order=True)
+class SampleId:
+    """The identity of one triplet: which camera and frame is the target, which the reference."""
+
+    scene_name: str
+    target_cam_id: int
+    reference_cam_id: int
+    target_fname: str
+    reference_fname: str
+
+    def __post_init__(self) -> None:
+        check_key(self.scene_name, "scene_name")
+        check_camera(self.target_cam_id)
+        check_camera(self.reference_cam_id)
+        check_frame(self.target_fname)
+        check_frame(self.reference_fname)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.scene_name}__tcam{self.target_cam_id}__rccam{self.reference_cam_id}"
+            f"__tf{self.target_fname}__rf{self.reference_fname}"
+        )
+
+    @classmethod
+    def parse(cls, text: str, *, accept_older: bool = False) -> "SampleId":
+        """Read a sample id.
+
+        Args:
+            accept_older: also read the older form with `rcam` in place of `rccam`.
+
+        Raises:
+            InvalidKey: the text is not a sample id.
+        """
+        match = _SAMPLE_ID.fullmatch(text)
+        if not match or (match["word"] == "rcam" and not accept_older):
+            raise InvalidKey(
+                "not a sample id",
+                key="sample_id",
+                found=ascii(text[:300]),
+                wanted="<scene>__tcam<T>__rccam<S>__tf<frame>__rf<frame>",
+            )
+        return cls(match["scene"], int(match["tcam"]), int(match["rcam"]), match["tf"], match["rf"])
+
+
+def inside(root: Path, relative: str, what: str) -> Path:
+    """`root / relative`, refused where it would leave `root` (by `..` or an absolute path; symlinks are checked where IO is).
+
+    Raises:
+        InvalidKey: the path leaves the root.
+    """
+    path = Path(relative)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise InvalidKey(
+            "a path leaves its root", file=root, key=what, found=ascii(relative), wanted="a relative path below it"
+        )
+    return root / path
+
+
+@dataclass(frozen=True)
+class SceneFolders:
+    """The folders of one scene, in either root, and of `input_data/train` and `input_data/test`, which keep the same form."""
+
+    base: Path
+
+    @property
+    def images_dir(self) -> Path:
+        return self.base / "images"
+
+    def image(self, cam_id: int, fname: str, suffix: str = ".jpg") -> Path:
+        return self.images_dir / str(cam_id) / f"{fname}{suffix}"
+
+    @property
+    def cameras_dir(self) -> Path:
+        return self.base / "all_cameras"
+
+    def camera(self, cam_id: int, fname: str) -> Path:
+        return self.cameras_dir / str(cam_id) / f"{fname}.npz"
+
+    @property
+    def seg_dir(self) -> Path:
+        return self.base / "seg"
+
+    @property
+    def masks_dir(self) -> Path:
+        return self.seg_dir / "img_seg_mask"
+
+    def mask(self, cam_id: int, fname: str, person: int | str = "all") -> Path:
+        return self.masks_dir / str(cam_id) / str(person) / f"{fname}.png"
+
+    def bodies_dir(self, model: str) -> Path:
+        """`model`: `smplx` or `smpl`."""
+        return self.base / model
+
+    def body(self, model: str, fname: str) -> Path:
+        return self.bodies_dir(model) / f"{fname}.npz"
+
+    @property
+    def depths_dir(self) -> Path:
+        return self.base / "depths"
+
+    def depth(self, cam_id: int, fname: str) -> Path:
+        return self.depths_dir / str(cam_id) / f"{fname}.npy"
+
+    @property
+    def meshes_dir(self) -> Path:
+        return self.base / "meshes"
+
+    def mesh(self, fname: str) -> Path:
+        return self.meshes_dir / f"{fname}.obj"
+
+    def canonical_gaussians(self, person: int | str) -> Path:
+        return self.base / "canon_3dgs_lhm" / str(person) / "gs.pt"
+
+    @property
+    def gaussians_dir(self) -> Path:
+        return self.base / "gaussians"
+
+    def gaussians(self, fname: str) -> Path:
+        return self.gaussians_dir / f"{fname}.ply"
+
+    @property
+    def static_gaussians(self) -> Path:
+        return self.gaussians_dir / "static.ply"
+
+    @property
+    def skip_frames(self) -> Path:
+        return self.base / "skip_frames.csv"
+
+    @property
+    def meta(self) -> Path:
+        return self.base / "meta.npz"
+
+    @property
+    def preprocess_info(self) -> Path:
+        return self.base / "misc" / "preprocess_info.txt"
+
+    @property
+    def person_id_map(self) -> Path:
+        return self.base / "misc" / "person_id_map.json"
+
+    def nv_generation_debug(self, kind: str) -> Path:
+        """`kind`: `images`, `masks` or `depths`. Only under `input_data/train`."""
+        return self.base / "misc" / "nv_generation" / f"est_{kind}_debug"
+
+
+@dataclass(frozen=True)
+class SceneTree:
+    """Where one scene lies: ground truth, estimates, registry entry and renders by another pipeline."""
+
+    canonical_gt_root: Path
+    preprocessing_root: Path
+    registry_dir: Path
+    renders_root: Path
+    scene_name: str
+
+    def __post_init__(self) -> None:
+        dataset_of(self.scene_name)
+
+    @property
+    def ground_truth(self) -> SceneFolders:
+        return SceneFolders(self.canonical_gt_root / self.scene_name)
+
+    @property
+    def estimated(self) -> SceneFolders:
+        return SceneFolders(self.preprocessing_root / self.scene_name)
+
+    @property
+    def registry_entry(self) -> Path:
+        return self.registry_dir / f"{self.scene_name}.json"
+
+    @property
+    def renders_dir(self) -> Path:
+        return self.renders_root / self.scene_name
+
+    def render(self, cam_id: int, fname: str) -> Path:
+        return self.renders_dir / str(cam_id) / f"{fname}.png"
+
+
+@dataclass(frozen=True)
+class SceneRunTree:
+    """*Ours*: the shard of one scene, `scene_runs/<scene_name>/`."""
+
+    base: Path
+
+    @property
+    def all_samples(self) -> Path:
+        return self.base / "all_samples.jsonl"
+
+    @property
+    def dropped_samples(self) -> Path:
+        return self.base / "dropped_samples.csv"
+
+    @property
+    def run_stats(self) -> Path:
+        return self.base / "run_stats.json"
+
+
+@dataclass(frozen=True)
+class TuningRunTree:
+    """`tuning_runs/<run_name>/`: checkpoints, evaluation files and configuration of one fine-tuning run."""
+
+    base: Path
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        return self.base / "checkpoints"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints_dir / f"model_{step}.pkl"
+
+    def checkpoint_info(self, step: int) -> Path:
+        """*Ours*: step, sha256, bytes, keys and metrics of one checkpoint."""
+        return self.checkpoints_dir / f"model_{step}.json"
+
+    @property
+    def eval_dir(self) -> Path:
+        return self.base / "eval"
+
+    def eval_metrics(self, step: int) -> Path:
+        return self.eval_dir / f"metrics_{step}.csv"
+
+    def eval_contact_sheet(self, step: int) -> Path:
+        return self.eval_dir / f"contact_sheet_{step}.png"
+
+    @property
+    def train_config(self) -> Path:
+        return self.base / "train_config.json"
+
+    @property
+    def logs_dir(self) -> Path:
+        """*Ours*: stdout, stderr and the trainer's own tracker files."""
+        return self.base / "logs"
+
+    @property
+    def progress(self) -> Path:
+        """*Ours*: one JSON line a report of the running trainer."""
+        return self.logs_dir / "progress.jsonl"
+
+    @property
+    def job(self) -> Path:
+        """*Ours*: where the run executes (host, process group or job id)."""
+        return self.base / "job.json"
+
+    @property
+    def selected_checkpoint(self) -> Path:
+        """*Ours*: the chosen checkpoint with scores and lineage."""
+        return self.base / "selected_checkpoint.json"
+
+    @property
+    def pipeline_overrides(self) -> Path:
+        """*Ours*: YAML overrides that hand the checkpoint to the 3DGS pipeline."""
+        return self.base / "pipeline_overrides.yaml"
+
+    @property
+    def triplet_recording(self) -> Path:
+        return self.base / "rerun" / "triplets.rrd"
+
+
+@dataclass(frozen=True)
+class DifixTree:
+    """`<root>/<exp_name>/`: one data snapshot, its manifests, its trainer adapter and its tuning runs."""
+
+    root: Path
+    exp_name: str
+
+    def __post_init__(self) -> None:
+        check_key(self.exp_name, "exp_name")
+
+    @property
+    def base(self) -> Path:
+        return self.root / self.exp_name
+
+    @property
+    def samples_dir(self) -> Path:
+        return self.base / "samples"
+
+    def sample_dir(self, sample: SampleId) -> Path:
+        return self.samples_dir / str(sample)
+
+    def image(self, sample: SampleId) -> Path:
+        return self.sample_dir(sample) / "image.png"
+
+    def target_image(self, sample: SampleId) -> Path:
+        return self.sample_dir(sample) / "target_image.jpg"
+
+    def ref_image(self, sample: SampleId) -> Path:
+        return self.sample_dir(sample) / "ref_image.jpg"
+
+    def sample_meta(self, sample: SampleId) -> Path:
+        return self.sample_dir(sample) / "meta.json"
+
+    def relative(self, path: Path) -> str:
+        """The path as manifests write it: relative to `<root>/<exp_name>`, with forward slashes."""
+        return path.relative_to(self.base).as_posix()
+
+    def sample_of(self, path: Path) -> SampleId:
+        """The sample that a path below `samples/` belongs to.
+
+        Raises:
+            InvalidKey: the path is not in a sample's folder.
+        """
+        parts = path.relative_to(self.samples_dir).parts if path.is_relative_to(self.samples_dir) else ()
+        if not parts:
+            raise InvalidKey("not a path below samples/", file=path, wanted=f"{self.samples_dir}/<sample_id>/...")
+        return SampleId.parse(parts[0])
+
+    @property
+    def manifests_dir(self) -> Path:
+        return self.base / "manifests"
+
+    @property
+    def all_samples(self) -> Path:
+        return self.manifests_dir / "all_samples.jsonl"
+
+    @property
+    def split_train(self) -> Path:
+        return self.manifests_dir / "split_train.jsonl"
+
+    @property
+    def split_test(self) -> Path:
+        return self.manifests_dir / "split_test.jsonl"
+
+    @property
+    def split_summary(self) -> Path:
+        return self.manifests_dir / "split_summary.json"
+
+    @property
+    def data_json(self) -> Path:
+        return self.base / "difix" / "data.json"
+
+    @property
+    def tuning_runs_dir(self) -> Path:
+        return self.base / "tuning_runs"
+
+    def tuning_run(self, run_name: str) -> TuningRunTree:
+        return TuningRunTree(self.tuning_runs_dir / check_key(run_name, "run_name"))
+
+    @property
+    def meta_dir(self) -> Path:
+        return self.base / "meta"
+
+    @property
+    def generation_config(self) -> Path:
+        return self.meta_dir / "generation_config.yaml"
+
+    @property
+    def generation_stats(self) -> Path:
+        return self.meta_dir / "generation_stats.json"
+
+    @property
+    def dropped_samples(self) -> Path:
+        return self.meta_dir / "dropped_samples.csv"
+
+    @property
+    def frozen(self) -> Path:
+        """*Ours*: digests of a snapshot that tuning runs depend on."""
+        return self.meta_dir / "frozen.json"
+
+    @property
+    def locks_dir(self) -> Path:
+        """*Ours*: one lock file a cell at work."""
+        return self.meta_dir / "locks"
+
+    def lock(self, cell: str) -> Path:
+        return self.locks_dir / f"{check_key(cell, 'lock')}.lock"
+
+    @property
+    def scene_runs_dir(self) -> Path:
+        return self.base / "scene_runs"
+
+    def scene_run(self, scene_name: str) -> SceneRunTree:
+        return SceneRunTree(self.scene_runs_dir / check_key(scene_name, "scene_name"))
+
+
+@dataclass(frozen=True)
+class TaskTree:
+    """`evaluation/epoch_XXXX/<task>/`: inputs, pred, gt_inputs, metrics, viz of one task at one epoch."""
+
+    base: Path
+    task: str
+
+    @property
+    def inputs_dir(self) -> Path:
+        return self.base / "inputs"
+
+    @property
+    def pred_dir(self) -> Path:
+        return self.base / "pred"
+
+    @property
+    def gt_inputs_dir(self) -> Path:
+        return self.base / "gt_inputs"
+
+    @property
+    def metrics_dir(self) -> Path:
+        return self.base / "metrics"
+
+    @property
+    def viz_dir(self) -> Path:
+        return self.base / "viz"
+
+    @property
+    def protocol(self) -> Path:
+        """*Ours*: how the numbers beside it were computed, and the digest of what they were computed from."""
+        return self.metrics_dir / "protocol.json"
+
+    # --- nvs ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def prediction_record(self) -> Path:
+        """*Ours*: where the renders under `inputs/` come from (checkpoint, step, digests)."""
+        return self.inputs_dir / "predictions.json"
+
+    def input_render(self, cam_id: int, fname: str) -> Path:
+        return self.inputs_dir / f"cam_{cam_id}" / "render" / f"{fname}.png"
+
+    def input_mask(self, cam_id: int, fname: str) -> Path:
+        return self.inputs_dir / f"cam_{cam_id}" / "mask" / f"{fname}.png"
+
+    def input_camera(self, cam_id: int, fname: str) -> Path:
+        return self.inputs_dir / f"cam_{cam_id}" / "camera" / f"{fname}.npz"
+
+    def pred_image(self, cam_id: int, fname: str) -> Path:
+        return self.pred_dir / f"cam_{cam_id}" / f"{fname}.png"
+
+    def gt_image(self, cam_id: int, fname: str) -> Path:
+        return self.gt_inputs_dir / f"cam_{cam_id}" / f"{fname}.png"
+
+    def viz_image(self, cam_id: int, kind: str, fname: str) -> Path:
+        """`kind`: `render_vs_gt` or `render_white_bg`."""
+        return self.viz_dir / f"cam_{cam_id}" / kind / f"{fname}.png"
+
+    @property
+    def nvs_results(self) -> Path:
+        return self.metrics_dir / "novel_view_results.txt"
+
+    @property
+    def nvs_per_camera(self) -> Path:
+        return self.metrics_dir / "metrics_avg_per_camera.csv"
+
+    @property
+    def nvs_per_frame(self) -> Path:
+        return self.metrics_dir / "metrics_all_cams_per_frame.csv"
+
+    # --- pose --------------------------------------------------------------------------------------------------------
+
+    @property
+    def body_model(self) -> str:
+        """`smplx` or `smpl`.
+
+        Raises:
+            ThesisAssetsError: the task is not a pose task.
+        """
+        if self.task not in POSE_TASKS:
+            raise ThesisAssetsError("the task has no body model", key="task", found=self.task, wanted=POSE_TASKS)
+        return self.task.removeprefix("pose_")
+
+    def input_body(self, fname: str) -> Path:
+        return self.inputs_dir / self.body_model / f"{fname}.npz"
+
+    def meshes_dir(self, side: str, alignment: str) -> Path:
+        """`side`: `pred` or `gt_inputs`; `alignment`: `world_aligned` or `root_aligned`."""
+        return self.base / side / alignment / f"posed_{self.body_model}_meshes_per_frame"
+
+    def mesh(self, side: str, alignment: str, fname: str) -> Path:
+        """All people of a frame in one file."""
+        return self.meshes_dir(side, alignment) / f"{fname}.obj"
+
+    def person_mesh(self, side: str, alignment: str, person: int, fname: str) -> Path:
+        return self.meshes_dir(side, alignment) / f"{person:02d}" / f"{fname}.obj"
+
+    @property
+    def pose_results(self) -> Path:
+        return self.metrics_dir / f"{self.body_model}_pose_estimation_overall_results.txt"
+
+    @property
+    def pose_per_frame(self) -> Path:
+        return self.metrics_dir / f"{self.body_model}_pose_estimation_metrics_per_frame.csv"
+
+    # --- both --------------------------------------------------------------------------------------------------------
+
+    @property
+    def required_files(self) -> tuple[Path, ...]:
+        """The files that must exist when the task is enabled."""
+        if self.task == "nvs":
+            return (self.nvs_results, self.nvs_per_camera, self.nvs_per_frame)
+        return (self.pose_results, self.pose_per_frame)
+
+
+@dataclass(frozen=True)
+class EvaluationTree:
+    """`<output_dir>/<exp_name>/`: input data, task outputs by epoch, manifest and recordings of one evaluated scene."""
+
+    output_dir: Path
+    exp_name: str
+
+    def __post_init__(self) -> None:
+        check_key(self.exp_name, "exp_name")
+
+    @property
+    def base(self) -> Path:
+        return self.output_dir / self.exp_name
+
+    @property
+    def manifest(self) -> Path:
+        return self.base / "manifest.json"
+
+    @property
+    def training_artifacts_dir(self) -> Path:
+        return self.base / "training_artifacts"
+
+    def training_artifacts(self, epoch: int, kind: str) -> Path:
+        """`kind`: `rgb`, `depth` or `gt_input`."""
+        return self.training_artifacts_dir / epoch_name(epoch) / kind
+
+    @property
+    def input_data_dir(self) -> Path:
+        return self.base / "input_data"
+
+    def input_data(self, split: str) -> SceneFolders:
+        """`split`: `train` or `test`."""
+        return SceneFolders(self.input_data_dir / split)
+
+    @property
+    def input_data_record(self) -> Path:
+        """*Ours*: digests and link modes of what was linked in."""
+        return self.input_data_dir / "input_data.json"
+
+    @property
+    def evaluation_dir(self) -> Path:
+        return self.base / "evaluation"
+
+    def epoch_dir(self, epoch: int) -> Path:
+        return self.evaluation_dir / epoch_name(epoch)
+
+    def task(self, epoch: int, task: str) -> TaskTree:
+        if task not in TASKS:
+            raise InvalidKey("not a task", key="task", found=ascii(task[:80]), wanted=TASKS)
+        return TaskTree(self.epoch_dir(epoch) / task, task)
+
+    @property
+    def rerun_dir(self) -> Path:
+        return self.base / "rerun"
+
+    @property
+    def input_data_recording(self) -> Path:
+        return self.rerun_dir / "input_data.rrd"
+
+    def evaluation_recording(self, epoch: int) -> Path:
+        return self.rerun_dir / f"evaluation_{epoch_name(epoch)}.rrd"
+
+    def task_recording(self, epoch: int, task: str) -> Path:
+        if task not in TASKS:
+            raise InvalidKey("not a task", key="task", found=ascii(task[:80]), wanted=TASKS)
+        return self.rerun_dir / f"{task}_{epoch_name(epoch)}.rrd"
+
+    @staticmethod
+    def recording_digest(recording: Path) -> Path:
+        """*Ours*: the digest of a recording's inputs, beside it."""
+        return recording.with_suffix(".inputs.json")
+
+
+def output_dir(template: str, *, results_root: Path, exp_name: str, run_name: str, scene_name: str) -> Path:
+    """`<output_dir>` of one evaluated scene, by the setting's template.
+
+    `exp_name` stands in the template only for layouts that put it above the tree's own `<exp_name>` folder.
+
+    Raises:
+        InvalidKey: a key is unsafe, or the template names an unknown field.
+    """
+    keys = {
+        "exp_name": check_key(exp_name, "exp_name"),
+        "run_name": check_key(run_name, "run_name"),
+        "scene_name": check_key(scene_name, "scene_name"),
+    }
+    try:
+        return Path(template.format(results_root=results_root, **keys))
+    except (KeyError, IndexError, ValueError) as error:
+        raise InvalidKey(
+            "the output directory's template cannot be filled",
+            key="output_dir",
+            found=template,
+            wanted="{results_root}, {run_name}, {scene_name} and {exp_name} only",
+        ) from error
+
+
+THESIS_OUTPUT_DIR = "{results_root}/{scene_name}"
+"""Template of the preset `thesis`; the tree's own folder is then `<exp_name>__<run_name>`."""
+
+
+def evaluation_tree(
+    template: str, *, results_root: Path, exp_name: str, run_name: str, scene_name: str
+) -> EvaluationTree:
+    """The evaluation tree of one scene of one cell. The template `thesis` puts the run's name into the tree's folder."""
+    thesis = template == "thesis"
+    folder = output_dir(
+        THESIS_OUTPUT_DIR if thesis else template,
+        results_root=results_root,
+        exp_name=exp_name,
+        run_name=run_name,
+        scene_name=scene_name,
+    )
+    return EvaluationTree(folder, f"{exp_name}__{run_name}" if thesis else exp_name)
+
+
+@dataclass(frozen=True)
+class ReportsTree:
+    """*Ours*: pages and tables over all cells."""
+
+    root: Path
+
+    @property
+    def leaderboard_markdown(self) -> Path:
+        return self.root / "leaderboard.md"
+
+    @property
+    def leaderboard_csv(self) -> Path:
+        return self.root / "leaderboard.csv"
+
+    @property
+    def leaderboard_plot(self) -> Path:
+        return self.root / "leaderboard.png"
+
+    @property
+    def checks(self) -> Path:
+        return self.root / "checks.html"

@@ -1,0 +1,1 @@
+"""Renderers of imperfect views behind one protocol."""

@@ -1,0 +1,1 @@
+"""The scene contract, the catalog of scenes on disk, group rules."""

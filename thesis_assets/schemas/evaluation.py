@@ -1,0 +1,128 @@
+"""Files of an evaluation tree: manifest, protocol, metric tables, recording digests, leaderboard rows."""
+
+from typing import Any, Literal
+
+from thesis_assets.schemas.base import FileModel
+
+NVS_FRAME_COLUMNS = ("camera_id", "frame_id", "psnr", "ssim", "lpips", "psnr_channel_sum")
+NVS_CAMERA_COLUMNS = ("camera_id", "psnr", "ssim", "lpips", "psnr_channel_sum")
+NVS_RESULT_KEYS = ("psnr", "ssim", "lpips", "psnr_channel_sum")
+POSE_METRICS = (
+    "rr_mpjpe_mm",
+    "rr_mve_mm",
+    "cd_mm",
+    "pcdr",
+    "mpjpe_mm",
+    "mve_mm",
+    "pa_mpjpe_mm",
+    "pcdr_legacy",
+)
+POSE_FRAME_COLUMNS = ("frame_id", *POSE_METRICS)
+MAY_BE_EMPTY = ("lpips", "cd_mm", "pcdr", "pcdr_legacy")
+"""Metrics that may be empty where `protocol.json` says why."""
+
+
+def format_results(values: dict[str, float | None]) -> str:
+    """The text of an overall results file: `psnr: 20.1092`, four decimals, `nan` for an absent value."""
+    return "".join(f"{key}: {'nan' if value is None else format(value, '.4f')}\n" for key, value in values.items())
+
+
+def parse_results(text: str) -> dict[str, float]:
+    """`format_results` back; an absent value is `nan`.
+
+    Raises:
+        ValueError: a line is not `key: number`.
+    """
+    values: dict[str, float] = {}
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        key, separator, value = line.partition(":")
+        if not separator:
+            raise ValueError(f"not a `key: number` line: {line[:80]!r}")
+        values[key.strip()] = float(value)
+    return values
+
+
+class EvaluationManifest(FileModel):
+    """`manifest.json`, written last, from what is on disk. The first five keys are required by the output document."""
+
+    output_layout_version: Literal["v1"]
+    exp_name: str
+    scene_name: str
+    tasks: list[str]
+    eval_epochs: list[str]
+    nvs_cameras: list[int]
+    source_camera_id: int
+    pose_eval_world_alignment_method: str | None
+    notes: dict[str, Any]
+    """`run_name`, `epoch_steps` (epoch name to checkpoint step or null), `absent_tasks` (task to reason)."""
+
+
+class PredictionRecord(FileModel):
+    """`nvs/inputs/predictions.json`: what the renders beside it are."""
+
+    prediction_source: Literal["refine", "command", "existing"]
+    epoch: int
+    step: int | None
+    """None: unrefined."""
+    checkpoint_sha256: str | None
+    n_images: int
+    input_digest: str
+    renderer: str
+
+
+class Protocol(FileModel):
+    """`metrics/protocol.json`: how the numbers beside it were made. Two rows are paired only where `comparable` is equal."""
+
+    task: str
+    epoch: int
+    step: int | None
+    comparable: dict[str, Any]
+    """Everything that must be equal between two compared rows: prediction source, region, background, scale, cameras, frames, ..."""
+    empty_metrics: dict[str, str]
+    """Metric to the reason why it may be empty."""
+    input_digest: str
+    """Of what the numbers were computed from."""
+    versions: dict[str, str]
+    details: dict[str, Any] = {}
+
+
+class InputDataRecord(FileModel):
+    """`input_data/input_data.json`: what was linked in, from where, how."""
+
+    scene_name: str
+    source_camera_id: int
+    frames: list[str]
+    cameras: list[int]
+    link_modes: dict[str, int]
+    input_digest: str
+    missing: list[str]
+    """Parts that the scene does not have, each with its reason."""
+
+
+class RecordingDigest(FileModel):
+    """`<recording>.inputs.json`: a recording is current while its inputs have this digest."""
+
+    input_digest: str
+    rerun_sdk: str
+    bytes: int
+    absent: list[str]
+    """What the tree did not have, each with its reason."""
+
+
+class LeaderboardRow(FileModel):
+    """One metric of one (experiment, run, scene, epoch, task)."""
+
+    exp_name: str
+    run_name: str
+    scene_name: str
+    epoch: int
+    step: int | None
+    task: str
+    metric: str
+    value: float | None
+    difference_to_unrefined: float | None
+    """Paired: mean over the frames that both epochs have; None where the protocols differ or there is no epoch 0."""
+    n_frames: int
+    protocol_digest: str

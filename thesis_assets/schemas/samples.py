@@ -1,0 +1,166 @@
+"""Files of a data snapshot: sample meta, manifests, shards, statistics, the trainer's data.json."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from thesis_assets.schemas.base import FileModel
+
+DROP_REASONS = (
+    "missing_reference_frame",
+    "missing_target_image",
+    "missing_render",
+    "low_mask_coverage",
+    "unreadable_input",
+    "size_mismatch",
+)
+DropReason = Literal[
+    "missing_reference_frame",
+    "missing_target_image",
+    "missing_render",
+    "low_mask_coverage",
+    "unreadable_input",
+    "size_mismatch",
+]
+DROPPED_COLUMNS = ("sample_id", "scene_name", "target_cam_id", "target_fname", "reason", "detail")
+SAMPLE_FILES = ("image.png", "target_image.jpg", "ref_image.jpg", "meta.json")
+
+
+class SampleRow(FileModel):
+    """One line of `all_samples.jsonl`, `split_train.jsonl` and `split_test.jsonl`: the eleven required keys."""
+
+    sample_id: str
+    dataset: str
+    scene_name: str
+    group_id: str
+    target_cam_id: int
+    reference_cam_id: int
+    target_fname: str
+    reference_fname: str
+    image_path: str
+    target_image_path: str
+    ref_image_path: str
+
+
+class SampleProvenance(FileModel):
+    """Where a sample's pixels come from. `inputs`: sha256 of each file read, by role."""
+
+    generation_digest: str
+    scene_digest: str
+    renderer: str
+    mask_coverage: float | None
+    """The smaller of the target's and reference's mask means; None where the scene has no masks."""
+    png_encoder: str
+    target_mode: str
+    """`hard_link`, `reflink`, `copy` or `encoded`."""
+    reference_mode: str
+
+
+class SampleMeta(SampleRow):
+    """`samples/<sample_id>/meta.json`: a row and its provenance."""
+
+    provenance: SampleProvenance
+
+    def row(self) -> SampleRow:
+        return SampleRow.model_validate(self.model_dump(exclude={"provenance"}))
+
+
+class DroppedSample(FileModel):
+    """One row of `dropped_samples.csv`."""
+
+    sample_id: str
+    scene_name: str
+    target_cam_id: int
+    target_fname: str
+    reason: DropReason
+    detail: str = ""
+
+
+class ShardStats(FileModel):
+    """`scene_runs/<scene_name>/run_stats.json`. A shard is current when its two input digests match."""
+
+    scene_name: str
+    dataset: str
+    group_id: str
+    target_cam_ids: list[int]
+    n_total_candidates: int
+    n_saved: int
+    n_dropped: int
+    generation_digest: str
+    """Of the parts of the generation section that shape a sample; not of the experiment's name or its list of scenes."""
+    scene_digest: str
+    """Of the scene files read: path, size, modification time."""
+    rows_sha256: str
+    """Of the shard's `all_samples.jsonl`."""
+    image_height: int
+    image_width: int
+    renderer: str
+    png_encoder: str
+    seconds: float
+    bytes_written: int
+
+
+class SplitSummary(FileModel):
+    """`manifests/split_summary.json`. Groups are written `<dataset>/<group_id>`: the unit of leakage is the pair."""
+
+    n_all: int
+    n_train: int
+    n_test: int
+    datasets: list[str]
+    group_ids: list[str]
+    scene_runs: list[str]
+    train_group_ids: list[str]
+    test_group_ids: list[str]
+    reserved_scenes: list[str]
+    split_spec: dict[str, object]
+    manifest_sha256: dict[str, str]
+    """By manifest file name."""
+
+
+class GenerationStats(FileModel):
+    """`meta/generation_stats.json`."""
+
+    exp_name: str
+    output_exp_dir: str
+    n_scene_runs: int
+    scene_runs: list[str]
+    n_all_samples: int
+    n_train_samples: int
+    n_test_samples: int
+    n_dropped_samples: int
+    scene_sample_counts: dict[str, int]
+    dataset_sample_counts: dict[str, int]
+    group_sample_counts: dict[str, int]
+    dropped_by_reason: dict[str, int]
+    generation_digest: str
+    shard_digests: dict[str, str]
+    """`rows_sha256` by scene."""
+
+
+class DataJsonEntry(FileModel):
+    """One sample of `difix/data.json`; paths are absolute."""
+
+    image: str
+    target_image: str
+    ref_image: str | None = None
+    prompt: str
+
+
+class DataJson(FileModel):
+    """`difix/data.json`, what the trainer reads."""
+
+    train: dict[str, DataJsonEntry]
+    test: dict[str, DataJsonEntry]
+
+
+class FrozenSnapshot(FileModel):
+    """`meta/frozen.json`: from now on nothing may change the snapshot."""
+
+    exp_name: str
+    frozen_at: str
+    reason: str
+    generation_digest: str
+    data_json_sha256: str
+    manifest_sha256: dict[str, str]
+    n_train: int = Field(ge=0)
+    n_test: int = Field(ge=0)

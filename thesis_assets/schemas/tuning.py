@@ -1,0 +1,103 @@
+"""Files of a tuning run: train_config.json, checkpoint side files, evaluation rows, the selected checkpoint."""
+
+from typing import Any, Literal
+
+from thesis_assets.schemas.base import FileModel
+
+EVAL_COLUMNS = ("sample_id", "group_id", "psnr_render", "psnr_refined", "ssim_render", "ssim_refined")
+"""Columns of `eval/metrics_<step>.csv`: one row a scored test sample, unrefined beside refined."""
+
+
+class TrainConfig(FileModel):
+    """`tuning_runs/<run_name>/train_config.json`, written before the launch, for every backend."""
+
+    exp_name: str
+    run_name: str
+    backend: str
+    flags: dict[str, Any]
+    """Every resolved hyperparameter."""
+    hyperparameter_digest: str
+    launch_command: list[str]
+    seed: int
+    device: str
+    versions: dict[str, str]
+    git_revision: str | None
+    data_json: str
+    data_json_sha256: str
+    manifest_sha256: dict[str, str]
+    n_train_samples: int
+    n_test_samples: int
+
+
+class CheckpointInfo(FileModel):
+    """`checkpoints/model_<step>.json`, beside each checkpoint; written after it, so a checkpoint without one is not finished."""
+
+    step: int
+    sha256: str
+    bytes: int
+    keys: list[str]
+    metrics: dict[str, float]
+    data_json_sha256: str
+    hyperparameter_digest: str
+
+
+class ProgressLine(FileModel):
+    """One line of `logs/progress.jsonl`."""
+
+    event: Literal["start", "step", "eval", "checkpoint", "done"]
+    step: int
+    max_steps: int
+    seconds: float
+    """Since the trainer started."""
+    loss: float | None = None
+    learning_rate: float | None = None
+    samples_per_second: float | None = None
+    seconds_left: float | None = None
+    metrics: dict[str, float] = {}
+    message: str = ""
+
+
+class JobRecord(FileModel):
+    """`job.json`: where a run executes, or executed."""
+
+    launcher: str
+    host: str
+    process_group: int | None
+    job_id: str | None
+    started_at: str
+    command: list[str]
+    stdout: str
+    stderr: str
+    returncode: int | None = None
+
+
+class CheckpointScore(FileModel):
+    """Means over the scored test samples; `*_render` are those of the unrefined renders of the same samples."""
+
+    step: int
+    n_samples: int
+    psnr: float
+    psnr_render: float
+    ssim: float
+    ssim_render: float
+    lpips: float | None = None
+    lpips_render: float | None = None
+
+
+class SelectedCheckpoint(FileModel):
+    """`selected_checkpoint.json`."""
+
+    exp_name: str
+    run_name: str
+    rule: str
+    step: int
+    path: str
+    sha256: str
+    scores: list[CheckpointScore]
+    """Every scored checkpoint; empty for the rules `last` and `step` where nothing was asked to be scored."""
+    selection_groups: list[str]
+    """`<dataset>/<group_id>` of the samples the choice looked at; empty for `last` and `step`."""
+    selection_sample_ids: list[str]
+    data_json_sha256: str
+    manifest_sha256: dict[str, str]
+    scene_names: list[str]

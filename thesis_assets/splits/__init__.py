@@ -1,0 +1,1 @@
+"""Group hold-out over a manifest, leakage, data.json."""

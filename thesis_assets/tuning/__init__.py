@@ -1,0 +1,1 @@
+"""The trainer programs, the launch command, checkpoints: verify, select, hand off."""
