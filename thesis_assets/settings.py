@@ -1,0 +1,113 @@
+"""`Settings`: where things lie and on what they run, from the environment and a `.env` file.
+
+Only `defs/`, `definitions.py` and `cli/` read it; every other room gets values passed in.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from thesis_assets.errors import InvalidKey
+from thesis_assets.layout import ReportsTree, output_dir
+
+
+def _named(*names: str) -> AliasChoices:
+    return AliasChoices(*names)
+
+
+class Settings(BaseSettings):
+    """Roots default to folders of `data_home`; relative paths count from the working directory.
+
+    Raises:
+        pydantic.ValidationError: a value has the wrong form; the message names the variable.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    data_home: Path = Field(default=Path("data"), validation_alias=_named("THESIS_DATA_HOME"))
+    experiments_dir: Path = Field(default=Path("experiments"), validation_alias=_named("THESIS_EXPERIMENTS_DIR"))
+    difix_data_root: Path = Field(default=Path(), validation_alias=_named("THESIS_DIFIX_DATA_ROOT_DIR"))
+    results_root: Path = Field(default=Path(), validation_alias=_named("THESIS_RESULTS_ROOT_DIR"))
+    preprocessing_root: Path = Field(default=Path(), validation_alias=_named("THESIS_PREPROCESSING_ROOT_DIR"))
+    canonical_gt_root: Path = Field(default=Path(), validation_alias=_named("THESIS_CANONICAL_GT_ROOT_DIR"))
+    renders_root: Path = Field(default=Path(), validation_alias=_named("THESIS_RENDERS_ROOT_DIR"))
+    scene_registry_dir: Path = Field(default=Path(), validation_alias=_named("THESIS_SCENE_REGISTRY_DIR"))
+    reports_root: Path = Field(default=Path(), validation_alias=_named("THESIS_REPORTS_ROOT_DIR"))
+    dagster_home: Path = Field(default=Path(), validation_alias=_named("DAGSTER_HOME"))
+    output_dir: str = Field(
+        default="{results_root}/{run_name}/{scene_name}", validation_alias=_named("THESIS_OUTPUT_DIR")
+    )
+    launcher: Literal["local", "slurm"] = Field(default="local", validation_alias=_named("THESIS_LAUNCHER"))
+    device: str = Field(default="auto", validation_alias=_named("THESIS_DEVICE"))
+    workers: int = Field(default=0, ge=0, validation_alias=_named("THESIS_WORKERS"), description="0 = a core each")
+    gpu_slots: int = Field(default=1, ge=1, validation_alias=_named("THESIS_GPU_SLOTS"))
+    max_recording_mb: int = Field(default=2000, ge=1, validation_alias=_named("THESIS_MAX_RECORDING_MB"))
+    quiet_seconds: int = Field(default=120, ge=0, validation_alias=_named("THESIS_SCENE_QUIET_SECONDS"))
+    hf_rerun_repo_id: str | None = Field(default=None, validation_alias=_named("HF_RERUN_REPO_ID"))
+    hf_cache_dir: Path | None = Field(default=None, validation_alias=_named("THESIS_HF_CACHE_DIR"))
+    wandb_root: Path | None = Field(default=None, validation_alias=_named("THESIS_WANDB_ROOT_DIR"))
+    hydra_root: Path | None = Field(default=None, validation_alias=_named("THESIS_HYDRA_ROOT_DIR"))
+    conda_env: str | None = Field(default=None, validation_alias=_named("THESIS_CONDA_ENV"))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_unset(cls, values: dict[str, object]) -> dict[str, object]:
+        return {name: value for name, value in values.items() if value != ""}
+
+    @model_validator(mode="after")
+    def _roots_are_absolute(self) -> "Settings":
+        home = self.data_home.expanduser().resolve()
+        folders = {
+            "difix_data_root": "difix_tuning_data",
+            "results_root": "results",
+            "preprocessing_root": "preprocessing",
+            "canonical_gt_root": "canonical_gt",
+            "renders_root": "renders",
+            "scene_registry_dir": "scenes",
+            "reports_root": "reports",
+            "dagster_home": "dagster_home",
+        }
+        values = self.__dict__
+        for name, folder in folders.items():
+            given = name in self.model_fields_set
+            values[name] = values[name].expanduser().resolve() if given else home / folder
+        values["data_home"] = home
+        values["experiments_dir"] = self.experiments_dir.expanduser().resolve()
+        self._refuse_a_bad_template()
+        return self
+
+    def _refuse_a_bad_template(self) -> None:
+        if self.output_dir == "thesis":
+            return
+        try:
+            output_dir(self.output_dir, results_root=self.results_root, exp_name="e", run_name="r", scene_name="d_s")
+        except InvalidKey as error:
+            raise ValueError(" ".join(str(error).split())) from error
+        for field in ("{run_name}", "{scene_name}"):
+            if field not in self.output_dir:
+                raise ValueError(f"THESIS_OUTPUT_DIR lacks {field}: two cells would share a folder")
+
+    @cached_property
+    def reports(self) -> ReportsTree:
+        return ReportsTree(self.reports_root)
+
+    @property
+    def roots(self) -> dict[str, Path]:
+        """Every root by its name, in the order a person looks for them."""
+        names = (
+            "data_home",
+            "canonical_gt_root",
+            "preprocessing_root",
+            "renders_root",
+            "scene_registry_dir",
+            "difix_data_root",
+            "results_root",
+            "reports_root",
+            "dagster_home",
+        )
+        return {name: getattr(self, name) for name in names}
