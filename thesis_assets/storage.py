@@ -217,6 +217,17 @@ def file_stamp(path: Path) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
+def directory_stamp(directory: Path) -> str:
+    """Digest of every file's relative path, size and modification time below a directory: its cheap identity."""
+    lines = []
+    for folder, folders, names in os.walk(directory):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder, name)
+            lines.append(f"{path.relative_to(directory).as_posix()} {file_stamp(path)}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 @contextlib.contextmanager
 def cell_lock(path: Path, cell: str) -> Iterator[None]:
     """Hold the one writer's lock of a cell. A dead holder's lock is free (the kernel drops it with the process).
