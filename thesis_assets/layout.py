@@ -8,6 +8,7 @@ Does not belong here: reading, writing, or the content of any file.
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 
 from thesis_assets.errors import InvalidKey, ThesisAssetsError
 
@@ -20,12 +21,15 @@ POSE_TASKS = ("pose_smplx", "pose_smpl")
 OUTPUT_LAYOUT_VERSION = "v1"
 TEMPORARY_PREFIX = ".tmp-"
 
-_FRAME = re.compile(r"\d{6,}")
-_EPOCH = re.compile(r"epoch_(\d{4,})")
-_CHECKPOINT = re.compile(r"model_(\d+)\.pkl")
+MAX_CAMERA_ID = 2**31 - 1
+MAX_FRAME = 10**12 - 1
+
+_FRAME = re.compile(r"\d{6}|[1-9]\d{6,11}", re.ASCII)
+_EPOCH = re.compile(r"epoch_(\d{4}|[1-9]\d{4,8})", re.ASCII)
+_CHECKPOINT = re.compile(r"model_(0|[1-9]\d{0,11})\.pkl", re.ASCII)
 _SAMPLE_ID = re.compile(
-    r"(?P<scene>.+)__tcam(?P<tcam>0|[1-9]\d*)__(?P<word>rccam|rcam)(?P<rcam>0|[1-9]\d*)"
-    r"__tf(?P<tf>\d{6,})__rf(?P<rf>\d{6,})",
+    r"(?P<scene>.+)__tcam(?P<tcam>0|[1-9]\d{0,9})__(?P<word>rccam|rcam)(?P<rcam>0|[1-9]\d{0,9})"
+    r"__tf(?P<tf>\d{6,12})__rf(?P<rf>\d{6,12})",
     re.ASCII,
 )
 
@@ -57,27 +61,45 @@ def check_frame(fname: str) -> str:
     Raises:
         InvalidKey: it is not.
     """
-    if not _FRAME.fullmatch(fname) or not fname.isascii() or (len(fname) > 6 and fname[0] == "0"):
+    if not _FRAME.fullmatch(fname):
         raise InvalidKey("not a frame name", key="fname", found=ascii(fname[:200]), wanted="six digits, such as 000123")
     return fname
 
 
 def frame_name(number: int) -> str:
     """`123` -> `000123`."""
-    if number < 0:
-        raise InvalidKey("a frame number is negative", key="fname", found=number, wanted="0 or more")
+    if not 0 <= number <= MAX_FRAME:
+        raise InvalidKey("not a frame number", key="fname", found=number, wanted=f"0 to {MAX_FRAME}")
     return f"{number:06d}"
 
 
 def check_camera(cam_id: int) -> int:
-    """Return `cam_id` if it is a camera id (an integer of 0 or more).
+    """Return `cam_id` if it is a camera id (an integer from 0 to `MAX_CAMERA_ID`).
 
     Raises:
         InvalidKey: it is not.
     """
-    if isinstance(cam_id, bool) or not isinstance(cam_id, int) or cam_id < 0:
-        raise InvalidKey("not a camera id", key="cam_id", found=ascii(cam_id), wanted="an integer of 0 or more")
+    if isinstance(cam_id, bool) or not isinstance(cam_id, int) or not 0 <= cam_id <= MAX_CAMERA_ID:
+        raise InvalidKey(
+            "not a camera id", key="cam_id", found=ascii(cam_id)[:200], wanted=f"an integer from 0 to {MAX_CAMERA_ID}"
+        )
     return cam_id
+
+
+def camera_folder(cam_id: int) -> str:
+    """`16` -> `cam_16`, the folder of one camera in an evaluation tree."""
+    return f"cam_{check_camera(cam_id)}"
+
+
+def check_person(person: int) -> int:
+    """Return `person` if it is the number of a person in a scene, counted from 0.
+
+    Raises:
+        InvalidKey: it is not.
+    """
+    if isinstance(person, bool) or not isinstance(person, int) or not 0 <= person <= 99:
+        raise InvalidKey("not a person's number", key="person", found=ascii(person)[:200], wanted="0 to 99")
+    return person
 
 
 def dataset_of(scene_name: str) -> str:
@@ -113,7 +135,7 @@ def parse_epoch(name: str) -> int:
         InvalidKey: the name is not an epoch's.
     """
     match = _EPOCH.fullmatch(name)
-    if not match or epoch_name(int(match[1])) != name:
+    if not match:
         raise InvalidKey("not an epoch's folder name", key="epoch", found=ascii(name[:200]), wanted="epoch_0030")
     return int(match[1])
 
@@ -175,7 +197,7 @@ def inside(root: Path, relative: str, what: str) -> Path:
         InvalidKey: the path leaves the root.
     """
     path = Path(relative)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in relative:
         raise InvalidKey(
             "a path leaves its root", file=root, key=what, found=ascii(relative), wanted="a relative path below it"
         )
@@ -193,14 +215,14 @@ class SceneFolders:
         return self.base / "images"
 
     def image(self, cam_id: int, fname: str, suffix: str = ".jpg") -> Path:
-        return self.images_dir / str(cam_id) / f"{fname}{suffix}"
+        return self.images_dir / str(check_camera(cam_id)) / f"{check_frame(fname)}{suffix}"
 
     @property
     def cameras_dir(self) -> Path:
         return self.base / "all_cameras"
 
     def camera(self, cam_id: int, fname: str) -> Path:
-        return self.cameras_dir / str(cam_id) / f"{fname}.npz"
+        return self.cameras_dir / str(check_camera(cam_id)) / f"{check_frame(fname)}.npz"
 
     @property
     def seg_dir(self) -> Path:
@@ -211,38 +233,40 @@ class SceneFolders:
         return self.seg_dir / "img_seg_mask"
 
     def mask(self, cam_id: int, fname: str, person: int | str = "all") -> Path:
-        return self.masks_dir / str(cam_id) / str(person) / f"{fname}.png"
+        return (
+            self.masks_dir / str(check_camera(cam_id)) / check_key(str(person), "person") / f"{check_frame(fname)}.png"
+        )
 
     def bodies_dir(self, model: str) -> Path:
         """`model`: `smplx` or `smpl`."""
         return self.base / model
 
     def body(self, model: str, fname: str) -> Path:
-        return self.bodies_dir(model) / f"{fname}.npz"
+        return self.bodies_dir(model) / f"{check_frame(fname)}.npz"
 
     @property
     def depths_dir(self) -> Path:
         return self.base / "depths"
 
     def depth(self, cam_id: int, fname: str) -> Path:
-        return self.depths_dir / str(cam_id) / f"{fname}.npy"
+        return self.depths_dir / str(check_camera(cam_id)) / f"{check_frame(fname)}.npy"
 
     @property
     def meshes_dir(self) -> Path:
         return self.base / "meshes"
 
     def mesh(self, fname: str) -> Path:
-        return self.meshes_dir / f"{fname}.obj"
+        return self.meshes_dir / f"{check_frame(fname)}.obj"
 
     def canonical_gaussians(self, person: int | str) -> Path:
-        return self.base / "canon_3dgs_lhm" / str(person) / "gs.pt"
+        return self.base / "canon_3dgs_lhm" / check_key(str(person), "person") / "gs.pt"
 
     @property
     def gaussians_dir(self) -> Path:
         return self.base / "gaussians"
 
     def gaussians(self, fname: str) -> Path:
-        return self.gaussians_dir / f"{fname}.ply"
+        return self.gaussians_dir / f"{check_frame(fname)}.ply"
 
     @property
     def static_gaussians(self) -> Path:
@@ -299,7 +323,7 @@ class SceneTree:
         return self.renders_root / self.scene_name
 
     def render(self, cam_id: int, fname: str) -> Path:
-        return self.renders_dir / str(cam_id) / f"{fname}.png"
+        return self.renders_dir / str(check_camera(cam_id)) / f"{check_frame(fname)}.png"
 
 
 @dataclass(frozen=True)
@@ -538,23 +562,23 @@ class TaskTree:
         return self.inputs_dir / "predictions.json"
 
     def input_render(self, cam_id: int, fname: str) -> Path:
-        return self.inputs_dir / f"cam_{cam_id}" / "render" / f"{fname}.png"
+        return self.inputs_dir / camera_folder(cam_id) / "render" / f"{check_frame(fname)}.png"
 
     def input_mask(self, cam_id: int, fname: str) -> Path:
-        return self.inputs_dir / f"cam_{cam_id}" / "mask" / f"{fname}.png"
+        return self.inputs_dir / camera_folder(cam_id) / "mask" / f"{check_frame(fname)}.png"
 
     def input_camera(self, cam_id: int, fname: str) -> Path:
-        return self.inputs_dir / f"cam_{cam_id}" / "camera" / f"{fname}.npz"
+        return self.inputs_dir / camera_folder(cam_id) / "camera" / f"{check_frame(fname)}.npz"
 
     def pred_image(self, cam_id: int, fname: str) -> Path:
-        return self.pred_dir / f"cam_{cam_id}" / f"{fname}.png"
+        return self.pred_dir / camera_folder(cam_id) / f"{check_frame(fname)}.png"
 
     def gt_image(self, cam_id: int, fname: str) -> Path:
-        return self.gt_inputs_dir / f"cam_{cam_id}" / f"{fname}.png"
+        return self.gt_inputs_dir / camera_folder(cam_id) / f"{check_frame(fname)}.png"
 
     def viz_image(self, cam_id: int, kind: str, fname: str) -> Path:
         """`kind`: `render_vs_gt` or `render_white_bg`."""
-        return self.viz_dir / f"cam_{cam_id}" / kind / f"{fname}.png"
+        return self.viz_dir / camera_folder(cam_id) / kind / f"{check_frame(fname)}.png"
 
     @property
     def nvs_results(self) -> Path:
@@ -582,7 +606,7 @@ class TaskTree:
         return self.task.removeprefix("pose_")
 
     def input_body(self, fname: str) -> Path:
-        return self.inputs_dir / self.body_model / f"{fname}.npz"
+        return self.inputs_dir / self.body_model / f"{check_frame(fname)}.npz"
 
     def meshes_dir(self, side: str, alignment: str) -> Path:
         """`side`: `pred` or `gt_inputs`; `alignment`: `world_aligned` or `root_aligned`."""
@@ -590,10 +614,10 @@ class TaskTree:
 
     def mesh(self, side: str, alignment: str, fname: str) -> Path:
         """All people of a frame in one file."""
-        return self.meshes_dir(side, alignment) / f"{fname}.obj"
+        return self.meshes_dir(side, alignment) / f"{check_frame(fname)}.obj"
 
     def person_mesh(self, side: str, alignment: str, person: int, fname: str) -> Path:
-        return self.meshes_dir(side, alignment) / f"{person:02d}" / f"{fname}.obj"
+        return self.meshes_dir(side, alignment) / f"{check_person(person):02d}" / f"{check_frame(fname)}.obj"
 
     @property
     def pose_results(self) -> Path:
@@ -699,9 +723,16 @@ def output_dir(template: str, *, results_root: Path, exp_name: str, run_name: st
         "run_name": check_key(run_name, "run_name"),
         "scene_name": check_key(scene_name, "scene_name"),
     }
+    fields = {"results_root": str(results_root), **keys}
     try:
-        return Path(template.format(results_root=results_root, **keys))
-    except (KeyError, IndexError, ValueError) as error:
+        # `str.format` alone would also look up attributes (`{results_root.parent}`) and so leave the root.
+        filled = ""
+        for text, name, form, conversion in Formatter().parse(template):
+            if form or conversion:
+                raise ValueError(name)
+            filled += text + (fields[name] if name is not None else "")
+        return Path(filled)
+    except (KeyError, ValueError) as error:
         raise InvalidKey(
             "the output directory's template cannot be filled",
             key="output_dir",
