@@ -1,0 +1,89 @@
+"""Numpy files from disk, read with limits: no pickled objects, no archive that unpacks to more than it may.
+
+Does not belong here: what the arrays mean (camera.py, bodies.py).
+"""
+
+import math
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from thesis_assets.errors import InvalidFile
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MAX_ARCHIVE_BYTES = 256 * 1024 * 1024
+"""Of one frame's arrays, unpacked. Two SMPL-X people with vertices take 0.5 MB."""
+MAX_ARCHIVE_ARRAYS = 256
+
+
+def read_npz(path: Path, *, max_bytes: int = MAX_ARCHIVE_BYTES) -> dict[str, Array]:
+    """All arrays of an `.npz` file.
+
+    Args:
+        max_bytes: upper bound of all arrays together, unpacked; checked before anything is unpacked.
+
+    Raises:
+        InvalidFile: it is missing, empty, not an archive of arrays, too large, or holds pickled objects.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+            total = sum(member.file_size for member in members)
+            if total > max_bytes or len(members) > MAX_ARCHIVE_ARRAYS:
+                raise InvalidFile(
+                    "the archive is larger than any of its kind",
+                    file=path,
+                    found=f"{len(members)} arrays, {total} bytes unpacked",
+                    wanted=f"at most {MAX_ARCHIVE_ARRAYS} arrays, {max_bytes} bytes",
+                )
+            return {member.filename[:-4]: _parse_npy(archive.read(member), path) for member in members}
+    except FileNotFoundError as error:
+        raise InvalidFile("the file is missing", file=path) from error
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise InvalidFile("the file is not a readable .npz archive", file=path, found=str(error)[:200]) from error
+
+
+def read_npy(path: Path, *, max_bytes: int = MAX_ARCHIVE_BYTES) -> Array:
+    """The array of an `.npy` file.
+
+    Raises:
+        InvalidFile: it is missing, empty, too large, not an array, or holds pickled objects.
+    """
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise InvalidFile(
+                "the file is larger than any of its kind", file=path, found=f"{size} bytes", wanted=f"<= {max_bytes}"
+            )
+        return _parse_npy(path.read_bytes(), path)
+    except FileNotFoundError as error:
+        raise InvalidFile("the file is missing", file=path) from error
+    except OSError as error:
+        raise InvalidFile("the file cannot be read", file=path, found=str(error)[:200]) from error
+
+
+def _parse_npy(content: bytes, path: Path) -> Array:
+    """One array from the bytes of an `.npy` file; the header's shape is held against the bytes before memory is taken."""
+    try:
+        header = BytesIO(content)
+        version = npy_format.read_magic(header)
+        read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+        shape, _, dtype = read_header(header)
+        if dtype.hasobject:
+            raise InvalidFile(
+                "an array holds pickled Python objects, which are not read",
+                file=path,
+                wanted="numbers or text",
+                remedy="save it with numpy.savez from arrays whose dtype is not object",
+            )
+        if math.prod(shape) * dtype.itemsize > len(content) - header.tell():
+            raise InvalidFile("an array is cut short", file=path, found=f"{len(content)} bytes for shape {shape}")
+        array: Array = npy_format.read_array(BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, MemoryError, SyntaxError, OverflowError) as error:
+        raise InvalidFile("an array cannot be read", file=path, found=str(error)[:200]) from error
+    return array

@@ -1,0 +1,304 @@
+"""One scene on disk, read by the scene contract: cameras, frames, images, masks, bodies, source camera.
+
+A `Scene` lists a folder the first time it is asked about it and keeps the answer: open the scene again to see changes.
+Does not belong here: which scenes there are (catalog.py), pixels (the images room).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from thesis_assets.errors import InvalidFile, InvalidScene
+from thesis_assets.layout import SceneFolders, SceneTree, check_camera, check_frame, dataset_of
+from thesis_assets.scenes.array_files import read_npz
+from thesis_assets.scenes.bodies import BodyModel, read_bodies
+from thesis_assets.scenes.camera import Camera, read_camera
+from thesis_assets.scenes.listing import (
+    IMAGE_SUFFIXES,
+    FrameFiles,
+    SceneRoots,
+    file_with_content,
+    list_frames,
+    list_numbers,
+)
+from thesis_assets.scenes.registry import read_registry
+from thesis_assets.scenes.skip_frames import read_skip_frames
+from thesis_assets.scenes.stamps import content_digest, generation_stamp
+from thesis_assets.schemas.scenes import SceneRegistryEntry
+
+__all__ = ["Scene", "SceneRoots", "open_scene"]
+
+
+def open_scene(roots: SceneRoots, scene_name: str) -> Scene:
+    """Open a scene by name.
+
+    Raises:
+        InvalidKey: the name is unsafe, or has no dataset in front.
+        InvalidScene: there is no such scene under the ground-truth root, or its folder is a link out of the roots.
+        InvalidFile: its registry entry cannot be read.
+    """
+    tree = roots.tree(scene_name)
+    if not tree.ground_truth.base.is_dir():
+        near = difflib.get_close_matches(scene_name, _folder_names(roots.canonical_gt), n=3)
+        raise InvalidScene(
+            "there is no such scene",
+            file=tree.ground_truth.base,
+            found=scene_name,
+            wanted="a folder of this name" + (f"; close to it: {', '.join(near)}" if near else ""),
+            remedy="correct the name, or the setting of the ground-truth root",
+        )
+    for base in (tree.ground_truth.base, tree.estimated.base, tree.renders_dir):
+        if base.exists():
+            roots.check_inside(base)
+    return Scene(roots=roots, tree=tree, registry=read_registry(roots, scene_name))
+
+
+def _folder_names(root: Path) -> list[str]:
+    return [entry.name for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One scene: everything about it that does not need a pixel decoded."""
+
+    roots: SceneRoots
+    tree: SceneTree
+    registry: SceneRegistryEntry | None
+    _folders: dict[tuple[Path, tuple[str, ...]], FrameFiles] = field(default_factory=dict, repr=False)
+    _cameras: dict[int, tuple[bytes, Camera]] = field(default_factory=dict, repr=False)
+    _sizes: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.tree.scene_name
+
+    @property
+    def dataset(self) -> str:
+        return dataset_of(self.name)
+
+    # ---- cameras and frames
+
+    def camera_ids(self) -> list[int]:
+        """Cameras that have an image folder, in numeric order."""
+        return list_numbers(self.tree.ground_truth.images_dir)
+
+    def source_camera(self) -> int:
+        """The camera whose video the estimates come from, by the registry.
+
+        Raises:
+            InvalidScene: there is no registry entry, or it names a camera without images.
+        """
+        if self.registry is None:
+            raise InvalidScene(
+                f"the scene `{self.name}` has no registry entry, so its source camera is not known",
+                file=self.tree.registry_entry,
+                wanted=f'{{"seq_name": "{self.name}", "cam_id": <the camera of the monocular video>}}',
+                remedy="write this file, or name a camera in the experiment: generation.source_camera: <camera id>",
+            )
+        if self.registry.cam_id not in self.camera_ids():
+            raise InvalidScene(
+                "the registry names a source camera that has no images",
+                file=self.tree.registry_entry,
+                key="cam_id",
+                found=self.registry.cam_id,
+                wanted=f"one of {self.camera_ids()}",
+                remedy="correct cam_id, or bring the images of that camera",
+            )
+        return self.registry.cam_id
+
+    def skip_frames(self) -> set[int]:
+        """Frame numbers to leave out of everything: `skip_frames.csv` of either root.
+
+        Raises:
+            InvalidFile: a file holds something other than numbers.
+        """
+        return set(self._skip_frames)
+
+    @cached_property
+    def _skip_frames(self) -> frozenset[int]:
+        numbers: set[int] = set()
+        for folders in (self.tree.ground_truth, self.tree.estimated):
+            path = file_with_content(folders.skip_frames, self.roots)
+            if path is not None:
+                numbers |= read_skip_frames(path)
+        return frozenset(numbers)
+
+    def frames(self, cam_id: int | None = None, *, apply_skip_frames: bool = True) -> list[str]:
+        """Frames with an image, in numeric order: of one camera, or of any (None)."""
+        cameras = self.camera_ids() if cam_id is None else [cam_id]
+        found = {fname for camera in cameras for fname in self._images(camera).paths}
+        skipped = self._skip_frames if apply_skip_frames else frozenset()
+        return sorted((fname for fname in found if int(fname) not in skipped), key=int)
+
+    def camera(self, cam_id: int, fname: str) -> Camera:
+        """Calibration of a camera at a frame. A static camera's is parsed once and shared by its frames.
+
+        Raises:
+            InvalidScene: the camera has no image to take the size from.
+            InvalidFile: the camera file is missing, empty, or not a calibration.
+        """
+        path = self.tree.ground_truth.camera(check_camera(cam_id), check_frame(fname))
+        if file_with_content(path, self.roots) is None:
+            raise InvalidFile(
+                "the camera has no calibration at a frame",
+                file=path,
+                wanted="intrinsics (1, 3, 3) and extrinsics (1, 3, 4)",
+                remedy="write one file a frame, also where the camera does not move; or add the frame to skip_frames.csv",
+            )
+        content = path.read_bytes()
+        known = self._cameras.get(cam_id)
+        if known is None or known[0] != content:
+            height, width = self.image_size(cam_id)
+            known = (content, read_camera(path, cam_id, height, width))
+            self._cameras[cam_id] = known
+        return known[1]
+
+    # ---- files
+
+    def image_path(self, cam_id: int, fname: str) -> Path | None:
+        """The photograph of a camera at a frame, or None where it is missing or empty."""
+        return self._images(cam_id).paths.get(check_frame(fname))
+
+    def mask_path(self, cam_id: int, fname: str, person: int | str = "all", *, estimated: bool = False) -> Path | None:
+        """The mask of a person (or of `all`), or None where it is missing or empty."""
+        folder = self._side(estimated).mask(check_camera(cam_id), check_frame(fname), person).parent
+        return self._listed(folder, (".png",)).paths.get(fname)
+
+    def depth_path(self, cam_id: int, fname: str, *, estimated: bool = False) -> Path | None:
+        """The depth map (float32, metres) of a camera at a frame, or None."""
+        folder = self._side(estimated).depth(check_camera(cam_id), check_frame(fname)).parent
+        return self._listed(folder, (".npy",)).paths.get(fname)
+
+    def mesh_path(self, fname: str, *, estimated: bool = False) -> Path | None:
+        """The scene mesh of a frame, or None."""
+        return self._listed(self._side(estimated).meshes_dir, (".obj",)).paths.get(check_frame(fname))
+
+    def body_path(self, model: BodyModel, fname: str, *, estimated: bool = False) -> Path | None:
+        """The body-model file of a frame, or None where it is missing or empty."""
+        return self._listed(self._side(estimated).bodies_dir(model), (".npz",)).paths.get(check_frame(fname))
+
+    def body_frames(self, model: BodyModel, *, estimated: bool = False, apply_skip_frames: bool = True) -> list[str]:
+        """Frames with a body-model file, in numeric order."""
+        skipped = self._skip_frames if apply_skip_frames else frozenset()
+        paths = self._listed(self._side(estimated).bodies_dir(model), (".npz",)).paths
+        return [fname for fname in paths if int(fname) not in skipped]
+
+    def gaussians_path(self, fname: str) -> Path | None:
+        """The Gaussians of a frame: its own file, else the static one, else None."""
+        folders = self.tree.estimated
+        own = self._listed(folders.gaussians_dir, (".ply",)).paths.get(check_frame(fname))
+        return own or file_with_content(folders.static_gaussians, self.roots)
+
+    def render_path(self, cam_id: int, fname: str) -> Path | None:
+        """The render that another pipeline made, or None where it is missing or empty."""
+        folder = self.tree.render(check_camera(cam_id), check_frame(fname)).parent
+        return self._listed(folder, (".png",)).paths.get(fname)
+
+    def image_size(self, cam_id: int) -> tuple[int, int]:
+        """(height, width) of a camera's images: of the first whose header can be read.
+
+        Raises:
+            InvalidScene: the camera has no readable image.
+        """
+        if cam_id not in self._sizes:
+            self._sizes[cam_id] = self._first_size(cam_id)
+        return self._sizes[cam_id]
+
+    def _first_size(self, cam_id: int) -> tuple[int, int]:
+        from thesis_assets.images.codecs import image_size
+
+        unreadable: InvalidFile | None = None
+        for path in self._images(cam_id).paths.values():
+            try:
+                return image_size(path)
+            except InvalidFile as error:  # that one frame is dropped by the export; the others still say the size
+                unreadable = error
+        raise InvalidScene(
+            f"camera {cam_id} of `{self.name}` has no readable image",
+            file=self.tree.ground_truth.images_dir / str(cam_id),
+            found=unreadable.problem if unreadable else "no image with content",
+            wanted=f"<frame>{IMAGE_SUFFIXES[0]}",
+        )
+
+    # ---- people
+
+    def person_ids(self, cam_id: int) -> list[int]:
+        """People that have a mask folder at a camera, in numeric order."""
+        return list_numbers(self.tree.ground_truth.masks_dir / str(check_camera(cam_id)))
+
+    def n_people(self) -> int:
+        """How many people the masks show, else the bodies of the first frame; 0 where neither is there."""
+        by_mask = {person for cam_id in self.camera_ids() for person in self.person_ids(cam_id)}
+        if by_mask:
+            return len(by_mask)
+        models: tuple[BodyModel, ...] = ("smplx", "smpl")
+        for model in models:
+            for fname in self.body_frames(model):
+                path = self.body_path(model, fname)
+                if path is not None:
+                    return read_bodies(path, model).n_people
+        return 0
+
+    def genders(self) -> list[str]:
+        """Gender a person from `meta.npz`, ground truth before estimates; empty where there is none.
+
+        Raises:
+            InvalidFile: the file has no `genders`, or they are not text.
+        """
+        for folders in (self.tree.ground_truth, self.tree.estimated):
+            path = file_with_content(folders.meta, self.roots)
+            if path is not None:
+                values = read_npz(path).get("genders")
+                if values is None or values.dtype.kind not in "US":
+                    raise InvalidFile(
+                        "the file does not hold genders as text",
+                        file=path,
+                        key="genders",
+                        found=None if values is None else str(values.dtype),
+                        wanted='text, such as ["female", "male"]',
+                    )
+                return [text.decode() if isinstance(text, bytes) else str(text) for text in values.reshape(-1).tolist()]
+        return []
+
+    def identity_mapping(self) -> dict[int, int] | None:
+        """Estimated person index to ground-truth person index, where the registry has one by hand."""
+        if self.registry is None or self.registry.identity_alignment is None:
+            return None
+        mapping = self.registry.identity_alignment.manual_preproc_to_gt
+        return dict(mapping) if mapping is not None else None
+
+    # ---- identity
+
+    def digest_of(self, paths: Iterable[Path]) -> str:
+        """Digest of the names and contents of files of this scene, in whatever order they come."""
+        return content_digest(paths, self.roots)
+
+    def scene_stamp(self, render_source: str | None = None) -> str:
+        """Digest of path, size and modification time of every file that generation reads.
+
+        Args:
+            render_source: `gaussians` or `precomputed` leaves out the files that the other source reads; None takes both.
+        """
+        return generation_stamp(self.tree, self.roots, render_source)
+
+    # ---- listings
+
+    def image_files(self, cam_id: int) -> FrameFiles:
+        """All of a camera's image folder, also the empty files and those that are no frames."""
+        return self._images(cam_id)
+
+    def _images(self, cam_id: int) -> FrameFiles:
+        return self._listed(self.tree.ground_truth.images_dir / str(check_camera(cam_id)), IMAGE_SUFFIXES)
+
+    def _listed(self, folder: Path, suffixes: tuple[str, ...]) -> FrameFiles:
+        key = (folder, suffixes)
+        if key not in self._folders:
+            self._folders[key] = list_frames(folder, suffixes, self.roots)
+        return self._folders[key]
+
+    def _side(self, estimated: bool) -> SceneFolders:
+        return self.tree.estimated if estimated else self.tree.ground_truth
