@@ -28,6 +28,7 @@ LinkMode = Literal["hard_link", "reflink", "copy"]
 Model = TypeVar("Model", bound=BaseModel)
 
 MAX_JSON_BYTES = 64 * 1024 * 1024
+_NO_HARD_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES, errno.ENOSYS)
 _FICLONE = 0x40049409  # the Linux ioctl that shares a file's extents (btrfs, XFS, bcachefs)
 
 
@@ -174,28 +175,52 @@ def atomic_directory(final: Path) -> Iterator[Path]:
             shutil.rmtree(temporary)
 
 
-def link_or_copy(source: Path, target: Path) -> LinkMode:
-    """Make `target` the same bytes as `source`: hard link, else shared extents, else a copy. Returns which it was.
+def link_or_copy(source: Path, target: Path, *, link_mode: Literal["auto", "copy"] = "auto") -> LinkMode:
+    """Make `target` the same bytes as `source`, put in place by one rename. Returns how.
 
     Symlinks at `source` are followed, so that the tree holds files and no link that may dangle.
+
+    Args:
+        link_mode: `auto` is a hard link, else shared extents, else a copy; `copy` is always bytes of its own.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     real = source.resolve(strict=True)
-    target.unlink(missing_ok=True)
+    if target.exists() and target.samefile(real):
+        if link_mode == "auto" or target.resolve() == real:
+            # Unlinking first would destroy the source, and renaming one name of a file onto another does nothing.
+            return "hard_link"
+        target.unlink()
+    temporary = temporary_sibling(target)
     try:
-        os.link(real, target)
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES, errno.ENOSYS):
-            raise
-    else:
-        return "hard_link"
-    with real.open("rb") as reading, target.open("wb") as writing:
+        mode = _bring(real, temporary, link_mode)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return mode
+
+
+def _bring(real: Path, temporary: Path, link_mode: Literal["auto", "copy"]) -> LinkMode:
+    if link_mode == "auto":
         try:
-            fcntl.ioctl(writing.fileno(), _FICLONE, reading.fileno())
-        except OSError:
-            shutil.copyfileobj(reading, writing, 1024 * 1024)
-            return "copy"
-    return "reflink"
+            os.link(real, temporary)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINK:
+                raise
+        else:
+            return "hard_link"
+    with real.open("rb") as reading, temporary.open("wb") as writing:
+        if link_mode == "auto" and _share_extents(reading.fileno(), writing.fileno()):
+            return "reflink"
+        shutil.copyfileobj(reading, writing, 1024 * 1024)
+    return "copy"
+
+
+def _share_extents(reading: int, writing: int) -> bool:
+    try:
+        fcntl.ioctl(writing, _FICLONE, reading)
+    except OSError:
+        return False  # Most file systems cannot; the bytes are copied then.
+    return True
 
 
 def sha256_file(path: Path) -> str:
@@ -239,7 +264,7 @@ def cell_lock(path: Path, cell: str) -> Iterator[None]:
     with path.open("a+") as handle:
         try:
             fcntl.flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             handle.seek(0)
             raise CellLocked(
                 f"another process works on {cell}",
@@ -252,4 +277,8 @@ def cell_lock(path: Path, cell: str) -> Iterator[None]:
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         handle.write(json.dumps(holder))
         handle.flush()
-        yield
+        try:
+            yield
+        finally:
+            # The next holder's name is not there at once: the last one's must not be taken for it.
+            handle.truncate(0)
