@@ -12,7 +12,7 @@ import numpy as np
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
-from thesis_assets.scenes.array_files import read_npz
+from thesis_assets.scenes.bounded_files import read_npz
 from thesis_assets.schemas.scenes import BODY_ARRAYS, OPTIONAL_BODY_ARRAYS
 
 Array = np.ndarray[Any, np.dtype[Any]]

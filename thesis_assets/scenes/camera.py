@@ -12,7 +12,7 @@ import numpy as np
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import check_camera
-from thesis_assets.scenes.array_files import read_npz
+from thesis_assets.scenes.bounded_files import parse_npz, read_bounded
 from thesis_assets.schemas.scenes import CAMERA_ARRAYS
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
@@ -103,7 +103,12 @@ def read_camera(path: Path, cam_id: int, height: int, width: int) -> Camera:
     Raises:
         InvalidFile: missing, empty, another shape, or not a calibration; the message has the array's name.
     """
-    arrays = read_npz(path, max_bytes=MAX_CAMERA_BYTES)
+    return parse_camera(read_bounded(path, MAX_CAMERA_BYTES), path, cam_id, height, width)
+
+
+def parse_camera(content: bytes, path: Path, cam_id: int, height: int, width: int) -> Camera:
+    """As `read_camera`, from the bytes of the file that messages name `path`."""
+    arrays = parse_npz(content, path, max_bytes=MAX_CAMERA_BYTES)
     found = {name: _camera_array(arrays, name, shape, path) for name, shape in CAMERA_ARRAYS.items()}
     camera = Camera(cam_id, found["intrinsics"], found["extrinsics"], height, width)
     _check_calibration(camera, path)

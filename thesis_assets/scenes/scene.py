@@ -13,19 +13,14 @@ from functools import cached_property
 from pathlib import Path
 
 from thesis_assets.errors import InvalidFile, InvalidScene
-from thesis_assets.layout import SceneFolders, SceneTree, check_camera, check_frame, dataset_of
-from thesis_assets.scenes.array_files import read_npz
+from thesis_assets.layout import check_camera, check_frame, dataset_of
 from thesis_assets.scenes.bodies import BodyModel, read_bodies
-from thesis_assets.scenes.camera import Camera, read_camera
-from thesis_assets.scenes.listing import (
-    IMAGE_SUFFIXES,
-    FrameFiles,
-    SceneRoots,
-    file_with_content,
-    list_frames,
-    list_numbers,
-)
+from thesis_assets.scenes.bounded_files import read_bounded
+from thesis_assets.scenes.camera import MAX_CAMERA_BYTES, Camera, parse_camera
+from thesis_assets.scenes.genders import read_genders
+from thesis_assets.scenes.listing import IMAGE_SUFFIXES, SceneRoots, file_with_content, list_numbers
 from thesis_assets.scenes.registry import read_registry
+from thesis_assets.scenes.scene_files import SceneFiles
 from thesis_assets.scenes.skip_frames import read_skip_frames
 from thesis_assets.scenes.stamps import content_digest, generation_stamp
 from thesis_assets.schemas.scenes import SceneRegistryEntry
@@ -62,13 +57,10 @@ def _folder_names(root: Path) -> list[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class Scene(SceneFiles):
     """One scene: everything about it that does not need a pixel decoded."""
 
-    roots: SceneRoots
-    tree: SceneTree
-    registry: SceneRegistryEntry | None
-    _folders: dict[tuple[Path, tuple[str, ...]], FrameFiles] = field(default_factory=dict, repr=False)
+    registry: SceneRegistryEntry | None = None
     _cameras: dict[int, tuple[bytes, Camera]] = field(default_factory=dict, repr=False)
     _sizes: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
 
@@ -130,7 +122,7 @@ class Scene:
     def frames(self, cam_id: int | None = None, *, apply_skip_frames: bool = True) -> list[str]:
         """Frames with an image, in numeric order: of one camera, or of any (None)."""
         cameras = self.camera_ids() if cam_id is None else [cam_id]
-        found = {fname for camera in cameras for fname in self._images(camera).paths}
+        found = {fname for camera in cameras for fname in self.image_files(camera).paths}
         skipped = self._skip_frames if apply_skip_frames else frozenset()
         return sorted((fname for fname in found if int(fname) not in skipped), key=int)
 
@@ -149,54 +141,19 @@ class Scene:
                 wanted="intrinsics (1, 3, 3) and extrinsics (1, 3, 4)",
                 remedy="write one file a frame, also where the camera does not move; or add the frame to skip_frames.csv",
             )
-        content = path.read_bytes()
+        content = read_bounded(path, MAX_CAMERA_BYTES)
         known = self._cameras.get(cam_id)
         if known is None or known[0] != content:
             height, width = self.image_size(cam_id)
-            known = (content, read_camera(path, cam_id, height, width))
+            known = (content, parse_camera(content, path, cam_id, height, width))
             self._cameras[cam_id] = known
         return known[1]
-
-    # ---- files
-
-    def image_path(self, cam_id: int, fname: str) -> Path | None:
-        """The photograph of a camera at a frame, or None where it is missing or empty."""
-        return self._images(cam_id).paths.get(check_frame(fname))
-
-    def mask_path(self, cam_id: int, fname: str, person: int | str = "all", *, estimated: bool = False) -> Path | None:
-        """The mask of a person (or of `all`), or None where it is missing or empty."""
-        folder = self._side(estimated).mask(check_camera(cam_id), check_frame(fname), person).parent
-        return self._listed(folder, (".png",)).paths.get(fname)
-
-    def depth_path(self, cam_id: int, fname: str, *, estimated: bool = False) -> Path | None:
-        """The depth map (float32, metres) of a camera at a frame, or None."""
-        folder = self._side(estimated).depth(check_camera(cam_id), check_frame(fname)).parent
-        return self._listed(folder, (".npy",)).paths.get(fname)
-
-    def mesh_path(self, fname: str, *, estimated: bool = False) -> Path | None:
-        """The scene mesh of a frame, or None."""
-        return self._listed(self._side(estimated).meshes_dir, (".obj",)).paths.get(check_frame(fname))
-
-    def body_path(self, model: BodyModel, fname: str, *, estimated: bool = False) -> Path | None:
-        """The body-model file of a frame, or None where it is missing or empty."""
-        return self._listed(self._side(estimated).bodies_dir(model), (".npz",)).paths.get(check_frame(fname))
 
     def body_frames(self, model: BodyModel, *, estimated: bool = False, apply_skip_frames: bool = True) -> list[str]:
         """Frames with a body-model file, in numeric order."""
         skipped = self._skip_frames if apply_skip_frames else frozenset()
-        paths = self._listed(self._side(estimated).bodies_dir(model), (".npz",)).paths
+        paths = self.body_files(model, estimated=estimated).paths
         return [fname for fname in paths if int(fname) not in skipped]
-
-    def gaussians_path(self, fname: str) -> Path | None:
-        """The Gaussians of a frame: its own file, else the static one, else None."""
-        folders = self.tree.estimated
-        own = self._listed(folders.gaussians_dir, (".ply",)).paths.get(check_frame(fname))
-        return own or file_with_content(folders.static_gaussians, self.roots)
-
-    def render_path(self, cam_id: int, fname: str) -> Path | None:
-        """The render that another pipeline made, or None where it is missing or empty."""
-        folder = self.tree.render(check_camera(cam_id), check_frame(fname)).parent
-        return self._listed(folder, (".png",)).paths.get(fname)
 
     def image_size(self, cam_id: int) -> tuple[int, int]:
         """(height, width) of a camera's images: of the first whose header can be read.
@@ -212,7 +169,7 @@ class Scene:
         from thesis_assets.images.codecs import image_size
 
         unreadable: InvalidFile | None = None
-        for path in self._images(cam_id).paths.values():
+        for path in self.image_files(cam_id).paths.values():
             try:
                 return image_size(path)
             except InvalidFile as error:  # that one frame is dropped by the export; the others still say the size
@@ -252,16 +209,7 @@ class Scene:
         for folders in (self.tree.ground_truth, self.tree.estimated):
             path = file_with_content(folders.meta, self.roots)
             if path is not None:
-                values = read_npz(path).get("genders")
-                if values is None or values.dtype.kind not in "US":
-                    raise InvalidFile(
-                        "the file does not hold genders as text",
-                        file=path,
-                        key="genders",
-                        found=None if values is None else str(values.dtype),
-                        wanted='text, such as ["female", "male"]',
-                    )
-                return [text.decode() if isinstance(text, bytes) else str(text) for text in values.reshape(-1).tolist()]
+                return read_genders(path)
         return []
 
     def identity_mapping(self) -> dict[int, int] | None:
@@ -284,21 +232,3 @@ class Scene:
             render_source: `gaussians` or `precomputed` leaves out the files that the other source reads; None takes both.
         """
         return generation_stamp(self.tree, self.roots, render_source)
-
-    # ---- listings
-
-    def image_files(self, cam_id: int) -> FrameFiles:
-        """All of a camera's image folder, also the empty files and those that are no frames."""
-        return self._images(cam_id)
-
-    def _images(self, cam_id: int) -> FrameFiles:
-        return self._listed(self.tree.ground_truth.images_dir / str(check_camera(cam_id)), IMAGE_SUFFIXES)
-
-    def _listed(self, folder: Path, suffixes: tuple[str, ...]) -> FrameFiles:
-        key = (folder, suffixes)
-        if key not in self._folders:
-            self._folders[key] = list_frames(folder, suffixes, self.roots)
-        return self._folders[key]
-
-    def _side(self, estimated: bool) -> SceneFolders:
-        return self.tree.estimated if estimated else self.tree.ground_truth

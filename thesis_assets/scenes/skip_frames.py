@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from thesis_assets.errors import InvalidFile
+from thesis_assets.scenes.bounded_files import read_bounded
 
 MAX_SKIP_FRAMES_BYTES = 4 * 1024 * 1024
 
@@ -13,20 +14,12 @@ def read_skip_frames(path: Path) -> set[int]:
     Raises:
         InvalidFile: too large, not text, or a token is not a frame number.
     """
-    size = path.stat().st_size
-    if size > MAX_SKIP_FRAMES_BYTES:
-        raise InvalidFile(
-            "the file is larger than any of its kind",
-            file=path,
-            found=f"{size} bytes",
-            wanted=f"<= {MAX_SKIP_FRAMES_BYTES}",
-        )
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bounded(path, MAX_SKIP_FRAMES_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidFile("the file is not UTF-8 text", file=path, found=str(error)) from error
     numbers: set[int] = set()
-    for token in text.replace("\n", ",").split(","):
+    for token in text.replace("\n", ",").replace("\r", ",").split(","):
         word = token.strip()
         if not word:
             continue

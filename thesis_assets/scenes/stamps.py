@@ -9,6 +9,8 @@ from thesis_assets import storage
 from thesis_assets.layout import SceneTree
 from thesis_assets.scenes.listing import SceneRoots
 
+_DEEPEST = 2  # masks lie deepest, <cam_id>/<person>/; the bound also ends a loop of links
+
 
 def content_digest(paths: Iterable[Path], roots: SceneRoots) -> str:
     """Hex digest of the names (below their root) and contents of files, in whatever order they come.
@@ -45,16 +47,17 @@ def _stamped(place: Path, roots: SceneRoots) -> Iterator[str]:
     if not place.is_dir():
         yield f"{label} {storage.file_stamp(place)}"
         return
-    pending = [(str(place), label)]
+    pending = [(str(place), label, 0)]
     while pending:
-        folder, name = pending.pop()
+        folder, name, depth = pending.pop()
         with os.scandir(folder) as entries:
             for entry in entries:
                 inner = f"{name}/{entry.name}"
                 if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110 - a Path a file costs twice the time
                     continue
                 if entry.is_dir():
-                    pending.append((entry.path, inner))
+                    if depth < _DEEPEST:
+                        pending.append((entry.path, inner, depth + 1))
                 else:
                     status = entry.stat()
                     yield f"{inner} {status.st_size}-{status.st_mtime_ns}"

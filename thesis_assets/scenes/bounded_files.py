@@ -1,10 +1,11 @@
-"""Numpy files from disk, read with limits: no pickled objects, no archive that unpacks to more than it may.
+"""Files read with limits: bytes, and numpy archives without pickled objects that unpack to no more than they may.
 
 Does not belong here: what the arrays mean (camera.py, bodies.py).
 """
 
 import math
 import zipfile
+import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,13 @@ def read_npz(path: Path, *, max_bytes: int = MAX_ARCHIVE_BYTES) -> dict[str, Arr
     Raises:
         InvalidFile: it is missing, empty, not an archive of arrays, too large, or holds pickled objects.
     """
+    return parse_npz(read_bounded(path, max_bytes), path, max_bytes=max_bytes)
+
+
+def parse_npz(content: bytes, path: Path, *, max_bytes: int = MAX_ARCHIVE_BYTES) -> dict[str, Array]:
+    """As `read_npz`, from the bytes of the file that messages name `path`."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
             members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
             total = sum(member.file_size for member in members)
             if total > max_bytes or len(members) > MAX_ARCHIVE_ARRAYS:
@@ -42,9 +48,7 @@ def read_npz(path: Path, *, max_bytes: int = MAX_ARCHIVE_BYTES) -> dict[str, Arr
                     wanted=f"at most {MAX_ARCHIVE_ARRAYS} arrays, {max_bytes} bytes",
                 )
             return {member.filename[:-4]: _parse_npy(archive.read(member), path) for member in members}
-    except FileNotFoundError as error:
-        raise InvalidFile("the file is missing", file=path) from error
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise InvalidFile("the file is not a readable .npz archive", file=path, found=str(error)[:200]) from error
 
 
@@ -54,13 +58,22 @@ def read_npy(path: Path, *, max_bytes: int = MAX_ARCHIVE_BYTES) -> Array:
     Raises:
         InvalidFile: it is missing, empty, too large, not an array, or holds pickled objects.
     """
+    return _parse_npy(read_bounded(path, max_bytes), path)
+
+
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """The bytes of a file of at most `max_bytes`.
+
+    Raises:
+        InvalidFile: it is missing, larger, or cannot be read.
+    """
     try:
         size = path.stat().st_size
         if size > max_bytes:
             raise InvalidFile(
                 "the file is larger than any of its kind", file=path, found=f"{size} bytes", wanted=f"<= {max_bytes}"
             )
-        return _parse_npy(path.read_bytes(), path)
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise InvalidFile("the file is missing", file=path) from error
     except OSError as error:
