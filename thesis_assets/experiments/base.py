@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 class Part(BaseModel):
     """A part of an experiment file: immutable, and an unknown key is an error (it would be silently without effect)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Environment(Part):

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from thesis_assets.experiments.base import Environment, Part
+from thesis_assets.experiments.generation import CameraId
 from thesis_assets.experiments.runs import RunSpec
 
 Task = Literal["nvs", "pose_smplx", "pose_smpl"]
@@ -67,7 +68,7 @@ class EvaluationSpec(Part):
     tasks: tuple[Task, ...] = ("nvs", "pose_smplx", "pose_smpl")
     epochs: dict[int, Literal["unrefined"] | EpochCheckpoint] | tuple[int, ...] = (0, 15, 30)
     predictions: Predictions = Predictions()
-    cameras: tuple[int, ...] = ()
+    cameras: tuple[CameraId, ...] = ()
     """Empty: all target cameras."""
     frames: EvaluationFrames = EvaluationFrames()
     nvs: NvsProtocol = NvsProtocol()

@@ -1,11 +1,13 @@
 """The `generation` part: which scenes, cameras, frames, references and renders become samples."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from thesis_assets.experiments.base import Environment, Part
+from thesis_assets.layout import MAX_CAMERA_ID
 
+CameraId = Annotated[int, Field(ge=0, le=MAX_CAMERA_ID, strict=True)]
 RenderSource = Literal["gaussians", "precomputed", "command"]
 ReferenceStrategy = Literal["same_time_source", "temporal_offset", "nearest_camera", "mixed"]
 
@@ -14,12 +16,14 @@ class TargetCameras(Part):
     """Which cameras are rendered and supervised."""
 
     mode: Literal["all_except_source", "explicit"] = "all_except_source"
-    ids: tuple[int, ...] = ()
+    ids: tuple[CameraId, ...] = ()
 
     @model_validator(mode="after")
     def _ids_belong_to_explicit(self) -> "TargetCameras":
         if (self.mode == "explicit") != bool(self.ids):
             raise ValueError("`ids` is needed for mode `explicit`, and only there")
+        if len(set(self.ids)) != len(self.ids):
+            raise ValueError("`ids` names a camera twice")
         return self
 
 
@@ -90,7 +94,7 @@ class GenerationSpec(Part):
     exclude: tuple[str, ...] = ()
     on_new_scenes: Literal["export", "ignore"] = "export"
     auto_fork: bool = False
-    source_camera: Literal["registry"] | int = "registry"
+    source_camera: Literal["registry"] | CameraId = "registry"
     target_cameras: TargetCameras = TargetCameras()
     frames: Frames = Frames()
     reference: Reference = Reference()

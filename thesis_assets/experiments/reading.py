@@ -5,6 +5,7 @@ Aliases are refused: no experiment needs them, and a few lines of nested ones ex
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 from pydantic import ValidationError
@@ -12,6 +13,9 @@ from pydantic import ValidationError
 from thesis_assets.errors import InvalidExperiment, InvalidKey
 from thesis_assets.experiments.spec import ExperimentSpec
 from thesis_assets.layout import check_key
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 MAX_EXPERIMENT_BYTES = 1024 * 1024
 
@@ -53,12 +57,12 @@ def read_yaml(path: Path) -> tuple[object, yaml.Node | None]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise InvalidExperiment("there is no such experiment file", file=path) from error
+    except IsADirectoryError as error:
+        raise InvalidExperiment("this is a folder, not an experiment file", file=path) from error
     except UnicodeDecodeError as error:
         raise InvalidExperiment("the file is not UTF-8 text", file=path, found=str(error)) from error
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        value = loader.construct_document(node) if node is not None else None
+        value, node = _parse(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise InvalidExperiment(
@@ -66,28 +70,16 @@ def read_yaml(path: Path) -> tuple[object, yaml.Node | None]:
         ) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InvalidExperiment("the file cannot be read", file=path, found=str(error)[:300]) from error
-    finally:
-        loader.dispose()
     return value, node
 
 
-def _line_of(node: yaml.Node | None, location: tuple[int | str, ...]) -> int | None:
-    """The line of the deepest node on the way to `location` that the file has."""
-    line = None
-    for part in location:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if isinstance(key, yaml.ScalarNode) and key.value == str(part):
-                    line, node = key.start_mark.line + 1, value
-                    break
-            else:
-                break
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
+def _parse(text: str) -> tuple[object, yaml.Node | None]:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        return (loader.construct_document(node) if node is not None else None), node
+    finally:
+        loader.dispose()
 
 
 def read_experiment(path: Path) -> ExperimentSpec:
@@ -102,21 +94,20 @@ def read_experiment(path: Path) -> ExperimentSpec:
     try:
         spec = ExperimentSpec.model_validate(value)
     except ValidationError as error:
-        problems = error.errors()
-        first = problems[0]
-        line = _line_of(node, first["loc"])
-        others = [f"{_key(problem['loc'])}: {problem['msg']}" for problem in problems[1:6]]
+        first, *others = error.errors()
+        line, key = _place(node, first)
+        also = [f"{_place(node, other)[1]}: {_message(other)}" for other in others[:5]]
         raise InvalidExperiment(
-            f"the experiment file is not valid: {first['msg'].removeprefix('Value error, ')}",
+            f"the experiment file is not valid: {_message(first)}",
             file=f"{path}:{line}" if line else path,
-            key=_key(first["loc"]),
-            found=repr(first.get("input"))[:200],
-            remedy=("also: " + "; ".join(others)) if others else None,
+            key=key,
+            found=_found(first),
+            remedy=("also: " + "; ".join(also)) if also else None,
         ) from error
     if spec.exp_name != path.stem:
         raise InvalidExperiment(
             "the file's name and its exp_name differ",
-            file=f"{path}:{_line_of(node, ('exp_name',))}",
+            file=f"{path}:{_walk(node, ('exp_name',))[0]}",
             key="exp_name",
             found=spec.exp_name,
             wanted=path.stem,
@@ -125,8 +116,42 @@ def read_experiment(path: Path) -> ExperimentSpec:
     return spec
 
 
-def _key(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location)
+def _place(node: yaml.Node | None, problem: "ErrorDetails") -> tuple[int | None, str | None]:
+    """Line and key of a problem, as they stand in the file."""
+    location = problem["loc"]
+    line, parts = _walk(node, location)
+    if problem["type"] == "missing":
+        parts = [*parts, str(location[-1])]
+    return line, ".".join(parts) or None
+
+
+def _walk(node: yaml.Node | None, location: tuple[int | str, ...]) -> tuple[int | None, list[str]]:
+    """The line of the deepest node on the way to `location`, and the parts of `location` that the file has.
+
+    The schema's own parts (which form of a union was tried) are passed over.
+    """
+    line, parts = (node.start_mark.line + 1 if node is not None else None), []
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value == str(part):
+                    line, node = key.start_mark.line + 1, value
+                    parts.append(str(part))
+                    break
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+            parts.append(str(part))
+    return line, parts
+
+
+def _message(problem: "ErrorDetails") -> str:
+    return problem["msg"].removeprefix("Value error, ")
+
+
+def _found(problem: "ErrorDetails") -> str | None:
+    """The offending value; not the whole part where a key is missing from it."""
+    return None if problem["type"] == "missing" else repr(problem["input"])[:200]
 
 
 @dataclass(frozen=True)
@@ -136,7 +161,11 @@ class ExperimentFolder:
     directory: Path
 
     def names(self) -> list[str]:
-        """Names of all experiment files, sorted; a file whose name is no key is not one."""
+        """Names of all experiment files, sorted.
+
+        Raises:
+            InvalidExperiment: a file's name cannot become a key.
+        """
         names = []
         for path in sorted(self.directory.glob("*.yaml")):
             try:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from thesis_assets.experiments.base import Environment, Part
 
@@ -41,6 +41,11 @@ class Tracker(Part):
     entity: str | None = None
     tags: tuple[str, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        return {"kind": value} if isinstance(value, str) else value
+
 
 class RunSpec(Part):
     """One fine-tuning run. The names are those of the published trainer's flags."""
@@ -72,6 +77,12 @@ class RunSpec(Part):
     selection: Selection = Selection()
     external: External | None = None
     extra_args: tuple[str, ...] = ()
+
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _no_is_a_word(cls, value: object) -> object:
+        # YAML 1.1 reads an unquoted `no` as false.
+        return "no" if value is False else value
 
     @model_validator(mode="after")
     def _parts_belong_to_their_backend(self) -> "RunSpec":
