@@ -1,0 +1,189 @@
+"""Images between files and arrays: bounded reading, masks, header sizes, encoding, and a cheap test of completeness.
+
+An image is an (H, W, 3) uint8 RGB array, a mask an (H, W) bool array. Pixels are taken as stored: no orientation tag is applied.
+Does not belong here: which image is read or where it is written; metrics.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.images import headers, png
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
+PngEncoder = Literal["isal", "pillow", "opencv"]
+
+MAX_PIXELS = 64 * 1024 * 1024
+"""Largest image that is decoded: 8192 x 8192. A file of 100 KB can claim more and fill the memory."""
+MAX_FILE_BYTES = 512 * 1024 * 1024
+JPEG_QUALITY = 95
+
+
+def read_rgb(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode a JPEG or PNG. Returns (H, W, 3) uint8 RGB.
+
+    Grey, palette and opaque RGBA images become RGB.
+
+    Raises:
+        InvalidFile: it is missing, empty, truncated, not JPEG or PNG, above `max_pixels`, deeper than 8 bit, or transparent.
+    """
+    return _decode(path, "RGB", max_pixels)
+
+
+def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
+    """Decode a mask of 0 and 255 (read with the threshold 128). Returns (H, W) bool.
+
+    Raises:
+        InvalidFile: as `read_rgb`.
+    """
+    return np.asarray(_decode(path, "L", max_pixels) >= 128)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a JPEG or PNG, from its header alone.
+
+    Raises:
+        InvalidFile: it is missing, empty, or not JPEG or PNG.
+    """
+    with _opened(path) as handle:
+        return headers.read_size(handle, path)
+
+
+def check_complete(path: Path) -> tuple[int, int]:
+    """Refuse an image whose header or end is missing; its pixels are not decoded. Returns (height, width).
+
+    A JPEG with bytes after its end marker (some cameras write them) is decoded once to be sure.
+
+    Raises:
+        InvalidFile: it is missing, empty, not JPEG or PNG, or cut short.
+    """
+    with _opened(path) as handle:
+        size = headers.read_size(handle, path)
+        complete = headers.has_end(handle)
+    if not complete:
+        read_rgb(path)
+    return size
+
+
+def encode_png(image: NDArray[np.uint8], encoder: PngEncoder = "isal") -> bytes:
+    """Lossless PNG of an (H, W, 3) or (H, W) uint8 array. Every encoder gives the same decoded pixels."""
+    _check_array(image)
+    if encoder == "isal":
+        return png.encode_isal(image)
+    if encoder == "pillow":
+        return _encode_pillow(image, "PNG")
+    return _encode_opencv(image)
+
+
+def encoder_version(encoder: PngEncoder) -> str:
+    """Name and version of what makes the bytes, for the record of a sample."""
+    if encoder == "isal":
+        import isal
+
+        return f"isal {isal.__version__} level {png.LEVEL}"
+    if encoder == "pillow":
+        import PIL
+
+        return f"pillow {PIL.__version__}"
+    return f"opencv {_cv2().__version__}"
+
+
+def encode_jpeg(image: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:
+    """JPEG (4:2:0) of an (H, W, 3) or (H, W) uint8 array."""
+    _check_array(image)
+    return _encode_pillow(image, "JPEG", quality=quality)
+
+
+def _opened(path: Path) -> io.BufferedReader:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InvalidFile("the image cannot be opened", file=path, found=error.strerror) from error
+
+
+def _decode(path: Path, mode: Literal["RGB", "L"], max_pixels: int) -> NDArray[np.uint8]:
+    from PIL import Image, UnidentifiedImageError
+
+    with _opened(path) as handle:
+        height, width = headers.read_size(handle, path)
+        file_bytes = os.fstat(handle.fileno()).st_size
+        if height * width > max_pixels or file_bytes > MAX_FILE_BYTES:
+            raise InvalidFile(
+                "the image is larger than any of its kind",
+                file=path,
+                found=f"{width} x {height} pixels in {file_bytes} bytes",
+                wanted=f"at most {max_pixels} pixels and {MAX_FILE_BYTES} bytes",
+            )
+        handle.seek(0)
+        try:
+            with Image.open(handle, formats=("JPEG", "PNG")) as image:
+                return np.asarray(_converted(image, mode, path))
+        # Pillow raises SyntaxError and struct.error's base for broken PNG chunks, ValueError for its own text limits.
+        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            raise InvalidFile(
+                "the image cannot be decoded", file=path, found=str(error)[:200], remedy="write it again"
+            ) from error
+
+
+def _converted(image: Image.Image, mode: Literal["RGB", "L"], path: Path) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        raise InvalidFile("the image is deeper than 8 bit", file=path, found=image.mode, wanted="8 bit a channel")
+    if "A" in image.mode or "transparency" in image.info:
+        if image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+            raise InvalidFile(
+                "the image is transparent",
+                file=path,
+                found=image.mode,
+                wanted="RGB",
+                remedy="write it composited on its background",
+            )
+    with warnings.catch_warnings():
+        return image.convert(mode)
+
+
+def _check_array(image: NDArray[np.uint8]) -> None:
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or 0 in image.shape:
+        raise ThesisAssetsError(
+            "not an image to encode", found=f"{image.shape} {image.dtype}", wanted="(H, W, 3) or (H, W) uint8"
+        )
+
+
+def _encode_pillow(image: NDArray[np.uint8], kind: str, **options: int) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _encode_opencv(image: NDArray[np.uint8]) -> bytes:
+    cv2 = _cv2()
+    ordered = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    written, buffer = cv2.imencode(".png", ordered)
+    if not written:
+        raise ThesisAssetsError("OpenCV did not encode the image", found=f"{image.shape} {image.dtype}")
+    return bytes(buffer.tobytes())
+
+
+def _cv2():  # type: ignore[no-untyped-def]
+    try:
+        import cv2
+    except ImportError as error:
+        raise ThesisAssetsError(
+            "the PNG encoder `opencv` is not installed",
+            key="generation.export.png_encoder",
+            found="opencv",
+            wanted="isal or pillow, or the package opencv-python-headless",
+            remedy="pip install opencv-python-headless, or choose another encoder",
+        ) from error
+    return cv2

@@ -1,0 +1,86 @@
+"""What the first and last bytes of a PNG or JPEG say: its size, and whether the file ends where it should.
+
+PNG: its specification, sections 5.2 and 11.2.1. JPEG: ITU-T T.81, annex B (segments up to the frame header).
+Does not belong here: pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.images.png import SIGNATURE
+
+_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+_JPEG_START = b"\xff\xd8\xff"
+_JPEG_END = b"\xff\xd9"
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+_FIRST_READ = 1024
+_MAX_SEGMENTS = 4096
+
+
+def image_kind(first_bytes: bytes) -> Literal["png", "jpeg"] | None:
+    """The format that the first bytes of a file announce."""
+    if first_bytes.startswith(SIGNATURE):
+        return "png"
+    return "jpeg" if first_bytes.startswith(_JPEG_START) else None
+
+
+def read_size(handle: BinaryIO, path: Path) -> tuple[int, int]:
+    """(height, width) of the image in `handle`; `path` is for the message.
+
+    Raises:
+        InvalidFile: it is empty, neither PNG nor JPEG, or ends before its size is known.
+    """
+    first = os.pread(handle.fileno(), _FIRST_READ, 0)
+    if not first:
+        raise InvalidFile("the image is empty", file=path, found="0 bytes", remedy="write it again")
+    kind = image_kind(first)
+    if kind is None:
+        raise InvalidFile("the file is neither PNG nor JPEG", file=path, found=ascii(first[:12]))
+    size = _png_size(first) if kind == "png" else _jpeg_size(handle.fileno(), first)
+    if size is None or 0 in size:
+        raise InvalidFile("the image has no usable size in its header", file=path, found=size, remedy="write it again")
+    return size
+
+
+def has_end(handle: BinaryIO) -> bool:
+    """Whether the file ends with the end marker of its format (a JPEG may be padded with zero bytes)."""
+    descriptor = handle.fileno()
+    length = os.fstat(descriptor).st_size
+    tail = os.pread(descriptor, 64, max(0, length - 64))
+    return tail.endswith(_PNG_END) or tail.rstrip(b"\x00").endswith(_JPEG_END)
+
+
+def _png_size(first: bytes) -> tuple[int, int] | None:
+    if len(first) < 24 or first[12:16] != b"IHDR":
+        return None
+    return int.from_bytes(first[20:24], "big"), int.from_bytes(first[16:20], "big")
+
+
+def _jpeg_size(descriptor: int, first: bytes) -> tuple[int, int] | None:
+    """Walk the segments to the frame header; those of profiles and previews are jumped over, not read."""
+    offset = 2
+    for _ in range(_MAX_SEGMENTS):
+        segment = first[offset : offset + 9] if offset + 9 <= len(first) else os.pread(descriptor, 9, offset)
+        if len(segment) < 4 or segment[0] != 0xFF:
+            return None
+        marker = segment[1]
+        if marker == 0xFF:
+            offset += 1
+        elif marker in _WITHOUT_LENGTH:
+            offset += 2
+        elif marker in _FRAME_MARKERS:
+            return _frame_size(segment)
+        else:
+            offset += 2 + int.from_bytes(segment[2:4], "big")
+    return None
+
+
+def _frame_size(segment: bytes) -> tuple[int, int] | None:
+    if len(segment) < 9:
+        return None
+    return int.from_bytes(segment[5:7], "big"), int.from_bytes(segment[7:9], "big")

@@ -1,0 +1,81 @@
+"""A scene's Gaussians drawn at the target cameras: finds the PLY of a frame, keeps the last one, hands it to a rasteriser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.rendering.containment import readable_file
+from thesis_assets.rendering.gaussians import read_ply
+from thesis_assets.rendering.renderer import MissingRender
+from thesis_assets.rendering.torch_rasteriser import GaussianTensors, to_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from thesis_assets.layout import SceneFolders
+    from thesis_assets.scenes.camera import Camera
+
+
+class Rasteriser(Protocol):
+    """Draws Gaussians that are already on its device."""
+
+    name: str
+    version: str
+    device: str
+
+    def draw(self, gaussians: GaussianTensors, cameras: Sequence[Camera]) -> Tensor:
+        """(B, 3, H, W) float32 in [0, 1]; all cameras have one image size."""
+        ...
+
+
+class GaussianRenderer:
+    """Renders `gaussians/<fname>.ply`, or `gaussians/static.ply` where a frame has none of its own."""
+
+    def __init__(self, estimated: SceneFolders, rasteriser: Rasteriser) -> None:
+        self._estimated = estimated
+        self._rasteriser = rasteriser
+        self._loaded: tuple[Path, GaussianTensors] | None = None
+
+    @property
+    def name(self) -> str:
+        return self._rasteriser.name
+
+    @property
+    def version(self) -> str:
+        return self._rasteriser.version
+
+    @property
+    def device(self) -> str:
+        return self._rasteriser.device
+
+    def render(self, fname: str, cameras: Sequence[Camera]) -> Tensor:
+        """See `Renderer.render`."""
+        sizes = {(camera.height, camera.width) for camera in cameras}
+        if len(sizes) != 1:
+            raise ThesisAssetsError(
+                "the cameras of one render call have no one image size", found=sorted(sizes), wanted="one size"
+            )
+        return self._rasteriser.draw(self._gaussians(fname), cameras)
+
+    def _gaussians(self, fname: str) -> GaussianTensors:
+        path = self._ply(fname)
+        if self._loaded is None or self._loaded[0] != path:
+            self._loaded = None  # the old ones are given back before the new ones are read
+            self._loaded = (path, to_tensors(read_ply(path), self.device))
+        return self._loaded[1]
+
+    def _ply(self, fname: str) -> Path:
+        root = self._estimated.base.parent
+        for candidate in (self._estimated.gaussians(fname), self._estimated.static_gaussians):
+            path = readable_file(candidate, root)
+            if path is not None:
+                return path
+        raise MissingRender(
+            f"no Gaussians for frame {fname}",
+            file=self._estimated.gaussians(fname),
+            wanted=f"this file, or {self._estimated.static_gaussians.name} beside it",
+            remedy="let the 3DGS pipeline write it; without it the sample is dropped",
+        )

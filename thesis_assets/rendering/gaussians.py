@@ -1,0 +1,248 @@
+"""3D Gaussians as arrays, and the standard 3DGS PLY file they are stored in.
+
+The file form is that of "3D Gaussian Splatting for Real-Time Radiance Field Rendering" (Kerbl et al. 2023): binary little
+endian, `x y z nx ny nz f_dc_* f_rest_* opacity scale_* rot_*`, with `f_rest_*` channel by channel.
+Does not belong here: projecting or drawing them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thesis_assets import storage
+from thesis_assets.errors import InvalidFile, ThesisAssetsError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+SH_C0 = 0.28209479177387814
+"""The constant spherical harmonic, 1 / (2 sqrt(pi)): colour = 0.5 + SH_C0 * sh_dc."""
+MAX_HEADER_BYTES = 64 * 1024
+MAX_GAUSSIANS = 50_000_000
+
+_REST_OF_DEGREE = {0: 0, 1: 3, 2: 8, 3: 15}
+_PLY_TYPES = {
+    "char": "i1",
+    "int8": "i1",
+    "uchar": "u1",
+    "uint8": "u1",
+    "short": "<i2",
+    "int16": "<i2",
+    "ushort": "<u2",
+    "uint16": "<u2",
+    "int": "<i4",
+    "int32": "<i4",
+    "uint": "<u4",
+    "uint32": "<u4",
+    "float": "<f4",
+    "float32": "<f4",
+    "double": "<f8",
+    "float64": "<f8",
+}
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """N anisotropic Gaussians in world coordinates (metres), float32.
+
+    Attributes:
+        means: (N, 3) centres.
+        sh_dc: (N, 3) spherical-harmonic coefficient of degree 0, RGB.
+        sh_rest: (N, K, 3) higher coefficients; K is 0, 3, 8 or 15 (degree 0 to 3).
+        opacity_logit: (N,) opacity = sigmoid of it.
+        log_scales: (N, 3) natural logarithm of the standard deviations along the own axes, metres.
+        rotations: (N, 4) quaternions, w first, not necessarily of unit length; own axes to world.
+    """
+
+    means: NDArray[np.float32]
+    sh_dc: NDArray[np.float32]
+    sh_rest: NDArray[np.float32]
+    opacity_logit: NDArray[np.float32]
+    log_scales: NDArray[np.float32]
+    rotations: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        n = len(self.means)
+        rest = self.sh_rest.shape[1] if self.sh_rest.ndim == 3 else -1
+        if rest not in _REST_OF_DEGREE.values():
+            raise ThesisAssetsError(
+                "spherical harmonics of no whole degree", key="sh_rest", found=self.sh_rest.shape, wanted="(N, K, 3)"
+            )
+        wanted = {
+            "means": (n, 3),
+            "sh_dc": (n, 3),
+            "sh_rest": (n, rest, 3),
+            "opacity_logit": (n,),
+            "log_scales": (n, 3),
+            "rotations": (n, 4),
+        }
+        for name, shape in wanted.items():
+            array = getattr(self, name)
+            if array.shape != shape or array.dtype != np.float32:
+                raise ThesisAssetsError(
+                    "an array of Gaussians has another shape or type",
+                    key=name,
+                    found=f"{array.shape} {array.dtype}",
+                    wanted=f"{shape} float32",
+                )
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    @property
+    def sh_degree(self) -> int:
+        return {rest: degree for degree, rest in _REST_OF_DEGREE.items()}[self.sh_rest.shape[1]]
+
+
+def from_colors(
+    means: ArrayLike,
+    rgb: ArrayLike,
+    scales: ArrayLike,
+    rotations: ArrayLike | None = None,
+    opacity: ArrayLike = 0.9,
+) -> Gaussians:
+    """Gaussians of one colour each, the same from every side (degree 0).
+
+    Args:
+        means: (N, 3) metres.
+        rgb: (N, 3) in [0, 1].
+        scales: standard deviations in metres: one number, (N,) or (N, 3), above 0.
+        rotations: (N, 4) w-first quaternions; None = the world's axes.
+        opacity: one number or (N,), between 0 and 1, both excluded.
+    """
+    centres = np.asarray(means, np.float32).reshape(-1, 3)
+    n = len(centres)
+    deviations = np.asarray(scales, np.float64)
+    if deviations.ndim == 1:
+        deviations = deviations[:, None]
+    alphas = np.broadcast_to(np.asarray(opacity, np.float64), (n,))
+    if (deviations <= 0).any() or (alphas <= 0).any() or (alphas >= 1).any():
+        raise ThesisAssetsError(
+            "Gaussians need a positive size and an opacity between 0 and 1",
+            found=f"smallest scale {deviations.min()}, opacity {alphas.min()} to {alphas.max()}",
+        )
+    if rotations is None:
+        quaternions = np.zeros((n, 4), np.float32)
+        quaternions[:, 0] = 1
+    else:
+        quaternions = np.array(rotations, np.float32)
+    return Gaussians(
+        means=centres,
+        sh_dc=((np.asarray(rgb, np.float64).reshape(n, 3) - 0.5) / SH_C0).astype(np.float32),
+        sh_rest=np.zeros((n, 0, 3), np.float32),
+        opacity_logit=np.log(alphas / (1 - alphas)).astype(np.float32),
+        log_scales=np.log(np.broadcast_to(deviations, (n, 3))).astype(np.float32),
+        rotations=quaternions,
+    )
+
+
+def concatenate(parts: list[Gaussians]) -> Gaussians:
+    """Several sets of one spherical-harmonic degree as one, in order."""
+    names = ("means", "sh_dc", "sh_rest", "opacity_logit", "log_scales", "rotations")
+    return Gaussians(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def write_ply(path: Path, gaussians: Gaussians) -> None:
+    """Write the standard file, atomically. Normals are zero, as every 3DGS tool writes them."""
+    n, rest = len(gaussians), gaussians.sh_rest.shape[1]
+    names = _column_names(3 * rest)
+    columns = np.zeros((n, len(names)), "<f4")
+    columns[:, 0:3] = gaussians.means
+    columns[:, 6:9] = gaussians.sh_dc
+    columns[:, 9 : 9 + 3 * rest] = gaussians.sh_rest.transpose(0, 2, 1).reshape(n, 3 * rest)
+    columns[:, -8] = gaussians.opacity_logit
+    columns[:, -7:-4] = gaussians.log_scales
+    columns[:, -4:] = gaussians.rotations
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {n}"]
+    header += [f"property float {name}" for name in names] + ["end_header", ""]
+    storage.write_bytes(path, "\n".join(header).encode("ascii") + columns.tobytes())
+
+
+def read_ply(path: Path) -> Gaussians:
+    """Read a standard 3DGS PLY; unknown vertex properties are passed over.
+
+    Raises:
+        InvalidFile: it is missing, no binary little-endian PLY, truncated, lacks a property, or has a value that is not finite.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InvalidFile("the Gaussians' file is missing", file=path) from error
+    count, dtype, start = _parse_header(path, content)
+    if len(content) < start + count * dtype.itemsize:
+        raise InvalidFile(
+            "the PLY is truncated",
+            file=path,
+            found=f"{len(content) - start} bytes of vertices",
+            wanted=f"{count * dtype.itemsize} for {count} Gaussians",
+            remedy="write it again",
+        )
+    table = np.frombuffer(content, dtype, count, start)
+    return _from_table(path, table)
+
+
+def _parse_header(path: Path, content: bytes) -> tuple[int, np.dtype[np.void], int]:
+    """Number of vertices, type of one, and the offset of the first."""
+    end = re.search(rb"(?:^|\n)end_header\r?\n", content[:MAX_HEADER_BYTES])
+    lines = content[: end.start()].decode("ascii", "replace").split("\n") if end else []
+    words = [line.split() for line in lines if line.strip()]
+    if not end or not words or words[0] != ["ply"]:
+        raise InvalidFile("the file is not a PLY", file=path, found=ascii(content[:40]))
+    if ["format", "binary_little_endian", "1.0"] not in words:
+        found = next((" ".join(line) for line in words if line[0] == "format"), "no format line")
+        raise InvalidFile("the PLY has another format", file=path, found=found, wanted="binary_little_endian 1.0")
+    elements = [index for index, line in enumerate(words) if line[0] == "element"]
+    if not elements or words[elements[0]][1:2] != ["vertex"] or len(words[elements[0]]) != 3:
+        raise InvalidFile("the PLY's first element is not `vertex`", file=path)
+    number = words[elements[0]][2]
+    if not number.isdigit() or int(number) > MAX_GAUSSIANS:
+        raise InvalidFile("no usable number of Gaussians", file=path, key="element vertex", found=number[:40])
+    last = elements[1] if len(elements) > 1 else len(words)
+    properties = [line for line in words[elements[0] + 1 : last] if line[0] == "property"]
+    fields = [(line[-1], _PLY_TYPES[line[1]]) for line in properties if len(line) == 3 and line[1] in _PLY_TYPES]
+    if len(fields) != len(properties) or len({name for name, _ in fields}) != len(fields):
+        raise InvalidFile("a vertex property is no plain number, or stands twice", file=path)
+    return int(number), np.dtype(fields), end.end()
+
+
+def _from_table(path: Path, table: NDArray[np.void]) -> Gaussians:
+    present = table.dtype.names or ()
+    n_rest = sum(name.startswith("f_rest_") for name in present)
+    if n_rest % 3 or n_rest // 3 not in _REST_OF_DEGREE.values():
+        raise InvalidFile("`f_rest_*` of no whole degree", file=path, found=n_rest, wanted="0, 9, 24 or 45")
+    missing = [name for name in _column_names(n_rest) if name not in present and name not in ("nx", "ny", "nz")]
+    if missing:
+        raise InvalidFile(
+            "the PLY lacks properties of 3D Gaussians",
+            file=path,
+            found=f"no {', '.join(missing[:5])}",
+            wanted="x y z f_dc_* opacity scale_* rot_*, as 3DGS writes them",
+        )
+
+    def columns(*names: str) -> NDArray[np.float32]:
+        return np.stack([table[name].astype(np.float32) for name in names], axis=1)
+
+    rest = columns(*(f"f_rest_{i}" for i in range(n_rest))) if n_rest else np.zeros((len(table), 0), np.float32)
+    gaussians = Gaussians(
+        means=columns("x", "y", "z"),
+        sh_dc=columns("f_dc_0", "f_dc_1", "f_dc_2"),
+        sh_rest=np.ascontiguousarray(rest.reshape(len(table), 3, n_rest // 3).transpose(0, 2, 1)),
+        opacity_logit=columns("opacity")[:, 0],
+        log_scales=columns("scale_0", "scale_1", "scale_2"),
+        rotations=columns("rot_0", "rot_1", "rot_2", "rot_3"),
+    )
+    for name, array in vars(gaussians).items():
+        if not np.isfinite(array).all():
+            raise InvalidFile("a Gaussian's value is not finite", file=path, key=name, remedy="write the file again")
+    return gaussians
+
+
+def _column_names(n_rest: int) -> list[str]:
+    names = ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2"]
+    names += [f"f_rest_{i}" for i in range(n_rest)]
+    return [*names, "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
