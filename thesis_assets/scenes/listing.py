@@ -17,7 +17,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 """In order of preference, where one frame has several."""
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
-_FRAME_FILE = re.compile(r"([0-9]{6}|[1-9][0-9]{6,})(\.[A-Za-z0-9]+)")
+_FRAME_FILE = re.compile(r"([0-9]{6}|[1-9][0-9]{6,11})(\.[A-Za-z0-9]+)")
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,11 @@ class Scene(SceneFiles):
         """Cameras that have an image folder, in numeric order."""
         return list_numbers(self.tree.ground_truth.images_dir)
 
+    @property
+    def registered_camera(self) -> int | None:
+        """The source camera that the registry names, whether or not it has images; None without an entry."""
+        return self.registry.cam_id if self.registry is not None else None
+
     def source_camera(self) -> int:
         """The camera whose video the estimates come from, by the registry.
 

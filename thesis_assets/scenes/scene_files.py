@@ -28,11 +28,27 @@ class SceneFiles:
 
     def body_files(self, model: BodyModel, *, estimated: bool = False) -> FrameFiles:
         """A body model's folder."""
-        return self._listed(self._side(estimated).bodies_dir(model), (".npz",))
+        return self._listed(self.bodies_dir(model, estimated=estimated), (".npz",))
 
     def camera_files(self, cam_id: int) -> FrameFiles:
         """A camera's folder of calibrations."""
         return self._listed(self.tree.ground_truth.cameras_dir / str(check_camera(cam_id)), (".npz",))
+
+    def gaussian_files(self) -> FrameFiles:
+        """The Gaussians of single frames."""
+        return self._listed(self.tree.estimated.gaussians_dir, (".ply",))
+
+    def has_static_gaussians(self) -> bool:
+        """Whether one file of Gaussians stands for all frames."""
+        return file_with_content(self.tree.estimated.static_gaussians, self.roots) is not None
+
+    def render_files(self, cam_id: int) -> FrameFiles:
+        """A camera's folder of renders by another pipeline."""
+        return self._listed(self.tree.renders_dir / str(check_camera(cam_id)), (".png",))
+
+    def bodies_dir(self, model: BodyModel, *, estimated: bool = False) -> Path:
+        """A body model's folder, in the ground truth or the estimates."""
+        return self._side(estimated).bodies_dir(model)
 
     def image_path(self, cam_id: int, fname: str) -> Path | None:
         """The photograph of a camera at a frame, or None where it is missing or empty."""
@@ -58,14 +74,12 @@ class SceneFiles:
 
     def gaussians_path(self, fname: str) -> Path | None:
         """The Gaussians of a frame: its own file, else the static one, else None."""
-        folders = self.tree.estimated
-        own = self._listed(folders.gaussians_dir, (".ply",)).paths.get(check_frame(fname))
-        return own or file_with_content(folders.static_gaussians, self.roots)
+        own = self.gaussian_files().paths.get(check_frame(fname))
+        return own or file_with_content(self.tree.estimated.static_gaussians, self.roots)
 
     def render_path(self, cam_id: int, fname: str) -> Path | None:
         """The render that another pipeline made, or None where it is missing or empty."""
-        folder = self.tree.render(check_camera(cam_id), check_frame(fname)).parent
-        return self._listed(folder, (".png",)).paths.get(fname)
+        return self.render_files(cam_id).paths.get(check_frame(fname))
 
     def _listed(self, folder: Path, suffixes: tuple[str, ...]) -> FrameFiles:
         key = (folder, suffixes)
