@@ -1,0 +1,132 @@
+"""Running one command in a process group of its own: logs to files, a job record, and no process left behind."""
+
+import os
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.launch.process_tree import JOB_VARIABLE, end_tree, members
+from thesis_assets.schemas.tuning import JobRecord
+from thesis_assets.storage import write_json
+
+POLL_SECONDS = 0.1
+
+
+def run_command(
+    command: Sequence[str],
+    *,
+    stdout: Path,
+    stderr: Path,
+    job: Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    poll: Callable[[], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    grace_seconds: float = 10.0,
+) -> int:
+    """Run a command to its end and return its exit status (negative: the signal it died of).
+
+    However this function is left — the command ended, `should_stop` said so, an exception or an interrupt — the whole tree
+    of processes is ended with it: first asked, after `grace_seconds` killed.
+
+    Args:
+        stdout: log file that output is appended to; so is `stderr`.
+        job: where the `JobRecord` is written, at the start and again with the exit status.
+        env: variables added to those of this process.
+        poll: called about ten times a second, and once more after the end.
+        should_stop: asked at the same times; true ends the command.
+
+    Raises:
+        ThesisAssetsError: the program does not exist or may not be run.
+    """
+    job_id = uuid.uuid4().hex
+    stdout.parent.mkdir(parents=True, exist_ok=True)
+    stderr.parent.mkdir(parents=True, exist_ok=True)
+    with stdout.open("ab") as out, stderr.open("ab") as err:
+        process = _start(
+            command, cwd=cwd, env={**(env or {}), JOB_VARIABLE: job_id}, out=out.fileno(), err=err.fileno()
+        )
+    record = JobRecord(
+        launcher="local",
+        host=socket.gethostname(),
+        process_group=process.pid,
+        job_id=job_id,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=list(command),
+        stdout=str(stdout),
+        stderr=str(stderr),
+    )
+    try:
+        write_json(job, record)
+        _wait(process, poll, should_stop)
+    finally:
+        end_tree(process.pid, job_id, grace_seconds=grace_seconds)
+        returncode = process.wait()
+        write_json(job, record.model_copy(update={"returncode": returncode}))
+    if poll:
+        poll()
+    return returncode
+
+
+def still_running(record: JobRecord) -> list[int]:
+    """Process ids of a recorded job that live on this host: those of a run whose starter was killed outright."""
+    if record.host != socket.gethostname() or record.job_id is None or record.returncode is not None:
+        return []
+    return [process.pid for process in members(record.job_id)]
+
+
+def log_tail(path: Path, *, lines: int = 25, start: int = 0, max_bytes: int = 64 * 1024) -> str:
+    """The last lines of a log file, from byte `start` on; empty where there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as handle:
+        size = handle.seek(0, os.SEEK_END)
+        handle.seek(max(start, size - max_bytes))
+        text = handle.read().decode("utf-8", errors="replace")
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def _start(
+    command: Sequence[str], *, cwd: Path | None, env: Mapping[str, str], out: int, err: int
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            list(command),
+            cwd=cwd,
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ThesisAssetsError(
+            "the command could not be started",
+            file=error.filename or command[0],
+            found=error.strerror,
+            remedy="install the program, or correct its path",
+        ) from error
+
+
+def _wait(
+    process: subprocess.Popen[bytes], poll: Callable[[], None] | None, should_stop: Callable[[], bool] | None
+) -> None:
+    while not _has_ended(process):
+        if should_stop and should_stop():
+            return
+        if poll:
+            poll()
+        time.sleep(POLL_SECONDS)
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether the process ended, without waiting for it: its group's number stays reserved until the tree is gone."""
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True

@@ -1,0 +1,78 @@
+"""Results come in the order of the items; a failed item leaves the others; nothing survives an interrupt."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from thesis_assets.launch.mapping import WorkerDied, map_items
+
+
+def square_but(number: int) -> int:
+    """Fails on 3; on 13 the worker is killed."""
+    if number == 3:
+        raise ValueError("three")
+    if number == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+class Untransportable(Exception):
+    def __init__(self, one: int, *, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def raise_untransportable(number: int) -> int:
+    raise Untransportable(number, two=2)
+
+
+def sleep_long(path: Path) -> None:
+    path.write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failing_item_leaves_the_others(workers: int) -> None:
+    done: list[int] = []
+    results = map_items(square_but, [1, 3, 2, 5], workers=workers, on_done=lambda item, _: done.append(item))
+    assert [results[0], *results[2:]] == [1, 4, 25]
+    assert isinstance(results[1], ValueError)
+    assert sorted(done) == [1, 2, 3, 5]
+
+
+def test_a_killed_worker_fails_its_item_alone() -> None:
+    done: list[int] = []
+    results = map_items(square_but, [1, 13, 2, 4], workers=2, on_done=lambda item, _: done.append(item))
+    assert [results[0], *results[2:]] == [1, 4, 16]
+    assert isinstance(results[1], WorkerDied)
+    assert sorted(done) == [1, 2, 4, 13]
+
+
+def test_an_exception_that_cannot_be_pickled_keeps_its_text() -> None:
+    results = map_items(raise_untransportable, [1, 7], workers=2)
+    assert [str(result) for result in results] == ["Untransportable: 1 and 2", "Untransportable: 7 and 2"]
+
+
+def test_an_interrupt_ends_the_workers(tmp_path: Path) -> None:
+    paths = [tmp_path / "a", tmp_path / "b"]
+
+    def interrupt(*_: object) -> None:
+        deadline = time.monotonic() + 30
+        while not (paths[0].exists() and paths[0].read_text()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    import threading
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        map_items(sleep_long, paths, workers=2)
+    pids = [int(path.read_text()) for path in paths if path.exists()]
+    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+
+
+def test_no_items_give_no_results() -> None:
+    assert map_items(square_but, [], workers=2) == []
