@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -138,17 +137,16 @@ def _decode(path: Path, mode: Literal["RGB", "L"], max_pixels: int) -> NDArray[n
 def _converted(image: Image.Image, mode: Literal["RGB", "L"], path: Path) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         raise InvalidFile("the image is deeper than 8 bit", file=path, found=image.mode, wanted="8 bit a channel")
-    if "A" in image.mode or "transparency" in image.info:
-        if image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-            raise InvalidFile(
-                "the image is transparent",
-                file=path,
-                found=image.mode,
-                wanted="RGB",
-                remedy="write it composited on its background",
-            )
-    with warnings.catch_warnings():
-        return image.convert(mode)
+    may_be_transparent = "A" in image.mode or "transparency" in image.info
+    if may_be_transparent and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        raise InvalidFile(
+            "the image is transparent",
+            file=path,
+            found=image.mode,
+            wanted="RGB",
+            remedy="write it composited on its background",
+        )
+    return image.convert(mode)
 
 
 def _check_array(image: NDArray[np.uint8]) -> None:

@@ -89,7 +89,9 @@ def ssim_map(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float32]:
     _check_pair(a, b, None)
     height, width = a.shape[0] - 2 * _BORDER, a.shape[1] - 2 * _BORDER
     result = np.empty((height, width, *a.shape[2:]), np.float32)
-    channels = [(a[:, :, c], b[:, :, c], result[:, :, c]) for c in range(a.shape[2])] if a.ndim == 3 else [(a, b, result)]
+    channels = (
+        [(a[:, :, c], b[:, :, c], result[:, :, c]) for c in range(a.shape[2])] if a.ndim == 3 else [(a, b, result)]
+    )
     for channel_a, channel_b, out in channels:
         for top in range(0, height, _BLOCK):
             rows = slice(top, min(top + _BLOCK, height) + 2 * _BORDER)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.rendering.containment import readable_file
 from thesis_assets.rendering.gaussians import read_ply
 from thesis_assets.rendering.renderer import MissingRender
 from thesis_assets.rendering.torch_rasteriser import GaussianTensors, to_tensors
@@ -15,8 +14,8 @@ from thesis_assets.rendering.torch_rasteriser import GaussianTensors, to_tensors
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from thesis_assets.layout import SceneFolders
     from thesis_assets.scenes.camera import Camera
+    from thesis_assets.scenes.scene_files import SceneFiles
 
 
 class Rasteriser(Protocol):
@@ -34,8 +33,8 @@ class Rasteriser(Protocol):
 class GaussianRenderer:
     """Renders `gaussians/<fname>.ply`, or `gaussians/static.ply` where a frame has none of its own."""
 
-    def __init__(self, estimated: SceneFolders, rasteriser: Rasteriser) -> None:
-        self._estimated = estimated
+    def __init__(self, scene: SceneFiles, rasteriser: Rasteriser) -> None:
+        self._scene = scene
         self._rasteriser = rasteriser
         self._loaded: tuple[Path, GaussianTensors] | None = None
 
@@ -68,14 +67,13 @@ class GaussianRenderer:
         return self._loaded[1]
 
     def _ply(self, fname: str) -> Path:
-        root = self._estimated.base.parent
-        for candidate in (self._estimated.gaussians(fname), self._estimated.static_gaussians):
-            path = readable_file(candidate, root)
-            if path is not None:
-                return path
-        raise MissingRender(
-            f"no Gaussians for frame {fname}",
-            file=self._estimated.gaussians(fname),
-            wanted=f"this file, or {self._estimated.static_gaussians.name} beside it",
-            remedy="let the 3DGS pipeline write it; without it the sample is dropped",
-        )
+        path = self._scene.gaussians_path(fname)
+        if path is None:
+            folders = self._scene.tree.estimated
+            raise MissingRender(
+                f"no Gaussians for frame {fname}",
+                file=folders.gaussians(fname),
+                wanted=f"this file, or {folders.static_gaussians.name} beside it",
+                remedy="let the 3DGS pipeline write it; without it the sample is dropped",
+            )
+        return path

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thesis_assets.images.codecs import read_rgb
-from thesis_assets.rendering.containment import readable_file
 from thesis_assets.rendering.renderer import MissingRender, RenderSizeMismatch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from thesis_assets.layout import SceneTree
     from thesis_assets.scenes.camera import Camera
+    from thesis_assets.scenes.scene_files import SceneFiles
 
 
 class PrecomputedRenderer:
@@ -24,9 +23,9 @@ class PrecomputedRenderer:
     name = "precomputed"
     version = "precomputed"
 
-    def __init__(self, tree: SceneTree, device: str) -> None:
+    def __init__(self, scene: SceneFiles, device: str) -> None:
         self.device = device
-        self._tree = tree
+        self._scene = scene
 
     def render(self, fname: str, cameras: Sequence[Camera]) -> Tensor:
         """See `Renderer.render`."""
@@ -37,11 +36,11 @@ class PrecomputedRenderer:
         return batch.float().div_(255)
 
     def _read(self, fname: str, camera: Camera) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        path = readable_file(self._tree.render(camera.cam_id, fname), self._tree.renders_root)
+        path = self._scene.render_path(camera.cam_id, fname)
         if path is None:
             raise MissingRender(
                 f"no render of camera {camera.cam_id}, frame {fname}",
-                file=self._tree.render(camera.cam_id, fname),
+                file=self._scene.tree.render(camera.cam_id, fname),
                 remedy="let the render pipeline write it; without it the sample is dropped",
             )
         image = read_rgb(path)

@@ -74,7 +74,7 @@ def make_renderer(renders: Renders, scene: Scene, *, device: str) -> Renderer:
         from thesis_assets.rendering.precomputed import PrecomputedRenderer
 
         _check_folder(scene.tree.renders_dir, scene.name, "renders", "<renders_root>/<scene_name>/<cam_id>/<fname>.png")
-        return PrecomputedRenderer(scene.tree, device)
+        return PrecomputedRenderer(scene, device)
     if renders.source == "gaussians":
         folder = scene.tree.estimated.gaussians_dir
         _check_folder(folder, scene.name, "Gaussians", "gaussians/<fname>.ply or gaussians/static.ply")
@@ -95,10 +95,10 @@ def _gaussian_renderer(scene: Scene, device: str) -> Renderer:
     if device == "cpu":
         from thesis_assets.rendering.torch_rasteriser import TorchRasteriser
 
-        return GaussianRenderer(scene.tree.estimated, TorchRasteriser())
+        return GaussianRenderer(scene, TorchRasteriser())
     from thesis_assets.rendering.gsplat_rasteriser import GsplatRasteriser
 
-    return GaussianRenderer(scene.tree.estimated, GsplatRasteriser(device))
+    return GaussianRenderer(scene, GsplatRasteriser(device))
 
 
 def _check_folder(folder: Path, scene_name: str, what: str, wanted: str) -> None:
