@@ -1,0 +1,197 @@
+"""Which triplets one scene gives: target cameras, frames and reference views become candidates, or drops with a reason.
+
+Pure over the scene's listing: no pixel is read. What only the pixels tell (coverage, sizes, broken files) is dropped by the export.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thesis_assets.errors import InvalidExperiment, InvalidScene
+from thesis_assets.experiments.generation import Frames, GenerationSpec
+from thesis_assets.layout import SampleId
+from thesis_assets.samples.references import ReferenceView, make_reference_rule
+from thesis_assets.schemas.samples import DroppedSample, DropReason
+
+if TYPE_CHECKING:
+    from thesis_assets.scenes.scene import Scene
+
+
+@dataclass(frozen=True)
+class PlannedSample:
+    """One triplet to export, with the files it reads. A mask is None where the scene has none, or none is asked for."""
+
+    sample: SampleId
+    group_id: str
+    target_image: Path
+    reference_image: Path
+    target_mask: Path | None
+    reference_mask: Path | None
+
+
+@dataclass(frozen=True)
+class ScenePlan:
+    """All candidates of a scene: those to export and those dropped already, by frame and target camera."""
+
+    target_cam_ids: list[int]
+    candidates: list[PlannedSample]
+    dropped: list[DroppedSample]
+    uses_masks: bool
+
+    @property
+    def n_total_candidates(self) -> int:
+        return len(self.candidates) + len(self.dropped)
+
+
+def plan_scene(scene: Scene, generation: GenerationSpec, group_id: str) -> ScenePlan:
+    """List the triplets of a scene.
+
+    The candidates are every chosen frame of every target camera. Chosen: the frames that any camera in use has, without skip
+    frames, every `stride`-th, the first `max_samples_per_camera`.
+
+    Raises:
+        InvalidExperiment: a camera that the experiment names is not in the scene, or a target would be its own reference.
+        InvalidScene: the scene has no registry entry, no target camera, or no frame.
+    """
+    source = source_camera(scene, generation)
+    targets = target_cameras(scene, generation, source)
+    rule = make_reference_rule(scene, generation.reference, source, targets)
+    listing = _listing(scene, generation, {*targets, *rule.cameras})
+    candidates: list[PlannedSample] = []
+    dropped: list[DroppedSample] = []
+    for fname in _chosen_frames(listing, generation.frames):
+        for cam_id in targets:
+            planned = _plan_sample(listing, group_id, cam_id, fname, rule.view_for(cam_id, fname))
+            if isinstance(planned, PlannedSample):
+                candidates.append(planned)
+            else:
+                dropped.append(planned)
+    return ScenePlan(targets, candidates, dropped, listing.uses_masks)
+
+
+def source_camera(scene: Scene, generation: GenerationSpec) -> int:
+    """The camera whose video the renders come from: the experiment's, or the registry's.
+
+    Raises:
+        InvalidExperiment: the experiment names a camera that the scene does not have.
+        InvalidScene: the registry has no entry, or it names a camera without images.
+    """
+    if generation.source_camera == "registry":
+        return scene.source_camera()
+    if generation.source_camera not in scene.camera_ids():
+        raise _unknown_cameras(scene, "generation.source_camera", [generation.source_camera])
+    return generation.source_camera
+
+
+def target_cameras(scene: Scene, generation: GenerationSpec, source: int) -> list[int]:
+    """The cameras that are rendered and supervised, in numeric order.
+
+    Raises:
+        InvalidExperiment: the experiment names cameras that the scene does not have.
+        InvalidScene: there is no camera beside the source.
+    """
+    available = scene.camera_ids()
+    if generation.target_cameras.mode == "explicit":
+        unknown = sorted(set(generation.target_cameras.ids) - set(available))
+        if unknown:
+            raise _unknown_cameras(scene, "generation.target_cameras.ids", unknown)
+        return sorted(generation.target_cameras.ids)
+    targets = [cam_id for cam_id in available if cam_id != source]
+    if not targets:
+        raise InvalidScene(
+            "the scene has no camera beside its source camera",
+            file=scene.tree.ground_truth.images_dir,
+            found=f"cameras {available}, source {source}",
+            wanted="at least two cameras with images",
+            remedy=f"bring another camera, or leave the scene out: generation.exclude: [{scene.name}]",
+        )
+    return targets
+
+
+def _unknown_cameras(scene: Scene, key: str, unknown: list[int]) -> InvalidExperiment:
+    return InvalidExperiment(
+        f"the scene `{scene.name}` does not have a camera that the experiment names",
+        file=scene.tree.ground_truth.images_dir,
+        key=key,
+        found=unknown,
+        wanted=f"cameras of {scene.camera_ids()}",
+        remedy=f"correct the ids, or leave the scene out: generation.exclude: [{scene.name}]",
+    )
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What the cameras in use have."""
+
+    scene: Scene
+    fnames: dict[int, frozenset[str]]
+    """By camera: frames with an image, without skip frames."""
+    uses_masks: bool
+
+
+def _listing(scene: Scene, generation: GenerationSpec, cam_ids: set[int]) -> _Listing:
+    apply_skip_frames = generation.frames.apply_skip_frames
+    fnames = {
+        cam_id: frozenset(scene.frames(cam_id, apply_skip_frames=apply_skip_frames)) for cam_id in sorted(cam_ids)
+    }
+    needs_masks = generation.filtering.apply_mask or generation.filtering.min_mask_coverage > 0
+    # Where any camera in use has a mask, a frame without one is a gap, not a scene without masks.
+    has_masks = any(scene.mask_path(cam_id, fname) for cam_id, of_camera in fnames.items() for fname in of_camera)
+    return _Listing(scene, fnames, needs_masks and has_masks)
+
+
+def _chosen_frames(listing: _Listing, frames: Frames) -> list[str]:
+    scene = listing.scene
+    everything = sorted(frozenset[str]().union(*listing.fnames.values()), key=int)
+    if not everything:
+        raise InvalidScene(
+            "the scene has no frame to make a sample of",
+            file=scene.tree.ground_truth.images_dir,
+            found=f"no image of cameras {sorted(listing.fnames)}"
+            + (", skip frames left out" * bool(scene.skip_frames())),
+            wanted="<cam_id>/<frame>.jpg with content",
+            remedy=f"bring the images, or leave the scene out: generation.exclude: [{scene.name}]",
+        )
+    chosen = everything[:: frames.stride]
+    return chosen[: frames.max_samples_per_camera] if frames.max_samples_per_camera else chosen
+
+
+def _plan_sample(
+    listing: _Listing, group_id: str, cam_id: int, fname: str, view: ReferenceView
+) -> PlannedSample | DroppedSample:
+    scene = listing.scene
+    if view.fname not in listing.fnames[view.cam_id]:
+        detail = f"camera {view.cam_id} has no image of frame {view.fname}"
+        return _dropped(scene, cam_id, fname, view, "missing_reference_frame", detail)
+    if fname not in listing.fnames[cam_id]:
+        detail = f"camera {cam_id} has no image of frame {fname}"
+        return _dropped(scene, cam_id, fname, view, "missing_target_image", detail)
+    target, reference = scene.image_path(cam_id, fname), scene.image_path(view.cam_id, view.fname)
+    assert target is not None, "the frame is listed"
+    assert reference is not None, "the frame is listed"
+    sample = SampleId(scene.name, cam_id, view.cam_id, fname, view.fname)
+    if not listing.uses_masks:
+        return PlannedSample(sample, group_id, target, reference, None, None)
+    masks = scene.mask_path(cam_id, fname), scene.mask_path(view.cam_id, view.fname)
+    for mask, place in zip(masks, ((cam_id, fname), (view.cam_id, view.fname)), strict=True):
+        if mask is None:
+            detail = f"camera {place[0]} has no mask of frame {place[1]}"
+            return _dropped(scene, cam_id, fname, view, "unreadable_input", detail)
+    return PlannedSample(sample, group_id, target, reference, *masks)
+
+
+def _dropped(
+    scene: Scene, cam_id: int, fname: str, view: ReferenceView, reason: DropReason, detail: str
+) -> DroppedSample:
+    # Not `SampleId`: an offset may name a reference frame before the first one, and the row has to say so.
+    sample_id = f"{scene.name}__tcam{cam_id}__rccam{view.cam_id}__tf{fname}__rf{view.fname}"
+    return DroppedSample(
+        sample_id=sample_id,
+        scene_name=scene.name,
+        target_cam_id=cam_id,
+        target_fname=fname,
+        reason=reason,
+        detail=detail,
+    )

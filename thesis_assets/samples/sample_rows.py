@@ -1,0 +1,204 @@
+"""Rows of the sample manifests: made from a sample id, read and written as JSONL at a million rows' pace.
+
+A validated pydantic model costs 5 us a row; here a row whose keys, types, id and paths are as we write them is put together in
+1 us, and any other one goes through the model, which says what is wrong.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from thesis_assets import storage
+from thesis_assets.errors import InvalidFile, InvalidKey
+from thesis_assets.layout import MAX_CAMERA_ID, SampleId, check_frame, check_key, dataset_of
+from thesis_assets.schemas.samples import SampleRow
+
+_KEYS = tuple(SampleRow.model_fields)
+_TYPES = tuple(field.annotation for field in SampleRow.model_fields.values())
+_FIELDS_SET = set(_KEYS)  # shared by all rows: one set a row would be a third of a manifest's memory
+
+
+def row_of(sample: SampleId, group_id: str) -> SampleRow:
+    """The manifest row of a sample: ids, and paths relative to the snapshot."""
+    sample_id = str(sample)
+    return SampleRow(
+        sample_id=sample_id,
+        dataset=dataset_of(sample.scene_name),
+        scene_name=sample.scene_name,
+        group_id=group_id,
+        target_cam_id=sample.target_cam_id,
+        reference_cam_id=sample.reference_cam_id,
+        target_fname=sample.target_fname,
+        reference_fname=sample.reference_fname,
+        image_path=f"samples/{sample_id}/image.png",
+        target_image_path=f"samples/{sample_id}/target_image.jpg",
+        ref_image_path=f"samples/{sample_id}/ref_image.jpg",
+    )
+
+
+def sample_of(row: SampleRow) -> SampleId:
+    """The identity of a row's sample."""
+    return SampleId(row.scene_name, row.target_cam_id, row.reference_cam_id, row.target_fname, row.reference_fname)
+
+
+def group_key(row: SampleRow) -> str:
+    """`<dataset>/<group_id>`: the unit that never stands in both splits. Two datasets may use one group name."""
+    return f"{row.dataset}/{row.group_id}"
+
+
+def write_rows(path: Path, rows: Iterable[SampleRow]) -> str:
+    """Write a manifest, one row a line in the given order, atomically and streamed. Returns the sha256 of its bytes."""
+    digest = hashlib.sha256()
+    with storage.atomic_file(path) as temporary, temporary.open("wb") as handle:
+        for block in _blocks(rows):
+            digest.update(block)
+            handle.write(block)
+    return digest.hexdigest()
+
+
+def rows_sha256(rows: Iterable[SampleRow]) -> str:
+    """The sha256 that `write_rows` would return, without writing."""
+    digest = hashlib.sha256()
+    for block in _blocks(rows):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(rows: Iterable[SampleRow], lines: int = 1024) -> Iterator[bytes]:
+    """Manifest bytes, some lines at a time: one hash update a line would cost more than the line."""
+    block: list[bytes] = []
+    for row in rows:
+        block.append(orjson.dumps(row.__dict__))
+        if len(block) == lines:
+            yield b"\n".join(block) + b"\n"
+            block.clear()
+    if block:
+        yield b"\n".join(block) + b"\n"
+
+
+def read_rows(path: Path) -> list[SampleRow]:
+    """Read a manifest, in its order.
+
+    Raises:
+        InvalidFile: the file is missing, or a line is not a row; the message has its number.
+    """
+    return [_checked_row(values, path, number) for number, values in enumerate(storage.read_jsonl(path), start=1)]
+
+
+def _checked_row(values: Any, path: Path, number: int) -> SampleRow:
+    if _is_as_written(values):
+        return _trusted_row(values)
+    try:
+        row = SampleRow.model_validate(values, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidFile(
+            f"a line is not a sample row: {first['msg']}",
+            file=path,
+            key=f"line {number}: {'.'.join(str(part) for part in first['loc'])}",
+            found=ascii(first.get("input"))[:200],
+            remedy="write the manifest again from the shards",
+        ) from error
+    expected = _expected_row(row, path, number)
+    if row != expected:
+        key = next(name for name in _KEYS if getattr(row, name) != getattr(expected, name))
+        raise InvalidFile(
+            "a row's id, ids and paths do not belong together",
+            file=path,
+            key=f"line {number}: {key}",
+            found=ascii(getattr(row, key))[:300],
+            wanted=getattr(expected, key),
+            remedy="write the manifest again from the shards",
+        )
+    return row
+
+
+def _expected_row(row: SampleRow, path: Path, number: int) -> SampleRow:
+    """What a row with these ids must look like."""
+    try:
+        check_key(row.group_id, "group_id")
+        return row_of(sample_of(row), row.group_id)
+    except InvalidKey as error:
+        raise InvalidFile(
+            f"a line is not a sample row: {error.problem}",
+            file=path,
+            key=f"line {number}: {error.key}",
+            found=error.found,
+            wanted=error.wanted,
+            remedy="write the manifest again from the shards",
+        ) from error
+
+
+def _is_as_written(values: Any) -> bool:
+    """Whether a parsed line has our key order, types, id and paths."""
+    if type(values) is not dict or tuple(values) != _KEYS or tuple(map(type, values.values())) != _TYPES:
+        return False
+    sample_id = values["sample_id"]
+    return (
+        sample_id
+        == f"{values['scene_name']}__tcam{values['target_cam_id']}__rccam{values['reference_cam_id']}"
+        f"__tf{values['target_fname']}__rf{values['reference_fname']}"
+        and _is_scene(values["scene_name"], values["dataset"], values["group_id"])
+        and _is_frame(values["target_fname"])
+        and _is_frame(values["reference_fname"])
+        and 0 <= values["target_cam_id"] <= MAX_CAMERA_ID
+        and 0 <= values["reference_cam_id"] <= MAX_CAMERA_ID
+        and values["image_path"] == f"samples/{sample_id}/image.png"
+        and values["target_image_path"] == f"samples/{sample_id}/target_image.jpg"
+        and values["ref_image_path"] == f"samples/{sample_id}/ref_image.jpg"
+    )
+
+
+@lru_cache(maxsize=4096)
+def _is_scene(scene_name: str, dataset: str, group_id: str) -> bool:
+    try:
+        return dataset_of(scene_name) == dataset and bool(check_key(group_id, "group_id"))
+    except InvalidKey:
+        return False
+
+
+@lru_cache(maxsize=65536)
+def _is_frame(fname: str) -> bool:
+    try:
+        return bool(check_frame(fname))
+    except InvalidKey:
+        return False
+
+
+def _trusted_row(values: dict[str, Any]) -> SampleRow:
+    """A row around values that were checked already; the dictionary becomes the row's own."""
+    row = SampleRow.__new__(SampleRow)
+    put = object.__setattr__
+    put(row, "__dict__", values)
+    put(row, "__pydantic_fields_set__", _FIELDS_SET)
+    put(row, "__pydantic_extra__", None)
+    put(row, "__pydantic_private__", None)
+    return row
+
+
+def unique_rows(rows: Sequence[SampleRow], where: Path) -> list[SampleRow]:
+    """Rows sorted by sample id; equal ones once.
+
+    Raises:
+        InvalidFile: two rows have one id and other content.
+    """
+    kept: list[SampleRow] = []
+    for row in sorted(rows, key=lambda row: row.sample_id):
+        if kept and kept[-1].sample_id == row.sample_id:
+            if kept[-1] != row:
+                key = next(name for name in _KEYS if getattr(row, name) != getattr(kept[-1], name))
+                raise InvalidFile(
+                    "two rows have one sample id and other content",
+                    file=where,
+                    key=f"{row.sample_id}: {key}",
+                    found=f"{getattr(kept[-1], key)!r} and {getattr(row, key)!r}",
+                    remedy="export the scenes that hold the sample again",
+                )
+            continue
+        kept.append(row)
+    return kept
