@@ -100,3 +100,10 @@ def _parse_npy(content: bytes, path: Path) -> Array:
     except (ValueError, EOFError, MemoryError, SyntaxError, OverflowError) as error:
         raise InvalidFile("an array cannot be read", file=path, found=str(error)[:200]) from error
     return array
+
+
+def array_bytes(array: Array) -> bytes:
+    """The bytes of an `.npy` file; the same array gives the same bytes."""
+    buffer = BytesIO()
+    npy_format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()

@@ -117,9 +117,14 @@ def parse_camera(content: bytes, path: Path, cam_id: int, height: int, width: in
 
 def write_camera(path: Path, camera: Camera) -> None:
     """Write a camera as the scene contract names it: `intrinsics` (1, 3, 3), `extrinsics` (1, 3, 4), float64."""
+    storage.write_bytes(path, camera_bytes(camera))
+
+
+def camera_bytes(camera: Camera) -> bytes:
+    """What `write_camera` writes; the same camera gives the same bytes."""
     buffer = io.BytesIO()
     np.savez(buffer, intrinsics=camera.intrinsics[None], extrinsics=camera.extrinsics[None])
-    storage.write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _frozen(matrix: Matrix, shape: tuple[int, ...]) -> Matrix:
