@@ -1,0 +1,49 @@
+"""The one `defs`, and `build_defs` that makes a fresh one with parts exchanged.
+
+Policy that holds for all assets stands here once. Loading this module imports nothing heavy.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+
+from thesis_assets.defs.assets import difix_data, evaluation, recordings, reports, scenes, tuning
+from thesis_assets.defs.assets.declaration import IO_MANAGER, PLATFORM
+from thesis_assets.defs.checks.difix_data import DIFIX_DATA_CHECKS
+from thesis_assets.defs.checks.evaluation import EVALUATION_CHECKS
+from thesis_assets.defs.checks.recordings import RECORDING_CHECKS
+from thesis_assets.defs.checks.tuning import TUNING_CHECKS
+from thesis_assets.defs.io_manager import TreeIOManager
+from thesis_assets.defs.jobs import JOBS
+from thesis_assets.defs.platform import Platform
+from thesis_assets.settings import Settings
+
+ASSETS = dg.load_assets_from_modules([scenes, difix_data, tuning, evaluation, recordings, reports])
+
+
+def build_defs(
+    *,
+    settings: Settings | None = None,
+    echo: Callable[[str], None] | None = None,
+    resources: dict[str, Any] | None = None,
+) -> dg.Definitions:
+    """The whole code location.
+
+    Args:
+        settings: in place of those of the environment.
+        echo: receives every progress line, besides the run's log.
+        resources: take the place of resources of the same name.
+    """
+    settings = settings or Settings()
+    platform = Platform(settings, echo) if echo is not None else Platform(settings)
+    return dg.Definitions(
+        assets=ASSETS,
+        asset_checks=[*DIFIX_DATA_CHECKS, *TUNING_CHECKS, *EVALUATION_CHECKS, *RECORDING_CHECKS],
+        jobs=JOBS,
+        resources={PLATFORM: platform, IO_MANAGER: TreeIOManager(platform), **(resources or {})},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_defs()

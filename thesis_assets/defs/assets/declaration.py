@@ -1,0 +1,73 @@
+"""How an asset of the graph is declared: everything but its body comes from the table in `graph`.
+
+The wrapper does what every asset needs and no body should repeat: refuse undeclared cells, take the digest of the inputs
+*before* the work (a scene that changes during an export leaves the cell stale), and turn our errors into failures without retry.
+"""
+
+import functools
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+
+from thesis_assets.defs.graph import CODE_VERSION, INPUT_DIGEST, NODES, input_digest
+from thesis_assets.defs.partitions import PARTITIONS, Cell, CellKind
+from thesis_assets.defs.platform import Platform
+from thesis_assets.errors import ThesisAssetsError
+
+IO_MANAGER = "trees"
+PLATFORM = "platform"
+
+
+def cells_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, kind: CellKind) -> list[Cell]:
+    """The cells that a step works on: several only under a single-run backfill."""
+    if kind == "none":
+        return [Cell()]
+    return [Cell.parse(kind, key) for key in context.partition_keys]
+
+
+def graph_asset(
+    name: str,
+    *,
+    description: str,
+    kinds: set[str],
+    pool: str | None = None,
+    backfill_policy: dg.BackfillPolicy | None = None,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Declare the asset `name` of `graph.NODES`. Its body takes `context`, `platform` and, by name, loaded upstream values."""
+    node = NODES[name]
+
+    def declare(body: Callable[..., Any]) -> dg.AssetsDefinition:
+        loaded = set(inspect.signature(body).parameters) - {"context", "platform"}
+
+        @functools.wraps(body)
+        def step(context: dg.AssetExecutionContext, platform: Platform, **inputs: Any) -> Any:
+            cells = cells_of(context, node.kind)
+            platform.refuse_undeclared(cells)
+            began = time.perf_counter()
+            try:
+                digests = {cell: input_digest(platform, context.instance, name, cell) for cell in cells}
+                value = body(context=context, platform=platform, **inputs)
+            except ThesisAssetsError as error:
+                raise dg.Failure(description=str(error), allow_retries=False) from error
+            for cell, digest in digests.items():
+                metadata = {INPUT_DIGEST: digest, "seconds": round(time.perf_counter() - began, 2)}
+                context.add_asset_metadata(metadata, partition_key=cell.key)
+            return value
+
+        return dg.asset(
+            name=name,
+            group_name=node.group,
+            partitions_def=PARTITIONS[node.kind],
+            deps=[upstream for upstream in node.upstream if upstream not in loaded],
+            io_manager_key=IO_MANAGER,
+            code_version=CODE_VERSION,
+            description=description,
+            kinds=kinds,
+            pool=pool,
+            backfill_policy=backfill_policy,
+        )(step)
+
+    return declare

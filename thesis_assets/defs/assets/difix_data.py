@@ -1,0 +1,133 @@
+"""From scenes to the trainer's data: one shard a scene, the collected set, the hold-out, data.json."""
+
+import dagster as dg
+
+from thesis_assets.defs.assets.declaration import cells_of, graph_asset
+from thesis_assets.defs.graph import OUTPUT_DIGEST
+from thesis_assets.defs.io_manager import AdapterTable, SplitTables
+from thesis_assets.defs.metadata import counts_table, picture
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import PlatformParam
+from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.layout import dataset_of
+
+
+@graph_asset(
+    "scene_samples",
+    description="The triplets of one scene: imperfect render, target and reference, with provenance; one shard a scene.",
+    kinds={"files", "pytorch"},
+    pool="render",
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam) -> dict[Cell, object]:
+    """Export the shards of the step's scenes, side by side; a failed scene is named and leaves the others in place."""
+    from thesis_assets.launch.mapping import map_items, require_local
+    from thesis_assets.samples.export import ShardWork, export_shard, write_generation_config
+    from thesis_assets.scenes.groups import group_id
+
+    require_local(platform.settings.launcher)
+    cells = cells_of(context, "exp_by_scene")
+    report = platform.reporter(context)
+    works = {}
+    for cell in cells:
+        spec = platform.spec(cell)
+        tree = platform.difix(cell)
+        write_generation_config(tree, spec.generation)
+        works[cell] = ShardWork(
+            tree=tree,
+            roots=platform.roots,
+            scene_name=cell.scene_name,
+            generation=spec.generation,
+            group_id=group_id(cell.scene_name, spec.split.group_rules),
+            device=platform.device,
+            threads=1 if len(cells) > 1 else platform.workers,
+        )
+
+    finished = 0
+
+    def on_done(work: ShardWork, result: object) -> None:
+        nonlocal finished
+        finished += 1
+        outcome = f"failed: {result}" if isinstance(result, Exception) else "done"
+        report(f"[{finished}/{len(works)}] {work.scene_name} {outcome}")
+
+    workers = min(platform.workers, len(works)) if platform.device == "cpu" else 1
+    results = dict(
+        zip(works, map_items(export_shard, list(works.values()), workers=workers, on_done=on_done), strict=True)
+    )
+    failed = {cell: result for cell, result in results.items() if isinstance(result, Exception)}
+    records = {cell: result for cell, result in results.items() if not isinstance(result, Exception)}
+    for cell, record in records.items():
+        stats = record.stats
+        metadata: dict[str, object] = {
+            OUTPUT_DIGEST: stats.rows_sha256,
+            "dagster/row_count": stats.n_saved,
+            "candidates": stats.n_total_candidates,
+            "dropped": stats.n_dropped,
+            "exported": record.exported,
+            "samples per second": round(stats.n_saved / max(stats.seconds, 1e-6), 2),
+            "path": dg.MetadataValue.path(platform.difix(cell).scene_run(cell.scene_name).base),
+        }
+        if record.preview:
+            metadata["render | target | reference"] = picture(record.preview)
+        if failed:  # the step will fail, so what did succeed is registered here
+            context.log_event(dg.AssetMaterialization(asset_key="scene_samples", partition=cell.key, metadata=metadata))
+        else:
+            context.add_asset_metadata(metadata, partition_key=cell.key)
+    if failed:
+        raise ThesisAssetsError(
+            f"{len(failed)} of {len(works)} scenes failed; the others are in place",
+            found="; ".join(f"{cell.scene_name}: {error}" for cell, error in failed.items()),
+            remedy="mend the scene or exclude it, then materialize its cell again",
+        )
+    return dict(records)
+
+
+@graph_asset(
+    "sample_set",
+    description="All samples of an experiment, collected from its shards: all_samples.jsonl and dropped_samples.csv.",
+    kinds={"jsonl"},
+)
+def sample_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> object:
+    """Collect the shards of the declared scenes."""
+    from thesis_assets.samples.sample_set import collect_sample_set
+
+    cell = Cell(context.partition_key)
+    collected = collect_sample_set(platform.difix(cell), platform.scene_names(platform.spec(cell)))
+    by_reason: dict[str, int] = {}
+    for dropped in collected.dropped:
+        by_reason[dropped.reason] = by_reason.get(dropped.reason, 0) + 1
+    context.add_output_metadata(
+        {
+            "samples by scene": counts_table("scene", {shard.scene_name: shard.n_saved for shard in collected.shards}),
+            "dropped by reason": counts_table("reason", by_reason),
+        }
+    )
+    return collected
+
+
+@graph_asset(
+    "split_manifests",
+    description="The hold-out by groups: no person of a test or reserved group is in training. Renders nothing.",
+    kinds={"jsonl"},
+)
+def split_manifests(context: dg.AssetExecutionContext, platform: PlatformParam, sample_set: list) -> SplitTables:  # type: ignore[type-arg]
+    """Split the collected rows by their groups."""
+    from thesis_assets.scenes.groups import group_id
+    from thesis_assets.splits.hold_out import split_rows
+
+    split = platform.spec(Cell(context.partition_key)).split
+    result = split_rows(sample_set, split, lambda scene: (dataset_of(scene), group_id(scene, split.group_rules)))
+    return SplitTables(rows=sample_set, result=result, split=split)
+
+
+@graph_asset(
+    "difix_data",
+    description="difix/data.json, the one file that the DiFix trainer reads.",
+    kinds={"json"},
+)
+def difix_data(context: dg.AssetExecutionContext, platform: PlatformParam, split_manifests: tuple) -> AdapterTable:  # type: ignore[type-arg]
+    """Write both sides of the split as the trainer's adapter."""
+    train, test = split_manifests
+    spec = platform.spec(Cell(context.partition_key))
+    return AdapterTable(train=train, test=test, prompt=spec.generation.export.prompt)

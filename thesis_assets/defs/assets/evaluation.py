@@ -1,0 +1,211 @@
+"""Evaluating a run: input data, predictions, the three tasks, the manifest. One tree a scene, one row an epoch."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from thesis_assets.defs.assets.declaration import cells_of, graph_asset
+from thesis_assets.defs.graph import NODES, input_digest
+from thesis_assets.defs.io_manager import Verified
+from thesis_assets.defs.metadata import markdown_table, picture_file
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import Platform, PlatformParam
+from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.layout import epoch_name
+
+if TYPE_CHECKING:
+    from thesis_assets.evaluation.cell import EvaluationCell
+
+Row = tuple[object, ...]
+
+
+def over_scenes(
+    platform: Platform, cell: Cell, work: "Callable[[EvaluationCell, Mapping[int, int | None]], list[Row]]"
+) -> list[Row]:
+    """Do one task for every evaluated scene; a failed scene leaves the others and fails the cell at the end.
+
+    Raises:
+        ThesisAssetsError: with every failed scene and its reason.
+    """
+    spec = platform.spec(cell)
+    epochs = spec.evaluation.epoch_steps(platform.run_spec(cell))
+    rows: list[Row] = []
+    failed: list[str] = []
+    for evaluated in platform.evaluation_cells(cell):
+        try:
+            rows += work(evaluated, epochs)
+        except ThesisAssetsError as error:
+            failed.append(f"{evaluated.scene.name}: {error}")
+    if failed:
+        raise ThesisAssetsError("scenes failed; the others are in place", found="\n".join(failed))
+    return rows
+
+
+def _verified(context: dg.AssetExecutionContext, platform: Platform, asset: str, cell: Cell) -> Verified:
+    """The cell's files as the graph's table names them. The output's identity is that of its inputs: same in, same out."""
+    files = tuple(NODES[asset].outputs(platform, cell))
+    return Verified(files=files, digest=input_digest(platform, context.instance, asset, cell))
+
+
+@graph_asset(
+    "input_data",
+    description="Exactly the data that the evaluation reads, linked with digests; and what the trainer saw, as pictures.",
+    kinds={"files"},
+)
+def input_data(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+    """Link each evaluated scene's inputs into its tree."""
+    from thesis_assets.evaluation.input_data import link_input_data
+
+    (cell,) = cells_of(context, "exp_by_run")
+
+    def work(evaluated: "EvaluationCell", epochs: Mapping[int, int | None]) -> list[Row]:
+        record = link_input_data(evaluated)
+        return [(record.scene_name, len(record.cameras), len(record.frames), ", ".join(record.missing) or "nothing")]
+
+    rows = over_scenes(platform, cell, work)
+    context.add_output_metadata({"scenes": markdown_table(("scene", "cameras", "frames", "missing"), rows)})
+    return _verified(context, platform, "input_data", cell)
+
+
+@graph_asset(
+    "predictions",
+    description="The views that are evaluated: each epoch's checkpoint applied to the imperfect renders, native size.",
+    kinds={"pytorch"},
+    pool="gpu",
+)
+def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+    """Refine the renders of every evaluated scene and epoch; those whose inputs did not change are kept."""
+    from thesis_assets.evaluation.predictions import make_predictions
+    from thesis_assets.evaluation.training_artifacts import write_training_artifacts
+
+    (cell,) = cells_of(context, "exp_by_run")
+    report = platform.reporter(context)
+
+    def work(evaluated: "EvaluationCell", epochs: Mapping[int, int | None]) -> list[Row]:
+        rows: list[Row] = []
+        for epoch, step in epochs.items():
+            record = make_predictions(evaluated, epoch, step, report)
+            write_training_artifacts(evaluated, epoch)
+            rows.append(
+                (evaluated.scene.name, epoch_name(epoch), "unrefined" if step is None else step, record.n_images)
+            )
+            report(f"{cell.run_name}: {evaluated.scene.name} {epoch_name(epoch)}: {record.n_images} views")
+        return rows
+
+    rows = over_scenes(platform, cell, work)
+    context.add_output_metadata({"predictions": markdown_table(("scene", "epoch", "step", "views"), rows)})
+    return _verified(context, platform, "predictions", cell)
+
+
+@graph_asset(
+    "nvs",
+    description="Novel view synthesis: PSNR, SSIM and LPIPS a frame, a camera and overall, with protocol.json.",
+    kinds={"csv"},
+)
+def nvs(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+    """Compare predicted and true views of every evaluated scene and epoch."""
+    from thesis_assets.evaluation.nvs import evaluate_nvs
+    from thesis_assets.schemas.evaluation import parse_results
+
+    (cell,) = cells_of(context, "exp_by_run")
+    if "nvs" not in platform.spec(cell).evaluation.tasks:
+        return _not_enabled(context, platform, "nvs", cell)
+
+    def work(evaluated: "EvaluationCell", epochs: Mapping[int, int | None]) -> list[Row]:
+        rows: list[Row] = []
+        for epoch in epochs:
+            evaluate_nvs(evaluated, epoch)
+            values = parse_results(evaluated.tree.task(epoch, "nvs").nvs_results.read_text(encoding="utf-8"))
+            rows.append(
+                (evaluated.scene.name, epoch_name(epoch), *(f"{values[key]:.4f}" for key in ("psnr", "ssim", "lpips")))
+            )
+        return rows
+
+    rows = over_scenes(platform, cell, work)
+    context.add_output_metadata({"results": markdown_table(("scene", "epoch", "psnr", "ssim", "lpips"), rows)})
+    psnr = [float(str(row[2])) for row in rows]
+    if psnr:
+        context.add_output_metadata({"PSNR of the last epoch": psnr[-1]})
+    for tree in platform.evaluation_trees(cell).values():
+        pictures = sorted(tree.training_artifacts_dir.glob("*/rgb/*.png"))
+        if pictures:
+            context.add_output_metadata({"as the trainer sees it": picture_file(pictures[-1])})
+            break
+    return _verified(context, platform, "nvs", cell)
+
+
+def _not_enabled(context: dg.AssetExecutionContext, platform: Platform, task: str, cell: Cell) -> Verified:
+    context.add_output_metadata({"not evaluated": f"`{task}` is not among evaluation.tasks"})
+    return Verified(files=(), digest=input_digest(platform, context.instance, task, cell))
+
+
+def _pose(context: dg.AssetExecutionContext, platform: Platform, task: str) -> Verified:
+    from thesis_assets.evaluation.cell import absent_tasks
+    from thesis_assets.evaluation.pose import evaluate_pose
+    from thesis_assets.schemas.evaluation import parse_results
+
+    (cell,) = cells_of(context, "exp_by_run")
+    if task not in platform.spec(cell).evaluation.tasks:
+        return _not_enabled(context, platform, task, cell)
+    absent: list[Row] = []
+
+    def work(evaluated: "EvaluationCell", epochs: Mapping[int, int | None]) -> list[Row]:
+        reasons = absent_tasks(evaluated)
+        if task in reasons:
+            absent.append((evaluated.scene.name, reasons[task]))
+            return []
+        rows: list[Row] = []
+        for epoch in epochs:
+            evaluate_pose(evaluated, epoch, task)
+            values = parse_results(evaluated.tree.task(epoch, task).pose_results.read_text(encoding="utf-8"))
+            rows.append((evaluated.scene.name, epoch_name(epoch), *(f"{value:.4f}" for value in values.values())))
+        return rows
+
+    rows = over_scenes(platform, cell, work)
+    from thesis_assets.schemas.evaluation import POSE_METRICS
+
+    context.add_output_metadata({"results": markdown_table(("scene", "epoch", *POSE_METRICS), rows)})
+    if absent:
+        context.add_output_metadata({"absent": markdown_table(("scene", "reason"), absent)})
+    return _verified(context, platform, task, cell)
+
+
+@graph_asset(
+    "pose_smplx",
+    description="SMPL-X pose: estimated bodies against ground truth, root-relative and in the world, with aligned meshes.",
+    kinds={"csv"},
+)
+def pose_smplx(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+    """Evaluate the SMPL-X poses."""
+    return _pose(context, platform, "pose_smplx")
+
+
+@graph_asset(
+    "pose_smpl",
+    description="SMPL pose: estimated bodies against ground truth, root-relative and in the world, with aligned meshes.",
+    kinds={"csv"},
+)
+def pose_smpl(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+    """Evaluate the SMPL poses."""
+    return _pose(context, platform, "pose_smpl")
+
+
+@graph_asset(
+    "evaluation_manifest",
+    description="manifest.json of each evaluated scene: tasks and epochs, from what is on disk.",
+    kinds={"json"},
+)
+def evaluation_manifest(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+    """Write each scene's manifest last."""
+    from thesis_assets.evaluation.manifest import write_manifest
+
+    (cell,) = cells_of(context, "exp_by_run")
+
+    def work(evaluated: "EvaluationCell", epochs: Mapping[int, int | None]) -> list[Row]:
+        manifest = write_manifest(evaluated)
+        return [(manifest.scene_name, ", ".join(manifest.tasks), ", ".join(manifest.eval_epochs))]
+
+    rows = over_scenes(platform, cell, work)
+    context.add_output_metadata({"manifests": markdown_table(("scene", "tasks", "epochs"), rows)})
+    return _verified(context, platform, "evaluation_manifest", cell)

@@ -1,0 +1,60 @@
+"""Tables and pages over all cells: the leaderboard and the check dashboard."""
+
+import dagster as dg
+
+from thesis_assets.defs.assets.declaration import graph_asset
+from thesis_assets.defs.check_history import check_rows
+from thesis_assets.defs.graph import NODES
+from thesis_assets.defs.io_manager import Verified
+from thesis_assets.defs.metadata import picture_file
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import PlatformParam
+from thesis_assets.storage import sha256_file
+
+
+@graph_asset(
+    "leaderboard",
+    description="Every run, scene, epoch and task: values, and paired differences to the unrefined render.",
+    kinds={"csv"},
+)
+def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+    """Build the table from the trees that have a manifest."""
+    from thesis_assets.evaluation.leaderboard import build_leaderboard, write_leaderboard
+
+    trees = [
+        (cell.run_name, tree)
+        for cell in platform.run_cells()
+        if platform.difix(cell).split_test.is_file()
+        for tree in platform.evaluation_trees(cell).values()
+        if tree.manifest.is_file()
+    ]
+    rows = build_leaderboard(trees)
+    reports = platform.settings.reports
+    write_leaderboard(reports, rows)
+    context.add_output_metadata(
+        {
+            "dagster/row_count": len(rows),
+            "table": dg.MetadataValue.md(reports.leaderboard_markdown.read_text(encoding="utf-8")),
+            "plot": picture_file(reports.leaderboard_plot),
+            "csv": dg.MetadataValue.path(reports.leaderboard_csv),
+        }
+    )
+    files = tuple(NODES["leaderboard"].outputs(platform, Cell()))
+    return Verified(files=files, digest=sha256_file(reports.leaderboard_csv))
+
+
+@graph_asset(
+    "check_report",
+    description="One page: every check of every partition, with when, what and the first offenders.",
+    kinds={"html"},
+)
+def check_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+    """Write the partition x check page from the event log."""
+    from thesis_assets.defs.check_page import write_check_page
+
+    rows = check_rows(context.instance)
+    path = platform.settings.reports.checks
+    write_check_page(path, rows)
+    failed = sum(row.status == "failed" for row in rows)
+    context.add_output_metadata({"dagster/row_count": len(rows), "failed": failed, "page": dg.MetadataValue.path(path)})
+    return Verified(files=(path,), digest=sha256_file(path))

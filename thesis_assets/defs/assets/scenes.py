@@ -1,0 +1,32 @@
+"""The scenes on disk, observed. No dependency of other assets: a new scene must not mark every experiment stale."""
+
+import dagster as dg
+
+from thesis_assets.defs.assets.declaration import graph_asset
+from thesis_assets.defs.io_manager import Verified
+from thesis_assets.defs.metadata import markdown_table
+from thesis_assets.defs.platform import PlatformParam
+from thesis_assets.storage import sha256_value
+
+
+@graph_asset(
+    "scene_catalog",
+    description="Every scene below the ground-truth root: frames, cameras, modalities, and what is missing for which task.",
+    kinds={"files"},
+)
+def scene_catalog(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+    """List and describe the scenes on disk."""
+    from thesis_assets.scenes.catalog import describe_scene, list_scenes
+
+    summaries = [describe_scene(platform.roots, name) for name in list_scenes(platform.roots)]
+    rows = [
+        (summary.scene_name, summary.n_frames, len(summary.camera_ids), ", ".join(summary.modalities))
+        for summary in summaries
+    ]
+    context.add_output_metadata(
+        {
+            "dagster/row_count": len(summaries),
+            "scenes": markdown_table(("scene", "frames", "cameras", "modalities"), rows),
+        }
+    )
+    return Verified(files=(), digest=sha256_value(rows))

@@ -1,0 +1,110 @@
+"""Fine-tuning one run over one snapshot, and choosing its checkpoint."""
+
+import dagster as dg
+
+from thesis_assets.defs.assets.declaration import cells_of, graph_asset
+from thesis_assets.defs.io_manager import Verified
+from thesis_assets.defs.metadata import markdown_table, picture_file
+from thesis_assets.defs.platform import PlatformParam
+from thesis_assets.schemas.tuning import ProgressLine
+from thesis_assets.storage import sha256_file, sha256_value
+
+
+def _progress_text(line: ProgressLine) -> str:
+    parts = [f"{line.event} {line.step}/{line.max_steps}"]
+    if line.loss is not None:
+        parts.append(f"loss {line.loss:.5f}")
+    if line.learning_rate is not None:
+        parts.append(f"lr {line.learning_rate:.2e}")
+    if line.samples_per_second is not None:
+        parts.append(f"{line.samples_per_second:.1f} samples/s")
+    if line.seconds_left is not None:
+        parts.append(f"{line.seconds_left:.0f} s left")
+    parts += [f"{name} {value:.3f}" for name, value in line.metrics.items()]
+    return ", ".join([*parts, *([line.message] if line.message else [])])
+
+
+@graph_asset(
+    "tuned_checkpoint",
+    description="The fine-tuning run: checkpoints, evaluation files and train_config.json, by a trainer process of its own.",
+    kinds={"pytorch", "accelerate"},
+    pool="gpu",
+)
+def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+    """Re-validate the snapshot, launch the trainer, follow it, verify what it saved."""
+    from thesis_assets.tuning.tuning_run import tune
+
+    (cell,) = cells_of(context, "exp_by_run")
+    run = platform.run_spec(cell)
+    report = platform.reporter(context)
+    result = tune(
+        platform.difix(cell),
+        cell.run_name,
+        run,
+        split=platform.spec(cell).split,
+        device=platform.device,
+        launcher=platform.settings.launcher,
+        on_progress=lambda line: report(f"{cell.run_name}: {_progress_text(line)}"),
+    )
+    tree = platform.difix(cell).tuning_run(cell.run_name)
+    metadata: dict[str, object] = {
+        "checkpoints": [tree.checkpoint(step).name for step in result.steps],
+        "run directory": dg.MetadataValue.path(tree.base),
+        "stdout": dg.MetadataValue.path(result.job.stdout),
+        "stderr": dg.MetadataValue.path(result.job.stderr),
+        "host": result.job.host,
+    }
+    if result.curves.get("loss"):
+        metadata["final loss"] = result.curves["loss"][-1]
+    if result.contact_sheet is not None:
+        metadata["render | refined | target | reference"] = picture_file(result.contact_sheet)
+    context.add_output_metadata(metadata)
+    files = tuple(path for step in result.steps for path in (tree.checkpoint(step), tree.checkpoint_info(step)))
+    digest = sha256_value([sha256_file(tree.checkpoint_info(step)) for step in result.steps])
+    return Verified(files=(tree.train_config, *files), digest=digest)
+
+
+@graph_asset(
+    "selected_checkpoint",
+    description="The checkpoint handed on: scored on people one does not report on; selected_checkpoint.json and overrides.",
+    kinds={"json"},
+    pool="gpu",
+)
+def selected_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+    """Choose the run's checkpoint by its rule."""
+    from thesis_assets.tuning.selection import select_checkpoint
+
+    (cell,) = cells_of(context, "exp_by_run")
+    spec = platform.spec(cell)
+    selected = select_checkpoint(
+        platform.difix(cell),
+        cell.run_name,
+        platform.run_spec(cell),
+        evaluation_groups=platform.evaluation_groups(spec),
+        device=platform.device,
+    )
+    tree = platform.difix(cell).tuning_run(cell.run_name)
+    rows = [
+        (
+            score.step,
+            score.n_samples,
+            f"{score.psnr:.4f}",
+            f"{score.psnr_render:.4f}",
+            f"{score.psnr - score.psnr_render:+.4f}",
+        )
+        for score in selected.scores
+    ]
+    context.add_output_metadata(
+        {
+            "step": selected.step,
+            "rule": selected.rule,
+            "sha256": selected.sha256,
+            "scores": markdown_table(("step", "samples", "PSNR", "PSNR of the render", "gain"), rows),
+            "checkpoint": dg.MetadataValue.path(selected.path),
+            "overrides": dg.MetadataValue.path(tree.pipeline_overrides),
+        }
+    )
+    chosen = next((score for score in selected.scores if score.step == selected.step), None)
+    if chosen is not None:
+        context.add_output_metadata({"PSNR gain": chosen.psnr - chosen.psnr_render})
+    return Verified(files=(tree.selected_checkpoint, tree.pipeline_overrides), digest=sha256_value(selected))

@@ -1,0 +1,76 @@
+"""The newest outcome of every check of every partition, read from the event log."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+
+from thesis_assets.defs.checks.outcomes import CHECKS
+from thesis_assets.defs.metadata import OFFENDERS
+
+PAGE = 500
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """One check of one partition, as it stood last."""
+
+    asset: str
+    check: str
+    cell: str
+    status: str
+    """`passed`, `warning`, `failed` or `running`."""
+    blocking: bool
+    when: str
+    message: str
+    offenders: str
+    run_id: str
+
+
+def check_rows(instance: dg.DagsterInstance) -> list[CheckRow]:
+    """Every check's newest outcome a partition, failed ones first."""
+    order = {"failed": 0, "warning": 1, "running": 2, "passed": 3}
+    rows = [row for asset, names in CHECKS.items() for name in names for row in _newest(instance, asset, name)]
+    return sorted(rows, key=lambda row: (order[row.status], row.asset, row.check, row.cell))
+
+
+def _newest(instance: dg.DagsterInstance, asset: str, name: str) -> Iterator[CheckRow]:
+    seen: set[str | None] = set()
+    for record in _history(instance, dg.AssetCheckKey(dg.AssetKey(asset), name)):
+        evaluation = record.evaluation
+        partition = record.partition
+        if partition in seen:
+            continue
+        seen.add(partition)
+        when = datetime.fromtimestamp(record.create_timestamp, UTC).isoformat(timespec="seconds")
+        if evaluation is None:
+            yield CheckRow(asset, name, partition or "all", "running", False, when, "", "", record.run_id)
+            continue
+        status = "passed" if evaluation.passed else "failed"
+        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.WARN:
+            status = "warning"
+        offenders = evaluation.metadata.get(OFFENDERS)
+        yield CheckRow(
+            asset=asset,
+            check=name,
+            cell=partition or "all",
+            status=status,
+            blocking=bool(evaluation.blocking),
+            when=when,
+            message=evaluation.description or "",
+            offenders="\n".join(str(line) for line in offenders.value) if offenders is not None else "",  # type: ignore[union-attr]
+            run_id=record.run_id,
+        )
+
+
+def _history(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> Iterator[AssetCheckExecutionRecord]:
+    """All executions of a check, newest first, a page at a time."""
+    cursor: int | None = None
+    while True:
+        page = instance.event_log_storage.get_asset_check_execution_history(key, limit=PAGE, cursor=cursor)
+        yield from page
+        if len(page) < PAGE:
+            return
+        cursor = page[-1].id

@@ -1,0 +1,52 @@
+"""Checks of the data snapshot: complete samples, no leak, manifests and data.json that agree."""
+
+from thesis_assets.defs.checks.outcomes import Outcomes, checks_of
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import Platform
+
+
+def _sample_set(platform: Platform, cell: Cell) -> Outcomes:
+    from thesis_assets.samples import integrity
+    from thesis_assets.samples.sample_set import read_rows
+
+    tree = platform.difix(cell)
+    spec = platform.spec(cell)
+    rows = read_rows(tree.all_samples)
+    return {
+        "every_sample_complete": lambda: integrity.check_samples_complete(tree, rows),
+        "manifest_matches_disk": lambda: integrity.check_manifest_matches_disk(tree, rows),
+        "generation_config_unchanged": lambda: integrity.check_generation_config(tree, spec.generation),
+        "dropped_share_below": lambda: integrity.check_dropped_share(tree),
+    }
+
+
+def _split_manifests(platform: Platform, cell: Cell) -> Outcomes:
+    from thesis_assets.samples.sample_set import read_rows
+    from thesis_assets.splits import leakage
+
+    tree = platform.difix(cell)
+    split = platform.spec(cell).split
+    rows, train, test = (read_rows(path) for path in (tree.all_samples, tree.split_train, tree.split_test))
+    return {
+        "group_non_leakage": lambda: leakage.check_group_non_leakage(train, test),
+        "reserved_scenes_not_in_train": lambda: leakage.check_reserved_scenes(train, split),
+        "splits_partition_all_samples": lambda: leakage.check_partition(rows, train, test),
+        "splits_not_empty": lambda: leakage.check_not_empty(train, test, split),
+    }
+
+
+def _difix_data(platform: Platform, cell: Cell) -> Outcomes:
+    from thesis_assets.samples.sample_set import read_rows
+    from thesis_assets.splits.data_json import check_data_json
+
+    tree = platform.difix(cell)
+    prompt = platform.spec(cell).generation.export.prompt
+    train, test = read_rows(tree.split_train), read_rows(tree.split_test)
+    return {"data_json_matches_manifests": lambda: check_data_json(tree, train, test, prompt)}
+
+
+DIFIX_DATA_CHECKS = [
+    checks_of("sample_set", _sample_set),
+    checks_of("split_manifests", _split_manifests),
+    checks_of("difix_data", _difix_data),
+]

@@ -1,0 +1,72 @@
+"""Checks of an evaluation: required files, clean inputs, a manifest that tells the truth, numbers that come out again."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from thesis_assets.defs.checks.outcomes import Outcomes, checks_of
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import Platform
+from thesis_assets.schemas.checks import CheckOutcome
+
+if TYPE_CHECKING:
+    from thesis_assets.evaluation.cell import EvaluationCell
+
+
+def over_scenes(
+    platform: Platform, cell: Cell, check: "Callable[[EvaluationCell], CheckOutcome]"
+) -> Callable[[], CheckOutcome]:
+    """One outcome over all evaluated scenes of a cell: passed where each passed; counts added, offenders joined."""
+
+    def run() -> CheckOutcome:
+        outcomes = {evaluated.scene.name: check(evaluated) for evaluated in platform.evaluation_cells(cell)}
+        return joined(outcomes)
+
+    return run
+
+
+def joined(outcomes: dict[str, CheckOutcome]) -> CheckOutcome:
+    """Several outcomes of one check as one."""
+    counts: dict[str, int | float] = {}
+    for outcome in outcomes.values():
+        for name, count in outcome.counts.items():
+            counts[name] = counts.get(name, 0) + count
+    failed = {name: outcome for name, outcome in outcomes.items() if not outcome.passed}
+    shown = failed or outcomes
+    return CheckOutcome(
+        passed=not failed,
+        message="; ".join(f"{name}: {outcome.message}" for name, outcome in shown.items()),
+        counts={**counts, "scenes": len(outcomes)},
+        offenders=[offender for outcome in failed.values() for offender in outcome.offenders],
+    )
+
+
+def _required_files(task: str) -> Callable[[Platform, Cell], Outcomes]:
+    def outcomes(platform: Platform, cell: Cell) -> Outcomes:
+        from thesis_assets.evaluation.required_files import check_required_files
+
+        return {f"{task}_required_files": over_scenes(platform, cell, lambda each: check_required_files(each, task))}
+
+    return outcomes
+
+
+def _input_data(platform: Platform, cell: Cell) -> Outcomes:
+    from thesis_assets.evaluation.required_files import check_input_data_clean
+
+    return {"input_data_clean": over_scenes(platform, cell, check_input_data_clean)}
+
+
+def _evaluation_manifest(platform: Platform, cell: Cell) -> Outcomes:
+    from thesis_assets.evaluation import required_files
+
+    return {
+        "manifest_matches_disk": over_scenes(platform, cell, required_files.check_manifest),
+        "layout_version_is_v1": over_scenes(platform, cell, required_files.check_layout_version),
+        "metrics_recompute": over_scenes(platform, cell, required_files.check_metrics_recompute),
+    }
+
+
+EVALUATION_CHECKS = [
+    checks_of("input_data", _input_data),
+    *(checks_of(task, _required_files(task)) for task in ("nvs", "pose_smplx", "pose_smpl")),
+    checks_of("evaluation_manifest", _evaluation_manifest),
+]

@@ -1,0 +1,99 @@
+"""How checks are declared: a table of names an asset, and one function that gives their outcomes.
+
+One multi-check an asset, with the asset's partitions, so that there is a status a partition. A check declared inside an asset
+would run before the IO manager has written.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import dagster as dg
+
+from thesis_assets.defs.assets.declaration import cells_of
+from thesis_assets.defs.graph import NODES
+from thesis_assets.defs.metadata import check_result
+from thesis_assets.defs.partitions import PARTITIONS, Cell
+from thesis_assets.defs.platform import Platform
+from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.schemas.checks import CheckOutcome
+
+Outcomes = Mapping[str, Callable[[], CheckOutcome]]
+
+CHECKS: dict[str, dict[str, str]] = {
+    "sample_set": {
+        "every_sample_complete": "Four files a sample, whole images of equal size; a seeded share decoded.",
+        "manifest_matches_disk": "Every row has its folder and every folder its row.",
+        "generation_config_unchanged": "generation_config.yaml and every shard have one digest.",
+        "dropped_share_below": "Not too many candidates were dropped.",
+    },
+    "split_manifests": {
+        "group_non_leakage": "No (dataset, group) stands in both train and test.",
+        "reserved_scenes_not_in_train": "No sample of a reserved scene's group is in training.",
+        "splits_partition_all_samples": "Train and test are disjoint and together all samples.",
+        "splits_not_empty": "Both sides have samples (train alone where the file says train_only).",
+    },
+    "difix_data": {
+        "data_json_matches_manifests": "data.json holds exactly the manifests' samples, with files that exist."
+    },
+    "tuned_checkpoint": {
+        "checkpoint_loads": "Every checkpoint has its digest, loads without unpickling, and is finite.",
+        "checkpoint_belongs_to_data": "Every checkpoint and the configuration name this data.json.",
+        "loss_is_finite": "Every loss the trainer reported is finite.",
+        "train_config_complete": "train_config.json has every key.",
+    },
+    "selected_checkpoint": {
+        "selection_disjoint_from_evaluation": "No person the choice looked at is one the evaluation reports on.",
+        "improves_over_input": "The chosen checkpoint scores above the unrefined render.",
+    },
+    "input_data": {
+        "input_data_clean": "input_data/train holds core inputs only; est_* debug lies under misc/nv_generation."
+    },
+    "nvs": {"nvs_required_files": "Every enabled epoch and scene has the three files, complete and finite."},
+    "pose_smplx": {"pose_smplx_required_files": "Every enabled epoch and scene has both files, complete and finite."},
+    "pose_smpl": {"pose_smpl_required_files": "Every enabled epoch and scene has both files, complete and finite."},
+    "evaluation_manifest": {
+        "manifest_matches_disk": "manifest.json lists exactly the tasks and epochs that are complete on disk.",
+        "layout_version_is_v1": "output_layout_version is v1.",
+        "metrics_recompute": "A seeded share of the numbers is recomputed from the saved images.",
+    },
+    "input_data_recording": {"recording_follows_contract": "Entities, timelines and rows are those of the tree."},
+    "evaluation_recordings": {"recording_follows_contract": "Entities, timelines and rows are those of the tree."},
+}
+WARNINGS = {"dropped_share_below", "improves_over_input", "metrics_recompute", "input_data_clean"}
+
+
+def checks_of(asset: str, outcomes: Callable[[Platform, Cell], Outcomes]) -> dg.AssetChecksDefinition:
+    """The multi-check of one asset. `outcomes(platform, cell)` gives a function a check, by name.
+
+    A check that cannot be made (its file is missing or has another shape) has failed, with the reason as its message.
+    """
+    node = NODES[asset]
+    names = CHECKS[asset]
+
+    @dg.multi_asset_check(
+        name=f"{asset}_checks",
+        specs=[
+            dg.AssetCheckSpec(
+                name,
+                asset=asset,
+                description=description,
+                blocking=name not in WARNINGS,
+                partitions_def=PARTITIONS[node.kind],
+            )
+            for name, description in names.items()
+        ],
+    )
+    def run(
+        context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> Iterator[dg.AssetCheckResult]:
+        (cell,) = cells_of(context, node.kind)
+        functions = outcomes(platform, cell)
+        assert functions.keys() == names.keys(), f"{asset}: {functions.keys()} are not the declared {names.keys()}"
+        for name, function in functions.items():
+            try:
+                outcome = function()
+            except ThesisAssetsError as error:
+                outcome = CheckOutcome(passed=False, message=str(error), offenders=[error.file] if error.file else [])
+            platform.echo(f"  check {asset}.{name}: {'passed' if outcome.passed else 'FAILED: ' + outcome.message}")
+            yield check_result(asset, name, outcome, blocking_severity=name not in WARNINGS)
+
+    return run

@@ -1,0 +1,37 @@
+"""Checks of a tuning run: checkpoints that load and belong to the data, and a choice that leaks nobody."""
+
+from thesis_assets.defs.checks.outcomes import Outcomes, checks_of
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import Platform
+
+
+def _tuned_checkpoint(platform: Platform, cell: Cell) -> Outcomes:
+    from thesis_assets.tuning import run_checks
+
+    tree = platform.difix(cell)
+    return {
+        "checkpoint_loads": lambda: run_checks.checkpoint_loads(tree, cell.run_name),
+        "checkpoint_belongs_to_data": lambda: run_checks.checkpoint_belongs_to_data(tree, cell.run_name),
+        "loss_is_finite": lambda: run_checks.loss_is_finite(tree, cell.run_name),
+        "train_config_complete": lambda: run_checks.train_config_complete(tree, cell.run_name),
+    }
+
+
+def _selected_checkpoint(platform: Platform, cell: Cell) -> Outcomes:
+    from thesis_assets.schemas.tuning import SelectedCheckpoint
+    from thesis_assets.storage import read_json
+    from thesis_assets.tuning import run_checks
+    from thesis_assets.tuning.selection import check_selection_disjoint
+
+    selected = read_json(platform.difix(cell).tuning_run(cell.run_name).selected_checkpoint, SelectedCheckpoint)
+    groups = platform.evaluation_groups(platform.spec(cell))
+    return {
+        "selection_disjoint_from_evaluation": lambda: check_selection_disjoint(selected, groups),
+        "improves_over_input": lambda: run_checks.improves_over_input(selected),
+    }
+
+
+TUNING_CHECKS = [
+    checks_of("tuned_checkpoint", _tuned_checkpoint),
+    checks_of("selected_checkpoint", _selected_checkpoint),
+]

@@ -1,0 +1,189 @@
+"""The IO manager of the trees: binds what an asset says should exist to the files the layout names, and loads it again.
+
+Tables are written here through their room's writer; what workers and programs wrote themselves is verified. Launching is the
+asset's business, never the IO manager's.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from thesis_assets.defs.graph import NODES, OUTPUT_DIGEST
+from thesis_assets.defs.metadata import counts_table
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import Platform
+from thesis_assets.errors import InvalidFile
+
+if TYPE_CHECKING:
+    from thesis_assets.samples.sample_set import SampleSet
+    from thesis_assets.schemas.samples import SampleRow
+
+Metadata = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What an asset says its own programs wrote: the files that must be there, and the digest of what they were made from."""
+
+    files: tuple[Path, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
+class SplitTables:
+    """Both sides of a hold-out, with what the statistics need."""
+
+    rows: "list[SampleRow]"
+    result: Any
+    split: Any
+
+
+@dataclass(frozen=True)
+class AdapterTable:
+    """The rows of `difix/data.json`."""
+
+    train: "list[SampleRow]"
+    test: "list[SampleRow]"
+    prompt: str
+
+
+def verify_files(files: tuple[Path, ...]) -> int:
+    """The total size of files that must be there.
+
+    Raises:
+        InvalidFile: one is missing or empty.
+    """
+    total = 0
+    for file in files:
+        size = file.stat().st_size if file.is_file() else 0
+        if size == 0:
+            raise InvalidFile(
+                "a file that should have been written is missing or empty",
+                file=file,
+                remedy="materialize the asset again; look into the log of what writes it",
+            )
+        total += size
+    return total
+
+
+def _write_sample_set(platform: Platform, cell: Cell, value: "SampleSet") -> Metadata:
+    from thesis_assets.samples.sample_set import write_sample_set
+    from thesis_assets.storage import sha256_file
+
+    tree = platform.difix(cell)
+    write_sample_set(tree, value)
+    return {
+        OUTPUT_DIGEST: sha256_file(tree.all_samples),
+        "dagster/row_count": len(value.rows),
+        "dropped": len(value.dropped),
+        "path": dg.MetadataValue.path(tree.all_samples),
+    }
+
+
+def _write_split(platform: Platform, cell: Cell, value: SplitTables) -> Metadata:
+    from thesis_assets.samples.sample_set import collect_sample_set
+    from thesis_assets.splits.manifests import write_split_manifests
+    from thesis_assets.storage import sha256_value
+
+    tree = platform.difix(cell)
+    spec = platform.spec(cell)
+    samples = collect_sample_set(tree, platform.scene_names(spec))
+    summary = write_split_manifests(
+        tree,
+        value.rows,
+        value.result,
+        value.split,
+        samples.dropped,
+        samples.shards,
+        sha256_value(spec.generation),
+    )
+    return {
+        OUTPUT_DIGEST: sha256_value(summary.manifest_sha256),
+        "dagster/row_count": summary.n_all,
+        "train samples": summary.n_train,
+        "test samples": summary.n_test,
+        "train groups": counts_table("group", _by_group(value.result.train)),
+        "test groups": counts_table("group", _by_group(value.result.test)),
+        "path": dg.MetadataValue.path(tree.manifests_dir),
+    }
+
+
+def _by_group(rows: "list[SampleRow]") -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for row in rows:
+        group = f"{row.dataset}/{row.group_id}"
+        counts[group] = counts.get(group, 0) + 1
+    return counts
+
+
+def _write_adapter(platform: Platform, cell: Cell, value: AdapterTable) -> Metadata:
+    from thesis_assets.splits.data_json import write_data_json
+
+    tree = platform.difix(cell)
+    stats = write_data_json(tree, value.train, value.test, value.prompt)
+    return {
+        OUTPUT_DIGEST: stats.sha256,
+        "dagster/row_count": stats.n_train + stats.n_test,
+        "bytes": stats.bytes,
+        "path": dg.MetadataValue.path(tree.data_json),
+    }
+
+
+def _read_rows(platform: Platform, cell: Cell) -> "list[SampleRow]":
+    from thesis_assets.samples.sample_set import read_rows
+
+    return read_rows(platform.difix(cell).all_samples)
+
+
+def _read_split(platform: Platform, cell: Cell) -> "tuple[list[SampleRow], list[SampleRow]]":
+    from thesis_assets.samples.sample_set import read_rows
+
+    tree = platform.difix(cell)
+    return read_rows(tree.split_train), read_rows(tree.split_test)
+
+
+WRITERS: dict[str, Callable[[Platform, Cell, Any], Metadata]] = {
+    "sample_set": _write_sample_set,
+    "split_manifests": _write_split,
+    "difix_data": _write_adapter,
+}
+LOADERS: dict[str, Callable[[Platform, Cell], Any]] = {
+    "sample_set": _read_rows,
+    "split_manifests": _read_split,
+}
+
+
+class TreeIOManager(dg.IOManager):
+    """Writes or verifies an asset's files in the trees of both directory documents, and loads them for what is downstream."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Write the tables of one cell, or verify what programs wrote.
+
+        Raises:
+            InvalidFile: a file that should be there is missing or empty.
+        """
+        asset = context.asset_key.to_user_string()
+        node = NODES[asset]
+        if isinstance(obj, Verified):
+            context.add_output_metadata(
+                {OUTPUT_DIGEST: obj.digest, "files": len(obj.files), "bytes": verify_files(obj.files)}
+            )
+            return
+        if isinstance(obj, dict):  # records of shards, by cell: several under a single-run backfill
+            verify_files(tuple(path for cell in obj for path in node.outputs(self._platform, cell)))
+            return
+        keys = context.asset_partition_keys if context.has_asset_partitions else [None]
+        for key in keys:
+            context.add_output_metadata(WRITERS[asset](self._platform, Cell.parse(node.kind, key), obj))
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Load the upstream value of the one cell that the step works on."""
+        asset = context.asset_key.to_user_string()
+        key = context.asset_partition_key if context.has_asset_partitions else None
+        return LOADERS[asset](self._platform, Cell.parse(NODES[asset].kind, key))

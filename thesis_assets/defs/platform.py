@@ -1,0 +1,197 @@
+"""`Platform`: the settings, the experiment files and the trees, as one resource; and which cells are declared.
+
+Belongs here: turning a cell into the values that the rooms want. Does not belong here: any step of the work.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.errors import InvalidExperiment
+from thesis_assets.experiments import ExperimentFolder, ExperimentSpec
+from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.layout import DifixTree, EvaluationTree, evaluation_tree
+from thesis_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from thesis_assets.evaluation.cell import EvaluationCell
+    from thesis_assets.scenes.scene import Scene, SceneRoots
+
+
+def _silent(line: str) -> None:
+    del line
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What assets, checks and the command line share. `echo` receives every progress line."""
+
+    settings: Settings
+    echo: Callable[[str], None] = field(default=_silent)
+
+    @cached_property
+    def experiments(self) -> ExperimentFolder:
+        return ExperimentFolder(self.settings.experiments_dir)
+
+    @cached_property
+    def roots(self) -> "SceneRoots":
+        from thesis_assets.scenes.scene import SceneRoots
+
+        settings = self.settings
+        return SceneRoots(
+            canonical_gt=settings.canonical_gt_root,
+            preprocessing=settings.preprocessing_root,
+            registry=settings.scene_registry_dir,
+            renders=settings.renders_root,
+        )
+
+    @cached_property
+    def device(self) -> str:
+        """`cuda` or `cpu`; the setting `auto` takes a GPU where there is one."""
+        if self.settings.device != "auto":
+            return self.settings.device
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @property
+    def workers(self) -> int:
+        return self.settings.workers or os.cpu_count() or 1
+
+    def reporter(self, context: dg.AssetExecutionContext) -> Callable[[str], None]:
+        """A progress function: the line goes to the run's log and to whoever watches this process."""
+
+        def report(line: str) -> None:
+            context.log.info(line)
+            self.echo(line)
+
+        return report
+
+    # --- what is declared --------------------------------------------------------------------------------------------
+
+    def spec(self, cell: Cell) -> ExperimentSpec:
+        """The experiment of a cell.
+
+        Raises:
+            InvalidExperiment: there is none of that name, or it is not valid.
+        """
+        return self.experiments.read(cell.exp_name)
+
+    def scene_names(self, spec: ExperimentSpec) -> list[str]:
+        """The scenes that the experiment's names and globs match in the catalog, sorted."""
+        from thesis_assets.scenes.catalog import list_scenes, match_scenes
+
+        return match_scenes(list_scenes(self.roots), spec.generation, self.settings.experiments_dir)
+
+    def run_spec(self, cell: Cell) -> RunSpec:
+        """The run of a cell.
+
+        Raises:
+            InvalidExperiment: the experiment declares no such run; the message lists those it has.
+        """
+        runs = self.spec(cell).runs
+        if cell.run_name not in runs:
+            raise InvalidExperiment(
+                "the experiment does not declare this run",
+                file=self.experiments.path(cell.exp_name),
+                key="runs",
+                found=cell.run_name,
+                wanted=", ".join(runs) or "no run is declared",
+                remedy="declare it in the experiment's file, then `thesis-assets sync`; or choose a declared one",
+            )
+        return runs[cell.run_name]
+
+    def refuse_undeclared(self, cells: list[Cell]) -> None:
+        """Fail at once, without retry, where a product's cell stands for nothing that an experiment file declares.
+
+        Raises:
+            dagster.Failure: with the declared cells of the same experiment.
+        """
+        for cell in cells:
+            try:
+                spec = self.spec(cell)
+                if cell.run_name:
+                    self.run_spec(cell)
+                if cell.scene_name and cell.scene_name not in (declared := self.scene_names(spec)):
+                    raise InvalidExperiment(
+                        "the experiment does not name this scene",
+                        file=self.experiments.path(cell.exp_name),
+                        key="generation.scenes",
+                        found=cell.scene_name,
+                        wanted=", ".join(declared),
+                    )
+            except InvalidExperiment as error:
+                raise dg.Failure(description=str(error), metadata={"cell": str(cell)}, allow_retries=False) from error
+
+    # --- values of a cell --------------------------------------------------------------------------------------------
+
+    def difix(self, cell: Cell) -> DifixTree:
+        return DifixTree(self.settings.difix_data_root, cell.exp_name)
+
+    def tree(self, cell: Cell, scene_name: str) -> EvaluationTree:
+        return evaluation_tree(
+            self.settings.output_dir,
+            results_root=self.settings.results_root,
+            exp_name=cell.exp_name,
+            run_name=cell.run_name,
+            scene_name=scene_name,
+        )
+
+    def scene(self, scene_name: str) -> "Scene":
+        from thesis_assets.scenes.scene import open_scene
+
+        return open_scene(self.roots, scene_name)
+
+    def evaluation_scenes(self, spec: ExperimentSpec) -> list[str]:
+        """The evaluated scenes: those the file names, else the test split's and the reserved ones with ground truth."""
+        from thesis_assets.evaluation.scenes import evaluation_scenes
+        from thesis_assets.scenes.catalog import list_scenes
+
+        return evaluation_scenes(spec, list_scenes(self.roots), DifixTree(self.settings.difix_data_root, spec.exp_name))
+
+    def evaluation_groups(self, spec: ExperimentSpec) -> set[str]:
+        """`<dataset>/<group_id>` of every evaluated scene."""
+        from thesis_assets.layout import dataset_of
+        from thesis_assets.scenes.groups import group_id
+
+        rules = spec.split.group_rules
+        return {f"{dataset_of(name)}/{group_id(name, rules)}" for name in self.evaluation_scenes(spec)}
+
+    def evaluation_cells(self, cell: Cell) -> list["EvaluationCell"]:
+        """One value a scene for the evaluation room."""
+        from thesis_assets.evaluation.cell import EvaluationCell
+
+        spec = self.spec(cell)
+        return [
+            EvaluationCell(
+                exp_name=cell.exp_name,
+                run_name=cell.run_name,
+                experiment=spec,
+                difix=self.difix(cell),
+                scene=self.scene(name),
+                tree=self.tree(cell, name),
+                device=self.device,
+            )
+            for name in self.evaluation_scenes(spec)
+        ]
+
+    def evaluation_trees(self, cell: Cell) -> dict[str, EvaluationTree]:
+        """Scene name to tree, without opening the scenes."""
+        return {name: self.tree(cell, name) for name in self.evaluation_scenes(self.spec(cell))}
+
+    def run_cells(self) -> list[Cell]:
+        """Every declared (experiment, run)."""
+        return [
+            Cell(name, run_name=run_name)
+            for name in self.experiments.names()
+            for run_name in self.experiments.read(name).runs
+        ]
+
+
+PlatformParam = dg.ResourceParam[Platform]
+"""How a step asks for the platform: a parameter `platform` of this type."""

@@ -1,0 +1,45 @@
+"""Which scenes of an experiment are evaluated."""
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from thesis_assets.errors import InvalidExperiment
+from thesis_assets.experiments import ExperimentSpec
+from thesis_assets.layout import DifixTree
+from thesis_assets.storage import read_jsonl
+
+
+def evaluation_scenes(spec: ExperimentSpec, catalog: list[str], tree: DifixTree) -> list[str]:
+    """The scenes that `evaluation.scenes` names (globs over the catalog), else the test split's and the reserved ones.
+
+    Raises:
+        InvalidExperiment: a pattern matches no scene, or nothing is left to evaluate.
+        InvalidFile: the default needs the test manifest and it is not there yet.
+    """
+    if spec.evaluation.scenes:
+        names: set[str] = set()
+        for pattern in spec.evaluation.scenes:
+            matched = [name for name in catalog if fnmatchcase(name, pattern)]
+            if not matched:
+                raise InvalidExperiment(
+                    "no scene on disk matches",
+                    key="evaluation.scenes",
+                    found=pattern,
+                    wanted=f"one of {', '.join(catalog[:20])}",
+                )
+            names.update(matched)
+        return sorted(names)
+    return _held_out(spec, catalog, tree.split_test)
+
+
+def _held_out(spec: ExperimentSpec, catalog: list[str], split_test: Path) -> list[str]:
+    tested = {row["scene_name"] for row in read_jsonl(split_test)}
+    reserved = {name for name in spec.split.reserved_scenes if name in catalog}
+    if not tested | reserved:
+        raise InvalidExperiment(
+            "nothing is held out, so nothing can be evaluated by default",
+            key="evaluation.scenes",
+            wanted="names or globs of scenes",
+            remedy="name scenes whose people are not in training",
+        )
+    return sorted(tested | reserved)
