@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,26 @@ MAX_PIXELS = 64 * 1024 * 1024
 """Largest image that is decoded: 8192 x 8192. A file of 100 KB can claim more and fill the memory."""
 MAX_FILE_BYTES = 512 * 1024 * 1024
 JPEG_QUALITY = 95
+
+
+class SizeMismatch(ThesisAssetsError):
+    """An image of another size than those it belongs to."""
+
+
+def check_size(found: tuple[int, int], wanted: tuple[int, int], image: Path | str) -> None:
+    """Refuse an image whose (height, width) is not the wanted one.
+
+    Raises:
+        SizeMismatch: it differs.
+    """
+    if found != wanted:
+        raise SizeMismatch(
+            "an image has another size than those it belongs to",
+            file=image,
+            found=f"{found[1]} x {found[0]}",
+            wanted=f"{wanted[1]} x {wanted[0]}",
+            remedy="render, photograph and reference of a sample need one size",
+        )
 
 
 def read_rgb(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -173,7 +193,7 @@ def _encode_opencv(image: NDArray[np.uint8]) -> bytes:
     return bytes(buffer.tobytes())
 
 
-def _cv2():  # type: ignore[no-untyped-def]
+def _cv2() -> Any:
     try:
         import cv2
     except ImportError as error:

@@ -21,9 +21,20 @@ if TYPE_CHECKING:
 class Rasteriser(Protocol):
     """Draws Gaussians that are already on its device."""
 
-    name: str
-    version: str
-    device: str
+    @property
+    def name(self) -> str:
+        """See `Renderer.name`."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """See `Renderer.version`."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """See `Renderer.device`."""
+        ...
 
     def draw(self, gaussians: GaussianTensors, cameras: Sequence[Camera]) -> Tensor:
         """(B, 3, H, W) float32 in [0, 1]; all cameras have one image size."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from thesis_assets.errors import InvalidScene, NotBuiltYet, ThesisAssetsError
+from thesis_assets.images.codecs import SizeMismatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,7 @@ class MissingRender(ThesisAssetsError):
     """A view for which there is neither a render nor the Gaussians to make it."""
 
 
-class RenderSizeMismatch(ThesisAssetsError):
+class RenderSizeMismatch(SizeMismatch):
     """A render of another size than its camera's image."""
 
 

@@ -1,0 +1,104 @@
+"""One JPEG of a sample: linked where its pixels stay as they are, encoded where they do not."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thesis_assets import storage
+from thesis_assets.errors import InvalidFile
+from thesis_assets.images import codecs, headers
+
+Made = NDArray[np.uint8] | bytes
+ImageSource = Path | Made | Callable[[], Made]
+"""A file, which is linked if it is a JPEG and encoded if it is a PNG; an (H, W, 3) uint8 array, which is encoded; the bytes of a
+JPEG; or a function that makes one of the latter two, called in the worker thread."""
+
+
+@dataclass(frozen=True)
+class PlacedImage:
+    """`mode`: `hard_link`, `reflink`, `copy` or `encoded`; `bytes_written` is 0 for a link."""
+
+    mode: str
+    bytes_written: int
+
+
+class SharedJpeg:
+    """An image that several samples use: made and encoded by the first that asks, in whichever thread that is.
+
+    Args:
+        make: returns (H, W, 3) uint8. What it raises, every sample that uses it gets.
+    """
+
+    def __init__(self, make: Callable[[], NDArray[np.uint8]]) -> None:
+        self._make: Callable[[], NDArray[np.uint8]] | None = make
+        self._lock = threading.Lock()
+        self._content = b""
+        self._error: Exception | None = None
+
+    def __call__(self) -> bytes:
+        """The JPEG's bytes."""
+        with self._lock:
+            if self._make is not None:
+                try:
+                    self._content = codecs.encode_jpeg(self._make())
+                except Exception as error:  # noqa: BLE001  kept for all who ask, and raised below
+                    self._error = error
+                self._make = None
+        if self._error is not None:
+            raise self._error
+        return self._content
+
+
+def place_image(
+    source: ImageSource, final: Path, size: tuple[int, int], link_mode: Literal["auto", "copy"]
+) -> PlacedImage:
+    """Write `final`, a JPEG.
+
+    Args:
+        size: (height, width) that it must have.
+
+    Raises:
+        SizeMismatch: it has another size.
+        InvalidFile: a source file is missing, empty, or cannot be decoded.
+    """
+    if isinstance(source, Path):
+        return _place_file(source, final, size, link_mode)
+    made = source() if callable(source) else source
+    if isinstance(made, np.ndarray):
+        codecs.check_size((made.shape[0], made.shape[1]), size, final.name)
+        made = codecs.encode_jpeg(made)
+    final.write_bytes(made)
+    codecs.check_size(codecs.image_size(final), size, final.name)
+    return PlacedImage("encoded", len(made))
+
+
+def _place_file(source: Path, final: Path, size: tuple[int, int], link_mode: Literal["auto", "copy"]) -> PlacedImage:
+    found, kind = _header(source)
+    codecs.check_size(found, size, source)
+    if kind != "jpeg":
+        content = codecs.encode_jpeg(codecs.read_rgb(source))
+        final.write_bytes(content)
+        return PlacedImage("encoded", len(content))
+    try:
+        if link_mode == "copy":
+            shutil.copyfile(source, final)
+            mode = "copy"
+        else:
+            mode = storage.link_or_copy(source, final)
+    except FileNotFoundError as error:
+        raise InvalidFile("the image vanished while it was exported", file=source) from error
+    return PlacedImage(mode, final.stat().st_size if mode == "copy" else 0)
+
+
+def _header(path: Path) -> tuple[tuple[int, int], str | None]:
+    size = codecs.check_complete(path)
+    with path.open("rb") as handle:
+        return size, headers.image_kind(handle.read(8))

@@ -1,0 +1,100 @@
+"""3D Gaussians drawn by the gsplat library on a CUDA device, with the limits of the plain torch rasteriser.
+
+gsplat (Ye et al. 2025) is imported only when a CUDA renderer is made: the rest of the platform runs without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.rendering.torch_rasteriser import LOW_PASS, NEAR, GaussianTensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from thesis_assets.scenes.camera import Camera
+
+_DEGREE_OF_COEFFICIENTS = {1: 0, 4: 1, 9: 2, 16: 3}
+
+
+class GsplatRasteriser:
+    """The rasteriser for CUDA devices.
+
+    Args:
+        device: `cuda` or `cuda:<number>`.
+
+    Raises:
+        ThesisAssetsError: torch has no CUDA here, or gsplat is not installed; both say what to do.
+    """
+
+    name = "gsplat"
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        _check_cuda(device)
+        self._gsplat_version = _gsplat_version()
+
+    @property
+    def version(self) -> str:
+        return f"gsplat {self._gsplat_version}"
+
+    def draw(self, gaussians: GaussianTensors, cameras: Sequence[Camera]) -> Tensor:
+        """(B, 3, H, W) float32 in [0, 1], all cameras in one call."""
+        import torch
+        from gsplat import rasterization
+
+        coefficients = torch.cat([gaussians.sh_dc[:, None], gaussians.sh_rest], 1)
+        views = np.zeros((len(cameras), 4, 4), np.float32)
+        views[:, 3, 3] = 1
+        views[:, :3] = np.stack([camera.extrinsics for camera in cameras])
+        intrinsics = np.stack([camera.intrinsics for camera in cameras]).astype(np.float32)
+        with torch.no_grad():
+            images, _, _ = rasterization(
+                means=gaussians.means,
+                quats=gaussians.rotations,
+                scales=gaussians.scales,
+                opacities=gaussians.opacities,
+                colors=coefficients,
+                viewmats=torch.from_numpy(views).to(self.device),
+                Ks=torch.from_numpy(intrinsics).to(self.device),
+                width=cameras[0].width,
+                height=cameras[0].height,
+                near_plane=NEAR,
+                eps2d=LOW_PASS,
+                sh_degree=_DEGREE_OF_COEFFICIENTS[coefficients.shape[1]],
+            )
+        drawn: Tensor = images.permute(0, 3, 1, 2).clamp(0, 1)
+        return drawn
+
+
+def _check_cuda(device: str) -> None:
+    import torch
+
+    if not device.startswith("cuda"):
+        raise ThesisAssetsError("gsplat draws on CUDA only", key="device", found=device, wanted="cuda, or device cpu")
+    if not torch.cuda.is_available():
+        raise ThesisAssetsError(
+            "there is no CUDA device to render on",
+            key="device",
+            found=f"{device}, torch {torch.__version__} without a usable CUDA device",
+            wanted="cpu, or a machine with a GPU and a CUDA build of torch",
+            remedy="set the device to `cpu` (the plain torch rasteriser), or render on a GPU machine",
+        )
+
+
+def _gsplat_version() -> str:
+    try:
+        import gsplat
+    except ImportError as error:
+        raise ThesisAssetsError(
+            "rendering Gaussians on CUDA needs the gsplat library",
+            key="generation.renders.source",
+            found=f"gaussians on CUDA, and gsplat cannot be imported: {error}",
+            wanted="gsplat >= 1.4",
+            remedy="pip install 'thesis-assets[gpu]', or set the device to `cpu` (the plain torch rasteriser)",
+        ) from error
+    return str(gsplat.__version__)
