@@ -46,7 +46,7 @@ BASELINE_M = 0.193001
 """These five: `calib.txt` of the data set divided by 4, which are the values scikit-image states for its 741 x 500 pixels."""
 
 FACTOR = 4
-"""The scene is a quarter of the photographs that ship, 185 x 125: 22,000 Gaussians, which a CPU draws in seconds."""
+"""The scene is a quarter of the photographs that ship, 185 x 125: 22,000 Gaussians, which one CPU core draws in half a second."""
 _SIGMA_PX = 0.5
 _OPACITY = 0.95
 

@@ -18,7 +18,7 @@ from thesis_assets.scenes.matching import match_scenes
 from thesis_assets.scenes.requirements import Purpose, gaps_by_frame, missing_for_poses, missing_for_triplets
 from thesis_assets.scenes.scene import Scene, open_scene
 
-__all__ = ["SceneSummary", "describe_scene", "list_scenes", "match_scenes", "unusable_folders"]
+__all__ = ["SceneSummary", "describe_scene", "list_scenes", "match_scenes", "missing_text", "unusable_folders"]
 
 CONFIDENCE_WARNING = 0.5
 """Below it people may be swapped between estimate and ground truth."""
@@ -217,3 +217,11 @@ def _is_scene_name(name: str) -> bool:
     except InvalidKey:
         return False
     return True
+
+
+def missing_text(summary: SceneSummary) -> str:
+    """What a scene lacks, in one line: `pose_smpl: no smpl/ folder`; `nothing` where it lacks nothing."""
+    if summary.problem is not None:
+        return summary.problem
+    lines = [f"{purpose}: {', '.join(reasons)}" for purpose, reasons in summary.missing.items() if reasons]
+    return "; ".join([*lines, *summary.gaps, *summary.warnings]) or "nothing"
