@@ -184,6 +184,16 @@ class Platform:
         """Scene name to tree, without opening the scenes."""
         return {name: self.tree(cell, name) for name in self.evaluation_scenes(self.spec(cell))}
 
+    def evaluated_trees(self) -> list[tuple[str, EvaluationTree]]:
+        """(run name, tree) of every declared run's scenes that have a manifest."""
+        return [
+            (cell.run_name, tree)
+            for cell in self.run_cells()
+            if self.difix(cell).split_test.is_file()
+            for tree in self.evaluation_trees(cell).values()
+            if tree.manifest.is_file()
+        ]
+
     def run_cells(self) -> list[Cell]:
         """Every declared (experiment, run)."""
         return [

@@ -19,6 +19,9 @@ from thesis_assets.errors import ThesisAssetsError
 
 IO_MANAGER = "trees"
 PLATFORM = "platform"
+SECONDS = "seconds"
+"""Of the whole step: cells of one single-run step share it."""
+STEP = "step run"
 
 
 def cells_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, kind: CellKind) -> list[Cell]:
@@ -53,7 +56,8 @@ def graph_asset(
             except ThesisAssetsError as error:
                 raise dg.Failure(description=str(error), allow_retries=False) from error
             for cell, digest in digests.items():
-                metadata = {INPUT_DIGEST: digest, "seconds": round(time.perf_counter() - began, 2)}
+                seconds = round(time.perf_counter() - began, 2)
+                metadata = {INPUT_DIGEST: digest, SECONDS: seconds, STEP: context.run_id}
                 context.add_asset_metadata(metadata, partition_key=cell.key)
             return value
 

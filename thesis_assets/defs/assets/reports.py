@@ -21,14 +21,7 @@ def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
     """Build the table from the trees that have a manifest."""
     from thesis_assets.evaluation.leaderboard import build_leaderboard, write_leaderboard
 
-    trees = [
-        (cell.run_name, tree)
-        for cell in platform.run_cells()
-        if platform.difix(cell).split_test.is_file()
-        for tree in platform.evaluation_trees(cell).values()
-        if tree.manifest.is_file()
-    ]
-    rows = build_leaderboard(trees)
+    rows = build_leaderboard(platform.evaluated_trees())
     reports = platform.settings.reports
     write_leaderboard(reports, rows)
     context.add_output_metadata(

@@ -16,17 +16,17 @@ from thesis_assets.storage import sha256_value
 )
 def scene_catalog(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """List and describe the scenes on disk."""
-    from thesis_assets.scenes.catalog import describe_scene, list_scenes
+    from thesis_assets.scenes.catalog import describe_scene, list_scenes, missing_text
 
     summaries = [describe_scene(platform.roots, name) for name in list_scenes(platform.roots)]
     rows = [
-        (summary.scene_name, summary.n_frames, len(summary.camera_ids), ", ".join(summary.modalities))
+        (summary.name, summary.n_frames, len(summary.cameras), ", ".join(summary.modalities), missing_text(summary))
         for summary in summaries
     ]
     context.add_output_metadata(
         {
             "dagster/row_count": len(summaries),
-            "scenes": markdown_table(("scene", "frames", "cameras", "modalities"), rows),
+            "scenes": markdown_table(("scene", "frames", "cameras", "modalities", "missing"), rows),
         }
     )
     return Verified(files=(), digest=sha256_value(rows))

@@ -1,0 +1,104 @@
+"""What every command shares: the platform, the Dagster instance, output as text or JSON, exit codes."""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import dagster as dg
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from thesis_assets.defs.platform import Platform
+from thesis_assets.settings import Settings
+
+DONE, FAILED, WRONG_USE, CHECK_FAILED = 0, 1, 2, 3
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else on standard output.")]
+
+_DAGSTER_YAML = "dagster.yaml"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that wraps to the terminal, and does not wrap or colour where there is none."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, soft_wrap=not stream.isatty(), highlight=False)
+
+
+def progress_line(line: str) -> None:
+    """Progress goes to standard error, so that standard output stays the result."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def load_platform() -> Platform:
+    """The platform of this environment, with progress on the terminal."""
+    return Platform(Settings(), progress_line)
+
+
+def prepare_dagster_home(settings: Settings, instance_file: Path | None = None) -> Path:
+    """Make `DAGSTER_HOME` with an instance configuration, and export it and the data home to child processes.
+
+    A configuration that is already there is left alone.
+    """
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    target = home / _DAGSTER_YAML
+    source = instance_file or Path(_DAGSTER_YAML)
+    if not target.exists() and source.is_file():
+        shutil.copyfile(source, target)
+    os.environ["DAGSTER_HOME"] = str(home)
+    os.environ["THESIS_DATA_HOME"] = str(settings.data_home)
+    os.environ["THESIS_EXPERIMENTS_DIR"] = str(settings.experiments_dir)
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+    return home
+
+
+@contextlib.contextmanager
+def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The persistent instance whose history the web UI shows."""
+    prepare_dagster_home(settings)
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on standard output; numbers are right-aligned."""
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for place, name in enumerate(header):
+        numeric = bool(rows) and all(isinstance(row[place], int | float) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    console().print(table)
+
+
+def _cell(value: object) -> str:
+    from rich.markup import escape
+
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return escape(f"{value:,.1f}" if isinstance(value, float) else str(value))
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def human_bytes(count: int) -> str:
+    """`1536` -> `1.5 KB`."""
+    size = float(count)
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

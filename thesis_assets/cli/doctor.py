@@ -1,0 +1,190 @@
+"""`thesis-assets doctor`: what this machine has, what is missing, and the fix for each."""
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from thesis_assets.cli.console import FAILED, JsonOption, human_bytes, load_platform, print_json, print_table
+from thesis_assets.settings import Settings
+
+NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "gpfs", "lustre", "beegfs", "cifs", "smb3", "ceph", "fuse.sshfs", "9p", "afs"}
+"""Where SQLite locks and corrupts."""
+LOW_SPACE_BYTES = 5_000_000_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: `ok`, `missing` (something works without it) or `bad`."""
+
+    what: str
+    state: str
+    found: str
+    fix: str = ""
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Look at versions, roots, space, GPU, Slurm, Hub token (never its value), ffmpeg, body models, Vulkan; say each fix."""
+    settings = load_platform().settings
+    findings = [*_versions(), *_roots(settings), *_dagster_home(settings), *_device(), *_programs(settings), *_hub()]
+    if as_json:
+        print_json([finding.__dict__ for finding in findings])
+    else:
+        print_table("", ("what", "state", "found", "fix"), [(f.what, f.state, f.found, f.fix) for f in findings])
+    if any(finding.state == "bad" for finding in findings):
+        raise typer.Exit(FAILED)
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("python", "ok", sys.version.split()[0])
+    for package in (
+        "thesis-assets",
+        "dagster",
+        "torch",
+        "accelerate",
+        "rerun-sdk",
+        "huggingface_hub",
+        "pillow",
+        "pandas",
+    ):
+        try:
+            yield Finding(package, "ok", importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(package, "bad", "not installed", "pip install -c constraints.txt -e .")
+    for extra, package in (("demo", "skimage"), ("gpu", "gsplat"), ("slurm", "submitit"), ("body", "smplx")):
+        there = importlib.util.find_spec(package) is not None
+        yield Finding(
+            f"extra [{extra}]", "ok" if there else "missing", package, "" if there else f"pip install -e '.[{extra}]'"
+        )
+
+
+def _roots(settings: Settings) -> Iterator[Finding]:
+    for name, root in settings.roots.items():
+        if not root.exists():
+            yield Finding(
+                name, "missing", str(root), "made when it is first written; or set its variable (docs/operate.md)"
+            )
+            continue
+        if not os.access(root, os.R_OK | os.X_OK):
+            yield Finding(name, "bad", f"{root} is not readable", "give yourself read permission, or set another root")
+            continue
+        free = shutil.disk_usage(root).free
+        writable = _is_writable(root)
+        state = "ok" if writable and free > LOW_SPACE_BYTES else "missing"
+        fix = "" if writable else "read only: fine for inputs, not for results"
+        if free <= LOW_SPACE_BYTES:
+            fix = "little space is left: an export needs about 3 MB a triplet of 940x1280"
+        yield Finding(name, state, f"{root}, {human_bytes(free)} free", fix)
+
+
+def _is_writable(root: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=root):
+            return True
+    except OSError:
+        return False
+
+
+def _dagster_home(settings: Settings) -> Iterator[Finding]:
+    home = settings.dagster_home
+    kind = file_system_of(home)
+    if kind in NETWORK_FILE_SYSTEMS:
+        fix = "set DAGSTER_HOME to a local disk: SQLite on a network file system corrupts; or use PostgreSQL"
+        yield Finding("DAGSTER_HOME", "bad", f"{home} on {kind}", fix)
+    else:
+        yield Finding("DAGSTER_HOME", "ok", f"{home} on {kind}")
+
+
+def file_system_of(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
+    """The type of the file system that holds a path (or would: its nearest existing parent); `unknown` without /proc."""
+    if not mounts.is_file():
+        return "unknown"
+    real = path
+    while not real.exists():
+        real = real.parent
+    real = real.resolve()
+    best, kind = Path("/"), "unknown"
+    for line in mounts.read_text(encoding="utf-8").splitlines():
+        _, point, this_kind, *_ = line.split(" ")
+        mounted = Path(point.replace("\\040", " "))
+        if real.is_relative_to(mounted) and len(mounted.parts) >= len(best.parts):
+            best, kind = mounted, this_kind
+    return kind
+
+
+def _device() -> Iterator[Finding]:
+    import torch
+
+    if not torch.cuda.is_available():
+        yield Finding(
+            "GPU",
+            "missing",
+            "no CUDA device; everything runs on the CPU",
+            "for `difix` and fast rendering use a GPU machine",
+        )
+        return
+    major, minor = torch.cuda.get_device_capability()
+    name, architecture = torch.cuda.get_device_name(), f"sm_{major}{minor}"
+    try:
+        total = float((torch.ones(256, device="cuda") * 2).sum().item())
+    except RuntimeError as error:
+        fix = (
+            f"this torch build has {torch.cuda.get_arch_list()}, the GPU is {architecture}: install a build that has it"
+        )
+        yield Finding("GPU", "bad", f"{name}: a kernel failed: {error}", fix)
+        return
+    yield Finding("GPU", "ok" if total == 512.0 else "bad", f"{name} ({architecture}), a kernel ran")
+
+
+def _programs(settings: Settings) -> Iterator[Finding]:
+    for program, purpose in (
+        ("sbatch", "the launcher `slurm`"),
+        ("ffmpeg", "videos beside the images"),
+    ):
+        path = shutil.which(program)
+        yield Finding(
+            program,
+            "ok" if path else "missing",
+            path or f"not on PATH; needed for {purpose}",
+            "" if path else f"install {program}",
+        )
+    if settings.launcher != "local":
+        yield Finding("launcher", "bad", settings.launcher, "only `local` is built so far: set THESIS_LAUNCHER=local")
+    rerun = Path(sys.executable).with_name("rerun")
+    yield Finding(
+        "rerun viewer",
+        "ok" if rerun.is_file() else "bad",
+        str(rerun),
+        "" if rerun.is_file() else "pip install rerun-sdk",
+    )
+    icds = [path for folder in ("/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d") for path in Path(folder).glob("*.json")]
+    yield Finding(
+        "Vulkan",
+        "ok" if icds else "missing",
+        f"{len(icds)} drivers",
+        "" if icds else "for pictures of recordings: mesa-vulkan-drivers",
+    )
+    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    yield Finding(
+        "git revision", "ok" if git.returncode == 0 else "missing", git.stdout.strip()[:12] or "not in a git checkout"
+    )
+
+
+def _hub() -> Iterator[Finding]:
+    from huggingface_hub import get_token
+
+    there = get_token() is not None
+    yield Finding(
+        "Hub token",
+        "ok" if there else "missing",
+        "present" if there else "none",
+        "" if there else "`hf auth login`, for publishing",
+    )

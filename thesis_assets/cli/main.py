@@ -1,0 +1,49 @@
+"""`thesis-assets`: the commands, and how an error becomes an exit code.
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check failed. Nothing asks a question when there is no terminal.
+"""
+
+import sys
+
+import typer
+
+from thesis_assets.cli import demo, doctor, recordings, reports, run, scenes, status, sync, ui
+from thesis_assets.cli.console import FAILED
+from thesis_assets.errors import ThesisAssetsError
+
+app = typer.Typer(
+    name="thesis-assets",
+    help="From scene directories to tuned DiFix checkpoints, their evaluation and their recordings.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("doctor")(doctor.doctor)
+app.command("demo-scenes")(scenes.demo_scenes)
+app.command("scenes")(scenes.list_scenes_command)
+app.command("sync")(sync.sync)
+app.command("run")(run.run)
+app.command("status")(status.status)
+app.command("freeze")(run.freeze_command)
+app.command("demo")(demo.demo)
+app.command("ui")(ui.ui)
+app.command("leaderboard")(reports.leaderboard)
+app.add_typer(reports.checks_app, name="checks", help="The partition x check page.")
+app.add_typer(recordings.rerun_app, name="rerun", help="Rerun recordings.")
+app.command("publish")(recordings.publish)
+
+
+def main() -> None:
+    """Run one command; an error of ours is a message and exit code 1, never a traceback."""
+    try:
+        app()
+    except ThesisAssetsError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was published stays, the same command goes on from there\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

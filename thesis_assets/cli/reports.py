@@ -1,0 +1,57 @@
+"""`thesis-assets leaderboard` and `checks report`: tables over all cells."""
+
+from typing import Annotated
+
+import typer
+
+from thesis_assets.cli.console import CHECK_FAILED, JsonOption, dagster_instance, load_platform, print_json, print_table
+from thesis_assets.defs.check_history import check_rows
+from thesis_assets.defs.check_page import write_check_page
+
+checks_app = typer.Typer(no_args_is_help=True)
+
+
+@checks_app.callback()
+def checks() -> None:
+    """Look at the checks' outcomes."""
+
+
+@checks_app.command("report")
+def checks_report(
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the page of every check of every partition; exit code 3 where a blocking check has failed."""
+    platform = load_platform()
+    with dagster_instance(platform.settings) as instance:
+        rows = check_rows(instance)
+    path = platform.settings.reports.checks
+    write_check_page(path, rows)
+    if as_json:
+        print_json({"page": str(path), "checks": [row.__dict__ for row in rows]})
+    else:
+        failed = [row for row in rows if row.status == "failed"]
+        print_table(
+            "Failed checks",
+            ("check", "partition", "found"),
+            [(f"{r.asset}.{r.check}", r.cell, r.message) for r in failed],
+        )
+        print(f"{len(rows)} checks, {len(failed)} failed: {path}")
+    if open_page:
+        typer.launch(path.as_uri())
+    if any(row.status == "failed" and row.blocking for row in rows):
+        raise typer.Exit(CHECK_FAILED)
+
+
+def leaderboard(as_json: JsonOption = False) -> None:
+    """Print the leaderboard over every evaluated run, with paired differences to the unrefined render."""
+    from thesis_assets.evaluation.leaderboard import build_leaderboard, write_leaderboard
+
+    platform = load_platform()
+    rows = build_leaderboard(platform.evaluated_trees())
+    write_leaderboard(platform.settings.reports, rows)
+    if as_json:
+        print_json([row.model_dump(mode="json") for row in rows])
+        return
+    print(platform.settings.reports.leaderboard_markdown.read_text(encoding="utf-8"))
+    print(f"also as {platform.settings.reports.leaderboard_csv} and {platform.settings.reports.leaderboard_plot}")

@@ -1,0 +1,92 @@
+"""What a finished experiment amounts to: a row an asset, and the gain of every run on people it never saw."""
+
+import dagster as dg
+
+from thesis_assets.defs.assets.declaration import SECONDS, STEP
+from thesis_assets.defs.check_history import check_rows
+from thesis_assets.defs.footprint import footprint
+from thesis_assets.defs.graph import latest_metadata
+from thesis_assets.defs.jobs import LEVELS
+from thesis_assets.defs.levels import cells_of_level
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import Platform
+from thesis_assets.layout import epoch_name
+from thesis_assets.schemas.evaluation import parse_results
+from thesis_assets.schemas.tuning import SelectedCheckpoint
+from thesis_assets.storage import read_json
+
+AssetRow = tuple[str, str, int, int, int, float, str]
+GainRow = tuple[str, str, str, int, float, float, float]
+
+
+def asset_rows(platform: Platform, instance: dg.DagsterInstance, exp_name: str) -> list[AssetRow]:
+    """(experiment, asset, cells, files, bytes, seconds, checks passed) of every materialized asset."""
+    checks = check_rows(instance)
+    rows: list[AssetRow] = []
+    for level in LEVELS:
+        if level.kind == "none" or level.job == "publish":
+            continue
+        cells = cells_of_level(platform, level, exp_name, (), ())
+        for asset in level.assets:
+            made = {cell: latest_metadata(instance, asset, cell) for cell in cells}
+            done = [cell for cell, metadata in made.items() if metadata is not None]
+            if not done:
+                continue
+            sizes = [footprint(platform, asset, cell) for cell in done]
+            keys = {str(cell) for cell in done}
+            outcomes = [row.status for row in checks if row.asset == asset and row.cell in keys]
+            rows.append(
+                (
+                    exp_name,
+                    asset,
+                    len(done),
+                    sum(count for count, _ in sizes),
+                    sum(size for _, size in sizes),
+                    round(_seconds(list(made.values())), 1),
+                    f"{outcomes.count('passed')} of {len(outcomes)}" if outcomes else "",
+                )
+            )
+    return rows
+
+
+def _seconds(materializations: list[dict[str, object] | None]) -> float:
+    """Seconds of the steps, each once: cells of one single-run step share its time."""
+    steps = {str(each.get(STEP)): float(str(each.get(SECONDS, 0))) for each in materializations if each is not None}
+    return sum(steps.values())
+
+
+def gain_rows(platform: Platform, exp_name: str) -> list[GainRow]:
+    """(run, scene or group, step, views, unrefined, refined, gain) on the selection's groups and the evaluated scenes."""
+    rows: list[GainRow] = []
+    spec = platform.experiments.read(exp_name)
+    for run_name, run in spec.runs.items():
+        cell = Cell(exp_name, run_name=run_name)
+        path = platform.difix(cell).tuning_run(run_name).selected_checkpoint
+        if not path.is_file():
+            continue
+        selected = read_json(path, SelectedCheckpoint)
+        for score in selected.scores:
+            if score.step == selected.step:
+                where = "selection: " + ", ".join(selected.selection_groups)
+                gain = score.psnr - score.psnr_render
+                rows.append((run_name, where, str(score.step), score.n_samples, score.psnr_render, score.psnr, gain))
+        rows += _evaluated(platform, cell, spec.evaluation.epoch_steps(run))
+    return [(*row[:4], *(round(value, 3) for value in row[4:])) for row in rows]  # type: ignore[misc]
+
+
+def _evaluated(platform: Platform, cell: Cell, epochs: dict[int, int | None]) -> list[GainRow]:
+    rows: list[GainRow] = []
+    unrefined = next((epoch for epoch, step in epochs.items() if step is None), None)
+    if unrefined is None:
+        return rows
+    for name, tree in platform.evaluation_trees(cell).items():
+        before = tree.task(unrefined, "nvs")
+        for epoch, step in epochs.items():
+            after = tree.task(epoch, "nvs")
+            if step is None or not (before.nvs_results.is_file() and after.nvs_results.is_file()):
+                continue
+            was = parse_results(before.nvs_results.read_text(encoding="utf-8"))["psnr"]
+            now = parse_results(after.nvs_results.read_text(encoding="utf-8"))["psnr"]
+            views = sum(1 for line in after.nvs_per_frame.read_text(encoding="utf-8").splitlines()[1:] if line)
+            rows.append((cell.run_name, f"{name} {epoch_name(epoch)}", str(step), views, was, now, now - was))
+    return rows

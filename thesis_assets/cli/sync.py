@@ -1,0 +1,39 @@
+"""`thesis-assets sync`: experiment files to partition keys and pools."""
+
+from typing import Annotated
+
+import typer
+
+from thesis_assets.cli.console import FAILED, JsonOption, dagster_instance, load_platform, print_json, print_table
+from thesis_assets.defs.registration import plan_registration, register
+
+
+def sync(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be registered; change nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Register the partitions that the experiment files declare, and the pools' slots.
+
+    A bad file is refused with its line and key, and the others are registered. Withdrawn keys stay.
+    """
+    platform = load_platform()
+    with dagster_instance(platform.settings) as instance:
+        plan = plan_registration(platform, instance)
+        if not dry_run:
+            register(instance, plan)
+    if as_json:
+        print_json({**plan.__dict__, "dry_run": dry_run})
+    else:
+        rows = [
+            (name, len(cell["scenes"]), len(cell["runs"]), ", ".join(cell["runs"])) for name, cell in plan.cells.items()
+        ]
+        print_table("Experiments", ("experiment", "scenes", "runs", "names of runs"), rows)
+        verb = "would be registered" if dry_run else "registered"
+        print(f"{plan.n_added} new keys {verb}; pools: {plan.pools}")
+        for dimension, keys in plan.withdrawn.items():
+            if keys:
+                print(f"no longer declared, kept: {dimension} {', '.join(keys)}")
+        for name, reason in plan.refused.items():
+            print(f"refused: {name}: {reason}")
+    if plan.refused:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,31 @@
+"""`thesis-assets ui`: the Dagster web server and daemon on this machine's loopback."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from thesis_assets.cli.console import load_platform, prepare_dagster_home, progress_line
+
+
+def ui(
+    port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1.")] = 3000,
+) -> None:
+    """Start the web server and the daemon, with the history of earlier runs. Ends with Ctrl-C."""
+    platform = load_platform()
+    home = prepare_dagster_home(platform.settings)
+    progress_line(f"Dagster on http://127.0.0.1:{port} (history in {home}); Ctrl-C ends it")
+    command = [
+        sys.executable,
+        "-m",
+        "dagster",
+        "dev",
+        "-m",
+        "thesis_assets.definitions",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
+    os.execv(command[0], command)  # noqa: S606 - the server takes this process's place, so that Ctrl-C reaches it

@@ -1,0 +1,151 @@
+"""Running one level of the graph in this process: which cells are not current, and a run for each.
+
+Belongs here: what `thesis-assets run` does where no daemon runs. Does not belong here: printing.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from thesis_assets.defs.graph import NODES, is_current
+from thesis_assets.defs.jobs import LEVELS, Level
+from thesis_assets.defs.partitions import EXP_BY_SCENE, Cell
+from thesis_assets.defs.platform import Platform
+
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run to make: assets of one level, over one cell or a contiguous range of cells."""
+
+    level: Level
+    assets: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
+
+    work: Work
+    run_id: str
+    success: bool
+    errors: list[str] = field(default_factory=list)
+    failed_checks: list[str] = field(default_factory=list)
+    n_checks: int = 0
+
+
+def cells_of_level(
+    platform: Platform, level: Level, exp_name: str, runs: Sequence[str], scenes: Sequence[str]
+) -> list[Cell]:
+    """The declared cells of one experiment in one level, narrowed to some runs and scenes where any are named."""
+    spec = platform.experiments.read(exp_name)
+    match level.kind:
+        case "none":
+            return [Cell()]
+        case "exp":
+            return [Cell(exp_name)]
+        case "exp_by_run":
+            return [Cell(exp_name, run_name=run) for run in spec.runs if not runs or run in runs]
+        case "exp_by_scene":
+            names = platform.scene_names(spec)
+            return [Cell(exp_name, scene_name=name) for name in names if not scenes or name in scenes]
+
+
+def assets_to_make(
+    platform: Platform, instance: dg.DagsterInstance, level: Level, cell: Cell, until: str | None
+) -> tuple[str, ...]:
+    """The level's assets that are not current in a cell, and those of the level that follow from them.
+
+    Reports stand over all cells; the check page follows the event log, so it is made whenever anything else was.
+    """
+    made: list[str] = []
+    for asset in level.assets:
+        follows = any(upstream in made for upstream in NODES[asset].upstream)
+        if follows or not is_current(platform, instance, asset, cell):
+            made.append(asset)
+        if asset == until:
+            break
+    return tuple(made)
+
+
+def contiguous(instance: dg.DagsterInstance, cells: Sequence[Cell]) -> Iterator[tuple[Cell, ...]]:
+    """Cells grouped into ranges of neighbouring keys: a single run takes one range."""
+    order = {key: place for place, key in enumerate(EXP_BY_SCENE.get_partition_keys(dynamic_partitions_store=instance))}
+    group: list[Cell] = []
+    for cell in sorted(cells, key=lambda cell: order[str(cell.key)]):
+        if group and order[str(cell.key)] != order[str(group[-1].key)] + 1:
+            yield tuple(group)
+            group = []
+        group.append(cell)
+    if group:
+        yield tuple(group)
+
+
+def plan_level(
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    level: Level,
+    cells: Sequence[Cell],
+    until: str | None = None,
+) -> list[Work]:
+    """The runs that one level still needs, given what the levels before it have made."""
+    needed = {cell: assets for cell in cells if (assets := assets_to_make(platform, instance, level, cell, until))}
+    if level.kind == "exp_by_scene":
+        return [Work(level, level.assets, group) for group in contiguous(instance, list(needed))]
+    return [Work(level, assets, (cell,)) for cell, assets in needed.items()]
+
+
+def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Work) -> Outcome:
+    """Make one run in this process, on the persistent instance."""
+    first, last = work.cells[0], work.cells[-1]
+    ranged = len(work.cells) > 1
+    result = definitions.resolve_job_def(work.level.job).execute_in_process(
+        instance=instance,
+        partition_key=None if ranged else first.key,
+        tags={RANGE_START: str(first.key), RANGE_END: str(last.key)} if ranged else None,
+        asset_selection=[dg.AssetKey(name) for name in work.assets],
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        raise_on_error=False,
+    )
+    evaluations = result.get_asset_check_evaluations()
+    return Outcome(
+        work=work,
+        run_id=result.run_id,
+        success=result.success,
+        errors=[_reason(event) for event in result.get_step_failure_events()],
+        failed_checks=[
+            f"{each.asset_key.to_user_string()}.{each.check_name}: {each.description}"
+            for each in evaluations
+            if not each.passed and each.blocking
+        ],
+        n_checks=len(evaluations),
+    )
+
+
+def _reason(event: dg.DagsterEvent) -> str:
+    """The failure's own description; for anything unforeseen the innermost error with its class."""
+    failure = event.step_failure_data
+    if failure.user_failure_data is not None and failure.user_failure_data.description:
+        return f"{event.step_key}: {failure.user_failure_data.description}"
+    error = failure.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return f"{event.step_key}: {error.message.strip() if error is not None else 'failed without an error'}"
+
+
+def levels_until(until: str | None) -> list[Level]:
+    """The levels up to the one that holds an asset.
+
+    Raises:
+        KeyError: there is no such asset.
+    """
+    if until is None:
+        return list(LEVELS)
+    last = next((place for place, level in enumerate(LEVELS) if until in level.assets), None)
+    if last is None:
+        raise KeyError(until)
+    return list(LEVELS[: last + 1])
