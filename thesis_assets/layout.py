@@ -288,6 +288,11 @@ class SceneFolders:
     def person_id_map(self) -> Path:
         return self.base / "misc" / "person_id_map.json"
 
+    @property
+    def demo_record(self) -> Path:
+        """*Ours*: from what a demo scene was made, and the sizes of its files."""
+        return self.base / "misc" / "demo_record.json"
+
     def nv_generation_debug(self, kind: str) -> Path:
         """`kind`: `images`, `masks` or `depths`. Only under `input_data/train`."""
         return self.base / "misc" / "nv_generation" / f"est_{kind}_debug"
@@ -608,6 +613,14 @@ class TaskTree:
     def input_body(self, fname: str) -> Path:
         return self.inputs_dir / self.body_model / f"{check_frame(fname)}.npz"
 
+    def true_body(self, fname: str) -> Path:
+        """*Ours*: the ground truth of a frame in the predicted world, and the motion that brought it there."""
+        return self.gt_inputs_dir / self.body_model / f"{check_frame(fname)}.npz"
+
+    def pose_overlay(self, fname: str) -> Path:
+        """*Ours*: both bodies' joints over the source camera's image."""
+        return self.viz_dir / f"{check_frame(fname)}.png"
+
     def meshes_dir(self, side: str, alignment: str) -> Path:
         """`side`: `pred` or `gt_inputs`; `alignment`: `world_aligned` or `root_aligned`."""
         return self.base / side / alignment / f"posed_{self.body_model}_meshes_per_frame"
@@ -662,6 +675,10 @@ class EvaluationTree:
     def training_artifacts(self, epoch: int, kind: str) -> Path:
         """`kind`: `rgb`, `depth` or `gt_input`."""
         return self.training_artifacts_dir / epoch_name(epoch) / kind
+
+    def training_artifacts_record(self, epoch: int) -> Path:
+        """*Ours*: which samples the pictures show, and what is absent, with the reason."""
+        return self.training_artifacts_dir / epoch_name(epoch) / "artifacts.json"
 
     @property
     def input_data_dir(self) -> Path:

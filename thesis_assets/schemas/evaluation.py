@@ -70,6 +70,8 @@ class PredictionRecord(FileModel):
     n_images: int
     input_digest: str
     renderer: str
+    left_out: dict[str, str] = {}
+    """Views (`cam_4/000003`) that were asked for and are not there, each with its reason."""
 
 
 class Protocol(FileModel):

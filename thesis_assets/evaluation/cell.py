@@ -1,0 +1,69 @@
+"""`EvaluationCell`: one scene of one (experiment, run), and what the experiment file says about evaluating it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from thesis_assets.experiments import ExperimentSpec
+from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.layout import DifixTree, EvaluationTree, TuningRunTree
+from thesis_assets.samples import plan
+from thesis_assets.scenes.scene import Scene
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationCell:
+    """What every step of the evaluation of one scene is given.
+
+    Attributes:
+        difix: the data snapshot, with its samples and tuning runs.
+        scene: the evaluated scene.
+        tree: where its outputs lie.
+        device: a torch device, `cpu` or `cuda`.
+    """
+
+    exp_name: str
+    run_name: str
+    experiment: ExperimentSpec
+    difix: DifixTree
+    scene: Scene
+    tree: EvaluationTree
+    device: str
+
+    @property
+    def run(self) -> RunSpec:
+        return self.experiment.runs[self.run_name]
+
+    @property
+    def tuning_run(self) -> TuningRunTree:
+        return self.difix.tuning_run(self.run_name)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that the experiment enables, also those that this scene cannot have."""
+        return self.experiment.evaluation.tasks
+
+    @property
+    def applies_skip_frames(self) -> bool:
+        return self.experiment.generation.frames.apply_skip_frames
+
+    def epoch_steps(self) -> dict[int, int | None]:
+        """Checkpoint step by evaluation epoch; None is the unrefined render."""
+        return self.experiment.evaluation.epoch_steps(self.run)
+
+    def source_camera(self) -> int:
+        """The camera of the monocular video: it is the reference, and never a row of the novel-view tables.
+
+        Raises:
+            InvalidScene: the registry does not name one.
+            InvalidExperiment: the experiment names one without images.
+        """
+        return plan.source_camera(self.scene, self.experiment.generation)
+
+
+def silent(line: str) -> None:
+    """A progress function for callers who do not watch."""
+    del line

@@ -1,0 +1,79 @@
+"""The unrefined render of a view: the sample's `image.png` where the snapshot has one, else rendered now.
+
+Both are the same 8-bit pixels: a sample's image is what the same renderer drew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thesis_assets.evaluation.cell import EvaluationCell
+from thesis_assets.evaluation.views import View
+from thesis_assets.rendering.renderer import MissingRender, Renderer, RenderSizeMismatch, make_renderer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class ImperfectRenders:
+    """Unrefined renders of one scene. The renderer is made the first time a view has no sample."""
+
+    def __init__(self, cell: EvaluationCell) -> None:
+        self._cell = cell
+        self._used: set[str] = set()
+
+    @cached_property
+    def samples(self) -> dict[View, Path]:
+        """`image.png` of the scene's samples, by target view; a render does not depend on the reference."""
+        from thesis_assets.samples.sample_rows import read_rows
+
+        difix = self._cell.difix
+        shard = difix.scene_run(self._cell.scene.name)
+        if not shard.run_stats.is_file():  # the last file of a shard: without it the export is not finished
+            return {}
+        found: dict[View, Path] = {}
+        for row in read_rows(shard.all_samples):
+            path = difix.base / row.image_path
+            if path.is_file():
+                found[View(row.target_cam_id, row.target_fname)] = path
+        return found
+
+    @property
+    def origin(self) -> str:
+        """Where the renders came from, for the record: `samples`, a renderer's name and version, or both."""
+        return ", ".join(sorted(self._used)) or "none"
+
+    def of_frame(self, fname: str, cam_ids: Sequence[int]) -> tuple[dict[int, NDArray[np.uint8]], dict[int, str]]:
+        """Renders of one frame by camera, (H, W, 3) uint8; and the cameras without one, with the reason."""
+        from thesis_assets.images.codecs import read_rgb
+
+        renders: dict[int, NDArray[Any]] = {}
+        missing: dict[int, str] = {}
+        for cam_id in cam_ids:
+            sample = self.samples.get(View(cam_id, fname))
+            if sample is not None:
+                self._used.add("samples")
+                renders[cam_id] = read_rgb(sample)
+                continue
+            try:
+                renders[cam_id] = self._render(fname, cam_id)
+            except (MissingRender, RenderSizeMismatch) as error:
+                missing[cam_id] = str(error).replace("\n", ";")
+        return renders, missing
+
+    def _render(self, fname: str, cam_id: int) -> NDArray[np.uint8]:
+        from thesis_assets.images.quantise import quantise
+
+        self._used.add(f"{self._renderer.name} {self._renderer.version}")
+        batch = self._renderer.render(fname, [self._cell.scene.camera(cam_id, fname)])
+        pixels: NDArray[np.uint8] = quantise(batch)[0].cpu().numpy()
+        return pixels
+
+    @cached_property
+    def _renderer(self) -> Renderer:
+        renders = self._cell.experiment.generation.renders
+        return make_renderer(renders, self._cell.scene, device=self._cell.device)

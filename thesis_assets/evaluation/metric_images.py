@@ -1,0 +1,91 @@
+"""The 8-bit images that enter an image metric: downscaled by area, then masked; and the region they are compared in.
+
+Pure: arrays in, arrays out. The same functions make the saved images and recompute the numbers from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BACKGROUND_VALUES = {"black": 0, "white": 255}
+
+
+@dataclass(frozen=True)
+class NvsComparison:
+    """How two images are compared: the keys of `evaluation.nvs` that change a number."""
+
+    region: str
+    background: str
+    downscale_factor: int
+
+    def needs_mask(self) -> bool:
+        return self.region != "full_frame" or self.background != "none"
+
+
+def metric_image(image: NDArray[np.uint8], mask: NDArray[np.bool_] | None, how: NvsComparison) -> NDArray[np.uint8]:
+    """The image that enters the metric.
+
+    Args:
+        image: (H, W, 3) uint8 RGB at native size.
+        mask: (H, W) bool at native size, True on people; None counts as one whole mask.
+
+    Returns:
+        (ceil(H / f), ceil(W / f), 3) uint8; outside the mask the background's value, unless the background is `none`.
+    """
+    small = downscale(image, how.downscale_factor)
+    if mask is None or how.background == "none":
+        return small
+    inside = downscale_mask(mask, how.downscale_factor)
+    return np.where(inside[..., None], small, np.uint8(BACKGROUND_VALUES[how.background]))
+
+
+def metric_region(mask: NDArray[np.bool_] | None, how: NvsComparison) -> tuple[NDArray[np.bool_] | None, bool]:
+    """The pixels that are compared, and whether there are any.
+
+    Args:
+        mask: (H, W) bool at native size; None counts as one whole mask.
+
+    Returns:
+        (H', W') bool at metric size, or None for the full frame; and False where an empty mask leaves nothing to compare.
+    """
+    if mask is None or not how.needs_mask():
+        return None, True
+    inside = downscale_mask(mask, how.downscale_factor)
+    if not inside.any():
+        return None, False
+    if how.region == "full_frame":
+        return None, True
+    return (inside if how.region == "mask" else bounding_box(inside)), True
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The smallest rectangle around the True pixels, as a mask of the same shape. `mask` is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = np.zeros_like(mask)
+    box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    return box
+
+
+def downscale(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Mean of each `factor` x `factor` block, rounded; blocks at the right and lower edge may be smaller.
+
+    Args:
+        image: (H, W, 3) or (H, W) uint8.
+    """
+    from PIL import Image
+
+    return image if factor == 1 else np.asarray(Image.fromarray(image).reduce(factor))
+
+
+def downscale_mask(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
+    """True where at least half of the block is. Same blocks as `downscale`."""
+    if factor == 1:
+        return mask
+    covered: NDArray[Any] = downscale(mask.astype(np.uint8) * np.uint8(255), factor)
+    return np.asarray(covered >= 128)

@@ -1,0 +1,204 @@
+"""A pose task of one epoch: matched people, the ground truth moved into the predicted world, meshes, metrics.
+
+`inputs/`, `pred/`, `gt_inputs/` and `viz/` are published first; `metrics/` with `protocol.json` comes last, by one rename.
+Refining renders moves no body: epochs share their files by links, and each has its own metrics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from thesis_assets import __version__, storage
+from thesis_assets.errors import InvalidScene
+from thesis_assets.evaluation.body_meshes import write_meshes
+from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
+from thesis_assets.evaluation.compared_bodies import FrameMetrics, frame_metrics, read_compared, true_body_bytes
+from thesis_assets.evaluation.matched_people import MatchedPeople
+from thesis_assets.evaluation.metric_tables import mean_of, table_text
+from thesis_assets.evaluation.pose_inputs import BodyFrames, body_frames, read_matched
+from thesis_assets.evaluation.pose_metrics import EQUAL_DEPTH_M, LAYER_GAP_M
+from thesis_assets.evaluation.pose_overlays import overlay
+from thesis_assets.evaluation.protocols import read_protocol
+from thesis_assets.evaluation.staging import Staging, staged
+from thesis_assets.evaluation.withdrawal import withdraw
+from thesis_assets.evaluation.world_motions import WorldMotions, world_motions
+from thesis_assets.layout import TaskTree, epoch_name
+from thesis_assets.schemas.evaluation import POSE_FRAME_COLUMNS, POSE_METRICS, Protocol, format_results
+
+POSE_VERSION = "1"
+"""Raised where a change of code changes a number or a mesh."""
+SHARED_DIRS = ("inputs", "pred", "gt_inputs", "viz")
+
+
+@dataclass(frozen=True)
+class _Measured:
+    metrics: dict[str, FrameMetrics]
+    left_out: dict[str, str]
+    n_joints: int
+    n_vertices: int
+    depth_camera: str
+
+
+def evaluate_pose(cell: EvaluationCell, epoch: int, task_name: str, on_progress: Progress = silent) -> Protocol:
+    """Measure the predicted bodies of one epoch; what is current already is left alone.
+
+    Args:
+        task_name: `pose_smplx` or `pose_smpl`.
+
+    Raises:
+        InvalidScene: the scene has no frame with usable bodies on both sides (`absent_tasks` says so beforehand).
+        InvalidFile: a file that was listed cannot be read.
+    """
+    task = cell.tree.task(epoch, task_name)
+    frames = body_frames(cell, task_name)
+    digest = _input_digest(cell, frames)
+    current = read_protocol(task)
+    if current is not None and (current.input_digest, current.step) == (digest, cell.epoch_steps()[epoch]):
+        return current
+    withdraw(cell.tree, epoch, task)
+    protocol = _from_equal_epoch(cell, task, epoch, digest) or _measure(cell, task, frames, epoch, digest)
+    on_progress(f"{cell.scene.name} {epoch_name(epoch)} {task_name}: {len(protocol.details['frames'])} frames")
+    return protocol
+
+
+def _input_digest(cell: EvaluationCell, frames: BodyFrames) -> str:
+    return storage.sha256_value(
+        {
+            "version": POSE_VERSION,
+            "model": frames.model,
+            "pose": cell.experiment.evaluation.pose.model_dump(mode="json"),
+            "mapping": sorted((cell.scene.identity_mapping() or {}).items()),
+            "source_camera": cell.source_camera(),
+            "left_out": frames.left_out,
+            "files": {fname: [storage.file_stamp(path) for path in paths] for fname, paths in frames.stamped.items()},
+        }
+    )
+
+
+def _from_equal_epoch(cell: EvaluationCell, task: TaskTree, epoch: int, digest: str) -> Protocol | None:
+    """Link the files of another epoch that was measured from the same bodies; None where there is none."""
+    for other in cell.epoch_steps():
+        sibling = cell.tree.task(other, task.task)
+        protocol = read_protocol(sibling) if other != epoch else None
+        if protocol is None or protocol.input_digest != digest:
+            continue
+        for name in SHARED_DIRS:
+            with staged(task.base / name) as stage:
+                stage.link_all(sibling.base / name)
+        own = protocol.model_copy(update={"epoch": epoch, "step": cell.epoch_steps()[epoch]})
+        with staged(task.metrics_dir) as stage:
+            for path in (task.pose_per_frame, task.pose_results):
+                stage.write(path, (sibling.metrics_dir / path.name).read_bytes())
+            stage.write(task.protocol, storage.to_json_bytes(own))
+        return own
+    return None
+
+
+def _measure(cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: int, digest: str) -> Protocol:
+    motions = world_motions(cell, frames)
+    usable = [fname for fname in frames.usable if fname not in motions.left_out]
+    left_out = {**frames.left_out, **motions.left_out}
+    if not usable:
+        raise InvalidScene(
+            f"no frame of `{cell.scene.name}` can be compared",
+            file=cell.scene.tree.estimated.bodies_dir(frames.model),
+            key=task.task,
+            found="; ".join(sorted(set(left_out.values()))[:5]),
+        )
+    metrics: dict[str, FrameMetrics] = {}
+    with (
+        staged(task.inputs_dir) as inputs,
+        staged(task.pred_dir) as pred,
+        staged(task.gt_inputs_dir) as truth,
+        staged(task.viz_dir) as viz,
+    ):
+        for fname in usable:
+            matched = read_matched(cell, frames, fname)
+            metrics[fname] = _write_frame(cell, task, frames, matched, motions, (inputs, pred, truth, viz))
+    measured = _Measured(
+        metrics, left_out, matched.true.joints.shape[1], matched.true.vertices.shape[1], motions.depth_camera
+    )
+    protocol = _protocol(cell, task, epoch, measured, digest)
+    _write_metrics(task, measured, protocol)
+    return protocol
+
+
+def _write_frame(
+    cell: EvaluationCell,
+    task: TaskTree,
+    frames: BodyFrames,
+    matched: MatchedPeople,
+    motions: WorldMotions,
+    stages: tuple[Staging, Staging, Staging, Staging],
+) -> FrameMetrics:
+    """Write one frame's files, and measure what was written."""
+    inputs, pred, truth, viz = stages
+    fname = matched.fname
+    inputs.link(frames.predicted[fname], task.input_body(fname))
+    extrinsics = motions.source_extrinsics(fname)
+    truth.write(task.true_body(fname), true_body_bytes(matched, motions.of_frame(fname), extrinsics))
+    compared = read_compared(inputs.place(task.input_body(fname)), truth.place(task.true_body(fname)), frames.model)
+    write_meshes(pred, task, "pred", fname, compared, matched.faces)
+    write_meshes(truth, task, "gt_inputs", fname, compared, matched.faces)
+    _write_overlay(cell, task, viz, fname, compared)
+    return frame_metrics(compared)
+
+
+def _write_overlay(cell: EvaluationCell, task: TaskTree, viz: Staging, fname: str, compared: Any) -> None:
+    from thesis_assets.images.codecs import encode_png, read_rgb
+
+    source = cell.source_camera()
+    image = cell.scene.image_path(source, fname)
+    if image is None or fname not in cell.scene.camera_files(source).paths:
+        return  # A picture to look at, not a result: there is nothing to draw on.
+    picture = overlay(read_rgb(image), cell.scene.camera(source, fname), compared)
+    viz.write(task.pose_overlay(fname), encode_png(picture, cell.experiment.generation.export.png_encoder))
+
+
+def _protocol(cell: EvaluationCell, task: TaskTree, epoch: int, measured: _Measured, digest: str) -> Protocol:
+    spec = cell.experiment.evaluation
+    mapping = cell.scene.identity_mapping()
+    empty: dict[str, set[str]] = {}
+    for frame in measured.metrics.values():
+        for metric, reason in frame.reasons.items():
+            empty.setdefault(metric, set()).add(reason)
+    return Protocol(
+        task=task.task,
+        epoch=epoch,
+        step=cell.epoch_steps()[epoch],
+        comparable={
+            "prediction_source": spec.predictions.source,
+            "predicted_bodies": "estimates of the preprocessing root",
+            "world_alignment": spec.pose.world_alignment,
+            "depth_camera": measured.depth_camera,
+            "joints": measured.n_joints,
+            "vertices": measured.n_vertices,
+            "frame_choice": spec.frames.model_dump(mode="json"),
+            "identity_mapping": None if mapping is None else {str(ours): mapping[ours] for ours in sorted(mapping)},
+            "equal_depth_m": EQUAL_DEPTH_M,
+            "layer_gap_m": LAYER_GAP_M,
+            "metrics": f"version {POSE_VERSION}",
+        },
+        empty_metrics={metric: "; ".join(sorted(reasons)) for metric, reasons in sorted(empty.items())},
+        input_digest=digest,
+        versions={"thesis_assets": __version__, "numpy": np.__version__},
+        details={
+            "frames": list(measured.metrics),
+            "source_camera": cell.source_camera(),
+            "empty_values": {name: each.reasons for name, each in measured.metrics.items() if each.reasons},
+            "left_out": measured.left_out,
+            "note": "refining renders moves no body: these numbers are the same at every epoch",
+        },
+    )
+
+
+def _write_metrics(task: TaskTree, measured: _Measured, protocol: Protocol) -> None:
+    rows = [{"frame_id": int(name), **each.values} for name, each in measured.metrics.items()]
+    overall = {metric: mean_of(rows, metric) for metric in POSE_METRICS}
+    with staged(task.metrics_dir) as stage:
+        stage.write(task.pose_per_frame, table_text(POSE_FRAME_COLUMNS, rows).encode())
+        stage.write(task.pose_results, format_results(overall).encode())
+        stage.write(task.protocol, storage.to_json_bytes(protocol))

@@ -1,0 +1,115 @@
+"""Refining the renders of one frame with a checkpoint: batches of one image size, the source camera's image as reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from thesis_assets.errors import InvalidScene
+from thesis_assets.evaluation.cell import EvaluationCell
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from thesis_assets.tuning.refine import Refiner
+
+MAX_BATCH = 8
+"""Images a forward pass: bounds the memory, whatever the number of cameras."""
+
+
+class Refinement:
+    """One checkpoint over one scene. The model is loaded at the first frame."""
+
+    def __init__(self, cell: EvaluationCell, step: int) -> None:
+        self._cell, self._step = cell, step
+
+    @cached_property
+    def refiner(self) -> Refiner:
+        """The checkpoint's model, verified before it is loaded."""
+        from thesis_assets.tuning.checkpoints import verify_checkpoint
+        from thesis_assets.tuning.refine import load_refiner
+
+        verify_checkpoint(self._cell.tuning_run, self._step)
+        return load_refiner(self._cell.tuning_run.checkpoint(self._step), self._cell.device)
+
+    def of_frame(self, fname: str, renders: Mapping[int, NDArray[np.uint8]]) -> dict[int, NDArray[np.uint8]]:
+        """Refined renders of one frame, with the source camera's image of that frame as reference.
+
+        Args:
+            renders: (H, W, 3) uint8 by camera.
+
+        Returns:
+            The same cameras and sizes.
+        """
+        reference = self._reference(fname) if renders else None
+        refined: dict[int, NDArray[np.uint8]] = {}
+        for cam_ids in _batches(renders):
+            assert reference is not None
+            refined |= self.refine({cam_id: renders[cam_id] for cam_id in cam_ids}, dict.fromkeys(cam_ids, reference))
+        return refined
+
+    def refine(
+        self, renders: Mapping[int, NDArray[np.uint8]], references: Mapping[int, NDArray[np.uint8]]
+    ) -> dict[int, NDArray[np.uint8]]:
+        """One batch of one image size; a reference of another size is resized to the render's, as the trainer does."""
+        import torch
+
+        from thesis_assets.images.quantise import quantise
+
+        size = next(iter(renders.values())).shape[:2]
+        with torch.no_grad():
+            batch = self.refiner.refine(
+                torch.stack([self._tensor(pixels) for pixels in renders.values()]),
+                torch.stack([self._tensor(_fitted(references[key], size)) for key in renders]),
+            )
+        pixels = quantise(batch).cpu().numpy()
+        return dict(zip(renders, pixels, strict=True))
+
+    def _reference(self, fname: str) -> NDArray[np.uint8]:
+        from thesis_assets.images.codecs import read_rgb
+
+        scene, source = self._cell.scene, self._cell.source_camera()
+        path = scene.image_path(source, fname)
+        if path is None:
+            raise InvalidScene(
+                "the source camera has no image of a frame", file=scene.tree.ground_truth.image(source, fname)
+            )
+        image = read_rgb(path)
+        return self._masked(image, fname, source) if self._cell.experiment.generation.filtering.apply_mask else image
+
+    def _masked(self, image: NDArray[np.uint8], fname: str, source: int) -> NDArray[np.uint8]:
+        """Black outside the people, as in the samples; a scene without masks keeps the whole image."""
+        import numpy as np
+
+        from thesis_assets.images.codecs import read_mask
+
+        path = self._cell.scene.mask_path(source, fname)
+        return image if path is None else np.where(read_mask(path)[..., None], image, np.uint8(0))
+
+    def _tensor(self, pixels: NDArray[np.uint8]) -> Tensor:
+        import torch
+
+        tensor = torch.from_numpy(pixels.copy()).to(self._cell.device)
+        return tensor.permute(2, 0, 1).float() / 255
+
+
+def _fitted(image: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:
+    import numpy as np
+    from PIL import Image
+
+    if image.shape[:2] == size:
+        return image
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.LANCZOS))
+
+
+def _batches(renders: Mapping[int, NDArray[np.uint8]]) -> Iterator[list[int]]:
+    """Cameras of one image size, at most `MAX_BATCH` at a time."""
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for cam_id, pixels in renders.items():
+        by_size.setdefault(pixels.shape, []).append(cam_id)
+    for cam_ids in by_size.values():
+        for start in range(0, len(cam_ids), MAX_BATCH):
+            yield cam_ids[start : start + MAX_BATCH]

@@ -1,0 +1,43 @@
+"""Writing a directory under a temporary name while naming its files by their final places, then publishing it by one rename."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from thesis_assets import storage
+
+
+@dataclass(frozen=True)
+class Staging:
+    """A directory in the making. Paths are given as `layout` names them, below `final`."""
+
+    final: Path
+    temporary: Path
+
+    def place(self, path: Path) -> Path:
+        """Where `path` is written now; its folder is made."""
+        placed = self.temporary / path.relative_to(self.final)
+        placed.parent.mkdir(parents=True, exist_ok=True)
+        return placed
+
+    def write(self, path: Path, content: bytes) -> None:
+        self.place(path).write_bytes(content)
+
+    def link(self, source: Path, path: Path) -> storage.LinkMode:
+        return storage.link_or_copy(source, self.place(path))
+
+    def link_all(self, source: Path) -> None:
+        """Link every file below the directory `source` to the same relative path here."""
+        for path in sorted(source.rglob("*")):
+            if path.is_file():
+                self.link(path, self.final / path.relative_to(source))
+
+
+@contextlib.contextmanager
+def staged(final: Path) -> Iterator[Staging]:
+    """Yield a staging of `final`; publish it on success, remove it on failure."""
+    with storage.atomic_directory(final) as temporary:
+        yield Staging(final, temporary)
