@@ -1,20 +1,27 @@
 """Holding out groups: every row goes to train or test, and the rows of one (dataset, group) go together.
 
-Pure: rows in, rows out. Does not belong here: how a scene's group is found (the scenes room), writing manifests.
+Pure: rows in, rows out. Does not belong here: the group rules (the scenes room), writing manifests.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from thesis_assets.errors import InvalidExperiment
 from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.layout import dataset_of
 from thesis_assets.samples.sample_rows import group_key
+from thesis_assets.scenes.groups import group_id
 from thesis_assets.schemas.samples import SampleRow
 
 GroupOf = Callable[[str], tuple[str, str]]
 """From a scene's name to its (dataset, group id)."""
+
+
+def group_finder(rules: Mapping[str, str]) -> GroupOf:
+    """Finds (dataset, group id) of a scene by the group rules, with those of the experiment (`split.group_rules`)."""
+    return lambda scene_name: (dataset_of(scene_name), group_id(scene_name, rules))
 
 
 @dataclass(frozen=True)

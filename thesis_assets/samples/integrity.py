@@ -1,0 +1,136 @@
+"""Checks of exported samples against the manifest: complete files, the same on disk as in the manifest, few drops."""
+
+import math
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree
+from thesis_assets.schemas.checks import MAX_OFFENDERS, CheckOutcome
+from thesis_assets.schemas.samples import SAMPLE_FILES, DroppedSample, SampleRow
+
+IMAGE_FILES = tuple(name for name in SAMPLE_FILES if name != "meta.json")
+
+
+def absent_sample_files(tree: DifixTree, rows: Sequence[SampleRow]) -> Iterator[str]:
+    """`<sample_id>/<file>` of every file that is missing or empty: one stat a file, nothing is opened."""
+    samples_dir = str(tree.samples_dir)
+    for row in rows:
+        for name in SAMPLE_FILES:
+            if not _has_content(f"{samples_dir}/{row.sample_id}/{name}"):
+                yield f"{row.sample_id}/{name}"
+
+
+def _has_content(path: str) -> bool:
+    try:
+        return os.stat(path).st_size > 0  # noqa: PTH116 - a Path a file costs three times the time of the call
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def check_samples_complete(
+    tree: DifixTree, rows: Sequence[SampleRow], *, decode_share: float = 0.05, seed: int = 0, full: bool = False
+) -> CheckOutcome:
+    """Every sample has its four files; each image has its header and its end, and all three one size.
+
+    Args:
+        decode_share: this share of the samples (at least one), drawn by `seed`, is decoded as well.
+        full: decode all.
+    """
+    decoded = _drawn(len(rows), 1.0 if full else decode_share, seed)
+    offenders = [
+        offender for index, row in enumerate(rows) for offender in sample_faults(tree, row, decode=index in decoded)
+    ]
+    return CheckOutcome.of(
+        offenders,
+        message=(
+            "every sample is complete"
+            if not offenders
+            else "samples are damaged: remove their folders and materialize scene_samples of their scenes again"
+        ),
+        counts={"samples": len(rows), "decoded": len(decoded)},
+    )
+
+
+def sample_faults(tree: DifixTree, row: SampleRow, *, decode: bool = False) -> list[str]:
+    """What is wrong with the files of one sample, each with its name; empty where nothing is."""
+    from thesis_assets.images.codecs import check_complete, read_rgb
+
+    faults = []
+    folder = tree.samples_dir / row.sample_id
+    sizes: dict[str, tuple[int, int]] = {}
+    for name in IMAGE_FILES:
+        try:
+            sizes[name] = check_complete(folder / name)
+            if decode:
+                read_rgb(folder / name)
+        except InvalidFile as error:
+            faults.append(f"{row.sample_id}/{name}: {error.problem} ({error.found})")
+    if not _has_content(str(folder / "meta.json")):
+        faults.append(f"{row.sample_id}/meta.json: missing or empty")
+    if len(set(sizes.values())) > 1:
+        faults.append(f"{row.sample_id}: sizes differ: " + ", ".join(f"{n} {w}x{h}" for n, (h, w) in sizes.items()))
+    return faults
+
+
+def _drawn(n: int, share: float, seed: int) -> set[int]:
+    if n == 0 or share <= 0:
+        return set()
+    return set(random.Random(seed).sample(range(n), min(n, math.ceil(n * share))))  # noqa: S311 - a sample, no secret
+
+
+def check_manifest_matches_disk(tree: DifixTree, rows: Sequence[SampleRow]) -> CheckOutcome:
+    """Every row has its folder with an equal `meta.json`, and every folder below `samples/` its row."""
+    expected = {row.sample_id for row in rows}
+    offenders = [fault for row in rows for fault in _meta_faults(tree.samples_dir / row.sample_id, row)]
+    found = 0
+    if tree.samples_dir.is_dir():
+        with os.scandir(tree.samples_dir) as entries:
+            for name in sorted(entry.name for entry in entries if not entry.name.startswith(TEMPORARY_PREFIX)):
+                found += 1
+                if name not in expected:
+                    offenders.append(
+                        f"samples/{name} is in no row: its scene is not in the experiment, or it is no sample"
+                    )
+    return CheckOutcome.of(
+        offenders,
+        message="the manifest and samples/ agree" if not offenders else "the manifest and samples/ differ",
+        counts={"rows": len(rows), "folders": found},
+    )
+
+
+def _meta_faults(folder: Path, row: SampleRow) -> list[str]:
+    try:
+        meta: Any = orjson.loads((folder / "meta.json").read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return [f"{row.sample_id}: its meta.json is missing"]
+    except orjson.JSONDecodeError:
+        return [f"{row.sample_id}: its meta.json is not JSON"]
+    if not isinstance(meta, dict):
+        return [f"{row.sample_id}: its meta.json holds no mapping"]
+    differing = [key for key, value in row.__dict__.items() if meta.get(key) != value]
+    unknown = sorted(meta.keys() - row.__dict__.keys() - {"provenance"})
+    return (
+        [f"{row.sample_id}: meta.json and its row differ in {', '.join(differing + unknown)}"]
+        if differing + unknown
+        else []
+    )
+
+
+def check_dropped_share(n_saved: int, dropped: Sequence[DroppedSample], *, below: float = 0.05) -> CheckOutcome:
+    """Less than the share `below` of all candidates was dropped. Offenders are scenes and reasons, the most frequent first."""
+    n_candidates = n_saved + len(dropped)
+    share = len(dropped) / max(1, n_candidates)
+    reasons = Counter((row.scene_name, row.reason) for row in dropped).most_common(MAX_OFFENDERS)
+    return CheckOutcome(
+        passed=share < below,
+        message=f"{len(dropped)} of {n_candidates} candidates were dropped ({share:.1%}, wanted below {below:.1%})",
+        counts={"saved": n_saved, "dropped": len(dropped), "share": round(share, 6)},
+        offenders=[f"{scene_name}: {reason}: {n}" for (scene_name, reason), n in reasons],
+    )

@@ -1,0 +1,65 @@
+"""All samples of a snapshot: the shards of its scenes, collected into `all_samples.jsonl` and `dropped_samples.csv`."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from thesis_assets.errors import SnapshotChanged
+from thesis_assets.layout import DifixTree
+from thesis_assets.samples.sample_rows import read_rows, rows_sha256, unique_rows, write_rows
+from thesis_assets.samples.shard_files import read_shard, sorted_dropped, write_dropped
+from thesis_assets.samples.snapshot import require_same_manifest
+from thesis_assets.schemas.samples import DroppedSample, SampleRow, ShardStats
+
+__all__ = ["SampleSet", "collect_sample_set", "read_rows", "write_sample_set"]
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """Rows sorted by sample id, drops by scene and sample id, one `ShardStats` a scene, by name."""
+
+    rows: list[SampleRow]
+    dropped: list[DroppedSample]
+    shards: list[ShardStats]
+
+
+def collect_sample_set(tree: DifixTree, scene_names: Sequence[str]) -> SampleSet:
+    """Read the shards of the named scenes, and no other: one that the experiment no longer names is left out.
+
+    Raises:
+        InvalidFile: a shard is missing, unfinished or damaged; or two rows have one sample id and other content.
+        SnapshotChanged: the shards were made by different generation sections.
+    """
+    shards = [read_shard(tree, scene_name) for scene_name in sorted(set(scene_names))]
+    _refuse_mixed_generations(tree, [shard.stats for shard in shards])
+    return SampleSet(
+        rows=unique_rows([row for shard in shards for row in shard.rows], tree.scene_runs_dir),
+        dropped=sorted_dropped([row for shard in shards for row in shard.dropped]),
+        shards=[shard.stats for shard in shards],
+    )
+
+
+def _refuse_mixed_generations(tree: DifixTree, shards: Sequence[ShardStats]) -> None:
+    digests = Counter(stats.generation_digest for stats in shards)
+    if len(digests) > 1:
+        common = digests.most_common(1)[0][0]
+        others = [stats.scene_name for stats in shards if stats.generation_digest != common]
+        raise SnapshotChanged(
+            "the shards were made by different generation sections",
+            file=tree.scene_runs_dir,
+            key="generation_digest",
+            found=f"{len(digests)} digests; other than most: {', '.join(others[:20])}",
+            wanted="one generation section for all scenes of a snapshot",
+            remedy="export the scenes again: materialize scene_samples of the experiment",
+        )
+
+
+def write_sample_set(tree: DifixTree, sample_set: SampleSet) -> None:
+    """Write `manifests/all_samples.jsonl` and `meta/dropped_samples.csv`.
+
+    Raises:
+        SnapshotChanged: the snapshot is frozen and its rows would change.
+    """
+    require_same_manifest(tree, tree.all_samples.name, rows_sha256(sample_set.rows))
+    write_rows(tree.all_samples, sample_set.rows)
+    write_dropped(tree.dropped_samples, sample_set.dropped)
