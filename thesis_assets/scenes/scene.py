@@ -138,11 +138,11 @@ class Scene(SceneFiles):
             InvalidScene: the camera has no image to take the size from.
             InvalidFile: the camera file is missing, empty, or not a calibration.
         """
-        path = self.tree.ground_truth.camera(check_camera(cam_id), check_frame(fname))
-        if file_with_content(path, self.roots) is None:
+        path = self.camera_files(cam_id).paths.get(check_frame(fname))
+        if path is None:
             raise InvalidFile(
                 "the camera has no calibration at a frame",
-                file=path,
+                file=self.tree.ground_truth.camera(cam_id, fname),
                 wanted="intrinsics (1, 3, 3) and extrinsics (1, 3, 4)",
                 remedy="write one file a frame, also where the camera does not move; or add the frame to skip_frames.csv",
             )

@@ -39,6 +39,7 @@ def test_cameras_and_frames_stand_in_numeric_order(roots: SceneRoots) -> None:
     scene = opened(roots, cameras=(100, 16, 4), frames=(999_999, 1_000_000, 2))
     assert scene.camera_ids() == [4, 16, 100]
     assert scene.frames(4) == ["000002", "999999", "1000000"]
+    assert list(scene.camera_files(4).paths) == ["000002", "999999", "1000000"]
 
 
 def test_a_scene_that_is_not_there_is_an_error_with_the_names_close_to_it(roots: SceneRoots) -> None:
