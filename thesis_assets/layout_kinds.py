@@ -89,6 +89,7 @@ def _evaluation_kinds() -> Iterator[tuple[str, PathKind]]:
             f"training_artifacts/{name}",
             _kind(lambda tree, epoch, name=name: tree.training_artifacts(epoch, name), "epoch"),
         )
+    yield "training_artifacts_record", _kind(lambda tree, epoch: tree.training_artifacts_record(epoch), "epoch")
     yield "epoch_dir", _kind(lambda tree, epoch: tree.epoch_dir(epoch), "epoch")
     yield "evaluation_recording", _kind(lambda tree, epoch: tree.evaluation_recording(epoch), "epoch")
     yield from _nvs_kinds()
@@ -118,10 +119,11 @@ def _nvs_kinds() -> Iterator[tuple[str, PathKind]]:
 
 def _pose_kinds(task: str) -> Iterator[tuple[str, PathKind]]:
     yield from _task_kinds(task, ("pose_results", "pose_per_frame"))
-    yield (
-        f"{task}/input_body",
-        _kind(lambda tree, epoch, fname: tree.task(epoch, task).input_body(fname), "epoch", "fname"),
-    )
+    for name in ("input_body", "true_body", "pose_overlay"):
+        yield (
+            f"{task}/{name}",
+            _kind(lambda tree, epoch, fname, name=name: getattr(tree.task(epoch, task), name)(fname), "epoch", "fname"),
+        )
     for side in ("pred", "gt_inputs"):
         for alignment in ("world_aligned", "root_aligned"):
             place = f"{task}/{side}/{alignment}"
