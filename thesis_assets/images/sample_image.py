@@ -17,9 +17,9 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.images import codecs, headers
 
 Made = NDArray[np.uint8] | bytes
-ImageSource = Path | Made | Callable[[], Made]
+ImageSource = Path | Made | Callable[[], Path | Made]
 """A file, which is linked if it is a JPEG and encoded if it is a PNG; an (H, W, 3) uint8 array, which is encoded; the bytes of a
-JPEG; or a function that makes one of the latter two, called in the worker thread."""
+JPEG; or a function that gives one of these, called in the worker thread."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ def place_image(
         SizeMismatch: it has another size.
         InvalidFile: a source file is missing, empty, or cannot be decoded.
     """
-    if isinstance(source, Path):
-        return _place_file(source, final, size, link_mode)
     made = source() if callable(source) else source
+    if isinstance(made, Path):
+        return _place_file(made, final, size, link_mode)
     if isinstance(made, np.ndarray):
         codecs.check_size((made.shape[0], made.shape[1]), size, final.name)
         made = codecs.encode_jpeg(made)
