@@ -39,9 +39,9 @@ class Node:
 
 
 def _scene_samples(platform: Platform, cell: Cell) -> object:
-    spec = platform.spec(cell)
-    scene = platform.scene(cell.scene_name)
-    return [spec.generation.sample_shaping(), scene.scene_stamp()]
+    from thesis_assets.samples.generation_config import generation_digest
+
+    return [generation_digest(platform.spec(cell).generation), platform.scene(cell.scene_name).scene_stamp()]
 
 
 def _tuned_checkpoint(platform: Platform, cell: Cell) -> object:
@@ -62,9 +62,11 @@ def _evaluated_scenes(platform: Platform, cell: Cell) -> object:
 
 
 def _predictions(platform: Platform, cell: Cell) -> object:
+    from thesis_assets.samples.generation_config import generation_digest
+
     spec = platform.spec(cell)
     evaluation = spec.evaluation.model_dump(mode="json", exclude={"tasks", "nvs", "pose"})
-    return [evaluation, spec.generation.sample_shaping(), _evaluated_scenes(platform, cell)]
+    return [evaluation, generation_digest(spec.generation), _evaluated_scenes(platform, cell)]
 
 
 def _nvs(platform: Platform, cell: Cell) -> object:

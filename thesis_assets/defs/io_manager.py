@@ -84,6 +84,7 @@ def _write_sample_set(platform: Platform, cell: Cell, value: "SampleSet") -> Met
 
 
 def _write_split(platform: Platform, cell: Cell, value: SplitTables) -> Metadata:
+    from thesis_assets.samples.generation_config import generation_digest
     from thesis_assets.samples.sample_set import collect_sample_set
     from thesis_assets.splits.manifests import write_split_manifests
     from thesis_assets.storage import sha256_value
@@ -98,7 +99,7 @@ def _write_split(platform: Platform, cell: Cell, value: SplitTables) -> Metadata
         value.split,
         samples.dropped,
         samples.shards,
-        sha256_value(spec.generation),
+        generation_digest(spec.generation),
     )
     return {
         OUTPUT_DIGEST: sha256_value(summary.manifest_sha256),
@@ -133,13 +134,13 @@ def _write_adapter(platform: Platform, cell: Cell, value: AdapterTable) -> Metad
 
 
 def _read_rows(platform: Platform, cell: Cell) -> "list[SampleRow]":
-    from thesis_assets.samples.sample_set import read_rows
+    from thesis_assets.samples.sample_rows import read_rows
 
     return read_rows(platform.difix(cell).all_samples)
 
 
 def _read_split(platform: Platform, cell: Cell) -> "tuple[list[SampleRow], list[SampleRow]]":
-    from thesis_assets.samples.sample_set import read_rows
+    from thesis_assets.samples.sample_rows import read_rows
 
     tree = platform.difix(cell)
     return read_rows(tree.split_train), read_rows(tree.split_test)

@@ -1,5 +1,7 @@
 """From scenes to the trainer's data: one shard a scene, the collected set, the hold-out, data.json."""
 
+from typing import Any
+
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
@@ -21,7 +23,8 @@ from thesis_assets.layout import dataset_of
 )
 def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam) -> dict[Cell, object]:
     """Export the shards of the step's scenes, side by side; a failed scene is named and leaves the others in place."""
-    from thesis_assets.launch.mapping import map_items, require_local
+    from thesis_assets.launch.launchers import require_local
+    from thesis_assets.launch.mapping import map_items
     from thesis_assets.samples.export import ShardWork, export_shard, write_generation_config
     from thesis_assets.scenes.groups import group_id
 
@@ -59,7 +62,7 @@ def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam) ->
     records = {cell: result for cell, result in results.items() if not isinstance(result, Exception)}
     for cell, record in records.items():
         stats = record.stats
-        metadata: dict[str, object] = {
+        metadata: dict[str, Any] = {
             OUTPUT_DIGEST: stats.rows_sha256,
             "dagster/row_count": stats.n_saved,
             "candidates": stats.n_total_candidates,

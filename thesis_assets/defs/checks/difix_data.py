@@ -3,40 +3,51 @@
 from thesis_assets.defs.checks.outcomes import Outcomes, checks_of
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.layout import dataset_of
 
 
 def _sample_set(platform: Platform, cell: Cell) -> Outcomes:
     from thesis_assets.samples import integrity
-    from thesis_assets.samples.sample_set import read_rows
+    from thesis_assets.samples.generation_config import check_generation_config
+    from thesis_assets.samples.sample_rows import read_rows
+    from thesis_assets.samples.shard_files import read_dropped, read_shard
 
     tree = platform.difix(cell)
     spec = platform.spec(cell)
     rows = read_rows(tree.all_samples)
+    dropped = read_dropped(tree.dropped_samples)
+    scenes = platform.scene_names(spec)
+    shard_digests = {name: read_shard(tree, name).stats.generation_digest for name in scenes}
     return {
         "every_sample_complete": lambda: integrity.check_samples_complete(tree, rows),
         "manifest_matches_disk": lambda: integrity.check_manifest_matches_disk(tree, rows),
-        "generation_config_unchanged": lambda: integrity.check_generation_config(tree, spec.generation),
-        "dropped_share_below": lambda: integrity.check_dropped_share(tree),
+        "generation_config_unchanged": lambda: check_generation_config(tree, spec.generation, shard_digests),
+        "dropped_share_below": lambda: integrity.check_dropped_share(len(rows), dropped),
     }
 
 
 def _split_manifests(platform: Platform, cell: Cell) -> Outcomes:
-    from thesis_assets.samples.sample_set import read_rows
+    from thesis_assets.samples.sample_rows import read_rows
+    from thesis_assets.scenes.groups import group_id
     from thesis_assets.splits import leakage
+    from thesis_assets.splits.hold_out import reserved_groups
 
     tree = platform.difix(cell)
     split = platform.spec(cell).split
+    def group_of(scene_name: str) -> tuple[str, str]:
+        return dataset_of(scene_name), group_id(scene_name, split.group_rules)
+
     rows, train, test = (read_rows(path) for path in (tree.all_samples, tree.split_train, tree.split_test))
     return {
-        "group_non_leakage": lambda: leakage.check_group_non_leakage(train, test),
-        "reserved_scenes_not_in_train": lambda: leakage.check_reserved_scenes(train, split),
+        "group_non_leakage": lambda: leakage.check_group_non_leakage(train, test, group_of),
+        "reserved_scenes_not_in_train": lambda: leakage.check_reserved_scenes(train, reserved_groups(split, group_of)),
         "splits_partition_all_samples": lambda: leakage.check_partition(rows, train, test),
-        "splits_not_empty": lambda: leakage.check_not_empty(train, test, split),
+        "splits_not_empty": lambda: leakage.check_not_empty(train, test, train_only=split.train_only),
     }
 
 
 def _difix_data(platform: Platform, cell: Cell) -> Outcomes:
-    from thesis_assets.samples.sample_set import read_rows
+    from thesis_assets.samples.sample_rows import read_rows
     from thesis_assets.splits.data_json import check_data_json
 
     tree = platform.difix(cell)

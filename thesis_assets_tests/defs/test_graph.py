@@ -1,0 +1,78 @@
+"""The graph as Dagster sees it: loadable, light, described, with one status a partition."""
+
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from thesis_assets.defs.checks.outcomes import CHECKS
+from thesis_assets.defs.graph import NODES
+from thesis_assets.defs.jobs import LEVELS
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.definitions import ASSETS, defs
+from thesis_assets.errors import InvalidKey
+
+HEAVY = ("torch", "rerun", "pandas", "cv2", "polars")
+
+
+def test_loading_the_definitions_imports_nothing_heavy() -> None:
+    code = f"import sys, thesis_assets.definitions; print([name for name in {HEAVY} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_every_asset_of_the_table_is_defined_with_its_partitions_and_a_description() -> None:
+    graph = defs.resolve_asset_graph()
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == set(NODES)
+    for asset in ASSETS:
+        assert isinstance(asset, dg.AssetsDefinition)
+        for spec in asset.specs:
+            assert spec.description
+            assert spec.group_name == NODES[spec.key.to_user_string()].group
+
+
+def test_every_check_stands_at_its_asset_with_the_assets_partitions() -> None:
+    graph = defs.resolve_asset_graph()
+    assert {(key.asset_key.to_user_string(), key.name) for key in graph.asset_check_keys} == {
+        (asset, name) for asset, names in CHECKS.items() for name in names
+    }
+    for key in graph.asset_check_keys:
+        check, asset = graph.get(key), graph.get(key.asset_key)
+        assert check.partitions_def == asset.partitions_def
+
+
+def test_the_levels_hold_every_asset_once_after_what_it_is_made_from() -> None:
+    order = [asset for level in LEVELS for asset in level.assets]
+    assert sorted(order) == sorted(NODES)
+    for place, asset in enumerate(order):
+        assert all(order.index(upstream) < place for upstream in NODES[asset].upstream)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell"),
+    [
+        ("none", Cell()),
+        ("exp", Cell("v1")),
+        ("exp_by_scene", Cell("v1", scene_name="hi4d_pair00_dance")),
+        ("exp_by_run", Cell("v1", run_name="lr5e-5")),
+    ],
+)
+def test_a_cell_survives_its_partition_key(kind: str, cell: Cell) -> None:
+    assert Cell.parse(kind, cell.key) == cell  # type: ignore[arg-type]
+
+
+def test_a_key_with_another_number_of_parts_is_refused() -> None:
+    with pytest.raises(InvalidKey, match="not a partition key"):
+        Cell.parse("exp_by_run", "v1")
+
+
+@pytest.mark.parametrize("command", [["dg", "check", "defs"], ["dagster", "definitions", "validate"]])
+def test_dagsters_own_validation_passes(command: list[str]) -> None:
+    program = [sys.executable, "-m", "dagster", *command[1:]] if command[0] == "dagster" else command
+    if command[0] == "dg":
+        from pathlib import Path
+
+        program = [str(Path(sys.executable).with_name("dg")), *command[1:]]
+    result = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
