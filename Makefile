@@ -1,0 +1,73 @@
+# make demo    everything, from an empty environment to a tuned checkpoint and its evaluation
+# make test    the tests
+# make ui      the web UI over the history of earlier runs, on http://127.0.0.1:3000
+# make lint    ruff and mypy
+# make bench   benchmarks, written to benchmarks/results.md
+# make soak    the long tests
+# make install only the environment, in .venv
+# make clean   takes the environment and all caches away; data/ stays
+
+PYTHON ?= python3
+ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+RUN_STAMP := .venv/.installed
+DEV_STAMP := .venv/.installed-dev
+SOURCES := pyproject.toml constraints.txt
+
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help demo test ui lint bench soak install clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
+
+demo: $(RUN_STAMP)
+	@$(BIN)/thesis-assets demo
+
+ui: $(RUN_STAMP)
+	@$(BIN)/thesis-assets ui
+
+test: $(DEV_STAMP)
+	@$(BIN)/python -m pytest -m "not soak" $(ARGS)
+	@echo "All tests passed. Next: make ui (the asset graph and its history), docs/your_own_scenes.md (your own data)."
+
+# pytest's exit code 5: no test was selected.
+soak: $(DEV_STAMP)
+	@$(BIN)/python -m pytest -m soak $(ARGS); code=$$?; \
+	if [ $$code -eq 5 ]; then echo "There is no soak test in this version."; else exit $$code; fi
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(DEV_STAMP)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+install: $(RUN_STAMP)
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "There is no '$(PYTHON)' here. Install Python 3.11 or newer, or name one: make demo PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) -V). Name another: make demo PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "'$(PYTHON)' cannot make environments. On Debian and Ubuntu: sudo scripts/install_system_packages.sh"; exit 1; }
+	@echo "Making the environment .venv with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+# A newer stamp than both files: nothing to install, and make does not even start pip.
+$(RUN_STAMP): $(SOURCES) | $(BIN)/python
+	@echo "Installing (the first time takes minutes: torch alone is hundreds of megabytes)"
+	@$(PIP) install --progress-bar off -c constraints.txt -e '.[demo]'
+	@touch $@
+
+$(DEV_STAMP): $(SOURCES) | $(BIN)/python
+	@echo "Installing the development tools"
+	@$(PIP) install --progress-bar off -c constraints.txt -e '.[dev]'
+	@touch $(RUN_STAMP) $@
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist test_artifacts *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "data/ is left alone: what the platform made lies there."
