@@ -29,8 +29,8 @@ LEVELS = (
         "evaluation at every epoch",
     ),
     Level("record", "exp_by_run", ("triplet_recording", "input_data_recording", "evaluation_recordings"), "recordings"),
-    Level("publish", "exp_by_run", ("published_recordings",), "sharing"),
     Level("report", "none", ("leaderboard", "check_report"), "leaderboard and check page"),
+    Level("publish", "exp_by_run", ("published_recordings",), "sharing"),
 )
 
 JOBS = [

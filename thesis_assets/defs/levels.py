@@ -58,10 +58,7 @@ def cells_of_level(
 def assets_to_make(
     platform: Platform, instance: dg.DagsterInstance, level: Level, cell: Cell, until: str | None
 ) -> tuple[str, ...]:
-    """The level's assets that are not current in a cell, and those of the level that follow from them.
-
-    Reports stand over all cells; the check page follows the event log, so it is made whenever anything else was.
-    """
+    """The level's assets that are not current in a cell, and those of the level that follow from them."""
     made: list[str] = []
     for asset in level.assets:
         follows = any(upstream in made for upstream in NODES[asset].upstream)

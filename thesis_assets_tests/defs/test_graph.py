@@ -6,11 +6,11 @@ import sys
 import dagster as dg
 import pytest
 
+from thesis_assets.definitions import ASSETS, defs
 from thesis_assets.defs.checks.outcomes import CHECKS
 from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.partitions import Cell
-from thesis_assets.definitions import ASSETS, defs
 from thesis_assets.errors import InvalidKey
 
 HEAVY = ("torch", "rerun", "pandas", "cv2", "polars")

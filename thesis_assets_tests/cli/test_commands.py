@@ -1,0 +1,116 @@
+"""The command line as a person and a script use it: exit codes, JSON, messages without tracebacks."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from thesis_assets.cli.doctor import NETWORK_FILE_SYSTEMS, file_system_of
+from thesis_assets_tests.worlds import World
+
+
+def thesis_assets(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "thesis_assets.cli.main", *arguments],
+        env={**os.environ, **world.environment},
+        cwd=world.home,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def test_doctor_says_what_it_found_and_never_a_tokens_value(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_a_made_up_value")
+    world = new_world()
+    world.home.mkdir(parents=True, exist_ok=True)
+    result = thesis_assets(world, "doctor", "--json")
+    findings = {finding["what"]: finding for finding in json.loads(result.stdout)}
+    assert findings["Hub token"]["state"] == "ok"
+    assert findings["canonical_gt_root"]["state"] in ("ok", "missing")
+    assert "hf_a_made_up_value" not in result.stdout + result.stderr
+
+
+def test_sync_registers_keys_and_a_dry_run_does_not(new_world: Callable[..., World]) -> None:
+    world = new_world()
+    first = json.loads(thesis_assets(world, "sync", "--dry-run", "--json").stdout)
+    second = json.loads(thesis_assets(world, "sync", "--json").stdout)
+    third = json.loads(thesis_assets(world, "sync", "--json").stdout)
+    assert first["added"] == second["added"]
+    assert second["added"]["run_name"] == ["r1"]
+    assert third["added"] == {"exp_name": [], "scene_name": [], "run_name": []}
+
+
+def test_a_bad_experiment_file_is_refused_with_its_line_and_the_others_are_registered(
+    new_world: Callable[..., World],
+) -> None:
+    world = new_world()
+    bad = world.settings.experiments_dir / "bad.yaml"
+    bad.write_text("exp_name: bad\ngeneration:\n  scenes: [a_b]\n  frames: {stride: 0}\nsplit: {train_only: true}\n")
+    result = thesis_assets(world, "sync")
+    assert result.returncode == 1
+    assert "bad.yaml:4" in result.stdout
+    assert "generation.frames.stride" in result.stdout
+    assert "small" in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unknown_experiment_asset_or_run_is_named_without_a_traceback(new_world: Callable[..., World]) -> None:
+    world = new_world()
+    unknown = thesis_assets(world, "run", "--exp", "nothing")
+    assert unknown.returncode == 1
+    assert "small" in unknown.stderr
+    assert thesis_assets(world, "run", "--exp", "small", "--until", "nothing").returncode == 2
+    undeclared = thesis_assets(world, "run", "--exp", "small", "--run", "r9")
+    assert undeclared.returncode == 2
+    assert "r1" in undeclared.stderr
+    for result in (unknown, undeclared):
+        assert "Traceback" not in result.stderr
+
+
+def test_status_names_what_is_missing(new_world: Callable[..., World]) -> None:
+    world = new_world()
+    states = json.loads(thesis_assets(world, "status", "--json").stdout)
+    assert {state["state"] for state in states} == {"missing"}
+    text = thesis_assets(world, "status").stdout
+    assert "thesis-assets run" in text
+
+
+def test_run_makes_what_is_asked_for_and_says_so_as_json(new_world: Callable[..., World]) -> None:
+    world = new_world()
+    arguments = ("run", "--exp", "small", "--until", "scene_samples", "--json")
+    report = json.loads(thesis_assets(world, *arguments).stdout)
+    assert report["exit_code"] == 0
+    assert [run["job"] for run in report["runs"]] == ["observe_scenes", "export_scenes"]
+    assert json.loads(thesis_assets(world, *arguments).stdout)["runs"] == []
+
+
+def test_set_declares_a_derived_run_and_leaves_the_first_as_it_was(new_world: Callable[..., World]) -> None:
+    world = new_world()
+    path = world.settings.experiments_dir / "small.yaml"
+    before = world.platform.experiments.read("small").runs["r1"]
+    result = thesis_assets(
+        world, "run", "--exp", "small", "--set", "runs.r1.learning_rate=0.001", "--until", "split_manifests", "--json"
+    )
+    assert result.returncode == 0, result.stderr
+    runs = world.platform.experiments.read("small").runs
+    assert runs["r1"] == before
+    assert runs["r1-learning_rate-0.001"] == before.model_copy(update={"learning_rate": 0.001})
+    refused = thesis_assets(world, "run", "--exp", "small", "--set", "runs.r1.learning_rate=fast")
+    assert refused.returncode == 1
+    assert "learning_rate" in refused.stderr
+    assert "fast" not in path.read_text()
+
+
+def test_a_network_file_system_is_recognised_by_the_nearest_mount(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/sda1 / ext4 rw 0 0\nserver:/home {tmp_path} nfs4 rw 0 0\n")
+    assert file_system_of(tmp_path / "not" / "there", mounts) in NETWORK_FILE_SYSTEMS
+    assert file_system_of(Path("/"), mounts) == "ext4"

@@ -1,0 +1,145 @@
+"""Faults planted into real trees: the right check fails and names them, and what is downstream does not run or refuses."""
+
+import contextlib
+import copy
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from thesis_assets.definitions import build_defs
+from thesis_assets.defs.jobs import LEVELS
+from thesis_assets.defs.levels import Outcome, Work, execute
+from thesis_assets.defs.partitions import Cell
+from thesis_assets_tests.worlds import SMALL, World, failed_checks
+
+LEVEL = {level.job: level for level in LEVELS}
+
+
+def again(world: World, job: str, assets: tuple[str, ...], cell: Cell) -> Outcome:
+    """Make some assets of one level once more, whether or not they are current."""
+    with world.instance() as instance:
+        return execute(
+            build_defs(settings=world.settings, echo=world.lines.append), instance, Work(LEVEL[job], assets, (cell,))
+        )
+
+
+def check(world: World, job: str, asset: str, cell: Cell) -> dict[str, str]:
+    """Run the checks of one asset alone, as a checks-only job does: name to message of those that fail."""
+    import dagster as dg
+
+    with world.instance() as instance:
+        job_def = build_defs(settings=world.settings, echo=world.lines.append).resolve_job_def(job)
+        keys = {key for key in job_def.asset_layer.asset_graph.asset_check_keys if key.asset_key == dg.AssetKey(asset)}
+        result = job_def.get_subset(asset_selection=set(), asset_check_selection=keys).execute_in_process(
+            instance=instance,
+            partition_key=cell.key,
+            tags={"dagster/partition": str(cell.key)},
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            raise_on_error=False,
+        )
+    return {each.check_name: str(each.description) for each in result.get_asset_check_evaluations() if not each.passed}
+
+
+@contextlib.contextmanager
+def put_back(path: Path) -> Iterator[Path]:
+    """Let a test change a file of a shared world."""
+    keep = path.with_name(path.name + ".kept")
+    shutil.copy2(path, keep)
+    path.unlink()
+    shutil.copy2(keep, path)  # a file of its own: the original may be a hard link of several trees
+    try:
+        yield path
+    finally:
+        keep.replace(path)
+
+
+def test_a_missing_sample_file_fails_its_check_and_stops_what_follows(new_world: Callable[..., World]) -> None:
+    world = new_world()
+    assert world.run(until="scene_samples").exit_code == 0
+    tree = world.platform.difix(Cell("small"))
+    sample = sorted(tree.samples_dir.iterdir())[0]
+    (sample / "ref_image.jpg").unlink()
+    outcome = again(world, "prepare_data", LEVEL["prepare_data"].assets, Cell("small"))
+    assert not outcome.success
+    assert any("every_sample_complete" in line for line in outcome.failed_checks)
+    assert not tree.split_train.exists()
+    assert not tree.data_json.exists()
+
+
+def test_a_leaked_pair_fails_its_check_and_a_trainer_refuses_in_another_run(new_world: Callable[..., World]) -> None:
+    world = new_world()
+    assert world.run(until="difix_data").exit_code == 0
+    cell = Cell("small")
+    tree = world.platform.difix(cell)
+    test_rows = tree.split_test.read_text().splitlines(keepends=True)
+    leaked = next(line for line in test_rows if "pair02" in line)
+    train = sorted([*tree.split_train.read_text().splitlines(keepends=True), leaked])
+    tree.split_train.write_text("".join(train))
+    failed = check(world, "prepare_data", "split_manifests", cell)
+    assert "group_non_leakage" in failed
+    assert "pair02" in " ".join(failed.values())
+    outcome = again(world, "tune", ("tuned_checkpoint",), world.cell())
+    assert not outcome.success
+    assert not (tree.tuning_run("r1").logs_dir / "progress.jsonl").exists()
+    assert "pair02" in " ".join(outcome.errors) or "split_train" in " ".join(outcome.errors)
+
+
+def test_a_corrupted_checkpoint_fails_its_check_and_the_evaluation_refuses_it(finished_world: World) -> None:
+    world = finished_world
+    run = world.platform.difix(world.cell()).tuning_run("r1")
+    with put_back(run.checkpoint(4)) as path:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(bytes(content))
+        failed = check(world, "tune", "tuned_checkpoint", world.cell())
+        assert "checkpoint_loads" in failed
+        assert "model_4.pkl" in failed["checkpoint_loads"]
+        tree = next(iter(world.platform.evaluation_trees(world.cell()).values()))
+        shutil.move(tree.task(1, "nvs").inputs_dir, tree.base / "aside")
+        try:
+            outcome = again(world, "evaluate", ("predictions",), world.cell())
+        finally:
+            shutil.rmtree(tree.task(1, "nvs").inputs_dir, ignore_errors=True)
+            shutil.move(tree.base / "aside", tree.task(1, "nvs").inputs_dir)
+        assert not outcome.success
+        assert "model_4.pkl" in " ".join(outcome.errors)
+
+
+def test_a_missing_metrics_file_fails_the_right_check_only(finished_world: World) -> None:
+    world = finished_world
+    tree = next(iter(world.platform.evaluation_trees(world.cell()).values()))
+    with put_back(tree.task(1, "nvs").nvs_per_camera) as path:
+        path.unlink()
+        failed = check(world, "evaluate", "nvs", world.cell())
+        assert set(failed) == {"nvs_required_files"}
+        assert "metrics_avg_per_camera.csv" in failed["nvs_required_files"]
+        assert check(world, "evaluate", "pose_smplx", world.cell()) == {}
+
+
+def test_selecting_on_the_people_one_reports_on_is_refused(new_world: Callable[..., World]) -> None:
+    experiment = copy.deepcopy(SMALL)
+    experiment["runs"]["r1"]["selection"] = {"rule": "best_psnr", "groups": ["pair03"]}
+    world = new_world(experiment)
+    report = world.run(until="selected_checkpoint")
+    assert report.exit_code != 0
+    said = " ".join(error for outcome in report.outcomes for error in outcome.errors + outcome.failed_checks)
+    assert "pair03" in said
+    assert "selection" in said
+
+
+def test_a_cell_that_no_file_declares_fails_at_once_and_names_the_declared_ones(finished_world: World) -> None:
+    world = finished_world
+    outcome = again(world, "tune", ("tuned_checkpoint",), Cell("small", run_name="r9"))
+    assert not outcome.success
+    assert "r1" in " ".join(outcome.errors)
+
+
+def test_a_part_that_is_not_built_is_refused_before_anything_runs(new_world: Callable[..., World]) -> None:
+    experiment = copy.deepcopy(SMALL)
+    experiment["runs"]["r1"] |= {"backend": "difix", "model": "stabilityai/sd-turbo"}
+    world = new_world(experiment)
+    report = world.run(until="tuned_checkpoint")
+    assert report.exit_code == 1
+    assert any("difix" in error for outcome in report.outcomes for error in outcome.errors)
+    assert not world.platform.difix(world.cell()).tuning_run("r1").checkpoints_dir.exists()
+    assert failed_checks(report) == []
