@@ -81,15 +81,17 @@ def image_size(path: Path) -> tuple[int, int]:
 def check_complete(path: Path) -> tuple[int, int]:
     """Refuse an image whose header or end is missing; its pixels are not decoded. Returns (height, width).
 
-    A JPEG with bytes after its end marker (some cameras write them) is decoded once to be sure.
+    An image with bytes after its end marker (some cameras write them) is decoded once to be sure.
 
     Raises:
         InvalidFile: it is missing, empty, not JPEG or PNG, or cut short.
     """
     with _opened(path) as handle:
         size = headers.read_size(handle, path)
-        complete = headers.has_end(handle)
-    if not complete:
+        end = headers.find_end(handle)
+    if end == "missing":
+        raise InvalidFile("the image is cut short", file=path, found="no end marker", remedy="write it again")
+    if end == "followed":
         read_rgb(path)
     return size
 

@@ -19,6 +19,7 @@ _JPEG_END = b"\xff\xd9"
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _FIRST_READ = 1024
+_LAST_READ = 64 * 1024
 _MAX_SEGMENTS = 4096
 
 
@@ -47,12 +48,17 @@ def read_size(handle: BinaryIO, path: Path) -> tuple[int, int]:
     return size
 
 
-def has_end(handle: BinaryIO) -> bool:
-    """Whether the file ends with the end marker of its format (a JPEG may be padded with zero bytes)."""
+def find_end(handle: BinaryIO) -> Literal["last", "followed", "missing"]:
+    """Where the end marker of the format stands: last (zero bytes of padding aside), followed by other bytes, or not at all.
+
+    Looked for in the last 64 KB; a marker with more behind it counts as missing.
+    """
     descriptor = handle.fileno()
     length = os.fstat(descriptor).st_size
-    tail = os.pread(descriptor, 64, max(0, length - 64))
-    return tail.endswith(_PNG_END) or tail.rstrip(b"\x00").endswith(_JPEG_END)
+    marker = _PNG_END if image_kind(os.pread(descriptor, 8, 0)) == "png" else _JPEG_END
+    if os.pread(descriptor, 64, max(0, length - 64)).rstrip(b"\x00").endswith(marker):
+        return "last"
+    return "followed" if marker in os.pread(descriptor, _LAST_READ, max(0, length - _LAST_READ)) else "missing"
 
 
 def _png_size(first: bytes) -> tuple[int, int] | None:

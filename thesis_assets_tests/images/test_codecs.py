@@ -1,0 +1,193 @@
+"""Reading, refusing, sizing and encoding images."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from PIL import Image
+
+from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.images import codecs
+
+ENCODERS: tuple[codecs.PngEncoder, ...] = ("isal", "pillow", "opencv")
+SIDES = st.integers(1, 40)
+SHAPES = st.one_of(st.tuples(SIDES, SIDES), st.tuples(SIDES, SIDES, st.just(3)))
+
+
+def photograph(height: int = 60, width: int = 80) -> NDArray[np.uint8]:
+    """Smooth in colour with a little noise, as photographs are."""
+    y, x = np.mgrid[:height, :width]
+    smooth = np.stack([x * 2.0, y * 3.0, x + y], 2)
+    return np.asarray(np.clip(smooth + np.random.default_rng(0).normal(0, 4, smooth.shape), 0, 255), np.uint8)
+
+
+def saved(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_claiming(height: int, width: int, *extra: bytes) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return codecs.png.SIGNATURE + header + b"".join(extra) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@settings(max_examples=150, deadline=None)
+@given(SHAPES.flatmap(lambda shape: arrays(np.uint8, shape)))
+def test_the_fast_png_holds_every_pixel_for_pillow_and_for_opencv(image: NDArray[np.uint8]) -> None:
+    content = codecs.encode_png(image)
+    with Image.open(io.BytesIO(content)) as opened:
+        opened.verify()
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), image)
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(decoded if image.ndim == 2 else decoded[..., ::-1], image)
+
+
+@pytest.mark.parametrize("kind", ["rows alike", "columns alike"])
+def test_the_row_filter_is_chosen_by_the_image(kind: str) -> None:
+    line = np.random.default_rng(0).integers(0, 256, (1, 200, 3), dtype=np.uint8)
+    image = np.repeat(line, 200, 0)
+    image = image if kind == "rows alike" else np.ascontiguousarray(image.transpose(1, 0, 2))
+    assert len(codecs.encode_png(image)) < image.size / 20
+    assert len(codecs.encode_png(image)) < 2 * len(codecs.encode_png(image, "pillow")) + 1000
+
+
+def test_the_fast_png_is_one_valid_zlib_stream() -> None:
+    image = photograph()
+    content = codecs.encode_png(image)
+    start = content.index(b"IDAT")
+    length = struct.unpack(">I", content[start - 4 : start])[0]
+    stream = content[start + 4 : start + 4 + length]
+    assert len(zlib.decompress(stream)) == image.shape[0] * (1 + 3 * image.shape[1])
+    assert struct.unpack(">I", content[start + 4 + length :][:4])[0] == zlib.crc32(content[start : start + 4 + length])
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_encoder_gives_the_same_pixels_and_a_named_version(encoder: codecs.PngEncoder, tmp_path: Path) -> None:
+    image = photograph()
+    path = saved(tmp_path / "image.png", codecs.encode_png(image[:, ::-1], encoder))
+    assert np.array_equal(codecs.read_rgb(path), image[:, ::-1])
+    assert codecs.encoder_version(encoder).startswith(f"{encoder} ")
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 3), (4, 4, 4), (4,)])
+def test_only_images_are_encoded(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ThesisAssetsError, match="not an image"):
+        codecs.encode_png(np.zeros(shape, np.uint8))
+    with pytest.raises(ThesisAssetsError, match="not an image"):
+        codecs.encode_jpeg(np.zeros((4, 4, 3), np.float32))  # type: ignore[arg-type]
+
+
+def test_a_jpeg_of_quality_95_is_close_to_its_image(tmp_path: Path) -> None:
+    image = photograph()
+    decoded = codecs.read_rgb(saved(tmp_path / "a.jpg", codecs.encode_jpeg(image)))
+    assert np.abs(decoded.astype(int) - image).mean() < 4
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])
+def test_other_kinds_of_eight_bit_images_become_rgb(mode: str, tmp_path: Path) -> None:
+    grey = np.repeat(np.repeat(np.array([[0, 255], [255, 0]], np.uint8), 4, 0), 4, 1)
+    Image.fromarray(grey).convert(mode).save(tmp_path / "a.png")
+    assert np.array_equal(codecs.read_rgb(tmp_path / "a.png"), np.repeat(grey[..., None], 3, 2))
+
+
+def test_a_mask_is_true_where_it_is_white(tmp_path: Path) -> None:
+    mask = np.zeros((10, 12), bool)
+    mask[2:5, 3:9] = True
+    path = saved(tmp_path / "mask.png", codecs.encode_png(mask.astype(np.uint8) * 255))
+    assert np.array_equal(codecs.read_mask(path), mask)
+    assert codecs.read_mask(path).dtype == np.bool_
+
+
+def test_a_size_is_read_from_the_header_alone(tmp_path: Path) -> None:
+    png, jpeg = codecs.encode_png(photograph(30, 50)), codecs.encode_jpeg(photograph(30, 50))
+    assert codecs.image_size(saved(tmp_path / "a.png", png[:40])) == (30, 50)
+    assert codecs.image_size(saved(tmp_path / "a.jpg", jpeg[:700])) == (30, 50)
+
+
+def test_a_size_is_found_behind_a_large_profile(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(photograph(30, 50)).save(buffer, "JPEG", icc_profile=bytes(200_000), exif=bytes(5000))
+    assert codecs.image_size(saved(tmp_path / "a.jpg", buffer.getvalue())) == (30, 50)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("kept", [0, 5, 30, 0.5, -30, -1])
+def test_a_truncated_image_is_refused_by_reading_and_by_the_cheap_test(
+    suffix: str, kept: float, tmp_path: Path
+) -> None:
+    content = codecs.encode_png(photograph()) if suffix == ".png" else codecs.encode_jpeg(photograph())
+    end = int(len(content) * kept) if 0 < kept < 1 else int(kept)
+    path = saved(tmp_path / f"a{suffix}", content)
+    assert codecs.check_complete(path) == (60, 80)
+    path.write_bytes(content[:end])
+    with pytest.raises(InvalidFile, match=r"image|PNG"):
+        codecs.check_complete(path)
+
+
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile, match=r"absent\.png"):
+        codecs.read_rgb(tmp_path / "absent.png")
+
+
+def test_bytes_after_a_jpegs_end_do_no_harm(tmp_path: Path) -> None:
+    content = codecs.encode_jpeg(photograph())
+    assert codecs.check_complete(saved(tmp_path / "padded.jpg", content + bytes(40))) == (60, 80)
+    assert codecs.check_complete(saved(tmp_path / "tail.jpg", content + b"maker's note" * 20)) == (60, 80)
+
+
+def test_decompression_bombs_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile, match="larger than any"):
+        codecs.read_rgb(saved(tmp_path / "bomb.png", png_claiming(60_000, 60_000)))
+    jpeg = bytearray(codecs.encode_jpeg(photograph(30, 50)))
+    place = jpeg.index(b"\xff\xc0")
+    jpeg[place + 5 : place + 9] = struct.pack(">HH", 65_000, 65_000)
+    with pytest.raises(InvalidFile, match="larger than any"):
+        codecs.read_rgb(saved(tmp_path / "bomb.jpg", bytes(jpeg)))
+    path = saved(tmp_path / "a.png", codecs.encode_png(photograph(30, 50)))
+    with pytest.raises(InvalidFile, match="50 x 30"):
+        codecs.read_rgb(path, max_pixels=1499)
+    assert codecs.read_rgb(path, max_pixels=1500).shape == (30, 50, 3)
+
+
+def test_a_text_that_inflates_without_end_is_refused(tmp_path: Path) -> None:
+    text = chunk(b"zTXt", b"note\x00\x00" + zlib.compress(bytes(20_000_000), 9))
+    with pytest.raises(InvalidFile, match="cannot be decoded"):
+        codecs.read_rgb(saved(tmp_path / "a.png", png_claiming(8, 8, text)))
+
+
+def test_what_would_change_silently_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(InvalidFile, match="deeper than 8 bit"):
+        codecs.read_rgb(tmp_path / "deep.png")
+    Image.fromarray(np.full((8, 8, 4), 100, np.uint8)).save(tmp_path / "glass.png")
+    with pytest.raises(InvalidFile, match="transparent"):
+        codecs.read_rgb(tmp_path / "glass.png")
+    with pytest.raises(InvalidFile, match="neither PNG nor JPEG"):
+        codecs.read_rgb(saved(tmp_path / "a.png", b"GIF89a" + bytes(50)))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_file_is_read_or_refused_but_never_breaks_the_reader(data: st.DataObject, tmp_path: Path) -> None:
+    whole = data.draw(st.sampled_from([codecs.encode_png(photograph(12, 9)), codecs.encode_jpeg(photograph(12, 9))]))
+    damaged = bytearray(whole)
+    for place in data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=4)):
+        damaged[place] = data.draw(st.integers(0, 255))
+    path = saved(tmp_path / "damaged", bytes(damaged))
+    for read in (codecs.read_rgb, codecs.read_mask, codecs.image_size, codecs.check_complete):
+        try:
+            read(path)
+        except InvalidFile as error:  # some damage is harmless
+            assert error.file == str(path)  # noqa: PT017

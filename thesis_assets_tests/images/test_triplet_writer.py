@@ -1,0 +1,246 @@
+"""The triplet writer: links, encodes, drops one bad sample, stays bounded, leaves nothing half."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.images.codecs import SizeMismatch, encode_jpeg, encode_png, image_size, read_rgb
+from thesis_assets.images.sample_image import ImageSource, SharedJpeg
+from thesis_assets.images.triplet_writer import TripletJob, TripletWriter
+from thesis_assets.schemas.samples import SAMPLE_FILES
+
+
+class Meta(BaseModel):
+    """Stands for a sample's meta."""
+
+    target_mode: str
+    reference_mode: str
+
+
+def image(seed: int = 0, height: int = 24, width: int = 32) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def meta(target_mode: str, reference_mode: str) -> Meta:
+    return Meta(target_mode=target_mode, reference_mode=reference_mode)
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    path = tmp_path / "photograph.jpg"
+    path.write_bytes(encode_jpeg(image(1)))
+    return path
+
+
+def job(folder: Path, target: ImageSource, reference: ImageSource | None = None, **changes: object) -> TripletJob:
+    values: dict[str, object] = {"render": image(), "meta": meta, **changes}
+    return TripletJob(folder, target=target, reference=target if reference is None else reference, **values)  # type: ignore[arg-type]
+
+
+def test_a_sample_holds_its_four_files_and_the_renders_pixels(tmp_path: Path, photograph: Path) -> None:
+    with TripletWriter() as writer:
+        writer.submit(job(tmp_path / "samples" / "a", photograph))
+    folder = tmp_path / "samples" / "a"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(SAMPLE_FILES)
+    assert np.array_equal(read_rgb(folder / "image.png"), image())
+    assert [path.name for path in folder.parent.iterdir()] == ["a"]
+
+
+def test_an_unchanged_photograph_is_linked_and_costs_no_bytes(tmp_path: Path, photograph: Path) -> None:
+    with TripletWriter() as writer:
+        writer.submit(job(tmp_path / "a", photograph))
+    [result] = writer.results
+    assert (result.target_mode, result.reference_mode) == ("hard_link", "hard_link")
+    assert photograph.samefile(tmp_path / "a" / "target_image.jpg")
+    own = (tmp_path / "a" / "image.png").stat().st_size + (tmp_path / "a" / "meta.json").stat().st_size
+    assert result.bytes_written == own
+    assert result.meta == meta("hard_link", "hard_link")
+
+
+def test_the_copy_mode_never_links(tmp_path: Path, photograph: Path) -> None:
+    with TripletWriter(link_mode="copy") as writer:
+        writer.submit(job(tmp_path / "a", photograph))
+    assert writer.results[0].target_mode == "copy"
+    assert not photograph.samefile(tmp_path / "a" / "target_image.jpg")
+    assert (tmp_path / "a" / "target_image.jpg").read_bytes() == photograph.read_bytes()
+
+
+def test_a_png_photograph_is_encoded_never_linked_under_a_jpegs_name(tmp_path: Path) -> None:
+    source = tmp_path / "photograph.png"
+    source.write_bytes(encode_png(image(1)))
+    with TripletWriter() as writer:
+        writer.submit(job(tmp_path / "a", source))
+    assert writer.results[0].target_mode == "encoded"
+    assert (tmp_path / "a" / "target_image.jpg").read_bytes() == encode_jpeg(image(1))
+
+
+def test_arrays_bytes_and_functions_are_encoded(tmp_path: Path) -> None:
+    sources: list[ImageSource] = [image(1), encode_jpeg(image(1)), lambda: image(1), lambda: encode_jpeg(image(1))]
+    with TripletWriter() as writer:
+        for number, source in enumerate(sources):
+            writer.submit(job(tmp_path / str(number), source))
+    for number, result in enumerate(writer.results):
+        assert (result.final_dir.name, result.target_mode) == (str(number), "encoded")
+        assert (result.final_dir / "target_image.jpg").read_bytes() == encode_jpeg(image(1))
+
+
+def test_a_render_may_be_a_tensor(tmp_path: Path, photograph: Path) -> None:
+    with TripletWriter() as writer:
+        writer.submit(job(tmp_path / "a", photograph, render=torch.from_numpy(image(5))))
+    assert np.array_equal(read_rgb(tmp_path / "a" / "image.png"), image(5))
+
+
+def test_a_shared_reference_is_made_once(tmp_path: Path, photograph: Path) -> None:
+    made: list[int] = []
+
+    def make() -> NDArray[np.uint8]:
+        made.append(1)
+        return image(3)
+
+    shared = SharedJpeg(make)
+    with TripletWriter(threads=3) as writer:
+        for number in range(12):
+            writer.submit(job(tmp_path / str(number), photograph, shared))
+    assert len(made) == 1
+    assert {(tmp_path / str(n) / "ref_image.jpg").read_bytes() for n in range(12)} == {encode_jpeg(image(3))}
+
+
+def test_a_shared_reference_that_fails_fails_for_every_sample(tmp_path: Path, photograph: Path) -> None:
+    def make() -> NDArray[np.uint8]:
+        raise InvalidFile("the mask is empty")
+
+    shared = SharedJpeg(make)
+    with TripletWriter() as writer:
+        for number in range(3):
+            writer.submit(job(tmp_path / str(number), photograph, shared))
+    assert [type(result.error) for result in writer.results] == [InvalidFile] * 3
+
+
+def test_one_unusable_input_costs_one_sample_and_leaves_nothing(tmp_path: Path, photograph: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(photograph.read_bytes()[:300])
+    other_size = tmp_path / "other.jpg"
+    other_size.write_bytes(encode_jpeg(image(0, 24, 33)))
+    samples = tmp_path / "samples"
+    with TripletWriter() as writer:
+        writer.submit(job(samples / "good", photograph))
+        writer.submit(job(samples / "broken", broken))
+        writer.submit(job(samples / "absent", tmp_path / "absent.jpg"))
+        writer.submit(job(samples / "size", photograph, other_size))
+        writer.submit(job(samples / "array", image(0, 25, 32)))
+        writer.submit(job(samples / "also_good", photograph))
+    errors = [type(result.error) for result in writer.results]
+    assert errors == [type(None), InvalidFile, InvalidFile, SizeMismatch, SizeMismatch, type(None)]
+    assert sorted(path.name for path in samples.iterdir()) == ["also_good", "good"]
+
+
+def test_a_sample_written_again_replaces_the_older_one(tmp_path: Path, photograph: Path) -> None:
+    for seed in (0, 9):
+        with TripletWriter() as writer:
+            writer.submit(job(tmp_path / "s" / "a", photograph, render=image(seed)))
+    assert np.array_equal(read_rgb(tmp_path / "s" / "a" / "image.png"), image(9))
+    assert len(list((tmp_path / "s").iterdir())) == 1
+
+
+def test_a_fault_of_the_machine_ends_the_writer(tmp_path: Path, photograph: Path) -> None:
+    def full_disk(target_mode: str, reference_mode: str) -> Meta:
+        raise OSError(28, "No space left on device")
+
+    def write_all() -> None:
+        with TripletWriter(threads=1) as writer:
+            writer.submit(job(tmp_path / "s" / "a", photograph, meta=full_disk))
+            for number in range(20):
+                writer.submit(job(tmp_path / "s" / str(number), photograph))
+
+    with pytest.raises(OSError, match="No space"):
+        write_all()
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_an_error_of_the_caller_ends_the_writer_without_waiting_for_the_queue(tmp_path: Path, photograph: Path) -> None:
+    writer = TripletWriter(threads=1, max_pending=50)
+
+    def slow() -> NDArray[np.uint8]:
+        time.sleep(0.05)
+        return image(1)
+
+    def stop_half_way() -> None:
+        with writer:
+            for number in range(50):
+                writer.submit(job(tmp_path / "s" / str(number), slow))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop_half_way()
+    assert len(writer.results) < 10
+
+
+def test_no_more_jobs_are_in_memory_than_allowed(tmp_path: Path, photograph: Path) -> None:
+    gate = threading.Event()
+    submitted: list[int] = []
+
+    def wait() -> NDArray[np.uint8]:
+        gate.wait()
+        return image(1)
+
+    def submit_all(writer: TripletWriter) -> None:
+        for number in range(6):
+            writer.submit(job(tmp_path / "s" / str(number), wait, photograph))
+            submitted.append(number)
+
+    with TripletWriter(threads=2, max_pending=3) as writer:
+        producer = threading.Thread(target=submit_all, args=(writer,))
+        producer.start()
+        time.sleep(0.3)
+        assert submitted == [0, 1, 2]
+        gate.set()
+        producer.join()
+    assert len(writer.results) == 6
+
+
+def test_the_number_of_threads_changes_no_byte(tmp_path: Path, photograph: Path) -> None:
+    for threads in (1, 3):
+        with TripletWriter(threads=threads) as writer:
+            for number in range(6):
+                writer.submit(job(tmp_path / str(threads) / str(number), photograph, render=image(number)))
+    for number in range(6):
+        for name in SAMPLE_FILES:
+            one, three = (tmp_path / threads / str(number) / name for threads in ("1", "3"))
+            assert one.read_bytes() == three.read_bytes()
+
+
+def test_a_writer_needs_a_thread() -> None:
+    with pytest.raises(ThesisAssetsError, match="without a thread"):
+        TripletWriter(threads=0)
+
+
+def test_a_killed_writer_leaves_no_sample_half(tmp_path: Path, photograph: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from thesis_assets_tests.images.test_triplet_writer import *\n"
+        "with TripletWriter(threads=2) as writer:\n"
+        "    for number in range(100000):\n"
+        "        writer.submit(job(Path(sys.argv[1]) / str(number), Path(sys.argv[2])))\n"
+    )
+    samples = tmp_path / "samples"
+    child = subprocess.Popen([sys.executable, "-c", program, str(samples), str(photograph)])
+    try:
+        while len(list(samples.glob("[0-9]*"))) < 20:
+            assert child.poll() is None
+            time.sleep(0.02)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    for folder in samples.glob("[0-9]*"):
+        assert sorted(path.name for path in folder.iterdir()) == sorted(SAMPLE_FILES)
+        assert image_size(folder / "image.png") == (24, 32)
+        assert (folder / "meta.json").read_bytes().endswith(b"}\n")
