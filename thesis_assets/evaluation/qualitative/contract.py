@@ -1,0 +1,219 @@
+"""Checks of a tree's recordings: entity paths, timelines and rows against the files, in both directions; currency; size.
+
+Does not belong here: which file goes where (`expected_content`), reading an .rrd (`verification`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.evaluation.qualitative import digests
+from thesis_assets.evaluation.qualitative.evaluation import evaluated_epochs, evaluation_digest
+from thesis_assets.evaluation.qualitative.expected_content import (
+    Expectation,
+    ExpectedContent,
+    expected_evaluation,
+    expected_input_data,
+)
+from thesis_assets.evaluation.qualitative.input_data import input_data_digest
+from thesis_assets.evaluation.qualitative.tracks import ExportOptions, left_out_paths
+from thesis_assets.evaluation.qualitative.verification import (
+    EntityContent,
+    RecordingContent,
+    read_recording,
+    verify_recording,
+)
+from thesis_assets.layout import TASKS, EvaluationTree, epoch_name
+from thesis_assets.schemas.checks import CheckOutcome
+from thesis_assets.schemas.evaluation import RecordingDigest
+from thesis_assets.storage import read_json
+
+BYTES_PER_MB = 1_000_000
+_ROW_COMPONENTS = frozenset(
+    {
+        "EncodedImage:blob",
+        "SegmentationImage:buffer",
+        "EncodedDepthImage:blob",
+        "Points3D:positions",
+        "Mesh3D:vertex_positions",
+        "Scalars:scalars",
+        "TextDocument:text",
+        "Pinhole:image_from_camera",
+        "Transform3D:translation",
+    }
+)
+"""Components that come from files; the others (colours, names, axes, clears) dress them."""
+
+
+def check_recording_contract(tree: EvaluationTree, *, epochs: Sequence[int] | None = None) -> CheckOutcome:
+    """Whether the recordings hold what the tree holds, and nothing else: entity, timeline and row.
+
+    Every file must have its row, unless the recording's side file names it as left out; every row must have its file.
+
+    Args:
+        epochs: None = all that are on disk.
+    """
+    offenders: list[str] = []
+    counts: dict[str, int | float] = {"recordings": 0, "entities": 0, "rows": 0, "files": 0}
+    wanted: list[tuple[Path, int | None]] = [(tree.input_data_recording, None)] if tree.input_data_dir.is_dir() else []
+    epochs = evaluated_epochs(tree) if epochs is None else epochs
+    wanted += [(tree.evaluation_recording(epoch), epoch) for epoch in epochs]
+    for path, epoch in wanted:
+        try:
+            offenders += _check_one(tree, path, epoch, counts)
+        except InvalidFile as error:
+            offenders.append(f"{path.name}: {error.problem}")
+    return CheckOutcome.of(
+        offenders,
+        message=f"{len(wanted)} recordings held against the tree: {len(offenders)} differences",
+        counts=counts,
+    )
+
+
+def check_recordings_verify(tree: EvaluationTree) -> CheckOutcome:
+    """Whether every recording of a tree loads without error."""
+    outcomes = [verify_recording(path) for path in recordings_of(tree)]
+    offenders = [line for outcome in outcomes for line in outcome.offenders]
+    return CheckOutcome.of(
+        offenders,
+        message=f"{len(outcomes)} recordings verified, {len(offenders)} cannot be loaded",
+        counts={"recordings": len(outcomes)},
+    )
+
+
+def check_recordings_current(
+    tree: EvaluationTree,
+    *,
+    run_name: str | None = None,
+    scene_name: str | None = None,
+    tasks: Sequence[str] = TASKS,
+    options: ExportOptions = ExportOptions(),
+) -> CheckOutcome:
+    """Whether every recording was made from the files that are on disk now, with these options."""
+    wanted = []
+    if tree.input_data_dir.is_dir():
+        digest = input_data_digest(tree, run_name=run_name, scene_name=scene_name, options=options)
+        wanted.append((tree.input_data_recording, digest))
+    for epoch in evaluated_epochs(tree):
+        digest = evaluation_digest(tree, epoch, tasks=tasks, run_name=run_name, scene_name=scene_name, options=options)
+        wanted.append((tree.evaluation_recording(epoch), digest))
+    offenders = []
+    for path, digest in wanted:
+        if not path.is_file():
+            offenders.append(f"{path.name}: not exported yet")
+        elif digests.current_digest(path, digest) is None:
+            offenders.append(f"{path.name}: made from other files, options or SDK than those here now")
+    return CheckOutcome.of(
+        offenders,
+        message=f"{len(wanted)} recordings, {len(offenders)} of them not current",
+        counts={"recordings": len(wanted)},
+    )
+
+
+def check_recording_sizes(tree: EvaluationTree, max_megabytes: int) -> CheckOutcome:
+    """Whether every recording stays within the size budget; the web viewer ends near 2300 MB of memory."""
+    sizes = {path: path.stat().st_size for path in recordings_of(tree)}
+    offenders = [
+        f"{path.name}: {size / BYTES_PER_MB:.1f} MB, above {max_megabytes} MB"
+        for path, size in sizes.items()
+        if size > max_megabytes * BYTES_PER_MB
+    ]
+    total = sum(sizes.values())
+    return CheckOutcome.of(
+        offenders,
+        message=f"{len(sizes)} recordings, {total / BYTES_PER_MB:.1f} MB",
+        counts={"recordings": len(sizes), "bytes": total, "largest_bytes": max(sizes.values(), default=0)},
+    )
+
+
+def recordings_of(tree: EvaluationTree) -> list[Path]:
+    """The .rrd files of a tree, by name."""
+    return sorted(tree.rerun_dir.glob("*.rrd"))
+
+
+def _check_one(tree: EvaluationTree, path: Path, epoch: int | None, counts: dict[str, int | float]) -> list[str]:
+    content = read_recording(path)
+    absent = read_json(tree.recording_digest(path), RecordingDigest).absent
+    tasks = tuple(str(content.properties.get("export.tasks") or "").split(","))
+    limit = int(content.properties.get("export.max_frames_per_camera") or 0)
+    expected = expected_input_data(tree, limit) if epoch is None else expected_evaluation(tree, epoch, tasks, limit)
+    counts["recordings"] += 1
+    counts["entities"] += len(content.entities)
+    counts["files"] += expected.n_files
+    counts["rows"] += sum(sum(entity.row_count.values()) for entity in content.entities.values())
+    left_out = left_out_paths(absent)
+    offenders = _identity_offenders(content, epoch)
+    offenders += [
+        f"{source}: no entity is known for this file" for source in expected.unknown if source not in left_out
+    ]
+    offenders += _missing(expected, content, left_out) + _unfounded(expected, content)
+    return [f"{path.name}: {line}" for line in offenders]
+
+
+def _identity_offenders(content: RecordingContent, epoch: int | None) -> list[str]:
+    wanted = "thesis_assets_input_data" if epoch is None else f"thesis_assets_evaluation_{epoch_name(epoch)}"
+    offenders = []
+    if content.application_id != wanted:
+        offenders.append(f"application id {content.application_id}, wanted {wanted}")
+    if epoch is not None and content.properties.get("epoch.epoch") != epoch:
+        offenders.append(f"the property `epoch` is {content.properties.get('epoch.epoch')}, wanted {epoch}")
+    if not content.blueprint_views:
+        offenders.append("no blueprint")
+    return offenders
+
+
+def _missing(expected: ExpectedContent, content: RecordingContent, left_out: set[str]) -> list[str]:
+    """What the tree has and the recording has not."""
+    offenders = []
+    for (entity, component), expectation in expected.entities.items():
+        found = content.entities.get(entity, EntityContent())
+        if expectation.static:
+            usable = not expectation.frames or any(
+                not _excused(sources, left_out) for sources in expectation.frames.values()
+            )
+            if usable and component not in found.static:
+                offenders.append(f"{entity} {component}: not there as a static part")
+            continue
+        timeline = expectation.timelines[0]
+        rows = {position for name, position in found.rows.get(component, set()) if name == timeline}
+        offenders += [
+            f"{entity} {component}: no row at {timeline} {frame}, from {sources[0]}"
+            for frame, sources in sorted(expectation.frames.items())
+            if frame not in rows and not _excused(sources, left_out)
+        ]
+        offenders += _wrong_timelines(entity, expectation, found, component)
+    return offenders
+
+
+def _excused(sources: list[str], left_out: set[str]) -> bool:
+    """Whether every file that could have given a row is named as left out, itself or with its folder."""
+    return all(any(source == path or source.startswith(f"{path}/") for path in left_out) for source in sources)
+
+
+def _wrong_timelines(entity: str, expectation: Expectation, found: EntityContent, component: str) -> list[str]:
+    timelines = {name for name, _ in found.rows.get(component, set())}
+    if timelines and timelines != set(expectation.timelines):
+        wanted = ", ".join(expectation.timelines)
+        return [f"{entity} {component}: on timelines {', '.join(sorted(timelines))}, wanted {wanted}"]
+    return []
+
+
+def _unfounded(expected: ExpectedContent, content: RecordingContent) -> list[str]:
+    """What the recording has and the tree has not, and rows that stand twice."""
+    offenders = []
+    for entity, found in content.entities.items():
+        for component in sorted((found.static | set(found.rows)) & _ROW_COMPONENTS):
+            expectation = expected.entities.get((entity, component))
+            if expectation is None:
+                offenders.append(f"{entity} {component}: nothing in the tree belongs to it")
+                continue
+            if component in found.static and not expectation.static:
+                offenders.append(f"{entity} {component}: static, though it changes over frames")
+            positions = {place for name, place in found.rows.get(component, set()) if name == expectation.timelines[0]}
+            extra = sorted(positions - set(expectation.frames))
+            offenders += [f"{entity} {component}: row {place} has no file" for place in extra]
+            if found.row_count.get(component, 0) > len(positions):
+                offenders.append(f"{entity} {component}: {found.row_count[component]} rows at {len(positions)} places")
+    return offenders

@@ -1,0 +1,215 @@
+"""Writes images, masks and depth into a recording: JPEG files as they are, PNG as JPEG unless lossless, in small batches.
+
+Does not belong here: which files there are, where they stand in the tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.evaluation.qualitative.recording import Recording
+from thesis_assets.evaluation.qualitative.tracks import (
+    PERSON_COLOURS,
+    Absences,
+    DepthTrack,
+    ExportOptions,
+    FrameFiles,
+    ImageTrack,
+    MaskTrack,
+)
+from thesis_assets.images.codecs import check_complete, encode_jpeg, read_mask, read_rgb
+from thesis_assets.images.headers import image_kind
+from thesis_assets.scenes.bounded_files import read_npy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BATCH_FRAMES = 8
+"""Whole sequences in one call took four times the memory and were slower."""
+JPEG_QUALITY = 90
+THREADS = 2
+DEPTH_UNITS_PER_METRE = 1000.0
+"""16-bit PNG in millimetres: float32 depth of one camera over 150 frames would be 700 MB that hardly compress."""
+UNION_CLASS = 255
+"""Class of pixels that belong to people, where the scene does not say to whom."""
+_MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png"}
+
+
+def write_images(
+    recording: Recording, track: ImageTrack, options: ExportOptions, absences: Absences, expected: Sequence[int]
+) -> None:
+    """Send the frames of one image entity; broken files are noted, and frames of `expected` without a picture are cleared."""
+    import rerun as rr
+
+    files = options.first(track.files)
+    media_type = _uniform_media_type(files) if options.lossless else "image/jpeg"
+    if media_type is not None:
+        recording.send_static(track.entity, rr.EncodedImage.from_fields(media_type=media_type))
+    sent: list[int] = []
+    for frames, blobs in _batches(files, lambda path: encoded_image(path, lossless=options.lossless), absences):
+        n_bytes = sum(map(len, blobs))
+        recording.send_frames(track.entity, frames, rr.EncodedImage.columns(blob=blobs), n_bytes=n_bytes)
+        sent += frames
+    recording.clear_frames(track.entity, sorted(set(expected) - set(sent)))
+
+
+def encoded_image(path: Path, *, lossless: bool) -> bytes:
+    """The bytes of an image as they go into a recording.
+
+    Raises:
+        InvalidFile: the image is broken, or not what its suffix says.
+    """
+    check_complete(path)
+    content = path.read_bytes()
+    kind = image_kind(content[:16])
+    if kind == "jpeg":
+        return content
+    if not lossless:
+        return encode_jpeg(read_rgb(path), quality=JPEG_QUALITY)
+    if path.suffix.lower() != ".png":
+        raise InvalidFile("the file is a PNG under another suffix", file=path, found=path.suffix, wanted=".png")
+    return content
+
+
+def write_masks(
+    recording: Recording, track: MaskTrack, options: ExportOptions, absences: Absences, expected: Sequence[int]
+) -> None:
+    """Send the masks of one camera as one segmentation: class k + 1 is person k, 0 is nobody."""
+    import rerun as rr
+    from rerun.components import ImageFormat
+
+    frames = track.frames[: options.max_frames_per_camera or None]
+    size: tuple[int, int] | None = None
+    sent: list[int] = []
+    for start in range(0, len(frames), BATCH_FRAMES):
+        batch: dict[int, NDArray[np.uint8]] = {}
+        for frame in frames[start : start + BATCH_FRAMES]:
+            classes = _classes_of_frame(track.layers, frame, size, absences)
+            if classes is not None:
+                batch[frame] = classes
+                size = size or (classes.shape[0], classes.shape[1])
+        if not batch or size is None:
+            continue
+        if not sent:
+            image_format = ImageFormat(width=size[1], height=size[0], channel_datatype="U8")
+            recording.send_static(track.entity, rr.SegmentationImage.from_fields(format=image_format, opacity=0.4))
+        columns = rr.SegmentationImage.columns(buffer=[classes.tobytes() for classes in batch.values()])
+        recording.send_frames(track.entity, list(batch), columns, n_bytes=len(batch) * size[0] * size[1])
+        sent += batch
+    recording.clear_frames(track.entity, sorted(set(expected) - set(sent)))
+
+
+def write_mask_legend(recording: Recording, entity: str) -> None:
+    """Names and colours of the classes below `entity`. Class 0 is transparent: it would tint the whole picture."""
+    import rerun as rr
+
+    people = [
+        rr.AnnotationInfo(id=number + 1, label=f"person {number}", color=(*colour, 255))
+        for number, colour in enumerate(PERSON_COLOURS)
+    ]
+    nobody = rr.AnnotationInfo(id=0, label="nobody", color=(0, 0, 0, 0))
+    union = rr.AnnotationInfo(id=UNION_CLASS, label="people", color=(*PERSON_COLOURS[0], 255))
+    recording.send_static(entity, rr.AnnotationContext([nobody, *people, union]))
+
+
+def write_depth(
+    recording: Recording, track: DepthTrack, options: ExportOptions, absences: Absences, expected: Sequence[int]
+) -> None:
+    """Send the depth maps of one camera."""
+    import rerun as rr
+
+    files = options.first(track.files)
+    recording.send_static(
+        track.entity, rr.EncodedDepthImage.from_fields(media_type="image/png", meter=DEPTH_UNITS_PER_METRE)
+    )
+    sent: list[int] = []
+    for frames, blobs in _batches(files, encoded_depth, absences):
+        n_bytes = sum(map(len, blobs))
+        recording.send_frames(track.entity, frames, rr.EncodedDepthImage.columns(blob=blobs), n_bytes=n_bytes)
+        sent += frames
+    recording.clear_frames(track.entity, sorted(set(expected) - set(sent)))
+
+
+def encoded_depth(path: Path) -> bytes:
+    """A `.npy` of (H, W) metres as 16-bit PNG in millimetres; unknown, negative and beyond 65.535 m become 0 = unknown.
+
+    Raises:
+        InvalidFile: not an (H, W) array of numbers.
+    """
+    import io
+
+    from PIL import Image
+
+    depth = read_npy(path)
+    if depth.ndim != 2 or depth.dtype.kind not in "fiu" or 0 in depth.shape:
+        raise InvalidFile("not a depth map", file=path, found=f"{depth.shape} {depth.dtype}", wanted="(H, W) numbers")
+    units = np.nan_to_num(depth.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0) * DEPTH_UNITS_PER_METRE
+    units[(units < 0) | (units > np.iinfo(np.uint16).max)] = 0
+    buffer = io.BytesIO()
+    Image.fromarray(np.rint(units).astype(np.uint16)).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _uniform_media_type(files: FrameFiles) -> str | None:
+    """The one media type of a lossless track; None lets the viewer look at each file."""
+    kinds = {"png" if path.suffix.lower() == ".png" else "jpeg" for path in files.values()}
+    return _MEDIA_TYPES[kinds.pop()] if len(kinds) == 1 else None
+
+
+def _classes_of_frame(
+    layers: dict[str, FrameFiles], frame: int, size: tuple[int, int] | None, absences: Absences
+) -> NDArray[np.uint8] | None:
+    """(H, W) classes of one frame, or None where no layer is usable. People where the frame has them, else the union."""
+    people = {person: files[frame] for person, files in layers.items() if person != "all" and frame in files}
+    union = layers.get("all", {}).get(frame)
+    chosen = {int(person) + 1: path for person, path in people.items()} or ({UNION_CLASS: union} if union else {})
+    classes: NDArray[np.uint8] | None = None
+    for number, path in sorted(chosen.items()):
+        try:
+            mask = read_mask(path)
+        except InvalidFile as error:
+            absences.left_out(path, error.problem)
+            continue
+        wanted = size if classes is None else classes.shape
+        if wanted is not None and mask.shape != wanted:
+            absences.left_out(path, f"the mask is {mask.shape}, the others of this camera {tuple(wanted)}")
+            continue
+        if classes is None:
+            classes = np.zeros(mask.shape, np.uint8)
+        classes[mask] = number
+    return classes
+
+
+def _batches(
+    files: FrameFiles, encode: Callable[[Path], bytes], absences: Absences
+) -> Iterator[tuple[list[int], list[bytes]]]:
+    """Encode files in batches of `BATCH_FRAMES`, in order, on a few threads; broken ones are noted and left out."""
+    items = list(files.items())
+    with ThreadPoolExecutor(max_workers=THREADS) as pool:
+        for start in range(0, len(items), BATCH_FRAMES):
+            batch = items[start : start + BATCH_FRAMES]
+            results = list(pool.map(lambda item: _attempt(encode, item[1]), batch))
+            frames, blobs = [], []
+            for (frame, path), result in zip(batch, results, strict=True):
+                if isinstance(result, InvalidFile):
+                    absences.left_out(path, result.problem)
+                else:
+                    frames.append(frame)
+                    blobs.append(result)
+            if frames:
+                yield frames, blobs
+
+
+def _attempt(encode: Callable[[Path], bytes], path: Path) -> bytes | InvalidFile:
+    try:
+        return encode(path)
+    except InvalidFile as error:
+        return error
+    except OSError as error:
+        return InvalidFile(f"the file cannot be read: {error.strerror}", file=path)

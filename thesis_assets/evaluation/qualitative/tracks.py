@@ -1,0 +1,203 @@
+"""What a recording holds, as values: tracks of images, masks, depth, cameras, bodies, meshes, scalars and text.
+
+A track is an entity path and the files of its frames. The exporters find tracks on disk, `track_writers` writes them, and the
+blueprints lay them out. Does not belong here: reading files, rerun.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+FrameFiles = dict[int, Path]
+"""Frame number to file, ascending."""
+
+Colour = tuple[int, int, int]
+
+PREDICTION_COLOUR: Colour = (255, 140, 0)
+TRUTH_COLOUR: Colour = (40, 180, 70)
+ESTIMATE_COLOUR: Colour = (240, 190, 120)
+PERSON_COLOURS: tuple[Colour, ...] = (
+    (230, 75, 60),
+    (65, 130, 235),
+    (150, 90, 215),
+    (20, 170, 160),
+    (235, 180, 30),
+    (220, 95, 170),
+)
+"""Of people and curves, by their number."""
+
+
+def person_colour(number: int) -> Colour:
+    """The colour of person (or curve) `number`; the seventh has the first one's again."""
+    return PERSON_COLOURS[number % len(PERSON_COLOURS)]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the user may choose about every recording.
+
+    Attributes:
+        max_frames_per_camera: the first so many frames of every track; 0 = all.
+        lossless: PNG files go in as they are instead of as JPEG of quality 90.
+    """
+
+    max_frames_per_camera: int = 0
+    lossless: bool = False
+
+    def first(self, files: FrameFiles) -> FrameFiles:
+        """The frames of a track that are exported."""
+        limit = self.max_frames_per_camera
+        return dict(list(files.items())[:limit]) if limit else files
+
+
+@dataclass(frozen=True)
+class ImageTrack:
+    """RGB images, JPEG or PNG."""
+
+    entity: str
+    files: FrameFiles
+
+
+@dataclass(frozen=True)
+class MaskTrack:
+    """Masks of one camera: a layer a person (`0`, `1`, ...) and perhaps the union `all`."""
+
+    entity: str
+    layers: dict[str, FrameFiles]
+
+    @property
+    def frames(self) -> list[int]:
+        return sorted({frame for files in self.layers.values() for frame in files})
+
+
+@dataclass(frozen=True)
+class DepthTrack:
+    """Depth in metres, `.npy` (H, W)."""
+
+    entity: str
+    files: FrameFiles
+
+
+@dataclass(frozen=True)
+class CameraTrack:
+    """Calibration files of one camera; `picture` is an image of it, for the size that the intrinsics belong to."""
+
+    entity: str
+    cam_id: int
+    files: FrameFiles
+    picture: Path | None
+
+
+@dataclass(frozen=True)
+class BodyTrack:
+    """Body-model files: each person becomes `<entity>/person_<k><suffix>`, as a mesh where the files allow it, else as joints."""
+
+    entity: str
+    model: Literal["smplx", "smpl"]
+    files: FrameFiles
+    suffix: str = ""
+    meshes: bool = True
+    colour: Colour | None = None
+    """None: a colour a person."""
+
+
+@dataclass(frozen=True)
+class MeshTrack:
+    """Wavefront meshes of one person."""
+
+    entity: str
+    files: FrameFiles
+    colour: Colour
+
+
+@dataclass(frozen=True)
+class ScalarTrack:
+    """One metric over frames, at one epoch: (frame, value), ascending."""
+
+    entity: str
+    name: str
+    rows: tuple[tuple[int, float], ...]
+    epoch: int
+    colour: Colour
+
+
+@dataclass(frozen=True)
+class EpochScalar:
+    """One overall number of an epoch."""
+
+    entity: str
+    value: float
+    epoch: int
+
+
+@dataclass(frozen=True)
+class TextTrack:
+    """A Markdown page."""
+
+    entity: str
+    markdown: str
+
+
+@dataclass(frozen=True)
+class MaskLegend:
+    """The entity that names and colours the people of the masks below it."""
+
+    entity: str
+
+
+@dataclass(frozen=True)
+class WorldUp:
+    """The entity that says which world axis points up (`X`, `Y` or `Z`, and `UP` or `DOWN`)."""
+
+    entity: str
+    axis: str
+
+
+Track = (
+    ImageTrack
+    | MaskTrack
+    | DepthTrack
+    | CameraTrack
+    | BodyTrack
+    | MeshTrack
+    | ScalarTrack
+    | EpochScalar
+    | TextTrack
+    | MaskLegend
+    | WorldUp
+)
+
+
+LEFT_OUT, NOT_THERE = "left out", "not there"
+
+
+@dataclass
+class Absences:
+    """What a recording could not hold, a line each, in the order found.
+
+    `left out: <path>: <reason>`: on disk, and not recorded. `not there: <path>: <reason>`: looked for in vain.
+    """
+
+    root: Path
+    lines: list[str] = field(default_factory=list)
+
+    def left_out(self, path: Path, reason: str) -> None:
+        """Note a file or folder that is on disk and cannot be recorded, once."""
+        self._add(LEFT_OUT, path, reason)
+
+    def not_there(self, path: Path, reason: str) -> None:
+        """Note a part that the tree does not have, once."""
+        self._add(NOT_THERE, path, reason)
+
+    def _add(self, kind: str, path: Path, reason: str) -> None:
+        place = path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        line = f"{kind}: {place}: {' '.join(reason.split())}"
+        if line not in self.lines:
+            self.lines.append(line)
+
+
+def left_out_paths(lines: list[str]) -> set[str]:
+    """The paths in the tree that `left out` lines name."""
+    return {line.split(": ", 2)[1] for line in lines if line.startswith(f"{LEFT_OUT}: ")}

@@ -1,0 +1,136 @@
+"""Whether a recording can be loaded: `rerun rrd verify`; and what it holds, read back without a viewer.
+
+Does not belong here: what it should hold (`contract`).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.schemas.checks import CheckOutcome
+
+VERIFY_SECONDS = 600.0
+PROPERTIES = "/__properties"
+_CONTROL_COLUMNS = frozenset({"rerun.controls.RowId", "frame", "epoch", "step", "log_time", "log_tick"})
+
+
+@dataclass
+class EntityContent:
+    """What one entity of a recording holds.
+
+    Attributes:
+        static: components that hold for all times, as `Archetype:field`.
+        rows: component to the timeline positions that have it: (timeline, position).
+        row_count: component to its number of rows; more than positions where one stands twice.
+        timelines: of its temporal rows.
+    """
+
+    static: set[str] = field(default_factory=set)
+    rows: dict[str, set[tuple[str, int]]] = field(default_factory=dict)
+    row_count: dict[str, int] = field(default_factory=dict)
+    timelines: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class RecordingContent:
+    """A recording read back."""
+
+    application_id: str
+    recording_id: str
+    entities: dict[str, EntityContent]
+    properties: dict[str, Any]
+    blueprint_views: dict[str, int]
+    """Class of view (`3D`, `2D`, `TimeSeries`, `TextDocument`) to how many there are."""
+
+
+def verify_recording(path: Path) -> CheckOutcome:
+    """Run the SDK's own verification over one .rrd. Passed where it loads without error, footer included."""
+    if not path.is_file():
+        return CheckOutcome.of([f"{path}: the recording is missing"], message=f"{path.name} is not there")
+    # `CI` keeps the tool's usage statistics off.
+    finished = subprocess.run(
+        [sys.executable, "-m", "rerun_cli", "rrd", "verify", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=VERIFY_SECONDS,
+        check=False,
+        env={"CI": "1"},
+    )
+    said = [line.strip() for line in (finished.stdout + finished.stderr).splitlines() if line.strip()]
+    offenders = [f"{path.name}: {line}" for line in said[:5] or ["no message"]] if finished.returncode else []
+    return CheckOutcome.of(
+        offenders,
+        message=f"{path.name} {'cannot be loaded' if offenders else 'loads without error'}",
+        counts={"bytes": path.stat().st_size, "exit_code": finished.returncode},
+    )
+
+
+def read_recording(path: Path) -> RecordingContent:
+    """Entities, timelines, rows, static flags, properties and blueprint of an .rrd; one chunk in memory at a time.
+
+    Raises:
+        InvalidFile: missing, truncated, or not exactly one recording.
+    """
+    from rerun.chunk import RrdReader
+
+    if not path.is_file():
+        raise InvalidFile("the recording is missing", file=path, remedy="export it again")
+    try:
+        reader = RrdReader(path)
+        recordings = reader.recordings()
+        if len(recordings) != 1:
+            raise InvalidFile("not one recording in the file", file=path, found=len(recordings), wanted=1)
+        entities: dict[str, EntityContent] = {}
+        properties: dict[str, Any] = {}
+        for chunk in reader.stream(store=recordings[0]):
+            if chunk.entity_path.startswith(PROPERTIES):
+                _add_properties(properties, chunk)
+            else:
+                _add_chunk(entities.setdefault(chunk.entity_path, EntityContent()), chunk)
+        views = _blueprint_views(reader)
+    except RuntimeError as error:
+        raise InvalidFile("the recording cannot be read", file=path, found=str(error)[:300]) from error
+    return RecordingContent(recordings[0].application_id, recordings[0].recording_id, entities, properties, views)
+
+
+def _add_chunk(content: EntityContent, chunk: Any) -> None:
+    batch = chunk.to_record_batch()
+    components = [name for name in batch.schema.names if name not in _CONTROL_COLUMNS]
+    if chunk.is_static:
+        content.static.update(components)
+        return
+    content.timelines.update(chunk.timeline_names)
+    times = {timeline: batch.column(timeline).cast("int64").to_pylist() for timeline in chunk.timeline_names}
+    for component in components:
+        valid = batch.column(component).is_valid().to_pylist()
+        content.row_count[component] = content.row_count.get(component, 0) + sum(valid)
+        positions = content.rows.setdefault(component, set())
+        for timeline, values in times.items():
+            positions.update((timeline, value) for value, there in zip(values, valid, strict=True) if there)
+
+
+def _add_properties(properties: dict[str, Any], chunk: Any) -> None:
+    batch = chunk.to_record_batch()
+    group = chunk.entity_path.removeprefix(PROPERTIES).strip("/")
+    for name in batch.schema.names:
+        if name not in _CONTROL_COLUMNS or name == group:
+            values = batch.column(name).to_pylist()
+            first = values[0] if values else None
+            properties[f"{group}.{name}" if group else name] = first[0] if isinstance(first, list) and first else first
+
+
+def _blueprint_views(reader: Any) -> dict[str, int]:
+    views: dict[str, int] = {}
+    for blueprint in reader.blueprints():
+        for chunk in reader.stream(store=blueprint):
+            batch = chunk.to_record_batch()
+            if "ViewBlueprint:class_identifier" in batch.schema.names:
+                for identifier in batch.column("ViewBlueprint:class_identifier").to_pylist():
+                    if identifier:
+                        views[identifier[0]] = views.get(identifier[0], 0) + 1
+    return views
