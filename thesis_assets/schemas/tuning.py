@@ -27,6 +27,8 @@ class TrainConfig(FileModel):
     manifest_sha256: dict[str, str]
     n_train_samples: int
     n_test_samples: int
+    notes: list[str] = []
+    """What of the run's settings has no effect here, or another one than asked for, and why."""
 
 
 class CheckpointInfo(FileModel):
@@ -44,7 +46,8 @@ class CheckpointInfo(FileModel):
 class ProgressLine(FileModel):
     """One line of `logs/progress.jsonl`."""
 
-    event: Literal["start", "step", "eval", "checkpoint", "done"]
+    event: Literal["start", "step", "eval", "checkpoint", "done", "stopped", "failed"]
+    """`stopped`: ended by a signal after saving; `failed`: `message` says why."""
     step: int
     max_steps: int
     seconds: float

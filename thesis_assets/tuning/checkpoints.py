@@ -1,0 +1,195 @@
+"""Checkpoints of our trainers: written atomically with a digest beside them, read without trusting them, verified, listed.
+
+A checkpoint is a zip `.pkl` of tensors and numbers. One without its side file was not finished and is never read.
+Does not belong here: what the network does with its weights.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.layout import TuningRunTree, parse_checkpoint_step
+from thesis_assets.schemas.tuning import CheckpointInfo
+from thesis_assets.storage import atomic_file, read_json, sha256_file, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS = "state_dict_unet"
+REQUIRED_KEYS = (WEIGHTS, "optimizer", "architecture", "resolution", "step", "scheduler", "data_order", "random_state")
+PUBLISHED_KEYS = ("vae_lora_target_modules", "rank_vae", "state_dict_unet", "state_dict_vae", "optimizer")
+
+
+def save_checkpoint(
+    tree: TuningRunTree,
+    state: Mapping[str, Any],
+    *,
+    metrics: Mapping[str, float],
+    data_json_sha256: str,
+    hyperparameter_digest: str,
+) -> CheckpointInfo:
+    """Write `model_<step>.pkl`, then its side file. `state`: `REQUIRED_KEYS`, tensors and numbers only.
+
+    Raises:
+        InvalidFile: a weight is not finite, or the file cannot be written; earlier checkpoints are untouched.
+    """
+    import torch
+
+    step = int(state["step"])
+    path = tree.checkpoint(step)
+    _check_finite(path, state[WEIGHTS])
+    tree.checkpoint_info(step).unlink(missing_ok=True)
+    try:
+        # An open file, not a path: the archive would carry the temporary name, and equal weights would differ in bytes.
+        with atomic_file(path) as temporary:
+            with temporary.open("wb") as handle:
+                torch.save(dict(state), handle)
+            digest, size = sha256_file(temporary), temporary.stat().st_size
+    except (OSError, RuntimeError) as error:
+        raise InvalidFile(
+            f"the checkpoint of step {step} could not be written",
+            file=path,
+            found=str(error),
+            remedy="free some space, then start the run again: it goes on from its last checkpoint",
+        ) from error
+    info = CheckpointInfo(
+        step=step,
+        sha256=digest,
+        bytes=size,
+        keys=sorted(state),
+        metrics=dict(metrics),
+        data_json_sha256=data_json_sha256,
+        hyperparameter_digest=hyperparameter_digest,
+    )
+    write_json(tree.checkpoint_info(step), info)
+    return info
+
+
+def add_metrics(tree: TuningRunTree, step: int, metrics: Mapping[str, float]) -> None:
+    """Note what an evaluation found in the side file of a checkpoint, where that step has one."""
+    path = tree.checkpoint_info(step)
+    if path.is_file():
+        info = read_json(path, CheckpointInfo)
+        write_json(path, info.model_copy(update={"metrics": {**info.metrics, **metrics}}))
+
+
+def list_checkpoints(tree: TuningRunTree) -> list[int]:
+    """Steps of the finished checkpoints, ascending."""
+    if not tree.checkpoints_dir.is_dir():
+        return []
+    steps = (parse_checkpoint_step(path.name) for path in tree.checkpoints_dir.iterdir())
+    return sorted(step for step in steps if step is not None and tree.checkpoint_info(step).is_file())
+
+
+def latest_verified(tree: TuningRunTree) -> tuple[CheckpointInfo | None, list[str]]:
+    """The newest checkpoint that verifies, and a line for each newer one that does not."""
+    refused: list[str] = []
+    for step in reversed(list_checkpoints(tree)):
+        try:
+            return verify_checkpoint(tree, step), refused
+        except InvalidFile as error:
+            refused.append(" ".join(str(error).split()))
+    return None, refused
+
+
+def verify_checkpoint(tree: TuningRunTree, step: int) -> CheckpointInfo:
+    """Read a checkpoint whole and compare it with its side file.
+
+    Raises:
+        InvalidFile: one of the two is missing, size or digest differ, it holds more than tensors and numbers, keys are
+            missing, or a weight is not finite.
+    """
+    path = tree.checkpoint(step)
+    info = read_json(tree.checkpoint_info(step), CheckpointInfo)
+    if not path.is_file():
+        raise InvalidFile("the checkpoint is missing", file=path, remedy="start the run again")
+    if path.stat().st_size != info.bytes or sha256_file(path) != info.sha256:
+        raise InvalidFile(
+            "the checkpoint is not the one that was written",
+            file=path,
+            key="sha256",
+            found=f"{path.stat().st_size} bytes, another digest",
+            wanted=f"{info.bytes} bytes, {info.sha256}",
+            remedy="restore it from a copy, or remove it and start the run again: it goes on from the one before",
+        )
+    state = load_checkpoint(path)
+    if state["step"] != step or info.step != step or sorted(state) != info.keys:
+        raise InvalidFile(
+            "the checkpoint and its side file do not belong together",
+            file=path,
+            found=f"step {state['step']}, keys {sorted(state)}",
+            wanted=f"step {info.step}, keys {info.keys}",
+        )
+    return info
+
+
+def load_checkpoint(path: Path, map_location: str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of ours: tensors and numbers, nothing that could run.
+
+    Raises:
+        InvalidFile: it is missing, no such archive, holds anything else, lacks a key, or a weight is not finite.
+    """
+    import torch
+
+    try:
+        state = torch.load(path, map_location=map_location, weights_only=True)
+    except FileNotFoundError as error:
+        raise InvalidFile("the checkpoint is missing", file=path) from error
+    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise InvalidFile(
+            "the checkpoint cannot be read: it is damaged, or holds more than tensors and numbers",
+            file=path,
+            found=_first_sentence(error),
+            remedy="do not load it by other means if you do not know who wrote it: a pickle can run any program",
+        ) from error
+    _check_keys(path, state)
+    _check_finite(path, state[WEIGHTS])
+    return dict(state)
+
+
+def _check_keys(path: Path, state: object) -> None:
+    keys = set(state) if isinstance(state, dict) else set()
+    missing = [key for key in REQUIRED_KEYS if key not in keys]
+    if missing:
+        published = keys >= set(PUBLISHED_KEYS)
+        raise InvalidFile(
+            "the checkpoint is one of the published trainer, which this version does not run"
+            if published
+            else "the checkpoint is not one of the tiny backend",
+            file=path,
+            key=missing[0],
+            found=sorted(map(str, keys))[:20],
+            wanted=REQUIRED_KEYS,
+        )
+
+
+def _check_finite(path: Path, weights: object) -> None:
+    for name, tensor in _tensors(weights):
+        if not bool(tensor.isfinite().all()):
+            raise InvalidFile(
+                "a weight is not finite",
+                file=path,
+                key=name,
+                remedy="lower the learning rate, or clip gradients (max_grad_norm), under another run name",
+            )
+
+
+def _tensors(weights: object) -> Iterator[tuple[str, Tensor]]:
+    import torch
+
+    if not isinstance(weights, Mapping):
+        raise InvalidFile("the checkpoint's weights are not a mapping", key=WEIGHTS, found=type(weights).__name__)
+    for name, tensor in weights.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise InvalidFile("a weight is not a tensor", key=str(name), found=type(tensor).__name__)
+        yield str(name), tensor
+
+
+def _first_sentence(error: Exception) -> str:
+    return re.split(r"[.\n]", str(error), maxsplit=1)[0][:300] or type(error).__name__

@@ -1,0 +1,92 @@
+"""Refining renders with a checkpoint: images in, images of the same size out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.storage import write_bytes
+from thesis_assets.tuning.checkpoints import WEIGHTS, load_checkpoint
+from thesis_assets.tuning.resolution import processing_size, resize
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """A network at its resolution, on its device.
+
+    The network's correction is brought to the render's own size and added there: the render itself is never resized, so
+    that details the network does not touch stay, and a correction of zero gives the render back exactly.
+    """
+
+    correct: Callable[[Tensor, Tensor], Tensor]
+    """(renders, references), sides multiples of 16, to the correction of the same shape."""
+    resolution: int
+    device: str
+    step: int
+
+    def refine(self, renders: Tensor, references: Tensor) -> Tensor:
+        """Refined renders.
+
+        Args:
+            renders: (B, 3, H, W) float32 in [0, 1], any size and device.
+            references: (B, 3, H', W') float32 in [0, 1]: the reference view of each render.
+
+        Returns:
+            (B, 3, H, W) float32 in [0, 1], on the refiner's device.
+        """
+        import torch
+
+        with torch.inference_mode():
+            renders = renders.to(self.device)
+            height, width = renders.shape[-2:]
+            size = processing_size(height, width, self.resolution)
+            correction = self.correct(resize(renders, size), resize(references.to(self.device), size))
+            return (renders + resize(correction.float(), (height, width))).clamp(0, 1)
+
+
+def load_refiner(checkpoint: Path, device: str = "cpu") -> Refiner:
+    """The refiner of a `.pkl`. Its side file is not asked: a checkpoint may have been copied away from its run.
+
+    Raises:
+        InvalidFile: the file is not a checkpoint of the tiny backend.
+    """
+    import torch
+
+    from thesis_assets.tuning.tiny_model import TinyArchitecture, TinyRefiner
+
+    state = load_checkpoint(checkpoint)
+    try:
+        # Without memory first: a file may name any width, and only its own weights are to take any.
+        with torch.device("meta"):
+            network = TinyRefiner(TinyArchitecture(**state["architecture"]))
+        network.load_state_dict(state[WEIGHTS], assign=True)
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise InvalidFile(
+            "the checkpoint's weights do not fit the network it names", file=checkpoint, found=str(error)[:300]
+        ) from error
+    network.to(device).eval()
+    return Refiner(network, int(state["resolution"]), device, int(state["step"]))
+
+
+def refine_file(checkpoint: Path, image: Path, reference: Path, out: Path, device: str = "cpu") -> None:
+    """Refine one render on disk; `out` is written as PNG.
+
+    Raises:
+        InvalidFile: the checkpoint or an image cannot be read.
+    """
+    import torch
+
+    from thesis_assets.images.codecs import encode_png, read_rgb
+    from thesis_assets.images.quantise import quantise
+
+    refiner = load_refiner(checkpoint, device)
+    render, view = (
+        torch.from_numpy(read_rgb(path)).permute(2, 0, 1)[None].float() / 255 for path in (image, reference)
+    )
+    write_bytes(out, encode_png(quantise(refiner.refine(render, view))[0].cpu().numpy()))

@@ -1,0 +1,141 @@
+"""Scoring refiners on test samples: PSNR and SSIM of the refined beside those of the unrefined render, at native size."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.schemas.tuning import EVAL_COLUMNS, CheckpointScore
+from thesis_assets.storage import write_text
+from thesis_assets.tuning.held_out_samples import HeldOutSample
+from thesis_assets.tuning.refine import Refiner
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class SampleScore:
+    """One sample under one refiner. SSIM is None for an image with a side below its window of 11 pixels."""
+
+    sample_id: str
+    group: str
+    psnr_render: float
+    psnr_refined: float
+    ssim_render: float | None
+    ssim_refined: float | None
+
+
+@dataclass(frozen=True)
+class ShownSample:
+    """The images of one sample, (H, W, 3) uint8 each, for a contact sheet."""
+
+    sample_id: str
+    render: Image
+    refined: Image
+    target: Image
+    reference: Image
+
+
+def score_samples(
+    refiners: Mapping[int, Refiner],
+    samples: Sequence[HeldOutSample],
+    *,
+    on_sample: Callable[[int, dict[int, ShownSample]], None] | None = None,
+) -> dict[int, list[SampleScore]]:
+    """Score every refiner on every sample, in the samples' order. Each sample is decoded once.
+
+    Refined images are rounded to 8 bit first, as they are when written.
+
+    Args:
+        refiners: by step.
+        on_sample: called after each sample with its place and its images by step.
+
+    Raises:
+        InvalidFile: an image cannot be read; the message has the sample.
+    """
+    scores: dict[int, list[SampleScore]] = {step: [] for step in refiners}
+    for place, sample in enumerate(samples):
+        shown = dict(_refined(refiners, sample))
+        for step, score in _scores(sample, shown):
+            scores[step].append(score)
+        if on_sample:
+            on_sample(place, shown)
+    return scores
+
+
+def _refined(refiners: Mapping[int, Refiner], sample: HeldOutSample) -> Iterator[tuple[int, ShownSample]]:
+    import torch
+
+    from thesis_assets.images.quantise import quantise, to_host
+    from thesis_assets.tuning.triplets import read_image
+
+    render, target, reference = (
+        read_image(sample.sample_id, path) for path in (sample.render, sample.target, sample.reference)
+    )
+    if render.shape != target.shape:
+        raise InvalidFile(
+            f"sample {sample.sample_id}: render and target differ in size",
+            file=sample.render,
+            found=f"{render.shape[:2]} and {target.shape[:2]}",
+        )
+    renders, references = (torch.from_numpy(one).permute(2, 0, 1)[None].float() / 255 for one in (render, reference))
+    for step, refiner in refiners.items():
+        refined = to_host(quantise(refiner.refine(renders, references)))[0]
+        yield step, ShownSample(sample.sample_id, render, refined, target, reference)
+
+
+def _scores(sample: HeldOutSample, shown: Mapping[int, ShownSample]) -> Iterator[tuple[int, SampleScore]]:
+    unrefined: tuple[float, float | None] | None = None
+    for step, images in shown.items():
+        unrefined = unrefined or _compare(images.render, images.target)
+        psnr_refined, ssim_refined = _compare(images.refined, images.target)
+        yield (
+            step,
+            SampleScore(sample.sample_id, sample.group, unrefined[0], psnr_refined, unrefined[1], ssim_refined),
+        )
+
+
+def _compare(image: Image, target: Image) -> tuple[float, float | None]:
+    from thesis_assets.images.metrics import psnr, ssim
+
+    value = psnr(image, target)
+    assert value is not None  # without a region there always is a pixel
+    return value, ssim(image, target)
+
+
+def mean_score(step: int, scores: Sequence[SampleScore]) -> CheckpointScore:
+    """Means over the samples; SSIM over those that have one, 0 where none has."""
+    return CheckpointScore(
+        step=step,
+        n_samples=len(scores),
+        psnr=statistics.fmean(score.psnr_refined for score in scores),
+        psnr_render=statistics.fmean(score.psnr_render for score in scores),
+        ssim=_mean([score.ssim_refined for score in scores]),
+        ssim_render=_mean([score.ssim_render for score in scores]),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    present = [value for value in values if value is not None]
+    return statistics.fmean(present) if present else 0.0
+
+
+def write_score_table(path: Path, scores: Sequence[SampleScore]) -> None:
+    """`eval/metrics_<step>.csv`: a row a sample; an absent SSIM is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(EVAL_COLUMNS)
+    for score in scores:
+        numbers = (score.psnr_render, score.psnr_refined, score.ssim_render, score.ssim_refined)
+        writer.writerow([score.sample_id, score.group, *("" if n is None else f"{n:.6f}" for n in numbers)])
+    write_text(path, text.getvalue())

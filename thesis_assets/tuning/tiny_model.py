@@ -1,0 +1,137 @@
+"""The network of the `tiny` backend: a residual U-Net with cross-attention to the reference view.
+
+Render and reference go through one encoder, so that the attention compares like with like; at an eighth of the resolution
+every place of the render looks at all places of the reference. The last convolution starts at zero: an untrained network
+returns its input exactly. About 340,000 parameters at the default width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention, silu
+
+NORM_GROUPS = 8
+FOLD = 2
+"""The first step trades resolution for channels: a quarter of the work of a first level at full resolution."""
+
+
+@dataclass(frozen=True)
+class TinyArchitecture:
+    """Widths of the three levels, at 1/2, 1/4 and 1/8 of the resolution, and heads of the attention. Multiples of 8."""
+
+    channels_half: int = 32
+    channels_quarter: int = 48
+    channels_eighth: int = 80
+    heads: int = 4
+
+    def as_numbers(self) -> dict[str, int]:
+        return asdict(self)
+
+
+class TinyRefiner(nn.Module):
+    """(render, reference) to the correction that is added to the render."""
+
+    def __init__(self, architecture: TinyArchitecture) -> None:
+        super().__init__()
+        half, quarter, eighth = (
+            architecture.channels_half,
+            architecture.channels_quarter,
+            architecture.channels_eighth,
+        )
+        self.architecture = architecture
+        self.stem = nn.Conv2d(3 * FOLD**2, half, 3, padding=1)
+        self.down_quarter = nn.Conv2d(half, quarter, 3, stride=2, padding=1)
+        self.encode_quarter = ResidualBlock(quarter)
+        self.down_eighth = nn.Conv2d(quarter, eighth, 3, stride=2, padding=1)
+        self.encode_eighth = ResidualBlock(eighth)
+        self.look_at_reference = CrossViewAttention(eighth, architecture.heads)
+        self.middle = ResidualBlock(eighth)
+        self.up_quarter = nn.Conv2d(eighth, quarter, 1)
+        self.decode_quarter = ResidualBlock(quarter)
+        self.up_half = nn.Conv2d(quarter, half, 1)
+        self.decode_half = ResidualBlock(half)
+        self.head = nn.Conv2d(half, 3 * FOLD**2, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, renders: Tensor, references: Tensor) -> Tensor:
+        """The correction.
+
+        Args:
+            renders: (B, 3, H, W) in [0, 1], H and W multiples of 16.
+            references: as `renders`; another view.
+
+        Returns:
+            (B, 3, H, W), to be added to `renders`; unbounded.
+        """
+        half, quarter, eighth = self._encode(torch.cat([renders, references]))
+        own, other = eighth.chunk(2)
+        x = self.middle(self.look_at_reference(own, other))
+        x = _double(self.up_quarter(x)) + quarter.chunk(2)[0]
+        x = self.decode_quarter(x)
+        x = _double(self.up_half(x)) + half.chunk(2)[0]
+        x = self.head(silu(self.decode_half(x)))
+        correction: Tensor = pixel_shuffle(x, FOLD)
+        return correction
+
+    def _encode(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        half = self.stem(pixel_unshuffle(images - 0.5, FOLD))
+        quarter = self.encode_quarter(self.down_quarter(silu(half)))
+        eighth = self.encode_eighth(self.down_eighth(silu(quarter)))
+        return half, quarter, eighth
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised 3x3 convolutions beside the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm_in = nn.GroupNorm(NORM_GROUPS, channels)
+        self.conv_in = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm_out = nn.GroupNorm(NORM_GROUPS, channels)
+        self.conv_out = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        y = self.conv_in(silu(self.norm_in(x)))
+        y = x + self.conv_out(silu(self.norm_out(y)))
+        return y
+
+
+class CrossViewAttention(nn.Module):
+    """Every place of one view looks at all places of the other, and at itself."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(NORM_GROUPS, channels)
+        self.query = nn.Conv2d(channels, channels, 1)
+        self.key_value = nn.Conv2d(channels, 2 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, own: Tensor, other: Tensor) -> Tensor:
+        """`own`, `other`: (B, C, H, W). Returns `own` with what was found added."""
+        normed_own, normed_other = self.norm(torch.cat([own, other])).chunk(2)
+        query = self._tokens(self.query(normed_own))
+        both = torch.cat([self.key_value(normed_own).flatten(2), self.key_value(normed_other).flatten(2)], dim=2)
+        key, value = (self._split(part) for part in both.chunk(2, dim=1))
+        found = scaled_dot_product_attention(query, key, value)
+        found = found.transpose(2, 3).reshape(own.shape)
+        added: Tensor = own + self.out(found)
+        return added
+
+    def _tokens(self, x: Tensor) -> Tensor:
+        return self._split(x.flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, C, N) to (B, heads, N, C / heads)."""
+        batch, channels, tokens = x.shape
+        return x.reshape(batch, self.heads, channels // self.heads, tokens).transpose(2, 3)
+
+
+def _double(x: Tensor) -> Tensor:
+    return interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

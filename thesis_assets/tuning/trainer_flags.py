@@ -1,0 +1,182 @@
+"""The command line of our trainers: the published trainer's flags by their published names, as one value.
+
+Does not belong here: what a flag does, and the `accelerate launch` before the script (`launch_command`).
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, NoReturn, get_args, get_type_hints
+
+from thesis_assets.errors import InvalidExperiment
+from thesis_assets.storage import sha256_value
+
+
+@dataclass(frozen=True)
+class TrainerFlags:
+    """Every flag with its default. Those of `WITHOUT_EFFECT` on a network are accepted so that one command line fits all."""
+
+    dataset_path: str
+    output_dir: str
+    tracker_run_name: str
+
+    learning_rate: float = 2e-5
+    lr_scheduler: str = "constant"
+    lr_warmup_steps: int = 500
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_weight_decay: float = 1e-2
+    adam_epsilon: float = 1e-8
+    max_grad_norm: float = 1.0
+    """0: no clipping."""
+
+    max_train_steps: int = 10_000
+    train_batch_size: int = 1
+    gradient_accumulation_steps: int = 1
+    resolution: int = 512
+    seed: int = 42
+    mixed_precision: str = "no"
+    dataloader_num_workers: int = 0
+    checkpointing_steps: int = 1000
+    eval_freq: int = 1000
+    num_samples_eval: int = 48
+    resume: str | None = None
+
+    lambda_l2: float = 1.0
+    lambda_lpips: float = 1.0
+    lambda_gram: float = 1.0
+    gram_loss_warmup_steps: int = 2000
+
+    report_to: str = "none"
+    tracker_project_name: str = "difix"
+    tracker_entity: str | None = None
+    tracker_tags: str | None = None
+    """Comma separated."""
+    viz_freq: int = 100
+
+    timestep: int = 199
+    mv_unet: bool = False
+    prompt: str | None = None
+    lora_rank_vae: int = 4
+    pretrained_model_name_or_path: str | None = None
+    base_model_id: str | None = None
+    revision: str | None = None
+    variant: str | None = None
+    tokenizer_name: str | None = None
+    cache_dir: str | None = None
+    train_image_prep: str | None = None
+    test_image_prep: str | None = None
+    num_training_epochs: int | None = None
+    lr_num_cycles: int = 1
+    lr_power: float = 1.0
+    gradient_checkpointing: bool = False
+    enable_xformers_memory_efficient_attention: bool = False
+    set_grads_to_none: bool = False
+    allow_tf32: bool = False
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """What the weights depend on, beside the data: equal for two runs of equal result. Places and reporting are not."""
+        return {name: value for name, value in asdict(self).items() if name not in _NOT_HYPERPARAMETERS}
+
+    def hyperparameter_digest(self) -> str:
+        return sha256_value(self.hyperparameters())
+
+    def as_arguments(self) -> list[str]:
+        """The command line that `parse_flags` reads back to this value; flags at their default are written too."""
+        arguments: list[str] = []
+        for name, value in asdict(self).items():
+            if isinstance(value, bool):
+                arguments += [f"--{name}"] if value else []
+            elif value is not None:
+                arguments += [f"--{name}", str(value)]
+        return arguments
+
+
+_NOT_HYPERPARAMETERS = frozenset(
+    {
+        "dataset_path",
+        "output_dir",
+        "tracker_run_name",
+        "resume",
+        "dataloader_num_workers",
+        "report_to",
+        "tracker_project_name",
+        "tracker_entity",
+        "tracker_tags",
+        "viz_freq",
+        "cache_dir",
+    }
+)
+
+UNUSED_BY_TINY: dict[str, str] = {
+    "lambda_lpips": "the tiny backend's loss is the L2 term alone",
+    "lambda_gram": "the tiny backend's loss is the L2 term alone",
+    "gram_loss_warmup_steps": "the tiny backend has no Gram loss",
+    "timestep": "the tiny backend does not diffuse",
+    "mv_unet": "the tiny network always looks at the reference",
+    "viz_freq": "pictures are written at every evaluation (eval_freq)",
+    "prompt": "the tiny network takes no text",
+    "lora_rank_vae": "the tiny network has no VAE",
+    "pretrained_model_name_or_path": "the tiny network is trained from nothing",
+    "base_model_id": "the tiny network is trained from nothing",
+    "revision": "the tiny network is trained from nothing",
+    "variant": "the tiny network is trained from nothing",
+    "tokenizer_name": "the tiny network takes no text",
+    "cache_dir": "nothing is downloaded",
+    "train_image_prep": "images are resized by `resolution`",
+    "test_image_prep": "images are resized by `resolution`",
+    "num_training_epochs": "max_train_steps ends the run",
+    "lr_num_cycles": "no schedule with restarts",
+    "lr_power": "no polynomial schedule",
+    "gradient_checkpointing": "the tiny network fits",
+    "enable_xformers_memory_efficient_attention": "torch's own attention is used",
+    "set_grads_to_none": "gradients are always set to none",
+}
+
+
+def parse_flags(arguments: Sequence[str]) -> TrainerFlags:
+    """Read a command line.
+
+    Raises:
+        InvalidExperiment: an unknown flag, a missing one, or a value of the wrong type.
+    """
+    parser = _Parser(prog="trainer", allow_abbrev=False)
+    hints = get_type_hints(TrainerFlags)
+    for field in fields(TrainerFlags):
+        kind = _plain_type(hints[field.name])
+        required = field.name in ("dataset_path", "output_dir", "tracker_run_name")
+        if kind is bool:
+            parser.add_argument(f"--{field.name}", action="store_true")
+        else:
+            parser.add_argument(
+                f"--{field.name}", type=kind, required=required, default=None if required else field.default
+            )
+    return TrainerFlags(**vars(parser.parse_args(list(arguments))))
+
+
+def notes_on_unused(flags: TrainerFlags) -> list[str]:
+    """One line for each flag that is set to something and does nothing in the tiny backend."""
+    values = asdict(flags)
+    return [f"{name} = {values[name]}: no effect, {why}" for name, why in UNUSED_BY_TINY.items() if values[name]]
+
+
+def check_paths(flags: TrainerFlags) -> tuple[Path, Path]:
+    """(data.json, run directory) of a command line, absolute."""
+    return Path(flags.dataset_path).absolute(), Path(flags.output_dir).absolute()
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InvalidExperiment(
+            f"the trainer does not take these flags: {message}",
+            key="runs.<run_name>.extra_args",
+            remedy="correct extra_args: the trainer's flags are those of the published script",
+        )
+
+
+def _plain_type(hint: Any) -> Any:
+    if isinstance(hint, UnionType):
+        return next(part for part in get_args(hint) if part is not NoneType)
+    return hint

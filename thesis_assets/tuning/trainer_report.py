@@ -1,0 +1,61 @@
+"""What a running trainer tells: progress lines with time, rate and time left, and the tracker's curves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from thesis_assets.schemas.tuning import ProgressLine
+from thesis_assets.tuning.progress_file import ProgressWriter
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+class TrainerReport:
+    """Writes the lines of one trainer process; its clock starts with it."""
+
+    def __init__(self, writer: ProgressWriter, max_steps: int) -> None:
+        self._writer, self._max_steps = writer, max_steps
+        self._started = time.monotonic()
+        self._updates = 0
+        self._update_seconds = 0.0
+        self.tracker: Accelerator | None = None
+        self.step = 0
+        """The step that is done, for messages that come from elsewhere."""
+
+    def event(self, event: str, message: str = "", metrics: Mapping[str, float] | None = None) -> None:
+        """A line without the fields of a step."""
+        self._write({"event": event, "message": message, "metrics": dict(metrics or {})})
+        if metrics and self.tracker:
+            self.tracker.log(dict(metrics), step=self.step)
+
+    def update(self, step: int, *, loss: float, learning_rate: float, samples: int, seconds: float) -> None:
+        """The line of one finished step.
+
+        Args:
+            loss: mean over the step's samples.
+            samples: how many the step saw.
+            seconds: how long it took; evaluations and saving are not in it.
+        """
+        self.step = step
+        self._updates += 1
+        self._update_seconds += seconds
+        per_update = self._update_seconds / self._updates
+        self._write(
+            {
+                "event": "step",
+                "loss": loss,
+                "learning_rate": learning_rate,
+                "samples_per_second": samples / max(per_update, 1e-9),
+                "seconds_left": (self._max_steps - step) * per_update,
+            }
+        )
+        if self.tracker:
+            self.tracker.log({"loss": loss, "learning_rate": learning_rate}, step=step)
+
+    def _write(self, fields: dict[str, Any]) -> None:
+        seconds = time.monotonic() - self._started
+        line = {"step": self.step, "max_steps": self._max_steps, "seconds": round(seconds, 3), **fields}
+        self._writer.write(ProgressLine.model_validate(line))

@@ -1,0 +1,223 @@
+"""Reading the trainer's samples: data.json, and triplets at the size they are trained at, decoded once where memory allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.images.codecs import image_size, read_rgb
+from thesis_assets.schemas.samples import DataJson, DataJsonEntry
+from thesis_assets.storage import read_json
+from thesis_assets.tuning.resolution import processing_size, resize
+from thesis_assets.tuning.sample_order import Draw
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_DATA_JSON_BYTES = 4 * 1024**3
+CACHE_BYTES = 1024**3
+"""Decoded samples up to this size together are kept in memory."""
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """One sample at its training size: (3, H, W) uint8 each."""
+
+    sample_id: str
+    render: Tensor
+    target: Tensor
+    reference: Tensor
+
+    def mirrored(self) -> Triplet:
+        return Triplet(self.sample_id, self.render.flip(-1), self.target.flip(-1), self.reference.flip(-1))
+
+
+@dataclass(frozen=True)
+class TripletBatch:
+    """Samples of one size: (B, 3, H, W) uint8 each."""
+
+    sample_ids: list[str]
+    renders: Tensor
+    targets: Tensor
+    references: Tensor
+
+    def to(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Renders, targets and references as float32 in [0, 1] on `device`."""
+        moved = (images.to(device) for images in (self.renders, self.targets, self.references))
+        renders, targets, references = (images.float() / 255 for images in moved)
+        return renders, targets, references
+
+
+def read_data_json(path: Path) -> DataJson:
+    """Read the trainer's `data.json`.
+
+    Raises:
+        InvalidFile: it is missing, not one, has no training sample, or a sample has no reference.
+    """
+    entries = read_json(path, DataJson, max_bytes=MAX_DATA_JSON_BYTES)
+    if not entries.train:
+        raise InvalidFile("there is nothing to train on", file=path, key="train", wanted="at least one sample")
+    for split, samples in (("train", entries.train), ("test", entries.test)):
+        for sample_id, entry in samples.items():
+            if entry.ref_image is None:
+                raise InvalidFile(
+                    "a sample has no reference image",
+                    file=path,
+                    key=f"{split}.{sample_id}.ref_image",
+                    wanted="a reference on every sample: the network looks at it",
+                )
+    return entries
+
+
+def read_triplet(sample_id: str, entry: DataJsonEntry, resolution: int) -> Triplet:
+    """Decode one sample and resize it. The render's size decides; the reference, of another camera, is brought to it.
+
+    Raises:
+        InvalidFile: an image cannot be read, or render and target differ in size; the message has the sample.
+    """
+    render, target, reference = (
+        read_image(sample_id, Path(path)) for path in (entry.image, entry.target_image, str(entry.ref_image))
+    )
+    if render.shape != target.shape:
+        raise InvalidFile(
+            f"sample {sample_id}: render and target differ in size",
+            file=entry.image,
+            found=f"{render.shape[:2]} and {target.shape[:2]}",
+        )
+    size = processing_size(render.shape[0], render.shape[1], resolution)
+    return Triplet(sample_id, *(_at_size(image, size) for image in (render, target, reference)))
+
+
+def read_image(sample_id: str, path: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8.
+
+    Raises:
+        InvalidFile: it cannot be read; the message has the sample.
+    """
+    try:
+        return read_rgb(path)
+    except InvalidFile as error:
+        raise InvalidFile(
+            f"sample {sample_id}: {error.problem}",
+            file=error.file or path,
+            found=error.found,
+            remedy="export the sample's scene again; the last checkpoint is intact, and the run goes on from it",
+        ) from error
+
+
+def _at_size(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    if tuple(pixels.shape[1:]) == size:
+        return pixels.contiguous()
+    resized = resize(pixels[None].float(), size)[0]
+    return resized.round_().clamp_(0, 255).to(torch.uint8)
+
+
+class Triplets(Dataset["Triplet | InvalidFile"]):
+    """The training samples by draw. An unreadable sample is *returned* as its error: the reader of the batch knows the step."""
+
+    def __init__(self, samples: dict[str, DataJsonEntry], resolution: int) -> None:
+        self.samples = list(samples.items())
+        self.resolution = resolution
+        self._decoded: list[Triplet] | None = None
+
+    def __getitem__(self, draw: Draw) -> Triplet | InvalidFile:
+        try:
+            triplet = self._decoded[draw.index] if self._decoded else self._read(draw.index)
+        except InvalidFile as error:
+            return error
+        return triplet.mirrored() if draw.mirrored else triplet
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def is_decoded(self) -> bool:
+        return self._decoded is not None
+
+    def decode_if_small(self, threads: int, max_bytes: int = CACHE_BYTES) -> bool:
+        """Decode every sample now, where together they fit in `max_bytes` (judged by the first one's size).
+
+        Raises:
+            InvalidFile: a sample cannot be read.
+        """
+        sample_id, entry = self.samples[0]
+        height, width = _ask(image_size, Path(entry.image), sample_id)
+        if math.prod(processing_size(height, width, self.resolution)) * 9 * len(self.samples) > max_bytes:
+            return False
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            self._decoded = list(pool.map(self._read, range(len(self.samples))))
+        return True
+
+    def _read(self, index: int) -> Triplet:
+        sample_id, entry = self.samples[index]
+        return read_triplet(sample_id, entry, self.resolution)
+
+
+def _ask(question: Callable[[Path], Answer], path: Path, sample_id: str) -> Answer:
+    try:
+        return question(path)
+    except InvalidFile as error:
+        raise InvalidFile(f"sample {sample_id}: {error.problem}", file=error.file or path, found=error.found) from error
+
+
+def load_batches(triplets: Triplets, draws: Iterator[list[Draw]], workers: int) -> Iterator[list[TripletBatch]]:
+    """The batches of `draws` in order, each as one `TripletBatch` an image size.
+
+    Args:
+        workers: decoding processes; none are started for samples in memory.
+
+    Raises:
+        InvalidFile: a sample cannot be read.
+    """
+    loader = DataLoader(
+        triplets,
+        batch_sampler=_Listed(draws),
+        num_workers=0 if triplets.is_decoded else workers,
+        collate_fn=_collate,
+        # A generator of its own: the loader draws a seed for its workers, which would move the run's random state.
+        generator=torch.Generator(),
+    )
+    for batch in loader:
+        if isinstance(batch, InvalidFile):
+            raise batch
+        yield batch
+
+
+class _Listed:
+    """Draws as torch wants a batch sampler: an iterable of lists."""
+
+    def __init__(self, draws: Iterator[list[Draw]]) -> None:
+        self._draws = draws
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return self._draws
+
+
+def _collate(samples: Sequence[Triplet | InvalidFile]) -> list[TripletBatch] | InvalidFile:
+    by_size: dict[torch.Size, list[Triplet]] = {}
+    for sample in samples:
+        if isinstance(sample, InvalidFile):
+            return sample
+        by_size.setdefault(sample.render.shape, []).append(sample)
+    return [
+        TripletBatch(
+            [one.sample_id for one in group],
+            torch.stack([one.render for one in group]),
+            torch.stack([one.target for one in group]),
+            torch.stack([one.reference for one in group]),
+        )
+        for group in by_size.values()
+    ]
