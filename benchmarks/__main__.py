@@ -1,0 +1,82 @@
+"""Run all benchmarks and write `benchmarks/results.md` and `benchmarks/results.json`."""
+
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks import definitions_import, gaussian_rasteriser, image_codecs, image_metrics
+from benchmarks.measure import Row
+
+RESULTS = Path(__file__).with_name("results")
+SUBJECTS = (definitions_import, image_codecs, image_metrics, gaussian_rasteriser)
+PACKAGES = ("thesis-assets", "dagster", "numpy", "pillow", "isal", "opencv-python-headless", "scikit-image", "torch")
+
+
+def main(names: list[str]) -> int:
+    """Run the subjects of these names (all where none is given). Returns 1 where a target is missed."""
+    unknown = set(names) - {_name(subject) for subject in SUBJECTS}
+    if unknown:
+        print(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(map(_name, SUBJECTS))}")
+        return 2
+    chosen = [subject for subject in SUBJECTS if not names or _name(subject) in names]
+    rows: list[Row] = []
+    for subject in chosen:
+        print(f"{_name(subject)} ...", flush=True)
+        for row in subject.rows():
+            print("  " + " | ".join(cells(row)), flush=True)
+            rows.append(row)
+    if chosen == list(SUBJECTS):
+        write(rows)
+        print(f"written: {RESULTS.name}.md, {RESULTS.name}.json")
+    missed = [row.name for row in rows if row.holds is False]
+    print(f"{len(missed)} targets missed: {', '.join(missed)}" if missed else "every target holds")
+    return 1 if missed else 0
+
+
+def _name(subject: object) -> str:
+    return str(subject.__name__).removeprefix("benchmarks.")  # type: ignore[attr-defined]
+
+
+def write(rows: list[Row]) -> None:
+    """Both result files, with the versions and the kind of machine."""
+    versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    machine = {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()}
+    plain = [{**row.__dict__, "holds": row.holds} for row in rows]
+    RESULTS.with_suffix(".json").write_text(
+        json.dumps({"versions": versions, "machine": machine, "rows": plain}, indent=2) + "\n", encoding="utf-8"
+    )
+    header = ("room", "what", "value", "unit", "baseline", "ratio", "target", "holds")
+    table = [header, ("---",) * len(header), *(cells(row) for row in rows)]
+    text = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench`. A ratio compares two things measured in turns in one run; seconds are this machine's.",
+        "",
+        *("| " + " | ".join(line) + " |" for line in table),
+        "",
+        "Versions: " + ", ".join(f"{name} {number}" for name, number in versions.items()) + ".",
+        f"Machine: {machine['system']} {machine['machine']}, {machine['cores']} cores.",
+    ]
+    RESULTS.with_suffix(".md").write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """The texts of one line of the table."""
+    held = {True: "yes", False: "NO", None: ""}[row.holds]
+    return (
+        *(row.room, row.name, _number(row.value), row.unit, _number(row.baseline), _number(row.ratio)),
+        *(row.target or "", held),
+    )
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

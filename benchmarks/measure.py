@@ -1,0 +1,57 @@
+"""Rows of results and paired timing."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the results.
+
+    Args:
+        room: the room of the house that is measured.
+        name: what is measured.
+        value: the measured value, in `unit`.
+        baseline: the same by the thing it is compared with; None where the target is absolute.
+        ratio: how the two relate, in the direction that `target` is written in.
+        target: `>= 20` or `<= 1.5`, over the ratio (or over the value where there is no baseline); None: for information.
+    """
+
+    room: str
+    name: str
+    value: float
+    unit: str
+    baseline: float | None = None
+    ratio: float | None = None
+    target: str | None = None
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the target is reached; None where there is none."""
+        if self.target is None:
+            return None
+        sign, limit = self.target.split()
+        measured = self.value if self.ratio is None else self.ratio
+        return measured >= float(limit) if sign == ">=" else measured <= float(limit)
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """Wall seconds of one call."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def paired(measured: Callable[[], float], baseline: Callable[[], float], rounds: int) -> tuple[float, float, float]:
+    """Medians of both and the median ratio measured / baseline, measured in turns.
+
+    In turns: another program that slows the machine for a while slows both.
+    """
+    values, baselines = [], []
+    for _ in range(rounds):
+        values.append(measured())
+        baselines.append(baseline())
+    ratios = [value / base for value, base in zip(values, baselines, strict=True)]
+    return statistics.median(values), statistics.median(baselines), statistics.median(ratios)
