@@ -1,0 +1,176 @@
+"""The files of one studio scene in both roots, written by one rename a root, and the record that says the scene is complete.
+
+The ground-truth folder comes last: its record lists every file of the scene, so that an interrupted making is seen and redone.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from thesis_assets import storage
+from thesis_assets.demo.studio_cameras import SOURCE_CAMERA
+from thesis_assets.demo.studio_cast import StudioScene
+from thesis_assets.demo.studio_estimates import Estimate, estimated_depth, estimated_mask
+from thesis_assets.demo.studio_gaussians import imperfect_gaussians, scatter_splats
+from thesis_assets.demo.studio_parameters import studio_bodies
+from thesis_assets.demo.studio_people import Individual
+from thesis_assets.demo.studio_skeleton import Pose
+from thesis_assets.demo.studio_views import Crowd, View, draw, empty_studio, lit_crowd
+from thesis_assets.errors import InvalidFile
+from thesis_assets.images.codecs import encode_jpeg, encode_png
+from thesis_assets.layout import SceneFolders, SceneTree, frame_name
+from thesis_assets.rendering.gaussians import write_ply
+from thesis_assets.scenes.bodies import BodyModel, write_bodies
+from thesis_assets.scenes.bounded_files import array_bytes
+from thesis_assets.scenes.camera import Camera, write_camera
+from thesis_assets.scenes.genders import write_genders
+from thesis_assets.scenes.registry import write_registry
+from thesis_assets.schemas.base import FileModel
+from thesis_assets.schemas.scenes import IdentityAlignment, SceneRegistryEntry
+
+_BODY_MODELS: tuple[BodyModel, ...] = ("smplx", "smpl")
+
+
+class DemoRecord(FileModel):
+    """`misc/demo_record.json`: the digest of the recipe, and of each file the sizes and all contents together.
+
+    `sizes`: bytes by `<root>/<path>`, the root one of `ground_truth`, `estimated`, `registry`.
+    """
+
+    recipe: str
+    content: str
+    sizes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Take:
+    """Everything about a scene before a pixel is drawn."""
+
+    scene: StudioScene
+    people: tuple[Individual, ...]
+    motion: Sequence[Sequence[Pose]]
+    cameras: Sequence[Camera]
+    estimate: Estimate
+
+    @property
+    def source(self) -> Camera:
+        """The camera whose video the estimate had."""
+        return next(camera for camera in self.cameras if camera.cam_id == SOURCE_CAMERA)
+
+    def rng(self, purpose: int) -> np.random.Generator:
+        """A generator of the scene's own for one purpose: what another purpose draws does not change it."""
+        return np.random.default_rng([self.scene.seed, purpose])
+
+
+def write_scene(tree: SceneTree, take: Take, recipe: str) -> None:
+    """Write both roots and the registry entry of a scene; `recipe` is the digest that its record carries."""
+    with (
+        storage.atomic_directory(tree.ground_truth.base) as truth_dir,
+        storage.atomic_directory(tree.estimated.base) as estimated_dir,
+    ):
+        truth, estimated = SceneFolders(truth_dir), SceneFolders(estimated_dir)
+        source_views = _write_truth(truth, take)
+        _write_estimates(estimated, take, source_views)
+        write_registry(tree.registry_entry, _registry_entry(take))
+        files = dict(_files_by_name({"ground_truth": truth_dir, "estimated": estimated_dir}, tree.registry_entry))
+        digests = {name: storage.sha256_file(path) for name, path in files.items()}
+        sizes = {name: path.stat().st_size for name, path in files.items()}
+        record = DemoRecord(recipe=recipe, content=storage.sha256_value(digests), sizes=sizes)
+        storage.write_json(truth.demo_record, record)
+
+
+def is_complete(tree: SceneTree, recipe: str) -> bool:
+    """Whether the scene was made by this recipe and every file of it still has its size."""
+    try:
+        record = storage.read_json(tree.ground_truth.demo_record, DemoRecord)
+    except InvalidFile:
+        return False  # never made, or spoilt: making it again is the answer to both
+    if record.recipe != recipe:
+        return False
+    roots = {"ground_truth": tree.ground_truth.base, "estimated": tree.estimated.base}
+    files = dict(_files_by_name(roots, tree.registry_entry))
+    return all(name in files and files[name].stat().st_size == size for name, size in record.sizes.items())
+
+
+def _write_truth(folders: SceneFolders, take: Take) -> list[View]:
+    """Write the ground truth; return the views of the source camera."""
+    backdrops = [empty_studio(camera) for camera in take.cameras]
+    source_views = []
+    for number, poses in enumerate(take.motion):
+        fname = frame_name(number)
+        crowd = lit_crowd(take.people, poses)
+        for camera, backdrop in zip(take.cameras, backdrops, strict=True):
+            view = draw(crowd, backdrop)
+            write_camera(folders.camera(camera.cam_id, fname), camera)
+            _write_view(folders, camera.cam_id, fname, view)
+            if camera.cam_id == SOURCE_CAMERA:
+                source_views.append(view)
+        for model in _BODY_MODELS:
+            write_bodies(folders.body(model, fname), studio_bodies(take.people, poses, model, contact=True))
+        _put(folders.mesh(fname), _obj(crowd))
+    write_genders(folders.meta, [person.gender for person in take.people])
+    return source_views
+
+
+def _write_estimates(folders: SceneFolders, take: Take, source_views: Sequence[View]) -> None:
+    estimate, source = take.estimate, take.source
+    order = [1, 0] if take.scene.swapped else [0, 1]
+    camera = estimate.offset.camera(source)
+    splats_rng, frames_rng, maps_rng = take.rng(1), take.rng(2), take.rng(3)
+    splats = [scatter_splats(person, splats_rng) for person in take.people]
+    people = [estimate.people[index] for index in order]
+    for number, view in enumerate(source_views):
+        fname = frame_name(number)
+        masks = np.stack([estimated_mask(view.masks[index], maps_rng) for index in order])
+        seen = View(view.image, estimated_depth(view.depth, maps_rng), masks)
+        _write_view(folders, source.cam_id, fname, seen)
+        write_camera(folders.camera(source.cam_id, fname), camera)
+        poses = [estimate.offset.pose(estimate.motion[number][index]) for index in order]
+        for model in _BODY_MODELS:
+            write_bodies(folders.body(model, fname), studio_bodies(people, poses, model, contact=False))
+        gaussians = imperfect_gaussians(splats, estimate, take.motion, number, source, frames_rng)
+        write_ply(folders.gaussians(fname), gaussians)
+    storage.write_text(folders.preprocess_info, "status: success\n")
+    # where the estimate numbers the people the other way round, it was not sure of them either
+    storage.write_json(folders.person_id_map, {"confidence_min": 0.41 if take.scene.swapped else 0.93})
+
+
+def _write_view(folders: SceneFolders, cam_id: int, fname: str, view: View) -> None:
+    _put(folders.image(cam_id, fname), encode_jpeg(view.image))
+    _put(folders.depth(cam_id, fname), array_bytes(view.depth))
+    masks = {str(index): mask for index, mask in enumerate(view.masks)} | {"all": view.masks.any(axis=0)}
+    for person, mask in masks.items():
+        _put(folders.mask(cam_id, fname, person), encode_png(mask.astype(np.uint8) * 255))
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write into the folder that is still unpublished: no flush to disk a file, which took a fifth of the whole making."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def _registry_entry(take: Take) -> SceneRegistryEntry:
+    alignment = IdentityAlignment(manual_preproc_to_gt={0: 1, 1: 0}) if take.scene.swapped else None
+    return SceneRegistryEntry(
+        seq_name=take.scene.name, cam_id=SOURCE_CAMERA, ref_frame_idx=0, identity_alignment=alignment
+    )
+
+
+def _obj(crowd: Crowd) -> bytes:
+    """Wavefront OBJ of everybody: `v` rows in metres with 0.1 mm, `f` rows counted from 1."""
+    vertices = "\n".join(f"v {x:.4f} {y:.4f} {z:.4f}" for x, y, z in crowd.vertices.tolist())
+    faces = "\n".join(f"f {a} {b} {c}" for a, b, c in (crowd.faces + 1).tolist())
+    return f"{vertices}\n{faces}\n".encode("ascii")
+
+
+def _files_by_name(roots: dict[str, Path], registry_entry: Path) -> Iterator[tuple[str, Path]]:
+    """Every file of a scene but the record, by its name there, sorted."""
+    for word, root in sorted(roots.items()):
+        record = SceneFolders(root).demo_record
+        for path in sorted(root.rglob("*")):
+            if path.is_file() and path != record:
+                yield f"{word}/{path.relative_to(root).as_posix()}", path
+    if registry_entry.is_file():
+        yield f"registry/{registry_entry.name}", registry_entry

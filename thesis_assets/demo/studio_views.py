@@ -1,0 +1,221 @@
+"""What a studio camera sees: people, floor and wall with light and shadow; image, depth and masks.
+
+Drawn at twice the size and averaged, so that edges are smooth. Light does not depend on the view (Lambert), as colours of
+Gaussians without higher harmonics do not either. Does not belong here: files, poses.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from thesis_assets.demo.mesh_rasteriser import Visibility, visible_faces
+from thesis_assets.demo.studio_meshes import Surface
+from thesis_assets.demo.studio_people import Individual
+from thesis_assets.demo.studio_skeleton import Pose
+from thesis_assets.scenes.camera import Camera
+
+SUPERSAMPLING = 2
+_TO_LIGHT = np.array([0.45, 0.80, 0.55]) / np.linalg.norm([0.45, 0.80, 0.55])
+_TO_FILL = np.array([-0.75, 0.25, 0.60]) / np.linalg.norm([-0.75, 0.25, 0.60])
+_LIGHT, _FILL = np.array([0.66, 0.64, 0.60]), np.array([0.16, 0.18, 0.22])
+_SKY, _GROUND = np.array([0.34, 0.35, 0.37]), np.array([0.20, 0.18, 0.16])
+_WALL_RADIUS = 6.0
+_SHADOW_CELLS = 160
+_SHADOW_METRES = 4.0
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """The dressed people of one moment as one lit surface.
+
+    Attributes:
+        vertices: (V, 3) metres in the world.
+        faces: (F, 3).
+        rest_points: (V, 3) rest position of each vertex.
+        light: (V, 3) factor on the colour.
+        face_person: (F,) whose face it is.
+        face_part: (F,) `studio_meshes.Part`.
+        floor_shadow: (S, S) share of light taken from the floor around the stage's middle.
+    """
+
+    people: tuple[Individual, ...]
+    vertices: np.ndarray
+    faces: np.ndarray
+    rest_points: np.ndarray
+    light: np.ndarray
+    face_person: np.ndarray
+    face_part: np.ndarray
+    floor_shadow: np.ndarray
+
+
+@dataclass(frozen=True)
+class View:
+    """One image with its truth.
+
+    Attributes:
+        image: (H, W, 3) uint8.
+        depth: (H, W) float32, metres along the camera's axis.
+        masks: (P, H, W) bool, the visible part of each person.
+    """
+
+    image: np.ndarray
+    depth: np.ndarray
+    masks: np.ndarray
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """The empty studio in one camera, at the supersampled size: `color` (H, W, 3), `depth` (H, W), floor points (H, W, 2)."""
+
+    camera: Camera
+    color: np.ndarray
+    depth: np.ndarray
+    floor: np.ndarray
+
+
+def lit_crowd(people: Sequence[Individual], poses: Sequence[Pose]) -> Crowd:
+    """The people of one moment, ready to be seen from any camera."""
+    meshes = [person.dressed for person in people]
+    surfaces = [person.surface(pose, mesh) for person, pose, mesh in zip(people, poses, meshes, strict=True)]
+    starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
+    vertices = np.concatenate([surface.vertices for surface in surfaces])
+    faces = np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)])
+    return Crowd(
+        people=tuple(people),
+        vertices=vertices,
+        faces=faces,
+        rest_points=np.concatenate([mesh.vertices for mesh in meshes]),
+        light=np.concatenate([light_on(surface) for surface in surfaces]),
+        face_person=np.repeat(np.arange(len(meshes)), [len(mesh.faces) for mesh in meshes]),
+        face_part=np.concatenate([mesh.parts[mesh.faces[:, 0]] for mesh in meshes]),
+        floor_shadow=_floor_shadow(vertices, faces),
+    )
+
+
+def light_on(surface: Surface) -> np.ndarray:
+    """(V, 3) factor on the unlit colour: a key light, a fill light, and the room from above and below."""
+    normals = surface.normals
+    key = np.clip(normals @ _TO_LIGHT, 0.0, None)[:, None]
+    fill = np.clip(normals @ _TO_FILL, 0.0, None)[:, None]
+    up = (0.5 + 0.5 * normals[:, 1])[:, None]
+    light: np.ndarray = key * _LIGHT + fill * _FILL + up * _SKY + (1 - up) * _GROUND
+    return light
+
+
+def empty_studio(camera: Camera) -> Backdrop:
+    """Floor (tiles) and round wall (panels, a lit band) as the camera sees them without people."""
+    large = camera.scaled(SUPERSAMPLING)
+    rows, columns = np.mgrid[0 : large.height, 0 : large.width] + 0.5
+    rays = np.stack([columns, rows, np.ones_like(rows)], axis=-1) @ np.linalg.inv(large.intrinsics).T @ large.rotation
+    center = large.center
+    to_floor = np.where(rays[..., 1] < -1e-6, -center[1] / np.minimum(rays[..., 1], -1e-6), np.inf)
+    to_wall = _distance_to_wall(center, rays)
+    on_floor = to_floor < to_wall
+    depth = np.minimum(to_floor, to_wall)  # rays have length 1 along the camera's axis, so that this is depth
+    points = center + depth[..., None] * rays
+    color = np.where(on_floor[..., None], _floor_color(points), _wall_color(points))
+    return Backdrop(large, color, depth, np.where(on_floor[..., None], points[..., [0, 2]], np.inf))
+
+
+def draw(crowd: Crowd, backdrop: Backdrop) -> View:
+    """One camera's view of the people in the studio."""
+    large = backdrop.camera
+    in_camera = crowd.vertices @ large.rotation.T + large.translation
+    seen = visible_faces(in_camera, crowd.faces, large.intrinsics, large.height, large.width)
+    person = np.where(seen.faces >= 0, crowd.face_person[seen.faces], -1)
+    color = backdrop.color * (1.0 - _shadow_at(crowd.floor_shadow, backdrop.floor))[..., None]
+    _paint_people(color, crowd, seen, person)
+    depth = np.minimum(seen.depth, backdrop.depth)
+    shares = np.stack([_averaged((person == index).astype(np.float64)) for index in range(len(crowd.people))])
+    image = np.round(255.0 * np.clip(_averaged(color), 0.0, 1.0)).astype(np.uint8)
+    return View(image, np.minimum.reduce(_samples(depth)).astype(np.float32), shares >= 0.5)
+
+
+def _paint_people(color: np.ndarray, crowd: Crowd, seen: Visibility, person: np.ndarray) -> None:
+    for index, individual in enumerate(crowd.people):
+        pixels = person == index
+        corners = crowd.faces[seen.faces[pixels]]
+        shares = seen.barycentric[pixels]
+        points = np.einsum("nca,nc->na", crowd.rest_points[corners], shares)
+        light = np.einsum("nca,nc->na", crowd.light[corners], shares)
+        color[pixels] = individual.color(crowd.face_part[seen.faces[pixels]], points) * light
+
+
+def _distance_to_wall(center: np.ndarray, rays: np.ndarray) -> np.ndarray:
+    """Ray parameter at the wall, a cylinder around the stage; the camera stands inside it."""
+    a = (rays[..., [0, 2]] ** 2).sum(axis=-1)
+    b = rays[..., 0] * center[0] + rays[..., 2] * center[2]
+    c = center[0] ** 2 + center[2] ** 2 - _WALL_RADIUS**2
+    distance: np.ndarray = (-b + np.sqrt(b * b - a * c)) / np.maximum(a, 1e-9)
+    return distance
+
+
+def _floor_color(points: np.ndarray) -> np.ndarray:
+    tile = np.mod(np.floor(points[..., 0] / 0.5) + np.floor(points[..., 2] / 0.5), 2)
+    grain = 0.012 * np.sin(37.0 * points[..., 0] + 5.0 * np.sin(9.0 * points[..., 2]))
+    value = 0.52 + 0.07 * tile + grain
+    spot = np.exp(-(points[..., 0] ** 2 + points[..., 2] ** 2) / 6.0)
+    color: np.ndarray = (value * (0.72 + 0.40 * spot))[..., None] * np.array([1.0, 0.94, 0.86])
+    return color
+
+
+def _wall_color(points: np.ndarray) -> np.ndarray:
+    angle = np.arctan2(points[..., 0], points[..., 2])
+    panel = np.mod(angle * 12 / np.pi, 1.0)
+    seam = np.where(panel < 0.035, 0.78, 1.0)
+    height = np.clip(points[..., 1] / 4.0, 0.0, 1.0)
+    base = np.array([0.40, 0.46, 0.54]) * (0.80 + 0.35 * height)[..., None]
+    skirting = (points[..., 1] < 0.12)[..., None]
+    color: np.ndarray = np.where(skirting, (0.30, 0.28, 0.27), base * seam[..., None])
+    return color
+
+
+def _floor_shadow(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """The people projected along the key light onto a grid of the floor, softened."""
+    height = vertices[:, 1:2]
+    on_floor = vertices[:, [0, 2]] - height * (_TO_LIGHT[[0, 2]] / _TO_LIGHT[1])
+    # seen from far above by a camera without perspective: depth falls with height
+    top_down = np.concatenate([on_floor, 1e4 - height], axis=1)
+    cells = _SHADOW_CELLS / _SHADOW_METRES
+    top_down[:, :2] *= top_down[:, 2:]
+    half = _SHADOW_CELLS / 2
+    intrinsics = np.array([[cells, 0.0, half], [0.0, cells, half], [0.0, 0.0, 1.0]])
+    covered = visible_faces(top_down, faces, intrinsics, _SHADOW_CELLS, _SHADOW_CELLS).faces >= 0
+    covered |= visible_faces(top_down, faces[:, ::-1], intrinsics, _SHADOW_CELLS, _SHADOW_CELLS).faces >= 0
+    soft = covered.astype(np.float64)
+    for _ in range(3):
+        soft = _box_blurred(soft, 2)
+    return 0.45 * soft
+
+
+def _box_blurred(values: np.ndarray, radius: int) -> np.ndarray:
+    for axis in (0, 1):
+        padded = np.pad(values, [(radius, radius) if axis == index else (0, 0) for index in (0, 1)])
+        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1, axis=axis)
+        values = windows.mean(axis=-1)
+    return values
+
+
+def _shadow_at(shadow: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """The shadow's strength at floor points (H, W, 2), bilinear; 0 off the grid and on the wall."""
+    place = np.where(np.isfinite(floor), floor, 1e6) * (_SHADOW_CELLS / _SHADOW_METRES) + _SHADOW_CELLS / 2 - 0.5
+    inside = np.all((place >= 0) & (place < _SHADOW_CELLS - 1), axis=-1)
+    column, row = np.moveaxis(np.where(inside[..., None], place, 0.0), -1, 0)
+    left, top = column.astype(int), row.astype(int)
+    across, down = column - left, row - top
+    upper = shadow[top, left] * (1 - across) + shadow[top, left + 1] * across
+    lower = shadow[top + 1, left] * (1 - across) + shadow[top + 1, left + 1] * across
+    return np.where(inside, upper * (1 - down) + lower * down, 0.0)
+
+
+def _averaged(values: np.ndarray) -> np.ndarray:
+    samples = _samples(values)
+    mean: np.ndarray = np.add.reduce(samples) / len(samples)
+    return mean
+
+
+def _samples(values: np.ndarray) -> list[np.ndarray]:
+    """The samples of each pixel: (s H, s W, ...) to s * s arrays (H, W, ...)."""
+    step = SUPERSAMPLING
+    return [values[row::step, column::step] for row in range(step) for column in range(step)]
