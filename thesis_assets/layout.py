@@ -664,6 +664,10 @@ class EvaluationTree:
     def base(self) -> Path:
         return self.output_dir / self.exp_name
 
+    def relative(self, path: Path) -> str:
+        """The path as messages write it: relative to `<output_dir>/<exp_name>`, with forward slashes."""
+        return path.relative_to(self.base).as_posix()
+
     @property
     def manifest(self) -> Path:
         return self.base / "manifest.json"

@@ -66,11 +66,11 @@ class ImperfectRenders:
         return renders, missing
 
     def _render(self, fname: str, cam_id: int) -> NDArray[np.uint8]:
-        from thesis_assets.images.quantise import quantise
+        from thesis_assets.images.quantise import quantise, to_host
 
         self._used.add(f"{self._renderer.name} {self._renderer.version}")
         batch = self._renderer.render(fname, [self._cell.scene.camera(cam_id, fname)])
-        pixels: NDArray[np.uint8] = quantise(batch)[0].cpu().numpy()
+        pixels: NDArray[np.uint8] = to_host(quantise(batch))[0]
         return pixels
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -44,29 +44,20 @@ class Refinement:
         Returns:
             The same cameras and sizes.
         """
-        reference = self._reference(fname) if renders else None
         refined: dict[int, NDArray[np.uint8]] = {}
+        reference = self._reference(fname)
         for cam_ids in _batches(renders):
-            assert reference is not None
-            refined |= self.refine({cam_id: renders[cam_id] for cam_id in cam_ids}, dict.fromkeys(cam_ids, reference))
+            pixels = self.refine([renders[cam_id] for cam_id in cam_ids], [reference] * len(cam_ids))
+            refined |= dict(zip(cam_ids, pixels, strict=True))
         return refined
 
     def refine(
-        self, renders: Mapping[int, NDArray[np.uint8]], references: Mapping[int, NDArray[np.uint8]]
-    ) -> dict[int, NDArray[np.uint8]]:
-        """One batch of one image size; a reference of another size is resized to the render's, as the trainer does."""
-        import torch
+        self, renders: Sequence[NDArray[np.uint8]], references: Sequence[NDArray[np.uint8]]
+    ) -> list[NDArray[np.uint8]]:
+        """One batch: renders of one size, and a reference each, of one size too. Returns the renders' size."""
+        from thesis_assets.images.quantise import quantise, to_host
 
-        from thesis_assets.images.quantise import quantise
-
-        size = next(iter(renders.values())).shape[:2]
-        with torch.no_grad():
-            batch = self.refiner.refine(
-                torch.stack([self._tensor(pixels) for pixels in renders.values()]),
-                torch.stack([self._tensor(_fitted(references[key], size)) for key in renders]),
-            )
-        pixels = quantise(batch).cpu().numpy()
-        return dict(zip(renders, pixels, strict=True))
+        return list(to_host(quantise(self.refiner.refine(_tensor(renders), _tensor(references)))))
 
     def _reference(self, fname: str) -> NDArray[np.uint8]:
         from thesis_assets.images.codecs import read_rgb
@@ -89,20 +80,13 @@ class Refinement:
         path = self._cell.scene.mask_path(source, fname)
         return image if path is None else np.where(read_mask(path)[..., None], image, np.uint8(0))
 
-    def _tensor(self, pixels: NDArray[np.uint8]) -> Tensor:
-        import torch
 
-        tensor = torch.from_numpy(pixels.copy()).to(self._cell.device)
-        return tensor.permute(2, 0, 1).float() / 255
-
-
-def _fitted(image: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:
+def _tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """(B, 3, H, W) float32 in [0, 1]."""
     import numpy as np
-    from PIL import Image
+    import torch
 
-    if image.shape[:2] == size:
-        return image
-    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.LANCZOS))
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
 def _batches(renders: Mapping[int, NDArray[np.uint8]]) -> Iterator[list[int]]:

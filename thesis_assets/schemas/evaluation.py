@@ -99,8 +99,24 @@ class InputDataRecord(FileModel):
     cameras: list[int]
     link_modes: dict[str, int]
     input_digest: str
+    """Of path, size and modification time of every linked file: the cheap question whether the links are current."""
+    part_digests: dict[str, str] = {}
+    """By part (`train/images`): of the names and contents of its files."""
     missing: list[str]
     """Parts that the scene does not have, each with its reason."""
+
+
+class TrainingArtifactsRecord(FileModel):
+    """`training_artifacts/epoch_XXXX/artifacts.json`: which samples the pictures show."""
+
+    epoch: int
+    step: int | None
+    """None: unrefined."""
+    resolution: int
+    sample_ids: list[str]
+    absent: dict[str, str]
+    """`<kind>` or `<kind>/<sample_id>` to the reason why there is no picture."""
+    input_digest: str
 
 
 class RecordingDigest(FileModel):

@@ -1,0 +1,190 @@
+"""`input_data/`: exactly what one scene was trained and evaluated on, by links, in the form of the two roots.
+
+`train/` holds what was estimated from the source camera's video, `test/` the ground truth of the evaluated cameras and of the
+source camera. Debug pictures of novel-view generation stand under `train/misc/nv_generation/` only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from thesis_assets import storage
+from thesis_assets.errors import InvalidFile
+from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
+from thesis_assets.evaluation.staging import Staging, staged
+from thesis_assets.evaluation.views import evaluated_cameras, evaluated_views, pose_frames
+from thesis_assets.layout import EvaluationTree, SceneFolders
+from thesis_assets.scenes.listing import IMAGE_SUFFIXES, list_frames, list_numbers
+from thesis_assets.schemas.evaluation import InputDataRecord
+
+INPUT_DATA_VERSION = "1"
+NV_DEBUG_KINDS = ("images", "masks", "depths")
+TRAIN_PARTS = ("images", "seg", "all_cameras", "smplx", "depths")
+TEST_PARTS = ("images", "seg", "all_cameras", "smpl", "smplx")
+
+
+@dataclass(frozen=True)
+class Link:
+    """One file to link: `part` (`train/images`), where it comes from, its place below the part's own folder."""
+
+    part: str
+    source: Path
+    target: Path
+
+
+def link_input_data(cell: EvaluationCell, on_progress: Progress = silent) -> InputDataRecord:
+    """Publish `input_data/` by one rename; what is current already is left alone.
+
+    Raises:
+        InvalidScene: the scene's source camera is not known.
+    """
+    frames, cameras = _frames(cell), [*evaluated_cameras(cell), cell.source_camera()]
+    links = [*_train_links(cell, frames), *_test_links(cell, frames, sorted(cameras))]
+    digest = storage.sha256_value(
+        {
+            "version": INPUT_DATA_VERSION,
+            "frames": frames,
+            "links": [[str(link.target), str(link.source), storage.file_stamp(link.source)] for link in links],
+        }
+    )
+    current = read_record(cell.tree)
+    if current is not None and current.input_digest == digest:
+        return current
+    with staged(cell.tree.input_data_dir) as stage:
+        for folder in documented_folders(cell.tree):
+            stage.place(folder / "file")
+        modes = Counter(stage.link(link.source, link.target) for link in links)
+        record = InputDataRecord(
+            scene_name=cell.scene.name,
+            source_camera_id=cell.source_camera(),
+            frames=frames,
+            cameras=sorted(cameras),
+            link_modes=dict(sorted(modes.items())),
+            input_digest=digest,
+            part_digests=_part_digests(cell.tree, links, stage),
+            missing=_missing(links),
+        )
+        stage.write(cell.tree.input_data_record, storage.to_json_bytes(record))
+    on_progress(f"{cell.scene.name}: {len(links)} input files linked, {len(record.missing)} parts missing")
+    return record
+
+
+def read_record(tree: EvaluationTree) -> InputDataRecord | None:
+    """The record of a linked `input_data/`, or None."""
+    try:
+        return storage.read_json(tree.input_data_record, InputDataRecord)
+    except InvalidFile:  # missing, or of another version: the data are linked again
+        return None
+
+
+def documented_folders(tree: EvaluationTree) -> list[Path]:
+    """Every folder that the output document lists: they exist also where a scene has nothing for them."""
+    train, test = tree.input_data("train"), tree.input_data("test")
+    return [
+        *(train.base / part for part in TRAIN_PARTS),
+        *(train.nv_generation_debug(kind) for kind in NV_DEBUG_KINDS),
+        *(test.base / part for part in TEST_PARTS),
+    ]
+
+
+def _frames(cell: EvaluationCell) -> list[str]:
+    """Every frame that any task looks at, in numeric order."""
+    seen = {view.fname for view in evaluated_views(cell).views}
+    seen.update(pose_frames(cell, "smplx"), pose_frames(cell, "smpl"))
+    return sorted(seen, key=int)
+
+
+def _train_links(cell: EvaluationCell, frames: list[str]) -> Iterator[Link]:
+    """The estimates, at whatever cameras they have (others than the source were synthesised), and the source's images."""
+    scene, source = cell.scene, cell.source_camera()
+    estimated, target = scene.tree.estimated, cell.tree.input_data("train")
+    own = _camera_files(cell, estimated, frames, "images", estimated.images_dir, IMAGE_SUFFIXES, target)
+    yield from own
+    if not any(link.target.parent.name == str(source) for link in own):
+        for fname in frames:
+            image = scene.image_path(source, fname)
+            if image is not None:
+                yield Link("train/images", image, target.image(source, fname, image.suffix))
+    yield from _mask_links(cell, "train", estimated, list_numbers(estimated.masks_dir), frames)
+    yield from _camera_files(cell, estimated, frames, "all_cameras", estimated.cameras_dir, (".npz",), target)
+    for fname in frames:
+        body = scene.body_path("smplx", fname, estimated=True)
+        if body is not None:
+            yield Link("train/smplx", body, target.body("smplx", fname))
+    yield from _camera_files(cell, estimated, frames, "depths", estimated.depths_dir, (".npy",), target)
+    for kind in NV_DEBUG_KINDS:
+        folder = estimated.nv_generation_debug(kind)
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+            if path.is_file():
+                scene.roots.check_inside(path)
+                yield Link("train/misc", path, target.nv_generation_debug(kind) / path.relative_to(folder))
+
+
+def _camera_files(
+    cell: EvaluationCell,
+    folders: SceneFolders,
+    frames: list[str],
+    part: str,
+    folder: Path,
+    suffixes: tuple[str, ...],
+    target: SceneFolders,
+) -> list[Link]:
+    """`<part>/<cam_id>/<frame>` of every camera that the estimates have."""
+    wanted = set(frames)
+    return [
+        Link(f"train/{part}", path, target.base / path.relative_to(folders.base))
+        for cam_id in list_numbers(folder)
+        for fname, path in list_frames(folder / str(cam_id), suffixes, cell.scene.roots).paths.items()
+        if fname in wanted
+    ]
+
+
+def _mask_links(
+    cell: EvaluationCell, split: str, folders: SceneFolders, cameras: list[int], frames: list[str]
+) -> Iterator[Link]:
+    wanted, target = set(frames), cell.tree.input_data(split)
+    for cam_id in cameras:
+        folder = folders.masks_dir / str(cam_id)
+        for person in [*map(str, list_numbers(folder)), "all"]:
+            for fname, path in list_frames(folder / person, (".png",), cell.scene.roots).paths.items():
+                if fname in wanted:
+                    yield Link(f"{split}/seg", path, target.mask(cam_id, fname, person))
+
+
+def _test_links(cell: EvaluationCell, frames: list[str], cameras: list[int]) -> Iterator[Link]:
+    """The ground truth of the evaluated cameras and of the source camera."""
+    scene, target = cell.scene, cell.tree.input_data("test")
+    for cam_id in cameras:
+        for fname in frames:
+            image, calibration = scene.image_path(cam_id, fname), scene.camera_files(cam_id).paths.get(fname)
+            if image is not None:
+                yield Link("test/images", image, target.image(cam_id, fname, image.suffix))
+            if calibration is not None:
+                yield Link("test/all_cameras", calibration, target.camera(cam_id, fname))
+    yield from _mask_links(cell, "test", scene.tree.ground_truth, cameras, frames)
+    for model in ("smpl", "smplx"):
+        for fname in frames:
+            body = scene.body_path("smpl" if model == "smpl" else "smplx", fname)
+            if body is not None:
+                yield Link(f"test/{model}", body, target.body(model, fname))
+
+
+def _part_digests(tree: EvaluationTree, links: list[Link], stage: Staging) -> dict[str, str]:
+    parts: dict[str, list[list[str]]] = {}
+    for link in links:
+        name = link.target.relative_to(tree.input_data_dir).as_posix()
+        parts.setdefault(link.part, []).append([name, storage.sha256_file(stage.place(link.target))])
+    return {part: storage.sha256_value(sorted(files)) for part, files in sorted(parts.items())}
+
+
+def _missing(links: list[Link]) -> list[str]:
+    there = {link.part for link in links}
+    reasons = {
+        "train": "the preprocessing root has none for the evaluated frames",
+        "test": "the ground truth has none for the evaluated frames",
+    }
+    wanted = [("train", part) for part in TRAIN_PARTS] + [("test", part) for part in TEST_PARTS]
+    return [f"{split}/{part}: {reasons[split]}" for split, part in wanted if f"{split}/{part}" not in there]

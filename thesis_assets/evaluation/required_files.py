@@ -1,0 +1,204 @@
+"""Checks of an evaluation tree: required files, manifest, layout version, clean input data, numbers that can be recomputed.
+
+Each looks at what is on disk, names the files that offend, and stays silent about what another check says.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from thesis_assets import storage
+from thesis_assets.errors import InvalidFile, InvalidKey
+from thesis_assets.evaluation.cell import EvaluationCell
+from thesis_assets.evaluation.input_data import NV_DEBUG_KINDS, TEST_PARTS, TRAIN_PARTS, documented_folders
+from thesis_assets.evaluation.manifest import nvs_cameras, world_alignment
+from thesis_assets.evaluation.metric_tables import read_table
+from thesis_assets.evaluation.pose_inputs import absent_tasks
+from thesis_assets.evaluation.protocols import read_protocol
+from thesis_assets.evaluation.recomputation import differences
+from thesis_assets.evaluation.task_faults import frame_columns, frame_table, task_faults
+from thesis_assets.layout import (
+    OUTPUT_LAYOUT_VERSION,
+    TEMPORARY_PREFIX,
+    SceneFolders,
+    TaskTree,
+    epoch_name,
+    parse_epoch,
+)
+from thesis_assets.schemas.checks import CheckOutcome
+from thesis_assets.schemas.evaluation import EvaluationManifest, InputDataRecord
+
+TOP_LEVEL = ("manifest.json", "training_artifacts", "input_data", "evaluation", "rerun")
+RECOMPUTED_ROWS = 8
+"""A task and epoch: of a whole demo scene a quarter, of a long one enough to notice a wrong image set."""
+
+
+def check_required_files(cell: EvaluationCell, task_name: str) -> CheckOutcome:
+    """`nvs_required_files` and the like: every required file of every epoch is there, whole, with its columns and values."""
+    if task_name not in cell.tasks:
+        return CheckOutcome.of([], message=f"the experiment does not enable {task_name}", counts={"epochs": 0})
+    absent = absent_tasks(cell).get(task_name)
+    if absent is not None:
+        return CheckOutcome.of(
+            [], message=f"{task_name} is absent for {cell.scene.name}: {absent}", counts={"epochs": 0, "absent": 1}
+        )
+    epochs = list(cell.epoch_steps())
+    offenders = [
+        f"{cell.tree.relative(path)}: {problem}"
+        for epoch in epochs
+        for path, problem in task_faults(cell.tree.task(epoch, task_name))
+    ]
+    return CheckOutcome.of(
+        offenders,
+        message=f"required files of {task_name}, {cell.scene.name}",
+        counts={"epochs": len(epochs), "files": len(epochs) * len(cell.tree.task(0, task_name).required_files)},
+    )
+
+
+def check_manifest(cell: EvaluationCell) -> CheckOutcome:
+    """`manifest_matches_disk`: it names the epochs and tasks that are finished on disk, and no others."""
+    try:
+        manifest = storage.read_json(cell.tree.manifest, EvaluationManifest)
+    except InvalidFile as error:
+        return CheckOutcome.of([f"manifest.json: {error}"], message="manifest.json cannot be read")
+    offenders = list(_manifest_faults(cell, manifest))
+    return CheckOutcome.of(
+        offenders,
+        message=f"manifest.json of {cell.scene.name} against the tree",
+        counts={"epochs": len(manifest.eval_epochs), "tasks": len(manifest.tasks)},
+    )
+
+
+def _manifest_faults(cell: EvaluationCell, manifest: EvaluationManifest) -> Iterator[str]:
+    absent = absent_tasks(cell)
+    finished = {epoch_name(epoch): _finished_tasks(cell, epoch) for epoch in _epochs_on_disk(cell)}
+    listed = [finished[name] for name in manifest.eval_epochs if name in finished]
+    protocols = [protocol for tasks in listed for task in tasks if (protocol := read_protocol(task)) is not None]
+    for key, found, wanted in (
+        ("exp_name", manifest.exp_name, cell.exp_name),
+        ("scene_name", manifest.scene_name, cell.scene.name),
+        ("tasks", manifest.tasks, [task for task in cell.tasks if task not in absent]),
+        ("source_camera_id", manifest.source_camera_id, cell.source_camera()),
+        ("nvs_cameras", manifest.nvs_cameras, nvs_cameras(protocols)),
+        ("pose_eval_world_alignment_method", manifest.pose_eval_world_alignment_method, world_alignment(protocols)),
+        (
+            "notes.epoch_steps",
+            manifest.notes.get("epoch_steps"),
+            {epoch_name(each.epoch): each.step for each in protocols},
+        ),
+        ("notes.absent_tasks", manifest.notes.get("absent_tasks"), absent),
+    ):
+        if found != wanted:
+            yield f"manifest.json, {key}: {found}, and the tree has {wanted}"
+    for name in manifest.eval_epochs:
+        lacking = set(manifest.tasks) - {task.task for task in finished.get(name, [])}
+        yield from (
+            f"manifest.json, eval_epochs: {name} is listed, and {task} is not finished" for task in sorted(lacking)
+        )
+    for name, tasks in finished.items():
+        if name not in manifest.eval_epochs and {task.task for task in tasks} >= set(manifest.tasks):
+            yield f"manifest.json, eval_epochs: {name} is finished on disk, and not listed"
+
+
+def _epochs_on_disk(cell: EvaluationCell) -> list[int]:
+    folder = cell.tree.evaluation_dir
+    found: list[int] = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        try:
+            found.append(parse_epoch(path.name))
+        except InvalidKey:
+            continue  # Not an epoch's folder: `layout_version_is_v1` says so.
+    return found
+
+
+def _finished_tasks(cell: EvaluationCell, epoch: int) -> list[TaskTree]:
+    return [task for name in cell.tasks if (task := cell.tree.task(epoch, name)).protocol.exists()]
+
+
+def check_layout_version(cell: EvaluationCell) -> CheckOutcome:
+    """`layout_version_is_v1`: the manifest says v1, and the tree has the folders of v1 and no others."""
+    offenders: list[str] = []
+    try:
+        value = storage.read_json_value(cell.tree.manifest)
+        version = value.get("output_layout_version") if isinstance(value, dict) else None
+        if version != OUTPUT_LAYOUT_VERSION:
+            offenders.append(f"manifest.json, output_layout_version: {version!r}, wanted {OUTPUT_LAYOUT_VERSION!r}")
+    except InvalidFile as error:
+        offenders.append(f"manifest.json: {error.problem}")
+    offenders += [f"{name}: no entry of the layout" for name in _names(cell.tree.base) if name not in TOP_LEVEL]
+    for name in _names(cell.tree.evaluation_dir):
+        try:
+            parse_epoch(name)
+        except InvalidKey:
+            offenders.append(f"evaluation/{name}: not an epoch's folder")
+    return CheckOutcome.of(offenders, message=f"output layout of {cell.scene.name}")
+
+
+def _names(folder: Path) -> list[str]:
+    """What lies in a folder, without what is being written."""
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith(TEMPORARY_PREFIX))
+
+
+def check_input_data_clean(cell: EvaluationCell) -> CheckOutcome:
+    """`input_data_clean`: the documented folders and no others; `est_*` only under `train/misc/nv_generation/`."""
+    tree = cell.tree
+    train, test = tree.input_data("train"), tree.input_data("test")
+    offenders = [
+        f"{tree.relative(path)}: the folder is missing" for path in documented_folders(tree) if not path.is_dir()
+    ]
+    nv_generation = train.nv_generation_debug("images").parent
+    for folder, allowed in (
+        (tree.input_data_dir, {"train", "test", tree.input_data_record.name}),
+        (train.base, {*TRAIN_PARTS, "misc"}),
+        (test.base, set(TEST_PARTS)),
+        (nv_generation.parent, {nv_generation.name}),
+        (nv_generation, {train.nv_generation_debug(kind).name for kind in NV_DEBUG_KINDS}),
+        *((side.seg_dir, {side.masks_dir.name}) for side in (train, test)),
+    ):
+        offenders += [
+            f"{tree.relative(folder / name)}: not input data" for name in _names(folder) if name not in allowed
+        ]
+    offenders += [f"{tree.relative(path)}: debug output among core inputs" for path in _misplaced_debug(train, test)]
+    try:
+        storage.read_json(tree.input_data_record, InputDataRecord)
+    except InvalidFile as error:
+        offenders.append(f"{tree.relative(tree.input_data_record)}: {error.problem}")
+    n_files = sum(path.is_file() for path in tree.input_data_dir.rglob("*"))
+    return CheckOutcome.of(offenders, message=f"input data of {cell.scene.name}", counts={"files": n_files})
+
+
+def _misplaced_debug(train: SceneFolders, test: SceneFolders) -> Iterator[Path]:
+    nv_generation = train.nv_generation_debug("images").parent
+    for side in (train, test):
+        for path in sorted(side.base.rglob("est_*")):
+            if not path.is_relative_to(nv_generation):
+                yield path
+
+
+def check_metrics_recompute(cell: EvaluationCell, seed: int = 0) -> CheckOutcome:
+    """`metrics_recompute`: a seeded sample of rows a task and epoch, computed again from the saved images and arrays."""
+    offenders: list[str] = []
+    rows_seen = unreadable = 0
+    for epoch in cell.epoch_steps():
+        for task in _finished_tasks(cell, epoch):
+            protocol = read_protocol(task)
+            try:
+                rows = read_table(frame_table(task), frame_columns(task))
+            except InvalidFile:  # the required-files check of the task says so
+                unreadable += 1
+                continue
+            if protocol is None:
+                unreadable += 1
+                continue
+            drawn = random.Random(f"{seed}/{epoch}/{task.task}").sample(rows, min(RECOMPUTED_ROWS, len(rows)))  # noqa: S311 - a choice of rows, no secret
+            rows_seen += len(drawn)
+            offenders += [f"{cell.tree.relative(task.base)}/{text}" for text in differences(task, protocol, drawn)]
+    return CheckOutcome.of(
+        offenders,
+        message=f"metrics of {cell.scene.name} from what is saved",
+        counts={"rows": rows_seen, "unreadable_tables": unreadable},
+    )

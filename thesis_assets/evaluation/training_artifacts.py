@@ -1,0 +1,175 @@
+"""`training_artifacts/epoch_XXXX/`: what the trainer would see of this scene's samples, and what it makes of them, at one epoch.
+
+`rgb/` holds the renders as the epoch's checkpoint refines them (at the training size, with the sample's own reference), `gt_input/`
+the targets that they are held against, `depth/` the scene's depth of the same views as grey pictures, near is bright. An evaluated
+scene's people are held out, so these samples are looked at and never learned from. Each folder has one picture a sample and a
+contact sheet; `artifacts.json` says which samples, and what is absent and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from thesis_assets import storage
+from thesis_assets.errors import InvalidFile
+from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
+from thesis_assets.evaluation.refinement import Refinement
+from thesis_assets.evaluation.staging import Staging, staged
+from thesis_assets.layout import epoch_name
+from thesis_assets.schemas.evaluation import TrainingArtifactsRecord
+from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
+from thesis_assets.schemas.tuning import CheckpointInfo
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ARTIFACTS_VERSION = "1"
+MAX_SAMPLES = 6
+KINDS = ("rgb", "depth", "gt_input")
+SHEET_HEIGHT = 160
+
+
+def write_training_artifacts(
+    cell: EvaluationCell, epoch: int, on_progress: Progress = silent
+) -> TrainingArtifactsRecord:
+    """Publish one epoch's pictures by one rename; what is current already is left alone.
+
+    Raises:
+        InvalidFile: the checkpoint, or an image of a chosen sample, is missing or cannot be read.
+    """
+    step = cell.epoch_steps()[epoch]
+    rows = _chosen_rows(cell)
+    digest = _input_digest(cell, step, rows)
+    final = cell.tree.training_artifacts_record(epoch).parent
+    try:
+        current = storage.read_json(cell.tree.training_artifacts_record(epoch), TrainingArtifactsRecord)
+    except InvalidFile:  # not written yet, or by another version
+        current = None
+    if current is not None and current.input_digest == digest:
+        return current
+    with staged(final) as stage:
+        for kind in KINDS:
+            stage.place(cell.tree.training_artifacts(epoch, kind) / "file")
+        absent = _write_pictures(cell, epoch, step, rows, stage)
+        record = TrainingArtifactsRecord(
+            epoch=epoch,
+            step=step,
+            resolution=cell.run.resolution,
+            sample_ids=[row.sample_id for row in rows],
+            absent=absent,
+            input_digest=digest,
+        )
+        stage.write(cell.tree.training_artifacts_record(epoch), storage.to_json_bytes(record))
+    on_progress(f"{cell.scene.name} {epoch_name(epoch)}: training artifacts of {len(rows)} samples")
+    return record
+
+
+def _chosen_rows(cell: EvaluationCell) -> list[SampleRow]:
+    """A few samples, evenly over the scene's shard; none where the snapshot does not hold the scene."""
+    from thesis_assets.samples.sample_rows import read_rows
+
+    shard = cell.difix.scene_run(cell.scene.name)
+    rows = read_rows(shard.all_samples) if shard.run_stats.is_file() else []
+    if len(rows) <= MAX_SAMPLES:
+        return rows
+    return [rows[index * (len(rows) - 1) // (MAX_SAMPLES - 1)] for index in range(MAX_SAMPLES)]
+
+
+def _input_digest(cell: EvaluationCell, step: int | None, rows: Sequence[SampleRow]) -> str:
+    checkpoint = (
+        None if step is None else storage.read_json(cell.tuning_run.checkpoint_info(step), CheckpointInfo).sha256
+    )
+    stamps = [
+        [
+            storage.file_stamp(cell.difix.base / path)
+            for path in (row.image_path, row.target_image_path, row.ref_image_path)
+        ]
+        for row in rows
+    ]
+    return storage.sha256_value([ARTIFACTS_VERSION, step, checkpoint, cell.run.resolution, stamps])
+
+
+def _write_pictures(
+    cell: EvaluationCell, epoch: int, step: int | None, rows: Sequence[SampleRow], stage: Staging
+) -> dict[str, str]:
+    """Write all pictures; returns what is absent, by kind or `<kind>/<sample>`, with the reason."""
+    if not rows:
+        return dict.fromkeys(KINDS, "the snapshot holds no sample of this scene")
+    refinement = Refinement(cell, step) if step is not None else None
+    absent: dict[str, str] = {}
+    pictures: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+    for row in rows:
+        refined, target = _as_the_trainer_sees(cell, row, refinement)
+        depth = _depth_picture(cell, row, target.shape[:2])
+        if depth is None:
+            absent[f"depth/{row.sample_id}"] = "neither root has a depth map of this view"
+        for kind, picture in zip(KINDS, (refined, depth, target), strict=True):
+            pictures[kind].append(picture)
+            if picture is not None:
+                _write_png(stage, cell, epoch, kind, row.sample_id, picture)
+    _write_sheets(cell, epoch, rows, pictures, stage)
+    return absent
+
+
+def _as_the_trainer_sees(
+    cell: EvaluationCell, row: SampleRow, refinement: Refinement | None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """(refined render, target) of one sample at its training size; unrefined without a checkpoint."""
+    from thesis_assets.tuning.triplets import read_triplet
+
+    entry = DataJsonEntry(
+        image=str(cell.difix.base / row.image_path),
+        target_image=str(cell.difix.base / row.target_image_path),
+        ref_image=str(cell.difix.base / row.ref_image_path),
+        prompt="",
+    )
+    triplet = read_triplet(row.sample_id, entry, cell.run.resolution)
+    render, target, reference = (
+        image.permute(1, 2, 0).contiguous().numpy() for image in (triplet.render, triplet.target, triplet.reference)
+    )
+    return (render if refinement is None else refinement.refine([render], [reference])[0]), target
+
+
+def _depth_picture(cell: EvaluationCell, row: SampleRow, size: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """The estimated depth of the target view, else the true one; (H, W) uint8, 255 nearest, 0 farthest or unknown."""
+    import numpy as np
+    from PIL import Image
+
+    from thesis_assets.scenes.bounded_files import read_npy
+
+    key = (row.target_cam_id, row.target_fname)
+    path = cell.scene.depth_path(*key, estimated=True) or cell.scene.depth_path(*key)
+    if path is None:
+        return None
+    depth = np.asarray(read_npy(path), np.float64)
+    known = np.isfinite(depth) & (depth > 0)
+    grey = np.zeros(depth.shape, np.uint8)
+    if known.any():
+        near, far = float(depth[known].min()), float(depth[known].max())
+        grey[known] = np.round(255 - 200 * (depth[known] - near) / max(far - near, 1e-6))
+    return np.asarray(Image.fromarray(grey).resize((size[1], size[0]), Image.Resampling.NEAREST))
+
+
+def _write_png(
+    stage: Staging, cell: EvaluationCell, epoch: int, kind: str, name: str, picture: NDArray[np.uint8]
+) -> None:
+    from thesis_assets.images.codecs import encode_png
+
+    path = cell.tree.training_artifacts(epoch, kind) / f"{name}.png"
+    stage.write(path, encode_png(picture, cell.experiment.generation.export.png_encoder))
+
+
+def _write_sheets(
+    cell: EvaluationCell, epoch: int, rows: Sequence[SampleRow], pictures: dict[str, list[Any]], stage: Staging
+) -> None:
+    from thesis_assets.images.contact_sheet import contact_sheet
+
+    titles = [f"camera {row.target_cam_id}, frame {row.target_fname}" for row in rows]
+    for kind in KINDS:
+        if any(picture is not None for picture in pictures[kind]):
+            sheet = contact_sheet(
+                [pictures[kind]], column_titles=titles, cell_height=SHEET_HEIGHT, max_bytes=None, encoding="png"
+            )
+            stage.write(cell.tree.training_artifacts(epoch, kind) / "contact_sheet.png", sheet)
