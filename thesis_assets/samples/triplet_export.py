@@ -1,0 +1,182 @@
+"""The triplets of one plan: frame by frame rendered, and written side by side; what is finished already is kept."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.experiments.generation import GenerationSpec
+from thesis_assets.layout import DifixTree
+from thesis_assets.samples.drops import dropped_by
+from thesis_assets.samples.export_progress import ExportProgress
+from thesis_assets.samples.frame_renders import render_frame
+from thesis_assets.samples.plan import PlannedSample, ScenePlan
+from thesis_assets.samples.sample_rows import row_of
+from thesis_assets.samples.shard_identity import ShardIdentity, is_finished_sample
+from thesis_assets.samples.views import View, ViewPair
+from thesis_assets.schemas.samples import DroppedSample, SampleMeta, SampleProvenance, SampleRow
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from thesis_assets.images.triplet_writer import TripletJob
+    from thesis_assets.rendering.renderer import Renderer
+    from thesis_assets.scenes.scene import Scene
+
+
+@dataclass(frozen=True)
+class ExportedTriplets:
+    """Rows and drops sorted by sample id."""
+
+    rows: list[SampleRow]
+    dropped: list[DroppedSample]
+    renderer: str
+    png_encoder: str
+    bytes_written: int
+
+
+def export_triplets(
+    tree: DifixTree,
+    scene: Scene,
+    plan: ScenePlan,
+    generation: GenerationSpec,
+    identity: ShardIdentity,
+    device: str,
+    threads: int,
+    progress: ExportProgress,
+) -> ExportedTriplets:
+    """Make every triplet of the plan that is not on disk already.
+
+    Raises:
+        ThesisAssetsError: the scene cannot be rendered at all, or an encoder is missing.
+        OSError: the disk is full, or cannot be written.
+    """
+    from thesis_assets.images.codecs import encoder_version
+    from thesis_assets.rendering.renderer import make_renderer
+
+    renderer = make_renderer(generation.renders, scene, device=device)
+    expected = SampleProvenance(
+        generation_digest=identity.generation_digest,
+        scene_digest=identity.scene_digest,
+        renderer=_renderer_version(renderer),
+        mask_coverage=None,
+        png_encoder=encoder_version(generation.export.png_encoder),
+        target_mode="",
+        reference_mode="",
+    )
+    rows = {planned.sample: row_of(planned.sample, planned.group_id) for planned in plan.candidates}
+    finished = {sample for sample, row in rows.items() if is_finished_sample(tree, row, expected)}
+    progress.keep(len(finished))
+    wanted = [planned for planned in plan.candidates if planned.sample not in finished]
+    dropped, bytes_written = _make(tree, scene, renderer, wanted, generation, expected, threads, progress)
+    lost = {row.sample_id for row in dropped}
+    return ExportedTriplets(
+        rows=sorted((row for row in rows.values() if row.sample_id not in lost), key=lambda row: row.sample_id),
+        dropped=sorted(dropped, key=lambda row: row.sample_id),
+        renderer=expected.renderer,
+        png_encoder=expected.png_encoder,
+        bytes_written=bytes_written,
+    )
+
+
+def _renderer_version(renderer: Renderer) -> str:
+    named = renderer.version.startswith(renderer.name)
+    return renderer.version if named else f"{renderer.name} {renderer.version}"
+
+
+def _make(
+    tree: DifixTree,
+    scene: Scene,
+    renderer: Renderer,
+    wanted: list[PlannedSample],
+    generation: GenerationSpec,
+    expected: SampleProvenance,
+    threads: int,
+    progress: ExportProgress,
+) -> tuple[list[DroppedSample], int]:
+    """Render and write. Returns the samples that could not be made, and how many bytes were written."""
+    from thesis_assets.images.triplet_writer import TripletWriter
+
+    dropped: list[DroppedSample] = []
+    submitted: list[PlannedSample] = []
+    export = generation.export
+    with (
+        _one_torch_thread(renderer.device),
+        TripletWriter(export.png_encoder, export.link_mode, threads=max(1, threads)) as writer,
+    ):
+        for fname, group in groupby(wanted, key=lambda planned: planned.sample.target_fname):
+            of_frame = list(group)
+            pairs = _view_pairs(of_frame, generation)
+            renders = render_frame(renderer, scene, fname, [planned.sample.target_cam_id for planned in of_frame])
+            for planned, pair in zip(of_frame, pairs, strict=True):
+                render = renders[planned.sample.target_cam_id]
+                if isinstance(render, ThesisAssetsError):
+                    dropped.append(dropped_by(planned.sample, render))
+                    continue
+                submitted.append(planned)
+                writer.submit(_job(tree, planned, pair, render, expected))
+            progress.at(writer.n_finished + len(dropped))
+    for planned, result in zip(submitted, writer.results, strict=True):
+        if result.error is not None:
+            dropped.append(dropped_by(planned.sample, result.error))
+    return dropped, sum(result.bytes_written for result in writer.results)
+
+
+@contextlib.contextmanager
+def _one_torch_thread(device: str) -> Iterator[None]:
+    """Render on one core: the order in which several threads sum up changes the last bits, and with them a pixel here and there.
+
+    Scenes are exported side by side in processes of their own, and other threads of this one encode meanwhile.
+    """
+    if device != "cpu":
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _view_pairs(of_frame: list[PlannedSample], generation: GenerationSpec) -> list[ViewPair]:
+    """Target and reference of each sample; samples of one frame that have the same reference share its pixels."""
+    blacken = generation.filtering.apply_mask
+    references: dict[Path, View] = {}
+    pairs = []
+    for planned in of_frame:
+        reference = references.setdefault(
+            planned.reference_image, View(planned.reference_image, planned.reference_mask, blacken=blacken)
+        )
+        target = View(planned.target_image, planned.target_mask, blacken=blacken)
+        pairs.append(ViewPair(target, reference, generation.filtering.min_mask_coverage))
+    return pairs
+
+
+def _job(
+    tree: DifixTree, planned: PlannedSample, pair: ViewPair, render: NDArray[np.uint8], expected: SampleProvenance
+) -> TripletJob:
+    from thesis_assets.images.triplet_writer import TripletJob
+
+    row = row_of(planned.sample, planned.group_id)
+
+    def meta(target_mode: str, reference_mode: str) -> SampleMeta:
+        made = {"mask_coverage": pair.coverage(), "target_mode": target_mode, "reference_mode": reference_mode}
+        return SampleMeta(**row.__dict__, provenance=expected.model_copy(update=made))
+
+    return TripletJob(
+        final_dir=tree.sample_dir(planned.sample),
+        render=render,
+        target=pair.target_content,
+        reference=pair.reference.content,
+        meta=meta,
+    )

@@ -1,0 +1,87 @@
+"""Scenes of a few 16 x 16 images on disk, with renders of another pipeline: enough to export triplets from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from thesis_assets import storage
+from thesis_assets.experiments.generation import GenerationSpec
+from thesis_assets.images.codecs import encode_jpeg, encode_png
+from thesis_assets.layout import DifixTree, frame_name
+from thesis_assets.samples.export import ShardWork
+from thesis_assets.scenes.listing import SceneRoots
+
+SIZE = 16
+SOURCE = 4
+
+
+def image(seed: int, size: int = SIZE) -> np.ndarray:
+    """Smooth colours, so that JPEG keeps them."""
+    ramp = np.linspace(0, 200, size, dtype=np.float64)
+    return np.stack(
+        [ramp[:, None] + 0 * ramp, ramp + 0 * ramp[:, None], np.full((size, size), seed * 37 % 200)], -1
+    ).astype(np.uint8)
+
+
+def half_mask() -> np.ndarray:
+    """People in the left half."""
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[:, : SIZE // 2] = 255
+    return mask
+
+
+def roots(base: Path) -> SceneRoots:
+    return SceneRoots(base / "gt", base / "pre", base / "registry", base / "renders")
+
+
+def write_scene(
+    where: SceneRoots,
+    name: str = "hi4d_pair00_dance",
+    *,
+    cameras: Sequence[int] = (SOURCE, 16),
+    frames: Sequence[int] = (0, 1),
+    masks: bool = False,
+) -> None:
+    """One scene whose source camera is the first; each camera stands one metre to the right of the one before."""
+    tree = where.tree(name)
+    truth = tree.ground_truth
+    storage.write_json(tree.registry_entry, {"seq_name": name, "cam_id": cameras[0]})
+    for place, cam_id in enumerate(cameras):
+        for frame in frames:
+            fname = frame_name(frame)
+            storage.write_bytes(truth.image(cam_id, fname), encode_jpeg(image(cam_id + frame)))
+            write_camera(truth.camera(cam_id, fname), x=float(place))
+            storage.write_bytes(tree.render(cam_id, fname), encode_png(image(cam_id + frame) // 2))
+            if masks:
+                storage.write_bytes(truth.mask(cam_id, fname), encode_png(half_mask()))
+
+
+def write_camera(path: Path, x: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    intrinsics = np.array([[20.0, 0, SIZE / 2], [0, 20.0, SIZE / 2], [0, 0, 1]])[None]
+    extrinsics = np.concatenate([np.eye(3), [[-x], [0], [3.0]]], axis=1)[None]
+    np.savez(path, intrinsics=intrinsics, extrinsics=extrinsics)
+
+
+def generation(**parts: object) -> GenerationSpec:
+    return GenerationSpec.model_validate({"scenes": ["*"], "renders": {"source": "precomputed"}, **parts})
+
+
+def work(
+    base: Path,
+    name: str = "hi4d_pair00_dance",
+    *,
+    exp: str = "v1",
+    group: str = "pair00",
+    threads: int = 1,
+    **parts: object,
+) -> ShardWork:
+    return ShardWork(
+        tree=DifixTree(base / "difix", exp),
+        roots=roots(base),
+        scene_name=name,
+        generation=generation(**parts),
+        group_id=group,
+        threads=threads,
+    )
