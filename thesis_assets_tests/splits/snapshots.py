@@ -1,0 +1,60 @@
+"""A whole snapshot on disk, with sample files that hold a byte: what the split's files need, and no pixel."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from thesis_assets import storage
+from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.layout import DifixTree
+from thesis_assets.samples.sample_rows import rows_sha256, write_rows
+from thesis_assets.schemas.samples import SAMPLE_FILES, DroppedSample, SampleRow, ShardStats, SplitSummary
+from thesis_assets.splits.data_json import write_data_json
+from thesis_assets.splits.hold_out import split_rows
+from thesis_assets.splits.manifests import write_split_manifests
+from thesis_assets_tests.splits.rows import group_of, pair_rows
+
+SPLIT = SplitSpec(test_groups={"hi4d": ("pair01",)}, reserved_scenes=("hi4d_pair02_fight",))
+PROMPT = "remove degradation"
+
+
+def shard_stats(scene_name: str, rows: Sequence[SampleRow]) -> ShardStats:
+    of_scene = [row for row in rows if row.scene_name == scene_name]
+    return ShardStats(
+        scene_name=scene_name,
+        dataset=of_scene[0].dataset,
+        group_id=of_scene[0].group_id,
+        target_cam_ids=[16],
+        n_total_candidates=len(of_scene),
+        n_saved=len(of_scene),
+        n_dropped=0,
+        generation_digest="g",
+        scene_digest="s",
+        rows_sha256=rows_sha256(of_scene),
+        image_height=16,
+        image_width=16,
+        renderer="precomputed",
+        png_encoder="isal",
+        seconds=1.0,
+        bytes_written=1,
+    )
+
+
+def write_splits(
+    tree: DifixTree, rows: Sequence[SampleRow], split: SplitSpec = SPLIT, dropped: Sequence[DroppedSample] = ()
+) -> SplitSummary:
+    result = split_rows(rows, split, group_of)
+    shards = [shard_stats(name, rows) for name in sorted({row.scene_name for row in rows})]
+    return write_split_manifests(tree, rows, result, split, dropped, shards, "g")
+
+
+def write_snapshot(root: Path, *pairs: str, exp: str = "v1") -> DifixTree:
+    tree = DifixTree(root, exp)
+    rows = pair_rows(*(pairs or ("pair00", "pair01", "pair02")))
+    write_rows(tree.all_samples, rows)
+    for row in rows:
+        for name in SAMPLE_FILES:
+            storage.write_bytes(tree.samples_dir / row.sample_id / name, b"x")
+    write_splits(tree, rows)
+    result = split_rows(rows, SPLIT, group_of)
+    write_data_json(tree, result.train, result.test, PROMPT)
+    return tree
