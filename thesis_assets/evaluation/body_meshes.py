@@ -8,9 +8,8 @@ from thesis_assets.evaluation.compared_bodies import ComparedBodies
 from thesis_assets.evaluation.matched_people import People
 from thesis_assets.evaluation.pose_metrics import Array
 from thesis_assets.evaluation.staging import Staging
+from thesis_assets.evaluation.task_faults import MESH_ALIGNMENTS
 from thesis_assets.layout import TaskTree
-
-ALIGNMENTS = ("world_aligned", "root_aligned")
 
 
 def write_meshes(
@@ -22,7 +21,7 @@ def write_meshes(
         side: `pred` or `gt_inputs`, the directory that `stage` publishes.
     """
     people = compared.predicted if side == "pred" else compared.true
-    for alignment in ALIGNMENTS:
+    for alignment in MESH_ALIGNMENTS:
         vertices = people.vertices if alignment == "world_aligned" else at_root(people)
         for (_, person), of_person in zip(compared.pairs, vertices, strict=True):
             stage.write(task.person_mesh(side, alignment, person, fname), obj_bytes([of_person], faces))

@@ -68,7 +68,8 @@ class ImperfectRenders:
     def _render(self, fname: str, cam_id: int) -> NDArray[np.uint8]:
         from thesis_assets.images.quantise import quantise, to_host
 
-        self._used.add(f"{self._renderer.name} {self._renderer.version}")
+        name, version = self._renderer.name, self._renderer.version
+        self._used.add(version if version.startswith(name) else f"{name} {version}")
         batch = self._renderer.render(fname, [self._cell.scene.camera(cam_id, fname)])
         pixels: NDArray[np.uint8] = to_host(quantise(batch))[0]
         return pixels

@@ -7,7 +7,7 @@ from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
 from thesis_assets.evaluation.pose_inputs import absent_tasks
 from thesis_assets.evaluation.predictions import current_record
 from thesis_assets.evaluation.protocols import read_protocol
-from thesis_assets.evaluation.task_faults import task_faults
+from thesis_assets.evaluation.task_faults import missing_sources, task_faults
 from thesis_assets.layout import POSE_TASKS, epoch_name
 from thesis_assets.schemas.evaluation import EvaluationManifest, Protocol
 
@@ -58,6 +58,9 @@ def incompleteness(cell: EvaluationCell, tasks: list[str], epoch: int, step: int
             return f"{name} was measured at step {protocol.step if protocol else None}, and the epoch is step {step}"
         if name == "nvs" and current_record(task) is None:
             return f"{cell.tree.relative(task.prediction_record)}: the predictions are not whole"
+        missing = next(missing_sources(task), None)
+        if missing is not None:
+            return f"{cell.tree.relative(missing)}: the file is missing"
     return None if tasks else "no task can be done for this scene"
 
 

@@ -17,6 +17,7 @@ from thesis_assets.evaluation.nvs_metrics import LPIPS_REASON, ViewMetrics, view
 from thesis_assets.evaluation.predictions import current_record, predicted_views
 from thesis_assets.evaluation.protocols import read_protocol
 from thesis_assets.evaluation.staging import Staging, staged
+from thesis_assets.evaluation.task_faults import is_whole
 from thesis_assets.evaluation.views import View
 from thesis_assets.evaluation.withdrawal import withdraw
 from thesis_assets.layout import TaskTree, epoch_name
@@ -54,7 +55,7 @@ def evaluate_nvs(cell: EvaluationCell, epoch: int, on_progress: Progress = silen
     views = predicted_views(task)
     digest = _input_digest(cell, record, views)
     current = read_protocol(task)
-    if current is not None and current.input_digest == digest:
+    if current is not None and current.input_digest == digest and is_whole(task):
         return current
     withdraw(cell.tree, epoch, task)
     measured = _write_images(cell, task, views)

@@ -23,6 +23,7 @@ from thesis_assets.evaluation.pose_metrics import EQUAL_DEPTH_M, LAYER_GAP_M
 from thesis_assets.evaluation.pose_overlays import overlay
 from thesis_assets.evaluation.protocols import read_protocol
 from thesis_assets.evaluation.staging import Staging, staged
+from thesis_assets.evaluation.task_faults import is_whole
 from thesis_assets.evaluation.withdrawal import withdraw
 from thesis_assets.evaluation.world_motions import WorldMotions, world_motions
 from thesis_assets.layout import TaskTree, epoch_name
@@ -56,7 +57,8 @@ def evaluate_pose(cell: EvaluationCell, epoch: int, task_name: str, on_progress:
     frames = body_frames(cell, task_name)
     digest = _input_digest(cell, frames)
     current = read_protocol(task)
-    if current is not None and (current.input_digest, current.step) == (digest, cell.epoch_steps()[epoch]):
+    wanted = (digest, cell.epoch_steps()[epoch])
+    if current is not None and (current.input_digest, current.step) == wanted and is_whole(task):
         return current
     withdraw(cell.tree, epoch, task)
     protocol = _from_equal_epoch(cell, task, epoch, digest) or _measure(cell, task, frames, epoch, digest)
@@ -83,7 +85,7 @@ def _from_equal_epoch(cell: EvaluationCell, task: TaskTree, epoch: int, digest: 
     for other in cell.epoch_steps():
         sibling = cell.tree.task(other, task.task)
         protocol = read_protocol(sibling) if other != epoch else None
-        if protocol is None or protocol.input_digest != digest:
+        if protocol is None or protocol.input_digest != digest or not is_whole(sibling):
             continue
         for name in SHARED_DIRS:
             with staged(task.base / name) as stage:

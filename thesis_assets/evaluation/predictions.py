@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PREDICTION_VERSION = "1"
 """Raised where a change of code changes a prediction's pixels."""
+SECONDS_A_LINE = 5.0
 
 
 def make_predictions(
@@ -145,18 +146,33 @@ def _write_views(
     """Write renders, masks and cameras; returns the views without a render, with the reason."""
     refinement = Refinement(cell, step) if step is not None else None
     missing: dict[str, str] = {}
-    started, done = time.monotonic(), 0
+    report = _Pace(cell.scene.name, len(views), on_progress)
     for fname, cam_ids in _by_frame(views):
         found, lacking = renders.of_frame(fname, cam_ids)
         missing |= {str(View(cam_id, fname)): reason for cam_id, reason in lacking.items()}
         for cam_id, pixels in (refinement.of_frame(fname, found) if refinement else found).items():
             _write_view(cell, View(cam_id, fname), pixels, task, stage)
-        done += len(cam_ids)
-        rate = done / max(time.monotonic() - started, 1e-9)
-        on_progress(
-            f"{cell.scene.name}: {done}/{len(views)} predictions, {rate:.1f}/s, {(len(views) - done) / rate:.0f} s left"
-        )
+        report.add(len(cam_ids))
     return missing
+
+
+class _Pace:
+    """A line now and then: how many, how fast, how long still."""
+
+    def __init__(self, what: str, total: int, on_progress: Progress) -> None:
+        self._what, self._total, self._on_progress = what, total, on_progress
+        self._done, self._started = 0, time.monotonic()
+        self._said = self._started
+
+    def add(self, count: int) -> None:
+        self._done += count
+        now = time.monotonic()
+        if now - self._said < SECONDS_A_LINE:
+            return
+        self._said = now
+        rate = self._done / (now - self._started)
+        left = (self._total - self._done) / rate
+        self._on_progress(f"{self._what}: {self._done}/{self._total} predictions, {rate:.1f}/s, {left:.0f} s left")
 
 
 def _by_frame(views: Sequence[View]) -> Iterator[tuple[str, list[int]]]:

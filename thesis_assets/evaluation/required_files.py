@@ -57,6 +57,17 @@ def check_required_files(cell: EvaluationCell, task_name: str) -> CheckOutcome:
     )
 
 
+def check_lpips(cell: EvaluationCell) -> CheckOutcome:
+    """`lpips_present`, a warning: the tables of novel views have LPIPS, or say why they do not."""
+    protocols = {epoch: read_protocol(cell.tree.task(epoch, "nvs")) for epoch in cell.epoch_steps()}
+    offenders = [
+        f"{epoch_name(epoch)}: {protocol.empty_metrics['lpips']}"
+        for epoch, protocol in protocols.items()
+        if protocol is not None and "lpips" in protocol.empty_metrics
+    ]
+    return CheckOutcome.of(offenders, message=f"LPIPS of {cell.scene.name}", counts={"epochs": len(protocols)})
+
+
 def check_manifest(cell: EvaluationCell) -> CheckOutcome:
     """`manifest_matches_disk`: it names the epochs and tasks that are finished on disk, and no others."""
     try:

@@ -24,6 +24,8 @@ from thesis_assets.schemas.evaluation import (
 
 Row = dict[str, float | None]
 
+MESH_SIDES = ("pred", "gt_inputs")
+MESH_ALIGNMENTS = ("world_aligned", "root_aligned")
 RESULT_TOLERANCE = 1e-4
 """Results are written with four decimals, tables with six."""
 
@@ -45,6 +47,25 @@ def task_faults(task: TaskTree) -> list[tuple[Path, str]]:
     if protocol is not None:
         faults += _content_faults(task, protocol, tables)
     return faults
+
+
+def is_whole(task: TaskTree) -> bool:
+    """Whether the task is finished: its required files keep their contract, and what they were computed from is there."""
+    return not task_faults(task) and not any(True for _ in missing_sources(task))
+
+
+def missing_sources(task: TaskTree) -> Iterator[Path]:
+    """Saved images, arrays and meshes that the protocol speaks of and that are not there."""
+    protocol = storage.read_json(task.protocol, Protocol)
+    for name in wanted_names(protocol):
+        folder, _, fname = name.rpartition("/")
+        if task.task == "nvs":
+            key = (int(folder.removeprefix("cam_")), fname)
+            paths = [task.input_render(*key), task.pred_image(*key), task.gt_image(*key)]
+        else:
+            meshes = [task.mesh(side, how, fname) for side in MESH_SIDES for how in MESH_ALIGNMENTS]
+            paths = [task.input_body(fname), task.true_body(fname), *meshes]
+        yield from (path for path in paths if not path.exists())
 
 
 def frame_columns(task: TaskTree) -> tuple[str, ...]:

@@ -166,7 +166,7 @@ def _write_sheets(
 ) -> None:
     from thesis_assets.images.contact_sheet import contact_sheet
 
-    titles = [f"camera {row.target_cam_id}, frame {row.target_fname}" for row in rows]
+    titles = [f"cam {row.target_cam_id}, {row.target_fname}" for row in rows]
     for kind in KINDS:
         if any(picture is not None for picture in pictures[kind]):
             sheet = contact_sheet(
