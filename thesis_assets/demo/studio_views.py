@@ -129,7 +129,9 @@ def draw(crowd: Crowd, backdrop: Backdrop) -> View:
     depth = np.minimum(seen.depth, backdrop.depth)
     shares = np.stack([_averaged((person == index).astype(np.float64)) for index in range(len(crowd.people))])
     image = np.round(255.0 * np.clip(_averaged(color), 0.0, 1.0)).astype(np.uint8)
-    return View(image, np.minimum.reduce(_samples(depth)).astype(np.float32), shares >= 0.5)
+    whose = shares.argmax(axis=0)  # a pixel that two people share half and half belongs to one of them
+    masks = np.stack([(share >= 0.5) & (whose == index) for index, share in enumerate(shares)])
+    return View(image, np.minimum.reduce(_samples(depth)).astype(np.float32), masks)
 
 
 def _paint_people(color: np.ndarray, crowd: Crowd, seen: Visibility, person: np.ndarray) -> None:
