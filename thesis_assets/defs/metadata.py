@@ -35,23 +35,16 @@ def counts_table(name: str, counts: Mapping[str, int | float]) -> dg.MarkdownMet
     return markdown_table([name, "count"], ordered)
 
 
-def picture(content: bytes, mime: str = "image/png") -> dg.MarkdownMetadataValue:
-    """An inline picture. The event log keeps it, so it must be small.
-
-    Raises:
-        ValueError: it has 100 KB or more.
-    """
+def picture(content: bytes) -> dg.MarkdownMetadataValue:
+    """A PNG or JPEG, inline. The event log keeps it, so one of 100 KB or more is made smaller first."""
     from thesis_assets.images.contact_sheet import markdown_thumbnail
 
-    return dg.MetadataValue.md(markdown_thumbnail(content, mime))
+    return dg.MetadataValue.md(markdown_thumbnail(content))
 
 
-def picture_file(path: Path) -> dg.MetadataValue:
-    """A picture on disk, inline where it is small enough, else its path."""
-    mime = {".png": "image/png", ".jpg": "image/jpeg"}.get(path.suffix)
-    if mime and path.stat().st_size < 95_000:
-        return picture(path.read_bytes(), mime)
-    return dg.MetadataValue.path(path)
+def picture_file(path: Path) -> dg.MarkdownMetadataValue:
+    """A picture on disk, inline."""
+    return picture(path.read_bytes())
 
 
 def check_result(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from thesis_assets.defs.partitions import Cell
-from thesis_assets.errors import InvalidExperiment
+from thesis_assets.errors import InvalidExperiment, InvalidKey
 from thesis_assets.experiments import ExperimentFolder, ExperimentSpec
 from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.layout import DifixTree, EvaluationTree, evaluation_tree
@@ -113,6 +113,8 @@ class Platform:
             dagster.Failure: with the declared cells of the same experiment.
         """
         for cell in cells:
+            if cell == Cell():
+                continue
             try:
                 spec = self.spec(cell)
                 if cell.run_name:
@@ -125,7 +127,7 @@ class Platform:
                         found=cell.scene_name,
                         wanted=", ".join(declared),
                     )
-            except InvalidExperiment as error:
+            except (InvalidExperiment, InvalidKey) as error:
                 raise dg.Failure(description=str(error), metadata={"cell": str(cell)}, allow_retries=False) from error
 
     # --- values of a cell --------------------------------------------------------------------------------------------
