@@ -205,7 +205,7 @@ def _nvs_metric_tracks(task: TaskTree, root: str, epoch: int, absences: Absences
     for metric in NVS_METRICS:
         if values and not any(found == metric for _, found in values):
             absences.not_there(task.nvs_per_frame, f"no value of {metric}")
-    page = summary_markdown(f"nvs, {epoch_name(epoch)}", task.nvs_results, task.nvs_per_camera, task.protocol)
+    page = summary_markdown(f"nvs, epoch {epoch}", task.nvs_results, task.nvs_per_camera, task.protocol)
     overall = _overall_tracks(task.nvs_results, root, epoch, absences)
     return [*curves, *overall, TextTrack(f"{root}/metrics/summary", page)]
 
@@ -221,7 +221,7 @@ def _pose_metric_tracks(task: TaskTree, root: str, epoch: int, absences: Absence
         for number, metric in enumerate(POSE_METRICS)
         if (rows := values.get((0, metric)))
     ]
-    page = summary_markdown(f"{task.task}, {epoch_name(epoch)}", task.pose_results, None, task.protocol)
+    page = summary_markdown(f"{task.task}, epoch {epoch}", task.pose_results, None, task.protocol)
     overall = _overall_tracks(task.pose_results, root, epoch, absences)
     return [*curves, *overall, TextTrack(f"{root}/metrics/summary", page)]
 

@@ -134,8 +134,10 @@ def open_recording(path: Path, identity: RecordingIdentity, blueprint: Any) -> I
             )
         # Log time would make a third timeline, and no two exports of one tree the same.
         stream.set_log_time_enabled(False)
-        stream.save(temporary, default_blueprint=blueprint)
+        stream.save(temporary)
         try:
+            # `save(default_blueprint=...)` would lose against the layout of another scene that was opened before.
+            stream.send_blueprint(blueprint, make_active=True, make_default=True)
             stream.send_recording_name(identity.title)
             stream.send_recording_start_time_nanos(0)
             recording = Recording(stream)

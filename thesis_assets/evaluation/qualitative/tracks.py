@@ -25,12 +25,14 @@ PERSON_COLOURS: tuple[Colour, ...] = (
     (20, 170, 160),
     (235, 180, 30),
     (220, 95, 170),
+    (150, 200, 60),
+    (160, 160, 165),
 )
 """Of people and curves, by their number."""
 
 
 def person_colour(number: int) -> Colour:
-    """The colour of person (or curve) `number`; the seventh has the first one's again."""
+    """The colour of person (or curve) `number`; the ninth has the first one's again."""
     return PERSON_COLOURS[number % len(PERSON_COLOURS)]
 
 
