@@ -64,6 +64,17 @@ class EvaluationCell:
         return plan.source_camera(self.scene, self.experiment.generation)
 
 
+def absent_tasks(cell: EvaluationCell) -> dict[str, str]:
+    """The enabled tasks that this scene cannot have, each with the reason; never silently skipped."""
+    from thesis_assets.evaluation.pose_inputs import why_pose_is_absent
+    from thesis_assets.evaluation.views import why_nvs_is_absent
+
+    reasons = {
+        task: why_nvs_is_absent(cell) if task == "nvs" else why_pose_is_absent(cell, task) for task in cell.tasks
+    }
+    return {task: reason for task, reason in reasons.items() if reason is not None}
+
+
 def silent(line: str) -> None:
     """A progress function for callers who do not watch."""
     del line

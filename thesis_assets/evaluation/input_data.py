@@ -47,7 +47,7 @@ def link_input_data(cell: EvaluationCell, on_progress: Progress = silent) -> Inp
         {
             "version": INPUT_DATA_VERSION,
             "frames": frames,
-            "links": [[str(link.target), str(link.source), storage.file_stamp(link.source)] for link in links],
+            "links": [[cell.tree.relative(link.target), storage.file_stamp(link.source)] for link in links],
         }
     )
     current = read_record(cell.tree)

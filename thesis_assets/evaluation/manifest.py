@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from thesis_assets import storage
-from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
-from thesis_assets.evaluation.pose_inputs import absent_tasks
+from thesis_assets.evaluation.cell import EvaluationCell, Progress, absent_tasks, silent
 from thesis_assets.evaluation.predictions import current_record
 from thesis_assets.evaluation.protocols import read_protocol
 from thesis_assets.evaluation.task_faults import missing_sources, task_faults

@@ -9,7 +9,6 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.matched_people import MatchedPeople, match_people
 from thesis_assets.evaluation.views import pose_frames
-from thesis_assets.layout import POSE_TASKS
 from thesis_assets.scenes.bodies import BodyModel, read_bodies
 from thesis_assets.scenes.listing import file_with_content
 
@@ -102,24 +101,8 @@ def read_matched(cell: EvaluationCell, frames: BodyFrames, fname: str) -> Matche
     return match_people(fname, ours, theirs, cell.scene.identity_mapping(), files)
 
 
-def absent_tasks(cell: EvaluationCell) -> dict[str, str]:
-    """The enabled tasks that this scene cannot have, each with the reason; never silently skipped."""
-    from thesis_assets.evaluation.views import evaluated_views
-
-    absent: dict[str, str] = {}
-    for task_name in cell.tasks:
-        if task_name in POSE_TASKS:
-            reason = _absent_pose(cell, task_name)
-        else:
-            chosen = evaluated_views(cell)
-            reasons = sorted(set(chosen.left_out.values()))
-            reason = None if chosen.views else "no view can be compared: " + ("; ".join(reasons) or "no target camera")
-        if reason is not None:
-            absent[task_name] = reason
-    return absent
-
-
-def _absent_pose(cell: EvaluationCell, task_name: str) -> str | None:
+def why_pose_is_absent(cell: EvaluationCell, task_name: str) -> str | None:
+    """Why a scene cannot have a pose task; None where it can."""
     frames, model, tree = body_frames(cell, task_name), body_model(task_name), cell.scene.tree
     if frames.usable:
         lacks_camera = cell.experiment.evaluation.pose.world_alignment == "camera" and not (

@@ -11,11 +11,10 @@ from pathlib import Path
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidKey
-from thesis_assets.evaluation.cell import EvaluationCell
+from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
 from thesis_assets.evaluation.input_data import NV_DEBUG_KINDS, TEST_PARTS, TRAIN_PARTS, documented_folders
 from thesis_assets.evaluation.manifest import nvs_cameras, world_alignment
 from thesis_assets.evaluation.metric_tables import read_table
-from thesis_assets.evaluation.pose_inputs import absent_tasks
 from thesis_assets.evaluation.protocols import read_protocol
 from thesis_assets.evaluation.recomputation import differences
 from thesis_assets.evaluation.task_faults import frame_columns, frame_table, task_faults

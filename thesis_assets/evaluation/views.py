@@ -80,6 +80,15 @@ def evaluated_cameras(cell: EvaluationCell) -> list[int]:
     return sorted(set(named))
 
 
+def why_nvs_is_absent(cell: EvaluationCell) -> str | None:
+    """Why a scene has no view to compare; None where it has."""
+    chosen = evaluated_views(cell)
+    if chosen.views:
+        return None
+    reasons = "; ".join(sorted(set(chosen.left_out.values()))[:5])
+    return f"no view can be compared: {reasons or 'no target camera has a chosen frame'}"
+
+
 def chosen_frames(cell: EvaluationCell, frames: Sequence[str]) -> list[str]:
     """Every `stride`-th of the frames, at most `max_per_camera` (0 = all)."""
     choice = cell.experiment.evaluation.frames

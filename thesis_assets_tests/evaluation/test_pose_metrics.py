@@ -83,7 +83,7 @@ def test_a_shift_of_the_whole_person_does_not_count_root_relative() -> None:
 
 
 def test_swapped_people_cost_their_distance() -> None:
-    two = np.stack([BODY, BODY + [2.0, 0, 0]])
+    two = np.stack([BODY, BODY + np.array([2.0, 0, 0])])
     assert pose_metrics.mean_distance_mm(two[::-1], two) == pytest.approx(2000)
 
 
@@ -99,7 +99,7 @@ def test_people_with_numbers_that_are_not_finite_are_found() -> None:
 
 
 def test_the_rigid_fit_leaves_out_points_that_are_not_finite() -> None:
-    target = BODY + [1.0, 0, 0]
+    target = BODY + np.array([1.0, 0, 0])
     target[2] = np.nan
     np.testing.assert_allclose(fit_rigid(BODY, target).translation, [1.0, 0, 0], atol=1e-12)
     with pytest.raises(ThesisAssetsError, match="no finite point"):

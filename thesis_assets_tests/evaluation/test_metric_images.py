@@ -1,0 +1,106 @@
+"""The 8-bit images that enter a metric, and the region they are compared in."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thesis_assets.evaluation.metric_images import (
+    NvsComparison,
+    bounding_box,
+    downscale,
+    downscale_mask,
+    metric_image,
+    metric_region,
+)
+from thesis_assets.evaluation.nvs_metrics import EMPTY_MASK, NO_WINDOW, view_metrics
+
+
+def image(height: int = 24, width: int = 20, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 5), st.integers(0, 99))
+def test_downscaling_is_the_mean_of_each_block(height: int, width: int, factor: int, seed: int) -> None:
+    pixels = image(height, width, seed)
+    small = downscale(pixels, factor)
+    assert small.shape == (-(-height // factor), -(-width // factor), 3)
+    for row, column in np.ndindex(small.shape[:2]):  # The last ones may be smaller blocks.
+        block = pixels[row * factor : (row + 1) * factor, column * factor : (column + 1) * factor]
+        np.testing.assert_array_equal(small[row, column], np.floor(block.reshape(-1, 3).mean(axis=0) + 0.5))
+
+
+def test_a_masks_block_counts_from_half_on() -> None:
+    mask = np.zeros((4, 4), bool)
+    mask[0, 0] = mask[0, 2] = mask[1, 2] = True
+    assert downscale_mask(mask, 2).tolist() == [[False, True], [False, False]]
+
+
+@pytest.mark.parametrize(("background", "value"), [("black", 0), ("white", 255)])
+def test_the_background_covers_everything_outside_the_mask(background: str, value: int) -> None:
+    mask = np.zeros((24, 20), bool)
+    mask[4:12, 4:12] = True
+    how = NvsComparison("full_frame", background, 2)
+    pixels = metric_image(image(), mask, how)
+    inside = downscale_mask(mask, 2)
+    assert (pixels[~inside] == value).all()
+    np.testing.assert_array_equal(pixels[inside], downscale(image(), 2)[inside])
+
+
+def test_without_a_background_or_without_a_mask_the_image_stays() -> None:
+    mask = np.zeros((24, 20), bool)
+    np.testing.assert_array_equal(metric_image(image(), mask, NvsComparison("mask", "none", 1)), image())
+    np.testing.assert_array_equal(metric_image(image(), None, NvsComparison("mask", "black", 1)), image())
+
+
+def test_the_box_is_the_smallest_around_the_mask() -> None:
+    mask = np.zeros((9, 9), bool)
+    mask[2, 5] = mask[6, 3] = True
+    box = bounding_box(mask)
+    assert box[2:7, 3:6].all()
+    assert box.sum() == 15
+
+
+def test_a_region_changes_what_is_compared() -> None:
+    mask = np.zeros((24, 20), bool)
+    mask[4:16, 4:16] = True
+    damaged = image().copy()
+    damaged[0, 0] ^= 255  # Outside the mask.
+    inside = view_metrics(damaged, image(), mask, NvsComparison("mask", "none", 1)).values
+    whole = view_metrics(damaged, image(), mask, NvsComparison("full_frame", "none", 1)).values
+    assert inside["psnr"] == pytest.approx(120.0)  # The formula's ceiling.
+    assert whole["psnr"] is not None
+    assert whole["psnr"] < 60
+
+
+@pytest.mark.parametrize(
+    ("region", "background"), [("mask", "none"), ("bbox", "none"), ("full_frame", "black"), ("full_frame", "white")]
+)
+def test_an_empty_mask_gives_an_empty_value_not_zero(region: str, background: str) -> None:
+    empty = np.zeros((24, 20), bool)
+    measured = view_metrics(image(), image(seed=1), empty, NvsComparison(region, background, 1))
+    assert set(measured.values.values()) == {None}
+    assert measured.reasons == dict.fromkeys(("psnr", "ssim", "psnr_channel_sum"), EMPTY_MASK)
+
+
+def test_an_empty_mask_that_nothing_needs_is_no_hindrance() -> None:
+    assert metric_region(np.zeros((24, 20), bool), NvsComparison("full_frame", "none", 1)) == (None, True)
+
+
+def test_images_below_eleven_pixels_have_no_ssim_and_say_why() -> None:
+    measured = view_metrics(image(10, 20), image(10, 20, 1), None, NvsComparison("full_frame", "none", 1))
+    assert measured.values["ssim"] is None
+    assert measured.values["psnr"] is not None
+    assert measured.reasons == {"ssim": NO_WINDOW}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 99), st.sampled_from(["full_frame", "mask", "bbox"]))
+def test_the_older_psnr_is_4_771_decibel_lower(seed: int, region: str) -> None:
+    mask = np.zeros((24, 20), bool)
+    mask[3:20, 2:15] = True
+    values = view_metrics(image(seed=seed), image(seed=seed + 100), mask, NvsComparison(region, "black", 1)).values
+    assert values["psnr"] is not None
+    assert values["psnr_channel_sum"] is not None
+    assert values["psnr"] - values["psnr_channel_sum"] == pytest.approx(4.771, abs=1e-3)

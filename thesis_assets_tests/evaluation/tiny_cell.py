@@ -1,0 +1,204 @@
+"""One evaluated scene of a few kilobytes: three cameras, four frames, two people, renders, a run with two checkpoints."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from thesis_assets import storage
+from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
+from thesis_assets.evaluation.input_data import link_input_data
+from thesis_assets.evaluation.manifest import write_manifest
+from thesis_assets.evaluation.nvs import evaluate_nvs
+from thesis_assets.evaluation.pose import evaluate_pose
+from thesis_assets.evaluation.predictions import make_predictions
+from thesis_assets.evaluation.training_artifacts import write_training_artifacts
+from thesis_assets.evaluation.world_alignment import RigidMotion
+from thesis_assets.experiments import ExperimentSpec
+from thesis_assets.layout import DifixTree, EvaluationTree, SampleId, SceneTree
+from thesis_assets.samples.sample_rows import row_of, write_rows
+from thesis_assets.scenes.bodies import Bodies, write_bodies
+from thesis_assets.scenes.camera import Camera, write_camera
+from thesis_assets.scenes.registry import write_registry
+from thesis_assets.scenes.scene import SceneRoots, open_scene
+from thesis_assets.schemas.scenes import BODY_ARRAYS, IdentityAlignment, SceneRegistryEntry
+
+SCENE = "studio_pair03_dance"
+HEIGHT, WIDTH = 48, 40
+CAMERAS, SOURCE, FRAMES = (4, 16, 28), 16, ("000000", "000001", "000002", "000003")
+TARGETS = (4, 28)
+STEPS = (10, 20)
+MOTION = RigidMotion(Rotation.from_euler("xyz", [0.2, -0.4, 0.1]).as_matrix(), np.array([0.3, -0.2, 0.5]))
+"""From the ground truth's world to the estimated one."""
+
+
+def make_cell(folder: Path, **evaluation: Any) -> EvaluationCell:
+    """Write everything a cell reads, and open it. `evaluation`: keys of that part of the experiment file."""
+    roots = SceneRoots(folder / "gt", folder / "estimated", folder / "registry", folder / "renders")
+    tree = roots.tree(SCENE)
+    _write_images(tree)
+    _write_bodies(tree)
+    tree.registry_entry.parent.mkdir(parents=True)
+    swapped = IdentityAlignment(manual_preproc_to_gt={0: 1, 1: 0})
+    write_registry(tree.registry_entry, SceneRegistryEntry(seq_name=SCENE, cam_id=SOURCE, identity_alignment=swapped))
+    difix = DifixTree(folder / "difix", "demo")
+    _write_samples(difix, tree)
+    for step in STEPS:
+        _write_checkpoint(difix, step)
+    return open_cell(folder, **evaluation)
+
+
+def open_cell(folder: Path, **evaluation: Any) -> EvaluationCell:
+    """The cell over files that lie there already."""
+    roots = SceneRoots(folder / "gt", folder / "estimated", folder / "registry", folder / "renders")
+    run = {"max_train_steps": 20, "checkpointing_steps": 10, "resolution": 48, "mixed_precision": "no"}
+    spec = ExperimentSpec.model_validate(
+        {
+            "exp_name": "demo",
+            "generation": {"scenes": ["studio_*"], "renders": {"source": "precomputed"}},
+            "split": {"test_groups": {"studio": ["pair03"]}},
+            "runs": {"tiny_a": run},
+            "evaluation": {"scenes": [SCENE], "epochs": [0, 15, 30], **evaluation},
+        }
+    )
+    return EvaluationCell(
+        exp_name="demo",
+        run_name="tiny_a",
+        experiment=spec,
+        difix=DifixTree(folder / "difix", "demo"),
+        scene=open_scene(roots, SCENE),
+        tree=EvaluationTree(folder / "results" / "tiny_a" / SCENE, "demo"),
+        device="cpu",
+    )
+
+
+def reopened(cell: EvaluationCell) -> EvaluationCell:
+    """The same cell with the scene's folders listed anew."""
+    return replace(cell, scene=open_scene(cell.scene.roots, SCENE))
+
+
+def evaluate(cell: EvaluationCell, on_progress: Callable[[str], None] = lambda _: None) -> None:
+    """Every step of the evaluation, as the graph calls them."""
+    link_input_data(cell, on_progress)
+    absent = absent_tasks(cell)
+    for epoch, step in cell.epoch_steps().items():
+        make_predictions(cell, epoch, step, on_progress)
+        evaluate_nvs(cell, epoch, on_progress)
+        for task in ("pose_smplx", "pose_smpl"):
+            if task in cell.tasks and task not in absent:
+                evaluate_pose(cell, epoch, task, on_progress)
+        write_training_artifacts(cell, epoch, on_progress)
+    write_manifest(cell, on_progress)
+
+
+def true_image(cam_id: int, fname: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """(HEIGHT, WIDTH, 3): smooth, and another one for each view."""
+    rng = np.random.default_rng(100 * cam_id + int(fname))
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 5, 3), dtype=np.uint8))
+    return np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
+
+
+def camera(cam_id: int) -> Camera:
+    intrinsics = np.array([[60.0, 0, WIDTH / 2], [0, 60.0, HEIGHT / 2], [0, 0, 1]])
+    turn = Rotation.from_euler("y", 0.02 * (cam_id - SOURCE)).as_matrix()
+    return Camera(cam_id, intrinsics, np.hstack([turn, [[0.0], [0.0], [4.0]]]), HEIGHT, WIDTH)
+
+
+def write_png(path: Path, pixels: np.ndarray[Any, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def _write_images(tree: SceneTree) -> None:
+    for cam_id in CAMERAS:
+        for fname in FRAMES:
+            pixels, key = true_image(cam_id, fname), (cam_id, fname)
+            write_png(tree.ground_truth.image(*key, ".png"), pixels)
+            write_camera(tree.ground_truth.camera(*key), camera(cam_id))
+            mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+            mask[8:40, 6:34] = 255
+            for person, part in (("0", slice(0, 20)), ("1", slice(20, None)), ("all", slice(None))):
+                own = np.zeros_like(mask)
+                own[:, part] = mask[:, part]
+                write_png(tree.ground_truth.mask(*key, person), own)
+            noise = np.random.default_rng(cam_id + int(fname)).integers(-40, 41, pixels.shape)
+            write_png(tree.render(*key), np.clip(pixels.astype(int) + noise, 0, 255).astype(np.uint8))
+    for fname in FRAMES:
+        moved = camera(SOURCE).extrinsics[:, :3] @ MOTION.inverse().matrix[:3]
+        moved[:, 3] += camera(SOURCE).translation
+        write_camera(
+            tree.estimated.camera(SOURCE, fname), Camera(SOURCE, camera(SOURCE).intrinsics, moved, HEIGHT, WIDTH)
+        )
+        depth = np.linspace(2, 5, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+        path = tree.estimated.depth(4, fname)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, depth)
+
+
+def true_people(fname: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """(2, 5, 3) joints and (2, 12, 3) vertices, metres."""
+    rng = np.random.default_rng(int(fname))
+    points = rng.normal(scale=0.3, size=(2, 17, 3)) + np.array([[[-0.4, 0, 0]], [[0.4, 0, 0.6]]])
+    points[0] += [0.05 * int(fname), 0, 0]
+    return points[:, :5].astype(np.float32), points[:, 5:].astype(np.float32)
+
+
+def bodies(model: str, joints: np.ndarray[Any, Any], vertices: np.ndarray[Any, Any], **more: Any) -> Bodies:
+    parameters = {name: np.zeros((len(joints), *shape), np.float32) for name, shape in BODY_ARRAYS[model].items()}
+    return Bodies("smplx" if model == "smplx" else "smpl", parameters, joints, vertices, **more)
+
+
+def _write_bodies(tree: SceneTree) -> None:
+    faces = np.array([[0, 1, 2], [3, 4, 5]], np.int32)
+    for model in ("smplx", "smpl"):
+        for fname in FRAMES:
+            joints, vertices = true_people(fname)
+            contact = np.zeros((2, 12), np.int32)
+            contact[0, 3] = 7 if fname == "000002" else 0
+            write_bodies(
+                tree.ground_truth.body(model, fname), bodies(model, joints, vertices, faces=faces, contact=contact)
+            )
+            noise = np.random.default_rng(7 + int(fname)).normal(scale=0.02, size=(2, 17, 3))
+            moved = (MOTION.move(joints) + noise[:, :5], MOTION.move(vertices) + noise[:, 5:])
+            estimated = [points[::-1].astype(np.float32) for points in moved]  # The two people are swapped.
+            write_bodies(tree.estimated.body(model, fname), bodies(model, estimated[0], estimated[1], faces=faces))
+
+
+def _write_samples(difix: DifixTree, tree: SceneTree) -> None:
+    """A shard with camera 4 only, so that camera 28 is rendered."""
+    samples = [SampleId(SCENE, 4, SOURCE, fname, fname) for fname in FRAMES]
+    for sample in samples:
+        difix.sample_dir(sample).mkdir(parents=True)
+        write_png(difix.image(sample), np.asarray(Image.open(tree.render(4, sample.target_fname))))
+        Image.fromarray(true_image(4, sample.target_fname)).save(difix.target_image(sample), quality=95)
+        Image.fromarray(true_image(SOURCE, sample.target_fname)).save(difix.ref_image(sample), quality=95)
+    shard = difix.scene_run(SCENE)
+    write_rows(shard.all_samples, [row_of(sample, "pair03") for sample in samples])
+    storage.write_json(shard.run_stats, {"n_saved": len(samples)})
+
+
+def _write_checkpoint(difix: DifixTree, step: int) -> None:
+    import torch
+
+    from thesis_assets.tuning.checkpoints import REQUIRED_KEYS, save_checkpoint
+    from thesis_assets.tuning.tiny_model import TinyArchitecture, TinyRefiner
+
+    torch.manual_seed(step)
+    architecture = TinyArchitecture(8, 8, 8, 1)
+    network = TinyRefiner(architecture)
+    with torch.no_grad():
+        network.head.weight.normal_(std=0.02)  # A fresh network refines nothing.
+    state = {
+        **{key: {} for key in REQUIRED_KEYS},
+        "state_dict_unet": network.state_dict(),
+        "architecture": architecture.as_numbers(),
+        "resolution": 48,
+        "step": step,
+    }
+    save_checkpoint(
+        difix.tuning_run("tiny_a"), state, metrics={}, data_json_sha256="0" * 64, hyperparameter_digest="0" * 64
+    )
