@@ -108,7 +108,7 @@ def verify_checkpoint(tree: TuningRunTree, step: int) -> CheckpointInfo:
     path = tree.checkpoint(step)
     info = read_json(tree.checkpoint_info(step), CheckpointInfo)
     if not path.is_file():
-        raise InvalidFile("the checkpoint is missing", file=path, remedy="start the run again")
+        raise InvalidFile("the checkpoint is missing", file=path, remedy="restore it from a copy")
     if path.stat().st_size != info.bytes or sha256_file(path) != info.sha256:
         raise InvalidFile(
             "the checkpoint is not the one that was written",
@@ -116,7 +116,7 @@ def verify_checkpoint(tree: TuningRunTree, step: int) -> CheckpointInfo:
             key="sha256",
             found=f"{path.stat().st_size} bytes, another digest",
             wanted=f"{info.bytes} bytes, {info.sha256}",
-            remedy="restore it from a copy, or remove it and start the run again: it goes on from the one before",
+            remedy="restore it from a copy; where it is the newest one, starting the run again trains it anew from the one before",
         )
     state = load_checkpoint(path)
     if state["step"] != step or info.step != step or sorted(state) != info.keys:

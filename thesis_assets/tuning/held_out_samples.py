@@ -9,6 +9,7 @@ from pathlib import Path
 
 from thesis_assets.errors import InvalidKey
 from thesis_assets.layout import DifixTree, SampleId
+from thesis_assets.samples.sample_rows import group_key
 from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
 from thesis_assets.storage import read_jsonl
 
@@ -30,7 +31,7 @@ def from_rows(tree: DifixTree, rows: Sequence[SampleRow]) -> list[HeldOutSample]
     return [
         HeldOutSample(
             sample_id=row.sample_id,
-            group=group_of(row),
+            group=group_key(row),
             camera=row.target_cam_id,
             render=tree.base / row.image_path,
             target=tree.base / row.target_image_path,
@@ -38,11 +39,6 @@ def from_rows(tree: DifixTree, rows: Sequence[SampleRow]) -> list[HeldOutSample]
         )
         for row in rows
     ]
-
-
-def group_of(row: SampleRow) -> str:
-    """`<dataset>/<group_id>`: the unit of leakage, and how summaries write it."""
-    return f"{row.dataset}/{row.group_id}"
 
 
 def from_data_json(path: Path, entries: Mapping[str, DataJsonEntry]) -> list[HeldOutSample]:
@@ -90,7 +86,7 @@ def _groups_beside(data_json: Path) -> dict[str, str]:
     if not manifest.is_file():
         return {}
     rows = (SampleRow.model_validate(row) for row in read_jsonl(manifest))
-    return {row.sample_id: group_of(row) for row in rows}
+    return {row.sample_id: group_key(row) for row in rows}
 
 
 def _camera(sample_id: str) -> int | None:

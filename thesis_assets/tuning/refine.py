@@ -87,6 +87,6 @@ def refine_file(checkpoint: Path, image: Path, reference: Path, out: Path, devic
 
     refiner = load_refiner(checkpoint, device)
     render, view = (
-        torch.from_numpy(read_rgb(path)).permute(2, 0, 1)[None].float() / 255 for path in (image, reference)
+        torch.from_numpy(read_rgb(path).copy()).permute(2, 0, 1)[None].float() / 255 for path in (image, reference)
     )
     write_bytes(out, encode_png(quantise(refiner.refine(render, view))[0].cpu().numpy()))

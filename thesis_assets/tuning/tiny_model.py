@@ -98,8 +98,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
         y = self.conv_in(silu(self.norm_in(x)))
-        y = x + self.conv_out(silu(self.norm_out(y)))
-        return y
+        added: Tensor = x + self.conv_out(silu(self.norm_out(y)))
+        return added
 
 
 class CrossViewAttention(nn.Module):

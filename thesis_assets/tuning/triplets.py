@@ -107,7 +107,8 @@ def read_image(sample_id: str, path: Path) -> NDArray[np.uint8]:
         InvalidFile: it cannot be read; the message has the sample.
     """
     try:
-        return read_rgb(path)
+        # A copy: torch warns of arrays that may not be written to, and a decoder's buffer is one.
+        return read_rgb(path).copy()
     except InvalidFile as error:
         raise InvalidFile(
             f"sample {sample_id}: {error.problem}",

@@ -1,0 +1,69 @@
+"""From a run's specification to the trainer's flags and to the `accelerate launch` command."""
+
+import os
+import sys
+from pathlib import Path
+
+from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.layout import DifixTree
+from thesis_assets.tuning.trackers import usable_tracker
+from thesis_assets.tuning.trainer_flags import TrainerFlags, notes_on_unused, parse_flags
+
+TRAIN_TINY = Path(__file__).parent / "train_tiny.py"
+_ON_OUR_SIDE = frozenset(
+    {"backend", "model", "mixed_precision", "num_processes", "preset", "stable_v100", "tracker"}
+    | {"selection", "external", "extra_args"}
+)
+"""Keys of a run that are no flag of the trainer, or not under their own name."""
+
+
+def resolve_flags(tree: DifixTree, run_name: str, run: RunSpec, device: str) -> tuple[TrainerFlags, list[str]]:
+    """The trainer's flags, and a note for each setting that has no effect here or another one than asked for.
+
+    Raises:
+        InvalidExperiment: `extra_args` holds a flag that the trainer does not know.
+    """
+    notes = []
+    precision = run.mixed_precision
+    if device == "cpu" and precision != "no":
+        notes.append(f"mixed_precision = {precision}: a CPU trains in full precision, no")
+        precision = "no"
+    if precision == "fp16":
+        notes.append("mixed_precision = fp16: gradients may overflow; bf16 is safer where the GPU has it")
+    if run.preset is not None:
+        notes.append(f"preset = {run.preset}: no effect, it is for Slurm and this run is local")
+    tracker, note = usable_tracker(run.tracker.kind)
+    notes += [note] if note else []
+    plain = {name: value for name, value in run.model_dump().items() if name not in _ON_OUR_SIDE}
+    flags = TrainerFlags(
+        dataset_path=str(tree.data_json.absolute()),
+        output_dir=str(tree.tuning_run(run_name).base.absolute()),
+        tracker_run_name=run_name,
+        mixed_precision=precision,
+        report_to=tracker,
+        tracker_project_name=run.tracker.project or TrainerFlags.tracker_project_name,
+        tracker_entity=run.tracker.entity,
+        tracker_tags=",".join(run.tracker.tags) or None,
+        pretrained_model_name_or_path=run.model,
+        **plain,
+    )
+    # Through the parser even without `extra_args`: what stands in train_config.json is what the trainer reads.
+    flags = parse_flags([*flags.as_arguments(), *run.extra_args])
+    return flags, notes + notes_on_unused(flags)
+
+
+def launch_command(flags: TrainerFlags, device: str) -> list[str]:
+    """`accelerate launch ... train_tiny.py ...` by this interpreter. `device`: `cpu`, `cuda` or `cuda:<number>`."""
+    place = ["--cpu"] if device == "cpu" else ["--gpu_ids", device.partition(":")[2] or "0"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *place]
+    command += ["--mixed_precision", flags.mixed_precision]
+    command += ["--num_processes", "1", "--num_machines", "1", "--dynamo_backend", "no"]
+    if "OMP_NUM_THREADS" not in os.environ:
+        # Left to itself it counts the host's physical cores, also where a container or a job has only a few of them.
+        command += ["--num_cpu_threads_per_process", str(available_cores())]
+    return [*command, str(TRAIN_TINY), *flags.as_arguments()]
+
+
+def available_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

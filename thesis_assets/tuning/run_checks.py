@@ -1,0 +1,132 @@
+"""Checks of a tuning run: its checkpoints load and belong to the data, its losses are finite, its configuration is whole."""
+
+from __future__ import annotations
+
+import math
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.layout import DifixTree, TuningRunTree, parse_checkpoint_step
+from thesis_assets.schemas.checks import CheckOutcome
+from thesis_assets.schemas.tuning import CheckpointInfo, SelectedCheckpoint, TrainConfig
+from thesis_assets.storage import read_json, sha256_file
+from thesis_assets.tuning.checkpoints import list_checkpoints, verify_checkpoint
+from thesis_assets.tuning.progress_file import ProgressReader, read_curves
+from thesis_assets.tuning.trainer_flags import TrainerFlags
+
+
+def checkpoint_loads(tree: DifixTree, run_name: str) -> CheckOutcome:
+    """Every `model_<step>.pkl` has its side file, is the file that was written, loads as tensors and numbers, and is finite."""
+    run_tree = tree.tuning_run(run_name)
+    offenders, n_bytes = [], 0
+    steps = _steps_on_disk(run_tree)
+    for step in steps:
+        try:
+            n_bytes += verify_checkpoint(run_tree, step).bytes
+        except InvalidFile as error:
+            offenders.append(f"model_{step}.pkl: {' '.join(str(error).split())}")
+    if not steps:
+        offenders.append(f"no checkpoint in {run_tree.checkpoints_dir}")
+    return CheckOutcome.of(
+        offenders,
+        message=f"{len(steps)} checkpoints read whole",
+        counts={"checkpoints": len(steps), "bytes": n_bytes},
+    )
+
+
+def checkpoint_belongs_to_data(tree: DifixTree, run_name: str) -> CheckOutcome:
+    """data.json, train_config.json and every checkpoint speak of the same data and hyperparameters."""
+    run_tree = tree.tuning_run(run_name)
+    try:
+        config = read_json(run_tree.train_config, TrainConfig)
+    except InvalidFile as error:
+        return _no_config(error)
+    offenders = []
+    present = sha256_file(tree.data_json) if tree.data_json.is_file() else "no such file"
+    if present != config.data_json_sha256:
+        offenders.append(f"{tree.data_json}: {present}, trained on {config.data_json_sha256}")
+    steps = list_checkpoints(run_tree)
+    for step in steps:
+        info = read_json(run_tree.checkpoint_info(step), CheckpointInfo)
+        for key in ("data_json_sha256", "hyperparameter_digest"):
+            if getattr(info, key) != getattr(config, key):
+                offenders.append(f"model_{step}: {key} {getattr(info, key)}, the run's is {getattr(config, key)}")
+    return CheckOutcome.of(
+        offenders,
+        message=f"{len(steps)} checkpoints compared with data.json and train_config.json",
+        counts={"checkpoints": len(steps)},
+    )
+
+
+def loss_is_finite(tree: DifixTree, run_name: str) -> CheckOutcome:
+    """Every step of the progress file has a finite loss, every evaluation finite scores, and no attempt ended in an error."""
+    run_tree = tree.tuning_run(run_name)
+    curves = read_curves(run_tree.progress)
+    bad = [
+        f"step {step:.0f}: loss {loss}"
+        for step, loss in zip(curves["step"], curves["loss"], strict=True)
+        if not math.isfinite(loss)
+    ]
+    last = None
+    for line in ProgressReader(run_tree.progress).new_lines():
+        last = line
+        bad += [f"step {line.step}: {name} {value}" for name, value in line.metrics.items() if not math.isfinite(value)]
+    if last is not None and last.event == "failed":
+        bad.append(" ".join(last.message.split()))
+    if not curves["step"]:
+        bad.append(f"no step in {run_tree.progress}")
+    return CheckOutcome.of(
+        bad,
+        message=f"{len(curves['step'])} losses looked at",
+        counts={"steps": len(curves["step"]), **({"last_loss": curves["loss"][-1]} if curves["loss"] else {})},
+    )
+
+
+def train_config_complete(tree: DifixTree, run_name: str) -> CheckOutcome:
+    """train_config.json can be read, has every flag of the trainer, and its digest is that of its flags."""
+    run_tree = tree.tuning_run(run_name)
+    try:
+        config = read_json(run_tree.train_config, TrainConfig)
+    except InvalidFile as error:
+        return _no_config(error)
+    names = list(TrainerFlags.__dataclass_fields__)
+    offenders = [f"flags.{name} is missing" for name in names if name not in config.flags]
+    offenders += [f"flags.{name} is no flag of the trainer" for name in config.flags if name not in names]
+    if not offenders and TrainerFlags(**config.flags).hyperparameter_digest() != config.hyperparameter_digest:
+        offenders.append("hyperparameter_digest is not that of the flags: the file was changed by hand")
+    empty = [name for name in ("launch_command", "versions", "device", "manifest_sha256") if not getattr(config, name)]
+    offenders += [f"{name} is empty" for name in empty]
+    return CheckOutcome.of(
+        offenders, message=f"{len(config.flags)} flags; {len(config.notes)} notes", counts={"flags": len(config.flags)}
+    )
+
+
+def improves_over_input(selected: SelectedCheckpoint) -> CheckOutcome:
+    """The chosen checkpoint scores a higher mean PSNR than the unrefined renders of the same samples. A warning."""
+    score = next((score for score in selected.scores if score.step == selected.step), None)
+    if score is None:
+        return CheckOutcome.of([], message=f"rule {selected.rule} scored nothing: there is no gain to compare")
+    gain = score.psnr - score.psnr_render
+    message = (
+        f"PSNR {score.psnr:.3f} dB, unrefined {score.psnr_render:.3f} dB, {gain:+.3f} dB over {score.n_samples} samples"
+    )
+    return CheckOutcome.of(
+        [] if gain > 0 else [message],
+        message=message,
+        counts={"psnr": score.psnr, "psnr_render": score.psnr_render, "gain": gain, "samples": score.n_samples},
+    )
+
+
+def _steps_on_disk(run_tree: TuningRunTree) -> list[int]:
+    """Steps with a `.pkl` or a side file: one without the other is an offender."""
+    if not run_tree.checkpoints_dir.is_dir():
+        return []
+    names = {
+        path.with_suffix(".pkl").name
+        for path in run_tree.checkpoints_dir.glob("model_*.*")
+        if path.suffix != ".partial"
+    }
+    return sorted(step for name in names if (step := parse_checkpoint_step(name)) is not None)
+
+
+def _no_config(error: InvalidFile) -> CheckOutcome:
+    return CheckOutcome.of([" ".join(str(error).split())], message="the run's configuration cannot be read")

@@ -1,0 +1,112 @@
+"""`train_config.json`: what a run is made of, written before its launch, and the lock that it puts on the run's name."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from thesis_assets.errors import SnapshotChanged
+from thesis_assets.layout import DifixTree
+from thesis_assets.schemas.tuning import TrainConfig
+from thesis_assets.storage import read_json, write_json
+from thesis_assets.tuning.checkpoints import list_checkpoints
+from thesis_assets.tuning.trainer_flags import TrainerFlags
+
+PACKAGES = ("thesis-assets", "torch", "accelerate", "numpy", "pillow")
+
+
+def make_config(
+    tree: DifixTree,
+    run_name: str,
+    *,
+    backend: str,
+    flags: TrainerFlags,
+    notes: Sequence[str],
+    command: Sequence[str],
+    device: str,
+    data_json_sha256: str,
+    manifest_sha256: Mapping[str, str],
+    n_train: int,
+    n_test: int,
+) -> TrainConfig:
+    """The configuration of a run on this snapshot, with the versions and the source revision of this installation."""
+    return TrainConfig(
+        exp_name=tree.exp_name,
+        run_name=run_name,
+        backend=backend,
+        flags=asdict(flags),
+        hyperparameter_digest=flags.hyperparameter_digest(),
+        launch_command=list(command),
+        seed=flags.seed,
+        device=device,
+        versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        git_revision=_git_revision(),
+        data_json=str(tree.data_json.absolute()),
+        data_json_sha256=data_json_sha256,
+        manifest_sha256=dict(manifest_sha256),
+        n_train_samples=n_train,
+        n_test_samples=n_test,
+        notes=list(notes),
+    )
+
+
+def lock_config(tree: DifixTree, config: TrainConfig) -> None:
+    """Write the configuration, or refuse where the run's name has another one already. The first one is never overwritten.
+
+    Raises:
+        SnapshotChanged: other data or other hyperparameters; the message has the differences.
+    """
+    run_tree = tree.tuning_run(config.run_name)
+    if not run_tree.train_config.is_file():
+        write_json(run_tree.train_config, config)
+        return
+    present = read_json(run_tree.train_config, TrainConfig)
+    differences = config_differences(present, config)
+    if differences:
+        steps = list_checkpoints(run_tree)
+        raise SnapshotChanged(
+            f"the run {config.run_name} is there already, on other data or with other hyperparameters",
+            file=run_tree.train_config,
+            key=", ".join(differences),
+            found="; ".join(f"{key}: {wanted}" for key, (_, wanted) in differences.items()),
+            wanted="; ".join(f"{key}: {found}" for key, (found, _) in differences.items()),
+            remedy=f"give the changed run another name under `runs` (this one has {len(steps)} checkpoints"
+            + (
+                "), or change it back" if steps else f"; remove {run_tree.base} if it is not wanted), or change it back"
+            ),
+        )
+
+
+def config_differences(present: TrainConfig, wanted: TrainConfig) -> dict[str, tuple[object, object]]:
+    """What the weights depend on and differs: key to (there, asked for)."""
+    pairs: dict[str, tuple[object, object]] = {
+        key: (getattr(present, key), getattr(wanted, key)) for key in ("backend", "data_json_sha256")
+    }
+    names = _hyperparameter_names()
+    pairs |= {name: (present.flags.get(name), wanted.flags.get(name)) for name in names}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _hyperparameter_names() -> list[str]:
+    return list(TrainerFlags("", "", "").hyperparameters())
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git_revision() -> str | None:
+    """The source's commit, with `-dirty` where files differ from it; None outside a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,205 @@
+"""Choosing the checkpoint of a run by its rule, on people one does not report on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence, Set
+
+from thesis_assets.errors import InvalidExperiment, Leak, SnapshotChanged
+from thesis_assets.experiments.runs import RunSpec, Selection
+from thesis_assets.layout import DifixTree
+from thesis_assets.samples.sample_rows import group_key, read_rows
+from thesis_assets.schemas.checks import CheckOutcome
+from thesis_assets.schemas.samples import SampleRow, SplitSummary
+from thesis_assets.schemas.tuning import CheckpointScore, SelectedCheckpoint, TrainConfig
+from thesis_assets.storage import read_json, sha256_file, write_json
+from thesis_assets.tuning.checkpoints import verify_checkpoint
+from thesis_assets.tuning.hand_off import write_pipeline_overrides
+from thesis_assets.tuning.held_out_samples import HeldOutSample, from_rows, stratified
+from thesis_assets.tuning.supported import require_supported_rule
+
+
+def select_checkpoint(
+    tree: DifixTree,
+    run_name: str,
+    run: RunSpec,
+    *,
+    evaluation_groups: Set[str],
+    device: str,
+    on_progress: Callable[[str], None] | None = None,
+) -> SelectedCheckpoint:
+    """Choose, verify and hand off a checkpoint; writes `selected_checkpoint.json` and `pipeline_overrides.yaml`.
+
+    `best_psnr` takes the highest mean PSNR over the drawn test samples, of equals the earliest. `last` and `step` look at no
+    sample.
+
+    Args:
+        evaluation_groups: `<dataset>/<group_id>` of every evaluated scene. Groups that the rule names itself are not compared
+            with them here but by `check_selection_disjoint`.
+
+    Raises:
+        NotBuiltYet: the rule is not there.
+        Leak: the rule names no groups, and every test group is evaluated; the message proposes a validation group.
+        InvalidExperiment: a named group has no test sample.
+        SnapshotChanged: data.json is not the one that the run was trained on.
+        InvalidFile: a checkpoint is missing or damaged.
+    """
+    require_supported_rule(run.selection)
+    run_tree = tree.tuning_run(run_name)
+    config = read_json(run_tree.train_config, TrainConfig)
+    _refuse_other_data(tree, config)
+    scores: list[CheckpointScore] = []
+    samples: list[HeldOutSample] = []
+    if run.selection.rule == "best_psnr":
+        samples = selection_samples(tree, run.selection, evaluation_groups)
+        scores = _score_checkpoints(tree, run_name, run, samples, device, on_progress)
+        step = max(scores, key=lambda score: (score.psnr, -score.step)).step
+    else:
+        step = run.selection.step if run.selection.step is not None else run.max_train_steps
+    info = verify_checkpoint(run_tree, step)
+    selected = SelectedCheckpoint(
+        exp_name=tree.exp_name,
+        run_name=run_name,
+        rule=run.selection.rule,
+        step=step,
+        path=str(run_tree.checkpoint(step).absolute()),
+        sha256=info.sha256,
+        scores=scores,
+        selection_groups=sorted({sample.group for sample in samples}),
+        selection_sample_ids=[sample.sample_id for sample in samples],
+        data_json_sha256=config.data_json_sha256,
+        manifest_sha256=config.manifest_sha256,
+        scene_names=read_json(tree.split_summary, SplitSummary).scene_runs,
+    )
+    write_pipeline_overrides(run_tree, selected)
+    write_json(run_tree.selected_checkpoint, selected)
+    return selected
+
+
+def selection_samples(tree: DifixTree, selection: Selection, evaluation_groups: Set[str]) -> list[HeldOutSample]:
+    """The test samples that a rule scores: of its groups, at most `max_samples`, seeded, even over groups and cameras.
+
+    Raises:
+        Leak: no groups are named, and every test group is evaluated.
+        InvalidExperiment: a named group has no test sample, or there is none at all.
+    """
+    rows = read_rows(tree.split_test)
+    present = sorted({group_key(row) for row in rows})
+    if not present:
+        raise InvalidExperiment(
+            "there is no test sample to score checkpoints on",
+            file=tree.split_test,
+            key="runs.<run_name>.selection.rule",
+            found=selection.rule,
+            wanted="last or step, where everything is in training (split.train_only)",
+            remedy="set rule: last, or hold out a group by split.test_groups",
+        )
+    if selection.groups:
+        groups = _named_groups(selection.groups, present)
+    else:
+        groups = {group for group in present if group not in evaluation_groups}
+        if not groups:
+            raise _every_group_is_evaluated(tree, present)
+    return stratified(from_rows(tree, _of_groups(rows, groups)), selection.max_samples, selection.seed)
+
+
+def check_selection_disjoint(
+    selected: SelectedCheckpoint, evaluation_groups: Set[str], *, available: Collection[str] = ()
+) -> CheckOutcome:
+    """The check `selection_disjoint_from_evaluation`: no one whose images chose the checkpoint is reported on.
+
+    Args:
+        available: other groups that could be named for validation, for the message.
+    """
+    both = sorted(set(selected.selection_groups) & set(evaluation_groups))
+    free = sorted(set(selected.selection_groups) - set(evaluation_groups)) or sorted(
+        set(available) - set(evaluation_groups)
+    )
+    proposal = (
+        f"name {free[0]} in runs.{selected.run_name}.selection.groups"
+        if free
+        else "hold out one more group in split.test_groups of a fork of this experiment, name it in "
+        f"runs.{selected.run_name}.selection.groups, and leave its scenes out of evaluation.scenes"
+    )
+    chosen = f"rule {selected.rule} looked at {len(selected.selection_sample_ids)} samples"
+    message = (
+        f"{chosen}; the checkpoint was chosen on people that are evaluated: {', '.join(both)}. For a validation group, {proposal}"
+        if both
+        else f"{chosen} of {', '.join(selected.selection_groups) or 'no group'}; none of them is evaluated"
+    )
+    counts = {"selection_groups": len(selected.selection_groups), "evaluation_groups": len(evaluation_groups)}
+    return CheckOutcome.of(both, message=message, counts=dict(counts))
+
+
+def _score_checkpoints(
+    tree: DifixTree,
+    run_name: str,
+    run: RunSpec,
+    samples: Sequence[HeldOutSample],
+    device: str,
+    on_progress: Callable[[str], None] | None,
+) -> list[CheckpointScore]:
+    from thesis_assets.tuning.refine import load_refiner
+    from thesis_assets.tuning.scoring import mean_score, score_samples
+
+    run_tree = tree.tuning_run(run_name)
+    for step in run.saved_steps():
+        verify_checkpoint(run_tree, step)
+    refiners = {step: load_refiner(run_tree.checkpoint(step), device) for step in run.saved_steps()}
+
+    def report(place: int, _images: object) -> None:
+        if on_progress and (place + 1 == len(samples) or (place + 1) % 20 == 0):
+            on_progress(f"scored {place + 1} of {len(samples)} samples under {len(refiners)} checkpoints")
+
+    scores = score_samples(refiners, samples, on_sample=report)
+    return [mean_score(step, of_step) for step, of_step in scores.items()]
+
+
+def _named_groups(names: Sequence[str], present: Sequence[str]) -> set[str]:
+    """Full names of the rule's groups: `pair02` means the group of that id, `hi4d/pair02` that of one dataset."""
+    groups: set[str] = set()
+    for name in names:
+        meant = [group for group in present if name in (group, group.partition("/")[2])]
+        if len(meant) != 1:
+            raise InvalidExperiment(
+                "a selection group has no test sample" if not meant else "a selection group stands in several datasets",
+                key="runs.<run_name>.selection.groups",
+                found=name if not meant else f"{name}: {', '.join(meant)}",
+                wanted=", ".join(present),
+                remedy="name one of the test groups, as <dataset>/<group> where the bare name is not enough",
+            )
+        groups.add(meant[0])
+    return groups
+
+
+def _of_groups(rows: Sequence[SampleRow], groups: Set[str]) -> list[SampleRow]:
+    return [row for row in rows if group_key(row) in groups]
+
+
+def _every_group_is_evaluated(tree: DifixTree, present: Sequence[str]) -> Leak:
+    training = read_json(tree.split_summary, SplitSummary).train_group_ids
+    candidate = training[-1] if len(training) > 1 else None
+    proposal = (
+        f"hold out {candidate} too (in split.test_groups of a fork: this snapshot is frozen) and name it in selection.groups"
+        if candidate
+        else "add scenes of one more group, hold it out, and name it in selection.groups"
+    )
+    return Leak(
+        "every test group is evaluated, so scoring checkpoints on any of them would choose on the people one reports on",
+        key="runs.<run_name>.selection.groups",
+        found=", ".join(present),
+        wanted="a validation group: held out, and not evaluated",
+        remedy=f"{proposal}; or evaluate fewer scenes (evaluation.scenes); or set rule: last",
+    )
+
+
+def _refuse_other_data(tree: DifixTree, config: TrainConfig) -> None:
+    found = sha256_file(tree.data_json) if tree.data_json.is_file() else "no such file"
+    if found != config.data_json_sha256:
+        raise SnapshotChanged(
+            "the run was trained on another data.json than the one that is there",
+            file=tree.data_json,
+            key="data_json_sha256",
+            found=found,
+            wanted=config.data_json_sha256,
+            remedy="restore the snapshot's files, or train on the new data under another exp_name",
+        )
