@@ -8,7 +8,7 @@ from thesis_assets.errors import SnapshotChanged
 from thesis_assets.layout import DifixTree
 from thesis_assets.samples.sample_rows import read_rows, rows_sha256, unique_rows, write_rows
 from thesis_assets.samples.shard_files import read_shard, sorted_dropped, write_dropped
-from thesis_assets.samples.snapshot import require_same_manifest
+from thesis_assets.samples.snapshot import frozen_snapshot, require_same_manifest
 from thesis_assets.schemas.samples import DroppedSample, SampleRow, ShardStats
 
 __all__ = ["SampleSet", "collect_sample_set", "read_rows", "write_sample_set"]
@@ -60,6 +60,7 @@ def write_sample_set(tree: DifixTree, sample_set: SampleSet) -> None:
     Raises:
         SnapshotChanged: the snapshot is frozen and its rows would change.
     """
-    require_same_manifest(tree, tree.all_samples.name, rows_sha256(sample_set.rows))
+    if frozen_snapshot(tree) is not None:
+        require_same_manifest(tree, tree.all_samples.name, rows_sha256(sample_set.rows))
     write_rows(tree.all_samples, sample_set.rows)
     write_dropped(tree.dropped_samples, sample_set.dropped)

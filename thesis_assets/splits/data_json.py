@@ -67,31 +67,34 @@ def data_json_sha256(tree: DifixTree, train: Sequence[SampleRow], test: Sequence
 def _blocks(
     tree: DifixTree, train: Iterable[SampleRow], test: Iterable[SampleRow], prompt: str, lines: int = 1024
 ) -> Iterator[bytes]:
-    base = str(tree.base.absolute())
+    base, prompt_json = _inside_quotes(str(tree.base.absolute())), orjson.dumps(prompt).decode()
     yield b'{\n"train": {'
-    yield from _half(base, train, prompt, lines)
+    yield from _half(base, train, prompt_json, lines)
     yield b'\n},\n"test": {'
-    yield from _half(base, test, prompt, lines)
+    yield from _half(base, test, prompt_json, lines)
     yield b"\n}\n}\n"
 
 
-def _half(base: str, rows: Iterable[SampleRow], prompt: str, lines: int) -> Iterator[bytes]:
-    separator = b"\n"
-    block: list[bytes] = []
+def _half(base: str, rows: Iterable[SampleRow], prompt_json: str, lines: int) -> Iterator[bytes]:
+    """Ids and paths of rows hold no character that JSON would escape (`layout` sees to it), so they are put in as they are."""
+    separator = "\n"
+    block: list[str] = []
     for row in rows:
-        entry = {
-            "image": f"{base}/{row.image_path}",
-            "target_image": f"{base}/{row.target_image_path}",
-            "ref_image": f"{base}/{row.ref_image_path}",
-            "prompt": prompt,
-        }
-        block.append(b'%b"%b": %b' % (separator, row.sample_id.encode(), orjson.dumps(entry)))
-        separator = b",\n"
+        block.append(
+            f'{separator}"{row.sample_id}": {{"image":"{base}/{row.image_path}",'
+            f'"target_image":"{base}/{row.target_image_path}","ref_image":"{base}/{row.ref_image_path}",'
+            f'"prompt":{prompt_json}}}'
+        )
+        separator = ",\n"
         if len(block) == lines:
-            yield b"".join(block)
+            yield "".join(block).encode()
             block.clear()
     if block:
-        yield b"".join(block)
+        yield "".join(block).encode()
+
+
+def _inside_quotes(text: str) -> str:
+    return orjson.dumps(text).decode()[1:-1]
 
 
 def prompt_of(path: Path) -> str | None:

