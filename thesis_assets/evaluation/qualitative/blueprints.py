@@ -82,7 +82,9 @@ def triplets_blueprint(root: str, samples: Sequence[str], last_step: int) -> Any
 def _blueprint(layout: Any, timeline: str, frames_per_second: float) -> Any:
     return rrb.Blueprint(
         layout,
-        rrb.TimePanel(state="collapsed", timeline=timeline, fps=frames_per_second, play_state="playing", loop_mode="all"),
+        rrb.TimePanel(
+            state="collapsed", timeline=timeline, fps=frames_per_second, play_state="playing", loop_mode="all"
+        ),
         rrb.SelectionPanel(state="collapsed"),
         rrb.BlueprintPanel(state="collapsed"),
         auto_layout=False,

@@ -5,6 +5,7 @@ Does not belong here: which tracks there are (the exporters), their layout (`blu
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from thesis_assets.evaluation.qualitative.tracks import (
     WorldUp,
 )
 
+PROGRESS_SECONDS = 2.0
+
 
 def write_recording(
     path: Path,
@@ -46,6 +49,7 @@ def write_recording(
         InvalidFile: the file could not be written to its end.
     """
     groups = _expected_frames(tracks, options)
+    begin = said = time.monotonic()
     with open_recording(path, identity, blueprint) as recording:
         recording.send_property(
             "export",
@@ -55,8 +59,9 @@ def write_recording(
         )
         for number, track in enumerate(tracks, start=1):
             write_track(recording, track, options, absences, groups.get(_group(track), []))
-            if on_progress is not None:
-                on_progress(f"{path.name}: {number} of {len(tracks)} entities, {track.entity}")
+            if on_progress is not None and (time.monotonic() - said > PROGRESS_SECONDS or number == len(tracks)):
+                said = time.monotonic()
+                on_progress(_progress_line(path, number, len(tracks), said - begin))
 
 
 def write_track(
@@ -90,6 +95,11 @@ def write_track(
             image_tracks.write_mask_legend(recording, track.entity)
         case WorldUp():
             scene_tracks.write_world_up(recording, track.entity, track.axis)
+
+
+def _progress_line(path: Path, done: int, total: int, seconds: float) -> str:
+    left = seconds / done * (total - done)
+    return f"{path.name}: {done} of {total} entities, {done / max(seconds, 1e-3):.1f}/s, {left:.0f} s left"
 
 
 def _expected_frames(tracks: Sequence[Track], options: ExportOptions) -> dict[tuple[str, str], list[int]]:

@@ -5,6 +5,7 @@ Does not belong here: materials, textures, normals; writing.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,31 +40,37 @@ def read_wavefront(path: Path) -> WavefrontMesh:
     Raises:
         InvalidFile: missing, too large, no vertices, a row that is no number, a face that is no triangle of these vertices.
     """
-    lines = read_bounded(path, MAX_MESH_BYTES).splitlines()
-    try:
-        vertices = _numbers([line for line in lines if line.startswith(b"v ")], np.float32)[:, :3]
-        faces = _numbers([_corners(line) for line in lines if line.startswith(b"f ")], np.int32)
-    except (ValueError, OverflowError) as error:
-        raise InvalidFile("the mesh has a row that cannot be read", file=path, found=str(error)[:200]) from error
+    content = read_bounded(path, MAX_MESH_BYTES)
+    lines = content.splitlines()
+    vertices = _table([line[2:] for line in lines if line.startswith(b"v ")], np.float32, path)[:, :3]
+    corners = [line[2:] for line in lines if line.startswith(b"f ")]
+    faces = _table(corners if b"/" not in content else [_positions(line) for line in corners], np.int32, path)
     _check(vertices, faces, path)
     return WavefrontMesh(np.ascontiguousarray(vertices), faces - 1)
 
 
-def _numbers(lines: list[bytes], kind: type[np.float32] | type[np.int32]) -> NDArray[Any]:
-    """(N, columns) from rows with one leading word."""
-    if not lines:
+def _table(rows: list[bytes], kind: type[np.float32] | type[np.int32], path: Path) -> NDArray[Any]:
+    """(N, columns) from rows of numbers. numpy's text parser takes 5 ms for a SMPL-X body, Python's words 30 ms."""
+    if not rows:
         return np.empty((0, 3), kind)
-    words = b" ".join(lines).split()
-    width = len(lines[0].split())
-    if len(words) != width * len(lines):
-        raise ValueError("rows of different lengths")
-    table = np.array(words).reshape(len(lines), width)[:, 1:]
-    return table.astype(kind)
+    width = len(rows[0].split())
+    with warnings.catch_warnings():
+        # Text that is no number ends the parse with a warning; the count below sees it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        numbers = np.fromstring(b" ".join(rows), dtype=kind, sep=" ")
+    if width == 0 or len(numbers) != width * len(rows):
+        raise InvalidFile(
+            "the mesh has a row that cannot be read",
+            file=path,
+            found=f"{len(numbers)} numbers in {len(rows)} rows",
+            wanted=f"{width} numbers a row, as in the first",
+        )
+    return numbers.reshape(len(rows), width)
 
 
-def _corners(line: bytes) -> bytes:
-    """`f 1/4/2 2/5/2 3/6/2` -> `f 1 2 3`."""
-    return b" ".join(word.split(b"/")[0] for word in line.split()) if b"/" in line else line
+def _positions(line: bytes) -> bytes:
+    """`1/4/2 2/5/2 3/6/2` -> `1 2 3`."""
+    return b" ".join(word.split(b"/")[0] for word in line.split())
 
 
 def _check(vertices: NDArray[np.float32], faces: NDArray[np.int32], path: Path) -> None:

@@ -1,0 +1,8 @@
+"""Script: exports the input data of one evaluation tree as Rerun recordings. `--help` names the flags."""
+
+import sys
+
+from thesis_assets.evaluation.qualitative.export_command import main
+
+if __name__ == "__main__":
+    sys.exit(main(("input_data",)))

@@ -1,0 +1,243 @@
+"""The recording of a tuning run: a fixed choice of test samples, refined by each checkpoint, along the timeline `step`.
+
+So that a regression is seen, not only measured. Does not belong here: scoring a checkpoint for selection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thesis_assets import storage
+from thesis_assets.errors import InvalidFile
+from thesis_assets.evaluation.qualitative import digests
+from thesis_assets.evaluation.qualitative.recording import Recording, RecordingIdentity, open_recording
+from thesis_assets.evaluation.qualitative.tracks import Absences, ExportOptions
+from thesis_assets.layout import DifixTree
+from thesis_assets.schemas.evaluation import RecordingDigest
+from thesis_assets.schemas.samples import DataJson
+from thesis_assets.tuning.held_out_samples import HeldOutSample, from_data_json, stratified
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from thesis_assets.tuning.refine import Refiner
+
+ROOT = "/triplets"
+N_SAMPLES = 6
+SEED = 0
+JPEG_QUALITY = 90
+MAX_DATA_JSON_BYTES = 4 * 1024**3
+
+LoadRefiner = Callable[[Path, str], "Refiner"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Pictures:
+    """The images of one sample: (H, W, 3) uint8."""
+
+    entity: str
+    render: NDArray[np.uint8]
+    target: NDArray[np.uint8]
+    reference: NDArray[np.uint8]
+
+
+def export_triplets(
+    tree: DifixTree,
+    run_name: str,
+    *,
+    device: str = "cpu",
+    n_samples: int = N_SAMPLES,
+    seed: int = SEED,
+    options: ExportOptions = ExportOptions(),
+    load_refiner: LoadRefiner | None = None,
+    force: bool = False,
+    on_progress: Callable[[str], None] | None = None,
+) -> RecordingDigest:
+    """Write `tuning_runs/<run>/rerun/triplets.rrd` unless it is current.
+
+    Args:
+        device: where the checkpoints refine, `cpu` or `cuda`.
+        n_samples, seed: how many test samples, and their draw; the same for every run over one snapshot.
+        load_refiner: how a checkpoint becomes a refiner; that of the tuning room by default.
+
+    Raises:
+        InvalidFile: the snapshot has no test sample, the run no checkpoint, or the file could not be written.
+    """
+    from thesis_assets.evaluation.qualitative.blueprints import triplets_blueprint
+
+    run = tree.tuning_run(run_name)
+    steps = finished_steps(tree, run_name)
+    samples = chosen_samples(tree, n_samples, seed)
+    path = run.triplet_recording
+    digest = triplets_digest(tree, run_name, n_samples=n_samples, seed=seed, options=options)
+    if not force and (current := digests.current_digest(path, digest)) is not None:
+        return current
+    absences = Absences(tree.base)
+    pictures = _read_pictures(samples, absences)
+    names = [shown.entity.rpartition("/")[2] for shown in pictures]
+    blueprint = triplets_blueprint(ROOT, names, steps[-1])
+    with open_recording(path, _identity(tree, run_name), blueprint) as recording:
+        for shown in pictures:
+            _send_still_pictures(recording, shown, options)
+        for number, step in enumerate(steps, start=1):
+            refiner = _load(run.checkpoint(step), device, load_refiner, absences)
+            if refiner is not None:
+                for shown in pictures:
+                    _send_step(recording, shown, step, refiner, options)
+            if on_progress is not None:
+                on_progress(f"{path.name}: step {step}, {number} of {len(steps)} checkpoints, {len(pictures)} samples")
+    return digests.write_digest(path, digest, absences.lines)
+
+
+def triplets_digest(
+    tree: DifixTree,
+    run_name: str,
+    *,
+    n_samples: int = N_SAMPLES,
+    seed: int = SEED,
+    options: ExportOptions = ExportOptions(),
+) -> str:
+    """Digest of all that `triplets.rrd` is made from: the chosen samples' images and the run's checkpoints.
+
+    Raises:
+        InvalidFile: the snapshot has no test sample, or the run no checkpoint.
+    """
+    run = tree.tuning_run(run_name)
+    # A checkpoint's side file has its sha256: the file itself, up to 5 GB, is not read for this.
+    files = [run.checkpoint_info(step) for step in finished_steps(tree, run_name)]
+    for sample in chosen_samples(tree, n_samples, seed):
+        files += [file for file in (sample.render, sample.target, sample.reference) if file.is_file()]
+    choice = (f"n_samples={n_samples}", f"seed={seed}")
+    return digests.input_digest(tree.base, files, _identity(tree, run_name), options, choice)
+
+
+def chosen_samples(tree: DifixTree, n_samples: int = N_SAMPLES, seed: int = SEED) -> list[HeldOutSample]:
+    """Test samples, as even as can be over people and cameras; the same ones for every run of the snapshot.
+
+    Raises:
+        InvalidFile: data.json is missing or has no test sample.
+    """
+    entries = storage.read_json(tree.data_json, DataJson, max_bytes=MAX_DATA_JSON_BYTES).test
+    if not entries:
+        raise InvalidFile("there is no test sample to look at", file=tree.data_json, key="test", found="nothing")
+    return stratified(from_data_json(tree.data_json, entries), n_samples, seed)
+
+
+def finished_steps(tree: DifixTree, run_name: str) -> list[int]:
+    """Steps of the run's finished checkpoints, ascending.
+
+    Raises:
+        InvalidFile: there is none.
+    """
+    from thesis_assets.tuning.checkpoints import list_checkpoints
+
+    run = tree.tuning_run(run_name)
+    steps = list_checkpoints(run)
+    if not steps:
+        raise InvalidFile(
+            "the tuning run has no finished checkpoint",
+            file=run.checkpoints_dir,
+            wanted="model_<step>.pkl with its model_<step>.json",
+            remedy="materialize `tuned_checkpoint` of this run first",
+        )
+    return steps
+
+
+def sample_entity(sample_id: str) -> str:
+    """The entity of one sample; its parts are `render`, `refined`, `target`, `reference` and `psnr/{render,refined}`."""
+    import rerun as rr
+
+    return f"{ROOT}/{rr.escape_entity_path_part(sample_id)}"
+
+
+def _identity(tree: DifixTree, run_name: str) -> RecordingIdentity:
+    return RecordingIdentity("triplets", tree.exp_name, run_name, scene_name="test samples")
+
+
+def _load(path: Path, device: str, load_refiner: LoadRefiner | None, absences: Absences) -> Refiner | None:
+    from thesis_assets.tuning import refine
+
+    try:
+        return (load_refiner or refine.load_refiner)(path, device)
+    except InvalidFile as error:
+        absences.left_out(path, error.problem)
+        return None
+
+
+def _read_pictures(samples: list[HeldOutSample], absences: Absences) -> list[_Pictures]:
+    """The images of every sample that is whole.
+
+    Raises:
+        InvalidFile: there is not one.
+    """
+    from thesis_assets.images.codecs import read_rgb
+
+    found = []
+    for sample in samples:
+        try:
+            images = [read_rgb(path) for path in (sample.render, sample.target, sample.reference)]
+            if images[0].shape != images[1].shape:
+                raise InvalidFile("render and target differ in size", file=sample.render)
+        except InvalidFile as error:
+            absences.left_out(sample.render.parent, f"{Path(error.file or '').name}: {error.problem}")
+        else:
+            found.append(_Pictures(sample_entity(sample.sample_id), *images))
+    if not found:
+        raise InvalidFile("no test sample can be read", file=absences.root, found="; ".join(absences.lines[:3]))
+    return found
+
+
+def _send_still_pictures(recording: Recording, shown: _Pictures, options: ExportOptions) -> None:
+    """Log what no checkpoint changes."""
+    import rerun as rr
+
+    for part in ("render", "target", "reference"):
+        blob, media_type = _encoded(getattr(shown, part), options)
+        recording.send_static(f"{shown.entity}/{part}", rr.EncodedImage(contents=blob, media_type=media_type))
+    media_type = _encoded(shown.render[:1, :1], options)[1]
+    recording.send_static(f"{shown.entity}/refined", rr.EncodedImage.from_fields(media_type=media_type))
+    name = shown.entity.rpartition("/")[2]
+    for part, colour in (("render", (150, 150, 150)), ("refined", (255, 140, 0))):
+        recording.send_static(f"{shown.entity}/psnr/{part}", rr.SeriesLines(names=f"{part} {name}", colors=colour))
+
+
+def _send_step(recording: Recording, shown: _Pictures, step: int, refiner: Refiner, options: ExportOptions) -> None:
+    """Refine one sample with one checkpoint; PSNR is that of the 8-bit picture, before it is encoded."""
+    import rerun as rr
+
+    from thesis_assets.images.metrics import psnr
+
+    refined = _refine(refiner, shown)
+    blob, _ = _encoded(refined, options)
+    recording.send_steps(f"{shown.entity}/refined", [step], rr.EncodedImage.columns(blob=[blob]))
+    for part, image in (("render", shown.render), ("refined", refined)):
+        value = psnr(image, shown.target)
+        assert value is not None  # only an empty region has none
+        recording.send_steps(f"{shown.entity}/psnr/{part}", [step], rr.Scalars.columns(scalars=[value]))
+
+
+def _refine(refiner: Refiner, shown: _Pictures) -> NDArray[np.uint8]:
+    from thesis_assets.images.quantise import quantise, to_host
+
+    refined: NDArray[np.uint8] = to_host(quantise(refiner.refine(_batch(shown.render), _batch(shown.reference))))[0]
+    return refined
+
+
+def _batch(image: NDArray[np.uint8]) -> Any:
+    """(H, W, 3) uint8 -> (1, 3, H, W) float32 in [0, 1]."""
+    import torch
+
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def _encoded(image: NDArray[np.uint8], options: ExportOptions) -> tuple[bytes, str]:
+    from thesis_assets.images.codecs import encode_jpeg, encode_png
+
+    if options.lossless:
+        return encode_png(image), "image/png"
+    return encode_jpeg(image, quality=JPEG_QUALITY), "image/jpeg"

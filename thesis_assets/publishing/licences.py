@@ -1,0 +1,69 @@
+"""Whether a dataset's recordings may be passed on: what is known of licences, and the gate before any upload.
+
+A recording of a scene holds its images: to share it is to share the data. Does not belong here: the upload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from thesis_assets.errors import ThesisAssetsError
+
+
+class NotForSharing(ThesisAssetsError):
+    """The licence of a dataset forbids passing it on."""
+
+
+@dataclass(frozen=True)
+class DatasetLicence:
+    """What is known about one dataset.
+
+    Attributes:
+        name: as a card names it.
+        redistribution: whether images of it may be passed on; None where nobody has looked yet.
+    """
+
+    name: str
+    redistribution: bool | None
+
+
+KNOWN_LICENCES: Mapping[str, DatasetLicence] = {
+    "hi4d": DatasetLicence("Hi4D (research agreement, no redistribution)", redistribution=False),
+    "studio": DatasetLicence("synthetic, drawn by thesis_assets", redistribution=True),
+    "middlebury": DatasetLicence("Middlebury stereo 2014, from the scikit-image wheel", redistribution=True),
+}
+
+
+def licence_of(dataset: str, redistribution: Mapping[str, bool]) -> DatasetLicence:
+    """The licence of a dataset; an entry of `redistribution` decides over what is known."""
+    known = KNOWN_LICENCES.get(dataset, DatasetLicence("unknown", redistribution=None))
+    return DatasetLicence(known.name, redistribution.get(dataset, known.redistribution))
+
+
+def check_may_be_shared(datasets: Sequence[str], redistribution: Mapping[str, bool]) -> list[str]:
+    """Refuse datasets that may not be passed on. Returns a warning for each whose licence is not known.
+
+    Args:
+        redistribution: dataset to `true` or `false`, as the user's entries say.
+
+    Raises:
+        NotForSharing: one of `datasets` is forbidden.
+    """
+    warnings = []
+    for dataset in sorted(set(datasets)):
+        licence = licence_of(dataset, redistribution)
+        if licence.redistribution is False:
+            raise NotForSharing(
+                f"recordings of `{dataset}` hold its images, and its licence forbids passing them on",
+                key=f"{dataset}.redistribution",
+                found=licence.name,
+                wanted="a licence that allows it",
+                remedy=f"leave its scenes out, or, where you have the permission, say `redistribution: true` for {dataset}",
+            )
+        if licence.redistribution is None:
+            warnings.append(
+                f"the licence of `{dataset}` is not known here: be sure that it may be passed on, and say "
+                f"`redistribution: true` or `false` for it"
+            )
+    return warnings
