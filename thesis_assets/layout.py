@@ -293,6 +293,11 @@ class SceneFolders:
         """*Ours*: from what a demo scene was made, and the sizes of its files."""
         return self.base / "misc" / "demo_record.json"
 
+    @property
+    def import_record(self) -> Path:
+        """*Ours*: from which files of another format a scene was made, and which image is which camera and frame."""
+        return self.base / "misc" / "import_record.json"
+
     def nv_generation_debug(self, kind: str) -> Path:
         """`kind`: `images`, `masks` or `depths`. Only under `input_data/train`."""
         return self.base / "misc" / "nv_generation" / f"est_{kind}_debug"

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from thesis_assets.cli import demo, doctor, recordings, reports, run, scenes, status, sync, ui
+from thesis_assets.cli import demo, doctor, recordings, reports, run, scene_commands, scenes, status, sync, ui
 from thesis_assets.cli.console import FAILED
 from thesis_assets.errors import ThesisAssetsError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("doctor")(doctor.doctor)
 app.command("demo-scenes")(scenes.demo_scenes)
 app.command("scenes")(scenes.list_scenes_command)
+app.add_typer(scene_commands.scene_app, name="scene", help="Import a capture as a scene; check a scene.")
 app.command("sync")(sync.sync)
 app.command("run")(run.run)
 app.command("status")(status.status)

@@ -1,0 +1,1 @@
+"""The field's usual formats, COLMAP and nerfstudio, turned into the scene contract."""

@@ -1,0 +1,185 @@
+"""An arranged capture written as a scene: images, calibrations, masks, the record of their origin, registry entry, Gaussians.
+
+The scene's folder below the ground-truth root appears by one rename, last: whoever lists scenes sees it whole.
+Does not belong here: reading a format, choosing camera ids.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from thesis_assets import storage
+from thesis_assets.errors import InvalidScene
+from thesis_assets.layout import SceneFolders, SceneTree
+from thesis_assets.scenes.camera import Camera, write_camera
+from thesis_assets.scenes.importers.arrangement import Arrangement, PlacedPhotograph
+from thesis_assets.scenes.importers.capture import Capture
+from thesis_assets.scenes.importers.image_files import bring_mask, bring_photograph
+from thesis_assets.scenes.listing import SceneRoots
+from thesis_assets.scenes.registry import write_registry
+from thesis_assets.schemas.scene_import import ImportedImage, ImportRecord
+from thesis_assets.schemas.scenes import SceneRegistryEntry
+
+LinkMode = Literal["auto", "copy"]
+
+_PROGRESS_EVERY_S = 2.0
+_MAX_THREADS = 8
+
+
+@dataclass(frozen=True)
+class ImportedScene:
+    """What an import wrote.
+
+    Attributes:
+        origins: how many images came by which way (`hard_link`, `reflink`, `copy`, `jpeg_q95`).
+        registry: the registry entry, where a source camera was named.
+        gaussians: the file in the scene, where Gaussians were given.
+    """
+
+    tree: SceneTree
+    origins: Mapping[str, int]
+    n_masks: int
+    registry: Path | None
+    gaussians: Path | None
+
+
+def write_scene(
+    roots: SceneRoots,
+    scene_name: str,
+    capture: Capture,
+    arrangement: Arrangement,
+    *,
+    source_camera: int | None = None,
+    gaussians: Path | None = None,
+    link_mode: LinkMode = "auto",
+    on_progress: Callable[[str], None] = lambda line: None,
+) -> ImportedScene:
+    """Write a scene that is not there yet. On a failure no file of it stays.
+
+    Args:
+        source_camera: its id goes into the registry entry; None writes none.
+        gaussians: a standard 3DGS PLY in the capture's world, linked as the scene's `gaussians/static.ply`.
+        link_mode: `auto` hard-links JPEG files and Gaussians where the file system can; `copy` makes bytes of their own.
+
+    Raises:
+        InvalidKey: the name is unsafe, or has no dataset in front.
+        InvalidScene: there is a scene, a registry entry, or a file of Gaussians of that name already.
+        InvalidFile: a photograph or mask cannot be used.
+    """
+    tree = roots.tree(scene_name)
+    entry = SceneRegistryEntry(seq_name=scene_name, cam_id=source_camera) if source_camera is not None else None
+    refuse_existing(tree, entry, gaussians)
+    with contextlib.ExitStack() as undo:
+        with storage.atomic_directory(tree.ground_truth.base) as temporary:
+            images = _write_images(SceneFolders(temporary), arrangement, link_mode, on_progress)
+            storage.write_json(SceneFolders(temporary).import_record, _record(capture, arrangement, images))
+            refuse_existing(tree, entry, gaussians)
+            _write_beside(tree, entry, gaussians, link_mode, undo)
+        undo.pop_all()
+    return ImportedScene(
+        tree=tree,
+        origins=dict(Counter(image.origin for image in images)),
+        n_masks=sum(image.mask is not None for image in images),
+        registry=tree.registry_entry if entry is not None else None,
+        gaussians=tree.estimated.static_gaussians if gaussians is not None else None,
+    )
+
+
+def refuse_existing(tree: SceneTree, entry: SceneRegistryEntry | None, gaussians: Path | None) -> None:
+    """Refuse to write over anything. A registry entry or Gaussians of the same content, as a killed import leaves, may stay.
+
+    Raises:
+        InvalidScene: with the file or folder that is there.
+    """
+    there = [tree.ground_truth.base]
+    if entry is not None and not _holds_entry(tree.registry_entry, entry):
+        there.append(tree.registry_entry)
+    if gaussians is not None and not _same_content(tree.estimated.static_gaussians, gaussians):
+        there.append(tree.estimated.static_gaussians)
+    for path in there:
+        if path.exists() or path.is_symlink():
+            raise InvalidScene(
+                f"the scene `{tree.scene_name}` is there already; nothing is written over it",
+                file=path,
+                remedy="choose another name, or move it away first",
+            )
+
+
+def _write_beside(
+    tree: SceneTree,
+    entry: SceneRegistryEntry | None,
+    gaussians: Path | None,
+    link_mode: LinkMode,
+    undo: contextlib.ExitStack,
+) -> None:
+    """Registry entry and Gaussians, which lie in other roots than the scene's folder."""
+    if gaussians is not None and not tree.estimated.static_gaussians.exists():
+        undo.callback(tree.estimated.static_gaussians.unlink, missing_ok=True)
+        storage.link_or_copy(gaussians, tree.estimated.static_gaussians, link_mode=link_mode)
+    if entry is not None and not tree.registry_entry.exists():
+        undo.callback(tree.registry_entry.unlink, missing_ok=True)
+        write_registry(tree.registry_entry, entry)
+
+
+def _holds_entry(path: Path, entry: SceneRegistryEntry) -> bool:
+    wanted = storage.to_json_bytes(entry.model_dump(mode="json", exclude_none=True))
+    return path.is_file() and path.read_bytes() == wanted
+
+
+def _same_content(path: Path, other: Path) -> bool:
+    if not path.is_file() or path.stat().st_size != other.stat().st_size:
+        return False
+    return path.samefile(other) or storage.sha256_file(path) == storage.sha256_file(other)
+
+
+def _write_images(
+    folders: SceneFolders, arrangement: Arrangement, link_mode: LinkMode, on_progress: Callable[[str], None]
+) -> list[ImportedImage]:
+    """Every image with its calibration and mask; decoding and encoding run in threads, they leave the interpreter free."""
+    placed = arrangement.placed
+    began = said = time.monotonic()
+    images: list[ImportedImage] = []
+    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+        for image in pool.map(partial(_write_image, folders, link_mode), placed):
+            images.append(image)
+            now = time.monotonic()
+            if now - said >= _PROGRESS_EVERY_S:
+                said, rate = now, len(images) / (now - began)
+                left = (len(placed) - len(images)) / rate
+                on_progress(f"images: {len(images)} of {len(placed)}, {rate:.1f} a second, {left:.0f} s left")
+    return images
+
+
+def _write_image(folders: SceneFolders, link_mode: LinkMode, placed: PlacedPhotograph) -> ImportedImage:
+    cam_id, fname, photograph = placed.cam_id, placed.fname, placed.photograph
+    origin = bring_photograph(photograph.path, folders.image(cam_id, fname), link_mode=link_mode)
+    camera = Camera(cam_id, photograph.intrinsics, photograph.extrinsics, photograph.height, photograph.width)
+    write_camera(folders.camera(cam_id, fname), camera)
+    if photograph.mask is not None:
+        bring_mask(photograph.mask, folders.mask(cam_id, fname), (photograph.height, photograph.width))
+    return ImportedImage(
+        cam_id=cam_id,
+        fname=fname,
+        name=photograph.name,
+        origin=origin,
+        mask=photograph.mask_name,
+    )
+
+
+def _record(capture: Capture, arrangement: Arrangement, images: list[ImportedImage]) -> ImportRecord:
+    return ImportRecord(
+        format=capture.format,
+        sources={str(path): storage.sha256_file(path) for path in capture.source_files},
+        world=dict(capture.world),
+        cameras=dict(arrangement.camera_names),
+        images=images,
+    )
