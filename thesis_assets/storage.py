@@ -185,16 +185,12 @@ def link_or_copy(source: Path, target: Path, *, link_mode: Literal["auto", "copy
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     real = source.resolve(strict=True)
-    if target.exists() and target.samefile(real):
-        if link_mode == "auto" or target.resolve() == real:
-            # Unlinking first would destroy the source, and renaming one name of a file onto another does nothing.
-            return "hard_link"
-        target.unlink()
     temporary = temporary_sibling(target)
     try:
         mode = _bring(real, temporary, link_mode)
         temporary.replace(target)
     finally:
+        # Renaming one name of a file onto another name of it does nothing, and leaves both.
         temporary.unlink(missing_ok=True)
     return mode
 

@@ -68,6 +68,26 @@ def test_a_reader_sees_the_new_file_only_when_it_is_whole(tmp_path: Path) -> Non
     assert names_in(path.parent) == ["model_7.pkl"]
 
 
+def test_a_reader_of_the_old_file_reads_it_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text("old")
+
+    with path.open() as reader:
+        storage.write_text(path, "new")
+        assert reader.read() == "old"
+
+    assert path.read_text() == "new"
+
+
+def test_linking_twice_leaves_no_temporary_name(tmp_path: Path) -> None:
+    (tmp_path / "source.jpg").write_text("pixels")
+
+    for _ in range(2):
+        assert storage.link_or_copy(tmp_path / "source.jpg", tmp_path / "target.jpg") == "hard_link"
+
+    assert names_in(tmp_path) == ["source.jpg", "target.jpg"]
+
+
 def test_a_row_that_cannot_be_written_leaves_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         storage.write_jsonl(tmp_path / "rows.jsonl", iter([{"a": 1}, {"a": object()}]))
