@@ -165,6 +165,8 @@ def test_the_same_bytes_come_out_whatever_the_number_of_threads_or_the_order_of_
         for name in order:
             export_shard(work(tmp_path, name, exp=exp, threads=threads))
     assert files(tmp_path / "difix" / "one") == files(tmp_path / "difix" / "two")
+    ids = [row.sample_id for row in read_rows(work(tmp_path, exp="one").tree.scene_run(NAME).all_samples)]
+    assert ids == sorted(ids)
 
 
 def test_a_current_shard_is_left_alone_and_a_changed_scene_makes_it_stale(tmp_path):
@@ -230,6 +232,21 @@ def test_an_interrupted_export_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert not left.exists()
     export_shard(work(tmp_path, exp="v2"))
     assert files(shard.tree.base) == files(tmp_path / "difix" / "v2")
+
+
+def test_a_stale_shard_counts_as_unfinished_while_it_is_made_anew(tmp_path, monkeypatch):
+    write_scene(roots(tmp_path))
+    shard = work(tmp_path)
+    export_shard(shard)
+    truth(tmp_path).image(16, "000000").write_bytes(encode_jpeg(image(9)))
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(triplet_export, "render_frame", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export_shard(shard)
+    assert not shard.tree.scene_run(NAME).run_stats.exists()
 
 
 def test_another_generation_section_is_refused_before_anything_is_written(tmp_path):
