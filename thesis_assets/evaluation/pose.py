@@ -100,15 +100,15 @@ def _from_equal_epoch(cell: EvaluationCell, task: TaskTree, epoch: int, digest: 
 
 
 def _measure(cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: int, digest: str) -> Protocol:
-    motions = world_motions(cell, frames)
-    usable = [fname for fname in frames.usable if fname not in motions.left_out]
-    left_out = {**frames.left_out, **motions.left_out}
-    if not usable:
+    motions = world_motions(cell, frames) if frames.usable else None
+    left_out = {**frames.left_out, **(motions.left_out if motions else {})}
+    usable = [fname for fname in frames.usable if fname not in left_out]
+    if motions is None or not usable:
         raise InvalidScene(
             f"no frame of `{cell.scene.name}` can be compared",
             file=cell.scene.tree.estimated.bodies_dir(frames.model),
             key=task.task,
-            found="; ".join(sorted(set(left_out.values()))[:5]),
+            found="; ".join(sorted(set(left_out.values()))[:5]) or "no ground-truth body",
         )
     metrics: dict[str, FrameMetrics] = {}
     with (

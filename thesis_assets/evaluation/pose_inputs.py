@@ -55,26 +55,36 @@ def body_model(task_name: str) -> BodyModel:
 def body_frames(cell: EvaluationCell, task_name: str) -> BodyFrames:
     """The chosen frames that have a body file with joints and vertices on both sides."""
     scene, model, source = cell.scene, body_model(task_name), cell.source_camera()
-    predicted, true, left_out = {}, {}, {}
+    predicted: dict[str, Path] = {}
+    true: dict[str, Path] = {}
+    left_out: dict[str, str] = {}
     for fname in pose_frames(cell, model):
         ours, theirs = scene.body_path(model, fname, estimated=True), scene.body_path(model, fname)
-        if ours is None or theirs is None:
-            left_out[fname] = f"there is no estimated {model} file"
-            continue
-        reason = _unusable(model, ours, theirs)
-        if reason is not None:
-            left_out[fname] = reason
-            continue
-        predicted[fname], true[fname] = ours, theirs
-    estimated = {fname: scene.tree.estimated.camera(source, fname) for fname in predicted}
-    found = {fname: path for fname, path in estimated.items() if file_with_content(path, scene.roots)}
+        reason = _why_unusable(model, ours, theirs)
+        if reason is not None or ours is None or theirs is None:
+            left_out[fname] = str(reason)
+        else:
+            predicted[fname], true[fname] = ours, theirs
     known = scene.camera_files(source).paths
     return BodyFrames(
-        model, predicted, true, found, {fname: known[fname] for fname in predicted if fname in known}, left_out
+        model,
+        predicted,
+        true,
+        _estimated_cameras(cell, list(predicted)),
+        {fname: known[fname] for fname in predicted if fname in known},
+        left_out,
     )
 
 
-def _unusable(model: BodyModel, ours: Path, theirs: Path) -> str | None:
+def _estimated_cameras(cell: EvaluationCell, frames: list[str]) -> dict[str, Path]:
+    """The estimated source camera's files, where they are there."""
+    paths = {fname: cell.scene.tree.estimated.camera(cell.source_camera(), fname) for fname in frames}
+    return {fname: path for fname, path in paths.items() if file_with_content(path, cell.scene.roots)}
+
+
+def _why_unusable(model: BodyModel, ours: Path | None, theirs: Path | None) -> str | None:
+    if ours is None or theirs is None:
+        return f"there is no estimated {model} file"
     for side, path in (("estimated", ours), ("ground-truth", theirs)):
         try:
             bodies = read_bodies(path, model)
@@ -102,18 +112,22 @@ def read_matched(cell: EvaluationCell, frames: BodyFrames, fname: str) -> Matche
 
 
 def why_pose_is_absent(cell: EvaluationCell, task_name: str) -> str | None:
-    """Why a scene cannot have a pose task; None where it can."""
-    frames, model, tree = body_frames(cell, task_name), body_model(task_name), cell.scene.tree
-    if frames.usable:
-        lacks_camera = cell.experiment.evaluation.pose.world_alignment == "camera" and not (
-            frames.predicted_cameras.keys() & frames.true_cameras.keys()
-        )
-        place = tree.estimated.cameras_dir / str(cell.source_camera())
-        return (
-            f"alignment by `camera` needs the source camera in both roots: {place}/<frame>.npz"
-            if lacks_camera
-            else None
-        )
-    if not pose_frames(cell, model):
-        return f"the scene has no ground-truth {model} bodies: {tree.ground_truth.bodies_dir(model)}/<frame>.npz"
-    return f"no frame can be compared: {'; '.join(sorted(set(frames.left_out.values())))}"
+    """Why a scene cannot have a pose task; None where it can. Reads no further than the first frame that can be compared."""
+    scene, model = cell.scene, body_model(task_name)
+    frames = pose_frames(cell, model)
+    if not frames:
+        return f"the scene has no ground-truth {model} bodies: {scene.tree.ground_truth.bodies_dir(model)}/<frame>.npz"
+    if cell.experiment.evaluation.pose.world_alignment == "camera":
+        known = scene.camera_files(cell.source_camera()).paths.keys()
+        frames = [fname for fname in _estimated_cameras(cell, frames) if fname in known]
+        if not frames:
+            place = scene.tree.estimated.cameras_dir / str(cell.source_camera())
+            return f"alignment by `camera` needs the source camera in both roots: {place}/<frame>.npz"
+    reasons: set[str] = set()
+    for fname in frames:
+        paths = scene.body_path(model, fname, estimated=True), scene.body_path(model, fname)
+        reason = _why_unusable(model, *paths)
+        if reason is None:
+            return None
+        reasons.add(reason)
+    return f"no frame can be compared: {'; '.join(sorted(reasons))}"

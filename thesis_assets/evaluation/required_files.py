@@ -83,7 +83,10 @@ def check_manifest(cell: EvaluationCell) -> CheckOutcome:
 
 def _manifest_faults(cell: EvaluationCell, manifest: EvaluationManifest) -> Iterator[str]:
     absent = absent_tasks(cell)
-    finished = {epoch_name(epoch): _finished_tasks(cell, epoch) for epoch in _epochs_on_disk(cell)}
+    finished = {
+        epoch_name(epoch): [task for task in _finished_tasks(cell, epoch) if task.task not in absent]
+        for epoch in _epochs_on_disk(cell)
+    }
     listed = [finished[name] for name in manifest.eval_epochs if name in finished]
     protocols = [protocol for tasks in listed for task in tasks if (protocol := read_protocol(task)) is not None]
     for key, found, wanted in (
