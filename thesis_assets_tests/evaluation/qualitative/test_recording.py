@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.evaluation.qualitative.evaluation import export_evaluation
 from thesis_assets.evaluation.qualitative.identity import identity_of
 from thesis_assets.evaluation.qualitative.recording import RecordingIdentity, open_recording
-from thesis_assets.evaluation.qualitative.verification import read_recording, verify_recording
+from thesis_assets.evaluation.qualitative.verification import read_recording, rerun_binary, verify_recording
 from thesis_assets.images.codecs import encode_png, read_rgb
 from thesis_assets.layout import EvaluationTree
 
@@ -26,7 +25,7 @@ def blueprint() -> object:
 
 
 def compare(one: Path, other: Path) -> int:
-    command = [sys.executable, "-m", "rerun_cli", "rrd", "compare", "--unordered", str(one), str(other)]
+    command = [str(rerun_binary()), "rrd", "compare", "--unordered", str(one), str(other)]
     return subprocess.run(command, capture_output=True, check=False, timeout=120, env={"CI": "1"}).returncode
 
 
@@ -144,6 +143,17 @@ def test_the_identity_comes_from_the_caller_then_the_manifest_then_the_folders(t
     tree.manifest.unlink()
     identity = identity_of(tree, "input_data")
     assert (identity.run_name, identity.scene_name) == ("tiny_a", "studio_pair03_dance")
+
+
+@pytest.mark.parametrize("content", ["", "no recording at all", "cut by one byte", "cut in the middle"])
+def test_a_damaged_recording_does_not_verify(exported: EvaluationTree, tmp_path: Path, content: str) -> None:
+    whole = exported.input_data_recording.read_bytes()
+    cut = {"cut by one byte": whole[:-1], "cut in the middle": whole[: len(whole) // 2]}
+    path = tmp_path / "damaged.rrd"
+    path.write_bytes(cut.get(content, content.encode()))
+    outcome = verify_recording(path)
+    assert not outcome.passed
+    assert "damaged.rrd" in outcome.offenders[0]
 
 
 def test_a_recording_that_is_not_there_does_not_verify(tmp_path: Path) -> None:
