@@ -1,5 +1,6 @@
 """`thesis-assets rerun ...` and `publish`: make, open and share recordings."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -37,13 +38,13 @@ def _export(what: str, exp: str, run: str, scene: str | None, epochs: str, as_js
         if scene is not None and name != scene:
             continue
         if what in ("input-data", "all"):
-            record = export_input_data(tree)
+            record = export_input_data(tree, run_name=run, scene_name=name)
             made.append((str(tree.input_data_recording), record.bytes, ", ".join(record.absent)))
         if what in ("evaluation", "all"):
             there = sorted(parse_epoch(path.name) for path in tree.evaluation_dir.glob("epoch_*"))
             wanted = there if epochs == "all" else there[-1:] if epochs == "latest" else [int(epochs)]
             for epoch in wanted:
-                record = export_evaluation(tree, epoch)
+                record = export_evaluation(tree, epoch, run_name=run, scene_name=name)
                 made.append((str(tree.evaluation_recording(epoch)), record.bytes, ", ".join(record.absent)))
     if as_json:
         print_json([{"file": file, "bytes": size, "absent": absent} for file, size, absent in made])
@@ -104,13 +105,14 @@ def publish(
         progress_line("error: no repo: give --repo or set HF_RERUN_REPO_ID")
         raise typer.Exit(WRONG_USE)
     cell = Cell(exp, run_name=run)
-    plan = plan_publication(platform.evaluation_trees(cell), exp, run, repo_id)
+    plan = plan_publication(list(platform.evaluation_trees(cell).values()), repo_id)
     if as_json:
-        print_json(plan.to_json())
+        print_json(dataclasses.asdict(plan) | {"commands": plan.commands})
     else:
         rows = [(item.path_in_repo, human_bytes(item.bytes)) for item in plan.files]
         print_table(f"For {repo_id}", ("path in the repo", "size"), rows)
         for command in plan.commands:
             print(command)
-    if not dry_run:
-        send(plan)
+    for warning in plan.warnings:
+        print(f"warning: {warning}")
+    send(plan, dry_run=dry_run)

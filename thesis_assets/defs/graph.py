@@ -220,7 +220,8 @@ NODES: dict[str, Node] = {
             "evaluation_recordings",
             "recordings",
             "exp_by_run",
-            ("evaluation_manifest",),
+            # After the input data's recording: the checks here hold all files of a tree's rerun/ against it.
+            ("evaluation_manifest", "input_data_recording"),
             _nothing_more,
             _recording_outputs,
         ),

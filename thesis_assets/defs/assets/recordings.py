@@ -47,8 +47,8 @@ def input_data_recording(context: dg.AssetExecutionContext, platform: PlatformPa
 
     (cell,) = cells_of(context, "exp_by_run")
     rows: list[tuple[object, ...]] = []
-    for tree in platform.evaluation_trees(cell).values():
-        record = export_input_data(tree)
+    for scene_name, tree in platform.evaluation_trees(cell).items():
+        record = export_input_data(tree, run_name=cell.run_name, scene_name=scene_name)
         rows.append((tree.input_data_recording, record.bytes, ", ".join(record.absent) or "nothing"))
         platform.echo(f"{cell.run_name}: {tree.input_data_recording.name} {record.bytes:,} bytes")
     return _listed(context, platform, "input_data_recording", rows)
@@ -66,9 +66,9 @@ def evaluation_recordings(context: dg.AssetExecutionContext, platform: PlatformP
     (cell,) = cells_of(context, "exp_by_run")
     epochs = platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell))
     rows: list[tuple[object, ...]] = []
-    for tree in platform.evaluation_trees(cell).values():
+    for scene_name, tree in platform.evaluation_trees(cell).items():
         for epoch in epochs:
-            record = export_evaluation(tree, epoch)
+            record = export_evaluation(tree, epoch, run_name=cell.run_name, scene_name=scene_name)
             rows.append((tree.evaluation_recording(epoch), record.bytes, ", ".join(record.absent) or "nothing"))
             platform.echo(f"{cell.run_name}: {tree.evaluation_recording(epoch).name} {record.bytes:,} bytes")
     return _listed(context, platform, "evaluation_recordings", rows)
@@ -89,6 +89,7 @@ def published_recordings(context: dg.AssetExecutionContext, platform: PlatformPa
     if repo_id is None:
         context.add_output_metadata({"published": "off: HF_RERUN_REPO_ID is not set"})
         return Verified(files=(), digest=sha256_value("off"))
-    plan = plan_publication(platform.evaluation_trees(cell), cell.exp_name, cell.run_name, repo_id)
-    publish(plan)
+    plan = plan_publication(list(platform.evaluation_trees(cell).values()), repo_id)
+    context.add_output_metadata({"plan": dg.MetadataValue.md(plan.markdown)})
+    publish(plan, dry_run=False)
     return Verified(files=(), digest=sha256_value(repo_id))

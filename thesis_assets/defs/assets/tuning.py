@@ -1,5 +1,7 @@
 """Fine-tuning one run over one snapshot, and choosing its checkpoint."""
 
+from collections.abc import Callable
+
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
@@ -24,6 +26,19 @@ def _progress_text(line: ProgressLine) -> str:
     return ", ".join([*parts, *([line.message] if line.message else [])])
 
 
+def _throttled(report: Callable[[ProgressLine], None], seconds: float = 5.0) -> Callable[[ProgressLine], None]:
+    """Pass every event on, but of the single steps only one in so many seconds: each line is a row of the event log."""
+    last = 0.0
+
+    def pass_on(line: ProgressLine) -> None:
+        nonlocal last
+        if line.event != "step" or line.seconds - last >= seconds:
+            last = line.seconds
+            report(line)
+
+    return pass_on
+
+
 @graph_asset(
     "tuned_checkpoint",
     description="The fine-tuning run: checkpoints, evaluation files and train_config.json, by a trainer process of its own.",
@@ -44,7 +59,7 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
         split=platform.spec(cell).split,
         device=platform.device,
         launcher=platform.settings.launcher,
-        on_progress=lambda line: report(f"{cell.run_name}: {_progress_text(line)}"),
+        on_progress=_throttled(lambda line: report(f"{cell.run_name}: {_progress_text(line)}")),
     )
     tree = platform.difix(cell).tuning_run(cell.run_name)
     metadata: dict[str, object] = {

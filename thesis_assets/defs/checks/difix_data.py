@@ -34,6 +34,7 @@ def _split_manifests(platform: Platform, cell: Cell) -> Outcomes:
 
     tree = platform.difix(cell)
     split = platform.spec(cell).split
+
     def group_of(scene_name: str) -> tuple[str, str]:
         return dataset_of(scene_name), group_id(scene_name, split.group_rules)
 

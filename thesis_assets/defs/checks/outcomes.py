@@ -55,10 +55,22 @@ CHECKS: dict[str, dict[str, str]] = {
         "layout_version_is_v1": "output_layout_version is v1.",
         "metrics_recompute": "A seeded share of the numbers is recomputed from the saved images.",
     },
+    "triplet_recording": {"recording_follows_contract": "Samples, steps and rows are those of the run."},
     "input_data_recording": {"recording_follows_contract": "Entities, timelines and rows are those of the tree."},
-    "evaluation_recordings": {"recording_follows_contract": "Entities, timelines and rows are those of the tree."},
+    "evaluation_recordings": {
+        "recording_follows_contract": "Entities, timelines and rows are those of the tree, in both directions.",
+        "recording_verifies": "Every file of rerun/ passes the SDK's own verification.",
+        "recording_is_current": "Every recording was made from the files that are on disk now.",
+        "recording_within_size_budget": "No file is larger than the web viewer can hold.",
+    },
 }
-WARNINGS = {"dropped_share_below", "improves_over_input", "metrics_recompute", "input_data_clean"}
+WARNINGS = {
+    "dropped_share_below",
+    "improves_over_input",
+    "metrics_recompute",
+    "input_data_clean",
+    "recording_within_size_budget",
+}
 
 
 def checks_of(asset: str, outcomes: Callable[[Platform, Cell], Outcomes]) -> dg.AssetChecksDefinition:
