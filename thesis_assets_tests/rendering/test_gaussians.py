@@ -1,0 +1,122 @@
+"""The 3DGS PLY file: round trips, files of other tools, files that are refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.rendering.gaussians import SH_C0, Gaussians, concatenate, from_colors, read_ply, write_ply
+
+
+def random_gaussians(n: int, rest: int, seed: int = 0) -> Gaussians:
+    random = np.random.default_rng(seed)
+    shapes = [(n, 3), (n, 3), (n, rest, 3), (n,), (n, 3), (n, 4)]
+    return Gaussians(*(random.normal(size=shape).astype(np.float32) for shape in shapes))
+
+
+def ply(lines: list[str], body: bytes = b"") -> bytes:
+    return "\n".join(["ply", *lines, "end_header", ""]).encode() + body
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(n=st.integers(0, 20), rest=st.sampled_from([0, 3, 8, 15]), seed=st.integers(0, 9))
+def test_what_is_written_is_read_back_bit_by_bit(n: int, rest: int, seed: int, tmp_path: Path) -> None:
+    gaussians = random_gaussians(n, rest, seed)
+    write_ply(tmp_path / "a.ply", gaussians)
+    for name, array in vars(read_ply(tmp_path / "a.ply")).items():
+        assert np.array_equal(array, getattr(gaussians, name)), name
+
+
+def test_the_file_has_the_columns_of_3dgs_in_their_order(tmp_path: Path) -> None:
+    gaussians = random_gaussians(2, 3)
+    write_ply(tmp_path / "a.ply", gaussians)
+    header, body = (tmp_path / "a.ply").read_bytes().split(b"end_header\n")
+    names = [line.split()[-1] for line in header.decode().splitlines() if line.startswith("property float")]
+    rest = [f"f_rest_{i}" for i in range(9)]
+    assert names[:9] == ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2"]
+    assert names[9:] == [*rest, "opacity", *(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4))]
+    row = np.frombuffer(body, "<f4").reshape(2, len(names))[1]
+    red = gaussians.sh_rest[1, :, 0]
+    assert np.array_equal(row[9:12], red)  # all coefficients of red, then of green, then of blue
+
+
+def test_a_file_of_another_tool_may_order_and_add_columns(tmp_path: Path) -> None:
+    names = ["rot_0", "rot_1", "rot_2", "rot_3", "opacity", "scale_0", "scale_1", "scale_2", "segment"]
+    names += ["f_dc_0", "f_dc_1", "f_dc_2", "x", "y", "z"]
+    row = np.arange(len(names), dtype="<f8")
+    lines = ["format binary_little_endian 1.0", "comment made elsewhere", "element vertex 1"]
+    lines += [f"property double {name}" for name in names] + [
+        "element face 0",
+        "property list uchar int vertex_indices",
+    ]
+    (tmp_path / "a.ply").write_bytes(ply(lines, row.tobytes()))
+    gaussians = read_ply(tmp_path / "a.ply")
+    assert gaussians.means.tolist() == [[12, 13, 14]]
+    assert gaussians.rotations.tolist() == [[0, 1, 2, 3]]
+    assert gaussians.sh_degree == 0
+
+
+def test_colours_sizes_and_opacity_are_stored_the_way_3dgs_activates_them() -> None:
+    gaussians = from_colors([[0, 0, 1], [0, 0, 2]], [[1, 0.5, 0], [0, 0, 1]], [0.1, 0.2], opacity=0.75)
+    assert np.allclose(0.5 + SH_C0 * gaussians.sh_dc, [[1, 0.5, 0], [0, 0, 1]], atol=1e-6)
+    assert np.allclose(np.exp(gaussians.log_scales), [[0.1] * 3, [0.2] * 3])
+    assert np.allclose(1 / (1 + np.exp(-gaussians.opacity_logit)), 0.75)
+    assert gaussians.rotations.tolist() == [[1, 0, 0, 0]] * 2
+
+
+def test_sets_are_joined_in_order() -> None:
+    one, other = random_gaussians(2, 3), random_gaussians(3, 3, seed=1)
+    joined = concatenate([one, other])
+    assert len(joined) == 5
+    assert np.array_equal(joined.sh_rest[2:], other.sh_rest)
+
+
+@pytest.mark.parametrize(("scales", "opacity"), [(0.0, 0.5), (-1.0, 0.5), (0.1, 1.0), (0.1, 0.0)])
+def test_a_size_or_opacity_without_a_logarithm_is_refused(scales: float, opacity: float) -> None:
+    with pytest.raises(ThesisAssetsError, match="positive size"):
+        from_colors([[0, 0, 1]], [[1, 1, 1]], scales, opacity=opacity)
+
+
+def test_arrays_that_do_not_belong_together_are_refused() -> None:
+    whole = vars(random_gaussians(3, 3))
+    for name in whole:
+        with pytest.raises(ThesisAssetsError, match=r"another shape|no whole degree"):
+            Gaussians(**{**whole, name: whole[name][:2]} if name != "means" else {**whole, name: whole[name][:, :2]})
+    with pytest.raises(ThesisAssetsError, match="no whole degree"):
+        Gaussians(**{**whole, "sh_rest": np.zeros((3, 5, 3), np.float32)})
+
+
+COLUMNS = ["x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2"]
+PROPERTIES = [f"property float {name}" for name in [*COLUMNS, "rot_0", "rot_1", "rot_2", "rot_3"]]
+FORMAT = "format binary_little_endian 1.0"
+BAD_FILES = {
+    "not a PLY": b"hello",
+    "not a PLY ": b"",
+    "another format": ply(["format ascii 1.0", "element vertex 1", *PROPERTIES]),
+    "first element": ply([FORMAT, "element face 1", "property int a"]),
+    "no usable number": ply([FORMAT, "element vertex 99999999999", *PROPERTIES]),
+    "no usable number ": ply([FORMAT, "element vertex -1", *PROPERTIES]),
+    "no plain number": ply([FORMAT, "element vertex 1", *PROPERTIES, "property list uchar int a"]),
+    "stands twice": ply([FORMAT, "element vertex 1", *PROPERTIES, "property float x"]),
+    "no opacity": ply([FORMAT, "element vertex 0", *(line for line in PROPERTIES if "opacity" not in line)]),
+    "no whole degree": ply([FORMAT, "element vertex 0", *PROPERTIES, "property float f_rest_0"]),
+    "truncated": ply([FORMAT, "element vertex 2", *PROPERTIES], bytes(4 * 14 * 2 - 1)),
+    "not finite": ply([FORMAT, "element vertex 1", *PROPERTIES], np.full(14, np.nan, "<f4").tobytes()),
+}
+
+
+@pytest.mark.parametrize("problem", BAD_FILES)
+def test_a_file_that_holds_no_gaussians_says_why(problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.ply"
+    path.write_bytes(BAD_FILES[problem])
+    with pytest.raises(InvalidFile, match=problem.strip()) as caught:
+        read_ply(path)
+    assert caught.value.file == str(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile, match="missing"):
+        read_ply(tmp_path / "a.ply")
