@@ -109,12 +109,15 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Wor
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
     )
+    failures = result.get_step_failure_events()
+    if any(_was_interrupted(event) for event in failures):
+        raise KeyboardInterrupt  # Dagster ends the run for a signal and goes on; whoever sent it means the whole command
     evaluations = result.get_asset_check_evaluations()
     return Outcome(
         work=work,
         run_id=result.run_id,
         success=result.success,
-        errors=[_reason(event) for event in result.get_step_failure_events()],
+        errors=[_reason(event) for event in failures],
         failed_checks=[
             f"{each.asset_key.to_user_string()}.{each.check_name}: {each.description}"
             for each in evaluations
@@ -122,6 +125,11 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Wor
         ],
         n_checks=len(evaluations),
     )
+
+
+def _was_interrupted(event: dg.DagsterEvent) -> bool:
+    error = event.step_failure_data.error
+    return error is not None and error.cls_name == "DagsterExecutionInterruptedError"
 
 
 def _reason(event: dg.DagsterEvent) -> str:

@@ -6,7 +6,7 @@ from thesis_assets.defs.platform import Platform
 
 
 def _tuned_checkpoint(platform: Platform, cell: Cell) -> Outcomes:
-    from thesis_assets.tuning import run_checks
+    import thesis_assets.tuning.run_checks as run_checks
 
     tree = platform.difix(cell)
     return {
@@ -20,7 +20,7 @@ def _tuned_checkpoint(platform: Platform, cell: Cell) -> Outcomes:
 def _selected_checkpoint(platform: Platform, cell: Cell) -> Outcomes:
     from thesis_assets.schemas.tuning import SelectedCheckpoint
     from thesis_assets.storage import read_json
-    from thesis_assets.tuning import run_checks
+    import thesis_assets.tuning.run_checks as run_checks
     from thesis_assets.tuning.selection import check_selection_disjoint
 
     selected = read_json(platform.difix(cell).tuning_run(cell.run_name).selected_checkpoint, SelectedCheckpoint)
