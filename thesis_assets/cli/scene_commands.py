@@ -141,8 +141,16 @@ def check(
         raise typer.BadParameter(f"--for {', '.join(unknown)}: choose from {', '.join(PURPOSES)}")
     if renders not in (None, "gaussians", "precomputed", "command"):
         raise typer.BadParameter("--renders: choose from gaussians, precomputed, command")
-    roots, name = scene_at(load_platform().roots, folder)
-    report = check_scene(roots, name, source_camera=source_camera, render_source=renders, on_progress=progress_line)
+    platform = load_platform()
+    roots, name = scene_at(platform.roots, folder)
+    report = check_scene(
+        roots,
+        name,
+        source_camera=source_camera,
+        render_source=renders,
+        quiet_s=platform.settings.quiet_seconds,
+        on_progress=progress_line,
+    )
     findings = list(report.findings)
     if report.summary.problem is None:
         findings += gaussians_findings(open_scene(roots, name))
@@ -168,10 +176,13 @@ def check(
 
 def scene_at(roots: "SceneRoots", folder: str) -> "tuple[SceneRoots, str]":
     """The roots and the name of a scene given by its name, or by its folder, which may lie outside the ground-truth root."""
+    from thesis_assets.scenes.catalog import list_scenes
+
+    if folder in list_scenes(roots):
+        return roots, folder
     path = Path(os.path.abspath(folder))  # noqa: PTH100 - `resolve` would take the name of what a link leads to
-    is_name = os.sep not in folder and (roots.canonical_gt / folder).is_dir()
-    if is_name or path.parent in (roots.canonical_gt, roots.preprocessing) or not path.is_dir():
-        return roots, folder if is_name else path.name
+    if path.parent in (roots.canonical_gt, roots.preprocessing) or not path.is_dir():
+        return roots, path.name
     return dataclasses.replace(roots, canonical_gt=path.parent), path.name
 
 

@@ -33,7 +33,7 @@ def report_init(
     as_json: bool,
 ) -> None:
     """What an import made; `imported` None: what it would make."""
-    from thesis_assets.scenes.catalog import describe_scene, missing_text
+    from thesis_assets.scenes.catalog import describe_scene
 
     summary = describe_scene(roots, name) if imported is not None else None
     if as_json:
@@ -42,7 +42,8 @@ def report_init(
     n_images, n_frames = len(arrangement.placed), len(arrangement.frames)
     done = "would be made from" if imported is None else "made from"
     print(
-        f"{name}: {done} {capture.source}: {len(arrangement.camera_names)} cameras, {n_frames} frames, {n_images} images"
+        f"{name}: {done} {capture.source}: {_counted(len(arrangement.camera_names), 'camera')}, "
+        f"{_counted(n_frames, 'frame')}, {_counted(n_images, 'image')}"
     )
     shown = list(arrangement.camera_names.items())[:6]
     more = len(arrangement.camera_names) - len(shown)
@@ -58,7 +59,7 @@ def report_init(
     print(f"masks: {imported.n_masks} of {n_images} images" + ("" if imported.n_masks else f" ({_MASKS_FOR})"))
     print(f"written: {imported.tree.ground_truth.base}")
     print(f"which image is which: {imported.tree.ground_truth.import_record}")
-    print(f"missing: {missing_text(summary)}")
+    _print_tasks(summary)
     print(f"next: `thesis-assets scene check {name}`")
 
 
@@ -95,22 +96,27 @@ def print_check(roots: "SceneRoots", summary: "SceneSummary", findings: "Sequenc
         return
     cameras = ", ".join(str(cam_id) for cam_id in summary.cameras[:12]) + (", ..." if len(summary.cameras) > 12 else "")
     print(
-        f"{summary.n_frames} frames, {len(summary.cameras)} cameras ({cameras}), source camera {summary.source_camera}"
+        f"{_counted(summary.n_frames, 'frame')}, {_counted(len(summary.cameras), 'camera')} ({cameras}), source camera {summary.source_camera}"
     )
     print(f"has: {', '.join(summary.modalities) or 'nothing'}")
-    rows = [
-        (purpose, "enough" if not reasons else "not enough", "; ".join(reasons))
-        for purpose, reasons in summary.missing.items()
-    ]
-    print_table("Tasks", ("task", "state", "missing"), rows)
+    _print_tasks(summary)
     if "ground_truth/seg" not in summary.modalities:
         print(f"no masks (seg/img_seg_mask): {_MASKS_FOR}")
-    if findings:
-        shown = [(each.severity, each.place, each.count, each.message) for each in findings]
-        print_table("Files", ("", "place", "files", "the first of them"), shown)
+    for each in findings:
+        more = f"{each.count:,} files, the first: " if each.count > 1 else ""
+        print(f"{each.severity}: {each.place}: {more}{each.message}")
     for line in (*summary.gaps, *summary.warnings, *group_notes(summary.name)):
         print(f"note: {line}")
     print(f"state: {summary.completeness.reason}")
+
+
+def _print_tasks(summary: "SceneSummary") -> None:
+    for purpose, reasons in summary.missing.items():
+        print(f"{purpose}: " + ("missing " + "; ".join(reasons) if reasons else "enough"))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def group_notes(name: str) -> list[str]:

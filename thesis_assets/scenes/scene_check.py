@@ -17,6 +17,7 @@ from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.images.codecs import check_complete, check_size, image_size
 from thesis_assets.scenes.bodies import BodyModel, read_bodies
 from thesis_assets.scenes.catalog import SceneSummary, describe_scene
+from thesis_assets.scenes.completeness import DEFAULT_QUIET_S
 from thesis_assets.scenes.requirements import Purpose
 from thesis_assets.scenes.scene import Scene, SceneRoots, open_scene
 
@@ -67,6 +68,7 @@ def check_scene(
     *,
     source_camera: int | None = None,
     render_source: str | None = None,
+    quiet_s: float = DEFAULT_QUIET_S,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> SceneReport:
     """Describe a scene, and open each of its files once. Images are not decoded: their header and end are looked at.
@@ -74,6 +76,7 @@ def check_scene(
     Args:
         source_camera: the camera that an experiment names; None asks the registry.
         render_source: `gaussians`, `precomputed` or `command`; None accepts Gaussians or renders.
+        quiet_s: how long the folders of a scene without a declared status must have rested to count as complete.
         on_progress: receives a line every two seconds.
 
     Raises:
@@ -81,7 +84,9 @@ def check_scene(
         InvalidScene: there is no such scene.
     """
     scene = open_scene(roots, scene_name)
-    summary = describe_scene(roots, scene_name, source_camera=source_camera, render_source=render_source)
+    summary = describe_scene(
+        roots, scene_name, source_camera=source_camera, render_source=render_source, quiet_s=quiet_s
+    )
     if summary.problem is not None:
         return SceneReport(summary, ())
     checker = _Checker(scene, on_progress)

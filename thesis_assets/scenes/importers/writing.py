@@ -178,7 +178,7 @@ def _write_image(folders: SceneFolders, link_mode: LinkMode, placed: PlacedPhoto
 def _record(capture: Capture, arrangement: Arrangement, images: list[ImportedImage]) -> ImportRecord:
     return ImportRecord(
         format=capture.format,
-        sources={str(path): storage.sha256_file(path) for path in capture.source_files},
+        sources={str(path.absolute()): storage.sha256_file(path) for path in capture.source_files},
         world=dict(capture.world),
         cameras=dict(arrangement.camera_names),
         images=images,
