@@ -56,22 +56,16 @@ def load_refiner(checkpoint: Path, device: str = "cpu") -> Refiner:
     Raises:
         InvalidFile: the file is not a checkpoint of the tiny backend.
     """
-    import torch
-
-    from thesis_assets.tuning.tiny_model import TinyArchitecture, TinyRefiner
+    from thesis_assets.tuning.tiny_model import TinyArchitecture, network_with
 
     state = load_checkpoint(checkpoint)
     try:
-        # Without memory first: a file may name any width, and only its own weights are to take any.
-        with torch.device("meta"):
-            network = TinyRefiner(TinyArchitecture(**state["architecture"]))
-        network.load_state_dict(state[WEIGHTS], assign=True)
+        network = network_with(TinyArchitecture(**state["architecture"]), state[WEIGHTS])
     except (TypeError, RuntimeError, ValueError) as error:
         raise InvalidFile(
             "the checkpoint's weights do not fit the network it names", file=checkpoint, found=str(error)[:300]
         ) from error
-    network.to(device).eval()
-    return Refiner(network, int(state["resolution"]), device, int(state["step"]))
+    return Refiner(network.to(device), int(state["resolution"]), device, int(state["step"]))
 
 
 def refine_file(checkpoint: Path, image: Path, reference: Path, out: Path, device: str = "cpu") -> None:

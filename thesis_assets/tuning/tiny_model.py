@@ -7,6 +7,7 @@ returns its input exactly. About 340,000 parameters at the default width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -26,6 +27,13 @@ class TinyArchitecture:
     channels_quarter: int = 48
     channels_eighth: int = 80
     heads: int = 4
+
+    def __post_init__(self) -> None:
+        widths = (self.channels_half, self.channels_quarter, self.channels_eighth)
+        if not all(isinstance(n, int) and n > 0 for n in (*widths, self.heads)):
+            raise ValueError(f"widths and heads are whole numbers above 0: {self}")
+        if any(width % NORM_GROUPS for width in widths) or self.channels_eighth % self.heads:
+            raise ValueError(f"widths are multiples of {NORM_GROUPS}, the last one also of the heads: {self}")
 
     def as_numbers(self) -> dict[str, int]:
         return asdict(self)
@@ -83,6 +91,18 @@ class TinyRefiner(nn.Module):
         quarter = self.encode_quarter(self.down_quarter(silu(half)))
         eighth = self.encode_eighth(self.down_eighth(silu(quarter)))
         return half, quarter, eighth
+
+
+def network_with(architecture: TinyArchitecture, weights: Mapping[str, Tensor]) -> TinyRefiner:
+    """The network that uses these very tensors. Draws no random number, and takes no memory for a width that they do not have.
+
+    Raises:
+        RuntimeError: the weights do not fit the architecture.
+    """
+    with torch.device("meta"):
+        network = TinyRefiner(architecture)
+    network.load_state_dict(dict(weights), assign=True)
+    return network.eval()
 
 
 class ResidualBlock(nn.Module):

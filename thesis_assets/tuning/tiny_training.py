@@ -29,7 +29,7 @@ from thesis_assets.tuning.refine import Refiner
 from thesis_assets.tuning.sample_order import SampleOrder
 from thesis_assets.tuning.stop_signals import StopRequest
 from thesis_assets.tuning.tiny_evaluation import evaluate_step
-from thesis_assets.tuning.tiny_model import TinyArchitecture, TinyRefiner
+from thesis_assets.tuning.tiny_model import TinyArchitecture, TinyRefiner, network_with
 from thesis_assets.tuning.trainer_flags import TrainerFlags
 from thesis_assets.tuning.trainer_report import TrainerReport
 from thesis_assets.tuning.triplets import TripletBatch, Triplets, load_batches
@@ -214,12 +214,10 @@ class TinyTraining:
         self._report.event("eval", f"{len(self._inputs.test_samples)} test samples", metrics)
 
     def _refiner(self) -> Refiner:
-        """A copy of the network as a checkpoint would give it: in full precision, whatever the training runs in."""
+        """The network as a checkpoint would give it: in full precision, whatever the training runs in."""
         trained = self._accelerator.unwrap_model(self._network)
-        network = TinyRefiner(trained.architecture)
-        network.load_state_dict(trained.state_dict())
-        device = self._accelerator.device
-        return Refiner(network.to(device).eval(), self._flags.resolution, str(device), self.step)
+        network = network_with(trained.architecture, trained.state_dict())
+        return Refiner(network, self._flags.resolution, str(self._accelerator.device), self.step)
 
     def _check_identity(self, info: CheckpointInfo) -> None:
         for key, found, wanted in (

@@ -8,7 +8,6 @@ SIGTERM or SIGUSR2 (having saved), and with status 1 and a message that says wha
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from thesis_assets.errors import NotBuiltYet, ThesisAssetsError
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.storage import sha256_file
 from thesis_assets.tuning.held_out_samples import from_data_json, stratified
+from thesis_assets.tuning.launch_command import available_cores
 from thesis_assets.tuning.learning_rate import check_schedule
 from thesis_assets.tuning.progress_file import ProgressWriter
 from thesis_assets.tuning.stop_signals import StopRequest, stop_on_signals
@@ -61,7 +61,7 @@ def _train(flags: TrainerFlags, tree: TuningRunTree, report: TrainerReport, stop
         project_dir=str(tree.logs_dir),
     )
     _refuse_several_processes(accelerator.num_processes)
-    workers = min(flags.dataloader_num_workers, max(0, _cores() - 1))
+    workers = min(flags.dataloader_num_workers, max(0, available_cores() - 1))
     inputs = TrainingInputs(
         flags=flags,
         tree=tree,
@@ -85,10 +85,6 @@ def _train(flags: TrainerFlags, tree: TuningRunTree, report: TrainerReport, stop
     finally:
         accelerator.end_training()
     report.event("done" if finished else "stopped", "" if finished else f"asked by {stop.signal_name}")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _refuse_several_processes(count: int) -> None:

@@ -1,0 +1,136 @@
+"""Pure parts of a training: sample order, sizes, learning rates, flags, progress lines."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thesis_assets.errors import InvalidExperiment, NotBuiltYet
+from thesis_assets.schemas.tuning import ProgressLine
+from thesis_assets.tuning.learning_rate import SCHEDULES, check_schedule, learning_rate
+from thesis_assets.tuning.progress_file import ProgressReader, ProgressWriter, read_curves
+from thesis_assets.tuning.resolution import processing_size
+from thesis_assets.tuning.sample_order import SampleOrder
+from thesis_assets.tuning.trainer_flags import TrainerFlags, notes_on_unused, parse_flags
+
+
+@given(st.integers(1, 40), st.integers(0, 2**31), st.integers(0, 3))
+def test_every_sample_is_seen_once_an_epoch(n_samples: int, seed: int, epoch: int) -> None:
+    order = SampleOrder(n_samples, seed)
+    start = epoch * n_samples
+    seen = [order.draw(count).index for count in range(start, start + n_samples)]
+    assert sorted(seen) == list(range(n_samples))
+
+
+@given(st.integers(1, 20), st.integers(0, 100), st.integers(1, 5), st.integers(0, 10), st.integers(0, 10))
+def test_batches_from_the_middle_are_the_rest_of_the_whole(
+    n_samples: int, seed: int, size: int, before: int, after: int
+) -> None:
+    order = SampleOrder(n_samples, seed)
+    whole = list(order.batches(0, (before + after) * size, size))
+    assert list(order.batches(before * size, (before + after) * size, size)) == whole[before:]
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    draws = [[SampleOrder(50, seed).draw(start + i) for i in range(50)] for seed, start in ((1, 0), (1, 50), (2, 0))]
+    assert draws[0] != draws[1]
+    assert draws[0] != draws[2]
+    assert {draw.mirrored for draw in draws[0]} == {True, False}
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(16, 1024))
+def test_sizes_are_multiples_of_16_with_the_long_side_at_the_resolution(
+    height: int, width: int, resolution: int
+) -> None:
+    size = processing_size(height, width, resolution)
+    assert all(side >= 16 and side % 16 == 0 for side in size)
+    assert abs(max(size) - resolution) <= 8
+    short = min(height, width) * resolution / max(height, width)
+    assert abs(min(size) - short) <= 8 or min(size) == 16
+
+
+def test_the_sizes_of_known_images() -> None:
+    assert processing_size(128, 128, 128) == (128, 128)
+    assert processing_size(1280, 940, 512) == (512, 384)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_schedules_start_and_end_as_their_names_say(schedule: str) -> None:
+    rates = [learning_rate(1.0, schedule, step=step, warmup_steps=5, max_steps=50) for step in range(1, 51)]
+    assert all(0 < rate <= 1 for rate in rates)
+    assert rates[0] == (1.0 if schedule == "constant" else 0.2)
+    assert rates[-1] == 1.0 if "constant" in schedule else rates[-1] < 0.05
+
+
+def test_an_unknown_schedule_is_refused() -> None:
+    with pytest.raises(NotBuiltYet, match="cosine_with_restarts"):
+        check_schedule("cosine_with_restarts")
+
+
+FLAGS: dict[str, Any] = {"dataset_path": "/d/data.json", "output_dir": "/r", "tracker_run_name": "r"}
+
+
+@given(
+    st.builds(
+        TrainerFlags,
+        **{name: st.just(value) for name, value in FLAGS.items()},
+        learning_rate=st.floats(0, 1),
+        max_train_steps=st.integers(1, 10**6),
+        mv_unet=st.booleans(),
+        prompt=st.none() | st.sampled_from(["remove degradation", "x"]),
+        tracker_tags=st.none() | st.just("a,b"),
+    )
+)
+def test_a_command_line_reads_back_to_its_flags(flags: TrainerFlags) -> None:
+    assert parse_flags(flags.as_arguments()) == flags
+
+
+def test_places_and_reporting_are_no_hyperparameters() -> None:
+    one = TrainerFlags(**FLAGS)
+    same = TrainerFlags("/elsewhere.json", "/other", "s", report_to="wandb", dataloader_num_workers=7)
+    assert one.hyperparameter_digest() == same.hyperparameter_digest()
+    assert one.hyperparameter_digest() != TrainerFlags(**FLAGS, seed=1).hyperparameter_digest()
+
+
+def test_an_abbreviated_flag_is_unknown() -> None:
+    with pytest.raises(InvalidExperiment, match="--learn"):
+        parse_flags([*TrainerFlags(**FLAGS).as_arguments(), "--learn", "1"])
+
+
+def test_flags_without_effect_are_told() -> None:
+    notes = "\n".join(notes_on_unused(TrainerFlags(**FLAGS, lambda_gram=0.0, prompt="x")))
+    assert "lambda_lpips = 1.0: no effect" in notes
+    assert "prompt = x: no effect" in notes
+    assert "lambda_gram" not in notes
+
+
+def line(step: int, loss: float, event: str = "step", **fields: Any) -> ProgressLine:
+    return ProgressLine(event=event, step=step, max_steps=9, seconds=1.0, loss=loss, learning_rate=1e-3, **fields)  # type: ignore[arg-type]
+
+
+def test_progress_is_read_as_it_grows_and_a_cut_line_waits(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "progress.jsonl"
+    reader = ProgressReader(path)
+    assert list(reader.new_lines()) == []
+    writer = ProgressWriter(path)
+    writer.write(line(1, 0.5))
+    with path.open("ab") as handle:
+        handle.write(b'{"event":"st')
+    assert [one.step for one in reader.new_lines()] == [1]
+    assert list(reader.new_lines()) == []
+    # A new process after a kill in the middle of a line.
+    ProgressWriter(path).write(line(2, 0.4))
+    assert [one.step for one in reader.new_lines()] == [2]
+    assert list(ProgressReader(path, from_end=True).new_lines()) == []
+
+
+def test_curves_of_a_resumed_run_take_the_later_line_of_a_step(tmp_path: Path) -> None:
+    writer = ProgressWriter(tmp_path / "progress.jsonl")
+    for one in (line(1, 0.5), line(2, 9.0), line(2, 0.4), line(2, 0.0, "eval", metrics={"psnr_refined": 30.0})):
+        writer.write(one)
+    curves = read_curves(tmp_path / "progress.jsonl")
+    assert curves["step"] == [1.0, 2.0]
+    assert curves["loss"] == [0.5, 0.4]
+    assert (curves["eval_step"], curves["psnr_refined"]) == ([2.0], [30.0])

@@ -1,0 +1,193 @@
+"""Which checkpoint is handed on, on whose images it was chosen, and what stands in the files."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thesis_assets.errors import InvalidExperiment, Leak, NotBuiltYet, SnapshotChanged
+from thesis_assets.experiments.runs import Selection
+from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.layout import DifixTree
+from thesis_assets.schemas.tuning import SelectedCheckpoint
+from thesis_assets.storage import read_json, sha256_file
+from thesis_assets.tuning import run_checks
+from thesis_assets.tuning.hand_off import hydra_override
+from thesis_assets.tuning.held_out_samples import HeldOutSample, stratified
+from thesis_assets.tuning.run_config import lock_config, make_config
+from thesis_assets.tuning.selection import check_selection_disjoint, select_checkpoint, selection_samples
+from thesis_assets.tuning.train_tiny import main
+from thesis_assets.tuning.trainer_flags import parse_flags
+from thesis_assets_tests.tuning.snapshots import arguments, make_run, write_snapshot
+
+EVALUATED = {"studio/pair03"}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> DifixTree:
+    """A snapshot with the runs `trained` (steps 10 and 20) and `still` (learning rate 0)."""
+    tree = write_snapshot(tmp_path_factory.mktemp("snapshot"))
+    for run_name, rate in (("trained", 1e-3), ("still", 0)):
+        flags = arguments(tree, run_name, learning_rate=rate, max_train_steps=20, checkpointing_steps=10, eval_freq=100)
+        config = make_config(
+            tree,
+            run_name,
+            backend="tiny",
+            flags=parse_flags(flags),
+            notes=[],
+            command=["trainer"],
+            device="cpu",
+            data_json_sha256=sha256_file(tree.data_json),
+            manifest_sha256={"all_samples.jsonl": "x"},
+            n_train=8,
+            n_test=8,
+        )
+        lock_config(tree, config)
+        assert main(flags) == 0
+    return tree
+
+
+def select(tree: DifixTree, run_name: str = "trained", **selection: object) -> SelectedCheckpoint:
+    run = make_run(max_train_steps=20, checkpointing_steps=10, selection=selection)
+    return select_checkpoint(tree, run_name, run, evaluation_groups=EVALUATED, device="cpu")
+
+
+def test_the_checkpoint_with_the_highest_psnr_on_people_not_evaluated_is_chosen(tree: DifixTree) -> None:
+    selected = select(tree, rule="best_psnr")
+    assert selected.step == max(selected.scores, key=lambda score: score.psnr).step
+    assert [score.step for score in selected.scores] == [10, 20]
+    assert all(score.psnr > score.psnr_render and score.n_samples == 4 for score in selected.scores)
+    assert selected.selection_groups == ["studio/pair02"]
+    assert len(selected.selection_sample_ids) == 4
+    assert all("pair02" in sample_id for sample_id in selected.selection_sample_ids)
+    assert read_json(tree.tuning_run("trained").selected_checkpoint, SelectedCheckpoint) == selected
+    assert run_checks.improves_over_input(selected).passed
+    assert check_selection_disjoint(selected, EVALUATED).passed
+
+
+def test_without_training_there_is_no_gain_and_the_earliest_of_equals_is_chosen(tree: DifixTree) -> None:
+    selected = select(tree, "still", rule="best_psnr")
+    assert selected.step == 10
+    assert all(score.psnr == score.psnr_render and score.ssim == score.ssim_render for score in selected.scores)
+    assert not run_checks.improves_over_input(selected).passed
+
+
+@pytest.mark.parametrize(("selection", "step"), [({"rule": "last"}, 20), ({"rule": "step", "step": 10}, 10)])
+def test_a_named_step_is_chosen_without_a_look_at_anyone(
+    tree: DifixTree, selection: dict[str, object], step: int
+) -> None:
+    selected = select(tree, **selection)
+    assert (selected.step, selected.scores, selected.selection_groups) == (step, [], [])
+    assert check_selection_disjoint(selected, EVALUATED).passed
+
+
+def test_choosing_on_evaluated_people_fails_the_check_which_proposes_a_group(tree: DifixTree) -> None:
+    selected = select(tree, rule="best_psnr", groups=["pair03", "studio/pair02"])
+    outcome = check_selection_disjoint(selected, EVALUATED)
+    assert not outcome.passed
+    assert outcome.offenders == ["studio/pair03"]
+    assert "name studio/pair02 in runs.trained.selection.groups" in outcome.message
+    alone = select(tree, rule="best_psnr", groups=["pair03"])
+    assert "split.test_groups" in check_selection_disjoint(alone, EVALUATED).message
+    assert "name studio/pair02" in check_selection_disjoint(alone, EVALUATED, available=["studio/pair02"]).message
+
+
+def test_when_every_test_group_is_evaluated_a_training_group_is_proposed(tree: DifixTree) -> None:
+    with pytest.raises(Leak, match="hold out studio/pair01"):
+        selection_samples(tree, Selection(rule="best_psnr"), {"studio/pair02", "studio/pair03"})
+
+
+def test_a_group_without_test_samples_is_named(tree: DifixTree) -> None:
+    with pytest.raises(InvalidExperiment, match="pair00"):
+        selection_samples(tree, Selection(rule="best_psnr", groups=("pair00",)), set())
+
+
+def test_with_everything_in_training_only_a_named_step_can_be_chosen(tmp_path: Path) -> None:
+    tree = write_snapshot(tmp_path, split=SplitSpec(train_only=True), scenes=["studio_pair00_dance"])
+    with pytest.raises(InvalidExperiment, match="last or step"):
+        selection_samples(tree, Selection(rule="best_psnr"), set())
+
+
+def test_lpips_is_refused(tree: DifixTree) -> None:
+    with pytest.raises(NotBuiltYet, match="best_lpips"):
+        select(tree, rule="best_lpips")
+
+
+def test_a_changed_data_json_is_refused(tree: DifixTree) -> None:
+    content = tree.data_json.read_bytes()
+    tree.data_json.write_bytes(content + b"\n")
+    try:
+        with pytest.raises(SnapshotChanged, match="another data"):
+            select(tree, rule="last")
+        assert not run_checks.checkpoint_belongs_to_data(tree, "trained").passed
+    finally:
+        tree.data_json.write_bytes(content)
+
+
+def test_the_overrides_hold_the_planned_key_and_hydras_form(tree: DifixTree) -> None:
+    selected = select(tree, rule="last")
+    text = tree.tuning_run("trained").pipeline_overrides.read_text()
+    assert yaml.safe_load(text) == {"train": {"difix": {"model_checkpoint_path": selected.path}}}
+    assert hydra_override(selected) in text
+    assert Path(selected.path).is_absolute()
+
+
+def test_a_damaged_checkpoint_and_one_without_side_file_fail_their_check(tree: DifixTree) -> None:
+    run = tree.tuning_run("still")
+    content = run.checkpoint(10).read_bytes()
+    side = run.checkpoint_info(20).read_bytes()
+    try:
+        run.checkpoint(10).write_bytes(content[:-1])
+        run.checkpoint_info(20).unlink()
+        outcome = run_checks.checkpoint_loads(tree, "still")
+    finally:
+        run.checkpoint(10).write_bytes(content)
+        run.checkpoint_info(20).write_bytes(side)
+    assert not outcome.passed
+    assert [offender.split(":")[0] for offender in outcome.offenders] == ["model_10.pkl", "model_20.pkl"]
+
+
+def test_a_configuration_changed_by_hand_fails_its_check(tree: DifixTree) -> None:
+    path = tree.tuning_run("still").train_config
+    content = path.read_text()
+    try:
+        path.write_text(content.replace('"train_batch_size": 2', '"train_batch_size": 4'))
+        assert not run_checks.train_config_complete(tree, "still").passed
+        path.unlink()
+        assert not run_checks.train_config_complete(tree, "still").passed
+        assert not run_checks.checkpoint_belongs_to_data(tree, "still").passed
+    finally:
+        path.write_text(content)
+
+
+def sample(group: int, camera: int, number: int) -> HeldOutSample:
+    name = f"g{group}c{camera}n{number}"
+    return HeldOutSample(name, f"studio/{group}", camera, Path(name), Path(name), Path(name))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 9)), unique=True, max_size=40),
+    st.integers(1, 45),
+    st.integers(0, 5),
+    st.randoms(use_true_random=False),
+)
+def test_drawn_samples_are_even_over_groups_and_cameras_whatever_their_order(
+    keys: list[tuple[int, int, int]], limit: int, seed: int, shuffler: object
+) -> None:
+    samples = [sample(*key) for key in keys]
+    drawn = stratified(samples, limit, seed)
+    shuffler.shuffle(samples)  # type: ignore[attr-defined]
+    assert stratified(samples, limit, seed) == drawn
+    assert len(drawn) == min(limit, len(samples))
+    assert len({one.sample_id for one in drawn}) == len(drawn)
+    sizes = {(group, camera): 0 for group, camera, _ in keys}
+    whole = dict(sizes)
+    for group, camera, _ in keys:
+        whole[group, camera] += 1
+    for one in drawn:
+        sizes[int(one.group[-1]), one.camera or 0] += 1
+    for stratum, size in sizes.items():
+        # No stratum has two more than another that still has samples left.
+        assert all(size <= other + 1 for key, other in sizes.items() if other < whole[key]), (stratum, sizes)

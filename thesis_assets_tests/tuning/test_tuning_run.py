@@ -1,0 +1,198 @@
+"""A run as a whole: launched by accelerate, followed, verified; refused, stopped and failed runs say why."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from thesis_assets.errors import CellLocked, InvalidFile, Leak, NotBuiltYet, SnapshotChanged
+from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.layout import DifixTree
+from thesis_assets.schemas.samples import FrozenSnapshot
+from thesis_assets.schemas.tuning import JobRecord, ProgressLine, TrainConfig
+from thesis_assets.storage import cell_lock, read_json, sha256_file, write_json
+from thesis_assets.tuning import run_checks, tuning_run
+from thesis_assets.tuning.tuning_run import TrainerFailed, TrainerStopped, TuningResult, tune
+from thesis_assets_tests.tuning.snapshots import SPLIT, make_run, write_snapshot
+
+
+def start(tree: DifixTree, run_name: str = "r1", split: SplitSpec = SPLIT, **changes: object) -> TuningResult:
+    lines: list[ProgressLine] = changes.pop("lines", [])  # type: ignore[assignment]
+    return tune(
+        tree, run_name, make_run(**changes), split=split, device="cpu", launcher="local", on_progress=lines.append
+    )
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[ProgressLine]:
+    """What the finished run told while it ran."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, lines: list[ProgressLine]) -> DifixTree:
+    """A snapshot with one run, trained by a real `accelerate launch`."""
+    tree = write_snapshot(tmp_path_factory.mktemp("snapshot"))
+    result = start(tree, lines=lines)
+    assert result.steps == [3, 6]
+    assert result.job.returncode == 0
+    assert result.contact_sheet == tree.tuning_run("r1").eval_contact_sheet(6)
+    assert len(result.curves["loss"]) == 6
+    return tree
+
+
+def no_launch(*_: object, **__: object) -> int:
+    raise AssertionError("a trainer was launched")
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """A trainer that runs `code` with the run directory as `run`, instead of torch."""
+    head = "import sys, pathlib; run = pathlib.Path(sys.argv[1]); log = (run / 'logs' / 'progress.jsonl').open('a')\n"
+    monkeypatch.setattr(
+        tuning_run, "launch_command", lambda flags, device: [sys.executable, "-c", head + code, flags.output_dir]
+    )
+
+
+def test_progress_comes_line_by_line_while_it_trains(finished: DifixTree, lines: list[ProgressLine]) -> None:
+    assert [line.step for line in lines if line.event == "step"] == [1, 2, 3, 4, 5, 6]
+    assert lines[-1].event == "done"
+
+
+def test_the_configuration_names_everything_the_weights_depend_on(finished: DifixTree) -> None:
+    config = read_json(finished.tuning_run("r1").train_config, TrainConfig)
+    assert config.flags["learning_rate"] == 1e-3
+    assert config.data_json_sha256 == sha256_file(finished.data_json)
+    assert (config.n_train_samples, config.n_test_samples) == (8, 8)
+    assert "accelerate.commands.launch" in config.launch_command
+    assert {"torch", "accelerate", "python"} <= set(config.versions)
+    assert any("lambda_lpips" in note for note in config.notes)
+
+
+def test_the_first_run_freezes_the_snapshot(finished: DifixTree) -> None:
+    assert read_json(finished.frozen, FrozenSnapshot).reason == "tuning run r1"
+
+
+def test_a_finished_run_is_returned_without_a_launch(finished: DifixTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning_run, "run_command", no_launch)
+    assert start(finished).steps == [3, 6]
+
+
+def test_other_hyperparameters_under_the_same_name_are_refused_with_the_difference(
+    finished: DifixTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning_run, "run_command", no_launch)
+    before = finished.tuning_run("r1").train_config.read_bytes()
+    with pytest.raises(SnapshotChanged) as caught:
+        start(finished, learning_rate=5e-4)
+    assert caught.value.key == "learning_rate"
+    assert caught.value.found == "learning_rate: 0.0005"
+    assert caught.value.wanted == "learning_rate: 0.001"
+    assert finished.tuning_run("r1").train_config.read_bytes() == before
+
+
+def test_the_checks_of_a_sound_run_pass_and_count(finished: DifixTree) -> None:
+    for check in (
+        run_checks.checkpoint_loads,
+        run_checks.checkpoint_belongs_to_data,
+        run_checks.loss_is_finite,
+        run_checks.train_config_complete,
+    ):
+        outcome = check(finished, "r1")
+        assert outcome.passed, outcome
+        assert outcome.counts
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"backend": "pretrained", "model": "nvidia/difix_ref"}, "pretrained"),
+        ({"backend": "difix", "model": "some/model"}, "difix"),
+        ({"backend": "external", "external": {"script": "train.py"}}, "external"),
+        ({"num_processes": 2}, "num_processes"),
+        ({"stable_v100": True}, "stable_v100"),
+        ({"selection": {"rule": "best_lpips"}}, "best_lpips"),
+    ],
+)
+def test_what_this_version_lacks_is_refused_before_anything_is_written(
+    tmp_path: Path, change: dict[str, object], told: str
+) -> None:
+    tree = write_snapshot(tmp_path)
+    with pytest.raises(NotBuiltYet, match=told):
+        start(tree, **change)
+    assert not tree.frozen.exists()
+    assert not tree.tuning_runs_dir.exists()
+
+
+def test_a_snapshot_that_leaks_is_not_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning_run, "run_command", no_launch)
+    tree = write_snapshot(tmp_path)
+    with pytest.raises(Leak):
+        start(tree, split=SplitSpec(test_groups={"studio": ("pair02",)}, reserved_scenes=("studio_pair00_x",)))
+    assert not tree.frozen.exists()
+
+
+def test_a_trainer_that_dies_is_told_with_the_end_of_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "print('out of memory', file=sys.stderr); sys.exit(3)")
+    with pytest.raises(TrainerFailed, match="status 3 before its first step") as caught:
+        start(write_snapshot(tmp_path))
+    assert "out of memory" in str(caught.value)
+
+
+def test_a_trainers_own_message_is_the_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(
+        monkeypatch,
+        'print(\'{"event":"failed","step":4,"max_steps":6,"seconds":1,"message":"loss at step 5"}\','
+        " file=log, flush=True); sys.exit(1)",
+    )
+    with pytest.raises(TrainerFailed, match="loss at step 5"):
+        start(write_snapshot(tmp_path))
+
+
+def test_a_stopped_run_says_that_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, 'print(\'{"event":"stopped","step":4,"max_steps":6,"seconds":1}\', file=log, flush=True)')
+    with pytest.raises(TrainerStopped, match="after step 4 of 6"):
+        start(write_snapshot(tmp_path))
+
+
+def test_a_trainer_that_only_claims_to_be_done_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, 'print(\'{"event":"done","step":6,"max_steps":6,"seconds":1}\', file=log, flush=True)')
+    with pytest.raises(InvalidFile, match="lacks checkpoints"):
+        start(write_snapshot(tmp_path))
+
+
+def test_two_processes_do_not_train_one_run(tmp_path: Path) -> None:
+    tree = write_snapshot(tmp_path)
+    with cell_lock(tree.lock("run-r1"), "the other one"), pytest.raises(CellLocked, match="tuning run r1"):
+        start(tree)
+
+
+def test_a_trainer_that_lost_its_starter_is_not_joined_by_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = write_snapshot(tmp_path)
+    record = JobRecord(
+        launcher="local",
+        host="h",
+        process_group=1,
+        job_id="j",
+        started_at="now",
+        command=["x"],
+        stdout="o",
+        stderr="e",
+    )
+    write_json(tree.tuning_run("r1").job, record)
+    monkeypatch.setattr(tuning_run, "still_running", lambda found: [os.getpid()] if found == record else [])
+    with pytest.raises(CellLocked, match="still at work"):
+        start(tree)
+
+
+def test_precision_of_a_gpu_is_not_asked_of_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "sys.exit(1)")
+    tree = write_snapshot(tmp_path)
+    with pytest.raises(TrainerFailed):
+        start(tree, mixed_precision="bf16", preset="tune_1gpu", extra_args=["--lr_scheduler", "linear"])
+    config = read_json(tree.tuning_run("r1").train_config, TrainConfig)
+    assert (config.flags["mixed_precision"], config.flags["lr_scheduler"]) == ("no", "linear")
+    assert any("bf16" in note for note in config.notes)
+    assert any("tune_1gpu" in note for note in config.notes)
