@@ -31,7 +31,7 @@ class DatasetLicence:
 KNOWN_LICENCES: Mapping[str, DatasetLicence] = {
     "hi4d": DatasetLicence("Hi4D (research agreement, no redistribution)", redistribution=False),
     "studio": DatasetLicence("synthetic, drawn by thesis_assets", redistribution=True),
-    "middlebury": DatasetLicence("Middlebury stereo 2014, from the scikit-image wheel", redistribution=True),
+    "middlebury": DatasetLicence("Middlebury stereo 2014: no licence is named; cite the paper", redistribution=None),
 }
 
 
@@ -63,7 +63,7 @@ def check_may_be_shared(datasets: Sequence[str], redistribution: Mapping[str, bo
             )
         if licence.redistribution is None:
             warnings.append(
-                f"the licence of `{dataset}` is not known here: be sure that it may be passed on, and say "
+                f"whether `{dataset}` may be passed on is not known here (licence: {licence.name}): be sure, and say "
                 f"`redistribution: true` or `false` for it"
             )
     return warnings

@@ -47,13 +47,16 @@ _ROW_COMPONENTS = frozenset(
 """Components that come from files; the others (colours, names, axes, clears) dress them."""
 
 
-def check_recording_contract(tree: EvaluationTree, *, epochs: Sequence[int] | None = None) -> CheckOutcome:
+def check_recording_contract(
+    tree: EvaluationTree, *, epochs: Sequence[int] | None = None, tasks: Sequence[str] | None = None
+) -> CheckOutcome:
     """Whether the recordings hold what the tree holds, and nothing else: entity, timeline and row.
 
     Every file must have its row, unless the recording's side file names it as left out; every row must have its file.
 
     Args:
         epochs: None = all that are on disk.
+        tasks: None = those that each recording says it was asked for.
     """
     offenders: list[str] = []
     counts: dict[str, int | float] = {"recordings": 0, "entities": 0, "rows": 0, "files": 0}
@@ -62,7 +65,7 @@ def check_recording_contract(tree: EvaluationTree, *, epochs: Sequence[int] | No
     wanted += [(tree.evaluation_recording(epoch), epoch) for epoch in epochs]
     for path, epoch in wanted:
         try:
-            offenders += _check_one(tree, path, epoch, counts)
+            offenders += _check_one(tree, path, epoch, tasks, counts)
         except InvalidFile as error:
             offenders.append(f"{path.name}: {error.problem}")
     return CheckOutcome.of(
@@ -133,11 +136,19 @@ def recordings_of(tree: EvaluationTree) -> list[Path]:
     return sorted(tree.rerun_dir.glob("*.rrd"))
 
 
-def _check_one(tree: EvaluationTree, path: Path, epoch: int | None, counts: dict[str, int | float]) -> list[str]:
+def _check_one(
+    tree: EvaluationTree,
+    path: Path,
+    epoch: int | None,
+    tasks: Sequence[str] | None,
+    counts: dict[str, int | float],
+) -> list[str]:
     content = read_recording(path)
     absent = read_json(tree.recording_digest(path), RecordingDigest).absent
-    tasks = tuple(str(content.properties.get("export.tasks") or "").split(","))
-    limit = int(content.properties.get("export.max_frames_per_camera") or 0)
+    if "export.max_frames_per_camera" not in content.properties:
+        return [f"{path.name}: not one of our exports: the property `export` is missing"]
+    tasks = tuple(tasks or str(content.properties.get("export.tasks") or "").split(","))
+    limit = int(content.properties["export.max_frames_per_camera"])
     expected = expected_input_data(tree, limit) if epoch is None else expected_evaluation(tree, epoch, tasks, limit)
     counts["recordings"] += 1
     counts["entities"] += len(content.entities)

@@ -176,16 +176,24 @@ def _strict() -> Iterator[None]:
 
 def _check_footer(temporary: Path, path: Path) -> None:
     """A full disk leaves a file without the index at its end; the SDK itself only logs that."""
+    problem = footer_problem(temporary)
+    if problem is not None:
+        raise InvalidFile(
+            "the recording was not written to its end",
+            file=path,
+            found=problem,
+            remedy="look for space on the disk, then export again",
+        )
+
+
+def footer_problem(path: Path) -> str | None:
+    """Why the index at a recording's end cannot be used, or None where it can."""
     from rerun.chunk import RrdReader
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            RrdReader(temporary).store()
+            RrdReader(path).store()
         except (RuntimeError, ValueError, OSError) as error:
-            raise InvalidFile(
-                "the recording was not written to its end",
-                file=path,
-                found=str(error)[:300],
-                remedy="look for space on the disk, then export again",
-            ) from error
+            return str(error)[:300]
+    return None

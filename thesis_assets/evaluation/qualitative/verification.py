@@ -5,13 +5,14 @@ Does not belong here: what it should hold (`contract`).
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.evaluation.qualitative.recording import footer_problem
 from thesis_assets.schemas.checks import CheckOutcome
 
 VERIFY_SECONDS = 600.0
@@ -54,7 +55,7 @@ def verify_recording(path: Path) -> CheckOutcome:
         return CheckOutcome.of([f"{path}: the recording is missing"], message=f"{path.name} is not there")
     # `CI` keeps the tool's usage statistics off.
     finished = subprocess.run(
-        [sys.executable, "-m", "rerun_cli", "rrd", "verify", str(path)],
+        [str(rerun_binary()), "rrd", "verify", str(path)],
         capture_output=True,
         text=True,
         timeout=VERIFY_SECONDS,
@@ -63,11 +64,37 @@ def verify_recording(path: Path) -> CheckOutcome:
     )
     said = [line.strip() for line in (finished.stdout + finished.stderr).splitlines() if line.strip()]
     offenders = [f"{path.name}: {line}" for line in said[:5] or ["no message"]] if finished.returncode else []
+    if not offenders:
+        offenders = _beyond_verify(path, said)
     return CheckOutcome.of(
         offenders,
         message=f"{path.name} {'cannot be loaded' if offenders else 'loads without error'}",
         counts={"bytes": path.stat().st_size, "exit_code": finished.returncode},
     )
+
+
+def rerun_binary() -> Path:
+    """The SDK's own program. Not `python -m rerun_cli`: that one ends with 0 whatever the program said.
+
+    Raises:
+        ThesisAssetsError: it is not installed.
+    """
+    package = importlib.util.find_spec("rerun_cli")
+    if package is not None and package.origin is not None:
+        binary = Path(package.origin).with_name("rerun")
+        if binary.is_file():
+            return binary
+    raise ThesisAssetsError(
+        "Rerun's program is not installed", wanted="`rerun` of the package rerun-sdk", remedy="pip install rerun-sdk"
+    )
+
+
+def _beyond_verify(path: Path, said: list[str]) -> list[str]:
+    """What the program passes over: a file that is no recording at all ("0 files verified"), a footer cut by one byte."""
+    if not any(line.startswith("1 file verified") for line in said):
+        return [f"{path.name}: no recording in the file"]
+    problem = footer_problem(path)
+    return [f"{path.name}: {problem}"] if problem else []
 
 
 def read_recording(path: Path) -> RecordingContent:
@@ -81,6 +108,8 @@ def read_recording(path: Path) -> RecordingContent:
     if not path.is_file():
         raise InvalidFile("the recording is missing", file=path, remedy="export it again")
     try:
+        if (problem := footer_problem(path)) is not None:
+            raise InvalidFile("the recording is cut short", file=path, found=problem, remedy="export it again")
         reader = RrdReader(path)
         recordings = reader.recordings()
         if len(recordings) != 1:

@@ -54,16 +54,15 @@ def _table(rows: list[bytes], kind: type[np.float32] | type[np.int32], path: Pat
     if not rows:
         return np.empty((0, 3), kind)
     width = len(rows[0].split())
-    with warnings.catch_warnings():
-        # Text that is no number ends the parse with a warning; the count below sees it.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        numbers = np.fromstring(b" ".join(rows), dtype=kind, sep=" ")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # how older numpy says that text is no number
+            numbers = np.fromstring(b" ".join(rows), dtype=kind, sep=" ")
+    except (ValueError, DeprecationWarning) as error:
+        raise InvalidFile("the mesh has a row that cannot be read", file=path, found=str(error)) from error
     if width == 0 or len(numbers) != width * len(rows):
         raise InvalidFile(
-            "the mesh has a row that cannot be read",
-            file=path,
-            found=f"{len(numbers)} numbers in {len(rows)} rows",
-            wanted=f"{width} numbers a row, as in the first",
+            "the mesh has rows of different lengths", file=path, found=f"{len(numbers)} numbers in {len(rows)} rows"
         )
     return numbers.reshape(len(rows), width)
 

@@ -38,7 +38,9 @@ def test_each_run_scene_kind_and_epoch_has_its_own_id() -> None:
         RecordingIdentity("evaluation", "demo", "tiny_a", "studio_pair03_dance", 30),
     ]
     assert len({identity.recording_id for identity in identities}) == len(identities)
-    assert IDENTITY.recording_id == RecordingIdentity("input_data", "demo", "tiny_a", "studio_pair03_dance").recording_id
+    assert (
+        IDENTITY.recording_id == RecordingIdentity("input_data", "demo", "tiny_a", "studio_pair03_dance").recording_id
+    )
 
 
 def test_two_recordings_of_one_process_do_not_mix(tmp_path: Path) -> None:
@@ -58,9 +60,14 @@ def test_a_failure_leaves_nothing_and_the_older_recording_stays(tmp_path: Path) 
 
     path = tmp_path / "a.rrd"
     path.write_bytes(b"older")
-    with pytest.raises(KeyboardInterrupt), open_recording(path, IDENTITY, blueprint()) as recording:
-        recording.send_static("/x", rr.TextDocument("1"))
-        raise KeyboardInterrupt
+
+    def stopped_by_the_user() -> None:
+        with open_recording(path, IDENTITY, blueprint()) as recording:
+            recording.send_static("/x", rr.TextDocument("1"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped_by_the_user()
     assert path.read_bytes() == b"older"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.rrd"]
 
@@ -80,7 +87,10 @@ def test_columns_of_wrong_length_raise_and_strictness_ends_with_the_recording(tm
     import rerun as rr
 
     assert not rr.strict_mode()
-    with pytest.raises(ValueError, match="length|rows"), open_recording(tmp_path / "a.rrd", IDENTITY, blueprint()) as it:
+    with (
+        pytest.raises(ValueError, match=r"length|rows"),
+        open_recording(tmp_path / "a.rrd", IDENTITY, blueprint()) as it,
+    ):
         it.send_frames("/x", [0, 1, 2], rr.Scalars.columns(scalars=[1.0, 2.0]))
     assert not rr.strict_mode()
 

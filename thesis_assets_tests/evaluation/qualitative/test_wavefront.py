@@ -1,0 +1,69 @@
+"""Reading Wavefront meshes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.evaluation.body_meshes import obj_bytes
+from thesis_assets.evaluation.qualitative.scene_tracks import vertex_normals
+from thesis_assets.evaluation.qualitative.wavefront import read_wavefront
+
+CORNERS = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mesh.obj"
+    path.write_text(text)
+    return path
+
+
+def test_what_our_own_writer_wrote_comes_back(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    vertices, faces = generator.normal(size=(50, 3)), generator.integers(0, 50, (90, 3))
+    path = tmp_path / "mesh.obj"
+    path.write_bytes(obj_bytes([vertices], faces))
+    mesh = read_wavefront(path)
+    assert np.allclose(mesh.vertices, vertices, atol=1e-6)
+    assert np.array_equal(mesh.faces, faces)
+
+
+def test_normals_textures_colours_and_comments_are_passed_over(tmp_path: Path) -> None:
+    text = "# v 9 9 9\no body\nv 0 0 0 1 0 0\nv 1 0 0 1 0 0\nv 0 1 0 0 0 1\nvn 0 0 1\nvt 0 0\nf 1/1/1 2//1 3\ns off\n"
+    mesh = read_wavefront(write(tmp_path, text))
+    assert mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
+    assert mesh.faces.tolist() == [[0, 1, 2]]
+
+
+def test_points_alone_are_a_cloud(tmp_path: Path) -> None:
+    assert read_wavefront(write(tmp_path, CORNERS)).faces.shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "f 1 2 3\n",
+        CORNERS + "f 1 2 4\n",
+        CORNERS + "f 0 1 2\n",
+        CORNERS + "f -1 -2 -3\n",
+        CORNERS + "f 1 2 3 1\n",
+        CORNERS + "f 1 2 3\nf 1 2\n",
+        "v 0 0\n",
+        "v 0 0 zero\n",
+        "v 0 0 nan\n",
+        "v \n",
+        CORNERS + "v 0 0\n",
+    ],
+)
+def test_a_broken_mesh_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidFile):
+        read_wavefront(write(tmp_path, text))
+
+
+def test_normals_point_outwards_and_have_length_one() -> None:
+    vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [5, 5, 5]], np.float32)
+    normals = vertex_normals(vertices, np.array([[0, 1, 2]]))
+    assert np.allclose(normals[:3], [0, 0, 1])
+    assert np.allclose(normals[3], 0)

@@ -1,0 +1,137 @@
+"""The plan of a publication: places, digests, commands, and what is refused."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from thesis_assets import storage
+from thesis_assets.errors import InvalidFile, InvalidKey, NotBuiltYet
+from thesis_assets.layout import EvaluationTree
+from thesis_assets.publishing.licences import NotForSharing
+from thesis_assets.publishing.plan import check_repo_id, plan_publication, publish
+from thesis_assets.schemas.evaluation import EvaluationManifest, RecordingDigest
+
+REPO = "someone/recordings"
+
+
+def make_tree(root: Path, scene: str = "studio_pair03_dance", run: str = "tiny_a", **notes: object) -> EvaluationTree:
+    tree = EvaluationTree(root / run / scene, "demo")
+    manifest = EvaluationManifest(
+        output_layout_version="v1",
+        exp_name="demo",
+        scene_name=scene,
+        tasks=["nvs"],
+        eval_epochs=["epoch_0030"],
+        nvs_cameras=[4],
+        source_camera_id=16,
+        pose_eval_world_alignment_method=None,
+        notes={"run_name": run, **notes},
+    )
+    storage.write_json(tree.manifest, manifest)
+    for path in (tree.input_data_recording, tree.evaluation_recording(30)):
+        storage.write_bytes(path, b"RRF2" + path.name.encode())
+        digest = RecordingDigest(
+            input_digest="a" * 64, rerun_sdk="0.41.0", bytes=path.stat().st_size, absent=["not there: x: y"]
+        )
+        storage.write_json(tree.recording_digest(path), digest)
+    return tree
+
+
+def test_every_recording_has_its_place_size_and_digests(tmp_path: Path) -> None:
+    trees = [make_tree(tmp_path), make_tree(tmp_path, run="tiny_b")]
+    plan = plan_publication(trees, REPO)
+    assert [file.path_in_repo for file in plan.files] == [
+        "demo/tiny_a/studio_pair03_dance/rerun/evaluation_epoch_0030.rrd",
+        "demo/tiny_a/studio_pair03_dance/rerun/input_data.rrd",
+        "demo/tiny_b/studio_pair03_dance/rerun/evaluation_epoch_0030.rrd",
+        "demo/tiny_b/studio_pair03_dance/rerun/input_data.rrd",
+    ]
+    first = plan.files[1]
+    assert first.sha256 == storage.sha256_file(trees[0].input_data_recording)
+    assert first.bytes == trees[0].input_data_recording.stat().st_size
+    assert first.input_digest == "a" * 64
+    assert plan.total_bytes == sum(file.bytes for file in plan.files)
+    assert plan.warnings == ()
+
+
+def test_the_equivalent_commands_are_safe_for_a_shell(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "with space; rm -rf")
+    plan = plan_publication([tree], REPO)
+    assert shlex.split(plan.commands[1]) == [
+        "hf",
+        "upload",
+        REPO,
+        str(tree.input_data_recording),
+        "demo/tiny_a/studio_pair03_dance/rerun/input_data.rrd",
+        "--repo-type=dataset",
+    ]
+    assert plan.commands[0] in plan.markdown
+
+
+def test_a_dataset_that_may_not_be_passed_on_is_refused_unless_its_entry_says_so(tmp_path: Path) -> None:
+    trees = [make_tree(tmp_path), make_tree(tmp_path, "hi4d_pair15_fight")]
+    with pytest.raises(NotForSharing, match="hi4d"):
+        plan_publication(trees, REPO)
+    with pytest.raises(NotForSharing):
+        plan_publication(trees, REPO, redistribution={"hi4d": False, "studio": True})
+    assert len(plan_publication(trees, REPO, redistribution={"hi4d": True}).files) == 4
+
+
+def test_an_entry_may_also_forbid(tmp_path: Path) -> None:
+    with pytest.raises(NotForSharing):
+        plan_publication([make_tree(tmp_path)], REPO, redistribution={"studio": False})
+
+
+def test_an_unknown_licence_is_a_warning(tmp_path: Path) -> None:
+    plan = plan_publication([make_tree(tmp_path, "mmm_lift")], REPO)
+    assert "mmm" in plan.warnings[0]
+    assert plan.warnings[0] in plan.markdown
+
+
+def test_a_recording_of_other_bytes_than_its_side_file_says_is_refused(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path)
+    storage.write_bytes(tree.input_data_recording, b"cut")
+    with pytest.raises(InvalidFile, match="side file"):
+        plan_publication([tree], REPO)
+
+
+def test_an_unfinished_recording_is_refused(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path)
+    tree.recording_digest(tree.input_data_recording).unlink()
+    with pytest.raises(InvalidFile, match="missing"):
+        plan_publication([tree], REPO)
+
+
+def test_nothing_to_publish_is_an_error(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path)
+    for path in tree.rerun_dir.iterdir():
+        path.unlink()
+    with pytest.raises(InvalidFile, match="no recording"):
+        plan_publication([tree], REPO)
+    with pytest.raises(InvalidFile, match="no recording"):
+        plan_publication([], REPO)
+
+
+def test_two_trees_of_one_cell_are_refused(tmp_path: Path) -> None:
+    trees = [make_tree(tmp_path / "here"), make_tree(tmp_path / "there")]
+    with pytest.raises(InvalidFile, match="one place"):
+        plan_publication(trees, REPO)
+
+
+def test_names_from_a_manifest_cannot_leave_the_repo(tmp_path: Path) -> None:
+    with pytest.raises(InvalidKey):
+        plan_publication([make_tree(tmp_path, run_name="../../elsewhere")], REPO)
+
+
+@pytest.mark.parametrize("repo", ["recordings", "a/b/c", "-a/b", "a/b.git", "a/../b", "a/b c", "", "a/", "https://x/y"])
+def test_a_repo_needs_owner_and_name(repo: str) -> None:
+    with pytest.raises(InvalidKey):
+        check_repo_id(repo)
+
+
+def test_only_a_dry_run_is_built(tmp_path: Path) -> None:
+    plan = plan_publication([make_tree(tmp_path)], REPO)
+    assert publish(plan, dry_run=True) == plan
+    with pytest.raises(NotBuiltYet, match="hf upload"):
+        publish(plan, dry_run=False)
