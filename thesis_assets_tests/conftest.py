@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# A busy machine is no failure of a property.
-settings.register_profile("house", deadline=None)
-settings.load_profile("house")
-
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 
 from thesis_assets_tests.worlds import N_FRAMES, SCENES, SIZE, SMALL, World
+
+# A busy machine is no failure of a property.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")
