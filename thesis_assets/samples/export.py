@@ -23,6 +23,7 @@ from thesis_assets.samples.preview import triplet_sheet
 from thesis_assets.samples.sample_rows import rows_sha256
 from thesis_assets.samples.shard_files import Shard, sorted_dropped, write_shard
 from thesis_assets.samples.shard_identity import ShardIdentity, finished_stats, is_whole, shard_identity
+from thesis_assets.samples.shared_shards import link_equal_shard
 from thesis_assets.samples.snapshot import frozen_snapshot, refuse_change
 from thesis_assets.samples.triplet_export import ExportedTriplets, export_triplets
 from thesis_assets.schemas.samples import SampleRow, ShardStats
@@ -58,11 +59,18 @@ class ShardWork:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What became of a shard. `exported` is False where it was current; `preview` is a small JPEG, None where nothing was made."""
+    """What became of a shard.
+
+    Attributes:
+        exported: False where it was current.
+        preview: a small JPEG; None where nothing was made.
+        linked: taken over from another experiment that has an equal shard; nothing was rendered.
+    """
 
     stats: ShardStats
     exported: bool
     preview: bytes | None
+    linked: bool = False
 
 
 def shard_is_current(work: ShardWork) -> bool:
@@ -108,6 +116,10 @@ def export_shard(work: ShardWork, on_progress: Callable[[str], None] | None = No
             _refuse_to_change_a_frozen_shard(work, identity)
             # Without it the shard is unfinished, until it is finished anew.
             tree.scene_run(scene.name).run_stats.unlink(missing_ok=True)
+            linked = link_equal_shard(tree, scene.name, identity, work.generation.export.link_mode)
+            if linked is not None:
+                _remove_orphans(tree, scene.name, linked.rows)
+                return ShardRecord(linked.stats, exported=True, preview=triplet_sheet(tree, linked.rows), linked=True)
         return _export(work, scene, identity, stats, on_progress)
 
 

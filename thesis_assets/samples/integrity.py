@@ -44,8 +44,11 @@ def check_samples_complete(
         full: decode all.
     """
     decoded = _drawn(len(rows), 1.0 if full else decode_share, seed)
+    samples_dir = tree.samples_dir
     offenders = [
-        offender for index, row in enumerate(rows) for offender in sample_faults(tree, row, decode=index in decoded)
+        offender
+        for index, row in enumerate(rows)
+        for offender in sample_faults(samples_dir / row.sample_id, row.sample_id, decode=index in decoded)
     ]
     return CheckOutcome.of(
         offenders,
@@ -58,12 +61,11 @@ def check_samples_complete(
     )
 
 
-def sample_faults(tree: DifixTree, row: SampleRow, *, decode: bool = False) -> list[str]:
+def sample_faults(folder: Path, sample_id: str, *, decode: bool = False) -> list[str]:
     """What is wrong with the files of one sample, each with its name; empty where nothing is."""
     from thesis_assets.images.codecs import check_complete, read_rgb
 
     faults = []
-    folder = tree.samples_dir / row.sample_id
     sizes: dict[str, tuple[int, int]] = {}
     for name in IMAGE_FILES:
         try:
@@ -71,11 +73,11 @@ def sample_faults(tree: DifixTree, row: SampleRow, *, decode: bool = False) -> l
             if decode:
                 read_rgb(folder / name)
         except InvalidFile as error:
-            faults.append(f"{row.sample_id}/{name}: {error.problem} ({error.found})")
+            faults.append(f"{sample_id}/{name}: {error.problem} ({error.found})")
     if not _has_content(str(folder / "meta.json")):
-        faults.append(f"{row.sample_id}/meta.json: missing or empty")
+        faults.append(f"{sample_id}/meta.json: missing or empty")
     if len(set(sizes.values())) > 1:
-        faults.append(f"{row.sample_id}: sizes differ: " + ", ".join(f"{n} {w}x{h}" for n, (h, w) in sizes.items()))
+        faults.append(f"{sample_id}: sizes differ: " + ", ".join(f"{n} {w}x{h}" for n, (h, w) in sizes.items()))
     return faults
 
 
@@ -88,10 +90,11 @@ def _drawn(n: int, share: float, seed: int) -> set[int]:
 def check_manifest_matches_disk(tree: DifixTree, rows: Sequence[SampleRow]) -> CheckOutcome:
     """Every row has its folder with an equal `meta.json`, and every folder below `samples/` its row."""
     expected = {row.sample_id for row in rows}
-    offenders = [fault for row in rows for fault in _meta_faults(tree.samples_dir / row.sample_id, row)]
+    samples_dir = tree.samples_dir
+    offenders = [fault for row in rows for fault in _meta_faults(samples_dir / row.sample_id, row)]
     found = 0
-    if tree.samples_dir.is_dir():
-        with os.scandir(tree.samples_dir) as entries:
+    if samples_dir.is_dir():
+        with os.scandir(samples_dir) as entries:
             for name in sorted(entry.name for entry in entries if not entry.name.startswith(TEMPORARY_PREFIX)):
                 found += 1
                 if name not in expected:

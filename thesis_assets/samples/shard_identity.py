@@ -61,9 +61,9 @@ def is_whole(tree: DifixTree, stats: ShardStats) -> bool:
 
 def is_finished_sample(tree: DifixTree, row: SampleRow, expected: SampleProvenance) -> bool:
     """Whether a sample on disk is whole and made from the same things: then an interrupted export need not make it again."""
-    path = tree.samples_dir / row.sample_id / "meta.json"
+    folder = tree.samples_dir / row.sample_id
     try:
-        meta = SampleMeta.model_validate_json(path.read_bytes())
+        meta = SampleMeta.model_validate_json((folder / "meta.json").read_bytes())
     except (OSError, ValueError):
         return False  # missing or damaged: it is made anew
     found = meta.provenance
@@ -71,5 +71,5 @@ def is_finished_sample(tree: DifixTree, row: SampleRow, expected: SampleProvenan
     return (
         meta.row() == row
         and all(getattr(found, name) == getattr(expected, name) for name in same)
-        and not sample_faults(tree, row)
+        and not sample_faults(folder, row.sample_id)
     )

@@ -161,11 +161,11 @@ def test_the_same_bytes_come_out_whatever_the_number_of_threads_or_the_order_of_
     names = ["hi4d_pair00_dance", "hi4d_pair01_hug"]
     for name in names:
         write_scene(roots(tmp_path), name, cameras=(4, 16, 28), frames=range(4), masks=True)
-    for exp, threads, order in (("one", 1, names), ("two", 4, names[::-1])):
+    for root, threads, order in (("one", 1, names), ("two", 4, names[::-1])):
         for name in order:
-            export_shard(work(tmp_path, name, exp=exp, threads=threads))
-    assert files(tmp_path / "difix" / "one") == files(tmp_path / "difix" / "two")
-    ids = [row.sample_id for row in read_rows(work(tmp_path, exp="one").tree.scene_run(NAME).all_samples)]
+            export_shard(work(tmp_path, name, root=root, threads=threads))
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    ids = [row.sample_id for row in read_rows(work(tmp_path, root="one").tree.scene_run(NAME).all_samples)]
     assert ids == sorted(ids)
 
 
@@ -230,8 +230,8 @@ def test_an_interrupted_export_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert written > 0
     assert len(rendered) == 6 - written
     assert not left.exists()
-    export_shard(work(tmp_path, exp="v2"))
-    assert files(shard.tree.base) == files(tmp_path / "difix" / "v2")
+    export_shard(work(tmp_path, root="in_one_go"))
+    assert files(shard.tree.root) == files(tmp_path / "in_one_go")
 
 
 def test_a_stale_shard_counts_as_unfinished_while_it_is_made_anew(tmp_path, monkeypatch):
@@ -327,3 +327,35 @@ def test_renders_by_a_command_are_refused_for_now(tmp_path):
     write_scene(roots(tmp_path))
     with pytest.raises(NotBuiltYet):
         export_shard(work(tmp_path, renders={"source": "command", "command": "render {scene_name}"}))
+
+
+def test_an_equal_shard_of_another_experiment_is_linked_not_rendered(tmp_path, monkeypatch):
+    write_scene(roots(tmp_path))
+    first = work(tmp_path, exp="v1")
+    export_shard(first)
+    monkeypatch.delattr(triplet_export, "render_frame")
+    fork = work(tmp_path, exp="v2", scenes=["hi4d_*"])
+    record = export_shard(fork)
+    assert (record.exported, record.linked) == (True, True)
+    assert fork.tree.image(FIRST).samefile(first.tree.image(FIRST))
+    assert files(fork.tree.samples_dir) == files(first.tree.samples_dir)
+    assert shard_is_current(fork)
+    copied = work(tmp_path, exp="v3", export={"link_mode": "copy"})
+    with pytest.raises(NameError):
+        export_shard(copied)  # another way to write is another generation section
+
+
+@pytest.mark.parametrize("differs", [{"group": "pair09"}, {"frames": {"stride": 2}}])
+def test_a_shard_of_another_group_or_section_is_not_linked(tmp_path, differs):
+    write_scene(roots(tmp_path))
+    export_shard(work(tmp_path, exp="v1"))
+    assert not export_shard(work(tmp_path, exp="v2", **differs)).linked
+
+
+def test_a_damaged_shard_of_another_experiment_is_not_linked(tmp_path):
+    write_scene(roots(tmp_path))
+    first = work(tmp_path, exp="v1")
+    export_shard(first)
+    first.tree.image(FIRST).unlink()
+    record = export_shard(work(tmp_path, exp="v2"))
+    assert (record.linked, record.stats.n_saved) == (False, 2)

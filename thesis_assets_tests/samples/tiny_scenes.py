@@ -72,13 +72,14 @@ def work(
     base: Path,
     name: str = "hi4d_pair00_dance",
     *,
+    root: str = "difix",
     exp: str = "v1",
     group: str = "pair00",
     threads: int = 1,
     **parts: object,
 ) -> ShardWork:
     return ShardWork(
-        tree=DifixTree(base / "difix", exp),
+        tree=DifixTree(base / root, exp),
         roots=roots(base),
         scene_name=name,
         generation=generation(**parts),
