@@ -28,19 +28,21 @@ class ImperfectRenders:
 
     @cached_property
     def samples(self) -> dict[View, Path]:
-        """`image.png` of the scene's samples, by target view; a render does not depend on the reference."""
-        from thesis_assets.samples.sample_rows import read_rows
+        """`image.png` of the scene's samples, by target view; a render does not depend on the reference.
 
-        difix = self._cell.difix
-        shard = difix.scene_run(self._cell.scene.name)
-        if not shard.run_stats.is_file():  # the last file of a shard: without it the export is not finished
+        None of a shard that was made from other scene files or by another generation section: those views are rendered.
+        """
+        from thesis_assets.samples.sample_rows import read_rows
+        from thesis_assets.samples.shard_identity import finished_stats, shard_identity
+        from thesis_assets.scenes.groups import group_id
+
+        difix, scene, experiment = self._cell.difix, self._cell.scene, self._cell.experiment
+        identity = shard_identity(scene, experiment.generation, group_id(scene.name, experiment.split.group_rules))
+        if finished_stats(difix, scene.name, identity) is None:
             return {}
-        found: dict[View, Path] = {}
-        for row in read_rows(shard.all_samples):
-            path = difix.base / row.image_path
-            if path.is_file():
-                found[View(row.target_cam_id, row.target_fname)] = path
-        return found
+        rows = read_rows(difix.scene_run(scene.name).all_samples)
+        paths = {View(row.target_cam_id, row.target_fname): difix.base / row.image_path for row in rows}
+        return {view: path for view, path in paths.items() if path.is_file()}
 
     @property
     def origin(self) -> str:

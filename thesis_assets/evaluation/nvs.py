@@ -152,11 +152,12 @@ def _write_pictures(
     image: NDArray[np.uint8],
     mask: NDArray[np.bool_] | None,
 ) -> None:
-    """Render beside truth, and the render on white, both at native size."""
+    """Render beside truth on the protocol's background, and the render on white, at native size."""
     import numpy as np
 
-    bar = np.full((render.shape[0], max(2, render.shape[1] // 64), 3), 255, np.uint8)
-    beside = np.concatenate([render, bar, image], axis=1)
+    how = NvsComparison("full_frame", comparison(cell).background, 1)
+    bar = np.full((render.shape[0], max(2, render.shape[1] // 64), 3), 128, np.uint8)
+    beside = np.concatenate([metric_image(render, mask, how), bar, metric_image(image, mask, how)], axis=1)
     stage.write(task.viz_image(view.cam_id, "render_vs_gt", view.fname), _png(cell, beside))
     white = metric_image(render, mask, NvsComparison("full_frame", "white", 1))
     stage.write(task.viz_image(view.cam_id, "render_white_bg", view.fname), _png(cell, white))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PREDICTED_RGB = (255, 140, 0)
 TRUE_RGB = (40, 200, 70)
 LONG_SIDE = 640
+MOST_ENLARGED = 3.0
 
 
 def overlay(image: NDArray[np.uint8], camera: Camera, compared: ComparedBodies) -> NDArray[np.uint8]:
@@ -31,9 +32,8 @@ def overlay(image: NDArray[np.uint8], camera: Camera, compared: ComparedBodies) 
     """
     from PIL import Image, ImageDraw
 
-    factor = min(1.0, LONG_SIDE / max(image.shape[:2]))
-    small = camera.scaled(factor)
-    picture = Image.fromarray(image).resize((small.width, small.height), Image.Resampling.BOX)
+    small = camera.scaled(min(MOST_ENLARGED, LONG_SIDE / max(image.shape[:2])))
+    picture = Image.fromarray(image).resize((small.width, small.height), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
     radius = max(1.0, max(small.width, small.height) / 160)
     true_joints = compared.motion.inverse().move(compared.true.joints)

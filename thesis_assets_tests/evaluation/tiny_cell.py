@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from thesis_assets import storage
 from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
 from thesis_assets.evaluation.input_data import link_input_data
 from thesis_assets.evaluation.manifest import write_manifest
@@ -19,8 +18,8 @@ from thesis_assets.evaluation.predictions import make_predictions
 from thesis_assets.evaluation.training_artifacts import write_training_artifacts
 from thesis_assets.evaluation.world_alignment import RigidMotion
 from thesis_assets.experiments import ExperimentSpec
-from thesis_assets.layout import DifixTree, EvaluationTree, SampleId, SceneTree
-from thesis_assets.samples.sample_rows import row_of, write_rows
+from thesis_assets.layout import DifixTree, EvaluationTree, SceneTree
+from thesis_assets.samples.export import ShardWork, export_shard
 from thesis_assets.scenes.bodies import Bodies, write_bodies
 from thesis_assets.scenes.camera import Camera, write_camera
 from thesis_assets.scenes.registry import write_registry
@@ -46,10 +45,11 @@ def make_cell(folder: Path, **evaluation: Any) -> EvaluationCell:
     swapped = IdentityAlignment(manual_preproc_to_gt={0: 1, 1: 0})
     write_registry(tree.registry_entry, SceneRegistryEntry(seq_name=SCENE, cam_id=SOURCE, identity_alignment=swapped))
     difix = DifixTree(folder / "difix", "demo")
-    _write_samples(difix, tree)
     for step in STEPS:
         _write_checkpoint(difix, step)
-    return open_cell(folder, **evaluation)
+    cell = open_cell(folder, **evaluation)
+    export_shard(ShardWork(difix, roots, SCENE, cell.experiment.generation, "pair03"))
+    return cell
 
 
 def open_cell(folder: Path, **evaluation: Any) -> EvaluationCell:
@@ -59,10 +59,15 @@ def open_cell(folder: Path, **evaluation: Any) -> EvaluationCell:
     spec = ExperimentSpec.model_validate(
         {
             "exp_name": "demo",
-            "generation": {"scenes": ["studio_*"], "renders": {"source": "precomputed"}},
+            # Camera 4 alone has samples, so that camera 28 is rendered.
+            "generation": {
+                "scenes": ["studio_*"],
+                "renders": {"source": "precomputed"},
+                "target_cameras": {"mode": "explicit", "ids": [4]},
+            },
             "split": {"test_groups": {"studio": ["pair03"]}},
             "runs": {"tiny_a": run},
-            "evaluation": {"scenes": [SCENE], "epochs": [0, 15, 30], **evaluation},
+            "evaluation": {"scenes": [SCENE], "epochs": [0, 15, 30], "cameras": TARGETS, **evaluation},
         }
     )
     return EvaluationCell(
@@ -166,19 +171,6 @@ def _write_bodies(tree: SceneTree) -> None:
             moved = (MOTION.move(joints) + noise[:, :5], MOTION.move(vertices) + noise[:, 5:])
             estimated = [points[::-1].astype(np.float32) for points in moved]  # The two people are swapped.
             write_bodies(tree.estimated.body(model, fname), bodies(model, estimated[0], estimated[1], faces=faces))
-
-
-def _write_samples(difix: DifixTree, tree: SceneTree) -> None:
-    """A shard with camera 4 only, so that camera 28 is rendered."""
-    samples = [SampleId(SCENE, 4, SOURCE, fname, fname) for fname in FRAMES]
-    for sample in samples:
-        difix.sample_dir(sample).mkdir(parents=True)
-        write_png(difix.image(sample), np.asarray(Image.open(tree.render(4, sample.target_fname))))
-        Image.fromarray(true_image(4, sample.target_fname)).save(difix.target_image(sample), quality=95)
-        Image.fromarray(true_image(SOURCE, sample.target_fname)).save(difix.ref_image(sample), quality=95)
-    shard = difix.scene_run(SCENE)
-    write_rows(shard.all_samples, [row_of(sample, "pair03") for sample in samples])
-    storage.write_json(shard.run_stats, {"n_saved": len(samples)})
 
 
 def _write_checkpoint(difix: DifixTree, step: int) -> None:

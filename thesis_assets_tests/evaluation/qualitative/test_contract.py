@@ -155,7 +155,7 @@ def test_verification_counts_what_it_looked_at(exported: EvaluationTree) -> None
 
 
 @settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_whatever_is_missing_or_broken_the_rest_is_recorded_and_follows_the_contract(
@@ -164,18 +164,18 @@ def test_whatever_is_missing_or_broken_the_rest_is_recorded_and_follows_the_cont
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(exported.output_dir, Path(folder) / "t")
         tree = EvaluationTree(Path(folder) / "t", EXP)
-        media = sorted(
+        files = sorted(
             path
             for part in (tree.input_data_dir, tree.epoch_dir(30))
             for path in part.rglob("*")
-            if path.suffix in (".jpg", ".png", ".npz", ".npy", ".obj")
+            if path.is_file() and path.name != "predictions.json"
         )
-        for path in data.draw(st.lists(st.sampled_from(media), max_size=25, unique=True)):
-            harm = data.draw(st.sampled_from(["remove", "cut", "empty"]))
-            if harm == "remove":
-                path.unlink()
-            else:
-                path.write_bytes(path.read_bytes()[: 30 if harm == "cut" else 0])
+        for path in data.draw(st.lists(st.sampled_from(files), max_size=25, unique=True)):
+            harm = data.draw(st.sampled_from(["remove", "cut", "empty", "half"]))
+            content = path.read_bytes()
+            path.unlink()
+            if harm != "remove":
+                path.write_bytes(content[: {"cut": 30, "empty": 0, "half": len(content) // 2}[harm]])
         export_recordings(tree, epochs="30")
         outcome = check_recording_contract(tree, epochs=[30])
         assert outcome.passed, outcome.offenders
