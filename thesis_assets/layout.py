@@ -531,9 +531,10 @@ class DifixTree:
     def scene_run(self, scene_name: str) -> SceneRunTree:
         return SceneRunTree(self.scene_runs_dir / check_key(scene_name, "scene_name"))
 
-    def set_aside_dir(self, scene_name: str) -> Path:
-        """*Ours*: samples and shard of a scene that the experiment no longer names, moved here on request."""
-        return self.base / "set_aside" / check_key(scene_name, "scene_name")
+    @property
+    def set_aside_dir(self) -> Path:
+        """*Ours*: samples and shards of scenes that the experiment no longer names, moved here on request; a folder a scene."""
+        return self.base / "set_aside"
 
 
 @dataclass(frozen=True)
