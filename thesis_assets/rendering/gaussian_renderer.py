@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.rendering.gaussian_tensors import GaussianTensors, to_tensors
 from thesis_assets.rendering.gaussians import read_ply
 from thesis_assets.rendering.renderer import MissingRender
-from thesis_assets.rendering.torch_rasteriser import GaussianTensors, to_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor

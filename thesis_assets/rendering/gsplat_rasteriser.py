@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.rendering.torch_rasteriser import LOW_PASS, NEAR, GaussianTensors
+from thesis_assets.rendering.gaussian_tensors import GaussianTensors
+from thesis_assets.rendering.projection import LOW_PASS, NEAR
 
 if TYPE_CHECKING:
     from torch import Tensor

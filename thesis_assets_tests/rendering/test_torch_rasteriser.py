@@ -51,15 +51,16 @@ def test_a_picture_is_that_of_the_brute_force_reference(rest: int, seed: int) ->
 def test_chunks_and_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     gaussians = cloud(300, size=0.2)
     whole = draw(gaussians)
-    monkeypatch.setattr(torch_rasteriser, "CHUNK", 7)
-    monkeypatch.setattr(torch_rasteriser, "TILE", 5)
+    monkeypatch.setattr(torch_rasteriser, "CHUNK_ELEMENTS", 7 * 25)
+    monkeypatch.setattr(torch_rasteriser, "_tile_side", lambda splats: 5)
     assert torch.allclose(draw(gaussians), whole, atol=1e-5)
 
 
 def test_a_pixel_behind_an_opaque_one_stays_closed_over_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     red = from_colors([[0, 0, 0.01 * i] for i in range(4)], [[1, 0, 0]] * 4, 5.0, opacity=0.99)
     blue = from_colors([[0, 0, 1]] * 4, [[0, 0, 1]] * 4, 5.0, opacity=0.01)
-    monkeypatch.setattr(torch_rasteriser, "CHUNK", 4)
+    monkeypatch.setattr(torch_rasteriser, "_tile_side", lambda splats: 8)
+    monkeypatch.setattr(torch_rasteriser, "CHUNK_ELEMENTS", 4 * 64)
     assert draw(concatenate([red, blue]))[2].max() == 0
 
 
@@ -112,7 +113,7 @@ def test_a_scaled_quaternion_is_the_same_rotation() -> None:
 
 
 def test_the_number_of_threads_changes_no_pixel() -> None:
-    gaussians, before = cloud(2000, 8, size=0.1), torch.get_num_threads()
+    gaussians, before = cloud(500, 8, size=0.1), torch.get_num_threads()
     pictures = []
     try:
         for threads in (1, 2, 1):
