@@ -11,12 +11,9 @@ from pathlib import Path
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.qualitative import digests
 from thesis_assets.evaluation.qualitative.evaluation import evaluated_epochs, evaluation_digest
-from thesis_assets.evaluation.qualitative.expected_content import (
-    Expectation,
-    ExpectedContent,
-    expected_evaluation,
-    expected_input_data,
-)
+from thesis_assets.evaluation.qualitative.expected_content import Expectation, ExpectedContent
+from thesis_assets.evaluation.qualitative.expected_evaluation import expected_evaluation
+from thesis_assets.evaluation.qualitative.expected_input_data import expected_input_data
 from thesis_assets.evaluation.qualitative.input_data import input_data_digest
 from thesis_assets.evaluation.qualitative.tracks import ExportOptions, left_out_paths
 from thesis_assets.evaluation.qualitative.verification import (

@@ -108,7 +108,7 @@ def first_camera_files(tree: EvaluationTree) -> list[Path]:
 
 def up_axis(calibrations: Iterable[Path]) -> str | None:
     """The world axis that points up in the mean of cameras, or None without a readable one."""
-    from thesis_assets.evaluation.qualitative.scene_tracks import world_up
+    from thesis_assets.evaluation.qualitative.camera_tracks import world_up
 
     rotations = []
     for path in calibrations:

@@ -41,7 +41,7 @@ def read_frame_metrics(
                     text = (row.get(metric) or "").strip()
                     if text and math.isfinite(value := float(text)):
                         found.setdefault((camera, metric), {})[frame] = value
-    except (OSError, KeyError, ValueError, csv.Error) as error:
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         absences.left_out(path, f"the table cannot be read: {type(error).__name__} {error}")
         return {}
     return {key: dict(sorted(values.items())) for key, values in found.items()}

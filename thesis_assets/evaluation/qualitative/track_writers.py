@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from thesis_assets.evaluation.qualitative import image_tracks, metric_tracks, scene_tracks
+from thesis_assets.evaluation.qualitative import camera_tracks, image_tracks, metric_tracks, people_tracks
 from thesis_assets.evaluation.qualitative.recording import Recording, RecordingIdentity, open_recording
 from thesis_assets.evaluation.qualitative.tracks import (
     Absences,
@@ -80,11 +80,11 @@ def write_track(
         case DepthTrack():
             image_tracks.write_depth(recording, track, options, absences, expected)
         case CameraTrack():
-            scene_tracks.write_cameras(recording, track, options, absences)
+            camera_tracks.write_cameras(recording, track, options, absences)
         case BodyTrack():
-            scene_tracks.write_bodies(recording, track, options, absences, expected)
+            people_tracks.write_bodies(recording, track, options, absences, expected)
         case MeshTrack():
-            scene_tracks.write_meshes(recording, track, options, absences, expected)
+            people_tracks.write_meshes(recording, track, options, absences, expected)
         case ScalarTrack():
             metric_tracks.write_scalars(recording, track, options)
         case EpochScalar():
@@ -94,7 +94,7 @@ def write_track(
         case MaskLegend():
             image_tracks.write_mask_legend(recording, track.entity)
         case WorldUp():
-            scene_tracks.write_world_up(recording, track.entity, track.axis)
+            camera_tracks.write_world_up(recording, track.entity, track.axis)
 
 
 def _progress_line(path: Path, done: int, total: int, seconds: float) -> str:

@@ -155,7 +155,7 @@ def test_verification_counts_what_it_looked_at(exported: EvaluationTree) -> None
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_whatever_is_missing_or_broken_the_rest_is_recorded_and_follows_the_contract(

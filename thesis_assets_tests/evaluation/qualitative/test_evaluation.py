@@ -123,6 +123,15 @@ def test_meshes_of_all_people_stand_in_where_there_are_none_a_person(tree: Evalu
     assert f"{POSE}/pred/world_aligned/person_0" not in entities
 
 
+def test_a_mesh_cut_before_its_faces_does_not_spoil_the_others(tree: EvaluationTree) -> None:
+    path = tree.task(30, "pose_smplx").person_mesh("pred", "world_aligned", 0, "000000")
+    path.write_bytes(path.read_bytes().partition(b"f ")[0])
+    digest = export_evaluation(tree, 30)
+    entity = f"{POSE}/pred/world_aligned/person_0"
+    assert list(column(tree.evaluation_recording(30), entity, "Mesh3D:vertex_positions")) == [1, 2]
+    assert any("00/000000.obj: the faces are not those" in line for line in digest.absent)
+
+
 def test_the_first_frames_only(tree: EvaluationTree) -> None:
     export_evaluation(tree, 30, options=ExportOptions(max_frames_per_camera=2))
     content = read_recording(tree.evaluation_recording(30))
