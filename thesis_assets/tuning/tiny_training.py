@@ -1,6 +1,7 @@
 """The training loop of the `tiny` backend: L2 between refined render and target, resumable to the bit on a CPU.
 
-Loss: `lambda_l2` times the mean squared error over [0, 1] images, mean over the samples of a step. Nothing in a step is drawn
+Loss: `lambda_l2` times the mean squared error over [0, 1] images, mean over the samples of a step. Half of the samples are
+shown mirrored left to right, which the published trainer does not do. Nothing in a step is drawn
 from a generator's history (`sample_order`, `learning_rate`), so the weights after a step depend on the flags, the data and the
 step alone. The number of threads changes the last bits of sums: equal to the bit means with equal threads.
 Does not belong here: reading samples, scoring, the files' formats.
@@ -95,23 +96,28 @@ class TinyTraining:
         self._evaluate_if_due()
         batches = self._batches()
         while self.step < flags.max_train_steps:
-            started = time.monotonic()
-            rate, loss = self._update(self.step + 1, list(islice(batches, flags.gradient_accumulation_steps)))
-            self.step += 1
-            self._report.update(
-                self.step,
-                loss=loss,
-                learning_rate=rate,
-                samples=self._seen(1),
-                seconds=time.monotonic() - started,
-            )
+            loss = self._train_step(batches)
             last = self.step == flags.max_train_steps
-            if stop or last or self.step % flags.checkpointing_steps == 0:
+            saved = last or self.step % flags.checkpointing_steps == 0
+            if saved:
                 self._save(loss)
+            if last or not stop:
+                self._evaluate_if_due()
             if stop and not last:
+                if not saved:
+                    self._save(loss)
                 return False
-            self._evaluate_if_due()
         return True
+
+    def _train_step(self, batches: Iterator[list[TripletBatch]]) -> float:
+        """One optimizer step and its progress line. Returns the loss."""
+        started = time.monotonic()
+        micro_batches = list(islice(batches, self._flags.gradient_accumulation_steps))
+        rate, loss = self._update(self.step + 1, micro_batches)
+        self.step += 1
+        seconds = time.monotonic() - started
+        self._report.update(self.step, loss=loss, learning_rate=rate, samples=self._seen(1), seconds=seconds)
+        return loss
 
     def _batches(self) -> Iterator[list[TripletBatch]]:
         """The micro-batches that are left of the run."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thesis_assets.errors import NotBuiltYet, ThesisAssetsError
 from thesis_assets.layout import TuningRunTree
@@ -23,6 +24,9 @@ from thesis_assets.tuning.stop_signals import StopRequest, stop_on_signals
 from thesis_assets.tuning.trackers import start_tracker, usable_tracker
 from thesis_assets.tuning.trainer_flags import TrainerFlags, notes_on_unused, parse_flags
 from thesis_assets.tuning.trainer_report import TrainerReport
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -73,7 +77,7 @@ def _train(flags: TrainerFlags, tree: TuningRunTree, report: TrainerReport, stop
     training = TinyTraining(inputs, accelerator, report)
     refused = training.resume()
     report.step = training.step
-    notes = [*refused, *([note] if note else []), *notes_on_unused(flags)]
+    notes = [*refused, *([note] if note else []), *_precision_notes(accelerator), *notes_on_unused(flags)]
     if not inputs.test_samples:
         notes.append("data.json has no test sample: nothing is evaluated")
     report.event("start", "; ".join([f"{len(inputs.triplets)} samples on {accelerator.device}", *notes]))
@@ -85,6 +89,15 @@ def _train(flags: TrainerFlags, tree: TuningRunTree, report: TrainerReport, stop
     finally:
         accelerator.end_training()
     report.event("done" if finished else "stopped", "" if finished else f"asked by {stop.signal_name}")
+
+
+def _precision_notes(accelerator: Accelerator) -> list[str]:
+    import torch
+
+    cuda = accelerator.device.type == "cuda"
+    if accelerator.mixed_precision == "bf16" and cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return ["mixed_precision = bf16: this GPU only emulates it; no or fp16 is faster"]
+    return []
 
 
 def _refuse_several_processes(count: int) -> None:
