@@ -160,12 +160,13 @@ def test_the_catalog_says_what_the_scene_still_lacks(roots: SceneRoots, source: 
     assert imported.gaussians.samefile(gaussians)
 
 
-def test_nothing_is_written_over_a_scene(roots: SceneRoots, source: Path) -> None:
+@pytest.mark.parametrize("source_camera", [None, 0, 1])
+def test_nothing_is_written_over_a_scene(roots: SceneRoots, source: Path, source_camera: int | None) -> None:
     capture = capture_of(source)
     write_scene(roots, NAME, capture, one_frame(capture), source_camera=0)
     before = storage.directory_stamp(roots.canonical_gt)
     with pytest.raises(InvalidScene, match="there already"):
-        write_scene(roots, NAME, capture, one_frame(capture), source_camera=1)
+        write_scene(roots, NAME, capture, one_frame(capture), source_camera=source_camera)
     assert storage.directory_stamp(roots.canonical_gt) == before
     assert open_scene(roots, NAME).source_camera() == 0
 
