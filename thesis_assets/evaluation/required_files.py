@@ -51,7 +51,8 @@ def check_required_files(cell: EvaluationCell, task_name: str) -> CheckOutcome:
     ]
     return CheckOutcome.of(
         offenders,
-        message=f"required files of {task_name}, {cell.scene.name}",
+        message=f"required files of {task_name}, {cell.scene.name}"
+        + (f": materialize {task_name} of this cell again" if offenders else ""),
         counts={"epochs": len(epochs), "files": len(epochs) * len(cell.tree.task(0, task_name).required_files)},
     )
 
