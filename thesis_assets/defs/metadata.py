@@ -62,6 +62,6 @@ def check_result(
         check_name=name,
         passed=outcome.passed,
         severity=dg.AssetCheckSeverity.ERROR if blocking_severity else dg.AssetCheckSeverity.WARN,
-        description=outcome.message,
+        description=outcome.message if outcome.passed else "; first: ".join([outcome.message, *outcome.offenders[:1]]),
         metadata=metadata,
     )

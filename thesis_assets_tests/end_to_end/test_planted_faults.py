@@ -10,7 +10,7 @@ from thesis_assets.definitions import build_defs
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import Outcome, Work, execute
 from thesis_assets.defs.partitions import Cell
-from thesis_assets_tests.worlds import SMALL, World, failed_checks
+from thesis_assets_tests.worlds import SMALL, TINY_RUN, World, failed_checks
 
 LEVEL = {level.job: level for level in LEVELS}
 
@@ -51,6 +51,18 @@ def put_back(path: Path) -> Iterator[Path]:
         yield path
     finally:
         keep.replace(path)
+
+
+@contextlib.contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """Let a test change a folder of a shared world."""
+    copy_of_it = folder.with_name(folder.name + ".kept")
+    shutil.copytree(folder, copy_of_it)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder)
+        copy_of_it.replace(folder)
 
 
 def test_a_missing_sample_file_fails_its_check_and_stops_what_follows(new_world: Callable[..., World]) -> None:
@@ -95,12 +107,9 @@ def test_a_corrupted_checkpoint_fails_its_check_and_the_evaluation_refuses_it(fi
         assert "checkpoint_loads" in failed
         assert "model_4.pkl" in failed["checkpoint_loads"]
         tree = next(iter(world.platform.evaluation_trees(world.cell()).values()))
-        shutil.move(tree.task(1, "nvs").inputs_dir, tree.base / "aside")
-        try:
+        with kept(tree.base):
+            shutil.rmtree(tree.task(1, "nvs").inputs_dir)
             outcome = again(world, "evaluate", ("predictions",), world.cell())
-        finally:
-            shutil.rmtree(tree.task(1, "nvs").inputs_dir, ignore_errors=True)
-            shutil.move(tree.base / "aside", tree.task(1, "nvs").inputs_dir)
         assert not outcome.success
         assert "model_4.pkl" in " ".join(outcome.errors)
 
@@ -127,8 +136,10 @@ def test_selecting_on_the_people_one_reports_on_is_refused(new_world: Callable[.
     assert "selection" in said
 
 
-def test_a_cell_that_no_file_declares_fails_at_once_and_names_the_declared_ones(finished_world: World) -> None:
-    world = finished_world
+def test_a_cell_that_no_file_declares_fails_at_once_and_names_the_declared_ones(
+    new_world: Callable[..., World],
+) -> None:
+    world = new_world(SMALL, SMALL | {"exp_name": "other", "runs": {"r9": TINY_RUN}})
     outcome = again(world, "tune", ("tuned_checkpoint",), Cell("small", run_name="r9"))
     assert not outcome.success
     assert "r1" in " ".join(outcome.errors)
