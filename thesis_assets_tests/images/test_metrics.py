@@ -41,6 +41,10 @@ def flat(value: int) -> Image:
     return np.full((40, 50, 3), value, np.uint8)
 
 
+def halves(left: int, right: int) -> Image:
+    return np.concatenate([flat(left), flat(right)], axis=1)
+
+
 NOISE = np.random.default_rng(1).integers(0, 2, (40, 50, 3), dtype=np.uint8)
 PAIRS = {
     "photograph and noise": views(),
@@ -50,6 +54,7 @@ PAIRS = {
     "black and nearly black": (flat(0), NOISE),
     "white and nearly white": (flat(255), 255 - NOISE),
     "grey by one": (flat(127), flat(128)),
+    "flat surfaces that differ": (halves(251, 129), halves(37, 208)),
     "one channel": (views()[0][..., 0], views()[1][..., 0]),
     "smallest": (views(11, 11)[0], views(11, 11)[1]),
     "a strip": (views(11, 200)[0], views(11, 200)[1]),
