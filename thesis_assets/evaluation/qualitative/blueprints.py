@@ -5,7 +5,7 @@ Does not belong here: what is in a recording; a blueprint lays out the tracks it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rerun.blueprint as rrb
@@ -63,17 +63,22 @@ def evaluation_blueprint(epoch: int, tracks: Sequence[Track]) -> Any:
     return _blueprint(rrb.Tabs(*tabs), FRAME, FRAMES_PER_SECOND)
 
 
-def triplets_blueprint(root: str, samples: Sequence[str], last_step: int) -> Any:
-    """A row a sample (render, refined, target, reference), PSNR over steps below."""
+def triplets_blueprint(root: str, titles: Mapping[str, str], last_step: int) -> Any:
+    """A row a sample (render, refined, target, reference), PSNR over steps below.
+
+    Args:
+        titles: entity of each sample to what a person calls it.
+    """
     rows = [
         rrb.Horizontal(
-            *(_picture(f"{root}/{sample}/{part}", name=part) for part in ("render", "refined", "target", "reference")),
-            name=sample,
+            _picture(f"{entity}/render", name=f"render: {title}"),
+            *(_picture(f"{entity}/{part}", name=part) for part in ("refined", "target", "reference")),
+            name=title,
         )
-        for sample in samples
+        for entity, title in titles.items()
     ]
     curves = rrb.TimeSeriesView(
-        origin=root, contents=[f"{root}/{sample}/psnr/**" for sample in samples], name="PSNR (dB) over steps"
+        origin=root, contents=[f"{entity}/psnr/**" for entity in titles], name="PSNR (dB) over steps"
     )
     layout = rrb.Vertical(*rows, curves, row_shares=[1.0] * len(rows) + [1.2])
     return _blueprint(layout, STEP, max(1.0, last_step / STEPS_PLAY_SECONDS))

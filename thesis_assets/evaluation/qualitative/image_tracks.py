@@ -23,7 +23,7 @@ from thesis_assets.evaluation.qualitative.tracks import (
     ImageTrack,
     MaskTrack,
 )
-from thesis_assets.images.codecs import check_complete, encode_jpeg, read_mask, read_rgb
+from thesis_assets.images.codecs import check_complete, encode_jpeg, encode_png, read_mask, read_rgb
 from thesis_assets.images.headers import image_kind
 from thesis_assets.scenes.bounded_files import read_npy
 
@@ -75,6 +75,13 @@ def encoded_image(path: Path, *, lossless: bool) -> bytes:
     if path.suffix.lower() != ".png":
         raise InvalidFile("the file is a PNG under another suffix", file=path, found=path.suffix, wanted=".png")
     return content
+
+
+def encoded_pixels(image: NDArray[np.uint8], *, lossless: bool) -> tuple[bytes, str]:
+    """The bytes and the media type of an (H, W, 3) picture that is on no disk."""
+    if lossless:
+        return encode_png(image), _MEDIA_TYPES["png"]
+    return encode_jpeg(image, quality=JPEG_QUALITY), _MEDIA_TYPES["jpeg"]
 
 
 def write_masks(

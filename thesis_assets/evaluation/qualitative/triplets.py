@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import InvalidFile, InvalidKey
 from thesis_assets.evaluation.qualitative import digests
+from thesis_assets.evaluation.qualitative.image_tracks import encoded_pixels
 from thesis_assets.evaluation.qualitative.recording import Recording, RecordingIdentity, open_recording
-from thesis_assets.evaluation.qualitative.tracks import Absences, ExportOptions
-from thesis_assets.layout import DifixTree
+from thesis_assets.evaluation.qualitative.tracks import Absences, Colour, ExportOptions, person_colour
+from thesis_assets.layout import DifixTree, SampleId
 from thesis_assets.schemas.evaluation import RecordingDigest
 from thesis_assets.schemas.samples import DataJson
 from thesis_assets.tuning.held_out_samples import HeldOutSample, from_data_json, stratified
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 ROOT = "/triplets"
 N_SAMPLES = 6
 SEED = 0
-JPEG_QUALITY = 90
 MAX_DATA_JSON_BYTES = 4 * 1024**3
 
 LoadRefiner = Callable[[Path, str], "Refiner"]
@@ -38,9 +38,11 @@ LoadRefiner = Callable[[Path, str], "Refiner"]
 
 @dataclass(frozen=True, eq=False)
 class _Pictures:
-    """The images of one sample: (H, W, 3) uint8."""
+    """The images of one sample: (H, W, 3) uint8. `title`: what a person calls it."""
 
     entity: str
+    title: str
+    colour: Colour
     render: NDArray[np.uint8]
     target: NDArray[np.uint8]
     reference: NDArray[np.uint8]
@@ -79,8 +81,7 @@ def export_triplets(
         return current
     absences = Absences(tree.base)
     pictures = _read_pictures(samples, absences)
-    names = [shown.entity.rpartition("/")[2] for shown in pictures]
-    blueprint = triplets_blueprint(ROOT, names, steps[-1])
+    blueprint = triplets_blueprint(ROOT, {shown.entity: shown.title for shown in pictures}, steps[-1])
     with open_recording(path, _identity(tree, run_name), blueprint) as recording:
         for shown in pictures:
             _send_still_pictures(recording, shown, options)
@@ -155,6 +156,15 @@ def sample_entity(sample_id: str) -> str:
     return f"{ROOT}/{rr.escape_entity_path_part(sample_id)}"
 
 
+def _title(sample_id: str) -> str:
+    """`pair02_hug cam 4 000003` of a sample id; another pipeline's id as it is."""
+    try:
+        sample = SampleId.parse(sample_id, accept_older=True)
+    except InvalidKey:
+        return sample_id
+    return f"{sample.scene_name.partition('_')[2]} cam {sample.target_cam_id} {sample.target_fname}"
+
+
 def _identity(tree: DifixTree, run_name: str) -> RecordingIdentity:
     return RecordingIdentity("triplets", tree.exp_name, run_name, scene_name="test samples")
 
@@ -178,7 +188,7 @@ def _read_pictures(samples: list[HeldOutSample], absences: Absences) -> list[_Pi
     from thesis_assets.images.codecs import read_rgb
 
     found = []
-    for sample in samples:
+    for number, sample in enumerate(samples):
         try:
             images = [read_rgb(path) for path in (sample.render, sample.target, sample.reference)]
             if images[0].shape != images[1].shape:
@@ -186,7 +196,8 @@ def _read_pictures(samples: list[HeldOutSample], absences: Absences) -> list[_Pi
         except InvalidFile as error:
             absences.left_out(sample.render.parent, f"{Path(error.file or '').name}: {error.problem}")
         else:
-            found.append(_Pictures(sample_entity(sample.sample_id), *images))
+            title, colour = _title(sample.sample_id), person_colour(number)
+            found.append(_Pictures(sample_entity(sample.sample_id), title, colour, *images))
     if not found:
         raise InvalidFile("no test sample can be read", file=absences.root, found="; ".join(absences.lines[:3]))
     return found
@@ -197,13 +208,14 @@ def _send_still_pictures(recording: Recording, shown: _Pictures, options: Export
     import rerun as rr
 
     for part in ("render", "target", "reference"):
-        blob, media_type = _encoded(getattr(shown, part), options)
+        blob, media_type = encoded_pixels(getattr(shown, part), lossless=options.lossless)
         recording.send_static(f"{shown.entity}/{part}", rr.EncodedImage(contents=blob, media_type=media_type))
-    media_type = _encoded(shown.render[:1, :1], options)[1]
+    media_type = encoded_pixels(shown.render[:1, :1], lossless=options.lossless)[1]
     recording.send_static(f"{shown.entity}/refined", rr.EncodedImage.from_fields(media_type=media_type))
-    name = shown.entity.rpartition("/")[2]
-    for part, colour in (("render", (150, 150, 150)), ("refined", (255, 140, 0))):
-        recording.send_static(f"{shown.entity}/psnr/{part}", rr.SeriesLines(names=f"{part} {name}", colors=colour))
+    dimmed = tuple(channel // 2 for channel in shown.colour)
+    for part, colour, width in (("render", dimmed, 1.0), ("refined", shown.colour, 2.5)):
+        style = rr.SeriesLines(names=f"{part} {shown.title}", colors=colour, widths=width)
+        recording.send_static(f"{shown.entity}/psnr/{part}", style)
 
 
 def _send_step(recording: Recording, shown: _Pictures, step: int, refiner: Refiner, options: ExportOptions) -> None:
@@ -213,7 +225,7 @@ def _send_step(recording: Recording, shown: _Pictures, step: int, refiner: Refin
     from thesis_assets.images.metrics import psnr
 
     refined = _refine(refiner, shown)
-    blob, _ = _encoded(refined, options)
+    blob, _ = encoded_pixels(refined, lossless=options.lossless)
     recording.send_steps(f"{shown.entity}/refined", [step], rr.EncodedImage.columns(blob=[blob]))
     for part, image in (("render", shown.render), ("refined", refined)):
         value = psnr(image, shown.target)
@@ -233,11 +245,3 @@ def _batch(image: NDArray[np.uint8]) -> Any:
     import torch
 
     return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
-
-
-def _encoded(image: NDArray[np.uint8], options: ExportOptions) -> tuple[bytes, str]:
-    from thesis_assets.images.codecs import encode_jpeg, encode_png
-
-    if options.lossless:
-        return encode_png(image), "image/png"
-    return encode_jpeg(image, quality=JPEG_QUALITY), "image/jpeg"

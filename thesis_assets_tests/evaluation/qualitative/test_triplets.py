@@ -101,6 +101,37 @@ def test_psnr_is_that_of_the_refined_picture_against_the_target(tmp_path: Path) 
     assert column(path, f"{entity}/psnr/render", "Scalars:scalars")[200][0] == pytest.approx(psnr(render, target))
 
 
+def test_checkpoints_of_the_tiny_backend_refine_by_themselves(tmp_path: Path) -> None:
+    import torch
+
+    from thesis_assets.tuning.checkpoints import REQUIRED_KEYS, save_checkpoint
+    from thesis_assets.tuning.tiny_model import TinyArchitecture, TinyRefiner
+
+    tree = make_run(tmp_path)
+    architecture = TinyArchitecture(8, 8, 8, 1)
+    for step in STEPS:
+        network = TinyRefiner(architecture)
+        if step == STEPS[-1]:
+            torch.manual_seed(step)
+            torch.nn.init.normal_(network.head.weight, std=0.05)
+        state = {
+            **{key: {} for key in REQUIRED_KEYS},
+            "state_dict_unet": network.state_dict(),
+            "architecture": architecture.as_numbers(),
+            "resolution": 32,
+            "step": step,
+        }
+        run = tree.tuning_run("tiny_a")
+        save_checkpoint(run, state, metrics={}, data_json_sha256="", hyperparameter_digest="")
+    assert export_triplets(tree, "tiny_a", n_samples=2).absent == []
+    path, sample = tree.tuning_run("tiny_a").triplet_recording, chosen_samples(tree, 2)[0]
+    entity = sample_entity(sample.sample_id)
+    refined = column(path, f"{entity}/psnr/refined", "Scalars:scalars")
+    render = column(path, f"{entity}/psnr/render", "Scalars:scalars")
+    assert refined[100] == render[100]  # a fresh network refines nothing
+    assert refined[200] != render[200]
+
+
 def test_the_choice_is_even_over_cameras_and_does_not_depend_on_order(tmp_path: Path) -> None:
     tree = make_run(tmp_path)
     chosen = chosen_samples(tree, 6, seed=3)
