@@ -56,6 +56,7 @@ class World:
             _env_file=None,
             data_home=self.home,
             experiments_dir=self.home / "experiments",
+            dagster_home=self.home / "dagster_home",
             canonical_gt_root=self.scene_home / "canonical_gt",
             preprocessing_root=self.scene_home / "preprocessing",
             scene_registry_dir=self.scene_home / "scenes",

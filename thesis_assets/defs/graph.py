@@ -97,7 +97,8 @@ def _evaluation_outputs(task: str) -> Callable[[Platform, Cell], list[Path]]:
 def _prediction_outputs(platform: Platform, cell: Cell) -> list[Path]:
     epochs = platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell))
     trees = platform.evaluation_trees(cell).values()
-    return [tree.task(epoch, "nvs").prediction_record for tree in trees for epoch in epochs]
+    tasks = [tree.task(epoch, "nvs") for tree in trees for epoch in epochs]
+    return [task.prediction_record for task in tasks if task.base.exists()]
 
 
 def _recording_outputs(platform: Platform, cell: Cell) -> list[Path]:

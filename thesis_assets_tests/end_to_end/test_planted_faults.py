@@ -120,7 +120,7 @@ def test_a_missing_metrics_file_fails_the_right_check_only(finished_world: World
     with put_back(tree.task(1, "nvs").nvs_per_camera) as path:
         path.unlink()
         failed = check(world, "evaluate", "nvs", world.cell())
-        assert set(failed) == {"nvs_required_files"}
+        assert set(failed) - {"lpips_present"} == {"nvs_required_files"}  # a warning where there are no weights
         assert "metrics_avg_per_camera.csv" in failed["nvs_required_files"]
         assert check(world, "evaluate", "pose_smplx", world.cell()) == {}
 

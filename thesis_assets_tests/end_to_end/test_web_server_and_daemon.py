@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+import psutil
 import pytest
 
+from thesis_assets.defs.cell_states import cell_states
 from thesis_assets.defs.jobs import LEVELS
-from thesis_assets_tests.worlds import SCENES, World
+from thesis_assets_tests.worlds import SCENES, SMALL, World
 
 START_S = 90
 RUN_S = 240
@@ -100,9 +103,10 @@ class Server:
                 return
 
 
-@pytest.fixture
-def world(new_world: Callable[..., World]) -> World:
-    made = new_world()
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, scene_home: Path) -> World:
+    made = World(tmp_path_factory.mktemp("served") / "home", scene_home)
+    made.write(SMALL)
     home = made.settings.dagster_home
     home.mkdir(parents=True)
     source = Path(__file__).parents[2] / "dagster.yaml"
@@ -121,9 +125,9 @@ def world(new_world: Callable[..., World]) -> World:
     return made
 
 
-@pytest.fixture
-def server(world: World, tmp_path: Path) -> Iterator[Server]:
-    running = Server(world, tmp_path / "server.log")
+@pytest.fixture(scope="module")
+def server(world: World) -> Iterator[Server]:
+    running = Server(world, world.home / "server.log")
     yield running
     running.stop()
 
@@ -179,7 +183,9 @@ def _launch(server: Server, job: str, assets: tuple[str, ...], key: str | None) 
     pytest.fail(f"{job} did not end in {RUN_S} s:\n{server.log.read_text()[-4000:]}")
 
 
-def test_one_cell_of_every_asset_materializes_through_graphql_and_the_daemon(server: Server, world: World) -> None:
+def test_one_cell_of_every_asset_materializes_through_graphql_and_the_daemon(
+    server: Server, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _backfill_shards(server)
     keys = {"none": None, "exp": "small", "exp_by_run": "small|r1"}
     for level in LEVELS:
@@ -189,19 +195,13 @@ def test_one_cell_of_every_asset_materializes_through_graphql_and_the_daemon(ser
     assert tree.manifest.is_file()
     assert tree.evaluation_recording(1).is_file()
     assert world.settings.reports.leaderboard_markdown.is_file()
-    from thesis_assets.defs.cell_states import cell_states
-
-    os.environ.update({"DAGSTER_HOME": str(world.settings.dagster_home)})
-    import dagster as dg
-
+    monkeypatch.setenv("DAGSTER_HOME", str(world.settings.dagster_home))
     with dg.DagsterInstance.get() as instance:
         states = cell_states(world.platform, instance, "small")
     assert {state.state for state in states} == {"done"}, [state for state in states if state.state != "done"]
 
 
 def test_the_web_server_listens_on_loopback_only(server: Server) -> None:
-    import psutil
-
     listening = [
         connection.laddr.ip
         for process in [

@@ -1,6 +1,7 @@
 """Evaluating a run: input data, predictions, the three tasks, the manifest. One tree a scene, one row an epoch."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -12,7 +13,8 @@ from thesis_assets.defs.metadata import markdown_table, picture_file
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform, PlatformParam
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.layout import epoch_name
+from thesis_assets.layout import epoch_name, frame_name
+from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, POSE_METRICS, parse_results
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.cell import EvaluationCell
@@ -76,14 +78,19 @@ def input_data(context: dg.AssetExecutionContext, platform: PlatformParam) -> Ve
 )
 def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Refine the renders of every evaluated scene and epoch; those whose inputs did not change are kept."""
+    from thesis_assets.evaluation.cell import absent_tasks
     from thesis_assets.evaluation.predictions import make_predictions
     from thesis_assets.evaluation.training_artifacts import write_training_artifacts
 
     (cell,) = cells_of(context, "exp_by_run")
     report = platform.reporter(context)
+    absent: list[Row] = []
 
     def work(evaluated: "EvaluationCell", epochs: Mapping[int, int | None]) -> list[Row]:
         rows: list[Row] = []
+        if "nvs" in (reasons := absent_tasks(evaluated)):
+            absent.append((evaluated.scene.name, reasons["nvs"]))
+            return rows
         for epoch, step in epochs.items():
             record = make_predictions(evaluated, epoch, step, report)
             write_training_artifacts(evaluated, epoch)
@@ -95,6 +102,7 @@ def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
 
     rows = over_scenes(platform, cell, work)
     context.add_output_metadata({"predictions": markdown_table(("scene", "epoch", "step", "views"), rows)})
+    _say_absent(context, absent)
     return _verified(context, platform, "predictions", cell)
 
 
@@ -105,34 +113,63 @@ def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
 )
 def nvs(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Compare predicted and true views of every evaluated scene and epoch."""
+    from thesis_assets.evaluation.cell import absent_tasks
     from thesis_assets.evaluation.nvs import evaluate_nvs
-    from thesis_assets.schemas.evaluation import parse_results
 
     (cell,) = cells_of(context, "exp_by_run")
     if "nvs" not in platform.spec(cell).evaluation.tasks:
         return _not_enabled(context, platform, "nvs", cell)
 
+    absent: list[Row] = []
+    last_epoch: list[float] = []
+
     def work(evaluated: "EvaluationCell", epochs: Mapping[int, int | None]) -> list[Row]:
         rows: list[Row] = []
+        if "nvs" in (reasons := absent_tasks(evaluated)):
+            absent.append((evaluated.scene.name, reasons["nvs"]))
+            return rows
         for epoch in epochs:
             evaluate_nvs(evaluated, epoch)
             values = parse_results(evaluated.tree.task(epoch, "nvs").nvs_results.read_text(encoding="utf-8"))
-            rows.append(
-                (evaluated.scene.name, epoch_name(epoch), *(f"{values[key]:.4f}" for key in ("psnr", "ssim", "lpips")))
-            )
+            shown = (f"{values[key]:.4f}" for key in ("psnr", "ssim", "lpips"))
+            rows.append((evaluated.scene.name, epoch_name(epoch), *shown))
+        last_epoch.append(values["psnr"])
         return rows
 
     rows = over_scenes(platform, cell, work)
     context.add_output_metadata({"results": markdown_table(("scene", "epoch", "psnr", "ssim", "lpips"), rows)})
-    psnr = [float(str(row[2])) for row in rows]
-    if psnr:
-        context.add_output_metadata({"PSNR of the last epoch": psnr[-1]})
-    for tree in platform.evaluation_trees(cell).values():
-        pictures = sorted(tree.training_artifacts_dir.glob("*/rgb/*.png"))
-        if pictures:
-            context.add_output_metadata({"as the trainer sees it": picture_file(pictures[-1])})
-            break
+    _say_absent(context, absent)
+    if last_epoch:
+        context.add_output_metadata({"PSNR of the last epoch": sum(last_epoch) / len(last_epoch)})
+    comparison = _worst_comparison(platform, cell)
+    if comparison is not None:
+        context.add_output_metadata({"render | truth": picture_file(comparison)})
     return _verified(context, platform, "nvs", cell)
+
+
+def _worst_comparison(platform: Platform, cell: Cell) -> Path | None:
+    """The saved comparison of the last epoch's view with the lowest PSNR: where one should look first."""
+    from thesis_assets.evaluation.metric_tables import read_table
+
+    epoch = max(platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell)))
+    worst: tuple[float, Path] | None = None
+    for tree in platform.evaluation_trees(cell).values():
+        task = tree.task(epoch, "nvs")
+        if not task.nvs_per_frame.is_file():
+            continue
+        for row in read_table(task.nvs_per_frame, NVS_FRAME_COLUMNS):
+            psnr, camera, frame = row["psnr"], row["camera_id"], row["frame_id"]
+            if psnr is not None and camera is not None and frame is not None:
+                path = task.viz_image(int(camera), "render_vs_gt", frame_name(int(frame)))
+                if path.is_file() and (worst is None or psnr < worst[0]):
+                    worst = (psnr, path)
+    return worst[1] if worst else None
+
+
+def _say_absent(context: dg.AssetExecutionContext, absent: list[Row]) -> None:
+    """A task that a scene cannot have is never silently skipped."""
+    if absent:
+        context.add_output_metadata({"absent": markdown_table(("scene", "reason"), absent)})
 
 
 def _not_enabled(context: dg.AssetExecutionContext, platform: Platform, task: str, cell: Cell) -> Verified:
@@ -143,7 +180,6 @@ def _not_enabled(context: dg.AssetExecutionContext, platform: Platform, task: st
 def _pose(context: dg.AssetExecutionContext, platform: Platform, task: str) -> Verified:
     from thesis_assets.evaluation.cell import absent_tasks
     from thesis_assets.evaluation.pose import evaluate_pose
-    from thesis_assets.schemas.evaluation import parse_results
 
     (cell,) = cells_of(context, "exp_by_run")
     if task not in platform.spec(cell).evaluation.tasks:
@@ -163,11 +199,8 @@ def _pose(context: dg.AssetExecutionContext, platform: Platform, task: str) -> V
         return rows
 
     rows = over_scenes(platform, cell, work)
-    from thesis_assets.schemas.evaluation import POSE_METRICS
-
     context.add_output_metadata({"results": markdown_table(("scene", "epoch", *POSE_METRICS), rows)})
-    if absent:
-        context.add_output_metadata({"absent": markdown_table(("scene", "reason"), absent)})
+    _say_absent(context, absent)
     return _verified(context, platform, task, cell)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from thesis_assets.defs.checks.outcomes import Outcomes, checks_of
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.layout import POSE_TASKS
 from thesis_assets.schemas.checks import CheckOutcome
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ def _required_files(task: str) -> Callable[[Platform, Cell], Outcomes]:
     return outcomes
 
 
+def _nvs(platform: Platform, cell: Cell) -> Outcomes:
+    from thesis_assets.evaluation.required_files import check_lpips
+
+    return {**_required_files("nvs")(platform, cell), "lpips_present": over_scenes(platform, cell, check_lpips)}
+
+
 def _input_data(platform: Platform, cell: Cell) -> Outcomes:
     from thesis_assets.evaluation.required_files import check_input_data_clean
 
@@ -67,6 +74,7 @@ def _evaluation_manifest(platform: Platform, cell: Cell) -> Outcomes:
 
 EVALUATION_CHECKS = [
     checks_of("input_data", _input_data),
-    *(checks_of(task, _required_files(task)) for task in ("nvs", "pose_smplx", "pose_smpl")),
+    checks_of("nvs", _nvs),
+    *(checks_of(task, _required_files(task)) for task in POSE_TASKS),
     checks_of("evaluation_manifest", _evaluation_manifest),
 ]

@@ -47,7 +47,10 @@ CHECKS: dict[str, dict[str, str]] = {
     "input_data": {
         "input_data_clean": "input_data/train holds core inputs only; est_* debug lies under misc/nv_generation."
     },
-    "nvs": {"nvs_required_files": "Every enabled epoch and scene has the three files, complete and finite."},
+    "nvs": {
+        "nvs_required_files": "Every enabled epoch and scene has the three files, complete and finite.",
+        "lpips_present": "The tables have LPIPS, or say why not.",
+    },
     "pose_smplx": {"pose_smplx_required_files": "Every enabled epoch and scene has both files, complete and finite."},
     "pose_smpl": {"pose_smpl_required_files": "Every enabled epoch and scene has both files, complete and finite."},
     "evaluation_manifest": {
@@ -67,6 +70,7 @@ CHECKS: dict[str, dict[str, str]] = {
 WARNINGS = {
     "dropped_share_below",
     "improves_over_input",
+    "lpips_present",
     "metrics_recompute",
     "input_data_clean",
     "recording_within_size_budget",

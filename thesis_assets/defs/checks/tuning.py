@@ -18,9 +18,9 @@ def _tuned_checkpoint(platform: Platform, cell: Cell) -> Outcomes:
 
 
 def _selected_checkpoint(platform: Platform, cell: Cell) -> Outcomes:
+    import thesis_assets.tuning.run_checks as run_checks
     from thesis_assets.schemas.tuning import SelectedCheckpoint
     from thesis_assets.storage import read_json
-    import thesis_assets.tuning.run_checks as run_checks
     from thesis_assets.tuning.selection import check_selection_disjoint
 
     selected = read_json(platform.difix(cell).tuning_run(cell.run_name).selected_checkpoint, SelectedCheckpoint)
