@@ -2,7 +2,6 @@
 
 import dataclasses
 import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,33 +25,23 @@ RunOption = Annotated[str, typer.Option("--run", help="The run.")]
 SceneOption = Annotated[str | None, typer.Option("--scene", help="Only this scene.")]
 
 
-def _export(what: str, exp: str, run: str, scene: str | None, epochs: str, as_json: bool) -> None:
-    from thesis_assets.evaluation.qualitative.evaluation import export_evaluation
-    from thesis_assets.evaluation.qualitative.input_data import export_input_data
-    from thesis_assets.layout import parse_epoch
+def _export(parts: tuple[str, ...], exp: str, run: str, scene: str | None, epochs: str, as_json: bool) -> None:
+    from thesis_assets.evaluation.qualitative.export_command import export_recordings
+    from thesis_assets.schemas.evaluation import RecordingDigest
 
     platform = load_platform()
-    cell = Cell(exp, run_name=run)
-    made: list[tuple[str, int, str]] = []
-    for name, tree in platform.evaluation_trees(cell).items():
-        if scene is not None and name != scene:
-            continue
-        if what in ("input-data", "all"):
-            record = export_input_data(tree, run_name=run, scene_name=name)
-            made.append((str(tree.input_data_recording), record.bytes, ", ".join(record.absent)))
-        if what in ("evaluation", "all"):
-            there = sorted(parse_epoch(path.name) for path in tree.evaluation_dir.glob("epoch_*"))
-            wanted = there if epochs == "all" else there[-1:] if epochs == "latest" else [int(epochs)]
-            for epoch in wanted:
-                record = export_evaluation(tree, epoch, run_name=run, scene_name=name)
-                made.append((str(tree.evaluation_recording(epoch)), record.bytes, ", ".join(record.absent)))
+    made: dict[Path, RecordingDigest] = {}
+    for name, tree in platform.evaluation_trees(Cell(exp, run_name=run)).items():
+        if scene is None or name == scene:
+            made |= export_recordings(
+                tree, parts, epochs=epochs, run_name=run, scene_name=name, on_progress=platform.echo
+            )
     if as_json:
-        print_json([{"file": file, "bytes": size, "absent": absent} for file, size, absent in made])
+        print_json([{"file": str(file), **digest.model_dump(mode="json")} for file, digest in made.items()])
     else:
-        print_table(
-            "Recordings", ("file", "size", "absent"), [(f, human_bytes(size), absent) for f, size, absent in made]
-        )
-        print("next: `rerun <file>`")
+        rows = [(file, human_bytes(digest.bytes), ", ".join(digest.absent)) for file, digest in made.items()]
+        print_table("Recordings", ("file", "size", "absent"), rows)
+        print("next: `thesis-assets rerun open <file>`")
 
 
 @rerun_app.command("export-input-data")
@@ -60,10 +49,10 @@ def export_input_data_command(
     exp: ExpOption, run: RunOption, scene: SceneOption = None, as_json: JsonOption = False
 ) -> None:
     """Record the input data of a run's evaluated scenes."""
-    _export("input-data", exp, run, scene, "all", as_json)
+    _export(("input_data",), exp, run, scene, "all", as_json)
 
 
-EpochsOption = Annotated[str, typer.Option("--epochs", help="all, latest, or a number.")]
+EpochsOption = Annotated[str, typer.Option("--epochs", help="all, latest, or numbers with commas between.")]
 
 
 @rerun_app.command("export-evaluation")
@@ -71,7 +60,7 @@ def export_evaluation_command(
     exp: ExpOption, run: RunOption, scene: SceneOption = None, epochs: EpochsOption = "all", as_json: JsonOption = False
 ) -> None:
     """Record the evaluation epochs of a run's scenes, one file an epoch."""
-    _export("evaluation", exp, run, scene, epochs, as_json)
+    _export(("evaluation",), exp, run, scene, epochs, as_json)
 
 
 @rerun_app.command("export-all")
@@ -79,13 +68,15 @@ def export_all_command(
     exp: ExpOption, run: RunOption, scene: SceneOption = None, epochs: EpochsOption = "all", as_json: JsonOption = False
 ) -> None:
     """Record the input data and the evaluation epochs."""
-    _export("all", exp, run, scene, epochs, as_json)
+    _export(("input_data", "evaluation"), exp, run, scene, epochs, as_json)
 
 
 @rerun_app.command("open")
 def open_recording(path: Annotated[Path, typer.Argument(help="A recording (.rrd).", exists=True)]) -> None:
     """Open a recording in the Rerun viewer."""
-    subprocess.run([str(Path(sys.executable).with_name("rerun")), str(path)], check=True)
+    from thesis_assets.evaluation.qualitative.verification import rerun_binary
+
+    subprocess.run([str(rerun_binary()), str(path)], check=True)
 
 
 def publish(

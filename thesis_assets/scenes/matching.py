@@ -80,5 +80,5 @@ def _not_there(name: str, there: Sequence[str], key: str) -> InvalidExperiment:
         key=key,
         found=name,
         wanted=("close to it: " + ", ".join(near)) if near else f"one of the {len(there)} scenes there are",
-        remedy="bring the scene, correct the name, or take it out; `thesis-assets status` lists the scenes there are",
+        remedy="bring the scene, correct the name, or take it out; `thesis-assets scenes` lists the scenes there are",
     )

@@ -68,6 +68,7 @@ def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam) ->
             "candidates": stats.n_total_candidates,
             "dropped": stats.n_dropped,
             "exported": record.exported,
+            "linked from another experiment": record.linked,
             "samples per second": round(stats.n_saved / max(stats.seconds, 1e-6), 2),
             "path": dg.MetadataValue.path(platform.difix(cell).scene_run(cell.scene_name).base),
         }

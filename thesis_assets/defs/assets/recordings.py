@@ -29,7 +29,9 @@ def triplet_recording(context: dg.AssetExecutionContext, platform: PlatformParam
     from thesis_assets.evaluation.qualitative.triplets import export_triplets
 
     (cell,) = cells_of(context, "exp_by_run")
-    record = export_triplets(platform.difix(cell), cell.run_name, device=platform.device)
+    record = export_triplets(
+        platform.difix(cell), cell.run_name, device=platform.device, on_progress=platform.reporter(context)
+    )
     path = platform.difix(cell).tuning_run(cell.run_name).triplet_recording
     return _listed(
         context, platform, "triplet_recording", [(path, record.bytes, ", ".join(record.absent) or "nothing")]
@@ -46,11 +48,11 @@ def input_data_recording(context: dg.AssetExecutionContext, platform: PlatformPa
     from thesis_assets.evaluation.qualitative.input_data import export_input_data
 
     (cell,) = cells_of(context, "exp_by_run")
+    report = platform.reporter(context)
     rows: list[tuple[object, ...]] = []
     for scene_name, tree in platform.evaluation_trees(cell).items():
-        record = export_input_data(tree, run_name=cell.run_name, scene_name=scene_name)
+        record = export_input_data(tree, run_name=cell.run_name, scene_name=scene_name, on_progress=report)
         rows.append((tree.input_data_recording, record.bytes, ", ".join(record.absent) or "nothing"))
-        platform.echo(f"{cell.run_name}: {tree.input_data_recording.name} {record.bytes:,} bytes")
     return _listed(context, platform, "input_data_recording", rows)
 
 
@@ -65,12 +67,12 @@ def evaluation_recordings(context: dg.AssetExecutionContext, platform: PlatformP
 
     (cell,) = cells_of(context, "exp_by_run")
     epochs = platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell))
+    report = platform.reporter(context)
     rows: list[tuple[object, ...]] = []
     for scene_name, tree in platform.evaluation_trees(cell).items():
         for epoch in epochs:
-            record = export_evaluation(tree, epoch, run_name=cell.run_name, scene_name=scene_name)
+            record = export_evaluation(tree, epoch, run_name=cell.run_name, scene_name=scene_name, on_progress=report)
             rows.append((tree.evaluation_recording(epoch), record.bytes, ", ".join(record.absent) or "nothing"))
-            platform.echo(f"{cell.run_name}: {tree.evaluation_recording(epoch).name} {record.bytes:,} bytes")
     return _listed(context, platform, "evaluation_recordings", rows)
 
 
