@@ -66,6 +66,15 @@ def launch_command(flags: TrainerFlags, device: str) -> list[str]:
     return [*command, str(TRAIN_TINY), *flags.as_arguments()]
 
 
+def launch_environment(device: str) -> dict[str, str]:
+    """Variables for the trainer's process, beside this one's own.
+
+    On a CPU that others use too, OpenMP's spinning at barriers costs more than the work: 1.2 s a step in place of 0.35 s with
+    two threads on two busy cores.
+    """
+    return {"OMP_WAIT_POLICY": "PASSIVE"} if device == "cpu" and "OMP_WAIT_POLICY" not in os.environ else {}
+
+
 def available_cores() -> int:
     """Cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from thesis_assets.errors import InvalidFile, SnapshotChanged, ThesisAssetsError
+from thesis_assets.errors import InvalidFile, SnapshotChanged
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.tuning import CheckpointInfo
 from thesis_assets.tuning import checkpoints
@@ -33,11 +33,8 @@ from thesis_assets.tuning.tiny_evaluation import evaluate_step
 from thesis_assets.tuning.tiny_model import TinyArchitecture, TinyRefiner, network_with
 from thesis_assets.tuning.trainer_flags import TrainerFlags
 from thesis_assets.tuning.trainer_report import TrainerReport
+from thesis_assets.tuning.training_faults import at_step, not_finite
 from thesis_assets.tuning.triplets import TripletBatch, Triplets, load_batches
-
-
-class NotFinite(ThesisAssetsError):
-    """The loss or a gradient is not a number: nothing after it can be trusted."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ class TinyTraining:
             self._inputs.triplets.decode_if_small(threads=max(1, self._inputs.workers))
             yield from load_batches(self._inputs.triplets, draws, self._inputs.workers)
         except InvalidFile as error:
-            raise _at_step(error, self.step + 1) from error
+            raise at_step(error, self.step + 1) from error
 
     def _seen(self, step: int) -> int:
         """Samples seen until after `step`."""
@@ -169,14 +166,14 @@ class TinyTraining:
                 bad = [
                     sample for sample, error in zip(one_size.sample_ids, errors, strict=True) if not error.isfinite()
                 ]
-                raise _not_finite("loss", step, bad)
+                raise not_finite("loss", step, bad)
             parts.append(errors)
         return self._flags.lambda_l2 * torch.cat(parts).mean()
 
     def _check_gradient(self, norm: Tensor | None, step: int, micro_batches: list[list[TripletBatch]]) -> None:
         # With fp16 an overflow is part of the game: the gradient scaler skips the step and lowers its scale.
         if norm is not None and self._accelerator.scaler is None and not bool(norm.isfinite()):
-            raise _not_finite(
+            raise not_finite(
                 "gradient", step, [s for micro in micro_batches for part in micro for s in part.sample_ids]
             )
 
@@ -215,7 +212,7 @@ class TinyTraining:
         try:
             metrics = evaluate_step(self._refiner(), self._inputs.test_samples, self._inputs.tree, self.step)
         except InvalidFile as error:
-            raise _at_step(error, self.step) from error
+            raise at_step(error, self.step) from error
         checkpoints.add_metrics(self._inputs.tree, self.step, metrics)
         self._report.event("eval", f"{len(self._inputs.test_samples)} test samples", metrics)
 
@@ -239,24 +236,3 @@ class TinyTraining:
                     wanted=wanted,
                     remedy="train under another run name; a finished run is never changed",
                 )
-
-
-def _not_finite(what: str, step: int, sample_ids: Sequence[str]) -> NotFinite:
-    return NotFinite(
-        f"the {what} is not finite at step {step}",
-        found="samples " + ", ".join(sample_ids[:8]),
-        remedy="look at these samples' images; else lower learning_rate or clip gradients (max_grad_norm), under another "
-        "run name. The last checkpoint is intact",
-    )
-
-
-def _at_step(error: InvalidFile, step: int) -> InvalidFile:
-    """The error of an unreadable sample, with the step it was wanted for."""
-    return InvalidFile(
-        f"{error.problem} (at step {step})",
-        file=error.file,
-        key=error.key,
-        found=error.found,
-        wanted=error.wanted,
-        remedy=error.remedy,
-    )

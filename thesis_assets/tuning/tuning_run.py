@@ -16,7 +16,7 @@ from thesis_assets.splits.freeze import freeze
 from thesis_assets.splits.snapshot_guard import SnapshotState, guard_snapshot
 from thesis_assets.storage import cell_lock, read_json
 from thesis_assets.tuning.checkpoints import list_checkpoints, verify_checkpoint
-from thesis_assets.tuning.launch_command import launch_command, resolve_flags
+from thesis_assets.tuning.launch_command import launch_command, launch_environment, resolve_flags
 from thesis_assets.tuning.progress_file import ProgressReader, read_curves
 from thesis_assets.tuning.run_config import lock_config, make_config
 from thesis_assets.tuning.supported import require_supported
@@ -97,7 +97,7 @@ def tune(
         freeze(tree, f"tuning run {run_name}")
         lock_config(tree, config)
         if not _is_finished(run_tree, run, snapshot):
-            _train(run_tree, command, on_progress, should_stop)
+            _train(run_tree, command, launch_environment(device), on_progress, should_stop)
         return _verified_result(run_tree, run)
 
 
@@ -133,6 +133,7 @@ def _is_finished(run_tree: TuningRunTree, run: RunSpec, snapshot: SnapshotState)
 def _train(
     run_tree: TuningRunTree,
     command: list[str],
+    env: dict[str, str],
     on_progress: Callable[[ProgressLine], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> None:
@@ -152,6 +153,7 @@ def _train(
         stdout=stdout,
         stderr=stderr,
         job=run_tree.job,
+        env=env,
         poll=follow,
         should_stop=should_stop,
     )

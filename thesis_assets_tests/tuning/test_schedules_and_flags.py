@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidExperiment, NotBuiltYet
 from thesis_assets.schemas.tuning import ProgressLine
+from thesis_assets.tuning.launch_command import TRAIN_TINY, launch_command, launch_environment
 from thesis_assets.tuning.learning_rate import SCHEDULES, check_schedule, learning_rate
 from thesis_assets.tuning.progress_file import ProgressReader, ProgressWriter, read_curves
 from thesis_assets.tuning.resolution import processing_size
@@ -134,3 +135,22 @@ def test_curves_of_a_resumed_run_take_the_later_line_of_a_step(tmp_path: Path) -
     assert curves["step"] == [1.0, 2.0]
     assert curves["loss"] == [0.5, 0.4]
     assert (curves["eval_step"], curves["psnr_refined"]) == ([2.0], [30.0])
+
+
+@pytest.mark.parametrize(("device", "place"), [("cpu", ["--cpu"]), ("cuda", []), ("cuda:1", ["--gpu_ids", "1"])])
+def test_the_launch_names_the_device_the_script_and_nothing_twice(device: str, place: list[str]) -> None:
+    flags = TrainerFlags(**FLAGS, mixed_precision="bf16")
+    command = launch_command(flags, device)
+    launcher, script = command[: command.index(str(TRAIN_TINY))], command[command.index(str(TRAIN_TINY)) + 1 :]
+    assert launcher[3 : 3 + len(place)] == place
+    assert "--mixed_precision" in launcher
+    assert parse_flags(script) == flags
+    assert TRAIN_TINY.is_file()
+
+
+def test_threads_of_a_cpu_trainer_do_not_spin_unless_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert launch_environment("cpu") == {"OMP_WAIT_POLICY": "PASSIVE"}
+    assert launch_environment("cuda") == {}
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert launch_environment("cpu") == {}
