@@ -77,7 +77,9 @@ def _train(flags: TrainerFlags, tree: TuningRunTree, report: TrainerReport, stop
     training = TinyTraining(inputs, accelerator, report)
     refused = training.resume()
     report.step = training.step
-    notes = [*refused, *([note] if note else []), *_precision_notes(accelerator), *notes_on_unused(flags)]
+    notes = [*refused, *([note] if note else []), *_precision_notes(accelerator)]
+    if unused := notes_on_unused(flags):
+        notes.append(f"{len(unused)} flags have no effect in this backend (`notes` of train_config.json says which)")
     if not inputs.test_samples:
         notes.append("data.json has no test sample: nothing is evaluated")
     report.event("start", "; ".join([f"{len(inputs.triplets)} samples on {accelerator.device}", *notes]))

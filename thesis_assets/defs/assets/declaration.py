@@ -57,7 +57,7 @@ def graph_asset(
                 raise dg.Failure(description=str(error), allow_retries=False) from error
             for cell, digest in digests.items():
                 seconds = round(time.perf_counter() - began, 2)
-                metadata = {INPUT_DIGEST: digest, SECONDS: seconds, STEP: context.run_id}
+                metadata = {INPUT_DIGEST: digest, SECONDS: seconds, STEP: dg.MetadataValue.dagster_run(context.run_id)}
                 context.add_asset_metadata(metadata, partition_key=cell.key)
             return value
 
