@@ -83,8 +83,11 @@ def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
     from thesis_assets.evaluation.training_artifacts import write_training_artifacts
 
     (cell,) = cells_of(context, "exp_by_run")
-    report = platform.reporter(context)
+    write = platform.reporter(context)
     absent: list[Row] = []
+
+    def report(line: str) -> None:
+        write(f"{cell.run_name}: {line}")
 
     def work(evaluated: "EvaluationCell", epochs: Mapping[int, int | None]) -> list[Row]:
         rows: list[Row] = []
@@ -97,7 +100,6 @@ def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
             rows.append(
                 (evaluated.scene.name, epoch_name(epoch), "unrefined" if step is None else step, record.n_images)
             )
-            report(f"{cell.run_name}: {evaluated.scene.name} {epoch_name(epoch)}: {record.n_images} views")
         return rows
 
     rows = over_scenes(platform, cell, work)

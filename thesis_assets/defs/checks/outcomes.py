@@ -109,7 +109,9 @@ def checks_of(asset: str, outcomes: Callable[[Platform, Cell], Outcomes]) -> dg.
                 outcome = function()
             except ThesisAssetsError as error:
                 outcome = CheckOutcome(passed=False, message=str(error), offenders=[error.file] if error.file else [])
-            platform.echo(f"  check {asset}.{name}: {'passed' if outcome.passed else 'FAILED: ' + outcome.message}")
+            word = "passed" if outcome.passed else "warning" if name in WARNINGS else "FAILED"
+            detail = "" if outcome.passed else ": " + "; ".join([outcome.message, *outcome.offenders[:1]])
+            platform.echo(f"  check {asset}.{name}: {word}{detail}")
             yield check_result(asset, name, outcome, blocking_severity=name not in WARNINGS)
 
     return run
