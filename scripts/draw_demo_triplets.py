@@ -28,6 +28,7 @@ TARGET = Path(__file__).parents[1] / "docs" / "images" / "demo_triplets.png"
 
 
 def main() -> None:
+    """Draw the sheet with the first run's selected checkpoint."""
     platform = Platform(Settings())
     tree = platform.difix(Cell("demo"))
     run_name = next(iter(platform.experiments.read("demo").runs))
