@@ -26,9 +26,9 @@ _DAGSTER_YAML = "dagster.yaml"
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that wraps to the terminal, and does not wrap or colour where there is none."""
+    """A console that wraps to the terminal; where there is none, wide enough for a table of names and no colours."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, soft_wrap=not stream.isatty(), highlight=False)
+    return Console(file=stream, width=None if stream.isatty() else 140, highlight=False)
 
 
 def progress_line(line: str) -> None:

@@ -51,7 +51,7 @@ def demo(as_json: JsonOption = False) -> None:
     print_table(
         "PSNR (dB) of views of pairs that were in no training sample, unrefined and refined",
         ("run", "on", "step", "views", "unrefined", "refined", "gain"),
-        gains,
+        [(*row[:4], f"{row[4]:.2f}", f"{row[5]:.2f}", f"{row[6]:+.2f}") for row in gains],
     )
     made = sum(len(report.outcomes) for report in reports)
     print(f"{made} runs made in {seconds:.0f} s; " + ("everything was current" if made == 0 else "all is current now"))

@@ -43,10 +43,17 @@ def asset_rows(platform: Platform, instance: dg.DagsterInstance, exp_name: str) 
                     sum(count for count, _ in sizes),
                     sum(size for _, size in sizes),
                     round(_seconds(list(made.values())), 1),
-                    f"{outcomes.count('passed')} of {len(outcomes)}" if outcomes else "",
+                    _passed(outcomes),
                 )
             )
     return rows
+
+
+def _passed(outcomes: list[str]) -> str:
+    """`4 of 4`; `2 of 4, 2 warnings`; empty without a check."""
+    warnings = outcomes.count("warning")
+    text = f"{outcomes.count('passed')} of {len(outcomes)}" if outcomes else ""
+    return f"{text}, {warnings} {'warning' if warnings == 1 else 'warnings'}" if warnings else text
 
 
 def _seconds(materializations: list[dict[str, object] | None]) -> float:
