@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check failed. Nothing asks a question when there is no terminal.
 """
 
+import os
 import sys
 
 import typer
@@ -36,6 +37,8 @@ app.command("publish")(recordings.publish)
 
 def main() -> None:
     """Run one command; an error of ours is a message and exit code 1, never a traceback."""
+    # OpenMP threads that spin at barriers make busy cores four times slower; read by torch when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except ThesisAssetsError as error:

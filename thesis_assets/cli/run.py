@@ -19,6 +19,7 @@ from thesis_assets.cli.console import (
     print_json,
     progress_line,
 )
+from thesis_assets.defs.jobs import Level
 from thesis_assets.defs.levels import Outcome, Work, cells_of_level, execute, levels_until, plan_level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
@@ -80,8 +81,8 @@ def run_experiment(
     for level in levels_until(until):
         cells = cells_of_level(platform, level, exp_name, runs, scenes)
         works = plan_level(platform, instance, level, cells, until)
-        if level.job == "report" and report.outcomes and not works:
-            works = [Work(level, ("check_report",), (Cell(),))]  # the page follows the event log, which has grown
+        if level.job == "report" and report.outcomes:
+            works = [_with_check_page(level, works)]
         if not works:
             if cells:
                 platform.echo(
@@ -100,6 +101,12 @@ def run_experiment(
             break
     report.seconds = time.perf_counter() - began
     return report
+
+
+def _with_check_page(level: Level, works: Sequence[Work]) -> Work:
+    """The reports that are to be made, and always the check page: it follows the event log, which has grown."""
+    planned = {asset for work in works for asset in work.assets}
+    return Work(level, tuple(asset for asset in level.assets if asset in planned or asset == "check_report"), (Cell(),))
 
 
 def run(

@@ -1,10 +1,6 @@
-"""What a materialization and a check show in the UI: tables, pictures, paths, outcomes.
+"""What a materialization and a check show in the UI: tables, pictures, paths, outcomes."""
 
-Text that comes from files is escaped before it becomes markdown.
-"""
-
-import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -14,25 +10,31 @@ from thesis_assets.schemas.checks import CheckOutcome
 OFFENDERS = "first offenders"
 
 
-def escaped(text: object) -> str:
-    """Text that renders as itself in markdown and HTML."""
-    plain = html.escape(str(text))
-    for character in "\\`*_{}[]()#+!|<>~":
-        plain = plain.replace(character, f"&#{ord(character)};")
-    return plain.replace("\n", " ")
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> dg.TableMetadataValue:
+    """A table in the UI. Its cells are values, never markup: names from disk show as they are."""
+    records = [dg.TableRecord({name: _plain(cell) for name, cell in zip(header, row, strict=True)}) for row in rows]
+    columns = [dg.TableColumn(name, _column_type(record.data[name] for record in records)) for name in header]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> dg.MarkdownMetadataValue:
-    """A table of escaped cells."""
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    lines += ["| " + " | ".join(escaped(cell) for cell in row) + " |" for row in rows]
-    return dg.MetadataValue.md("\n".join(lines))
+def _plain(cell: object) -> str | int | float | bool:
+    return cell if isinstance(cell, str | int | float | bool) else str(cell)
 
 
-def counts_table(name: str, counts: Mapping[str, int | float]) -> dg.MarkdownMetadataValue:
+def _column_type(values: Iterable[object]) -> str:
+    kinds = {type(value) for value in values}
+    return {frozenset({int}): "int", frozenset({float}): "float", frozenset({bool}): "bool"}.get(
+        frozenset(kinds), "string"
+    )
+
+
+def counts_table(name: str, counts: Mapping[str, int]) -> dg.TableMetadataValue:
     """A two-column table, largest first."""
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return markdown_table([name, "count"], ordered)
+
+    def largest_first(item: tuple[str, int]) -> tuple[int, str]:
+        return -item[1], item[0]
+
+    return table((name, "count"), sorted(counts.items(), key=largest_first))
 
 
 def picture(content: bytes) -> dg.MarkdownMetadataValue:

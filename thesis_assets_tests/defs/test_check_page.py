@@ -2,7 +2,7 @@
 
 from thesis_assets.defs.check_history import CheckRow
 from thesis_assets.defs.check_page import render_check_page
-from thesis_assets.defs.metadata import escaped
+from thesis_assets.defs.metadata import table
 
 
 def row(**changes: object) -> CheckRow:
@@ -41,7 +41,7 @@ def test_the_page_loads_nothing_from_a_network() -> None:
     assert "default-src 'none'" in page
 
 
-def test_markdown_in_a_scene_name_is_escaped() -> None:
-    assert "<" not in escaped("<b>*x*</b>|[a](javascript:1)").replace("&lt;", "")
-    for character in "*|[]()":
-        assert character not in escaped(f"a{character}b")
+def test_a_table_of_the_ui_holds_names_as_values_not_as_markup() -> None:
+    shown = table(("scene", "frames"), [("<b>*x*</b>|[a](javascript:1)", 3), ("d_a", 4)])
+    assert [record.data["scene"] for record in shown.records] == ["<b>*x*</b>|[a](javascript:1)", "d_a"]
+    assert [column.type for column in shown.schema.columns] == ["string", "int"]

@@ -106,3 +106,9 @@ def test_changing_the_hold_out_renders_nothing(new_world: Callable[..., World]) 
     assert [outcome.work.level.job for outcome in report.outcomes] == ["prepare_data"]
     assert {path: path.stat().st_mtime_ns for path in tree.samples_dir.rglob("*.png")} == before
     assert read_json(tree.split_summary)["train_group_ids"] == ["studio/pair00"]
+
+
+def test_the_check_page_stands_after_the_last_level(finished_world: World) -> None:
+    page = finished_world.settings.reports.checks.read_text(encoding="utf-8")
+    assert "recording_follows_contract" in page
+    assert "small|r1" in page

@@ -9,7 +9,7 @@ import dagster as dg
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.graph import NODES, input_digest
 from thesis_assets.defs.io_manager import Verified
-from thesis_assets.defs.metadata import markdown_table, picture_file
+from thesis_assets.defs.metadata import picture_file, table
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform, PlatformParam
 from thesis_assets.errors import ThesisAssetsError
@@ -66,7 +66,7 @@ def input_data(context: dg.AssetExecutionContext, platform: PlatformParam) -> Ve
         return [(record.scene_name, len(record.cameras), len(record.frames), ", ".join(record.missing) or "nothing")]
 
     rows = over_scenes(platform, cell, work)
-    context.add_output_metadata({"scenes": markdown_table(("scene", "cameras", "frames", "missing"), rows)})
+    context.add_output_metadata({"scenes": table(("scene", "cameras", "frames", "missing"), rows)})
     return _verified(context, platform, "input_data", cell)
 
 
@@ -103,7 +103,7 @@ def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
         return rows
 
     rows = over_scenes(platform, cell, work)
-    context.add_output_metadata({"predictions": markdown_table(("scene", "epoch", "step", "views"), rows)})
+    context.add_output_metadata({"predictions": table(("scene", "epoch", "step", "views"), rows)})
     _say_absent(context, absent)
     return _verified(context, platform, "predictions", cell)
 
@@ -139,7 +139,7 @@ def nvs(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
         return rows
 
     rows = over_scenes(platform, cell, work)
-    context.add_output_metadata({"results": markdown_table(("scene", "epoch", "psnr", "ssim", "lpips"), rows)})
+    context.add_output_metadata({"results": table(("scene", "epoch", "psnr", "ssim", "lpips"), rows)})
     _say_absent(context, absent)
     if last_epoch:
         context.add_output_metadata({"PSNR of the last epoch": sum(last_epoch) / len(last_epoch)})
@@ -171,7 +171,7 @@ def _worst_comparison(platform: Platform, cell: Cell) -> Path | None:
 def _say_absent(context: dg.AssetExecutionContext, absent: list[Row]) -> None:
     """A task that a scene cannot have is never silently skipped."""
     if absent:
-        context.add_output_metadata({"absent": markdown_table(("scene", "reason"), absent)})
+        context.add_output_metadata({"absent": table(("scene", "reason"), absent)})
 
 
 def _not_enabled(context: dg.AssetExecutionContext, platform: Platform, task: str, cell: Cell) -> Verified:
@@ -201,7 +201,7 @@ def _pose(context: dg.AssetExecutionContext, platform: Platform, task: str) -> V
         return rows
 
     rows = over_scenes(platform, cell, work)
-    context.add_output_metadata({"results": markdown_table(("scene", "epoch", *POSE_METRICS), rows)})
+    context.add_output_metadata({"results": table(("scene", "epoch", *POSE_METRICS), rows)})
     _say_absent(context, absent)
     return _verified(context, platform, task, cell)
 
@@ -242,5 +242,5 @@ def evaluation_manifest(context: dg.AssetExecutionContext, platform: PlatformPar
         return [(manifest.scene_name, ", ".join(manifest.tasks), ", ".join(manifest.eval_epochs))]
 
     rows = over_scenes(platform, cell, work)
-    context.add_output_metadata({"manifests": markdown_table(("scene", "tasks", "epochs"), rows)})
+    context.add_output_metadata({"manifests": table(("scene", "tasks", "epochs"), rows)})
     return _verified(context, platform, "evaluation_manifest", cell)

@@ -5,7 +5,7 @@ import dagster as dg
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.graph import NODES, input_digest
 from thesis_assets.defs.io_manager import Verified
-from thesis_assets.defs.metadata import markdown_table
+from thesis_assets.defs.metadata import table
 from thesis_assets.defs.platform import Platform, PlatformParam
 from thesis_assets.storage import sha256_value
 
@@ -14,7 +14,7 @@ def _listed(
     context: dg.AssetExecutionContext, platform: Platform, asset: str, rows: list[tuple[object, ...]]
 ) -> Verified:
     (cell,) = cells_of(context, "exp_by_run")
-    context.add_output_metadata({"recordings": markdown_table(("file", "bytes", "absent"), rows)})
+    context.add_output_metadata({"recordings": table(("file", "bytes", "absent"), rows)})
     files = tuple(NODES[asset].outputs(platform, cell))
     return Verified(files=files, digest=input_digest(platform, context.instance, asset, cell))
 

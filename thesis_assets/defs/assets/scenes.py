@@ -4,7 +4,7 @@ import dagster as dg
 
 from thesis_assets.defs.assets.declaration import graph_asset
 from thesis_assets.defs.io_manager import Verified
-from thesis_assets.defs.metadata import markdown_table
+from thesis_assets.defs.metadata import table
 from thesis_assets.defs.platform import PlatformParam
 from thesis_assets.storage import sha256_value
 
@@ -26,7 +26,7 @@ def scene_catalog(context: dg.AssetExecutionContext, platform: PlatformParam) ->
     context.add_output_metadata(
         {
             "dagster/row_count": len(summaries),
-            "scenes": markdown_table(("scene", "frames", "cameras", "modalities", "missing"), rows),
+            "scenes": table(("scene", "frames", "cameras", "modalities", "missing"), rows),
         }
     )
     return Verified(files=(), digest=sha256_value(rows))

@@ -6,7 +6,7 @@ import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.io_manager import Verified
-from thesis_assets.defs.metadata import markdown_table, picture_file
+from thesis_assets.defs.metadata import picture_file, table
 from thesis_assets.defs.platform import PlatformParam
 from thesis_assets.schemas.tuning import ProgressLine
 from thesis_assets.storage import sha256_file, sha256_value
@@ -114,7 +114,7 @@ def selected_checkpoint(context: dg.AssetExecutionContext, platform: PlatformPar
             "step": selected.step,
             "rule": selected.rule,
             "sha256": selected.sha256,
-            "scores": markdown_table(("step", "samples", "PSNR", "PSNR of the render", "gain"), rows),
+            "scores": table(("step", "samples", "PSNR", "PSNR of the render", "gain"), rows),
             "checkpoint": dg.MetadataValue.path(selected.path),
             "overrides": dg.MetadataValue.path(tree.pipeline_overrides),
         }
