@@ -30,11 +30,8 @@ def _column_type(values: Iterable[object]) -> str:
 
 def counts_table(name: str, counts: Mapping[str, int]) -> dg.TableMetadataValue:
     """A two-column table, largest first."""
-
-    def largest_first(item: tuple[str, int]) -> tuple[int, str]:
-        return -item[1], item[0]
-
-    return table((name, "count"), sorted(counts.items(), key=largest_first))
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return table((name, "count"), ordered)
 
 
 def picture(content: bytes) -> dg.MarkdownMetadataValue:
