@@ -19,6 +19,7 @@ from thesis_assets.cli.console import (
     print_json,
     progress_line,
 )
+from thesis_assets.defs.dead_runs import close_dead_runs
 from thesis_assets.defs.jobs import Level
 from thesis_assets.defs.levels import Outcome, Work, cells_of_level, execute, levels_until, plan_level
 from thesis_assets.defs.partitions import Cell
@@ -75,6 +76,8 @@ def run_experiment(
 
     began = time.perf_counter()
     report = RunReport(exp_name)
+    for run_id in close_dead_runs(instance):
+        platform.echo(f"run {run_id[:8]} was killed before it ended; it is closed, and its work goes on here")
     platform.refuse_undeclared([Cell(exp_name, run_name=run) for run in runs])
     platform.refuse_undeclared([Cell(exp_name, scene_name=scene) for scene in scenes])
     definitions = build_defs(settings=platform.settings, echo=platform.echo)

@@ -4,20 +4,13 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from thesis_assets.defs.dead_runs import IN_PROGRESS
 from thesis_assets.defs.graph import is_current, latest_metadata
 from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.levels import RANGE_START, cells_of_level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError
-
-IN_PROGRESS = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 @dataclass(frozen=True)

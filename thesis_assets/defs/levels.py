@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from thesis_assets.defs.dead_runs import holder_tags
 from thesis_assets.defs.graph import NODES, is_current
 from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.partitions import EXP_BY_SCENE, Cell
@@ -104,7 +105,10 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Wor
     result = definitions.resolve_job_def(work.level.job).execute_in_process(
         instance=instance,
         partition_key=None if ranged else first.key,
-        tags={RANGE_START: str(first.key), RANGE_END: str(last.key)} if ranged else None,
+        tags={
+            **holder_tags(),
+            **({RANGE_START: str(first.key), RANGE_END: str(last.key)} if ranged else {}),
+        },
         asset_selection=[dg.AssetKey(name) for name in work.assets],
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
