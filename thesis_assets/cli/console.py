@@ -42,17 +42,17 @@ def load_platform() -> Platform:
     return Platform(Settings(), progress_line)
 
 
-def prepare_dagster_home(settings: Settings, instance_file: Path | None = None) -> Path:
+def prepare_dagster_home(settings: Settings) -> Path:
     """Make `DAGSTER_HOME` with an instance configuration, and export it and the data home to child processes.
 
-    A configuration that is already there is left alone.
+    A configuration that is already there is left alone; else the working directory's is taken, or the checkout's.
     """
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     target = home / _DAGSTER_YAML
-    source = instance_file or Path(_DAGSTER_YAML)
-    if not target.exists() and source.is_file():
-        shutil.copyfile(source, target)
+    sources = [path for path in (Path(_DAGSTER_YAML), Path(__file__).parents[2] / _DAGSTER_YAML) if path.is_file()]
+    if not target.exists() and sources:
+        shutil.copyfile(sources[0], target)
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ["THESIS_DATA_HOME"] = str(settings.data_home)
     os.environ["THESIS_EXPERIMENTS_DIR"] = str(settings.experiments_dir)

@@ -34,10 +34,12 @@ def _by_asset(states: list[CellState]) -> list[tuple[object, ...]]:
     for (exp_name, asset), members in groups.items():
         counts = Counter(member.state for member in members)
         summary = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-        open_cells = [
-            f"{member.cell} ({member.detail})" if member.detail else str(member.cell)
-            for member in members
-            if member.state != "done"
-        ]
+        open_cells = [_named(member) for member in members if member.state != "done"]
         rows.append((exp_name, asset, len(members), summary, ", ".join(open_cells[:6])))
     return rows
+
+
+def _named(member: CellState) -> str:
+    """The cell within its experiment, and what is known of why it is not done."""
+    name = member.cell.run_name or member.cell.scene_name or member.cell.exp_name
+    return f"{name} ({member.detail})" if member.detail else name
