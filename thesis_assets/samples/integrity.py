@@ -44,11 +44,11 @@ def check_samples_complete(
         full: decode all.
     """
     decoded = _drawn(len(rows), 1.0 if full else decode_share, seed)
-    samples_dir = tree.samples_dir
+    samples_dir = str(tree.samples_dir)
     offenders = [
         offender
         for index, row in enumerate(rows)
-        for offender in sample_faults(samples_dir / row.sample_id, row.sample_id, decode=index in decoded)
+        for offender in sample_faults(f"{samples_dir}/{row.sample_id}", row.sample_id, decode=index in decoded)
     ]
     return CheckOutcome.of(
         offenders,
@@ -61,20 +61,24 @@ def check_samples_complete(
     )
 
 
-def sample_faults(folder: Path, sample_id: str, *, decode: bool = False) -> list[str]:
-    """What is wrong with the files of one sample, each with its name; empty where nothing is."""
+def sample_faults(folder: Path | str, sample_id: str, *, decode: bool = False) -> list[str]:
+    """What is wrong with the files of one sample, each with its name; empty where nothing is.
+
+    Runs a million times: paths are text here, as a Path a file costs as much as opening it.
+    """
     from thesis_assets.images.codecs import check_complete, read_rgb
 
     faults = []
     sizes: dict[str, tuple[int, int]] = {}
     for name in IMAGE_FILES:
         try:
-            sizes[name] = check_complete(folder / name)
+            path = f"{folder}/{name}"
+            sizes[name] = check_complete(path)
             if decode:
-                read_rgb(folder / name)
+                read_rgb(Path(path))
         except InvalidFile as error:
             faults.append(f"{sample_id}/{name}: {error.problem} ({error.found})")
-    if not _has_content(str(folder / "meta.json")):
+    if not _has_content(f"{folder}/meta.json"):
         faults.append(f"{sample_id}/meta.json: missing or empty")
     if len(set(sizes.values())) > 1:
         faults.append(f"{sample_id}: sizes differ: " + ", ".join(f"{n} {w}x{h}" for n, (h, w) in sizes.items()))

@@ -147,6 +147,13 @@ def test_bytes_after_a_jpegs_end_do_no_harm(tmp_path: Path) -> None:
     assert codecs.check_complete(saved(tmp_path / "tail.jpg", content + b"maker's note" * 20)) == (60, 80)
 
 
+def test_a_folder_or_nothing_in_an_images_place_is_an_invalid_file(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    for name in ("folder.png", "nothing.png", "folder.png/inside.png"):
+        with pytest.raises(InvalidFile):
+            codecs.check_complete(tmp_path / name)
+
+
 def test_decompression_bombs_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
     with pytest.raises(InvalidFile, match="larger than any"):
         codecs.read_rgb(saved(tmp_path / "bomb.png", png_claiming(60_000, 60_000)))
