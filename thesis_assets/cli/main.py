@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from thesis_assets.cli import demo, doctor, recordings, reports, run, scene_commands, scenes, status, sync, ui
+from thesis_assets.cli import demo, doctor, fork, recordings, reports, run, scene_commands, scenes, status, sync, ui
 from thesis_assets.cli.console import FAILED
 from thesis_assets.errors import ThesisAssetsError
 
@@ -27,6 +27,7 @@ app.command("sync")(sync.sync)
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("freeze")(run.freeze_command)
+app.command("fork")(fork.fork)
 app.command("demo")(demo.demo)
 app.command("ui")(ui.ui)
 app.command("leaderboard")(reports.leaderboard)

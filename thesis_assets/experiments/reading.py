@@ -61,8 +61,13 @@ def read_yaml(path: Path) -> tuple[object, yaml.Node | None]:
         raise InvalidExperiment("this is a folder, not an experiment file", file=path) from error
     except UnicodeDecodeError as error:
         raise InvalidExperiment("the file is not UTF-8 text", file=path, found=str(error)) from error
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, path: Path) -> tuple[object, yaml.Node | None]:
+    """As `read_yaml`, of the text of `path`. Its nodes' marks count the characters of `text`."""
     try:
-        value, node = _parse(text)
+        return _parse(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise InvalidExperiment(
@@ -70,7 +75,6 @@ def read_yaml(path: Path) -> tuple[object, yaml.Node | None]:
         ) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InvalidExperiment("the file cannot be read", file=path, found=str(error)[:300]) from error
-    return value, node
 
 
 def _parse(text: str) -> tuple[object, yaml.Node | None]:
@@ -88,7 +92,19 @@ def read_experiment(path: Path) -> ExperimentSpec:
     Raises:
         InvalidExperiment: it is not one; the message has every offending line and key.
     """
-    value, node = read_yaml(path)
+    return _validated(*read_yaml(path), path)
+
+
+def parse_experiment(text: str, path: Path) -> ExperimentSpec:
+    """Validate the text of an experiment file before it is written to `path`.
+
+    Raises:
+        InvalidExperiment: as `read_experiment`.
+    """
+    return _validated(*parse_yaml(text, path), path)
+
+
+def _validated(value: object, node: yaml.Node | None, path: Path) -> ExperimentSpec:
     if not isinstance(value, dict):
         raise InvalidExperiment("the file does not hold a mapping", file=path, found=type(value).__name__)
     try:

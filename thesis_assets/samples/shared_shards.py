@@ -41,6 +41,15 @@ def link_equal_shard(
     return None
 
 
+def has_equal_shard(tree: DifixTree, scene_name: str, identity: ShardIdentity) -> bool:
+    """Whether the experiment itself or another one under the same root has a whole shard of this identity."""
+    candidates = [tree, *_siblings(tree, scene_name)]
+    return any(
+        (stats := finished_stats(candidate, scene_name, identity)) is not None and is_whole(candidate, stats)
+        for candidate in candidates
+    )
+
+
 def _siblings(tree: DifixTree, scene_name: str) -> Iterator[DifixTree]:
     """Experiments under the same root that have a finished shard of the scene, by name."""
     for stats in sorted(tree.root.glob(f"*/scene_runs/{scene_name}/run_stats.json")):

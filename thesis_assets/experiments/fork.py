@@ -1,0 +1,54 @@
+"""Forking an experiment: the same file under another name, so that a frozen snapshot stays and its successor may grow."""
+
+import os
+from pathlib import Path
+
+import yaml
+
+from thesis_assets.errors import InvalidExperiment
+from thesis_assets.experiments.reading import parse_experiment, parse_yaml, read_experiment
+from thesis_assets.experiments.spec import ExperimentSpec
+from thesis_assets.layout import check_key
+
+
+def fork_experiment(path: Path, exp_name: str) -> ExperimentSpec:
+    """Write `<exp_name>.yaml` beside an experiment file: its text with only the value of `exp_name` changed, comments kept.
+
+    Raises:
+        InvalidKey: the new name may not become a folder.
+        InvalidExperiment: the file is not valid, or there is one of the new name (it is never overwritten).
+    """
+    check_key(exp_name, "exp_name")
+    read_experiment(path)
+    target = path.with_name(f"{exp_name}.yaml")
+    text = _renamed(path, exp_name)
+    spec = parse_experiment(text, target)
+    try:
+        # Not the atomic writer: its rename would replace a file that appeared meanwhile.
+        with target.open("x", encoding="utf-8", newline="") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+    except FileExistsError as error:
+        raise InvalidExperiment(
+            "there is an experiment file of that name already",
+            file=target,
+            found=exp_name,
+            wanted="a name that is not taken",
+            remedy="choose another name for the fork; an experiment file is never overwritten",
+        ) from error
+    return spec
+
+
+def _renamed(path: Path, exp_name: str) -> str:
+    with path.open(encoding="utf-8", newline="") as handle:
+        text = handle.read()  # as it stands, line ends too
+    node = parse_yaml(text, path)[1]
+    assert isinstance(node, yaml.MappingNode), "the file was read as an experiment"
+    value = next(value for key, value in node.value if key.value == "exp_name")
+    return text[: value.start_mark.index] + _as_yaml(exp_name) + text[value.end_mark.index :]
+
+
+def _as_yaml(exp_name: str) -> str:
+    """The name as a YAML string: quoted where the plain word would be read as a number, a date or a truth value."""
+    return exp_name if yaml.safe_load(exp_name) == exp_name else f'"{exp_name}"'
