@@ -83,10 +83,19 @@ class Platform:
         return self.experiments.read(cell.exp_name)
 
     def scene_names(self, spec: ExperimentSpec) -> list[str]:
-        """The scenes that the experiment's names and globs match in the catalog, sorted."""
+        """The scenes that the experiment's names and globs match in the catalog, sorted.
+
+        A glob of a frozen experiment matches no scene that came later: its runs resume on what it has, and a fork takes the
+        new ones. A scene that is named stays named, and is refused when it is exported.
+        """
+        from thesis_assets.samples.snapshot import frozen_scenes
         from thesis_assets.scenes.catalog import list_scenes, match_scenes
 
-        return match_scenes(list_scenes(self.roots), spec.generation, self.settings.experiments_dir)
+        matched = match_scenes(list_scenes(self.roots), spec.generation, self.settings.experiments_dir)
+        frozen = frozen_scenes(DifixTree(self.settings.difix_data_root, spec.exp_name))
+        if frozen is None:
+            return matched
+        return [name for name in matched if name in frozen or name in spec.generation.scenes]
 
     def run_spec(self, cell: Cell) -> RunSpec:
         """The run of a cell.

@@ -6,7 +6,7 @@
 from thesis_assets import storage
 from thesis_assets.errors import SnapshotChanged
 from thesis_assets.layout import DifixTree
-from thesis_assets.schemas.samples import FrozenSnapshot
+from thesis_assets.schemas.samples import FrozenSnapshot, SplitSummary
 
 
 def frozen_snapshot(tree: DifixTree) -> FrozenSnapshot | None:
@@ -16,6 +16,17 @@ def frozen_snapshot(tree: DifixTree) -> FrozenSnapshot | None:
         InvalidFile: `meta/frozen.json` is there and cannot be read.
     """
     return storage.read_json(tree.frozen, FrozenSnapshot) if tree.frozen.exists() else None
+
+
+def frozen_scenes(tree: DifixTree) -> frozenset[str] | None:
+    """The scenes of a frozen snapshot; None while it is open.
+
+    Raises:
+        InvalidFile: its split_summary.json cannot be read.
+    """
+    if not tree.frozen.exists():
+        return None
+    return frozenset(storage.read_json(tree.split_summary, SplitSummary).scene_runs)
 
 
 def refuse_change(tree: DifixTree, problem: str, *, key: str, found: object, wanted: object) -> SnapshotChanged:

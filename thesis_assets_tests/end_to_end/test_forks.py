@@ -1,0 +1,95 @@
+"""A frozen experiment and its fork over real scenes: what is shared is linked, what is new is rendered, the first stays."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thesis_assets.samples import triplet_export
+from thesis_assets.splits.freeze import freeze
+from thesis_assets_tests.cli.test_commands import thesis_assets
+from thesis_assets_tests.worlds import SMALL, World
+
+LATE = "studio_pair01_fight"
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {
+        path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".lock"
+    }
+
+
+@pytest.fixture
+def world(tmp_path: Path, scene_home: Path) -> World:
+    """Scenes of its own, one of which comes late."""
+    shutil.copytree(scene_home, tmp_path / "scenes")
+    world = World(tmp_path / "home", tmp_path / "scenes")
+    (tmp_path / "scenes" / "canonical_gt" / LATE).rename(tmp_path / LATE)
+    world.write({**SMALL, "exp_name": "v1", "runs": {}})
+    return world
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The scene of every frame that is rendered."""
+    names: list[str] = []
+    render: Callable[..., Any] = triplet_export.render_frame
+
+    def counts(renderer: Any, scene: Any, fname: str, cam_ids: Any) -> Any:
+        names.append(scene.name)
+        return render(renderer, scene, fname, cam_ids)
+
+    monkeypatch.setattr(triplet_export, "render_frame", counts)
+    return names
+
+
+def test_a_fork_with_one_scene_more_renders_that_one_and_links_the_others(
+    world: World, rendered: list[str], tmp_path: Path
+) -> None:
+    assert world.run("v1", until="difix_data").exit_code == 0
+    first = world.platform.difix(world.cell(exp_name="v1"))
+    freeze(first, "test")
+    before = contents(first.base)
+    (tmp_path / LATE).rename(tmp_path / "scenes" / "canonical_gt" / LATE)
+    rendered.clear()
+
+    told = json.loads(thesis_assets(world, "fork", "--exp", "v1", "--as", "v2", "--json").stdout)
+    assert told["new_scenes"] == [LATE]
+    assert world.run("v2", until="difix_data").exit_code == 0
+
+    assert set(rendered) == {LATE}
+    fork = world.platform.difix(world.cell(exp_name="v2"))
+    assert sorted(path.name for path in fork.scene_runs_dir.iterdir()) == sorted([*told["shared_scenes"], LATE])
+    shared = sorted(first.samples_dir.glob("*/*"))
+    assert len(shared) > 0
+    for path in shared:
+        assert (fork.samples_dir / path.relative_to(first.samples_dir)).samefile(path)
+    assert contents(first.base) == before
+
+
+def test_a_frozen_experiment_goes_on_without_the_scenes_that_came_later(
+    world: World, rendered: list[str], tmp_path: Path
+) -> None:
+    world.run("v1", until="difix_data")
+    first = world.platform.difix(world.cell(exp_name="v1"))
+    before = contents(first.base)
+    freeze(first, "test")
+    (tmp_path / LATE).rename(tmp_path / "scenes" / "canonical_gt" / LATE)
+    rendered.clear()
+
+    report = world.run("v1", until="difix_data")
+    assert report.exit_code == 0
+    assert rendered == []
+    frozen = contents(first.base)
+    assert {name: frozen[name] for name in before} == before
+
+    named = {**SMALL, "exp_name": "v1", "runs": {}, "generation": {"scenes": ["studio_*", LATE]}}
+    world.write(named)
+    refused = world.run("v1", until="scene_samples")
+    assert refused.exit_code == 1
+    assert "fork" in json.dumps(refused.to_json())
