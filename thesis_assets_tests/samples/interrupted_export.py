@@ -1,0 +1,37 @@
+"""A program that exports one tiny scene, to be killed or watched from outside: `python -m ... <base> <root> <seconds a frame>`.
+
+It says `ready` when everything is imported, `frame <name> <n>` before it renders n views of a frame, and `done` at its end.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import torch  # noqa: F401  before `ready`: the moments after it are the export's
+
+from thesis_assets.images import triplet_writer  # noqa: F401
+from thesis_assets.rendering import renderer as _renderer  # noqa: F401
+from thesis_assets.samples import triplet_export
+from thesis_assets.samples.export import export_shard
+from thesis_assets_tests.samples.tiny_scenes import work
+
+NAME = "hi4d_pair00_dance"
+THREADS = 2
+
+
+def main(base: Path, root: str, seconds_a_frame: float) -> None:
+    render = triplet_export.render_frame
+
+    def tells(renderer, scene, fname, cam_ids):
+        print("frame", fname, len(cam_ids), flush=True)
+        time.sleep(seconds_a_frame)
+        return render(renderer, scene, fname, cam_ids)
+
+    triplet_export.render_frame = tells
+    print("ready", flush=True)
+    export_shard(work(base, NAME, root=root, threads=THREADS))
+    print("done", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
