@@ -84,3 +84,7 @@ class NotBuiltYet(ThesisAssetsError):
 
 class CellLocked(ThesisAssetsError):
     """Another process works on the same cell."""
+
+
+class DiskFull(ThesisAssetsError):
+    """No space, no inode or no quota is left where something is written."""

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from thesis_assets.errors import CellLocked, InvalidFile
+from thesis_assets.errors import CellLocked, DiskFull, InvalidFile
 from thesis_assets.layout import TEMPORARY_PREFIX
 
 LinkMode = Literal["hard_link", "reflink", "copy"]
@@ -50,8 +50,44 @@ def atomic_file(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
+    except OSError as error:
+        _name(error, path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _name(error: OSError, path: Path) -> None:
+    """A failed write does not say of which file it was: the one that was to be published is named."""
+    if error.filename is None and error.errno is not None:
+        error.filename = str(path)
+
+
+@contextlib.contextmanager
+def full_disk_explained(directory: Path) -> Iterator[None]:
+    """Turn "no space left" into an error that says where, how much is free, and what to do.
+
+    Args:
+        directory: where things are written; measured, and named where the failure does not say of which file it was.
+
+    Raises:
+        DiskFull: the file system, its inodes or the quota are used up.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        state = os.statvfs(next(folder for folder in (directory, *directory.parents) if folder.exists()))
+        free, total = state.f_bavail * state.f_frsize, state.f_blocks * state.f_frsize
+        quota = "; the user's quota is used up" if error.errno == errno.EDQUOT else ""
+        raise DiskFull(
+            "there is no space left to write in",
+            file=error.filename or directory,
+            found=f"{free / 1e6:.1f} MB and {state.f_favail} more files free of {total / 1e6:.1f} MB{quota}",
+            wanted="space for what is still to be written",
+            remedy="make space there, then start the same again: what is published is whole, stays, and is not made again",
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -170,6 +206,9 @@ def atomic_directory(final: Path) -> Iterator[Path]:
     try:
         yield temporary
         publish_directory(temporary, final)
+    except OSError as error:
+        _name(error, final)
+        raise
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)

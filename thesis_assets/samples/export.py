@@ -97,6 +97,7 @@ def export_shard(work: ShardWork, on_progress: Callable[[str], None] | None = No
 
     Raises:
         CellLocked: another process exports the scene.
+        DiskFull: no space is left; what is published stays, and the next export goes on from there.
         SnapshotChanged: the snapshot has samples of another generation section, or is frozen and the shard would change.
         InvalidScene: the scene cannot be read as one.
         InvalidExperiment: the generation section does not fit the scene.
@@ -105,8 +106,12 @@ def export_shard(work: ShardWork, on_progress: Callable[[str], None] | None = No
     from thesis_assets.scenes.scene import open_scene
 
     tree = work.tree
-    write_generation_config(tree, work.generation)
-    with storage.cell_lock(tree.lock(f"scene-{work.scene_name}"), f"the scene {work.scene_name} of {tree.exp_name}"):
+    with storage.full_disk_explained(tree.base):
+        write_generation_config(tree, work.generation)
+    with (
+        storage.full_disk_explained(tree.base),
+        storage.cell_lock(tree.lock(f"scene-{work.scene_name}"), f"the scene {work.scene_name} of {tree.exp_name}"),
+    ):
         scene = open_scene(work.roots, work.scene_name)
         identity = shard_identity(scene, work.generation, work.group_id)
         stats = finished_stats(tree, scene.name, identity)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch  # noqa: F401  before `ready`: the moments after it are the export's
 
+from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.images import triplet_writer  # noqa: F401
 from thesis_assets.rendering import renderer as _renderer  # noqa: F401
 from thesis_assets.samples import triplet_export
@@ -34,4 +35,7 @@ def main(base: Path, root: str, seconds_a_frame: float) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
+    try:
+        main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
+    except ThesisAssetsError as error:
+        sys.exit(str(error))
