@@ -335,6 +335,16 @@ class SceneTree:
     def render(self, cam_id: int, fname: str) -> Path:
         return self.renders_dir / str(check_camera(cam_id)) / f"{check_frame(fname)}.png"
 
+    @property
+    def render_record(self) -> Path:
+        """*Ours*: which command made the renders beside it, from what."""
+        return self.renders_dir / "command.json"
+
+    @property
+    def renders_lock(self) -> Path:
+        """*Ours*: held while a command writes the scene's renders, which all experiments share."""
+        return self.renders_root / ".locks" / f"{self.scene_name}.lock"
+
 
 @dataclass(frozen=True)
 class SceneRunTree:
@@ -523,6 +533,21 @@ class DifixTree:
 
     def lock(self, cell: str) -> Path:
         return self.locks_dir / f"{check_key(cell, 'lock')}.lock"
+
+    def render_stdout(self, scene_name: str) -> Path:
+        """*Ours*: what the user's render command printed for one scene; beside it what it said on stderr, and its job."""
+        return self._render_log(scene_name, "stdout.log")
+
+    def render_stderr(self, scene_name: str) -> Path:
+        """*Ours*."""
+        return self._render_log(scene_name, "stderr.log")
+
+    def render_job(self, scene_name: str) -> Path:
+        """*Ours*: where the render command executes, or executed."""
+        return self._render_log(scene_name, "job.json")
+
+    def _render_log(self, scene_name: str, name: str) -> Path:
+        return self.meta_dir / "render_logs" / check_key(scene_name, "scene_name") / name
 
     @property
     def scene_runs_dir(self) -> Path:

@@ -44,6 +44,6 @@ def _shared_and_new(platform: Platform, spec: ExperimentSpec) -> tuple[list[str]
     new: list[str] = []
     for scene_name in platform.scene_names(spec):
         group = group_id(scene_name, spec.split.group_rules)
-        identity = shard_identity(platform.scene(scene_name), spec.generation, group)
+        identity = shard_identity(platform.scene(scene_name), spec.generation, group, exp_name=spec.exp_name)
         (shared if has_equal_shard(tree, scene_name, identity) else new).append(scene_name)
     return shared, new

@@ -41,7 +41,8 @@ class Node:
 def _scene_samples(platform: Platform, cell: Cell) -> object:
     from thesis_assets.samples.generation_config import generation_digest
 
-    return [generation_digest(platform.spec(cell).generation), platform.scene(cell.scene_name).scene_stamp()]
+    generation = platform.spec(cell).generation
+    return [generation_digest(generation), platform.scene(cell.scene_name).scene_stamp(generation.renders.source)]
 
 
 def _tuned_checkpoint(platform: Platform, cell: Cell) -> object:

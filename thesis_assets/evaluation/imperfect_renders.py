@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.views import View
-from thesis_assets.rendering.renderer import MissingRender, Renderer, RenderSizeMismatch, make_renderer
+from thesis_assets.rendering.renderer import MissingRender, Renderer, RenderSizeMismatch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,8 @@ class ImperfectRenders:
         from thesis_assets.scenes.groups import group_id
 
         difix, scene, experiment = self._cell.difix, self._cell.scene, self._cell.experiment
-        identity = shard_identity(scene, experiment.generation, group_id(scene.name, experiment.split.group_rules))
+        group = group_id(scene.name, experiment.split.group_rules)
+        identity = shard_identity(scene, experiment.generation, group, exp_name=difix.exp_name)
         if finished_stats(difix, scene.name, identity) is None:
             return {}
         rows = read_rows(difix.scene_run(scene.name).all_samples)
@@ -78,5 +79,7 @@ class ImperfectRenders:
 
     @cached_property
     def _renderer(self) -> Renderer:
-        renders = self._cell.experiment.generation.renders
-        return make_renderer(renders, self._cell.scene, device=self._cell.device)
+        from thesis_assets.samples.scene_renderer import scene_renderer
+
+        cell = self._cell
+        return scene_renderer(cell.difix, cell.scene, cell.experiment.generation, device=cell.device)

@@ -5,10 +5,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from thesis_assets.experiments.base import Environment, Part
+from thesis_assets.experiments.command_template import check_template
 from thesis_assets.layout import MAX_CAMERA_ID
 
 CameraId = Annotated[int, Field(ge=0, le=MAX_CAMERA_ID, strict=True)]
 RenderSource = Literal["gaussians", "precomputed", "command"]
+RENDER_COMMAND_FIELDS = ("scene_name", "source_camera", "target_cameras", "render_dir", "exp_name")
 ReferenceStrategy = Literal["same_time_source", "temporal_offset", "nearest_camera", "mixed"]
 
 
@@ -68,6 +70,8 @@ class Renders(Environment):
     def _command_belongs_to_its_source(self) -> "Renders":
         if (self.source == "command") != (self.command is not None):
             raise ValueError("`command` is needed for source `command`, and only there")
+        if self.command is not None:
+            check_template(self.command, RENDER_COMMAND_FIELDS)
         return self
 
 

@@ -80,6 +80,12 @@ def still_running(record: JobRecord) -> list[int]:
     return [process.pid for process in members(record.job_id)]
 
 
+def end_running(record: JobRecord, *, grace_seconds: float = 10.0) -> None:
+    """End what `still_running` finds: first asked, after `grace_seconds` killed."""
+    if record.job_id is not None and still_running(record):
+        end_tree(None, record.job_id, grace_seconds=grace_seconds)
+
+
 def log_tail(path: Path, *, lines: int = 25, start: int = 0, max_bytes: int = 64 * 1024) -> str:
     """The last lines of a log file, from byte `start` on; empty where there is none."""
     if not path.is_file():

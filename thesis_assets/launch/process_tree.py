@@ -30,10 +30,10 @@ def members(job_id: str, process_group: int | None = None) -> list[psutil.Proces
     return found
 
 
-def end_tree(process_group: int, job_id: str, *, grace_seconds: float) -> None:
+def end_tree(process_group: int | None, job_id: str, *, grace_seconds: float) -> None:
     """Ask every process of the job to end (SIGTERM), and after `grace_seconds` kill what is left.
 
-    To be called before the group's first process is waited for.
+    To be called before the group's first process is waited for, or without its number.
     """
     asked: set[int] = set()
     deadline = time.monotonic() + grace_seconds

@@ -5,17 +5,18 @@ Does not belong here: how a view is drawn or read (`precomputed`, `gaussian_rend
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from thesis_assets.errors import InvalidScene, NotBuiltYet, ThesisAssetsError
+from thesis_assets.errors import InvalidScene, ThesisAssetsError
 from thesis_assets.images.codecs import SizeMismatch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from thesis_assets.experiments.generation import Renders
+    from thesis_assets.rendering.render_command import RenderCommand
     from thesis_assets.scenes.camera import Camera
     from thesis_assets.scenes.scene import Scene
 
@@ -33,7 +34,7 @@ class Renderer(Protocol):
 
     @property
     def name(self) -> str:
-        """`precomputed`, `torch` or `gsplat`."""
+        """`precomputed`, `command`, `torch` or `gsplat`."""
         ...
 
     @property
@@ -60,15 +61,25 @@ class Renderer(Protocol):
         ...
 
 
-def make_renderer(renders: Renders, scene: Scene, *, device: str) -> Renderer:
+def make_renderer(
+    renders: Renders,
+    scene: Scene,
+    *,
+    device: str,
+    command: RenderCommand | None = None,
+    on_progress: Callable[[str], None] | None = None,
+) -> Renderer:
     """The renderer that an experiment's `generation.renders` names, for one scene.
 
     Args:
-        device: `cpu` or `cuda`: where renders are drawn (`gaussians`) or put (`precomputed`).
+        device: `cpu` or `cuda`: where renders are drawn (`gaussians`) or put (`precomputed`, `command`).
+        command: needed for the source `command`; run first where its renders are not there already.
+        on_progress: called with a short line every few seconds while the command runs.
 
     Raises:
         InvalidScene: the scene has no folder of renders, or of Gaussians.
-        NotBuiltYet: the source is `command`.
+        RenderCommandFailed: the command ended with an error.
+        CellLocked: another process runs a command for the scene.
         ThesisAssetsError: `cuda` is asked for where CUDA or gsplat is missing.
     """
     if renders.source == "precomputed":
@@ -80,14 +91,17 @@ def make_renderer(renders: Renders, scene: Scene, *, device: str) -> Renderer:
         folder = scene.tree.estimated.gaussians_dir
         _check_folder(folder, scene.name, "Gaussians", "gaussians/<fname>.ply or gaussians/static.ply")
         return _gaussian_renderer(scene, device)
-    raise NotBuiltYet(
-        "renders by a command are not built yet",
-        key="generation.renders.source",
-        found=renders.source,
-        wanted="gaussians or precomputed",
-        remedy="run the command yourself so that it fills <renders_root>/<scene_name>/<cam_id>/<fname>.png, "
-        "then use `source: precomputed`",
-    )
+    from thesis_assets.rendering.command_renders import renderer_by_command
+
+    if command is None:
+        raise ThesisAssetsError(
+            "renders by a command need the experiment that they are made for",
+            key="generation.renders.source",
+            found=renders.source,
+            wanted="the scene's command, filled in",
+            remedy="export the scene's samples: `thesis-assets run --until scene_samples`",
+        )
+    return renderer_by_command(command, device=device, on_progress=on_progress)
 
 
 def _gaussian_renderer(scene: Scene, device: str) -> Renderer:

@@ -82,7 +82,7 @@ def shard_is_current(work: ShardWork) -> bool:
     from thesis_assets.scenes.scene import open_scene
 
     scene = open_scene(work.roots, work.scene_name)
-    stats = finished_stats(work.tree, scene.name, shard_identity(scene, work.generation, work.group_id))
+    stats = finished_stats(work.tree, scene.name, _identity(work, scene))
     return stats is not None and is_whole(work.tree, stats)
 
 
@@ -113,7 +113,7 @@ def export_shard(work: ShardWork, on_progress: Callable[[str], None] | None = No
         storage.cell_lock(tree.lock(f"scene-{work.scene_name}"), f"the scene {work.scene_name} of {tree.exp_name}"),
     ):
         scene = open_scene(work.roots, work.scene_name)
-        identity = shard_identity(scene, work.generation, work.group_id)
+        identity = _identity(work, scene)
         stats = finished_stats(tree, scene.name, identity)
         if stats is not None and is_whole(tree, stats):
             return ShardRecord(stats, exported=False, preview=None)
@@ -126,6 +126,10 @@ def export_shard(work: ShardWork, on_progress: Callable[[str], None] | None = No
                 _remove_orphans(tree, scene.name, linked.rows)
                 return ShardRecord(linked.stats, exported=True, preview=triplet_sheet(tree, linked.rows), linked=True)
         return _export(work, scene, identity, stats, on_progress)
+
+
+def _identity(work: ShardWork, scene: Scene) -> ShardIdentity:
+    return shard_identity(scene, work.generation, work.group_id, exp_name=work.tree.exp_name)
 
 
 def _refuse_to_change_a_frozen_shard(work: ShardWork, identity: ShardIdentity) -> None:

@@ -22,6 +22,11 @@ class ExportProgress:
         self._kept = 0
         self._started = self._said = time.monotonic()
 
+    def say(self, line: str) -> None:
+        """Pass a line of another's on."""
+        if self._on_progress is not None:
+            self._on_progress(line)
+
     def keep(self, n: int) -> None:
         """`n` triplets were there already; they do not count in the rate."""
         self._kept = n

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
+from thesis_assets.experiments.command_template import placeholders
 from thesis_assets.experiments.generation import GenerationSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.samples.generation_config import generation_digest
@@ -30,10 +31,16 @@ class ShardIdentity:
         return self == ShardIdentity(stats.generation_digest, stats.scene_digest, stats.group_id)
 
 
-def shard_identity(scene: Scene, generation: GenerationSpec, group_id: str) -> ShardIdentity:
-    """The identity that a shard of this scene must have now: one stat a file that generation reads."""
-    source = generation.renders.source
-    stamp = scene.scene_stamp("gaussians" if source == "gaussians" else "precomputed")
+def shard_identity(scene: Scene, generation: GenerationSpec, group_id: str, *, exp_name: str) -> ShardIdentity:
+    """The identity that a shard of this scene must have now: one stat a file that generation reads.
+
+    Args:
+        exp_name: counts only where the command that renders is told it: it may render for every experiment something else.
+    """
+    renders = generation.renders
+    stamp = scene.scene_stamp(renders.source)
+    if renders.command is not None and "exp_name" in placeholders(renders.command):
+        stamp = storage.sha256_value([stamp, exp_name])
     return ShardIdentity(generation_digest(generation), stamp, group_id)
 
 

@@ -59,9 +59,9 @@ def export_triplets(
         OSError: the disk is full, or cannot be written.
     """
     from thesis_assets.images.codecs import encoder_version
-    from thesis_assets.rendering.renderer import make_renderer
+    from thesis_assets.samples.scene_renderer import scene_renderer
 
-    renderer = make_renderer(generation.renders, scene, device=device)
+    renderer = scene_renderer(tree, scene, generation, device=device, on_progress=progress.say)
     expected = SampleProvenance(
         generation_digest=identity.generation_digest,
         scene_digest=identity.scene_digest,

@@ -234,6 +234,7 @@ class Scene(SceneFiles):
         """Digest of path, size and modification time of every file that generation reads.
 
         Args:
-            render_source: `gaussians` or `precomputed` leaves out the files that the other source reads; None takes both.
+            render_source: `gaussians` or `precomputed` leaves out the files that the other source reads; None takes both;
+                `command` leaves out the renders.
         """
         return generation_stamp(self.tree, self.roots, render_source)

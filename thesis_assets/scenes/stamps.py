@@ -27,11 +27,12 @@ def generation_stamp(tree: SceneTree, roots: SceneRoots, render_source: str | No
 
     Args:
         render_source: `gaussians` or `precomputed` leaves out the files that the other source reads; None takes both.
+            `command` takes the Gaussians, and not the renders: those are what the command makes of the rest.
     """
     truth, estimated = tree.ground_truth, tree.estimated
     places = [truth.images_dir, truth.cameras_dir, truth.masks_dir, truth.skip_frames, estimated.skip_frames]
     places.append(tree.registry_entry)
-    if render_source in (None, "gaussians"):
+    if render_source in (None, "gaussians", "command"):
         places.append(estimated.gaussians_dir)
     if render_source in (None, "precomputed"):
         places.append(tree.renders_dir)

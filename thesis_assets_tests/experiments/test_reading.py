@@ -43,6 +43,7 @@ WORDS = st.text(string.printable, min_size=1, max_size=12) | st.sampled_from(
     ["no", "yes", "null", "~", "1e3", "0x1f", "2024-01-01", "a: b", "# no comment", "{x}", "*star", "&anchor", "é名"]
 )
 KEYS = st.from_regex(KEY_PATTERN, fullmatch=True).filter(lambda key: ".." not in key and len(key) <= 40)
+RENDER_COMMANDS = st.sampled_from(["render {scene_name}", "python a.py --out '{render_dir}' {{x}}", "# é: {exp_name}"])
 WORD_LISTS = st.lists(WORDS, max_size=3)
 COUNTS = st.integers(1, 50)
 CAMERAS = st.lists(st.integers(0, 99), unique=True, max_size=4)
@@ -87,7 +88,7 @@ GENERATION = both(
         reference=REFERENCE,
         renders=both(
             all_of(source=st.sampled_from(["gaussians", "precomputed"]))
-            | all_of(source=st.just("command"), command=WORDS),
+            | all_of(source=st.just("command"), command=RENDER_COMMANDS),
             ENVIRONMENT,
         ),
         filtering=some_of(min_mask_coverage=st.floats(0, 1), apply_mask=st.booleans()),

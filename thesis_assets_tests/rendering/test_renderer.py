@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from thesis_assets.errors import InvalidFile, InvalidScene, NotBuiltYet, ThesisAssetsError
+from thesis_assets.errors import InvalidFile, InvalidScene, ThesisAssetsError
 from thesis_assets.experiments.generation import Renders
 from thesis_assets.images.codecs import SizeMismatch, encode_jpeg, encode_png
 from thesis_assets.rendering.gaussians import from_colors, write_ply
@@ -135,6 +135,6 @@ def test_a_link_out_of_the_roots_is_refused(scene: Scene, tmp_path: Path) -> Non
         make_renderer(PRECOMPUTED, scene, device="cpu").render("000000", [camera(4)])
 
 
-def test_renders_by_a_command_say_what_to_do_instead(scene: Scene) -> None:
-    with pytest.raises(NotBuiltYet, match="precomputed"):
+def test_renders_by_a_command_belong_to_an_experiment(scene: Scene) -> None:
+    with pytest.raises(ThesisAssetsError, match="need the experiment"):
         make_renderer(Renders(source="command", command="render {scene_name}"), scene, device="cpu")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from thesis_assets import storage
-from thesis_assets.errors import CellLocked, NotBuiltYet, SnapshotChanged, ThesisAssetsError
+from thesis_assets.errors import CellLocked, SnapshotChanged, ThesisAssetsError
 from thesis_assets.images.codecs import encode_jpeg, encode_png, read_rgb
 from thesis_assets.layout import SampleId, frame_name
 from thesis_assets.samples import triplet_export
@@ -321,12 +321,6 @@ def test_two_exports_of_one_scene_do_not_run_at_once(tmp_path):
         thread.start()
         thread.join()
     assert len(caught) == 1
-
-
-def test_renders_by_a_command_are_refused_for_now(tmp_path):
-    write_scene(roots(tmp_path))
-    with pytest.raises(NotBuiltYet):
-        export_shard(work(tmp_path, renders={"source": "command", "command": "render {scene_name}"}))
 
 
 def test_an_equal_shard_of_another_experiment_is_linked_not_rendered(tmp_path, monkeypatch):

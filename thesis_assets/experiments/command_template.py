@@ -1,0 +1,74 @@
+"""Templates of the user's own commands: words with placeholders, filled in so that no value can become more than its word.
+
+Does not belong here: running a command (`launch`), or where its values come from.
+"""
+
+import shlex
+from collections.abc import Collection, Mapping
+from string import Formatter
+
+_SHELL_WORDS = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>&1", "&>"})
+
+
+def check_template(template: str, names: Collection[str]) -> None:
+    """Refuse a template that `fill_template` could not fill from values of these names.
+
+    Raises:
+        ValueError: quotes or braces do not close, a placeholder is unknown, or a word belongs to a shell.
+    """
+    words = _words(template)
+    if not words:
+        raise ValueError("the command has no word")
+    operators = [word for word in words if word in _SHELL_WORDS]
+    if operators:
+        raise ValueError(
+            f"the command is one program with its arguments, not a shell line: `{operators[0]}` would be an argument; "
+            "write a script, and name it here"
+        )
+    unknown = sorted(placeholders(template) - set(names))
+    if unknown:
+        raise ValueError(
+            f"unknown placeholder {{{unknown[0]}}}; there are {', '.join(f'{{{name}}}' for name in names)} "
+            "(a brace of its own is written twice)"
+        )
+
+
+def placeholders(template: str) -> set[str]:
+    """The names in braces.
+
+    Raises:
+        ValueError: quotes or braces do not close, or a placeholder is no plain name.
+    """
+    return {name for word in _words(template) for _, name in _parts(word) if name is not None}
+
+
+def fill_template(template: str, values: Mapping[str, str]) -> list[str]:
+    """The words of the command. The template is split first, as a shell splits: a value stays inside its word.
+
+    Raises:
+        ValueError: the template is none.
+        KeyError: a placeholder has no value.
+    """
+    return [
+        "".join(text + (values[name] if name is not None else "") for text, name in _parts(word))
+        for word in _words(template)
+    ]
+
+
+def _words(template: str) -> list[str]:
+    if "\0" in template:
+        raise ValueError("the command has a zero byte")
+    try:
+        return shlex.split(template)
+    except ValueError as error:
+        raise ValueError(f"the command cannot be split into words: {error}") from error
+
+
+def _parts(word: str) -> list[tuple[str, str | None]]:
+    """Text, and the placeholder behind it. `str.format` alone would also look up attributes of the values."""
+    parts: list[tuple[str, str | None]] = []
+    for text, name, form, conversion in Formatter().parse(word):
+        if form or conversion or (name is not None and not name.isidentifier()):
+            raise ValueError(f"`{word}`: a placeholder is a plain name in braces (a brace of its own is written twice)")
+        parts.append((text, name))
+    return parts

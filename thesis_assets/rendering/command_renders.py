@@ -1,0 +1,193 @@
+"""Renders that the user's own command makes, once a scene: when it runs, what its failure says, and reading what it left.
+
+The command fills `<renders_root>/<scene_name>/<cam_id>/<fname>.png`. A record beside the renders holds the digest they were
+made by. The command runs again where the digest is another, where it did not end well, or where a render that it had made is
+gone; a render that it left out when it ended well is a dropped sample, not a reason to run it again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thesis_assets import storage
+from thesis_assets.errors import InvalidScene, ThesisAssetsError
+from thesis_assets.launch.commands import end_running, log_tail, run_command
+from thesis_assets.rendering.precomputed import PrecomputedRenderer
+from thesis_assets.scenes.listing import list_frames, list_numbers
+from thesis_assets.schemas.renders import RenderRecord
+from thesis_assets.schemas.tuning import JobRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from thesis_assets.rendering.render_command import RenderCommand
+    from thesis_assets.scenes.camera import Camera
+    from thesis_assets.scenes.scene import Scene
+
+_REPORT_SECONDS = 5.0
+
+
+class RenderCommandFailed(ThesisAssetsError):
+    """The user's render command ended with an error, or without a render."""
+
+
+class CommandRenderer(PrecomputedRenderer):
+    """Reads the renders of one run of a command; notices when another run writes over them."""
+
+    name = "command"
+    version = "command"
+
+    def __init__(self, scene: Scene, device: str) -> None:
+        super().__init__(scene, device)
+        self._record = scene.tree.render_record
+        self._stamp = storage.file_stamp(self._record)
+
+    def render(self, fname: str, cameras: Sequence[Camera]) -> Tensor:
+        """See `Renderer.render`.
+
+        Raises:
+            ThesisAssetsError: the renders are being made anew, by another command or for changed files.
+        """
+        batch = super().render(fname, cameras)
+        if not self._record.exists() or storage.file_stamp(self._record) != self._stamp:
+            raise ThesisAssetsError(
+                "another experiment's command has written over the renders of the scene while they were read",
+                file=self._record,
+                remedy="let it end, then start this export again: its own command runs again first",
+            )
+        return batch
+
+
+def renderer_by_command(
+    command: RenderCommand, *, device: str, on_progress: Callable[[str], None] | None = None
+) -> CommandRenderer:
+    """Run the command where its renders are not there already, and read them.
+
+    Raises:
+        RenderCommandFailed: it ended with an error; the message has the end of its stderr.
+        CellLocked: another process renders the scene.
+        InvalidScene: the folder has renders that no command of the platform made.
+    """
+    from thesis_assets.scenes.scene import open_scene
+
+    scene = command.scene
+    with storage.cell_lock(scene.tree.renders_lock, f"the renders of {scene.name}"):
+        digest = command.digest()
+        if not _are_current(scene, digest):
+            _make(command, digest, on_progress)
+        # Opened anew: the scene at hand may have listed the folder before.
+        return CommandRenderer(open_scene(scene.roots, scene.name), device)
+
+
+def _are_current(scene: Scene, digest: str) -> bool:
+    """Whether the renders are those of this digest, all that it gave. Ends a command whose starter is gone."""
+    record = _read_record(scene)
+    if record is None:
+        _refuse_renders_of_unknown_origin(scene)
+        return False
+    if not record.finished and Path(record.job).is_file():
+        end_running(storage.read_json(Path(record.job), JobRecord))
+    if record.command_digest != digest:
+        _remove_renders(scene)
+        return False
+    return record.finished and all(set(made) <= _frames(scene, cam_id) for cam_id, made in record.made.items())
+
+
+def _read_record(scene: Scene) -> RenderRecord | None:
+    path = scene.tree.render_record
+    return storage.read_json(path, RenderRecord) if path.exists() else None
+
+
+def _refuse_renders_of_unknown_origin(scene: Scene) -> None:
+    for cam_id in list_numbers(scene.tree.renders_dir):
+        if _frames(scene, cam_id):
+            raise InvalidScene(
+                f"the scene {scene.name} has renders that no command of an experiment made",
+                file=scene.tree.renders_dir / str(cam_id),
+                found=f"{len(_frames(scene, cam_id))} images, and no {scene.tree.render_record.name} beside them",
+                wanted="an empty folder for the command to fill",
+                remedy="use them (`generation.renders.source: precomputed`), or move the folder away",
+            )
+
+
+def _remove_renders(scene: Scene) -> None:
+    """Take away another command's renders: what this one does not write must be missing, not theirs."""
+    for cam_id in list_numbers(scene.tree.renders_dir):
+        for path in list_frames(scene.tree.renders_dir / str(cam_id), (".png",), scene.roots).paths.values():
+            path.unlink()
+
+
+def _make(command: RenderCommand, digest: str, on_progress: Callable[[str], None] | None) -> None:
+    scene, tree = command.scene, command.tree
+    stderr, job = tree.render_stderr(scene.name), tree.render_job(scene.name)
+    words = command.words()
+    record = RenderRecord(
+        command_digest=digest,
+        command=words,
+        exp_name=tree.exp_name,
+        finished=False,
+        job=str(job.absolute()),
+    )
+    # Before the first render: what a killed command left is known as its own.
+    storage.write_json(scene.tree.render_record, record)
+    stderr_start = stderr.stat().st_size if stderr.is_file() else 0
+    returncode = run_command(
+        words,
+        stdout=tree.render_stdout(scene.name),
+        stderr=stderr,
+        job=job,
+        cwd=command.cwd,
+        env=command.renders.env,
+        poll=_reporter(command, on_progress),
+    )
+    if returncode != 0:
+        raise _failure(scene.name, returncode, stderr, stderr_start)
+    made = {cam_id: sorted(_frames(scene, cam_id)) for cam_id in command.target_cameras}
+    if not any(made.values()):
+        raise RenderCommandFailed(
+            f"the render command of {scene.name} ended well, and left no render",
+            file=scene.tree.renders_dir,
+            found="no image of cameras " + ", ".join(map(str, command.target_cameras)),
+            wanted="<cam_id>/<frame>.png, such as "
+            + str(scene.tree.render(command.target_cameras[0], "000000").relative_to(scene.tree.renders_dir)),
+            remedy="let the command write below {render_dir}",
+        )
+    storage.write_json(scene.tree.render_record, record.model_copy(update={"finished": True, "made": made}))
+
+
+def _failure(scene_name: str, returncode: int, stderr: Path, stderr_start: int) -> RenderCommandFailed:
+    how = f"by signal {-returncode}" if returncode < 0 else f"with status {returncode}"
+    tail = log_tail(stderr, start=stderr_start)
+    return RenderCommandFailed(
+        f"the render command of {scene_name} ended {how}",
+        file=stderr,
+        found="\n" + tail if tail else "nothing on its stderr",
+        remedy="correct its cause, then start again: finished scenes are kept, and the command finds what it had written",
+    )
+
+
+def _reporter(command: RenderCommand, on_progress: Callable[[str], None] | None) -> Callable[[], None] | None:
+    """Says every few seconds how many images there are and how long it took."""
+    if on_progress is None:
+        return None
+    say = on_progress
+    started = said = time.monotonic()
+
+    def report() -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said < _REPORT_SECONDS:
+            return
+        said = now
+        count = sum(len(_frames(command.scene, cam_id)) for cam_id in command.target_cameras)
+        say(f"{command.scene.name}: the render command runs for {now - started:.0f} s, {count} renders are there")
+
+    return report
+
+
+def _frames(scene: Scene, cam_id: int) -> set[str]:
+    """Frames with a render now: the scene's own listing is kept from the first question on."""
+    return set(list_frames(scene.tree.renders_dir / str(cam_id), (".png",), scene.roots).paths)
