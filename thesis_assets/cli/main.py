@@ -8,7 +8,20 @@ import sys
 
 import typer
 
-from thesis_assets.cli import demo, doctor, fork, recordings, reports, run, scene_commands, scenes, status, sync, ui
+from thesis_assets.cli import (
+    demo,
+    doctor,
+    fork,
+    recordings,
+    reports,
+    run,
+    scene_commands,
+    scenes,
+    set_aside,
+    status,
+    sync,
+    ui,
+)
 from thesis_assets.cli.console import FAILED
 from thesis_assets.errors import ThesisAssetsError
 
@@ -28,6 +41,7 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("freeze")(run.freeze_command)
 app.command("fork")(fork.fork)
+app.command("set-aside")(set_aside.set_aside_command)
 app.command("demo")(demo.demo)
 app.command("ui")(ui.ui)
 app.command("leaderboard")(reports.leaderboard)

@@ -70,6 +70,7 @@ def run_experiment(
     runs: Sequence[str] = (),
     scenes: Sequence[str] = (),
     until: str | None = None,
+    replace: bool = False,
 ) -> RunReport:
     """Run level after level; stop at the first that fails. What is current is not made again."""
     from thesis_assets.definitions import build_defs
@@ -95,7 +96,7 @@ def run_experiment(
         for work in works:
             names = ", ".join(str(cell) for cell in work.cells)
             platform.echo(f"{exp_name}: {level.title}: {', '.join(work.assets)} for {names}")
-            outcome = execute(definitions, instance, work)
+            outcome = execute(definitions, instance, work, replace=replace)
             report.outcomes.append(outcome)
             if not outcome.success:
                 for reason in [*outcome.failed_checks, *outcome.errors]:
@@ -122,6 +123,9 @@ def run(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="runs.<run>.<key>=<value>: declare a derived run, then run it.")
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Export anew where the samples were made by another generation section.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Materialize the declared cells of one experiment that are not current, in order, in this process.
@@ -140,7 +144,9 @@ def run(
     with dagster_instance(platform.settings) as instance:
         register(instance, plan_registration(platform, instance))
         try:
-            report = run_experiment(platform, instance, exp, runs=names, scenes=scenes or (), until=until)
+            report = run_experiment(
+                platform, instance, exp, runs=names, scenes=scenes or (), until=until, replace=replace
+            )
         except dg.Failure as error:
             progress_line(f"error: {error.description}")
             raise typer.Exit(WRONG_USE) from error

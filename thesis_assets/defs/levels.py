@@ -98,8 +98,12 @@ def plan_level(
     return [Work(level, assets, (cell,)) for cell, assets in needed.items()]
 
 
-def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Work) -> Outcome:
-    """Make one run in this process, on the persistent instance."""
+def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Work, *, replace: bool = False) -> Outcome:
+    """Make one run in this process, on the persistent instance.
+
+    Args:
+        replace: scenes may be exported anew over samples of another generation section.
+    """
     first, last = work.cells[0], work.cells[-1]
     ranged = len(work.cells) > 1
     result = definitions.resolve_job_def(work.level.job).execute_in_process(
@@ -110,7 +114,14 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Wor
             **({RANGE_START: str(first.key), RANGE_END: str(last.key)} if ranged else {}),
         },
         asset_selection=[dg.AssetKey(name) for name in work.assets],
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        run_config={
+            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            **(
+                {"ops": {"scene_samples": {"config": {"replace": True}}}}
+                if replace and "scene_samples" in work.assets
+                else {}
+            ),
+        },
         raise_on_error=False,
     )
     failures = result.get_step_failure_events()

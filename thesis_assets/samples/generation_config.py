@@ -80,7 +80,7 @@ def _refuse_another(tree: DifixTree, present: GenerationConfig, wanted: Generati
         found=_differences(changes) or "the same keys, read by another version of the platform",
         wanted="the section that the samples were made by",
         remedy="put the experiment file back; or fork it under another name "
-        f"(`thesis-assets fork --exp {tree.exp_name} --as <new name>`); or set `replace: true` in the run's configuration, "
+        f"(`thesis-assets fork --exp {tree.exp_name} --as <new name>`); or say `--replace` (`replace: true` in the run's configuration), "
         "which exports every scene of it again",
     )
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.cli.doctor import NETWORK_FILE_SYSTEMS, file_system_of
-from thesis_assets_tests.worlds import World
+from thesis_assets.defs.partitions import Cell
+from thesis_assets_tests.worlds import SMALL, World
 
 
 def thesis_assets(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -114,3 +115,18 @@ def test_a_network_file_system_is_recognised_by_the_nearest_mount(tmp_path: Path
     mounts.write_text(f"/dev/sda1 / ext4 rw 0 0\nserver:/home {tmp_path} nfs4 rw 0 0\n")
     assert file_system_of(tmp_path / "not" / "there", mounts) in NETWORK_FILE_SYSTEMS
     assert file_system_of(Path("/"), mounts) == "ext4"
+
+
+def test_samples_of_a_scene_that_is_no_longer_named_are_shown_and_moved_only_on_request(
+    new_world: Callable[..., World],
+) -> None:
+    world = new_world()
+    assert world.run(until="scene_samples").exit_code == 0
+    tree = world.platform.difix(Cell("small"))
+    world.write(SMALL | {"generation": {"scenes": ["studio_*"], "exclude": ["studio_pair01_fight"]}})
+    shown = json.loads(thesis_assets(world, "set-aside", "--exp", "small", "--json").stdout)
+    assert shown == {"exp_name": "small", "moved": False, "samples": {"studio_pair01_fight": 9}}
+    assert len(list(tree.samples_dir.glob("studio_pair01_fight*"))) == 9
+    assert thesis_assets(world, "set-aside", "--exp", "small", "--yes").returncode == 0
+    assert list(tree.samples_dir.glob("studio_pair01_fight*")) == []
+    assert len(list(tree.set_aside_dir.rglob("image.png"))) == 9

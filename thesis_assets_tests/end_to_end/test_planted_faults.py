@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -154,3 +155,22 @@ def test_a_part_that_is_not_built_is_refused_before_anything_runs(new_world: Cal
     assert any("difix" in error for outcome in report.outcomes for error in outcome.errors)
     assert not world.platform.difix(world.cell()).tuning_run("r1").checkpoints_dir.exists()
     assert failed_checks(report) == []
+
+
+def test_another_generation_section_is_refused_with_its_keys_unless_replacing_is_asked_for(
+    new_world: Callable[..., World],
+) -> None:
+    world = new_world()
+    assert world.run(until="scene_samples").exit_code == 0
+    experiment = copy.deepcopy(SMALL)
+    experiment["generation"]["frames"] = {"stride": 2}
+    world.write(experiment)
+    refused = world.run(until="scene_samples")
+    assert refused.exit_code == 1
+    assert "generation.frames.stride" in refused.outcomes[-1].errors[0]
+    assert "--replace" in refused.outcomes[-1].errors[0]
+    replaced = world.run(until="sample_set", replace=True)
+    assert replaced.exit_code == 0, replaced.to_json()
+    tree = world.platform.difix(Cell("small"))
+    frames = {json.loads(line)["target_fname"] for line in tree.all_samples.read_text().splitlines()}
+    assert frames == {"000000", "000002"}

@@ -39,11 +39,11 @@ def graph_asset(
     pool: str | None = None,
     backfill_policy: dg.BackfillPolicy | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Declare the asset `name` of `graph.NODES`. Its body takes `context`, `platform` and, by name, loaded upstream values."""
+    """Declare the asset `name` of `graph.NODES`. Its body takes `context`, `platform`, a `config` and loaded upstream values."""
     node = NODES[name]
 
     def declare(body: Callable[..., Any]) -> dg.AssetsDefinition:
-        loaded = set(inspect.signature(body).parameters) - {"context", "platform"}
+        loaded = set(inspect.signature(body).parameters) - {"context", "platform", "config"}
 
         @functools.wraps(body)
         def step(context: dg.AssetExecutionContext, platform: Platform, **inputs: Any) -> Any:

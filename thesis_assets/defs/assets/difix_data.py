@@ -3,6 +3,7 @@
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.graph import OUTPUT_DIGEST
@@ -14,6 +15,15 @@ from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.layout import dataset_of
 
 
+class ExportConfig(dg.Config):
+    """What a person may say with one export."""
+
+    replace: bool = Field(
+        default=False,
+        description="Export every scene anew by the file's generation section, where the samples were made by another.",
+    )
+
+
 @graph_asset(
     "scene_samples",
     description="The triplets of one scene: imperfect render, target and reference, with provenance; one shard a scene.",
@@ -21,7 +31,9 @@ from thesis_assets.layout import dataset_of
     pool="render",
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
-def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam) -> dict[Cell, object]:
+def scene_samples(
+    context: dg.AssetExecutionContext, platform: PlatformParam, config: ExportConfig
+) -> dict[Cell, object]:
     """Export the shards of the step's scenes, side by side; a failed scene is named and leaves the others in place."""
     from thesis_assets.launch.launchers import require_local
     from thesis_assets.launch.mapping import map_items
@@ -35,7 +47,7 @@ def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam) ->
     for cell in cells:
         spec = platform.spec(cell)
         tree = platform.difix(cell)
-        write_generation_config(tree, spec.generation)
+        write_generation_config(tree, spec.generation, replace=config.replace)
         works[cell] = ShardWork(
             tree=tree,
             roots=platform.roots,
