@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from thesis_assets import storage
 from thesis_assets.errors import InvalidScene, ThesisAssetsError
 from thesis_assets.launch.commands import end_running, log_tail, run_command
+from thesis_assets.launch.starter_watch import watched
 from thesis_assets.rendering.precomputed import PrecomputedRenderer
 from thesis_assets.scenes.listing import list_frames, list_numbers
 from thesis_assets.schemas.renders import RenderRecord
@@ -135,7 +136,7 @@ def _make(command: RenderCommand, digest: str, on_progress: Callable[[str], None
     storage.write_json(scene.tree.render_record, record)
     stderr_start = stderr.stat().st_size if stderr.is_file() else 0
     returncode = run_command(
-        words,
+        watched(words),
         stdout=tree.render_stdout(scene.name),
         stderr=stderr,
         job=job,

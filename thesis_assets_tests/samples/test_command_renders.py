@@ -233,10 +233,10 @@ def test_a_command_that_writes_nothing_is_a_failure(base: Path) -> None:
 def test_a_program_that_is_not_there_is_named(base: Path) -> None:
     command = {"source": "command", "command": "no-such-renderer {scene_name}"}
 
-    with pytest.raises(ThesisAssetsError, match="could not be started") as caught:
+    with pytest.raises(RenderCommandFailed, match="status 127") as caught:
         export_shard(work(base, renders=command))
 
-    assert "no-such-renderer" in str(caught.value)
+    assert "no-such-renderer: No such file" in str(caught.value)
 
 
 def test_renders_of_the_users_own_are_not_written_over(base: Path) -> None:
