@@ -9,6 +9,7 @@ import sys
 import typer
 
 from thesis_assets.cli import (
+    checkpoints,
     demo,
     doctor,
     fork,
@@ -47,6 +48,8 @@ app.command("ui")(ui.ui)
 app.command("leaderboard")(reports.leaderboard)
 app.add_typer(reports.checks_app, name="checks", help="The partition x check page.")
 app.add_typer(recordings.rerun_app, name="rerun", help="Rerun recordings.")
+app.command("refine")(checkpoints.refine)
+app.add_typer(checkpoints.checkpoint_app, name="checkpoint", help="Checkpoints of a run.")
 app.command("publish")(recordings.publish)
 
 
