@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from thesis_assets.scenes.scene import Scene
 
 _DIGEST_VERSION = 1
-_INTERPRETERS = ("python", "python3")
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class RenderCommand:
         then becomes the command; the first that fails ends it.
         """
         words = self._filled(str(self.scene.tree.renders_dir.absolute()))
-        if words[0] in _INTERPRETERS:
+        if words[0] == "python":
             words[0] = self.renders.python
         if not self.renders.setup:
             return words
