@@ -31,6 +31,7 @@ def _split_manifests(platform: Platform, cell: Cell) -> Outcomes:
     from thesis_assets.scenes.groups import group_id
     from thesis_assets.splits import leakage
     from thesis_assets.splits.hold_out import reserved_groups
+    from thesis_assets.splits.near_duplicates import check_near_duplicates
 
     tree = platform.difix(cell)
     split = platform.spec(cell).split
@@ -44,6 +45,7 @@ def _split_manifests(platform: Platform, cell: Cell) -> Outcomes:
         "reserved_scenes_not_in_train": lambda: leakage.check_reserved_scenes(train, reserved_groups(split, group_of)),
         "splits_partition_all_samples": lambda: leakage.check_partition(rows, train, test),
         "splits_not_empty": lambda: leakage.check_not_empty(train, test, train_only=split.train_only),
+        "near_duplicates_across_splits": lambda: check_near_duplicates(train, test, platform.roots),
     }
 
 

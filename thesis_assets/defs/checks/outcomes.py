@@ -30,6 +30,7 @@ CHECKS: dict[str, dict[str, str]] = {
         "reserved_scenes_not_in_train": "No sample of a reserved scene's group is in training.",
         "splits_partition_all_samples": "Train and test are disjoint and together all samples.",
         "splits_not_empty": "Both sides have samples (train alone where the file says train_only).",
+        "near_duplicates_across_splits": "No photograph of a test group is nearly one of a training group.",
     },
     "difix_data": {
         "data_json_matches_manifests": "data.json holds exactly the manifests' samples, with files that exist."
@@ -69,6 +70,7 @@ CHECKS: dict[str, dict[str, str]] = {
 }
 WARNINGS = {
     "dropped_share_below",
+    "near_duplicates_across_splits",
     "improves_over_input",
     "lpips_present",
     "metrics_recompute",
