@@ -1,11 +1,13 @@
-"""PNG encoding of a full-size image on one core against Pillow's default."""
+"""PNG encoding of a full-size image: on one core against Pillow's default, and on two threads against one."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.measure import Row, paired, seconds_of
 from benchmarks.photograph import photograph
 
 ROUNDS = 5
+IMAGES = 12
 
 
 def rows() -> Iterator[Row]:
@@ -25,3 +27,18 @@ def rows() -> Iterator[Row]:
         size = len(encode_png(image, encoder))
         name = f"PNG size 940x1280 by {encoder}, against Pillow"
         yield Row("images", name, size, "bytes", pillow_bytes, size / pillow_bytes, size_target)
+    yield thread_scaling()
+
+
+def thread_scaling() -> Row:
+    """Images a second of two threads against one."""
+    from thesis_assets.images.codecs import encode_png
+
+    image = photograph()
+
+    def rate(threads: int) -> float:
+        with ThreadPoolExecutor(threads) as pool:
+            return IMAGES / seconds_of(lambda: list(pool.map(encode_png, [image] * IMAGES)))
+
+    two, one, ratio = paired(lambda: rate(2), lambda: rate(1), ROUNDS)
+    return Row("images", "PNG encode 940x1280 by isal, 2 threads against 1", two, "images/s", one, ratio)

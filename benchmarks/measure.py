@@ -1,8 +1,11 @@
 """Rows of results and paired timing."""
 
+import importlib.util
+import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -13,28 +16,48 @@ class Row:
     Args:
         room: the room of the house that is measured.
         name: what is measured.
-        value: the measured value, in `unit`.
+        value: the measured value, in `unit`; None where it could not be measured here.
         baseline: the same by the thing it is compared with; None where the target is absolute.
         ratio: how the two relate, in the direction that `target` is written in.
+        skipped: why it was not measured.
         target: `>= 20` or `<= 1.5`, over the ratio (or over the value where there is no baseline); None: for information.
     """
 
     room: str
     name: str
-    value: float
+    value: float | None
     unit: str
     baseline: float | None = None
     ratio: float | None = None
     target: str | None = None
+    skipped: str | None = None
 
     @property
     def holds(self) -> bool | None:
         """Whether the target is reached; None where there is none."""
-        if self.target is None:
+        measured = self.value if self.ratio is None else self.ratio
+        if self.target is None or measured is None:
             return None
         sign, limit = self.target.split()
-        measured = self.value if self.ratio is None else self.ratio
         return measured >= float(limit) if sign == ">=" else measured <= float(limit)
+
+
+def skipped_without(package: str, room: str, name: str, target: str | None = None) -> Row | None:
+    """A row that says that its baseline is not installed; None where it is."""
+    if importlib.util.find_spec(package) is not None:
+        return None
+    return Row(room, name, None, "", target=target, skipped=f"{package} is not installed (extra `bench`)")
+
+
+@contextmanager
+def on_cores(n: int) -> Iterator[None]:
+    """Hold this thread, and those it starts, to `n` cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:n])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def seconds_of(call: Callable[[], object]) -> float:

@@ -1,0 +1,134 @@
+"""What an export is compared with: its encoder alone, its steps alone, the way before the platform, a tar of the same bytes."""
+
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.bench_scene import TARGETS, TRIPLETS, FrameFiles
+from benchmarks.measure import on_cores, seconds_of
+from benchmarks.photograph import photograph
+
+ENCODED, TODAY = 24, 2
+"""Images and triplets that are enough for a rate: the encoder alone, and the slow way."""
+
+
+def render() -> NDArray[np.uint8]:
+    """(H, W, 3) uint8: the image of the encoder's own rows upside down, so that it is no copy of the target."""
+    return np.ascontiguousarray(photograph()[::-1])
+
+
+class MemoryRenders:
+    """A renderer whose renders are in memory already."""
+
+    name = version = "memory"
+    device = "cpu"
+
+    def __init__(self) -> None:
+        import torch
+
+        image = torch.from_numpy(render()).permute(2, 0, 1).float().div(255)
+        self._batches = {n: torch.stack([image] * n) for n in range(1, len(TARGETS) + 1)}
+
+    def render(self, fname: str, cameras: Sequence[object]) -> object:
+        """(B, 3, H, W) float32 in [0, 1]."""
+        return self._batches[len(cameras)]
+
+
+def encode_rate() -> float:
+    """Images a second of the PNG encoder alone, on one core."""
+    from thesis_assets.images.codecs import encode_png
+
+    image = render()
+    with on_cores(1):
+        return ENCODED / seconds_of(lambda: [encode_png(image) for _ in range(ENCODED)])
+
+
+def mask_steps_rate(frames: list[FrameFiles], threads: int) -> float:
+    """Triplets a second of decoding, masking and encoding alone: no plan, no quantising, no file is written."""
+    from thesis_assets.images.codecs import encode_jpeg, encode_png, read_mask, read_rgb
+
+    image = render()
+
+    def masked(view: tuple[Path, Path | None]) -> bytes:
+        path, mask = view
+        assert mask is not None
+        return encode_jpeg(read_rgb(path) * read_mask(mask)[..., None])
+
+    # Targets of one frame share its reference, as in the export.
+    steps = [lambda view=view: masked(view) for frame in frames for view in (*frame.targets, frame.reference)]
+    steps += [lambda: encode_png(image)] * TRIPLETS
+    with ThreadPoolExecutor(threads) as pool:
+        return TRIPLETS / seconds_of(lambda: list(pool.map(lambda step: step(), steps)))
+
+
+def todays_rate(frames: list[FrameFiles]) -> float:
+    """Triplets a second of a plain loop: float images, Pillow's default PNG, both JPEGs decoded and encoded anew."""
+    image = render().astype(np.float32) / 255
+    triplets = [(target, frame.reference) for frame in frames for target in frame.targets][:TODAY]
+
+    def write(folder: Path) -> None:
+        from PIL import Image
+
+        for number, views in enumerate(triplets):
+            sample = folder / str(number)
+            sample.mkdir()
+            Image.fromarray(_eight_bit(image)).save(sample / "image.png")
+            for view, name in zip(views, ("target_image.jpg", "ref_image.jpg"), strict=True):
+                Image.fromarray(_eight_bit(_float_view(view))).save(sample / name, quality=95)
+            (sample / "meta.json").write_text("{}\n", encoding="utf-8")
+
+    with tempfile.TemporaryDirectory() as folder:
+        return TODAY / seconds_of(lambda: write(Path(folder)))
+
+
+def _float_view(view: tuple[Path, Path | None]) -> NDArray[np.float32]:
+    from PIL import Image
+
+    path, mask = view
+    image = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
+    if mask is None:
+        return image
+    return image * (np.asarray(Image.open(mask).convert("L"), np.float32)[..., None] / 255)
+
+
+def _eight_bit(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return (image * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def shard_writer_rate(frames: list[FrameFiles], threads: int) -> float:
+    """Triplets a second into one tar: the same PNG encoder on `threads` threads, the photographs' own bytes."""
+    import webdataset
+
+    from thesis_assets.images.codecs import encode_png
+    from thesis_assets.images.quantise import quantise, to_host
+
+    renders = MemoryRenders()
+    triplets: list[Any] = [(target[0], frame.reference[0]) for frame in frames for target in frame.targets]
+
+    def encoded(number: int) -> dict[str, object]:
+        target, reference = triplets[number]
+        batch: Any = renders.render("", [None])
+        return {
+            "__key__": f"{number:06d}",
+            "image.png": encode_png(to_host(quantise(batch))[0]),
+            "target_image.jpg": target.read_bytes(),
+            "ref_image.jpg": reference.read_bytes(),
+            "meta.json": b"{}\n",
+        }
+
+    def write(folder: str) -> None:
+        with (
+            webdataset.ShardWriter(f"{folder}/%06d.tar", maxcount=TRIPLETS, verbose=0) as sink,
+            ThreadPoolExecutor(threads) as pool,
+        ):
+            for sample in pool.map(encoded, range(len(triplets))):
+                sink.write(sample)
+
+    assert len(triplets) == len(TARGETS) * len(frames) == TRIPLETS
+    with tempfile.TemporaryDirectory() as folder:
+        return TRIPLETS / seconds_of(lambda: write(folder))
