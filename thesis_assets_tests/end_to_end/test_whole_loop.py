@@ -80,7 +80,7 @@ def test_the_summary_counts_what_is_on_disk(finished_world: World) -> None:
     n_sample_files = sum(1 for path in tree.samples_dir.rglob("*") if path.is_file())
     n_shard_files = sum(1 for path in tree.scene_runs_dir.rglob("*") if path.is_file())
     assert rows["scene_samples"][3] == n_sample_files + n_shard_files
-    assert rows["split_manifests"][6] == "4 of 4"
+    assert rows["split_manifests"][6] == "5 of 5"
 
 
 def test_a_learning_rate_of_zero_shows_no_gain(new_world: Callable[..., World]) -> None:
