@@ -22,8 +22,28 @@ def quantise(batch: Tensor) -> Tensor:
     """
     import torch
 
+    if batch.device.type == "cpu":
+        return _quantise_in_cache(batch)
     scaled = batch.clamp(0, 1).mul_(255).add_(0.5)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def _quantise_in_cache(batch: Tensor, rows: int = 64) -> Tensor:
+    """The same on a CPU, a band of rows at a time: whole images in between cost twice the time, for fresh memory alone."""
+    import torch
+
+    n, channels, height, width = batch.shape
+    images = np.empty((n, height, width, channels), np.uint8)
+    band = torch.empty((channels, rows, width), dtype=torch.uint8)
+    for index in range(n):
+        for top in range(0, height, rows):
+            source = batch[index, :, top : top + rows]
+            filled = band[:, : source.shape[1]]
+            filled.copy_(source.clamp(0, 1).mul_(255).add_(0.5))
+            planes = filled.numpy()
+            for channel in range(channels):
+                images[index, top : top + rows, :, channel] = planes[channel]
+    return torch.from_numpy(images)
 
 
 def to_host(images: Tensor) -> NDArray[np.uint8]:

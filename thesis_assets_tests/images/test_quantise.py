@@ -37,3 +37,10 @@ def test_images_arrive_on_the_host() -> None:
 def test_a_batch_on_a_cuda_device_rounds_and_arrives_as_on_the_host() -> None:
     batch = torch.rand(2, 3, 5, 7)
     assert np.array_equal(to_host(quantise(batch.cuda())), to_host(quantise(batch)))
+
+
+@pytest.mark.parametrize("height", [1, 64, 130])
+def test_every_row_and_channel_keeps_its_place_however_tall_the_image_is(height: int) -> None:
+    batch = torch.rand(2, 3, height, 5, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.1
+    wanted = np.floor(np.clip(batch.numpy(), 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    assert np.array_equal(quantise(batch).numpy(), wanted.transpose(0, 2, 3, 1))
