@@ -1,6 +1,7 @@
 """The export of one scene of 940x1280 triplets: against its own encoder, against the way without the platform, and repeated.
 
 Renders lie in memory as float tensors, as a renderer gives them; photographs are linked, or decoded, masked and encoded.
+The render is a photograph, flipped: the ratios to Pillow depend on the picture (docs/decisions.md has them for a noisy one).
 """
 
 import os
