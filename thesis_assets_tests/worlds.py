@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,3 +117,16 @@ def failed_checks(report: RunReport) -> list[str]:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def thesis_assets(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, with the world's settings."""
+    return subprocess.run(
+        [sys.executable, "-m", "thesis_assets.cli.main", *arguments],
+        env={**os.environ, **world.environment},
+        cwd=world.home,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )

@@ -1,9 +1,6 @@
 """The command line as a person and a script use it: exit codes, JSON, messages without tracebacks."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,19 +8,7 @@ import pytest
 
 from thesis_assets.cli.doctor import NETWORK_FILE_SYSTEMS, file_system_of
 from thesis_assets.defs.partitions import Cell
-from thesis_assets_tests.worlds import SMALL, World
-
-
-def thesis_assets(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "thesis_assets.cli.main", *arguments],
-        env={**os.environ, **world.environment},
-        cwd=world.home,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+from thesis_assets_tests.worlds import SMALL, World, thesis_assets
 
 
 def test_doctor_says_what_it_found_and_never_a_tokens_value(

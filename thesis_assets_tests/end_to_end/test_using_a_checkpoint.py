@@ -1,25 +1,10 @@
 """A tuned checkpoint used from the command line: verified, and applied to files."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from thesis_assets.images.codecs import image_size
-from thesis_assets_tests.worlds import World
-
-
-def thesis_assets(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "thesis_assets.cli.main", *arguments],
-        env={**os.environ, **world.environment},
-        cwd=world.home,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+from thesis_assets_tests.worlds import World, thesis_assets
 
 
 def test_every_checkpoint_of_a_run_verifies_and_a_cut_one_does_not(finished_world: World) -> None:
