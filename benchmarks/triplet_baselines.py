@@ -50,14 +50,14 @@ def encode_rate() -> float:
 
 def mask_steps_rate(frames: list[FrameFiles], threads: int) -> float:
     """Triplets a second of decoding, masking and encoding alone: no plan, no quantising, no file is written."""
-    from thesis_assets.images.codecs import encode_jpeg, encode_png, read_mask, read_rgb
+    from thesis_assets.images.codecs import encode_blackened, encode_png, read_mask, read_rgb
 
     image = render()
 
     def masked(view: tuple[Path, Path | None]) -> bytes:
         path, mask = view
         assert mask is not None
-        return encode_jpeg(read_rgb(path) * read_mask(mask)[..., None])
+        return encode_blackened(read_rgb(path), read_mask(mask))
 
     # Targets of one frame share its reference, as in the export.
     steps = [lambda view=view: masked(view) for frame in frames for view in (*frame.targets, frame.reference)]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thesis_assets.images.scratch import scratch
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -37,7 +39,7 @@ def encode_isal(image: NDArray[np.uint8]) -> bytes:
 def _filtered(rows: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
     """Filter byte and differences of each row: to the row above, or the pixel at the left, whichever is smaller in total."""
     height, length = rows.shape
-    out = np.empty((height, length + 1), np.uint8)
+    out = scratch("filtered_rows", (height, length + 1))
     kind = _cheaper_filter(rows, step)
     out[:, 0] = kind
     if kind == _UP:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thesis_assets.images.scratch import scratch
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
@@ -23,27 +25,32 @@ def quantise(batch: Tensor) -> Tensor:
     import torch
 
     if batch.device.type == "cpu":
-        return _quantise_in_cache(batch)
+        n, channels, height, width = batch.shape
+        images = np.empty((n, height, width, channels), np.uint8)
+        for image, out in zip(batch, images, strict=True):
+            quantise_into(image, out)
+        return torch.from_numpy(images)
     scaled = batch.clamp(0, 1).mul_(255).add_(0.5)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def _quantise_in_cache(batch: Tensor, rows: int = 64) -> Tensor:
-    """The same on a CPU, a band of rows at a time: whole images in between cost twice the time, for fresh memory alone."""
-    import torch
+def quantise_into(image: Tensor, out: NDArray[np.uint8], *, rows: int = 64) -> None:
+    """Round one image on a CPU, a band of rows at a time: whole images in between cost twice the time, for fresh memory alone.
 
-    n, channels, height, width = batch.shape
-    images = np.empty((n, height, width, channels), np.uint8)
-    band = torch.empty((channels, rows, width), dtype=torch.uint8)
-    for index in range(n):
-        for top in range(0, height, rows):
-            source = batch[index, :, top : top + rows]
-            filled = band[:, : source.shape[1]]
-            filled.copy_(source.clamp(0, 1).mul_(255).add_(0.5))
-            planes = filled.numpy()
-            for channel in range(channels):
-                images[index, top : top + rows, :, channel] = planes[channel]
-    return torch.from_numpy(images)
+    Args:
+        image: (C, H, W) float on the CPU.
+        out: (H, W, C) uint8, filled.
+    """
+    values = image.float().numpy()
+    channels, height, width = values.shape
+    band = scratch("scaled_band", (channels, rows, width), np.float32)
+    for top in range(0, height, rows):
+        source = values[:, top : top + rows]
+        scaled = np.multiply(source, np.float32(255), out=band[:, : source.shape[1]])
+        scaled += np.float32(0.5)
+        np.clip(scaled, 0, 255, out=scaled)
+        for channel in range(channels):
+            out[top : top + rows, :, channel] = scaled[channel]
 
 
 def to_host(images: Tensor) -> NDArray[np.uint8]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,33 +27,6 @@ class PlacedImage:
 
     mode: str
     bytes_written: int
-
-
-class SharedJpeg:
-    """An image that several samples use: made and encoded by the first that asks, in whichever thread that is.
-
-    Args:
-        make: returns (H, W, 3) uint8. What it raises, every sample that uses it gets.
-    """
-
-    def __init__(self, make: Callable[[], NDArray[np.uint8]]) -> None:
-        self._make: Callable[[], NDArray[np.uint8]] | None = make
-        self._lock = threading.Lock()
-        self._content = b""
-        self._error: Exception | None = None
-
-    def __call__(self) -> bytes:
-        """The JPEG's bytes."""
-        with self._lock:
-            if self._make is not None:
-                try:
-                    self._content = codecs.encode_jpeg(self._make())
-                except Exception as error:  # noqa: BLE001  kept for all who ask, and raised below
-                    self._error = error
-                self._make = None
-        if self._error is not None:
-            raise self._error
-        return self._content
 
 
 def place_image(

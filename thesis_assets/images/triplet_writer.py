@@ -1,12 +1,11 @@
-"""Writing triplets to disk from a bounded pool of threads; each appears by one rename, or not at all.
+"""Writing triplets to disk from a pool of threads behind a bounded ring of buffers; each appears by one rename, or not at all.
 
-Encoding and deflating release the interpreter lock, so threads scale without copying pixels to other processes.
+Rounding, encoding and deflating release the interpreter lock, so threads scale without copying pixels to other processes.
 Does not belong here: which triplets there are, what `meta.json` says, rendering.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from thesis_assets import storage
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.images import codecs
+from thesis_assets.images.host_ring import HostRing, HostSlot
 from thesis_assets.images.sample_image import ImageSource, place_image
 from thesis_assets.schemas.samples import SAMPLE_FILES
 
@@ -36,10 +36,11 @@ class TripletJob:
 
     Attributes:
         final_dir: the sample's directory; one that is there is replaced.
-        render: (H, W, 3) uint8, in host memory or on a device.
+        render: (H, W, 3) uint8 or a (3, H, W) float tensor meant as [0, 1], in host memory or on a device (`HostSlot.stage`).
         target: what becomes `target_image.jpg`, see `ImageSource`.
         reference: what becomes `ref_image.jpg`.
         meta: called last in the worker thread with the modes of target and reference; returns the content of `meta.json`.
+        thumbnail_height: where it is not 0, the result has the render about this high: to look at without decoding it again.
     """
 
     final_dir: Path
@@ -47,6 +48,7 @@ class TripletJob:
     target: ImageSource
     reference: ImageSource
     meta: Callable[[str, str], BaseModel]
+    thumbnail_height: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class TripletResult:
     target_mode: str = ""
     reference_mode: str = ""
     meta: BaseModel | None = None
+    thumbnail: NDArray[np.uint8] | None = None
     error: ThesisAssetsError | None = None
 
 
@@ -74,7 +77,8 @@ class TripletWriter:
         png_encoder: see `codecs.encode_png`.
         link_mode: `auto` links files whose pixels stay as they are; `copy` always copies.
         threads: workers.
-        max_pending: jobs that are in memory at once; `submit` waits for a place. Memory: one image a job, and what its sources make.
+        max_pending: jobs that are in memory at once, each with a buffer of its own; `submit` waits for a place. Memory: one image
+            and what its sources make, a job.
     """
 
     def __init__(
@@ -90,7 +94,7 @@ class TripletWriter:
             )
         self._png_encoder = png_encoder
         self._link_mode: Literal["auto", "copy"] = link_mode
-        self._places = threading.BoundedSemaphore(max_pending or 2 * threads)
+        self._ring = HostRing(max_pending or 2 * threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="triplet-writer")
         self._results: dict[int, TripletResult] = {}
         self._submitted = 0
@@ -112,12 +116,23 @@ class TripletWriter:
         Raises:
             Exception: the first failure of an earlier job that was no `ThesisAssetsError`.
         """
-        self._places.acquire()
-        if self._fatal is not None:
-            self._places.release()
+        slot = self._ring.take()
+        try:
             self._raise_fatal()
+            slot.stage(job.render)
+        except BaseException:
+            self._ring.give_back(slot)
+            raise
         number, self._submitted = self._submitted, self._submitted + 1
-        self._pool.submit(self._work, number, job)
+        self._pool.submit(self._work, number, job, slot)
+
+    def make_ahead(self, make: Callable[[], object]) -> None:
+        """Queue what several jobs share, before them: none of them then waits for another that makes it.
+
+        Args:
+            make: keeps its result itself. A `ThesisAssetsError` of its is not kept: each job that needs the result gets its own.
+        """
+        self._pool.submit(self._make, make)
 
     @property
     def n_finished(self) -> int:
@@ -129,33 +144,49 @@ class TripletWriter:
         """Results in the order of submission; complete once the writer is left."""
         return [self._results[number] for number in sorted(self._results)]
 
-    def _work(self, number: int, job: TripletJob) -> None:
+    def _make(self, make: Callable[[], object]) -> None:
         try:
             if self._fatal is None:
-                self._results[number] = self._write(job)
+                make()
+        except ThesisAssetsError:
+            return
+        except BaseException as error:  # noqa: BLE001  kept, and raised in the submitting thread
+            self._fatal = self._fatal or error
+
+    def _work(self, number: int, job: TripletJob, slot: HostSlot) -> None:
+        try:
+            if self._fatal is None:
+                self._results[number] = self._write(job, slot)
         except ThesisAssetsError as error:
             self._results[number] = TripletResult(job.final_dir, error=error)
         except BaseException as error:  # noqa: BLE001  kept, and raised in the submitting thread
             self._fatal = self._fatal or error
         finally:
-            self._places.release()
+            self._ring.give_back(slot)
 
-    def _write(self, job: TripletJob) -> TripletResult:
-        render = job.render if isinstance(job.render, np.ndarray) else np.asarray(job.render.cpu().numpy())
-        size = (render.shape[0], render.shape[1])
+    def _write(self, job: TripletJob, slot: HostSlot) -> TripletResult:
+        size = _size(job.render)
         with storage.atomic_directory(job.final_dir) as folder:
+            # The target first: most samples that are refused are refused by it. The reference last: others may be making it.
             target = place_image(job.target, folder / _TARGET, size, self._link_mode)
+            pixels = slot.pixels()
+            image = codecs.encode_png(pixels, self._png_encoder)
+            thumbnail = codecs.reduced(pixels, job.thumbnail_height) if job.thumbnail_height else None
             reference = place_image(job.reference, folder / _REFERENCE, size, self._link_mode)
             meta = job.meta(target.mode, reference.mode)
-            contents = {
-                _IMAGE: codecs.encode_png(render, self._png_encoder),
-                _META: storage.to_json_bytes(meta),
-            }
+            contents = {_IMAGE: image, _META: storage.to_json_bytes(meta)}
             for name, content in contents.items():
                 (folder / name).write_bytes(content)
         written = target.bytes_written + reference.bytes_written + sum(map(len, contents.values()))
-        return TripletResult(job.final_dir, written, target.mode, reference.mode, meta)
+        return TripletResult(job.final_dir, written, target.mode, reference.mode, meta, thumbnail)
 
     def _raise_fatal(self) -> None:
         if self._fatal is not None:
             raise self._fatal
+
+
+def _size(render: NDArray[np.uint8] | Tensor) -> tuple[int, int]:
+    """(height, width)."""
+    planes_first = not isinstance(render, np.ndarray) and render.is_floating_point()
+    height, width = render.shape[1:] if planes_first else render.shape[:2]
+    return int(height), int(width)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from thesis_assets.errors import InvalidFile, InvalidScene, ThesisAssetsError
 from thesis_assets.rendering.renderer import MissingRender, Renderer, RenderSizeMismatch
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from torch import Tensor
 
     from thesis_assets.scenes.camera import Camera
     from thesis_assets.scenes.scene import Scene
@@ -19,13 +17,13 @@ if TYPE_CHECKING:
 
 def render_frame(
     renderer: Renderer, scene: Scene, fname: str, cam_ids: Sequence[int]
-) -> dict[int, NDArray[np.uint8] | ThesisAssetsError]:
+) -> dict[int, Tensor | ThesisAssetsError]:
     """Render a frame at several cameras: one call a size where all goes well, else one a camera.
 
     Returns:
-        By camera: (H, W, 3) uint8 in host memory, or the error that drops its sample.
+        By camera: (3, H, W) float in [0, 1] on the renderer's device, or the error that drops its sample.
     """
-    outcomes: dict[int, NDArray[np.uint8] | ThesisAssetsError] = {}
+    outcomes: dict[int, Tensor | ThesisAssetsError] = {}
     by_size: dict[tuple[int, int], list[Camera]] = {}
     for cam_id in cam_ids:
         try:
@@ -41,11 +39,9 @@ def render_frame(
 
 def _render_together(
     renderer: Renderer, fname: str, cameras: Sequence[Camera]
-) -> dict[int, NDArray[np.uint8] | ThesisAssetsError]:
-    from thesis_assets.images.quantise import quantise, to_host
-
+) -> dict[int, Tensor | ThesisAssetsError]:
     try:
-        images: Any = to_host(quantise(renderer.render(fname, cameras)))
+        images = renderer.render(fname, cameras)
     except (MissingRender, RenderSizeMismatch, InvalidFile, InvalidScene) as error:
         if len(cameras) == 1:
             return {cameras[0].cam_id: error}

@@ -15,6 +15,7 @@ from thesis_assets.samples.drops import dropped_by
 from thesis_assets.samples.export_progress import ExportProgress
 from thesis_assets.samples.frame_renders import render_frame
 from thesis_assets.samples.plan import PlannedSample, ScenePlan
+from thesis_assets.samples.preview import CELL_HEIGHT, shown_of
 from thesis_assets.samples.sample_rows import row_of
 from thesis_assets.samples.shard_identity import ShardIdentity, is_finished_sample
 from thesis_assets.samples.views import View, ViewPair
@@ -25,21 +26,23 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
-    from thesis_assets.images.triplet_writer import TripletJob
+    from thesis_assets.images.triplet_writer import TripletJob, TripletResult
     from thesis_assets.rendering.renderer import Renderer
     from thesis_assets.scenes.scene import Scene
 
 
 @dataclass(frozen=True)
 class ExportedTriplets:
-    """Rows and drops sorted by sample id."""
+    """Rows and drops sorted by sample id; `thumbnails` of some renders by sample id."""
 
     rows: list[SampleRow]
     dropped: list[DroppedSample]
     renderer: str
     png_encoder: str
     bytes_written: int
+    thumbnails: dict[str, NDArray[np.uint8]]
 
 
 def export_triplets(
@@ -75,14 +78,15 @@ def export_triplets(
     finished = {sample for sample, row in rows.items() if is_finished_sample(tree, row, expected)}
     progress.keep(len(finished))
     wanted = [planned for planned in plan.candidates if planned.sample not in finished]
-    dropped, bytes_written = _make(tree, scene, renderer, wanted, generation, expected, threads, progress)
+    dropped, written = _make(tree, scene, renderer, wanted, generation, expected, threads, progress)
     lost = {row.sample_id for row in dropped}
     return ExportedTriplets(
         rows=sorted((row for row in rows.values() if row.sample_id not in lost), key=lambda row: row.sample_id),
         dropped=sorted(dropped, key=lambda row: row.sample_id),
         renderer=expected.renderer,
         png_encoder=expected.png_encoder,
-        bytes_written=bytes_written,
+        bytes_written=sum(result.bytes_written for result in written),
+        thumbnails={result.final_dir.name: result.thumbnail for result in written if result.thumbnail is not None},
     )
 
 
@@ -100,13 +104,14 @@ def _make(
     expected: SampleProvenance,
     threads: int,
     progress: ExportProgress,
-) -> tuple[list[DroppedSample], int]:
-    """Render and write. Returns the samples that could not be made, and how many bytes were written."""
+) -> tuple[list[DroppedSample], list[TripletResult]]:
+    """Render and write. Returns the samples that could not be made, and what became of those that were submitted."""
     from thesis_assets.images.triplet_writer import TripletWriter
 
     dropped: list[DroppedSample] = []
     submitted: list[PlannedSample] = []
     export = generation.export
+    pictured = set(shown_of(wanted)) if wanted else set()
     with (
         _one_torch_thread(renderer.device),
         TripletWriter(export.png_encoder, export.link_mode, threads=max(1, threads)) as writer,
@@ -114,6 +119,9 @@ def _make(
         for fname, group in groupby(wanted, key=lambda planned: planned.sample.target_fname):
             of_frame = list(group)
             pairs = _view_pairs(of_frame, generation)
+            for reference in {id(pair.reference): pair.reference for pair in pairs}.values():
+                if not reference.untouched:
+                    writer.make_ahead(reference.content)
             renders = render_frame(renderer, scene, fname, [planned.sample.target_cam_id for planned in of_frame])
             for planned, pair in zip(of_frame, pairs, strict=True):
                 render = renders[planned.sample.target_cam_id]
@@ -121,12 +129,12 @@ def _make(
                     dropped.append(dropped_by(planned.sample, render))
                     continue
                 submitted.append(planned)
-                writer.submit(_job(tree, planned, pair, render, expected))
+                writer.submit(_job(tree, planned, pair, render, expected, pictured=planned in pictured))
             progress.at(writer.n_finished + len(dropped))
     for planned, result in zip(submitted, writer.results, strict=True):
         if result.error is not None:
             dropped.append(dropped_by(planned.sample, result.error))
-    return dropped, sum(result.bytes_written for result in writer.results)
+    return dropped, writer.results
 
 
 @contextlib.contextmanager
@@ -163,7 +171,13 @@ def _view_pairs(of_frame: list[PlannedSample], generation: GenerationSpec) -> li
 
 
 def _job(
-    tree: DifixTree, planned: PlannedSample, pair: ViewPair, render: NDArray[np.uint8], expected: SampleProvenance
+    tree: DifixTree,
+    planned: PlannedSample,
+    pair: ViewPair,
+    render: Tensor,
+    expected: SampleProvenance,
+    *,
+    pictured: bool,
 ) -> TripletJob:
     from thesis_assets.images.triplet_writer import TripletJob
 
@@ -179,4 +193,5 @@ def _job(
         target=pair.target_content,
         reference=pair.reference.content,
         meta=meta,
+        thumbnail_height=CELL_HEIGHT if pictured else 0,
     )

@@ -30,10 +30,16 @@ class View:
         self._image = image
         self._mask_path = mask
         self._blacken = blacken
-        self._lock = threading.Lock()
+        self._reading = threading.Lock()
+        self._making = threading.Lock()
         self._mask: NDArray[np.bool_] | None = None
         self._coverage: float | None = None
         self._content: Path | bytes | None = None
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the file stays as it is whatever its mask says; false where a mask has to be read first."""
+        return self._mask_path is None or not self._blacken
 
     @property
     def coverage(self) -> float | None:
@@ -42,8 +48,15 @@ class View:
         Raises:
             InvalidFile: the mask cannot be read.
         """
-        with self._lock:
-            return self._read_coverage()
+        with self._reading:
+            if self._mask_path is not None and self._coverage is None:
+                import numpy as np
+
+                from thesis_assets.images.codecs import read_mask
+
+                self._mask = read_mask(self._mask_path)
+                self._coverage = np.count_nonzero(self._mask) / self._mask.size
+            return self._coverage
 
     def content(self) -> Path | bytes:
         """What becomes the sample's image: the file itself where no pixel changes, else the bytes of a JPEG.
@@ -52,30 +65,21 @@ class View:
             InvalidFile: the photograph or its mask cannot be read.
             SizeMismatch: they differ in size.
         """
-        with self._lock:
+        with self._making:
             if self._content is None:
-                coverage = self._read_coverage()
-                untouched = coverage is None or coverage == 1.0 or not self._blacken
-                self._content = self._image if untouched else self._blackened()
+                all_people = self.coverage in (None, 1.0)
+                self._content = self._image if all_people or not self._blacken else self._blackened()
                 self._mask = None  # A megapixel each, and not needed again.
             return self._content
 
-    def _read_coverage(self) -> float | None:
-        if self._mask_path is not None and self._coverage is None:
-            from thesis_assets.images.codecs import read_mask
-
-            self._mask = read_mask(self._mask_path)
-            self._coverage = float(self._mask.mean())
-        return self._coverage
-
     def _blackened(self) -> bytes:
-        from thesis_assets.images.codecs import check_size, encode_jpeg, read_rgb
+        from thesis_assets.images.codecs import check_size, encode_blackened, read_rgb
 
         assert self._mask is not None, "the coverage was read just before"
         image = read_rgb(self._image)
         height, width = self._mask.shape
         check_size((height, width), (image.shape[0], image.shape[1]), str(self._mask_path))
-        return encode_jpeg(image * self._mask[..., None])
+        return encode_blackened(image, self._mask)
 
 
 @dataclass(frozen=True)

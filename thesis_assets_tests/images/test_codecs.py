@@ -198,3 +198,26 @@ def test_a_damaged_file_is_read_or_refused_but_never_breaks_the_reader(data: st.
             read(path)
         except InvalidFile as error:  # some damage is harmless
             assert error.file == str(path)  # noqa: PT017
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_blackened_is_the_jpeg_of_the_image_times_its_mask(share: float) -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (40, 33, 3), dtype=np.uint8)
+    mask = rng.random((40, 33)) < share
+    before = picture.copy()
+    assert codecs.encode_blackened(picture, mask) == codecs.encode_jpeg(picture * mask[..., None])
+    assert np.array_equal(picture, before)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_a_reduced_picture_is_a_small_one_of_the_same_thing(tmp_path: Path, kind: str) -> None:
+    ramp = np.repeat(np.linspace(0, 255, 320).astype(np.uint8)[None, :, None], 240, axis=0).repeat(3, axis=2)
+    path = tmp_path / f"picture.{kind}"
+    path.write_bytes(codecs.encode_jpeg(ramp) if kind == "jpeg" else codecs.encode_png(ramp))
+    small = codecs.read_reduced(path, 60)
+    assert 60 <= small.shape[0] < 120
+    middle = small[small.shape[0] // 2, :, 0].astype(int)
+    assert abs(middle[0]) < 12
+    assert abs(middle[-1] - 255) < 12
+    assert (np.diff(middle) >= -3).all()

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.images.codecs import SizeMismatch, encode_jpeg, encode_png, image_size, read_rgb
-from thesis_assets.images.sample_image import ImageSource, SharedJpeg
+from thesis_assets.images.sample_image import ImageSource
 from thesis_assets.images.triplet_writer import TripletJob, TripletWriter
 from thesis_assets.schemas.samples import SAMPLE_FILES
 
@@ -100,30 +100,90 @@ def test_a_render_may_be_a_tensor(tmp_path: Path, photograph: Path) -> None:
     assert np.array_equal(read_rgb(tmp_path / "a" / "image.png"), image(5))
 
 
-def test_a_shared_reference_is_made_once(tmp_path: Path, photograph: Path) -> None:
-    made: list[int] = []
-
-    def make() -> NDArray[np.uint8]:
-        made.append(1)
-        return image(3)
-
-    shared = SharedJpeg(make)
-    with TripletWriter(threads=3) as writer:
-        for number in range(12):
-            writer.submit(job(tmp_path / str(number), photograph, shared))
-    assert len(made) == 1
-    assert {(tmp_path / str(n) / "ref_image.jpg").read_bytes() for n in range(12)} == {encode_jpeg(image(3))}
+def test_a_float_render_is_rounded_on_its_way(tmp_path: Path, photograph: Path) -> None:
+    rendered = torch.from_numpy(image(5)).permute(2, 0, 1).float() / 255
+    with TripletWriter() as writer:
+        writer.submit(job(tmp_path / "a", photograph, render=rendered))
+    assert np.array_equal(read_rgb(tmp_path / "a" / "image.png"), image(5))
 
 
-def test_a_shared_reference_that_fails_fails_for_every_sample(tmp_path: Path, photograph: Path) -> None:
-    def make() -> NDArray[np.uint8]:
+def test_float_renders_share_the_rings_buffers_and_stay_apart(tmp_path: Path, photograph: Path) -> None:
+    with TripletWriter(threads=2, max_pending=2) as writer:
+        for number in range(9):
+            rendered = torch.from_numpy(image(number)).permute(2, 0, 1).float() / 255
+            writer.submit(job(tmp_path / str(number), photograph, render=rendered))
+    for number in range(9):
+        assert np.array_equal(read_rgb(tmp_path / str(number) / "image.png"), image(number))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_renders_on_a_gpu_arrive_whole_though_their_memory_is_used_again(tmp_path: Path) -> None:
+    big = image(0, 480, 640)
+    photograph = tmp_path / "photograph.jpg"
+    photograph.write_bytes(encode_jpeg(big))
+    rendered = torch.empty((3, 480, 640), device="cuda")
+    with TripletWriter(threads=2, max_pending=3) as writer:
+        for number in range(24):
+            rendered = torch.full((3, 480, 640), number / 255, device="cuda")
+            writer.submit(job(tmp_path / str(number), photograph, render=rendered))
+            del rendered
+    for number in range(24):
+        assert np.unique(read_rgb(tmp_path / str(number) / "image.png")).tolist() == [number]
+
+
+def test_a_thumbnail_is_kept_of_the_render_that_asks_for_one(tmp_path: Path) -> None:
+    photograph = tmp_path / "photograph.jpg"
+    photograph.write_bytes(encode_jpeg(image(1, 96, 128)))
+    render = np.full((96, 128, 3), 77, np.uint8)
+    with TripletWriter() as writer:
+        writer.submit(job(tmp_path / "a", photograph, render=render, thumbnail_height=24))
+        writer.submit(job(tmp_path / "b", photograph, render=render))
+    thumbnail = writer.results[0].thumbnail
+    assert thumbnail is not None
+    assert thumbnail.shape == (24, 32, 3)
+    assert np.unique(thumbnail).tolist() == [77]
+    assert writer.results[1].thumbnail is None
+
+
+def test_what_several_samples_share_is_made_before_them(tmp_path: Path, photograph: Path) -> None:
+    order: list[str] = []
+
+    def shared() -> None:
+        order.append("shared")
+
+    def target() -> NDArray[np.uint8]:
+        order.append("sample")
+        return image(1)
+
+    with TripletWriter(threads=1) as writer:
+        writer.make_ahead(shared)
+        writer.submit(job(tmp_path / "a", target, photograph))
+        writer.submit(job(tmp_path / "b", target, photograph))
+    assert order == ["shared", "sample", "sample"]
+
+
+def test_an_input_that_cannot_be_made_ahead_is_the_samples_own_affair(tmp_path: Path, photograph: Path) -> None:
+    def broken() -> None:
         raise InvalidFile("the mask is empty")
 
-    shared = SharedJpeg(make)
     with TripletWriter() as writer:
-        for number in range(3):
-            writer.submit(job(tmp_path / str(number), photograph, shared))
-    assert [type(result.error) for result in writer.results] == [InvalidFile] * 3
+        writer.make_ahead(broken)
+        writer.submit(job(tmp_path / "a", photograph))
+    assert writer.results[0].error is None
+
+
+def test_a_fault_of_the_machine_while_making_ahead_ends_the_writer(tmp_path: Path, photograph: Path) -> None:
+    def full_disk() -> None:
+        raise OSError(28, "No space left on device")
+
+    def write_all() -> None:
+        with TripletWriter(threads=1) as writer:
+            writer.make_ahead(full_disk)
+            writer.submit(job(tmp_path / "a", photograph))
+
+    with pytest.raises(OSError, match="No space"):
+        write_all()
+    assert not (tmp_path / "a").exists()
 
 
 def test_one_unusable_input_costs_one_sample_and_leaves_nothing(tmp_path: Path, photograph: Path) -> None:
