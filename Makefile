@@ -14,6 +14,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUN_STAMP := .venv/.installed
 DEV_STAMP := .venv/.installed-dev
+BENCH_STAMP := .venv/.installed-bench
 SOURCES := pyproject.toml constraints.txt
 
 export PYTHONUNBUFFERED := 1
@@ -44,7 +45,7 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(DEV_STAMP)
+bench: $(BENCH_STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 install: $(RUN_STAMP)
@@ -66,6 +67,11 @@ $(DEV_STAMP): $(SOURCES) | $(BIN)/python
 	@echo "Installing the development tools"
 	@$(PIP) install --progress-bar off -c constraints.txt -e '.[dev]'
 	@touch $(RUN_STAMP) $@
+
+$(BENCH_STAMP): $(DEV_STAMP)
+	@echo "Installing what the benchmarks compare with"
+	@$(PIP) install --progress-bar off -c constraints.txt -e '.[dev,bench]'
+	@touch $(RUN_STAMP) $(DEV_STAMP) $@
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist test_artifacts *.egg-info

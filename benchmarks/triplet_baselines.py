@@ -1,7 +1,7 @@
 """What an export is compared with: its encoder alone, its steps alone, the way before the platform, a tar of the same bytes."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -101,34 +101,54 @@ def _eight_bit(image: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def shard_writer_rate(frames: list[FrameFiles], threads: int) -> float:
-    """Triplets a second into one tar: the same PNG encoder on `threads` threads, the photographs' own bytes."""
+    """Triplets a second into one tar by webdataset."""
     import webdataset
 
+    def write(folder: str, triplets: Iterator[dict[str, bytes]]) -> None:
+        with webdataset.ShardWriter(f"{folder}/%06d.tar", maxcount=TRIPLETS, verbose=0) as sink:
+            for number, triplet in enumerate(triplets):
+                sink.write({"__key__": f"{number:06d}", **triplet})
+
+    return _container_rate(frames, threads, write)
+
+
+def arrow_writer_rate(frames: list[FrameFiles], threads: int) -> float:
+    """Triplets a second into one Arrow file by the writer of Hugging Face datasets."""
+    from datasets import Features, Image, Value
+    from datasets.arrow_writer import ArrowWriter
+
+    pictures = ("image.png", "target_image.jpg", "ref_image.jpg")
+    features = Features({**{name: Image() for name in pictures}, "meta.json": Value("binary")})
+
+    def write(folder: str, triplets: Iterator[dict[str, bytes]]) -> None:
+        with ArrowWriter(path=f"{folder}/triplets.arrow", features=features) as sink:
+            for triplet in triplets:
+                encoded = {name: {"bytes": triplet[name], "path": None} for name in pictures}
+                sink.write({**encoded, "meta.json": triplet["meta.json"]})
+            sink.finalize()
+
+    return _container_rate(frames, threads, write)
+
+
+def _container_rate(
+    frames: list[FrameFiles], threads: int, write: Callable[[str, Iterator[dict[str, bytes]]], None]
+) -> float:
+    """Triplets a second into a container: the same PNG encoder on `threads` threads, the photographs' own bytes."""
     from thesis_assets.images.codecs import encode_png
     from thesis_assets.images.quantise import quantise, to_host
 
     renders = MemoryRenders()
-    triplets: list[Any] = [(target[0], frame.reference[0]) for frame in frames for target in frame.targets]
+    views = [(target[0], frame.reference[0]) for frame in frames for target in frame.targets]
 
-    def encoded(number: int) -> dict[str, object]:
-        target, reference = triplets[number]
+    def encoded(view: tuple[Path, Path]) -> dict[str, bytes]:
         batch: Any = renders.render("", [None])
         return {
-            "__key__": f"{number:06d}",
             "image.png": encode_png(to_host(quantise(batch))[0]),
-            "target_image.jpg": target.read_bytes(),
-            "ref_image.jpg": reference.read_bytes(),
+            "target_image.jpg": view[0].read_bytes(),
+            "ref_image.jpg": view[1].read_bytes(),
             "meta.json": b"{}\n",
         }
 
-    def write(folder: str) -> None:
-        with (
-            webdataset.ShardWriter(f"{folder}/%06d.tar", maxcount=TRIPLETS, verbose=0) as sink,
-            ThreadPoolExecutor(threads) as pool,
-        ):
-            for sample in pool.map(encoded, range(len(triplets))):
-                sink.write(sample)
-
-    assert len(triplets) == len(TARGETS) * len(frames) == TRIPLETS
-    with tempfile.TemporaryDirectory() as folder:
-        return TRIPLETS / seconds_of(lambda: write(folder))
+    assert len(views) == len(TARGETS) * len(frames) == TRIPLETS
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(threads) as pool:
+        return TRIPLETS / seconds_of(lambda: write(folder, pool.map(encoded, views)))

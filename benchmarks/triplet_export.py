@@ -12,7 +12,14 @@ from unittest import mock
 
 from benchmarks.bench_scene import TRIPLETS, BenchScene, write_bench_scene
 from benchmarks.measure import Row, on_cores, paired, skipped_without
-from benchmarks.triplet_baselines import MemoryRenders, encode_rate, mask_steps_rate, shard_writer_rate, todays_rate
+from benchmarks.triplet_baselines import (
+    MemoryRenders,
+    arrow_writer_rate,
+    encode_rate,
+    mask_steps_rate,
+    shard_writer_rate,
+    todays_rate,
+)
 
 ROUNDS = 2
 CORES = len(os.sched_getaffinity(0))
@@ -74,20 +81,21 @@ def repeated(scene: BenchScene) -> Row:
 
 def against_containers(scene: BenchScene) -> Iterator[Row]:
     """Triplets a second on one and two cores, against other containers of the same encoded bytes."""
-    for cores in (1, 2):
-        name = f"{EXPORT}, links, {cores} cores, against webdataset's ShardWriter with the same encoded bytes"
-        absent = skipped_without("webdataset", "samples", name)
-        if absent is not None:
-            yield absent
-            continue
-        with on_cores(cores):
-            rate, tar, ratio = paired(
-                lambda cores=cores: TRIPLETS / scene.export(cores),
-                lambda cores=cores: shard_writer_rate(scene.frames(), cores),
-                ROUNDS,
-            )
-        yield Row("samples", name, rate, "triplets/s", tar, ratio)
-    name = f"{EXPORT}, links, against Hugging Face datasets with the same encoded bytes"
-    yield skipped_without("datasets", "samples", name) or Row(
-        "samples", name, None, "", skipped="its writer is not measured in this version"
+    containers = (
+        ("webdataset", "webdataset's ShardWriter", shard_writer_rate),
+        ("datasets", "Hugging Face datasets' ArrowWriter", arrow_writer_rate),
     )
+    for package, title, container_rate in containers:
+        for cores in (1, 2):
+            name = f"{EXPORT}, links, {cores} cores, against {title} with the same encoded bytes"
+            absent = skipped_without(package, "samples", name)
+            if absent is not None:
+                yield absent
+                continue
+            with on_cores(cores):
+                rate, other, ratio = paired(
+                    lambda cores=cores: TRIPLETS / scene.export(cores),
+                    lambda cores=cores, container_rate=container_rate: container_rate(scene.frames(), cores),
+                    ROUNDS,
+                )
+            yield Row("samples", name, rate, "triplets/s", other, ratio)

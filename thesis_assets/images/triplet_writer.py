@@ -40,7 +40,7 @@ class TripletJob:
         target: what becomes `target_image.jpg`, see `ImageSource`.
         reference: what becomes `ref_image.jpg`.
         meta: called last in the worker thread with the modes of target and reference; returns the content of `meta.json`.
-        thumbnail_height: where it is not 0, the result has the render about this high: to look at without decoding it again.
+        thumbnail_height: where it is not 0, the result has the three images about this high, to look at.
     """
 
     final_dir: Path
@@ -55,7 +55,7 @@ class TripletJob:
 class TripletResult:
     """What became of a job: written (then `meta` is set), or refused by `error`, which leaves nothing on disk.
 
-    `bytes_written` counts what was encoded or copied; a link costs none.
+    `bytes_written` counts what was encoded or copied; a link costs none. `thumbnails`: render, target, reference, where asked for.
     """
 
     final_dir: Path
@@ -63,7 +63,7 @@ class TripletResult:
     target_mode: str = ""
     reference_mode: str = ""
     meta: BaseModel | None = None
-    thumbnail: NDArray[np.uint8] | None = None
+    thumbnails: tuple[NDArray[np.uint8], ...] = ()
     error: ThesisAssetsError | None = None
 
 
@@ -171,14 +171,14 @@ class TripletWriter:
             target = place_image(job.target, folder / _TARGET, size, self._link_mode)
             pixels = slot.pixels()
             image = codecs.encode_png(pixels, self._png_encoder)
-            thumbnail = codecs.reduced(pixels, job.thumbnail_height) if job.thumbnail_height else None
             reference = place_image(job.reference, folder / _REFERENCE, size, self._link_mode)
             meta = job.meta(target.mode, reference.mode)
             contents = {_IMAGE: image, _META: storage.to_json_bytes(meta)}
             for name, content in contents.items():
                 (folder / name).write_bytes(content)
+            thumbnails = _thumbnails(pixels, folder, job.thumbnail_height) if job.thumbnail_height else ()
         written = target.bytes_written + reference.bytes_written + sum(map(len, contents.values()))
-        return TripletResult(job.final_dir, written, target.mode, reference.mode, meta, thumbnail)
+        return TripletResult(job.final_dir, written, target.mode, reference.mode, meta, thumbnails)
 
     def _raise_fatal(self) -> None:
         if self._fatal is not None:
@@ -190,3 +190,8 @@ def _size(render: NDArray[np.uint8] | Tensor) -> tuple[int, int]:
     planes_first = not isinstance(render, np.ndarray) and render.is_floating_point()
     height, width = render.shape[1:] if planes_first else render.shape[:2]
     return int(height), int(width)
+
+
+def _thumbnails(render: NDArray[np.uint8], folder: Path, height: int) -> tuple[NDArray[np.uint8], ...]:
+    photographs = (codecs.read_reduced(folder / name, height) for name in (_TARGET, _REFERENCE))
+    return codecs.reduced(render, height), *photographs

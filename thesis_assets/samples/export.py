@@ -162,8 +162,7 @@ def _export(
     stats = _statistics(scene, plan, made, identity, digest, time.monotonic() - started)
     shard = Shard(stats, made.rows, sorted_dropped([*plan.dropped, *made.dropped]))
     write_shard(work.tree.scene_run(scene.name), shard)
-    sheet = triplet_sheet(work.tree, made.rows, renders=made.thumbnails, threads=work.threads)
-    return ShardRecord(stats, exported=True, preview=sheet)
+    return ShardRecord(stats, exported=True, preview=triplet_sheet(work.tree, made.rows, made.thumbnails))
 
 
 def _refuse_a_different_repair(work: ShardWork, digest: str, repaired: ShardStats) -> None:

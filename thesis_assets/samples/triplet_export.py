@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportedTriplets:
-    """Rows and drops sorted by sample id; `thumbnails` of some renders by sample id."""
+    """Rows and drops sorted by sample id; `thumbnails` of some triplets by sample id."""
 
     rows: list[SampleRow]
     dropped: list[DroppedSample]
     renderer: str
     png_encoder: str
     bytes_written: int
-    thumbnails: dict[str, NDArray[np.uint8]]
+    thumbnails: dict[str, tuple[NDArray[np.uint8], ...]]
 
 
 def export_triplets(
@@ -86,7 +86,7 @@ def export_triplets(
         renderer=expected.renderer,
         png_encoder=expected.png_encoder,
         bytes_written=sum(result.bytes_written for result in written),
-        thumbnails={result.final_dir.name: result.thumbnail for result in written if result.thumbnail is not None},
+        thumbnails={result.final_dir.name: result.thumbnails for result in written if result.thumbnails},
     )
 
 
@@ -111,7 +111,7 @@ def _make(
     dropped: list[DroppedSample] = []
     submitted: list[PlannedSample] = []
     export = generation.export
-    pictured = set(shown_of(wanted)) if wanted else set()
+    pictured = set(shown_of(sorted(str(planned.sample) for planned in wanted)))
     with (
         _one_torch_thread(renderer.device),
         TripletWriter(export.png_encoder, export.link_mode, threads=max(1, threads)) as writer,
@@ -129,7 +129,7 @@ def _make(
                     dropped.append(dropped_by(planned.sample, render))
                     continue
                 submitted.append(planned)
-                writer.submit(_job(tree, planned, pair, render, expected, pictured=planned in pictured))
+                writer.submit(_job(tree, planned, pair, render, expected, pictured=str(planned.sample) in pictured))
             progress.at(writer.n_finished + len(dropped))
     for planned, result in zip(submitted, writer.results, strict=True):
         if result.error is not None:

@@ -131,18 +131,17 @@ def test_renders_on_a_gpu_arrive_whole_though_their_memory_is_used_again(tmp_pat
         assert np.unique(read_rgb(tmp_path / str(number) / "image.png")).tolist() == [number]
 
 
-def test_a_thumbnail_is_kept_of_the_render_that_asks_for_one(tmp_path: Path) -> None:
+def test_thumbnails_are_kept_of_the_triplet_that_asks_for_them(tmp_path: Path) -> None:
     photograph = tmp_path / "photograph.jpg"
-    photograph.write_bytes(encode_jpeg(image(1, 96, 128)))
+    photograph.write_bytes(encode_jpeg(np.full((96, 128, 3), 30, np.uint8)))
     render = np.full((96, 128, 3), 77, np.uint8)
     with TripletWriter() as writer:
         writer.submit(job(tmp_path / "a", photograph, render=render, thumbnail_height=24))
         writer.submit(job(tmp_path / "b", photograph, render=render))
-    thumbnail = writer.results[0].thumbnail
-    assert thumbnail is not None
-    assert thumbnail.shape == (24, 32, 3)
-    assert np.unique(thumbnail).tolist() == [77]
-    assert writer.results[1].thumbnail is None
+    asked, other = writer.results
+    assert [thumbnail.shape for thumbnail in asked.thumbnails] == [(24, 32, 3)] * 3
+    assert [thumbnail.mean().round() for thumbnail in asked.thumbnails] == [77, 30, 30]
+    assert other.thumbnails == ()
 
 
 def test_what_several_samples_share_is_made_before_them(tmp_path: Path, photograph: Path) -> None:
