@@ -1,10 +1,10 @@
 """The IO manager of the trees: binds what an asset says should exist to the files the layout names, and loads it again.
 
-Tables are written here through their room's writer; what workers and programs wrote themselves is verified. Launching is the
-asset's business, never the IO manager's.
+Tables are written here through their room's writer, a stream of images through the triplet writer; what workers and programs
+wrote themselves is verified. Loaded are typed, lazy handles. Launching is the asset's business, never the IO manager's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,10 @@ from thesis_assets.defs.metadata import counts_table
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import InvalidFile
+from thesis_assets.samples.triplet_set import TripletSet
 
 if TYPE_CHECKING:
+    from thesis_assets.images.triplet_writer import TripletJob, TripletResult
     from thesis_assets.samples.sample_set import SampleSet
     from thesis_assets.schemas.samples import SampleRow
 
@@ -30,6 +32,30 @@ class Verified:
 
     files: tuple[Path, ...]
     digest: str
+
+
+@dataclass(frozen=True)
+class TripletStream:
+    """Triplets that an asset makes while they are written: drained through the writer, so memory is bounded by its ring.
+
+    Attributes:
+        jobs: renders on the device, with their photographs (`images.triplet_writer`).
+        digest: of what the triplets are made from.
+    """
+
+    jobs: "Iterable[TripletJob]"
+    digest: str
+    png_encoder: Any = "isal"
+    link_mode: Any = "auto"
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class SplitTriplets:
+    """Both sides of a hold-out, as they are loaded."""
+
+    train: TripletSet
+    test: TripletSet
 
 
 @dataclass(frozen=True)
@@ -133,17 +159,60 @@ def _write_adapter(platform: Platform, cell: Cell, value: AdapterTable) -> Metad
     }
 
 
-def _read_rows(platform: Platform, cell: Cell) -> "list[SampleRow]":
-    from thesis_assets.samples.sample_rows import read_rows
+def write_stream(stream: TripletStream) -> Metadata:
+    """Write every triplet of a stream; one with an unusable input is left out and counted.
 
-    return read_rows(platform.difix(cell).all_samples)
+    Raises:
+        InvalidFile: none of them could be written.
+        DiskFull: no space is left; what is published stays.
+    """
+    from thesis_assets.images.triplet_writer import TripletWriter
+
+    with TripletWriter(stream.png_encoder, stream.link_mode, threads=stream.threads) as writer:
+        for job in stream.jobs:
+            writer.submit(job)
+    written = [result for result in writer.results if result.error is None]
+    refused = [result for result in writer.results if result.error is not None]
+    if refused and not written:
+        raise InvalidFile("no triplet of the stream could be written", found=str(refused[0].error))
+    return {
+        OUTPUT_DIGEST: stream.digest,
+        "dagster/row_count": len(written),
+        "bytes": sum(result.bytes_written for result in written),
+        "refused": counts_table("reason", _by_message(refused)),
+    }
 
 
-def _read_split(platform: Platform, cell: Cell) -> "tuple[list[SampleRow], list[SampleRow]]":
+def _by_message(refused: "list[TripletResult]") -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for result in refused:
+        message = str(result.error).splitlines()[0]
+        counts[message] = counts.get(message, 0) + 1
+    return counts
+
+
+def _load_shard(platform: Platform, cell: Cell) -> TripletSet:
+    from thesis_assets.samples.shard_files import read_shard
+
+    tree = platform.difix(cell)
+    return TripletSet(tree, read_shard(tree, cell.scene_name).rows, device=platform.device)
+
+
+def _load_sample_set(platform: Platform, cell: Cell) -> TripletSet:
     from thesis_assets.samples.sample_rows import read_rows
 
     tree = platform.difix(cell)
-    return read_rows(tree.split_train), read_rows(tree.split_test)
+    return TripletSet(tree, read_rows(tree.all_samples), device=platform.device)
+
+
+def _load_split(platform: Platform, cell: Cell) -> SplitTriplets:
+    from thesis_assets.samples.sample_rows import read_rows
+
+    tree = platform.difix(cell)
+    train, test = (read_rows(path) for path in (tree.split_train, tree.split_test))
+    return SplitTriplets(
+        TripletSet(tree, train, device=platform.device), TripletSet(tree, test, device=platform.device)
+    )
 
 
 WRITERS: dict[str, Callable[[Platform, Cell, Any], Metadata]] = {
@@ -152,8 +221,10 @@ WRITERS: dict[str, Callable[[Platform, Cell, Any], Metadata]] = {
     "difix_data": _write_adapter,
 }
 LOADERS: dict[str, Callable[[Platform, Cell], Any]] = {
-    "sample_set": _read_rows,
-    "split_manifests": _read_split,
+    "scene_samples": _load_shard,
+    "sample_set": _load_sample_set,
+    "split_manifests": _load_split,
+    "difix_data": _load_split,
 }
 
 
@@ -164,12 +235,15 @@ class TreeIOManager(dg.IOManager):
         self._platform = platform
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Write the tables of one cell, or verify what programs wrote.
+        """Write the tables of one cell, drain a stream of triplets, or verify what programs wrote.
 
         Raises:
             InvalidFile: a file that should be there is missing or empty.
         """
         asset = context.asset_key.to_user_string()
+        if isinstance(obj, TripletStream):
+            context.add_output_metadata(write_stream(obj))
+            return
         node = NODES[asset]
         if isinstance(obj, Verified):
             context.add_output_metadata(

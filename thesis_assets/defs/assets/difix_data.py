@@ -7,12 +7,13 @@ from pydantic import Field
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.graph import OUTPUT_DIGEST
-from thesis_assets.defs.io_manager import AdapterTable, SplitTables
+from thesis_assets.defs.io_manager import AdapterTable, SplitTables, SplitTriplets
 from thesis_assets.defs.metadata import counts_table, picture
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import PlatformParam
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.layout import dataset_of
+from thesis_assets.samples.triplet_set import TripletSet
 
 
 class ExportConfig(dg.Config):
@@ -127,14 +128,14 @@ def sample_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> ob
     description="The hold-out by groups: no person of a test or reserved group is in training. Renders nothing.",
     kinds={"jsonl"},
 )
-def split_manifests(context: dg.AssetExecutionContext, platform: PlatformParam, sample_set: list) -> SplitTables:  # type: ignore[type-arg]
+def split_manifests(context: dg.AssetExecutionContext, platform: PlatformParam, sample_set: TripletSet) -> SplitTables:
     """Split the collected rows by their groups."""
     from thesis_assets.scenes.groups import group_id
     from thesis_assets.splits.hold_out import split_rows
 
     split = platform.spec(Cell(context.partition_key)).split
-    result = split_rows(sample_set, split, lambda scene: (dataset_of(scene), group_id(scene, split.group_rules)))
-    return SplitTables(rows=sample_set, result=result, split=split)
+    result = split_rows(sample_set.rows, split, lambda scene: (dataset_of(scene), group_id(scene, split.group_rules)))
+    return SplitTables(rows=sample_set.rows, result=result, split=split)
 
 
 @graph_asset(
@@ -142,8 +143,10 @@ def split_manifests(context: dg.AssetExecutionContext, platform: PlatformParam, 
     description="difix/data.json, the one file that the DiFix trainer reads.",
     kinds={"json"},
 )
-def difix_data(context: dg.AssetExecutionContext, platform: PlatformParam, split_manifests: tuple) -> AdapterTable:  # type: ignore[type-arg]
+def difix_data(
+    context: dg.AssetExecutionContext, platform: PlatformParam, split_manifests: SplitTriplets
+) -> AdapterTable:
     """Write both sides of the split as the trainer's adapter."""
-    train, test = split_manifests
+    train, test = split_manifests.train.rows, split_manifests.test.rows
     spec = platform.spec(Cell(context.partition_key))
     return AdapterTable(train=train, test=test, prompt=spec.generation.export.prompt)
