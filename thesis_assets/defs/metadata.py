@@ -2,12 +2,17 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import UnionType
+from typing import get_args
 
 import dagster as dg
+from pydantic import BaseModel
 
 from thesis_assets.schemas.checks import CheckOutcome
 
 OFFENDERS = "first offenders"
+PICTURE = "offenders seen"
+COLUMN_SCHEMA = "dagster/column_schema"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> dg.TableMetadataValue:
@@ -26,6 +31,27 @@ def _column_type(values: Iterable[object]) -> str:
     return {frozenset({int}): "int", frozenset({float}): "float", frozenset({bool}): "bool"}.get(
         frozenset(kinds), "string"
     )
+
+
+def column_schema(model: type[BaseModel]) -> dg.TableSchema:
+    """The columns of a table that is written one model a row: what the UI shows beside the asset's data."""
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                name,
+                _type_name(field.annotation),
+                description=field.description,
+                constraints=dg.TableColumnConstraints(nullable=not field.is_required()),
+            )
+            for name, field in model.model_fields.items()
+        ]
+    )
+
+
+def _type_name(annotation: object) -> str:
+    if isinstance(annotation, UnionType):
+        annotation = next(one for one in get_args(annotation) if one is not type(None))
+    return {int: "int", float: "float", bool: "bool"}.get(annotation, "string")  # type: ignore[call-overload, no-any-return]
 
 
 def counts_table(name: str, counts: Mapping[str, int]) -> dg.TableMetadataValue:
@@ -56,6 +82,8 @@ def check_result(
     }
     if outcome.offenders:
         metadata[OFFENDERS] = dg.MetadataValue.json(outcome.offenders)
+    if outcome.picture:
+        metadata[PICTURE] = picture(outcome.picture)
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=name,

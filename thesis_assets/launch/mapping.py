@@ -3,15 +3,20 @@
 import os
 import pickle
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait as wait_for
+from pathlib import Path
 from typing import TypeVar
 
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.launch.telling import ToldLines, tell_to_file, told_to
+
+TELL_SECONDS = 0.5
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,6 +32,7 @@ def map_items(
     *,
     workers: int,
     on_done: Callable[[Item, Result | Exception], None] | None = None,
+    on_line: Callable[[str], None] | None = None,
 ) -> list[Result | Exception]:
     """Call `function` on every item; return its results, or the exception an item raised, in the order of `items`.
 
@@ -37,6 +43,7 @@ def map_items(
     Args:
         function: importable by name, and picklable like the items and results.
         on_done: called in this process as each item ends, in the order they end.
+        on_line: called in this process with what the items `tell` meanwhile.
     """
     outcomes: dict[int, Result | Exception] = {}
 
@@ -47,11 +54,21 @@ def map_items(
 
     if workers <= 1 or len(items) <= 1:
         for place, item in enumerate(items):
-            finish(place, _call(function, item))
-    else:
-        _map_in_pool(function, items, range(len(items)), min(workers, len(items)), finish)
+            with told_to(on_line):
+                outcome = _call(function, item)
+            finish(place, outcome)
+        return [outcomes[place] for place in range(len(items))]
+    with tempfile.TemporaryDirectory(prefix="thesis-assets-") as folder:
+        told = ToldLines(Path(folder))
+
+        def relay() -> None:
+            for line in told.new():
+                if on_line:
+                    on_line(line)
+
+        _map_in_pool(function, items, range(len(items)), min(workers, len(items)), finish, Path(folder), relay)
         for place in [place for place in range(len(items)) if place not in outcomes]:
-            if not _map_in_pool(function, items, [place], 1, finish):
+            if not _map_in_pool(function, items, [place], 1, finish, Path(folder), relay):
                 finish(place, _worker_died(items[place]))
     return [outcomes[place] for place in range(len(items))]
 
@@ -69,9 +86,13 @@ def _map_in_pool(
     places: Sequence[int],
     workers: int,
     finish: Callable[[int, Result | Exception], None],
+    folder: Path,
+    relay: Callable[[], None],
 ) -> bool:
     """Finish what can be finished of `places`. False: a worker died; what it and those beside it did is lost."""
-    executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent)
+    executor = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_follow_parent, initargs=(folder,)
+    )
     futures: dict[Future[Result], int] = {}
     died = False
     try:
@@ -79,7 +100,8 @@ def _map_in_pool(
             futures[executor.submit(_answer, function, items[place])] = place
         waiting = set(futures)
         while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            done, waiting = wait(waiting, TELL_SECONDS, return_when=FIRST_COMPLETED)
+            relay()
             for future in sorted(done, key=lambda one: futures[one]):
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):
@@ -111,8 +133,9 @@ def _answer(function: Callable[[Item], Result], item: Item) -> Result:
         raise
 
 
-def _follow_parent() -> None:
-    """In a worker: leave Ctrl-C to the parent, and end when the parent does, however it ends."""
+def _follow_parent(folder: Path) -> None:
+    """In a worker: leave Ctrl-C to the parent, tell it by files, and end when it does, however it ends."""
+    tell_to_file(folder)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:

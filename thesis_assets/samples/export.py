@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from thesis_assets import storage
 from thesis_assets.errors import InvalidKey
 from thesis_assets.experiments.generation import GenerationSpec
+from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, SampleId, check_key
 from thesis_assets.samples.export_progress import ExportProgress
 from thesis_assets.samples.generation_config import write_generation_config
@@ -84,6 +85,11 @@ def shard_is_current(work: ShardWork) -> bool:
     scene = open_scene(work.roots, work.scene_name)
     stats = finished_stats(work.tree, scene.name, _identity(work, scene))
     return stats is not None and is_whole(work.tree, stats)
+
+
+def export_told_shard(work: ShardWork) -> ShardRecord:
+    """As `export_shard`, as an item of a map: its progress is told to who started it."""
+    return export_shard(work, tell)
 
 
 def export_shard(work: ShardWork, on_progress: Callable[[str], None] | None = None) -> ShardRecord:

@@ -6,12 +6,13 @@ MAX_OFFENDERS = 20
 
 
 class CheckOutcome(FileModel):
-    """What a check found. Counts and offenders stand in it on pass as on fail."""
+    """What a check found. Counts and offenders stand in it on pass as on fail; `picture`: a JPEG of the first offenders."""
 
     passed: bool
     message: str
     counts: dict[str, int | float] = {}
     offenders: list[str] = []
+    picture: bytes | None = None
 
     @classmethod
     def of(cls, offenders: list[str], *, message: str, counts: dict[str, int | float] | None = None) -> "CheckOutcome":

@@ -29,17 +29,17 @@ SAMPLE_FILES = ("image.png", "target_image.jpg", "ref_image.jpg", "meta.json")
 class SampleRow(FileModel):
     """One line of `all_samples.jsonl`, `split_train.jsonl` and `split_test.jsonl`: the eleven required keys."""
 
-    sample_id: str
-    dataset: str
-    scene_name: str
-    group_id: str
-    target_cam_id: int
-    reference_cam_id: int
-    target_fname: str
-    reference_fname: str
-    image_path: str
-    target_image_path: str
-    ref_image_path: str
+    sample_id: str = Field(description="<scene>__tcam<T>__rccam<S>__tf<frame>__rf<frame>")
+    dataset: str = Field(description="the first part of the scene's name")
+    scene_name: str = Field(description="the captured sequence")
+    group_id: str = Field(description="who is seen: with the dataset the unit that is never on both sides of a split")
+    target_cam_id: int = Field(description="the camera that is rendered")
+    reference_cam_id: int = Field(description="the camera of the reference photograph")
+    target_fname: str = Field(description="the target's frame")
+    reference_fname: str = Field(description="the reference's frame")
+    image_path: str = Field(description="the imperfect render, relative to the snapshot")
+    target_image_path: str = Field(description="the photograph the render should look like")
+    ref_image_path: str = Field(description="the photograph the network may look at")
 
 
 class SampleProvenance(FileModel):
@@ -140,10 +140,10 @@ class GenerationStats(FileModel):
 class DataJsonEntry(FileModel):
     """One sample of `difix/data.json`; paths are absolute."""
 
-    image: str
-    target_image: str
-    ref_image: str | None = None
-    prompt: str
+    image: str = Field(description="the imperfect render")
+    target_image: str = Field(description="the photograph it should look like")
+    ref_image: str | None = Field(default=None, description="the photograph the network may look at")
+    prompt: str = Field(description="the text that goes with every sample")
 
 
 class DataJson(FileModel):

@@ -31,6 +31,9 @@ MAX_COLOUR_DIFFERENCE = 8.0
 two sequences of one pair in 64 bits. Hashed whole, strangers in one room come as close as 20 bits: hence the cut-out."""
 MAX_PHOTOGRAPHS = 2000
 MAX_FRAMES_A_CAMERA = 12
+MAX_SHOWN = 4
+SHOWN_HEIGHT = 128
+"""Pairs on the picture of the offenders, and how high each photograph is there, pixels."""
 
 _COLOUR_SIDE = 8
 
@@ -75,7 +78,7 @@ def check_near_duplicates(train: Sequence[SampleRow], test: Sequence[SampleRow],
         for bits, one, other in sorted(closest.values())
     ]
     n_read = len(train_photographs) + len(test_photographs)
-    return CheckOutcome.of(
+    outcome = CheckOutcome.of(
         offenders,
         message=(
             "no photograph of a test group is nearly one of a training group"
@@ -83,6 +86,26 @@ def check_near_duplicates(train: Sequence[SampleRow], test: Sequence[SampleRow],
             else "photographs of test and training are nearly the same: look whether split.group_rules gives one capture two groups"
         ),
         counts={"photographs": n_read, "unread": sum(map(len, sides)) - n_read, "near duplicates": n_pairs},
+    )
+    shown = [(one, other) for _, one, other in sorted(closest.values())[:MAX_SHOWN]]
+    return outcome.model_copy(update={"picture": _sheet(shown, roots)}) if shown else outcome
+
+
+def _sheet(pairs: Sequence[tuple[Photograph, Photograph]], roots: SceneRoots) -> bytes:
+    """Photographs of training beside those of the test side that they resemble. All were read a moment ago."""
+    from thesis_assets.images.codecs import read_reduced
+    from thesis_assets.images.contact_sheet import contact_sheet
+    from thesis_assets.scenes.scene import open_scene
+
+    def image(photograph: Photograph) -> NDArray[np.uint8] | None:
+        path = open_scene(roots, photograph.scene_name).image_path(photograph.cam_id, photograph.fname)
+        return None if path is None else read_reduced(path, SHOWN_HEIGHT)
+
+    return contact_sheet(
+        [[image(one), image(other)] for one, other in pairs],
+        row_titles=[f"{one.scene_name} | {other.scene_name}" for one, other in pairs],
+        column_titles=["train", "test"],
+        cell_height=SHOWN_HEIGHT,
     )
 
 

@@ -12,6 +12,7 @@ from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.errors import InvalidKey
+from thesis_assets.schemas.samples import SampleRow
 
 HEAVY = ("torch", "rerun", "pandas", "cv2", "polars")
 
@@ -30,6 +31,20 @@ def test_every_asset_of_the_table_is_defined_with_its_partitions_and_a_descripti
         for spec in asset.specs:
             assert spec.description
             assert spec.group_name == NODES[spec.key.to_user_string()].group
+
+
+@pytest.mark.parametrize("asset", ["sample_set", "split_manifests", "difix_data"])
+def test_the_tables_show_their_columns_with_what_they_mean(asset: str) -> None:
+    schema = defs.resolve_asset_graph().get(dg.AssetKey(asset)).metadata["dagster/column_schema"]
+    columns = {column.name: column for column in schema.columns}
+    assert all(column.description for column in columns.values())
+    if asset == "difix_data":
+        assert list(columns) == ["image", "target_image", "ref_image", "prompt"]
+        assert columns["ref_image"].constraints.nullable
+    else:
+        assert columns["target_cam_id"].type == "int"
+        assert columns["sample_id"].type == "string"
+        assert list(columns) == list(SampleRow.model_fields)
 
 
 def test_every_check_stands_at_its_asset_with_the_assets_partitions() -> None:

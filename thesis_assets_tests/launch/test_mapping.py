@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from thesis_assets.launch.mapping import WorkerDied, map_items
+from thesis_assets.launch.telling import tell
 
 
 def square_but(number: int) -> int:
@@ -29,6 +30,12 @@ def raise_untransportable(number: int) -> int:
     raise Untransportable(number, two=2)
 
 
+def tell_twice(number: int) -> int:
+    tell(f"{number} begins")
+    tell(f"{number} ends")
+    return number
+
+
 def sleep_long(path: Path) -> None:
     path.write_text(str(os.getpid()))
     time.sleep(600)
@@ -41,6 +48,17 @@ def test_a_failing_item_leaves_the_others(workers: int) -> None:
     assert [results[0], *results[2:]] == [1, 4, 25]
     assert isinstance(results[1], ValueError)
     assert sorted(done) == [1, 2, 3, 5]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_items_tell_arrives_here_in_their_order(workers: int) -> None:
+    lines: list[str] = []
+    map_items(tell_twice, [1, 2, 3], workers=workers, on_line=lines.append)
+    assert sorted(lines) == sorted(f"{number} {word}" for number in (1, 2, 3) for word in ("begins", "ends"))
+    for number in (1, 2, 3):
+        assert lines.index(f"{number} begins") < lines.index(f"{number} ends")
+    tell("nobody listens")
+    assert len(lines) == 6
 
 
 def test_a_killed_worker_fails_its_item_alone() -> None:

@@ -4,10 +4,12 @@ import io
 import shutil
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pytest
 from PIL import Image
 
+from thesis_assets.defs.metadata import PICTURE, check_result
 from thesis_assets.layout import SampleId
 from thesis_assets.samples.sample_rows import row_of
 from thesis_assets.scenes.groups import group_id
@@ -52,6 +54,7 @@ def test_strangers_in_the_same_room_are_no_near_duplicates(roots: SceneRoots) ->
     outcome = check_near_duplicates(rows_of(roots, *SCENES[:2]), rows_of(roots, *SCENES[2:]), roots)
     assert outcome.passed, outcome.offenders
     assert outcome.counts == {"photographs": 48, "unread": 0, "near duplicates": 0, "offenders": 0}
+    assert outcome.picture is None
 
 
 def test_a_capture_under_two_groups_is_named_with_both_scenes(roots: SceneRoots) -> None:
@@ -62,6 +65,13 @@ def test_a_capture_under_two_groups_is_named_with_both_scenes(roots: SceneRoots)
     assert f"{COPY}/" in outcome.offenders[0]
     assert "split.group_rules" in outcome.message
     assert outcome.counts["near duplicates"] >= 9  # of 12 photographs
+    shown = check_result("split_manifests", "near_duplicates_across_splits", outcome).metadata[PICTURE]
+    assert isinstance(shown, dg.MarkdownMetadataValue)
+    assert len(shown.md_str or "") < 100_000
+    sheet = np.asarray(Image.open(io.BytesIO(outcome.picture or b"")).convert("RGB"), np.int16)
+    left, right = (sheet[-140:-12, right - 100 : right] for right in (sheet.shape[1] - 136, sheet.shape[1] - 4))
+    assert left.std() > 10
+    assert np.abs(left - right).mean() < 12  # the two photographs of a pair, side by side
 
 
 def test_what_is_no_longer_there_is_counted_and_costs_nothing_else(roots: SceneRoots) -> None:

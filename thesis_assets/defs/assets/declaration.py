@@ -11,8 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
+from pydantic import BaseModel
 
 from thesis_assets.defs.graph import CODE_VERSION, INPUT_DIGEST, NODES, input_digest
+from thesis_assets.defs.metadata import COLUMN_SCHEMA, column_schema
 from thesis_assets.defs.partitions import PARTITIONS, Cell, CellKind
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError
@@ -36,10 +38,15 @@ def graph_asset(
     *,
     description: str,
     kinds: set[str],
+    columns: type[BaseModel] | None = None,
     pool: str | None = None,
     backfill_policy: dg.BackfillPolicy | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Declare the asset `name` of `graph.NODES`. Its body takes `context`, `platform`, a `config` and loaded upstream values."""
+    """Declare the asset `name` of `graph.NODES`. Its body takes `context`, `platform`, a `config` and loaded upstream values.
+
+    Args:
+        columns: what one row is, where the asset is a table.
+    """
     node = NODES[name]
 
     def declare(body: Callable[..., Any]) -> dg.AssetsDefinition:
@@ -70,6 +77,7 @@ def graph_asset(
             code_version=CODE_VERSION,
             description=description,
             kinds=kinds,
+            metadata={COLUMN_SCHEMA: column_schema(columns)} if columns is not None else None,
             pool=pool,
             backfill_policy=backfill_policy,
         )(step)

@@ -1,5 +1,6 @@
 """From scenes to the trainer's data: one shard a scene, the collected set, the hold-out, data.json."""
 
+from collections import Counter
 from typing import Any
 
 import dagster as dg
@@ -14,6 +15,7 @@ from thesis_assets.defs.platform import PlatformParam
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.layout import dataset_of
 from thesis_assets.samples.triplet_set import TripletSet
+from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
 
 
 class ExportConfig(dg.Config):
@@ -38,7 +40,7 @@ def scene_samples(
     """Export the shards of the step's scenes, side by side; a failed scene is named and leaves the others in place."""
     from thesis_assets.launch.launchers import require_local
     from thesis_assets.launch.mapping import map_items
-    from thesis_assets.samples.export import ShardWork, export_shard, write_generation_config
+    from thesis_assets.samples.export import ShardWork, export_told_shard, write_generation_config
     from thesis_assets.scenes.groups import group_id
 
     require_local(platform.settings.launcher)
@@ -68,9 +70,8 @@ def scene_samples(
         report(f"[{finished}/{len(works)}] {work.scene_name} {outcome}")
 
     workers = min(platform.workers, len(works)) if platform.device == "cpu" else 1
-    results = dict(
-        zip(works, map_items(export_shard, list(works.values()), workers=workers, on_done=on_done), strict=True)
-    )
+    outcomes = map_items(export_told_shard, list(works.values()), workers=workers, on_done=on_done, on_line=report)
+    results = dict(zip(works, outcomes, strict=True))
     failed = {cell: result for cell, result in results.items() if isinstance(result, Exception)}
     records = {cell: result for cell, result in results.items() if not isinstance(result, Exception)}
     for cell, record in records.items():
@@ -104,6 +105,7 @@ def scene_samples(
     "sample_set",
     description="All samples of an experiment, collected from its shards: all_samples.jsonl and dropped_samples.csv.",
     kinds={"jsonl"},
+    columns=SampleRow,
 )
 def sample_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> object:
     """Collect the shards of the declared scenes."""
@@ -111,13 +113,17 @@ def sample_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> ob
 
     cell = Cell(context.partition_key)
     collected = collect_sample_set(platform.difix(cell), platform.scene_names(platform.spec(cell)))
-    by_reason: dict[str, int] = {}
-    for dropped in collected.dropped:
-        by_reason[dropped.reason] = by_reason.get(dropped.reason, 0) + 1
+    groups: Counter[str] = Counter()
+    for shard in collected.shards:
+        groups[f"{shard.dataset}/{shard.group_id}"] += shard.n_saved
+    seconds = sum(shard.seconds for shard in collected.shards)
     context.add_output_metadata(
         {
             "samples by scene": counts_table("scene", {shard.scene_name: shard.n_saved for shard in collected.shards}),
-            "dropped by reason": counts_table("reason", by_reason),
+            "samples by group": counts_table("group", groups),
+            "dropped by reason": counts_table("reason", Counter(row.reason for row in collected.dropped)),
+            "seconds of all exports": round(seconds, 2),
+            "samples per second": round(len(collected.rows) / max(seconds, 1e-6), 2),
         }
     )
     return collected
@@ -127,6 +133,7 @@ def sample_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> ob
     "split_manifests",
     description="The hold-out by groups: no person of a test or reserved group is in training. Renders nothing.",
     kinds={"jsonl"},
+    columns=SampleRow,
 )
 def split_manifests(context: dg.AssetExecutionContext, platform: PlatformParam, sample_set: TripletSet) -> SplitTables:
     """Split the collected rows by their groups."""
@@ -142,6 +149,7 @@ def split_manifests(context: dg.AssetExecutionContext, platform: PlatformParam, 
     "difix_data",
     description="difix/data.json, the one file that the DiFix trainer reads.",
     kinds={"json"},
+    columns=DataJsonEntry,
 )
 def difix_data(
     context: dg.AssetExecutionContext, platform: PlatformParam, split_manifests: SplitTriplets

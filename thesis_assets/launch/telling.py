@@ -1,0 +1,65 @@
+"""How a mapped function says how far it is, wherever it runs: lines to a function here, or to a file that the starter reads.
+
+A worker on another host has no queue to its starter; a file on the shared file system both have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+SUFFIX = ".lines"
+
+_listener: Callable[[str], None] | None = None
+
+
+def tell(line: str) -> None:
+    """Say something to whoever started the map that this function is an item of; nothing where nobody listens."""
+    if _listener is not None:
+        _listener(line)
+
+
+@contextlib.contextmanager
+def told_to(listener: Callable[[str], None] | None) -> Iterator[None]:
+    """What is told in this process meanwhile goes to `listener`."""
+    global _listener
+    before, _listener = _listener, listener
+    try:
+        yield
+    finally:
+        _listener = before
+
+
+def tell_to_file(folder: Path) -> None:
+    """From now on, what this process tells is appended to a file of its own in `folder`."""
+    global _listener
+    path = folder / f"{socket.gethostname()}-{os.getpid()}{SUFFIX}"
+
+    def write(line: str) -> None:
+        with path.open("ab") as handle:
+            handle.write(line.replace("\n", " ").encode() + b"\n")
+
+    _listener = write
+
+
+class ToldLines:
+    """Reads what was told to files of a folder since it was last asked. A line that is not finished yet is left for later."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._offsets: dict[Path, int] = {}
+
+    def new(self) -> list[str]:
+        """The new lines, file by file."""
+        lines = []
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            with path.open("rb") as handle:
+                handle.seek(self._offsets.get(path, 0))
+                content = handle.read()
+            whole = content[: content.rfind(b"\n") + 1]
+            self._offsets[path] = self._offsets.get(path, 0) + len(whole)
+            lines += whole.decode(errors="replace").splitlines()
+        return lines
