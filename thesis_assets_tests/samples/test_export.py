@@ -1,6 +1,7 @@
 import json
 import shutil
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,13 +9,20 @@ import yaml
 
 from thesis_assets import storage
 from thesis_assets.errors import CellLocked, SnapshotChanged, ThesisAssetsError
+from thesis_assets.experiments.split import SplitSpec
 from thesis_assets.images.codecs import encode_jpeg, encode_png, read_rgb
+from thesis_assets.launch.mapping import map_items
 from thesis_assets.layout import SampleId, frame_name
 from thesis_assets.samples import triplet_export
 from thesis_assets.samples.export import export_shard, shard_is_current, write_generation_config
 from thesis_assets.samples.sample_rows import read_rows
+from thesis_assets.samples.sample_set import collect_sample_set, write_sample_set
 from thesis_assets.samples.shard_files import read_dropped
+from thesis_assets.scenes.groups import group_id
 from thesis_assets.schemas.samples import FrozenSnapshot, SampleMeta
+from thesis_assets.splits.data_json import write_data_json
+from thesis_assets.splits.hold_out import split_rows
+from thesis_assets.splits.manifests import write_split_manifests
 from thesis_assets_tests.samples.tiny_scenes import SIZE, generation, image, roots, work, write_scene
 
 NAME = "hi4d_pair00_dance"
@@ -167,6 +175,32 @@ def test_the_same_bytes_come_out_whatever_the_number_of_threads_or_the_order_of_
     assert files(tmp_path / "one") == files(tmp_path / "two")
     ids = [row.sample_id for row in read_rows(work(tmp_path, root="one").tree.scene_run(NAME).all_samples)]
     assert ids == sorted(ids)
+
+
+def test_one_worker_or_two_and_another_order_of_scenes_give_the_same_snapshot_byte_for_byte(tmp_path):
+    names = ["hi4d_pair00_dance", "hi4d_pair01_hug", "hi4d_pair02_fight"]
+    for name in names:
+        write_scene(roots(tmp_path), name, cameras=(4, 16, 28), frames=range(3), masks=True)
+    split = SplitSpec.model_validate({"test_groups": {"hi4d": ["pair01"]}})
+    for root, workers, order in (("one", 1, names), ("two", 2, names[::-1])):
+        works = [replace(work(tmp_path, name, root=root), group_id=group_id(name, {})) for name in order]
+        assert not [
+            outcome for outcome in map_items(export_shard, works, workers=workers) if isinstance(outcome, Exception)
+        ]
+        tree = works[0].tree
+        samples = collect_sample_set(tree, order)
+        write_sample_set(tree, samples)
+        result = split_rows(samples.rows, split, lambda scene: ("hi4d", group_id(scene, {})))
+        write_split_manifests(tree, samples.rows, result, split, samples.dropped, samples.shards, "digest")
+        write_data_json(tree, result.train, result.test, "remove degradation")
+    one, two = files(tmp_path / "one"), files(tmp_path / "two")
+    assert one.keys() == two.keys()
+    data_json = next(name for name in one if name.endswith("data.json"))
+    two[data_json] = two[data_json].replace(str(tmp_path / "two").encode(), str(tmp_path / "one").encode())
+    for name in [name for name in one if name.endswith("generation_stats.json")]:
+        for tree_files, root in ((one, "one"), (two, "two")):
+            tree_files[name] = tree_files[name].replace(str(tmp_path / root).encode(), b"")
+    assert one == two
 
 
 def test_a_current_shard_is_left_alone_and_a_changed_scene_makes_it_stale(tmp_path):
