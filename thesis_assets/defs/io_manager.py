@@ -15,8 +15,9 @@ from thesis_assets.defs.graph import NODES, OUTPUT_DIGEST
 from thesis_assets.defs.metadata import counts_table
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.samples.triplet_set import TripletSet
+from thesis_assets.storage import full_disk_explained
 
 if TYPE_CHECKING:
     from thesis_assets.images.triplet_writer import TripletJob, TripletResult
@@ -238,8 +239,15 @@ class TreeIOManager(dg.IOManager):
         """Write the tables of one cell, drain a stream of triplets, or verify what programs wrote.
 
         Raises:
-            InvalidFile: a file that should be there is missing or empty.
+            Failure: a file that should be there is missing or empty; or the disk is full.
         """
+        try:
+            with full_disk_explained(self._platform.settings.data_home):
+                self._publish(context, obj)
+        except ThesisAssetsError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+
+    def _publish(self, context: dg.OutputContext, obj: Any) -> None:
         asset = context.asset_key.to_user_string()
         if isinstance(obj, TripletStream):
             context.add_output_metadata(write_stream(obj))

@@ -1,5 +1,8 @@
 """The IO manager: drains a stream into sample directories, loads lazy handles, refuses what is not there."""
 
+import dataclasses
+import errno
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -59,6 +62,22 @@ def test_a_stream_of_which_nothing_can_be_written_fails(new_world: Callable[...,
     result = materialize_stream(new_world, [job(tmp_path / "samples" / "a", tmp_path / "absent.jpg", 0)])
     assert not result.success
     assert not list((tmp_path / "samples").iterdir())
+
+
+def test_a_full_disk_is_explained_whatever_is_written(new_world: Callable[..., World], tmp_path: Path) -> None:
+    photograph = tmp_path / "photograph.jpg"
+    photograph.write_bytes(encode_jpeg(np.zeros((24, 32, 3), np.uint8)))
+
+    def no_space(*_: str) -> CheckOutcome:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    full = dataclasses.replace(job(tmp_path / "samples" / "a", photograph, 0), meta=no_space)
+    result = materialize_stream(new_world, [full])
+    assert not result.success
+    [failure] = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
+    description = str(failure.step_failure_data.user_failure_data.description)  # type: ignore[union-attr]
+    assert "no space left" in description
+    assert "MB" in description
 
 
 @pytest.mark.parametrize("asset", ["scene_samples", "sample_set", "split_manifests", "difix_data"])

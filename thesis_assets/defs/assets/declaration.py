@@ -18,6 +18,7 @@ from thesis_assets.defs.metadata import COLUMN_SCHEMA, column_schema
 from thesis_assets.defs.partitions import PARTITIONS, Cell, CellKind
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.storage import full_disk_explained
 
 IO_MANAGER = "trees"
 PLATFORM = "platform"
@@ -59,7 +60,8 @@ def graph_asset(
             began = time.perf_counter()
             try:
                 digests = {cell: input_digest(platform, context.instance, name, cell) for cell in cells}
-                value = body(context=context, platform=platform, **inputs)
+                with full_disk_explained(platform.settings.data_home):
+                    value = body(context=context, platform=platform, **inputs)
             except ThesisAssetsError as error:
                 raise dg.Failure(description=str(error), allow_retries=False) from error
             for cell, digest in digests.items():
