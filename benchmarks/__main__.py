@@ -60,7 +60,7 @@ def _name(subject: object) -> str:
 def write(rows: list[Row]) -> None:
     """Both result files, with the versions and the kind of machine."""
     versions = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
-    machine = {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()}
+    machine = {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count(), "gpu": _gpu()}
     plain = [{**row.__dict__, "holds": row.holds} for row in rows]
     RESULTS.with_suffix(".json").write_text(
         json.dumps({"versions": versions, "machine": machine, "rows": plain}, indent=2) + "\n", encoding="utf-8"
@@ -75,9 +75,16 @@ def write(rows: list[Row]) -> None:
         *("| " + " | ".join(line) + " |" for line in table),
         "",
         "Versions: " + ", ".join(f"{name} {number}" for name, number in versions.items()) + ".",
-        f"Machine: {machine['system']} {machine['machine']}, {machine['cores']} cores.",
+        f"Machine: {machine['system']} {machine['machine']}, {machine['cores']} cores, "
+        f"{machine['gpu'] or 'no GPU: nothing here has run on one yet'}.",
     ]
     RESULTS.with_suffix(".md").write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def _gpu() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def _version(package: str) -> str:
