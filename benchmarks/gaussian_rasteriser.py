@@ -91,11 +91,11 @@ def _write_all(draw: Any) -> None:
     from thesis_assets.images.triplet_writer import TripletJob, TripletWriter
     from thesis_assets.schemas.checks import CheckOutcome
 
+    nothing = CheckOutcome(passed=True, message="")
     with tempfile.TemporaryDirectory() as folder:
         photograph = Path(folder) / "photograph.jpg"
         photograph.write_bytes(encode_jpeg(np.zeros((1280, 940, 3), np.uint8)))
         with TripletWriter(threads=CORES) as writer:
             for number in range(GPU_RENDERS):
-                nothing = CheckOutcome(passed=True, message="")
                 place = Path(folder) / str(number)
                 writer.submit(TripletJob(place, draw(), photograph, photograph, lambda *_: nothing))
