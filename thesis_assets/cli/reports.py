@@ -1,4 +1,4 @@
-"""`thesis-assets leaderboard` and `checks report`: tables over all cells."""
+"""`thesis-assets leaderboard`, `checks report` and `checks samples`: tables over all cells, and a thorough look at one."""
 
 from typing import Annotated
 
@@ -7,13 +7,14 @@ import typer
 from thesis_assets.cli.console import CHECK_FAILED, JsonOption, dagster_instance, load_platform, print_json, print_table
 from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.check_page import write_check_page
+from thesis_assets.defs.partitions import Cell
 
 checks_app = typer.Typer(no_args_is_help=True)
 
 
 @checks_app.callback()
 def checks() -> None:
-    """Look at the checks' outcomes."""
+    """Look at the checks' outcomes, or check more thoroughly."""
 
 
 @checks_app.command("report")
@@ -40,6 +41,28 @@ def checks_report(
     if open_page:
         typer.launch(path.as_uri())
     if any(row.status == "failed" and row.blocking for row in rows):
+        raise typer.Exit(CHECK_FAILED)
+
+
+@checks_app.command("samples")
+def checks_samples(
+    exp: Annotated[str, typer.Option("--exp", help="The experiment whose samples are read.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Decode every image of every sample (the check in the graph decodes a share); exit code 3 where one is damaged."""
+    from thesis_assets.samples.integrity import check_samples_complete
+    from thesis_assets.samples.sample_rows import read_rows
+
+    platform = load_platform()
+    tree = platform.difix(Cell(exp))
+    outcome = check_samples_complete(tree, read_rows(tree.all_samples), full=True)
+    if as_json:
+        print_json(outcome.model_dump(mode="json"))
+    else:
+        for offender in outcome.offenders:
+            print(offender)
+        print(f"{outcome.counts['samples']} samples, {outcome.counts['offenders']} damaged: {outcome.message}")
+    if not outcome.passed:
         raise typer.Exit(CHECK_FAILED)
 
 

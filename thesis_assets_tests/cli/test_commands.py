@@ -115,3 +115,21 @@ def test_samples_of_a_scene_that_is_no_longer_named_are_shown_and_moved_only_on_
     assert thesis_assets(world, "set-aside", "--exp", "small", "--yes").returncode == 0
     assert list(tree.samples_dir.glob("studio_pair01_fight*")) == []
     assert len(list(tree.set_aside_dir.rglob("image.png"))) == 9
+
+
+def test_every_image_is_decoded_on_request_and_a_damaged_one_named(new_world: Callable[..., World]) -> None:
+    world = new_world()
+    assert world.run(until="sample_set").exit_code == 0
+    whole = json.loads(thesis_assets(world, "checks", "samples", "--exp", "small", "--json").stdout)
+    assert whole["passed"]
+    assert whole["counts"]["decoded"] == whole["counts"]["samples"] == 36
+    folders = sorted(world.platform.difix(world.cell()).samples_dir.iterdir())
+    image = folders[20] / "image.png"
+    content = bytearray(image.read_bytes())
+    content[len(content) // 2] ^= 0xFF  # Header and end stay whole: only decoding shows it.
+    image.unlink()
+    image.write_bytes(content)
+    damaged = thesis_assets(world, "checks", "samples", "--exp", "small")
+    assert damaged.returncode == 3
+    assert f"{folders[20].name}/image.png" in damaged.stdout
+    assert "1 damaged" in damaged.stdout
