@@ -1,0 +1,264 @@
+"""LPIPS 0.1 with its VGG16 backbone (Zhang et al. 2018) in plain torch: the distance, and the features below it.
+
+The weights are the two published files, by their published names and keys. Import this module inside functions: it loads torch.
+Does not belong here: which images are compared, and what happens where there are no weights.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.storage import sha256_file
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+BACKBONE_FILE = "vgg16-397923af.pth"
+LINEAR_FILE = "vgg.pth"
+WEIGHTS_VARIABLE = "THESIS_LPIPS_WEIGHTS"
+STAGES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
+"""Places of the convolutions in the published file's `features`; a tap after the last of each stage, 2 x 2 pooling between."""
+MIN_SIDE = 16
+"""Four poolings leave a pixel of it."""
+SHIFT = (-0.030, -0.088, -0.188)
+SCALE = (0.458, 0.448, 0.450)
+TINY = 1e-10
+
+
+@dataclass(frozen=True)
+class LpipsFiles:
+    """The two files: VGG16 trained on ImageNet, and the weights of its channels."""
+
+    backbone: Path
+    linear: Path
+
+    def digest(self) -> str:
+        """Of both contents."""
+        return "+".join(_digest_of(path, path.stat().st_mtime_ns)[:16] for path in (self.backbone, self.linear))
+
+
+def find_lpips(folder: Path | None) -> LpipsFiles:
+    """The weights in `folder`; without one, in torch's hub cache, where the channel weights may be those of the package `lpips`.
+
+    Raises:
+        InvalidFile: one of the two is not there; the message says what to put where.
+    """
+    if folder is not None:
+        return LpipsFiles(_existing([folder / BACKBONE_FILE]), _existing([folder / LINEAR_FILE]))
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    return LpipsFiles(_existing([cache / BACKBONE_FILE]), _existing([cache / LINEAR_FILE, *_packaged()]))
+
+
+def _packaged() -> Iterator[Path]:
+    package = importlib.util.find_spec("lpips")
+    if package is not None and package.origin is not None:
+        yield Path(package.origin).parent / "weights" / "v0.1" / LINEAR_FILE
+
+
+def _existing(places: Sequence[Path]) -> Path:
+    for path in places:
+        if path.is_file():
+            return path
+    raise InvalidFile(
+        "LPIPS needs a file of weights that is not there",
+        file=places[0],
+        wanted=f"{BACKBONE_FILE} (VGG16 of torchvision) and {LINEAR_FILE} (v0.1 of the package lpips)",
+        remedy=f"put both into one folder and name it in {WEIGHTS_VARIABLE}, or into {places[0].parent}",
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _digest_of(path: Path, stamp: int) -> str:
+    del stamp  # part of the key: a replaced file is read again
+    return sha256_file(path)
+
+
+def load_lpips(folder: Path | None = None, device: str = "cpu") -> Lpips:
+    """The distance, frozen, in evaluation mode. The same files and device give the same module.
+
+    Raises:
+        InvalidFile: a file is missing, cannot be read without unpickling, or is not what its name says.
+    """
+    files = find_lpips(folder)
+    return _loaded(files, files.digest(), device)
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(files: LpipsFiles, digest: str, device: str) -> Lpips:
+    backbone, linear = _tensors(files.backbone), _tensors(files.linear)
+    module = Lpips(Vgg16(_convolutions(files.backbone, backbone)), _channel_weights(files.linear, linear), digest)
+    for weights, width in zip(module.channels(), module.vgg.widths, strict=True):
+        if weights.shape != (1, width, 1, 1):
+            raise InvalidFile(
+                "the channel weights do not fit the backbone",
+                file=files.linear,
+                found=tuple(weights.shape),
+                wanted=(1, width, 1, 1),
+            )
+    return module.to(device).eval().requires_grad_(False)
+
+
+def _tensors(path: Path) -> Mapping[str, Tensor]:
+    try:
+        # The older of the two published files is no archive, and only an archive can be mapped instead of read.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise InvalidFile("the weights cannot be read", file=path, found=str(error)[:300]) from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InvalidFile("the file holds something else than tensors by name", file=path, found=type(state).__name__)
+    return state
+
+
+def _convolutions(path: Path, state: Mapping[str, Tensor]) -> list[list[nn.Conv2d]]:
+    inputs, stages = 3, []
+    for places in STAGES:
+        stage: list[nn.Conv2d] = []
+        for place in places:
+            weight, bias = (_tensor(path, state, f"features.{place}.{kind}") for kind in ("weight", "bias"))
+            outputs = weight.shape[0]
+            if weight.shape != (outputs, inputs, 3, 3) or bias.shape != (outputs,):
+                raise InvalidFile(
+                    "a convolution has another shape",
+                    file=path,
+                    key=f"features.{place}.weight",
+                    found=tuple(weight.shape),
+                    wanted=f"(outputs, {inputs}, 3, 3)",
+                )
+            convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+            with torch.no_grad():
+                convolution.weight.copy_(weight)
+                convolution.bias.copy_(bias)  # type: ignore[union-attr]
+            stage.append(convolution)
+            inputs = outputs
+        stages.append(stage)
+    return stages
+
+
+def _channel_weights(path: Path, state: Mapping[str, Tensor]) -> list[Tensor]:
+    return [_tensor(path, state, f"lin{place}.model.1.weight").float() for place in range(len(STAGES))]
+
+
+def _tensor(path: Path, state: Mapping[str, Tensor], key: str) -> Tensor:
+    if key not in state:
+        raise InvalidFile("a weight is not in the file", file=path, key=key, found=", ".join(sorted(state)[:5]))
+    if not state[key].isfinite().all():
+        raise InvalidFile("a weight is not finite", file=path, key=key)
+    return state[key]
+
+
+class Vgg16(nn.Module):
+    """The convolutions of VGG16, tapped after the last ReLU of each of its five stages."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, stages: Sequence[Sequence[nn.Conv2d]]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(nn.ModuleList(stage) for stage in stages)
+        self.widths = [stage[-1].out_channels for stage in stages]
+        self.register_buffer("shift", torch.tensor(SHIFT).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Iterator[Tensor]:
+        """The five taps, one after another, so that a caller need not keep them all.
+
+        Args:
+            images: (B, 3, H, W) float in [0, 1], sides of at least `MIN_SIDE`.
+
+        Returns:
+            (B, C, H / 2^i, W / 2^i), i from 0 to 4.
+        """
+        taps = (2 * images - 1 - self.shift) / self.scale
+        for place, stage in enumerate(self.stages):
+            if place:
+                taps = nn.functional.max_pool2d(taps, 2)
+            for convolution in stage:  # type: ignore[attr-defined]
+                taps = nn.functional.relu(convolution(taps))
+            yield taps
+
+
+class Lpips(nn.Module):
+    """The distance. `digest` names its weights; `vgg` gives the features alone."""
+
+    def __init__(self, vgg: Vgg16, channels: Sequence[Tensor], digest: str) -> None:
+        super().__init__()
+        self.vgg, self.digest = vgg, digest
+        for place, weights in enumerate(channels):
+            self.register_buffer(f"channels_{place}", weights.clone())
+
+    def channels(self) -> list[Tensor]:
+        """The five weights, (1, C, 1, 1) each."""
+        return [self.get_buffer(f"channels_{place}") for place in range(len(STAGES))]
+
+    def forward(self, images: Tensor, others: Tensor) -> Tensor:
+        """Distance of each pair; gradients flow to the images.
+
+        Args:
+            images: (B, 3, H, W) float in [0, 1], sides of at least `MIN_SIDE`.
+            others: the same shape.
+
+        Returns:
+            (B,) float.
+        """
+        return self.between(self.vgg(images), self.vgg(others))
+
+    def taps_of(self, images: Tensor) -> list[Tensor]:
+        """All five taps of `images`, to be compared with many others by `between`."""
+        return list(self.vgg(images))
+
+    def between(self, taps: Iterator[Tensor] | Sequence[Tensor], others: Iterator[Tensor] | Sequence[Tensor]) -> Tensor:
+        """Distance of two sets of taps, (B,)."""
+        parts = [
+            ((_unit(one) - _unit(other)) ** 2 * weights).sum(dim=1).mean(dim=(1, 2))
+            for one, other, weights in zip(taps, others, self.channels(), strict=True)
+        ]
+        return torch.stack(parts).sum(dim=0)
+
+    def against(self, target: NDArray[np.uint8]) -> Target:
+        """`target`, (H, W, 3) uint8, ready to be compared with several images."""
+        with torch.inference_mode():
+            return Target(self, None if min(target.shape[:2]) < MIN_SIDE else self.taps_of(self.batch(target)))
+
+    def distance(self, image: NDArray[np.uint8], target: NDArray[np.uint8]) -> float | None:
+        """Distance of two (H, W, 3) uint8 images; None below `MIN_SIDE` pixels."""
+        if min(target.shape[:2]) < MIN_SIDE:
+            return None
+        with torch.inference_mode():
+            return float(self(self.batch(image), self.batch(target)))
+
+    def batch(self, image: NDArray[np.uint8]) -> Tensor:
+        """(1, 3, H, W) float in [0, 1] on the weights' device."""
+        pixels = torch.tensor(image, device=self.channels()[0].device)
+        return pixels.permute(2, 0, 1)[None].float() / 255
+
+
+@dataclass(frozen=True)
+class Target:
+    """An image whose features are kept: about 0.5 KB a pixel."""
+
+    lpips: Lpips
+    taps: list[Tensor] | None
+
+    def distance(self, image: NDArray[np.uint8]) -> float | None:
+        """Distance of `image`, of the target's size, to it; None where the target is too small."""
+        if self.taps is None:
+            return None
+        with torch.inference_mode():
+            return float(self.lpips.between(self.lpips.vgg(self.lpips.batch(image)), self.taps))
+
+
+def _unit(taps: Tensor) -> Tensor:
+    """Each pixel's channels to length one."""
+    return taps / (taps.square().sum(dim=1, keepdim=True).sqrt() + TINY)
