@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     hf_rerun_repo_id: str | None = Field(default=None, validation_alias=_named("HF_RERUN_REPO_ID"))
     hf_cache_dir: Path | None = Field(default=None, validation_alias=_named("THESIS_HF_CACHE_DIR"))
     wandb_root: Path | None = Field(default=None, validation_alias=_named("THESIS_WANDB_ROOT_DIR"))
+    lpips_weights: Path | None = Field(default=None, validation_alias=_named("THESIS_LPIPS_WEIGHTS"))
     hydra_root: Path | None = Field(default=None, validation_alias=_named("THESIS_HYDRA_ROOT_DIR"))
     conda_env: str | None = Field(default=None, validation_alias=_named("THESIS_CONDA_ENV"))
 

@@ -187,6 +187,7 @@ class Platform:
                 scene=self.scene(name),
                 tree=self.tree(cell, name),
                 device=self.device,
+                lpips_weights=self.settings.lpips_weights,
             )
             for name in self.evaluation_scenes(spec)
         ]

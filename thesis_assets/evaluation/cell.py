@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.experiments.runs import RunSpec
@@ -23,6 +24,7 @@ class EvaluationCell:
         scene: the evaluated scene.
         tree: where its outputs lie.
         device: a torch device, `cpu` or `cuda`.
+        lpips_weights: the folder of the two files of LPIPS; None looks into torch's hub cache.
     """
 
     exp_name: str
@@ -32,6 +34,7 @@ class EvaluationCell:
     scene: Scene
     tree: EvaluationTree
     device: str
+    lpips_weights: Path | None = None
 
     @property
     def run(self) -> RunSpec:

@@ -13,7 +13,7 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
 from thesis_assets.evaluation.metric_images import NvsComparison, metric_image
 from thesis_assets.evaluation.metric_tables import mean_of, table_text
-from thesis_assets.evaluation.nvs_metrics import LPIPS_REASON, ViewMetrics, view_metrics
+from thesis_assets.evaluation.nvs_metrics import ViewMetrics, lpips_or_reason, view_metrics
 from thesis_assets.evaluation.predictions import current_record, predicted_views
 from thesis_assets.evaluation.protocols import read_protocol
 from thesis_assets.evaluation.staging import Staging, staged
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from thesis_assets.images.perceptual import Lpips
+
 NVS_VERSION = "1"
 """Raised where a change of code changes a number."""
 
@@ -53,13 +55,16 @@ def evaluate_nvs(cell: EvaluationCell, epoch: int, on_progress: Progress = silen
             remedy="make the predictions of this epoch first",
         )
     views = predicted_views(task)
-    digest = _input_digest(cell, record, views)
+    lpips, why_not = lpips_or_reason(cell.lpips_weights, cell.device)
+    digest = _input_digest(cell, record, views, lpips)
     current = read_protocol(task)
     if current is not None and current.input_digest == digest and is_whole(task):
         return current
     withdraw(cell.tree, epoch, task)
-    measured = _write_images(cell, task, views)
-    protocol = _protocol(cell, record, measured, task, digest)
+    if lpips is None:
+        on_progress(f"{cell.scene.name}: the column lpips stays empty: {why_not}")
+    measured = _write_images(cell, task, views, lpips)
+    protocol = _protocol(cell, record, measured, task, digest, lpips, why_not)
     _write_metrics(cell, task, measured, protocol)
     psnr = mean_of([each.values for each in measured.values()], "psnr")
     mean = "no view with a region" if psnr is None else f"PSNR {psnr:.3f} dB"
@@ -73,7 +78,7 @@ def comparison(cell: EvaluationCell) -> NvsComparison:
     return NvsComparison(nvs.region, nvs.background, nvs.downscale_factor)
 
 
-def _input_digest(cell: EvaluationCell, record: PredictionRecord, views: list[View]) -> str:
+def _input_digest(cell: EvaluationCell, record: PredictionRecord, views: list[View], lpips: Lpips | None) -> str:
     images = [cell.scene.image_path(view.cam_id, view.fname) for view in views]
     return storage.sha256_value(
         {
@@ -82,11 +87,15 @@ def _input_digest(cell: EvaluationCell, record: PredictionRecord, views: list[Vi
             "epoch": record.epoch,
             "nvs": cell.experiment.evaluation.nvs.model_dump(mode="json"),
             "images": [storage.file_stamp(path) if path else None for path in images],
+            # Weights that came later fill the column; without any, nothing is computed again.
+            **({"lpips": lpips.digest} if lpips is not None else {}),
         }
     )
 
 
-def _write_images(cell: EvaluationCell, task: TaskTree, views: list[View]) -> dict[View, ViewMetrics]:
+def _write_images(
+    cell: EvaluationCell, task: TaskTree, views: list[View], lpips: Lpips | None
+) -> dict[View, ViewMetrics]:
     """Publish `pred/`, `gt_inputs/` and `viz/`; returns the metrics of what was published."""
     how = comparison(cell)
     siblings = [cell.tree.task(epoch, "nvs") for epoch in cell.epoch_steps()]
@@ -98,7 +107,7 @@ def _write_images(cell: EvaluationCell, task: TaskTree, views: list[View]) -> di
             pred.write(task.pred_image(view.cam_id, view.fname), _png(cell, predicted))
             _write_truth(truth, task, siblings, view, _png(cell, true))
             _write_pictures(cell, viz, task, view, render, image, mask)
-            measured[view] = view_metrics(predicted, true, mask, how)
+            measured[view] = view_metrics(predicted, true, mask, how, lpips)
     return measured
 
 
@@ -164,7 +173,13 @@ def _write_pictures(
 
 
 def _protocol(
-    cell: EvaluationCell, record: PredictionRecord, measured: dict[View, ViewMetrics], task: TaskTree, digest: str
+    cell: EvaluationCell,
+    record: PredictionRecord,
+    measured: dict[View, ViewMetrics],
+    task: TaskTree,
+    digest: str,
+    lpips: Lpips | None,
+    why_not: str,
 ) -> Protocol:
     spec = cell.experiment.evaluation
     masked = any(task.input_mask(view.cam_id, view.fname).exists() for view in measured)
@@ -178,13 +193,14 @@ def _protocol(
         "cameras": sorted(int(cam_id) for cam_id in frames),
         "frame_choice": spec.frames.model_dump(mode="json"),
         "metrics": f"psnr, ssim (11x11 Gaussian, valid windows); version {NVS_VERSION}",
+        **({"lpips": f"0.1, VGG16, weights {lpips.digest}"} if lpips is not None else {}),
     }
     return Protocol(
         task="nvs",
         epoch=record.epoch,
         step=record.step,
         comparable=comparable,
-        empty_metrics={"lpips": LPIPS_REASON},
+        empty_metrics={"lpips": why_not} if lpips is None else {},
         input_digest=digest,
         versions={"thesis_assets": __version__, "predictions": record.renderer},
         details={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.compared_bodies import frame_metrics, read_compared
@@ -12,12 +13,19 @@ from thesis_assets.evaluation.task_faults import Row, row_name
 from thesis_assets.layout import TaskTree, frame_name
 from thesis_assets.schemas.evaluation import Protocol
 
+if TYPE_CHECKING:
+    from thesis_assets.images.perceptual import Lpips
+
 TOLERANCE = 1e-5
 """Tables have six decimals; SSIM runs in float32, whose last bit depends on the machine."""
+LPIPS_TOLERANCE = 1e-3
+"""Sixteen layers in float32, on a GPU with shorter products."""
 
 
-def recompute_row(task: TaskTree, protocol: Protocol, row: Row) -> Row:
+def recompute_row(task: TaskTree, protocol: Protocol, row: Row, lpips: Lpips | None = None) -> Row:
     """The metrics of one row of the table of frames, from the saved files.
+
+    A written LPIPS is left out where its weights are not those of `lpips`.
 
     Raises:
         InvalidFile: a saved image or array is missing or cannot be read.
@@ -35,21 +43,24 @@ def recompute_row(task: TaskTree, protocol: Protocol, row: Row) -> Row:
         read_rgb(task.gt_image(*key)),
         read_mask(mask) if mask.exists() else None,
         comparison_of(protocol.comparable),
+        lpips,
     )
-    return dict(measured.values)
+    same = lpips is not None and lpips.digest in str(protocol.comparable.get("lpips"))
+    unknown = "lpips" in protocol.comparable and not same
+    return {name: value for name, value in measured.values.items() if not (unknown and name == "lpips")}
 
 
-def differences(task: TaskTree, protocol: Protocol, rows: Sequence[Row]) -> list[str]:
+def differences(task: TaskTree, protocol: Protocol, rows: Sequence[Row], lpips: Lpips | None = None) -> list[str]:
     """Rows whose numbers the saved files do not give, each with what they give instead."""
     found: list[str] = []
     for row in rows:
         try:
-            again = recompute_row(task, protocol, row)
+            again = recompute_row(task, protocol, row, lpips)
         except InvalidFile as error:
             found.append(f"{row_name(row)}: {error.problem}: {error.file}")
             continue
         for metric, value in again.items():
-            written = row[metric]
-            if (value is None) != (written is None) or abs((value or 0.0) - (written or 0.0)) > TOLERANCE:
+            written, tolerance = row[metric], LPIPS_TOLERANCE if metric == "lpips" else TOLERANCE
+            if (value is None) != (written is None) or abs((value or 0.0) - (written or 0.0)) > tolerance:
                 found.append(f"{row_name(row)}: {metric} is written as {written}, and the saved files give {value}")
     return found

@@ -15,6 +15,7 @@ from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
 from thesis_assets.evaluation.input_data import NV_DEBUG_KINDS, TEST_PARTS, TRAIN_PARTS, documented_folders
 from thesis_assets.evaluation.manifest import nvs_cameras, world_alignment
 from thesis_assets.evaluation.metric_tables import read_table
+from thesis_assets.evaluation.nvs_metrics import lpips_or_reason
 from thesis_assets.evaluation.protocols import read_protocol
 from thesis_assets.evaluation.recomputation import differences
 from thesis_assets.evaluation.task_faults import frame_columns, frame_table, task_faults
@@ -210,7 +211,10 @@ def check_metrics_recompute(cell: EvaluationCell, seed: int = 0) -> CheckOutcome
                 continue
             drawn = random.Random(f"{seed}/{epoch}/{task.task}").sample(rows, min(RECOMPUTED_ROWS, len(rows)))  # noqa: S311 - a choice of rows, no secret
             rows_seen += len(drawn)
-            offenders += [f"{cell.tree.relative(task.base)}/{text}" for text in differences(task, protocol, drawn)]
+            measured = "lpips" in protocol.comparable
+            lpips = lpips_or_reason(cell.lpips_weights, cell.device)[0] if measured else None
+            wrong = differences(task, protocol, drawn, lpips)
+            offenders += [f"{cell.tree.relative(task.base)}/{text}" for text in wrong]
     return CheckOutcome.of(
         offenders,
         message=f"metrics of {cell.scene.name} from what is saved",

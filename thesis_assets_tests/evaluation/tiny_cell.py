@@ -78,6 +78,7 @@ def open_cell(folder: Path, **evaluation: Any) -> EvaluationCell:
         scene=open_scene(roots, SCENE),
         tree=EvaluationTree(folder / "results" / "tiny_a" / SCENE, "demo"),
         device="cpu",
+        lpips_weights=folder / "lpips",
     )
 
 
