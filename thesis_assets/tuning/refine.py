@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.storage import write_bytes
@@ -14,6 +14,14 @@ from thesis_assets.tuning.resolution import processing_size, resize
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class RefinesImages(Protocol):
+    """Whatever the backend: renders and their references in, refined renders of the renders' size out."""
+
+    def refine(self, renders: Tensor, references: Tensor) -> Tensor:
+        """(B, 3, H, W) and (B, 3, H', W') float32 in [0, 1] to (B, 3, H, W)."""
+        ...
 
 
 @dataclass(frozen=True)

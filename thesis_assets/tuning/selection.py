@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from thesis_assets.errors import InvalidExperiment, Leak, SnapshotChanged
+from thesis_assets.errors import InvalidExperiment, InvalidFile, Leak, SnapshotChanged
 from thesis_assets.experiments.runs import RunSpec, Selection
 from thesis_assets.layout import DifixTree
 from thesis_assets.samples.sample_rows import group_key, read_rows
@@ -15,7 +17,12 @@ from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning.checkpoints import verify_checkpoint
 from thesis_assets.tuning.hand_off import write_pipeline_overrides
 from thesis_assets.tuning.held_out_samples import HeldOutSample, from_rows, stratified
-from thesis_assets.tuning.supported import require_supported_rule
+
+if TYPE_CHECKING:
+    from thesis_assets.images.perceptual import Lpips
+
+MAX_LOADED_BYTES = 4 * 1024**3
+"""Checkpoints on disk that are loaded at once. Each sample is decoded once for all of them."""
 
 
 def select_checkpoint(
@@ -25,34 +32,36 @@ def select_checkpoint(
     *,
     evaluation_groups: Set[str],
     device: str,
+    lpips_weights: Path | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> SelectedCheckpoint:
     """Choose, verify and hand off a checkpoint; writes `selected_checkpoint.json` and `pipeline_overrides.yaml`.
 
-    `best_psnr` takes the highest mean PSNR over the drawn test samples, of equals the earliest. `last` and `step` look at no
-    sample.
+    `best_psnr` takes the highest mean PSNR over the drawn test samples, `best_lpips` the lowest mean LPIPS, of equals the
+    earliest. Both scores are written for either rule, LPIPS where its weights are. `last` and `step` look at no sample.
 
     Args:
         evaluation_groups: `<dataset>/<group_id>` of every evaluated scene. Groups that the rule names itself are not compared
             with them here but by `check_selection_disjoint`.
+        lpips_weights: the folder of the two files of LPIPS; None looks into torch's hub cache.
 
     Raises:
-        NotBuiltYet: the rule is not there.
         Leak: the rule names no groups, and every test group is evaluated; the message proposes a validation group.
         InvalidExperiment: a named group has no test sample.
         SnapshotChanged: data.json is not the one that the run was trained on.
-        InvalidFile: a checkpoint is missing or damaged.
+        InvalidFile: a checkpoint is missing or damaged, or `best_lpips` lacks its weights.
     """
-    require_supported_rule(run.selection)
+    require_rule_weights(run.selection, lpips_weights)
     run_tree = tree.tuning_run(run_name)
     config = read_json(run_tree.train_config, TrainConfig)
     _refuse_other_data(tree, config)
     scores: list[CheckpointScore] = []
     samples: list[HeldOutSample] = []
-    if run.selection.rule == "best_psnr":
+    if run.selection.rule in ("best_psnr", "best_lpips"):
         samples = selection_samples(tree, run.selection, evaluation_groups)
-        scores = _score_checkpoints(tree, run_name, run, samples, device, on_progress)
-        step = max(scores, key=lambda score: (score.psnr, -score.step)).step
+        lpips = _lpips_where_it_is(lpips_weights, device, on_progress)
+        scores = _score_checkpoints(tree, run_name, run, samples, device, lpips, on_progress)
+        step = best_step(run.selection.rule, scores)
     else:
         step = run.selection.step if run.selection.step is not None else run.max_train_steps
     info = verify_checkpoint(run_tree, step)
@@ -73,6 +82,60 @@ def select_checkpoint(
     write_pipeline_overrides(run_tree, selected)
     write_json(run_tree.selected_checkpoint, selected)
     return selected
+
+
+def require_rule_weights(selection: Selection, lpips_weights: Path | None) -> None:
+    """Refuse `best_lpips` without the weights of LPIPS, before anything is trained for it.
+
+    Raises:
+        InvalidFile: a file of weights is not there.
+    """
+    if selection.rule != "best_lpips":
+        return
+    from thesis_assets.images.perceptual import find_lpips
+
+    try:
+        find_lpips(lpips_weights)
+    except InvalidFile as error:
+        raise InvalidFile(
+            "the rule best_lpips needs a file of weights that is not there",
+            file=error.file,
+            key="runs.<run_name>.selection.rule",
+            found="best_lpips",
+            wanted=error.wanted,
+            remedy=f"{error.remedy}; or set rule: best_psnr",
+        ) from error
+
+
+def best_step(rule: str, scores: Sequence[CheckpointScore]) -> int:
+    """The step that a scoring rule chooses, of equals the earliest.
+
+    Raises:
+        InvalidExperiment: the rule is `best_lpips`, and no sample is large enough for it.
+    """
+    if rule == "best_psnr":
+        return max(scores, key=lambda score: (score.psnr, -score.step)).step
+    measured = [(score.lpips, score.step) for score in scores if score.lpips is not None]
+    if not measured:
+        raise InvalidExperiment(
+            "no drawn sample has an LPIPS: it needs images of 16 pixels a side",
+            key="runs.<run_name>.selection.rule",
+            found=rule,
+            wanted="best_psnr, last or step",
+        )
+    return min(measured)[1]
+
+
+def _lpips_where_it_is(folder: Path | None, device: str, on_progress: Callable[[str], None] | None) -> Lpips | None:
+    from thesis_assets.images.perceptual import find_lpips, load_lpips
+
+    try:
+        find_lpips(folder)
+    except InvalidFile as error:
+        if on_progress:
+            on_progress(f"checkpoints are scored without LPIPS: {error.file} is not there; {error.remedy}")
+        return None
+    return load_lpips(folder, device)
 
 
 def selection_samples(tree: DifixTree, selection: Selection, evaluation_groups: Set[str]) -> list[HeldOutSample]:
@@ -136,22 +199,39 @@ def _score_checkpoints(
     run: RunSpec,
     samples: Sequence[HeldOutSample],
     device: str,
+    lpips: Lpips | None,
     on_progress: Callable[[str], None] | None,
 ) -> list[CheckpointScore]:
     from thesis_assets.tuning.refine import load_refiner
-    from thesis_assets.tuning.scoring import mean_score, score_samples
+    from thesis_assets.tuning.scoring import Numbers, mean_score, score_samples
 
     run_tree = tree.tuning_run(run_name)
-    for step in run.saved_steps():
-        verify_checkpoint(run_tree, step)
-    refiners = {step: load_refiner(run_tree.checkpoint(step), device) for step in run.saved_steps()}
+    sizes = {step: verify_checkpoint(run_tree, step).bytes for step in run.saved_steps()}
+    unrefined: dict[str, Numbers] = {}
+    found: list[CheckpointScore] = []
+    for steps in _loaded_together(sizes, MAX_LOADED_BYTES):
+        refiners = {step: load_refiner(run_tree.checkpoint(step), device) for step in steps}
 
-    def report(place: int, _images: object) -> None:
-        if on_progress and (place + 1 == len(samples) or (place + 1) % 20 == 0):
-            on_progress(f"scored {place + 1} of {len(samples)} samples under {len(refiners)} checkpoints")
+        def report(place: int, _images: object, steps: Sequence[int] = steps) -> None:
+            if on_progress and (place + 1 == len(samples) or (place + 1) % 20 == 0):
+                on_progress(f"scored {place + 1} of {len(samples)} samples under steps {', '.join(map(str, steps))}")
 
-    scores = score_samples(refiners, samples, on_sample=report)
-    return [mean_score(step, of_step) for step, of_step in scores.items()]
+        scores = score_samples(refiners, samples, lpips=lpips, unrefined=unrefined, on_sample=report)
+        found += [mean_score(step, of_step) for step, of_step in scores.items()]
+        del refiners, scores
+    return found
+
+
+def _loaded_together(sizes: Mapping[int, int], limit: int) -> Iterator[list[int]]:
+    """Steps in their order, as many at a time as `limit` bytes hold, one at least."""
+    together: list[int] = []
+    for step, size in sizes.items():
+        if together and size + sum(sizes[other] for other in together) > limit:
+            yield together
+            together = []
+        together.append(step)
+    if together:
+        yield together
 
 
 def _named_groups(names: Sequence[str], present: Sequence[str]) -> set[str]:

@@ -1,7 +1,7 @@
 """What of a run this version can do; the rest is refused before anything starts."""
 
 from thesis_assets.errors import NotBuiltYet
-from thesis_assets.experiments.runs import RunSpec, Selection
+from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.launch import require_local
 
 
@@ -9,7 +9,7 @@ def require_supported(run: RunSpec, launcher: str) -> None:
     """Refuse a run that this version cannot do from beginning to end.
 
     Raises:
-        NotBuiltYet: the launcher, backend, number of processes or selection rule is not there.
+        NotBuiltYet: the launcher, backend or number of processes is not there.
     """
     require_local(launcher)
     if run.backend != "tiny":
@@ -36,21 +36,4 @@ def require_supported(run: RunSpec, launcher: str) -> None:
             found=run.num_processes,
             wanted=1,
             remedy="set num_processes: 1, and gradient_accumulation_steps for the same batch",
-        )
-    require_supported_rule(run.selection)
-
-
-def require_supported_rule(selection: Selection) -> None:
-    """Refuse a selection rule that is not there.
-
-    Raises:
-        NotBuiltYet: the rule needs LPIPS, whose weights this version does not bring.
-    """
-    if selection.rule == "best_lpips":
-        raise NotBuiltYet(
-            "scoring by LPIPS needs network weights that this version does not read",
-            key="runs.<run_name>.selection.rule",
-            found=selection.rule,
-            wanted="best_psnr, last or step",
-            remedy="set rule: best_psnr",
         )

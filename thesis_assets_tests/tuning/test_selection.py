@@ -7,19 +7,23 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thesis_assets.errors import InvalidExperiment, Leak, NotBuiltYet, SnapshotChanged
+from thesis_assets.errors import InvalidExperiment, InvalidFile, Leak, SnapshotChanged
 from thesis_assets.experiments.runs import Selection
 from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.images.codecs import read_rgb
+from thesis_assets.images.perceptual import load_lpips
 from thesis_assets.layout import DifixTree
-from thesis_assets.schemas.tuning import SelectedCheckpoint
+from thesis_assets.samples.sample_rows import read_rows
+from thesis_assets.schemas.tuning import CheckpointScore, SelectedCheckpoint
 from thesis_assets.storage import read_json, sha256_file
-from thesis_assets.tuning import run_checks
+from thesis_assets.tuning import run_checks, selection
 from thesis_assets.tuning.hand_off import hydra_override
 from thesis_assets.tuning.held_out_samples import HeldOutSample, stratified
 from thesis_assets.tuning.run_config import lock_config, make_config
-from thesis_assets.tuning.selection import check_selection_disjoint, select_checkpoint, selection_samples
+from thesis_assets.tuning.selection import best_step, check_selection_disjoint, select_checkpoint, selection_samples
 from thesis_assets.tuning.train_tiny import main
 from thesis_assets.tuning.trainer_flags import parse_flags
+from thesis_assets_tests.images.lpips_weights import write_lpips_weights
 from thesis_assets_tests.tuning.snapshots import arguments, make_run, write_snapshot
 
 EVALUATED = {"studio/pair03"}
@@ -49,9 +53,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> DifixTree:
     return tree
 
 
-def select(tree: DifixTree, run_name: str = "trained", **selection: object) -> SelectedCheckpoint:
-    run = make_run(max_train_steps=20, checkpointing_steps=10, selection=selection)
-    return select_checkpoint(tree, run_name, run, evaluation_groups=EVALUATED, device="cpu")
+def select(tree: DifixTree, run_name: str = "trained", **keys: object) -> SelectedCheckpoint:
+    run = make_run(max_train_steps=20, checkpointing_steps=10, selection=keys)
+    weights = tree.root / "lpips"
+    return select_checkpoint(tree, run_name, run, evaluation_groups=EVALUATED, device="cpu", lpips_weights=weights)
 
 
 def test_the_checkpoint_with_the_highest_psnr_on_people_not_evaluated_is_chosen(tree: DifixTree) -> None:
@@ -74,11 +79,9 @@ def test_without_training_there_is_no_gain_and_the_earliest_of_equals_is_chosen(
     assert not run_checks.improves_over_input(selected).passed
 
 
-@pytest.mark.parametrize(("selection", "step"), [({"rule": "last"}, 20), ({"rule": "step", "step": 10}, 10)])
-def test_a_named_step_is_chosen_without_a_look_at_anyone(
-    tree: DifixTree, selection: dict[str, object], step: int
-) -> None:
-    selected = select(tree, **selection)
+@pytest.mark.parametrize(("rule", "step"), [({"rule": "last"}, 20), ({"rule": "step", "step": 10}, 10)])
+def test_a_named_step_is_chosen_without_a_look_at_anyone(tree: DifixTree, rule: dict[str, object], step: int) -> None:
+    selected = select(tree, **rule)
     assert (selected.step, selected.scores, selected.selection_groups) == (step, [], [])
     assert check_selection_disjoint(selected, EVALUATED).passed
 
@@ -110,9 +113,53 @@ def test_with_everything_in_training_only_a_named_step_can_be_chosen(tmp_path: P
         selection_samples(tree, Selection(rule="best_psnr"), set())
 
 
-def test_lpips_is_refused(tree: DifixTree) -> None:
-    with pytest.raises(NotBuiltYet, match="best_lpips"):
+def test_lpips_is_refused_without_its_weights_and_its_score_left_out(tree: DifixTree) -> None:
+    with pytest.raises(InvalidFile, match=r"THESIS_LPIPS_WEIGHTS.*rule: best_psnr") as caught:
         select(tree, rule="best_lpips")
+    assert "vgg16-397923af.pth" in str(caught.value)
+    assert [score.lpips for score in select(tree, rule="best_psnr").scores] == [None, None]
+
+
+def test_both_scores_are_those_of_the_images_however_many_checkpoints_are_loaded_at_once(
+    tree: DifixTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = write_lpips_weights(tmp_path)
+    run = make_run(max_train_steps=20, checkpointing_steps=10, selection={"rule": "best_lpips"})
+
+    def chosen() -> SelectedCheckpoint:
+        return select_checkpoint(tree, "trained", run, evaluation_groups=EVALUATED, device="cpu", lpips_weights=weights)
+
+    selected = chosen()
+    assert selected.step == min(selected.scores, key=lambda score: score.lpips or 0).step
+    lpips = load_lpips(weights)
+    rows = {row.sample_id: row for row in read_rows(tree.split_test)}
+    drawn = [rows[sample_id] for sample_id in selected.selection_sample_ids]
+    unrefined = [
+        lpips.distance(read_rgb(tree.base / row.image_path), read_rgb(tree.base / row.target_image_path))
+        for row in drawn
+    ]
+    for score in selected.scores:
+        assert score.lpips_render == pytest.approx(sum(value or 0 for value in unrefined) / len(unrefined))
+        assert score.lpips is not None
+        assert score.lpips != score.lpips_render
+    monkeypatch.setattr(selection, "MAX_LOADED_BYTES", 1)
+    assert chosen() == selected
+
+
+def score(step: int, psnr: float, lpips: float | None) -> CheckpointScore:
+    return CheckpointScore(step=step, n_samples=1, psnr=psnr, psnr_render=1, ssim=0, ssim_render=0, lpips=lpips)
+
+
+def test_the_highest_psnr_the_lowest_lpips_and_of_equals_the_earliest_is_best() -> None:
+    scores = [score(30, 5, 0.2), score(10, 5, 0.3), score(20, 4, 0.1), score(40, 3, 0.1)]
+    assert (best_step("best_psnr", scores), best_step("best_lpips", scores)) == (10, 20)
+    with pytest.raises(InvalidExperiment, match="16 pixels"):
+        best_step("best_lpips", [score(10, 5, None)])
+
+
+def test_checkpoints_are_loaded_in_their_order_as_many_as_fit() -> None:
+    sizes = {10: 4, 20: 4, 30: 9, 40: 1, 50: 1}
+    assert list(selection._loaded_together(sizes, 8)) == [[10, 20], [30], [40, 50]]
 
 
 def test_a_changed_data_json_is_refused(tree: DifixTree) -> None:

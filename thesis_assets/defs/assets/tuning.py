@@ -47,10 +47,12 @@ def _throttled(report: Callable[[ProgressLine], None], seconds: float = 5.0) -> 
 )
 def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Re-validate the snapshot, launch the trainer, follow it, verify what it saved."""
+    from thesis_assets.tuning.selection import require_rule_weights
     from thesis_assets.tuning.tuning_run import tune
 
     (cell,) = cells_of(context, "exp_by_run")
     run = platform.run_spec(cell)
+    require_rule_weights(run.selection, platform.settings.lpips_weights)
     report = platform.reporter(context)
     result = tune(
         platform.difix(cell),
@@ -87,6 +89,7 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
 )
 def selected_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Choose the run's checkpoint by its rule."""
+    from thesis_assets.tuning.hand_off import hydra_override
     from thesis_assets.tuning.selection import select_checkpoint
 
     (cell,) = cells_of(context, "exp_by_run")
@@ -97,6 +100,8 @@ def selected_checkpoint(context: dg.AssetExecutionContext, platform: PlatformPar
         platform.run_spec(cell),
         evaluation_groups=platform.evaluation_groups(spec),
         device=platform.device,
+        lpips_weights=platform.settings.lpips_weights,
+        on_progress=platform.reporter(context),
     )
     tree = platform.difix(cell).tuning_run(cell.run_name)
     rows = [
@@ -106,6 +111,8 @@ def selected_checkpoint(context: dg.AssetExecutionContext, platform: PlatformPar
             f"{score.psnr:.4f}",
             f"{score.psnr_render:.4f}",
             f"{score.psnr - score.psnr_render:+.4f}",
+            "" if score.lpips is None else f"{score.lpips:.4f}",
+            "" if score.lpips_render is None else f"{score.lpips_render:.4f}",
         )
         for score in selected.scores
     ]
@@ -114,7 +121,10 @@ def selected_checkpoint(context: dg.AssetExecutionContext, platform: PlatformPar
             "step": selected.step,
             "rule": selected.rule,
             "sha256": selected.sha256,
-            "scores": table(("step", "samples", "PSNR", "PSNR of the render", "gain"), rows),
+            "scores": table(
+                ("step", "samples", "PSNR", "PSNR of the render", "gain", "LPIPS", "LPIPS of the render"), rows
+            ),
+            "Hydra override": hydra_override(selected),
             "checkpoint": dg.MetadataValue.path(selected.path),
             "overrides": dg.MetadataValue.path(tree.pipeline_overrides),
         }
