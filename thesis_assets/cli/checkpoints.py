@@ -19,19 +19,29 @@ def checkpoint() -> None:
 
 def refine(
     checkpoint: Annotated[Path, typer.Option("--checkpoint", help="A model_<step>.pkl.", exists=True, dir_okay=False)],
-    image: Annotated[Path, typer.Option("--image", help="The imperfect render.", exists=True, dir_okay=False)],
-    ref: Annotated[Path, typer.Option("--ref", help="The reference view.", exists=True, dir_okay=False)],
-    out: Annotated[Path, typer.Option("--out", help="Where the refined image goes (PNG).")],
+    image: Annotated[Path, typer.Option("--image", help="The imperfect render, or a folder of them.", exists=True)],
+    ref: Annotated[
+        Path, typer.Option("--ref", help="The reference view, or a folder with one of each render's name.", exists=True)
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Where the refined image (PNG), or the folder of them, goes.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Refine one render by a checkpoint, at its own size."""
-    from thesis_assets.tuning.refine import refine_file
+    """Refine one render, or a folder of them, by a checkpoint, at their own size."""
+    from thesis_assets.tuning.refine import refine_file, refine_folder
 
-    refine_file(checkpoint, image, ref, out, load_platform().device)
-    if as_json:
-        print_json({"out": str(out), "bytes": out.stat().st_size})
+    device = load_platform().device
+    if image.is_dir():
+        written = refine_folder(checkpoint, image, ref, out, device)
+    elif ref.is_dir():
+        raise InvalidFile("one render needs one reference", file=ref, found="a folder", wanted="an image file")
     else:
-        print(f"{out}: {human_bytes(out.stat().st_size)}")
+        refine_file(checkpoint, image, ref, out, device)
+        written = [out]
+    size = sum(path.stat().st_size for path in written)
+    if as_json:
+        print_json({"out": str(out), "bytes": size, "images": len(written)})
+    else:
+        print(f"{out}: {human_bytes(size)}" + (f", {len(written)} images" if image.is_dir() else ""))
 
 
 @checkpoint_app.command("verify")

@@ -15,6 +15,8 @@ from thesis_assets.tuning.resolution import processing_size, resize
 if TYPE_CHECKING:
     from torch import Tensor
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
 
 class RefinesImages(Protocol):
     """Whatever the backend: renders and their references in, refined renders of the renders' size out."""
@@ -82,12 +84,56 @@ def refine_file(checkpoint: Path, image: Path, reference: Path, out: Path, devic
     Raises:
         InvalidFile: the checkpoint or an image cannot be read.
     """
+    _refine_onto(load_refiner(checkpoint, device), image, reference, out)
+
+
+def refine_folder(checkpoint: Path, images: Path, references: Path, out: Path, device: str = "cpu") -> list[Path]:
+    """Refine every PNG or JPEG of a folder, each onto `<out>/<stem>.png`, by one loaded checkpoint.
+
+    Args:
+        references: one image for all, or a folder with an image of each render's stem.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InvalidFile: there is no image, two have one stem, or one lacks its reference; nothing was written then. Or the
+            checkpoint or an image cannot be read.
+    """
+    renders = _by_stem(images)
+    views = _by_stem(references) if references.is_dir() else dict.fromkeys(renders, references)
+    lacking = sorted(set(renders) - set(views))
+    if lacking:
+        raise InvalidFile(
+            "a render has no reference of its name",
+            file=renders[lacking[0]],
+            found=f"{len(lacking)} of {len(renders)} without one",
+            wanted=f"{lacking[0]}.png or .jpg in {references}",
+        )
+    refiner = load_refiner(checkpoint, device)
+    for stem, path in renders.items():
+        _refine_onto(refiner, path, views[stem], out / f"{stem}.png")
+    return [out / f"{stem}.png" for stem in renders]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            if path.stem in found:
+                raise InvalidFile("two images of a folder have one name", file=path, found=found[path.stem].name)
+            found[path.stem] = path
+    if not found:
+        raise InvalidFile("the folder has no image", file=folder, wanted="PNG or JPEG files")
+    return found
+
+
+def _refine_onto(refiner: RefinesImages, image: Path, reference: Path, out: Path) -> None:
     import torch
 
     from thesis_assets.images.codecs import encode_png, read_rgb
     from thesis_assets.images.quantise import quantise
 
-    refiner = load_refiner(checkpoint, device)
     render, view = (
         torch.from_numpy(read_rgb(path).copy()).permute(2, 0, 1)[None].float() / 255 for path in (image, reference)
     )

@@ -21,7 +21,7 @@ from thesis_assets.tuning.checkpoints import (
     save_checkpoint,
     verify_checkpoint,
 )
-from thesis_assets.tuning.refine import load_refiner, refine_file
+from thesis_assets.tuning.refine import load_refiner, refine_file, refine_folder
 from thesis_assets.tuning.tiny_model import TinyArchitecture, TinyRefiner
 
 
@@ -176,3 +176,32 @@ def test_a_render_on_disk_is_refined_at_its_own_size(tree: TuningRunTree, tmp_pa
     with Image.open(out) as image:
         assert image.size == (50, 41)
         assert image.getpixel((7, 7)) == (10, 200, 30)
+
+
+def test_a_folder_of_renders_is_refined_each_with_the_reference_of_its_name(
+    tree: TuningRunTree, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    renders, references, out = (tmp_path / name for name in ("renders", "references", "out"))
+    for folder in (renders, references):
+        folder.mkdir()
+    colours = {"000001": (10, 200, 30), "000002": (90, 20, 60)}
+    for name, colour in colours.items():
+        Image.new("RGB", (50, 41), colour).save(renders / f"{name}.png")
+    Image.new("RGB", (64, 64)).save(references / "000001.jpg")
+    with pytest.raises(InvalidFile, match=r"(?s)no reference.*000002"):
+        refine_folder(tree.checkpoint(20), renders, references, out)
+    assert not out.exists()
+    Image.new("RGB", (64, 64)).save(references / "000002.png")
+    for given in (references, references / "000001.jpg"):
+        written = refine_folder(tree.checkpoint(20), renders, given, out)
+        assert written == [out / "000001.png", out / "000002.png"]
+        for path in written:
+            with Image.open(path) as image:
+                assert (image.size, image.getpixel((7, 7))) == ((50, 41), colours[path.stem])
+    Image.new("RGB", (50, 41)).save(renders / "000001.jpg")
+    with pytest.raises(InvalidFile, match="one name"):
+        refine_folder(tree.checkpoint(20), renders, references, out)
+    with pytest.raises(InvalidFile, match="no image"):
+        refine_folder(tree.checkpoint(20), tree.checkpoints_dir, references, out)
