@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from thesis_assets.cli.console import FAILED, JsonOption, dagster_instance, load_platform, print_json, print_table
+from thesis_assets.defs.new_scenes import fork_for_late_scenes, late_scenes
 from thesis_assets.defs.registration import plan_registration, register
 
 
@@ -14,15 +15,22 @@ def sync(
 ) -> None:
     """Register the partitions that the experiment files declare, and the pools' slots.
 
-    A bad file is refused with its line and key, and the others are registered. Withdrawn keys stay.
+    A bad file is refused with its line and key, and the others are registered. Withdrawn keys stay. Where scenes came after
+    an experiment was frozen, a fork is written if its file says `auto_fork`, else the command for it is named.
     """
     platform = load_platform()
+    forked = [] if dry_run else fork_for_late_scenes(platform)
+    late = late_scenes(platform)
     with dagster_instance(platform.settings) as instance:
         plan = plan_registration(platform, instance)
         if not dry_run:
             register(instance, plan)
     if as_json:
-        print_json({**plan.__dict__, "dry_run": dry_run})
+        forks = {
+            "forked": {one.exp_name: one.fork for one in forked},
+            "late_scenes": {one.exp_name: one.scenes for one in late},
+        }
+        print_json({**plan.__dict__, **forks, "dry_run": dry_run})
     else:
         rows = [
             (name, len(cell["scenes"]), len(cell["runs"]), ", ".join(cell["runs"])) for name, cell in plan.cells.items()
@@ -33,6 +41,11 @@ def sync(
         for dimension, keys in plan.withdrawn.items():
             if keys:
                 print(f"no longer declared, kept: {dimension} {', '.join(keys)}")
+        for one in forked:
+            print(f"{one.exp_name} is frozen; {one.fork} is its fork, with {', '.join(one.scenes)}")
+        for one in late:
+            what = "sync without --dry-run forks it" if one.by_itself else f"`{one.command}` takes them"
+            print(f"{one.exp_name} is frozen, and scenes came later: {', '.join(one.scenes)}; {what}")
         for name, reason in plan.refused.items():
             print(f"refused: {name}: {reason}")
     if plan.refused:

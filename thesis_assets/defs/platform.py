@@ -97,6 +97,15 @@ class Platform:
             return matched
         return [name for name in matched if name in frozen or name in spec.generation.scenes]
 
+    def late_scenes(self, spec: ExperimentSpec) -> list[str]:
+        """The scenes that an experiment's globs match and that came after it was frozen; none while it is open."""
+        from thesis_assets.scenes.catalog import list_scenes, match_scenes
+
+        if spec.generation.on_new_scenes == "ignore":
+            return []
+        matched = match_scenes(list_scenes(self.roots), spec.generation, self.settings.experiments_dir)
+        return sorted(set(matched) - set(self.scene_names(spec)))
+
     def run_spec(self, cell: Cell) -> RunSpec:
         """The run of a cell.
 

@@ -1,6 +1,7 @@
 """Forking an experiment: the same file under another name, so that a frozen snapshot stays and its successor may grow."""
 
 import os
+import re
 from pathlib import Path
 
 import yaml
@@ -38,6 +39,14 @@ def fork_experiment(path: Path, exp_name: str) -> ExperimentSpec:
             remedy="choose another name for the fork; an experiment file is never overwritten",
         ) from error
     return spec
+
+
+def successor_name(exp_name: str) -> str:
+    """The name of a fork that nobody named: `v1` is followed by `v1-fork1`, that by `v1-fork2`."""
+    base, _, number = exp_name.rpartition("-fork")
+    if base and re.fullmatch("[1-9][0-9]*", number):
+        return f"{base}-fork{int(number) + 1}"
+    return f"{exp_name}-fork1"
 
 
 def _renamed(path: Path, exp_name: str) -> str:

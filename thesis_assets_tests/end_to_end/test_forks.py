@@ -93,3 +93,33 @@ def test_a_frozen_experiment_goes_on_without_the_scenes_that_came_later(
     refused = world.run("v1", until="scene_samples")
     assert refused.exit_code == 1
     assert "fork" in json.dumps(refused.to_json())
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_sync_forks_a_frozen_experiment_for_a_late_scene_once_or_names_the_command(
+    world: World, tmp_path: Path, by_itself: bool
+) -> None:
+    generation = {"scenes": ["studio_*"], "auto_fork": by_itself}
+    world.write({**SMALL, "exp_name": "v1", "runs": {}, "generation": generation})
+    assert world.run("v1", until="difix_data").exit_code == 0
+    freeze(world.platform.difix(world.cell(exp_name="v1")), "test")
+    fork = world.platform.experiments.path("v1-fork1")
+
+    def synced(*options: str) -> Any:
+        return json.loads(thesis_assets(world, "sync", "--json", *options).stdout)
+
+    assert (synced()["forked"], fork.exists()) == ({}, False), "nothing came late"
+    (tmp_path / LATE).rename(tmp_path / "scenes" / "canonical_gt" / LATE)
+    assert synced("--dry-run")["late_scenes"] == {"v1": [LATE]}
+    assert not fork.exists()
+
+    first = synced()
+    if by_itself:
+        assert first["forked"] == {"v1": "v1-fork1"}
+        assert LATE in first["cells"]["v1-fork1"]["scenes"]
+        assert LATE not in first["cells"]["v1"]["scenes"]
+        again = synced()
+        assert (again["forked"], again["late_scenes"]) == ({}, {})
+    else:
+        assert (first["forked"], first["late_scenes"], fork.exists()) == ({}, {"v1": [LATE]}, False)
+        assert "thesis-assets fork --exp v1 --as v1-fork1" in thesis_assets(world, "sync").stdout

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.errors import InvalidExperiment, InvalidKey
-from thesis_assets.experiments.fork import fork_experiment
+from thesis_assets.experiments.fork import fork_experiment, successor_name
 from thesis_assets.experiments.reading import read_experiment
 
 TEXT = """\
@@ -65,3 +65,11 @@ def test_a_bad_name_or_a_bad_file_writes_nothing(first: Path) -> None:
     with pytest.raises(InvalidExperiment, match="not valid"):
         fork_experiment(first, "v2")
     assert [path.name for path in first.parent.iterdir()] == ["v1.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "following"),
+    [("v1", "v1-fork1"), ("v1-fork1", "v1-fork2"), ("v1-fork9", "v1-fork10"), ("my-fork", "my-fork-fork1")],
+)
+def test_a_fork_that_nobody_named_counts_on(name: str, following: str) -> None:
+    assert successor_name(name) == following
