@@ -200,6 +200,9 @@ def test_a_folder_of_renders_is_refined_each_with_the_reference_of_its_name(
         for path in written:
             with Image.open(path) as image:
                 assert (image.size, image.getpixel((7, 7))) == ((50, 41), colours[path.stem])
+    (references / "000002.png").write_bytes(b"no image")
+    with pytest.raises(InvalidFile, match=r"references/000002\.png"):
+        refine_folder(tree.checkpoint(20), renders, references, out)
     Image.new("RGB", (50, 41)).save(renders / "000001.jpg")
     with pytest.raises(InvalidFile, match="one name"):
         refine_folder(tree.checkpoint(20), renders, references, out)
