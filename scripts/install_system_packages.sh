@@ -4,10 +4,28 @@
 set -euo pipefail
 
 missing=()
-command -v make >/dev/null || missing+=(make)
-command -v git >/dev/null || missing+=(git)
-command -v python3 >/dev/null || missing+=(python3)
-python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+needs() { # a Debian package, and a command that succeeds where it is there
+    local package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing+=("$package")
+}
+
+# Everybody's.
+needs make command -v make
+needs git command -v git
+needs python3 command -v python3
+needs python3-venv python3 -c 'import ensurepip, venv'
+needs ffmpeg command -v ffmpeg # videos beside the evaluated views
+# Pictures of recordings without a GPU or a screen.
+needs mesa-vulkan-drivers sh -c 'ls /usr/share/vulkan/icd.d/*.json'
+# The tests' own services: a cluster, a database, a browser.
+needs slurmctld test -x /usr/sbin/slurmctld
+needs slurmd test -x /usr/sbin/slurmd
+needs slurm-client command -v sbatch
+needs munge test -x /usr/sbin/munged
+needs postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
+needs chromium command -v chromium
+needs fonts-dejavu-core test -d /usr/share/fonts/truetype/dejavu
 
 if [ ${#missing[@]} -eq 0 ]; then
     echo "System packages: all are there."
