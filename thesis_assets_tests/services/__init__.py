@@ -1,0 +1,1 @@
+"""Real services that tests start on loopback and end again: one file a service."""

@@ -1,0 +1,176 @@
+"""Dagster's web server and daemon on a free port of loopback, asked through GraphQL as the UI does."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thesis_assets_tests.worlds import World
+
+START_S = 120
+RUN_S = 240
+ROOT = Path(__file__).parents[2]
+
+LAUNCH = """
+mutation ($params: ExecutionParams!) {
+  launchPipelineExecution(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+    ... on RunConfigValidationInvalid { errors { message } }
+    ... on InvalidSubsetError { message }
+    ... on UnauthorizedError { message }
+  }
+}
+"""
+STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+BACKFILL = """
+mutation ($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+  }
+}
+"""
+BACKFILL_STATUS = """
+query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status runs(limit: 20) { runId status } } } }
+"""
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def prepare_home(world: World, config: Path = ROOT / "dagster.yaml") -> None:
+    """An instance file in the world's DAGSTER_HOME."""
+    home = world.settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(config, home / "dagster.yaml")
+
+
+class DagsterServer:
+    """`dagster dev`: web server, daemon and code server, ended with its whole group."""
+
+    def __init__(self, world: World, log: Path, env: dict[str, str] | None = None) -> None:
+        self.world, self.log, self.port = world, log, free_port()
+        self._env = {**os.environ, **world.environment, **(env or {})}
+        self.start()
+
+    def start(self) -> None:
+        """Start it (again), and wait until it answers."""
+        command = [sys.executable, "-m", "dagster", "dev", "-m", "thesis_assets.definitions"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "-h", "127.0.0.1", "-p", str(self.port)],
+                env=self._env,
+                cwd=self.world.home,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._wait()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log_tail()
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/server_info", timeout=2).read()
+            except OSError:
+                time.sleep(0.5)
+            else:
+                return
+        pytest.fail(f"the web server did not start in {START_S} s:\n{self.log_tail()}")
+
+    def log_tail(self, n_characters: int = 6000) -> str:
+        return self.log.read_text(errors="replace")[-n_characters:]
+
+    def graphql(self, query: str, **variables: Any) -> Any:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/graphql",
+            data=json.dumps({"query": query, "variables": variables}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        answer = json.load(urllib.request.urlopen(request, timeout=60))
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    def launch(self, job: str, assets: tuple[str, ...], key: str | None) -> str:
+        """Start one run of a level's job over one cell. Returns its id."""
+        params = {
+            "mode": "default",
+            "selector": {
+                "repositoryName": "__repository__",
+                "repositoryLocationName": "thesis_assets.definitions",
+                "pipelineName": job,
+                "assetSelection": [{"path": [asset]} for asset in assets],
+            },
+            "runConfigData": {},
+            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": key}] if key else []},
+        }
+        answer = self.graphql(LAUNCH, params=params)["launchPipelineExecution"]
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return str(answer["run"]["runId"])
+
+    def status(self, run_id: str) -> str:
+        return str(self.graphql(STATUS, id=run_id)["runOrError"]["status"])
+
+    def wait_for_run(self, run_id: str, wanted: str = "SUCCESS", seconds: float = RUN_S) -> None:
+        """Wait until a run has the wanted status; fail as soon as it has another final one."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            status = self.status(run_id)
+            if status == wanted:
+                return
+            assert status not in ("SUCCESS", "FAILURE", "CANCELED"), f"{run_id} is {status}: {self.log_tail()}"
+            time.sleep(1)
+        pytest.fail(f"the run did not reach {wanted} in {seconds} s:\n{self.log_tail()}")
+
+    def start_backfill(self, assets: tuple[str, ...], keys: list[str]) -> str:
+        """A backfill over keys that all of the assets have. Returns its id."""
+        params = {
+            "selector": None,
+            "assetSelection": [{"path": [asset]} for asset in assets],
+            "partitionNames": keys,
+        }
+        answer = self.graphql(BACKFILL, params=params)["launchPartitionBackfill"]
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        return str(answer["backfillId"])
+
+    def wait_for_backfill(self, backfill_id: str, seconds: float = RUN_S) -> list[str]:
+        """Wait until a backfill succeeded. Returns the ids of its runs."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            state = self.graphql(BACKFILL_STATUS, id=backfill_id)["partitionBackfillOrError"]
+            if state["status"] == "COMPLETED_SUCCESS":
+                return [run["runId"] for run in state["runs"]]
+            ended = ("FAILED", "COMPLETED_FAILED", "CANCELED")
+            assert state["status"] not in ended, (state, self.log_tail())
+            time.sleep(1)
+        pytest.fail(f"the backfill did not end in {seconds} s:\n{self.log_tail()}")
+
+    def stop(self, first: signal.Signals = signal.SIGTERM) -> None:
+        """End the whole group: asked first, killed then."""
+        for signal_number in (first, signal.SIGKILL):
+            try:
+                os.killpg(self.process.pid, signal_number)
+                self.process.wait(timeout=20)
+            except ProcessLookupError:
+                return
+            except subprocess.TimeoutExpired:
+                continue
+            else:
+                return
