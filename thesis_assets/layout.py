@@ -190,6 +190,16 @@ class SampleId:
         return cls(match["scene"], int(match["tcam"]), int(match["rcam"]), match["tf"], match["rf"])
 
 
+def device_lock(name: str) -> Path:
+    """*Ours*: the lock file of one GPU of this host, for all of its users and whatever their data roots are.
+
+    Args:
+        name: as CUDA_VISIBLE_DEVICES has it: a number, `GPU-<uuid>`, `MIG-GPU-<uuid>/<number>/<number>`.
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    return Path("/tmp") / f"thesis_assets-gpu-{check_key(safe, 'GPU')}.lock"  # noqa: S108 - opened without following links
+
+
 def inside(root: Path, relative: str, what: str) -> Path:
     """`root / relative`, refused where it would leave `root` (by `..` or an absolute path; symlinks are checked where IO is).
 
@@ -410,6 +420,11 @@ class TuningRunTree:
     def job(self) -> Path:
         """*Ours*: where the run executes (host, process group or job id)."""
         return self.base / "job.json"
+
+    @property
+    def job_exit(self) -> Path:
+        """*Ours*: how that job ended, by the account of its own supervisor."""
+        return self.base / "job_exit.json"
 
     @property
     def selected_checkpoint(self) -> Path:

@@ -42,6 +42,7 @@ def _difix_kinds() -> Iterator[tuple[str, PathKind]]:
         "train_config",
         "progress",
         "job",
+        "job_exit",
         "selected_checkpoint",
         "pipeline_overrides",
         "triplet_recording",

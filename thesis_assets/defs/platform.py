@@ -20,6 +20,7 @@ from thesis_assets.settings import Settings
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.cell import EvaluationCell
+    from thesis_assets.launch.jobs import Launcher
     from thesis_assets.scenes.scene import Scene, SceneRoots
 
 
@@ -58,6 +59,12 @@ class Platform:
         import torch
 
         return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @cached_property
+    def launcher(self) -> "Launcher":
+        from thesis_assets.defs.launching import launcher_of
+
+        return launcher_of(self.settings, self.device)
 
     @property
     def workers(self) -> int:

@@ -86,17 +86,6 @@ def end_running(record: JobRecord, *, grace_seconds: float = 10.0) -> None:
         end_tree(None, record.job_id, grace_seconds=grace_seconds)
 
 
-def log_tail(path: Path, *, lines: int = 25, start: int = 0, max_bytes: int = 64 * 1024) -> str:
-    """The last lines of a log file, from byte `start` on; empty where there is none."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as handle:
-        size = handle.seek(0, os.SEEK_END)
-        handle.seek(max(start, size - max_bytes))
-        text = handle.read().decode("utf-8", errors="replace")
-    return "\n".join(text.splitlines()[-lines:])
-
-
 def _start(
     command: Sequence[str], *, cwd: Path | None, env: Mapping[str, str], out: int, err: int
 ) -> subprocess.Popen[bytes]:

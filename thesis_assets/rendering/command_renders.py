@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidScene, ThesisAssetsError
-from thesis_assets.launch.commands import end_running, log_tail, run_command
+from thesis_assets.launch.commands import end_running, run_command
+from thesis_assets.launch.logs import log_tail
 from thesis_assets.launch.starter_watch import watched
 from thesis_assets.rendering.precomputed import PrecomputedRenderer
 from thesis_assets.scenes.listing import list_frames, list_numbers

@@ -71,7 +71,19 @@ class JobRecord(FileModel):
     command: list[str]
     stdout: str
     stderr: str
+    exit_file: str | None = None
+    """Where the job's supervisor writes a `JobExit`; None for a command that ends with its starter."""
     returncode: int | None = None
+
+
+class JobExit(FileModel):
+    """Beside a `job.json`: how the job ended, by the account of its own supervisor."""
+
+    job_id: str
+    """A file of an earlier job of the same place says nothing about this one."""
+    returncode: int
+    """Negative: the signal that it died of."""
+    ended_at: str
 
 
 class CheckpointScore(FileModel):

@@ -54,9 +54,8 @@ def resolve_flags(tree: DifixTree, run_name: str, run: RunSpec, device: str) -> 
 
 def launch_command(flags: TrainerFlags, device: str) -> list[str]:
     """`accelerate launch ... train_tiny.py ...` by this interpreter. `device`: `cpu`, `cuda` or `cuda:<number>`."""
-    number = device.partition(":")[2]
-    # Without a number accelerate takes the first GPU that CUDA_VISIBLE_DEVICES leaves, which a cluster may have set.
-    place = ["--cpu"] if device == "cpu" else ["--gpu_ids", number] if number else []
+    # Which GPU is the launcher's to say, by CUDA_VISIBLE_DEVICES; accelerate's `--gpu_ids` would put its own over it.
+    place = ["--cpu"] if device == "cpu" else []
     command = [sys.executable, "-m", "accelerate.commands.launch", *place]
     command += ["--mixed_precision", flags.mixed_precision]
     command += ["--num_processes", "1", "--num_machines", "1", "--dynamo_backend", "no"]

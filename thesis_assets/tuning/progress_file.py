@@ -51,6 +51,14 @@ class ProgressReader:
                     yield ProgressLine.model_validate_json(raw)
 
 
+def last_progress(path: Path) -> ProgressLine | None:
+    """The last line of a run's progress; None where there is none."""
+    line = None
+    for line in ProgressReader(path).new_lines():  # noqa: B007 - the last one is wanted
+        pass
+    return line
+
+
 def read_curves(path: Path) -> dict[str, list[float]]:
     """Series over the steps of a run, also one that was resumed: of a step done twice the later line counts.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from thesis_assets.errors import CellLocked, InvalidFile, ThesisAssetsError
+from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.experiments.split import SplitSpec
-from thesis_assets.launch.commands import log_tail, run_command, still_running
+from thesis_assets.launch.jobs import Following, Job, JobState, Launcher, Resources, left_running, run_job
+from thesis_assets.launch.logs import log_tail
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.splits.freeze import freeze
@@ -17,7 +18,7 @@ from thesis_assets.splits.snapshot_guard import SnapshotState, guard_snapshot
 from thesis_assets.storage import cell_lock, read_json
 from thesis_assets.tuning.checkpoints import list_checkpoints, verify_checkpoint
 from thesis_assets.tuning.launch_command import launch_command, launch_environment, resolve_flags
-from thesis_assets.tuning.progress_file import ProgressReader, read_curves
+from thesis_assets.tuning.progress_file import ProgressReader, last_progress, read_curves
 from thesis_assets.tuning.run_config import lock_config, make_config
 from thesis_assets.tuning.supported import require_supported
 
@@ -53,31 +54,31 @@ def tune(
     *,
     split: SplitSpec,
     device: str,
-    launcher: str,
+    launcher: Launcher,
     on_progress: Callable[[ProgressLine], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    following: Following = Following(),
 ) -> TuningResult:
     """Train a run to its end, from where it stands; a finished one is verified and returned at once.
 
-    The first run freezes the snapshot.
+    A trainer that an earlier call left at work is followed. The first run freezes the snapshot.
 
     Args:
         device: `cpu`, `cuda` or `cuda:<number>`.
+        launcher: where the trainer runs.
         on_progress: called with every line of the trainer, one a step.
-        should_stop: true ends the trainer, which saves first.
+        following: what else its follower wants of the trainer's job, and when it ends it or leaves it.
 
     Raises:
-        NotBuiltYet: the run or the launcher needs what this version does not have.
+        NotBuiltYet: the run needs what this version does not have.
         Leak, SnapshotChanged, InvalidFile: the snapshot may not be trained on (`splits.snapshot_guard`), or the run's name
             belongs to other data or hyperparameters.
-        CellLocked: another process trains this run.
+        CellLocked: another process trains this run, or a job of another machine or launcher.
         TrainerFailed: the trainer ended with an error; the message is its own.
         TrainerStopped: it was stopped; starting again goes on from its last checkpoint.
     """
-    require_supported(run, launcher)
+    require_supported(run)
     run_tree = tree.tuning_run(run_name)
     with cell_lock(tree.lock(f"run-{run_name}"), f"the tuning run {run_name} of {tree.exp_name}"):
-        _refuse_while_running(run_tree)
         snapshot = guard_snapshot(tree, split, split.group_rules)
         flags, notes = resolve_flags(tree, run_name, run, device)
         command = launch_command(flags, device)
@@ -96,23 +97,25 @@ def tune(
         )
         freeze(tree, f"tuning run {run_name}")
         lock_config(tree, config)
-        if not _is_finished(run_tree, run, snapshot):
-            _train(run_tree, command, launch_environment(device), on_progress, should_stop)
+        # A job that is left may be about to write its last files: it is followed even where nothing is missing.
+        if left_running(launcher, run_tree.job) or not _is_finished(run_tree, run, snapshot):
+            job = _job(tree, run_name, run, command, device)
+            _train(launcher, job, run_tree, on_progress, following)
         return _verified_result(run_tree, run)
 
 
-def _refuse_while_running(run_tree: TuningRunTree) -> None:
-    """A trainer whose starter was killed outright still writes into the run; a second one beside it would mix with it."""
-    if not run_tree.job.is_file():
-        return
-    left = still_running(read_json(run_tree.job, JobRecord))
-    if left:
-        raise CellLocked(
-            "a trainer of this run is still at work, though who started it is gone",
-            file=run_tree.job,
-            found=f"processes {', '.join(map(str, left))}",
-            remedy="wait for it, or end these processes (it saves on SIGTERM), then start again",
-        )
+def _job(tree: DifixTree, run_name: str, run: RunSpec, command: list[str], device: str) -> Job:
+    run_tree = tree.tuning_run(run_name)
+    return Job(
+        name=f"{tree.exp_name}-{run_name}",
+        command=command,
+        record=run_tree.job,
+        exit_file=run_tree.job_exit,
+        stdout=run_tree.logs_dir / "stdout.log",
+        stderr=run_tree.logs_dir / "stderr.log",
+        env=launch_environment(device),
+        resources=Resources(gpus=0 if device == "cpu" else run.num_processes, preset=run.preset),
+    )
 
 
 def _is_finished(run_tree: TuningRunTree, run: RunSpec, snapshot: SnapshotState) -> bool:
@@ -131,52 +134,45 @@ def _is_finished(run_tree: TuningRunTree, run: RunSpec, snapshot: SnapshotState)
 
 
 def _train(
+    launcher: Launcher,
+    job: Job,
     run_tree: TuningRunTree,
-    command: list[str],
-    env: dict[str, str],
     on_progress: Callable[[ProgressLine], None] | None,
-    should_stop: Callable[[], bool] | None,
+    following: Following,
 ) -> None:
-    stdout, stderr = run_tree.logs_dir / "stdout.log", run_tree.logs_dir / "stderr.log"
-    stderr_start = stderr.stat().st_size if stderr.is_file() else 0
+    stderr_start = job.stderr.stat().st_size if job.stderr.is_file() else 0
     reader = ProgressReader(run_tree.progress, from_end=True)
-    last_line: list[ProgressLine] = []
+    # One that an earlier call left may have said its last word already.
+    last_line = last_progress(run_tree.progress) if left_running(launcher, job.record) else None
 
     def follow() -> None:
+        nonlocal last_line
+        if following.poll is not None:
+            following.poll()
         for line in reader.new_lines():
-            last_line[:] = [line]
+            last_line = line
             if on_progress:
                 on_progress(line)
 
-    returncode = run_command(
-        command,
-        stdout=stdout,
-        stderr=stderr,
-        job=run_tree.job,
-        env=env,
-        poll=follow,
-        should_stop=should_stop,
-    )
-    line = last_line[0] if last_line else None
-    if line is not None and line.event == "done" and returncode == 0:
+    state = run_job(launcher, job, following=replace(following, poll=follow))
+    if last_line is not None and last_line.event == "done" and state.returncode == 0:
         return
-    if line is not None and line.event == "stopped":
+    if last_line is not None and last_line.event == "stopped":
         raise TrainerStopped(
-            f"the trainer was stopped after step {line.step} of {line.max_steps}, having saved",
+            f"the trainer was stopped after step {last_line.step} of {last_line.max_steps}, having saved",
             file=run_tree.base,
-            found=line.message,
+            found=last_line.message,
             remedy="start the run again: it goes on from there",
         )
-    raise _failure(returncode, line, stderr, stderr_start)
+    raise _failure(state, last_line, job.stderr, stderr_start)
 
 
-def _failure(returncode: int, line: ProgressLine | None, stderr: Path, stderr_start: int) -> TrainerFailed:
+def _failure(state: JobState, line: ProgressLine | None, stderr: Path, stderr_start: int) -> TrainerFailed:
     if line is not None and line.event == "failed":
         return TrainerFailed(f"the trainer ended: {line.message}", file=stderr)
     where = f"after step {line.step} of {line.max_steps}" if line is not None else "before its first step"
-    how = f"by signal {-returncode}" if returncode < 0 else f"with status {returncode}"
     return TrainerFailed(
-        f"the trainer ended {how} {where}, without a word of its own",
+        f"the trainer ended {state.how} {where}, without a word of its own",
         file=stderr,
         found="\n" + log_tail(stderr, start=stderr_start),
         remedy="start the run again once the cause is gone: it goes on from its last checkpoint (a signal 9 is most often the "

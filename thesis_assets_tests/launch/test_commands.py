@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from thesis_assets.errors import NotBuiltYet, ThesisAssetsError
-from thesis_assets.launch import require_local
-from thesis_assets.launch.commands import log_tail, run_command, still_running
+from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.launch.commands import run_command, still_running
+from thesis_assets.launch.logs import log_tail
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import read_json
 
@@ -117,9 +117,3 @@ def test_a_job_whose_starter_was_killed_is_still_found(tmp_path: Path) -> None:
 def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ThesisAssetsError, match="no-such-program"):
         run_command(["no-such-program"], stdout=tmp_path / "o", stderr=tmp_path / "e", job=tmp_path / "job.json")
-
-
-def test_another_launcher_is_refused() -> None:
-    require_local("local")
-    with pytest.raises(NotBuiltYet, match="slurm"):
-        require_local("slurm")

@@ -137,7 +137,7 @@ def test_curves_of_a_resumed_run_take_the_later_line_of_a_step(tmp_path: Path) -
     assert (curves["eval_step"], curves["psnr_refined"]) == ([2.0], [30.0])
 
 
-@pytest.mark.parametrize(("device", "place"), [("cpu", ["--cpu"]), ("cuda", []), ("cuda:1", ["--gpu_ids", "1"])])
+@pytest.mark.parametrize(("device", "place"), [("cpu", ["--cpu"]), ("cuda", []), ("cuda:1", [])])
 def test_the_launch_names_the_device_the_script_and_nothing_twice(device: str, place: list[str]) -> None:
     flags = TrainerFlags(**FLAGS, mixed_precision="bf16")
     command = launch_command(flags, device)

@@ -1,26 +1,42 @@
 """A run as a whole: launched by accelerate, followed, verified; refused, stopped and failed runs say why."""
 
-import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from thesis_assets.errors import CellLocked, InvalidFile, Leak, NotBuiltYet, SnapshotChanged
 from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.launch.jobs import Following
+from thesis_assets.launch.local_jobs import LocalLauncher
 from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.samples import FrozenSnapshot
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine, TrainConfig
 from thesis_assets.storage import cell_lock, read_json, sha256_file, write_json
 from thesis_assets.tuning import run_checks, tuning_run
+from thesis_assets.tuning.progress_file import last_progress
 from thesis_assets.tuning.tuning_run import TrainerFailed, TrainerStopped, TuningResult, tune
 from thesis_assets_tests.tuning.snapshots import SPLIT, make_run, write_snapshot
 
 
-def start(tree: DifixTree, run_name: str = "r1", split: SplitSpec = SPLIT, **changes: object) -> TuningResult:
+def start(
+    tree: DifixTree,
+    run_name: str = "r1",
+    split: SplitSpec = SPLIT,
+    following: Following = Following(),
+    **changes: object,
+) -> TuningResult:
     lines: list[ProgressLine] = changes.pop("lines", [])  # type: ignore[assignment]
     return tune(
-        tree, run_name, make_run(**changes), split=split, device="cpu", launcher="local", on_progress=lines.append
+        tree,
+        run_name,
+        make_run(**changes),
+        split=split,
+        device="cpu",
+        launcher=LocalLauncher(),
+        on_progress=lines.append,
+        following=following,
     )
 
 
@@ -74,14 +90,14 @@ def test_the_first_run_freezes_the_snapshot(finished: DifixTree) -> None:
 
 
 def test_a_finished_run_is_returned_without_a_launch(finished: DifixTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning_run, "run_command", no_launch)
+    monkeypatch.setattr(tuning_run, "run_job", no_launch)
     assert start(finished).steps == [3, 6]
 
 
 def test_other_hyperparameters_under_the_same_name_are_refused_with_the_difference(
     finished: DifixTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning_run, "run_command", no_launch)
+    monkeypatch.setattr(tuning_run, "run_job", no_launch)
     before = finished.tuning_run("r1").train_config.read_bytes()
     with pytest.raises(SnapshotChanged) as caught:
         start(finished, learning_rate=5e-4)
@@ -124,7 +140,7 @@ def test_what_this_version_lacks_is_refused_before_anything_is_written(
 
 
 def test_a_snapshot_that_leaks_is_not_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning_run, "run_command", no_launch)
+    monkeypatch.setattr(tuning_run, "run_job", no_launch)
     tree = write_snapshot(tmp_path)
     with pytest.raises(Leak):
         start(tree, split=SplitSpec(test_groups={"studio": ("pair02",)}, reserved_scenes=("studio_pair00_x",)))
@@ -166,14 +182,64 @@ def test_two_processes_do_not_train_one_run(tmp_path: Path) -> None:
         start(tree)
 
 
-def test_a_trainer_that_lost_its_starter_is_not_joined_by_a_second(
+# Trains nothing until it is told to, and says then that it is done.
+PATIENT = """
+import time
+with open(run / "starts", "a") as file:
+    file.write("x")
+while not (run / "go").exists():
+    time.sleep(0.02)
+print('{"event":"stopped","step":4,"max_steps":6,"seconds":1}', file=log, flush=True)
+"""
+
+
+def leave_at_work(tree: DifixTree) -> None:
+    """Start the run, and interrupt its follower in a way that leaves the trainer."""
+    started = tree.tuning_run("r1").base / "starts"
+
+    def interrupt() -> None:
+        if started.exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start(tree, following=Following(poll=interrupt, leave_running=lambda: True))
+
+
+def test_a_trainer_that_lost_its_starter_is_followed_and_not_joined_by_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tree = write_snapshot(tmp_path)
+    stand_in(monkeypatch, PATIENT)
+    leave_at_work(tree)
+    run = tree.tuning_run("r1").base
+
+    with pytest.raises(TrainerStopped, match="after step 4 of 6"):
+        start(tree, following=Following(poll=(run / "go").touch))
+
+    assert (run / "starts").read_text() == "x"
+
+
+def test_what_a_trainer_said_last_counts_though_nobody_followed_it_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = write_snapshot(tmp_path)
+    stand_in(monkeypatch, PATIENT + "while not (run / 'end').exists(): time.sleep(0.02)")
+    leave_at_work(tree)
+    run = tree.tuning_run("r1")
+    (run.base / "go").touch()
+    while last_progress(run.progress) is None:
+        time.sleep(0.02)
+
+    with pytest.raises(TrainerStopped, match="after step 4 of 6"):
+        start(tree, following=Following(poll=(run.base / "end").touch))
+
+
+def test_a_run_of_another_launcher_is_not_trained_a_second_time(tmp_path: Path) -> None:
+    tree = write_snapshot(tmp_path)
     record = JobRecord(
-        launcher="local",
-        host="h",
-        process_group=1,
+        launcher="slurm",
+        host="login",
+        process_group=None,
         job_id="j",
         started_at="now",
         command=["x"],
@@ -181,8 +247,7 @@ def test_a_trainer_that_lost_its_starter_is_not_joined_by_a_second(
         stderr="e",
     )
     write_json(tree.tuning_run("r1").job, record)
-    monkeypatch.setattr(tuning_run, "still_running", lambda found: [os.getpid()] if found == record else [])
-    with pytest.raises(CellLocked, match="still at work"):
+    with pytest.raises(CellLocked, match="THESIS_LAUNCHER=slurm"):
         start(tree)
 
 

@@ -38,12 +38,10 @@ def scene_samples(
     context: dg.AssetExecutionContext, platform: PlatformParam, config: ExportConfig
 ) -> dict[Cell, object]:
     """Export the shards of the step's scenes, side by side; a failed scene is named and leaves the others in place."""
-    from thesis_assets.launch.launchers import require_local
-    from thesis_assets.launch.mapping import map_items
     from thesis_assets.samples.export import ShardWork, export_told_shard, write_generation_config
     from thesis_assets.scenes.groups import group_id
 
-    require_local(platform.settings.launcher)
+    launcher = platform.launcher
     cells = cells_of(context, "exp_by_scene")
     report = platform.reporter(context)
     works = {}
@@ -70,7 +68,9 @@ def scene_samples(
         report(f"[{finished}/{len(works)}] {work.scene_name} {outcome}")
 
     workers = min(platform.workers, len(works)) if platform.device == "cpu" else 1
-    outcomes = map_items(export_told_shard, list(works.values()), workers=workers, on_done=on_done, on_line=report)
+    outcomes = launcher.map_items(
+        export_told_shard, list(works.values()), workers=workers, on_done=on_done, on_line=report
+    )
     results = dict(zip(works, outcomes, strict=True))
     failed = {cell: result for cell, result in results.items() if isinstance(result, Exception)}
     records = {cell: result for cell, result in results.items() if not isinstance(result, Exception)}

@@ -6,6 +6,7 @@ import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.io_manager import Verified
+from thesis_assets.defs.launching import following
 from thesis_assets.defs.metadata import picture_file, table
 from thesis_assets.defs.platform import PlatformParam
 from thesis_assets.schemas.tuning import ProgressLine
@@ -60,7 +61,8 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
         run,
         split=platform.spec(cell).split,
         device=platform.device,
-        launcher=platform.settings.launcher,
+        launcher=platform.launcher,
+        following=following(context, report),
         on_progress=_throttled(lambda line: report(f"{cell.run_name}: {_progress_text(line)}")),
     )
     tree = platform.difix(cell).tuning_run(cell.run_name)

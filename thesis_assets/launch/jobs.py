@@ -1,0 +1,232 @@
+"""Jobs: commands that run detached from who started them, here or on a cluster, and can be found again.
+
+To run a command as a job, give `run_job` a launcher and a `Job`: the words of the command, where its record and its logs lie, how
+many GPUs it uses. It returns how the command ended:
+
+    job = Job("v1-r1", words, tree.job, tree.job_exit, tree.logs_dir / "stdout.log", tree.logs_dir / "stderr.log")
+    state = run_job(launcher, job, following=Following(poll=read_progress))
+
+Called again with the same record while the command is still at work, it follows that one instead of starting a second: the caller
+need not know whether its predecessor was killed. On a cluster a job may be requeued, so the command must go on where it stood.
+What must end with its starter, and is cheap to start again, is not a job: `commands.run_command`.
+
+A job's record is written before it starts, and how it ended is written by its own supervisor: whoever comes later, with nothing
+but the record's path, follows it to its end, ends it, or learns how it ended. Does not belong here: where a job runs
+(`local_jobs`, `slurm_jobs`), what its command does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar
+
+from thesis_assets.errors import CellLocked
+from thesis_assets.launch.logs import LogRelay
+from thesis_assets.schemas.tuning import JobExit, JobRecord
+from thesis_assets.storage import read_json, write_json
+
+POLL_SECONDS = 0.2
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a job needs.
+
+    Attributes:
+        gpus: that it uses at once.
+        preset: of the cluster's settings; None = the launcher's default for the number of GPUs. Locally without effect.
+    """
+
+    gpus: int = 0
+    preset: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command to run as a job.
+
+    Attributes:
+        name: shown in the cluster's queue.
+        record: where its `JobRecord` is kept while it runs and after.
+        exit_file: where its supervisor writes a `JobExit`.
+        stdout: log that output is appended to; so is `stderr`.
+        env: variables added to those of the starter.
+    """
+
+    name: str
+    command: Sequence[str]
+    record: Path
+    exit_file: Path
+    stdout: Path
+    stderr: Path
+    cwd: Path | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    resources: Resources = Resources()
+
+
+@dataclass(frozen=True)
+class JobState:
+    """`lost`: it is neither there nor did it say how it ended: killed outright, or its host died."""
+
+    phase: Literal["pending", "running", "ended", "lost"]
+    returncode: int | None = None
+    detail: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        return self.phase in ("ended", "lost")
+
+    @property
+    def how(self) -> str:
+        """How it ended, to stand in a sentence: `with status 3`, `by signal 9`."""
+        if self.returncode is None:
+            return (
+                f"without saying how ({self.detail})" if self.detail else "without saying how: it was killed outright"
+            )
+        return f"by signal {-self.returncode}" if self.returncode < 0 else f"with status {self.returncode}"
+
+
+@dataclass(frozen=True)
+class Following:
+    """What its follower wants of a job.
+
+    Attributes:
+        poll: called a few times a second, and once more after the end.
+        should_stop: asked at the same times; true ends the job.
+        leave_running: asked when an exception or an interrupt passes through; true leaves the job at work for a later follower.
+            Without it every such end is the job's end.
+        on_wait: told what is waited for before the job can start.
+        show_logs: copy what the job writes to its logs to this process's stdout and stderr.
+        grace_seconds: between asking the job's processes to end and killing them.
+    """
+
+    poll: Callable[[], None] | None = None
+    should_stop: Callable[[], bool] | None = None
+    leave_running: Callable[[], bool] | None = None
+    on_wait: Callable[[str], None] | None = None
+    show_logs: bool = False
+    grace_seconds: float = 10.0
+
+
+class Launcher(Protocol):
+    """Where work runs."""
+
+    @property
+    def name(self) -> str:
+        """`local` or `slurm`."""
+        ...
+
+    def start(self, job: Job, on_wait: Callable[[str], None] | None = None) -> JobRecord:
+        """Start the job, detached. Its record is on disk before its command runs.
+
+        Args:
+            on_wait: told what is waited for before it can start.
+
+        Raises:
+            ThesisAssetsError: the program is not there, or the place cannot give what the job needs.
+        """
+        ...
+
+    def state(self, record: JobRecord) -> JobState:
+        """How a job stands."""
+        ...
+
+    def end(self, record: JobRecord, *, grace_seconds: float) -> None:
+        """End every process of the job: first asked, then killed."""
+        ...
+
+    def map_items(
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        *,
+        workers: int,
+        on_done: Callable[[Item, Result | Exception], None] | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> list[Result | Exception]:
+        """As `mapping.map_items`, where this launcher's work runs."""
+        ...
+
+
+def job_exit(record: JobRecord) -> JobExit | None:
+    """How a job ended by its own account; None where it has not said so, or said so of an earlier job of this place."""
+    if record.exit_file is None or not Path(record.exit_file).is_file():
+        return None
+    ended = read_json(Path(record.exit_file), JobExit)
+    return ended if ended.job_id == record.job_id else None
+
+
+def left_running(launcher: Launcher, record_file: Path) -> JobRecord | None:
+    """The job of this record where it is still waiting or at work; None where there is none.
+
+    Raises:
+        CellLocked: it was started by another launcher, and has not said that it ended.
+    """
+    if not record_file.is_file():
+        return None
+    record = read_json(record_file, JobRecord)
+    if record.returncode is not None or job_exit(record) is not None:
+        return None
+    if record.launcher != launcher.name:
+        raise CellLocked(
+            "the work was started by another launcher, and nobody has said that it ended",
+            file=record_file,
+            found=f"{record.launcher}, on {record.host} since {record.started_at}",
+            wanted=launcher.name,
+            remedy=f"go on with THESIS_LAUNCHER={record.launcher}; if that job is gone for good, remove this file",
+        )
+    return None if launcher.state(record).is_over else record
+
+
+def run_job(launcher: Launcher, job: Job, *, following: Following = Following()) -> JobState:
+    """Follow a job to its end: the one that is left of an earlier starter, else a new one.
+
+    An exception or an interrupt ends the job, all of its processes, unless `following.leave_running` says that it is to go on:
+    then whoever calls this next with the same record follows it.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        ThesisAssetsError: the program is not there, or the place cannot give what the job needs.
+        CellLocked: a job of this record runs elsewhere, where this launcher cannot look.
+    """
+    logs = LogRelay(job.stdout, job.stderr) if following.show_logs else None
+    record = left_running(launcher, job.record)
+    if record is None:
+        record = launcher.start(job, following.on_wait)
+    try:
+        state = launcher.state(record)
+        while not state.is_over:
+            if following.should_stop is not None and following.should_stop():
+                launcher.end(record, grace_seconds=following.grace_seconds)
+            _look(logs, following)
+            time.sleep(POLL_SECONDS)
+            state = launcher.state(record)
+    except BaseException:
+        if following.leave_running is None or not following.leave_running():
+            launcher.end(record, grace_seconds=following.grace_seconds)
+        raise
+    # What outlived the command itself: helpers of a trainer that crashed hold the GPU.
+    launcher.end(record, grace_seconds=following.grace_seconds)
+    close_record(job.record, record, state)
+    _look(logs, following)
+    return state
+
+
+def close_record(path: Path, record: JobRecord, state: JobState) -> None:
+    """Write into a job's record how it ended: nobody has to follow it any more."""
+    write_json(path, record.model_copy(update={"returncode": -9 if state.returncode is None else state.returncode}))
+
+
+def _look(logs: LogRelay | None, following: Following) -> None:
+    if logs is not None:
+        logs.relay()
+    if following.poll is not None:
+        following.poll()
