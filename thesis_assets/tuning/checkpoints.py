@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS = "state_dict_unet"
-REQUIRED_KEYS = (WEIGHTS, "optimizer", "architecture", "resolution", "step", "scheduler", "data_order", "random_state")
+TINY_KEYS = (WEIGHTS, "architecture", "resolution")
 PUBLISHED_KEYS = ("vae_lora_target_modules", "rank_vae", "state_dict_unet", "state_dict_vae", "optimizer")
+RESUME_KEYS = ("optimizer", "step", "scheduler", "data_order", "random_state")
+"""What the training loop adds to a model's own keys; the published trainer writes none of them but the first."""
+WEIGHTS_PREFIX = "state_dict_"
 
 
 def save_checkpoint(
@@ -34,7 +37,7 @@ def save_checkpoint(
     data_json_sha256: str,
     hyperparameter_digest: str,
 ) -> CheckpointInfo:
-    """Write `model_<step>.pkl`, then its side file. `state`: `REQUIRED_KEYS`, tensors and numbers only.
+    """Write `model_<step>.pkl`, then its side file. `state`: a model's keys and `RESUME_KEYS`, tensors and numbers only.
 
     Raises:
         InvalidFile: a weight is not finite, or the file cannot be written; earlier checkpoints are untouched.
@@ -43,7 +46,7 @@ def save_checkpoint(
 
     step = int(state["step"])
     path = tree.checkpoint(step)
-    _check_finite(path, state[WEIGHTS])
+    _check_finite(path, state)
     tree.checkpoint_info(step).unlink(missing_ok=True)
     try:
         # An open file, not a path: the archive would carry the temporary name, and equal weights would differ in bytes.
@@ -119,6 +122,15 @@ def verify_checkpoint(tree: TuningRunTree, step: int) -> CheckpointInfo:
             remedy="restore it from a copy; where it is the newest one, starting the run again trains it anew from the one before",
         )
     state = load_checkpoint(path)
+    missing = [key for key in RESUME_KEYS if key not in state]
+    if missing:
+        raise InvalidFile(
+            "the checkpoint has weights, but not what a run needs to go on from it",
+            file=path,
+            key=missing[0],
+            found=sorted(state),
+            wanted=RESUME_KEYS,
+        )
     if state["step"] != step or info.step != step or sorted(state) != info.keys:
         raise InvalidFile(
             "the checkpoint and its side file do not belong together",
@@ -130,10 +142,10 @@ def verify_checkpoint(tree: TuningRunTree, step: int) -> CheckpointInfo:
 
 
 def load_checkpoint(path: Path, map_location: str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint of ours: tensors and numbers, nothing that could run.
+    """Read a checkpoint of any of our trainers, or of the published one: tensors and numbers, nothing that could run.
 
     Raises:
-        InvalidFile: it is missing, no such archive, holds anything else, lacks a key, or a weight is not finite.
+        InvalidFile: it is missing, no such archive, holds anything else, has the keys of neither, or a weight is not finite.
     """
     import torch
 
@@ -148,29 +160,21 @@ def load_checkpoint(path: Path, map_location: str = "cpu") -> dict[str, Any]:
             found=_first_sentence(error),
             remedy="do not load it by other means if you do not know who wrote it: a pickle can run any program",
         ) from error
-    _check_keys(path, state)
-    _check_finite(path, state[WEIGHTS])
+    if not isinstance(state, dict) or not any(set(state) >= set(keys) for keys in (TINY_KEYS, PUBLISHED_KEYS)):
+        keys = sorted(map(str, state)) if isinstance(state, dict) else []
+        raise InvalidFile(
+            "the checkpoint is neither one of the tiny backend nor has it the published keys",
+            file=path,
+            found=keys[:20] or type(state).__name__,
+            wanted=f"{', '.join(TINY_KEYS)}; or {', '.join(PUBLISHED_KEYS)}",
+        )
+    _check_finite(path, state)
     return dict(state)
 
 
-def _check_keys(path: Path, state: object) -> None:
-    keys = set(state) if isinstance(state, dict) else set()
-    missing = [key for key in REQUIRED_KEYS if key not in keys]
-    if missing:
-        published = keys >= set(PUBLISHED_KEYS)
-        raise InvalidFile(
-            "the checkpoint is one of the published trainer, which this version does not run"
-            if published
-            else "the checkpoint is not one of the tiny backend",
-            file=path,
-            key=missing[0],
-            found=sorted(map(str, keys))[:20],
-            wanted=REQUIRED_KEYS,
-        )
-
-
-def _check_finite(path: Path, weights: object) -> None:
-    for name, tensor in _tensors(weights):
+def _check_finite(path: Path, state: Mapping[str, Any]) -> None:
+    parts = [value for key, value in state.items() if key.startswith(WEIGHTS_PREFIX)]
+    for name, tensor in (named for weights in parts for named in _tensors(weights)):
         if not bool(tensor.isfinite().all()):
             raise InvalidFile(
                 "a weight is not finite",

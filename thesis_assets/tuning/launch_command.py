@@ -2,16 +2,15 @@
 
 import os
 import sys
-from pathlib import Path
 
 from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.layout import DifixTree
+from thesis_assets.tuning.backends import BACKENDS, Backend
 from thesis_assets.tuning.trackers import usable_tracker
-from thesis_assets.tuning.trainer_flags import TrainerFlags, notes_on_unused, parse_flags
+from thesis_assets.tuning.trainer_flags import TrainerFlags, parse_flags
 
-TRAIN_TINY = Path(__file__).parent / "train_tiny.py"
 _ON_OUR_SIDE = frozenset(
-    {"backend", "model", "mixed_precision", "num_processes", "preset", "stable_v100", "tracker"}
+    {"backend", "model", "mixed_precision", "preset", "stable_v100", "tracker"}
     | {"selection", "external", "extra_args"}
 )
 """Keys of a run that are no flag of the trainer, or not under their own name."""
@@ -49,11 +48,11 @@ def resolve_flags(tree: DifixTree, run_name: str, run: RunSpec, device: str) -> 
     )
     # Through the parser even without `extra_args`: what stands in train_config.json is what the trainer reads.
     flags = parse_flags([*flags.as_arguments(), *run.extra_args])
-    return flags, notes + notes_on_unused(flags)
+    return flags, notes + BACKENDS[run.backend].notes_on_unused(flags)
 
 
-def launch_command(flags: TrainerFlags, device: str) -> list[str]:
-    """`accelerate launch ... train_tiny.py ...` by this interpreter. `device`: `cpu`, `cuda` or `cuda:<number>`."""
+def launch_command(backend: Backend, flags: TrainerFlags, device: str) -> list[str]:
+    """`accelerate launch ... <trainer> ...` by this interpreter. `device`: `cpu`, `cuda` or `cuda:<number>`."""
     # Which GPU is the launcher's to say, by CUDA_VISIBLE_DEVICES; accelerate's `--gpu_ids` would put its own over it.
     place = ["--cpu"] if device == "cpu" else []
     command = [sys.executable, "-m", "accelerate.commands.launch", *place]
@@ -62,7 +61,7 @@ def launch_command(flags: TrainerFlags, device: str) -> list[str]:
     if "OMP_NUM_THREADS" not in os.environ:
         # Left to itself it counts the host's physical cores, also where a container or a job has only a few of them.
         command += ["--num_cpu_threads_per_process", str(available_cores())]
-    return [*command, str(TRAIN_TINY), *flags.as_arguments()]
+    return [*command, str(backend.script), *flags.as_arguments()]
 
 
 def launch_environment(device: str) -> dict[str, str]:

@@ -63,8 +63,8 @@ def read_curves(path: Path) -> dict[str, list[float]]:
     """Series over the steps of a run, also one that was resumed: of a step done twice the later line counts.
 
     Returns:
-        `step`, `loss`, `learning_rate` and `samples_per_second` of equal length, and of the evaluations `eval_step` with one
-        series a metric.
+        `step`, `loss`, `learning_rate`, `samples_per_second` and the loss's parts, `loss_<name>`, of equal length, and of the
+        evaluations `eval_step` with one series a metric.
     """
     steps: dict[int, ProgressLine] = {}
     evaluations: dict[int, ProgressLine] = {}
@@ -77,6 +77,8 @@ def read_curves(path: Path) -> dict[str, list[float]]:
     for name in ("loss", "learning_rate", "samples_per_second"):
         values = [getattr(steps[step], name) for step in sorted(steps)]
         curves[name] = [float("nan") if value is None else value for value in values]
+    for name in sorted({name for line in steps.values() for name in line.metrics}):
+        curves[name] = [steps[step].metrics.get(name, float("nan")) for step in sorted(steps)]
     curves["eval_step"] = [float(step) for step in sorted(evaluations)]
     for step in sorted(evaluations):
         for metric, value in evaluations[step].metrics.items():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.storage import write_bytes
-from thesis_assets.tuning.checkpoints import WEIGHTS, load_checkpoint
+from thesis_assets.tuning.checkpoints import TINY_KEYS, WEIGHTS, load_checkpoint
 from thesis_assets.tuning.resolution import processing_size, resize
 
 if TYPE_CHECKING:
@@ -69,13 +69,20 @@ def load_refiner(checkpoint: Path, device: str = "cpu") -> Refiner:
     from thesis_assets.tuning.tiny_model import TinyArchitecture, network_with
 
     state = load_checkpoint(checkpoint)
+    if not set(state) >= set(TINY_KEYS):
+        raise InvalidFile(
+            "the checkpoint is one of the published trainer, which this version does not run",
+            file=checkpoint,
+            found=sorted(state),
+            wanted=TINY_KEYS,
+        )
     try:
         network = network_with(TinyArchitecture(**state["architecture"]), state[WEIGHTS])
     except (TypeError, RuntimeError, ValueError) as error:
         raise InvalidFile(
             "the checkpoint's weights do not fit the network it names", file=checkpoint, found=str(error)[:300]
         ) from error
-    return Refiner(network.to(device), int(state["resolution"]), device, int(state["step"]))
+    return Refiner(network.to(device), int(state["resolution"]), device, int(state.get("step", 0)))
 
 
 def refine_file(checkpoint: Path, image: Path, reference: Path, out: Path, device: str = "cpu") -> None:

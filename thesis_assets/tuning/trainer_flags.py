@@ -16,7 +16,7 @@ from thesis_assets.storage import sha256_value
 
 @dataclass(frozen=True)
 class TrainerFlags:
-    """Every flag with its default. Those of `WITHOUT_EFFECT` on a network are accepted so that one command line fits all."""
+    """Every flag with its default. One that a backend has no use for is accepted all the same: one command line fits all."""
 
     dataset_path: str
     output_dir: str
@@ -36,6 +36,8 @@ class TrainerFlags:
     max_train_steps: int = 10_000
     train_batch_size: int = 1
     gradient_accumulation_steps: int = 1
+    num_processes: int | None = None
+    """Not a published flag: how many processes there must be, since a launcher may start others. None: whatever is started."""
     resolution: int = 512
     seed: int = 42
     mixed_precision: str = "no"
@@ -81,6 +83,10 @@ class TrainerFlags:
         """What the weights depend on, beside the data: equal for two runs of equal result. Places and reporting are not."""
         return {name: value for name, value in asdict(self).items() if name not in _NOT_HYPERPARAMETERS}
 
+    def samples_per_step(self) -> int:
+        """Seen by one optimizer step, in all processes."""
+        return self.train_batch_size * self.gradient_accumulation_steps * (self.num_processes or 1)
+
     def hyperparameter_digest(self) -> str:
         return sha256_value(self.hyperparameters())
 
@@ -111,31 +117,6 @@ _NOT_HYPERPARAMETERS = frozenset(
     }
 )
 
-UNUSED_BY_TINY: dict[str, str] = {
-    "lambda_lpips": "the tiny backend's loss is the L2 term alone",
-    "lambda_gram": "the tiny backend's loss is the L2 term alone",
-    "gram_loss_warmup_steps": "the tiny backend has no Gram loss",
-    "timestep": "the tiny backend does not diffuse",
-    "mv_unet": "the tiny network always looks at the reference",
-    "viz_freq": "pictures are written at every evaluation (eval_freq)",
-    "prompt": "the tiny network takes no text",
-    "lora_rank_vae": "the tiny network has no VAE",
-    "pretrained_model_name_or_path": "the tiny network is trained from nothing",
-    "base_model_id": "the tiny network is trained from nothing",
-    "revision": "the tiny network is trained from nothing",
-    "variant": "the tiny network is trained from nothing",
-    "tokenizer_name": "the tiny network takes no text",
-    "cache_dir": "nothing is downloaded",
-    "train_image_prep": "images are resized by `resolution`",
-    "test_image_prep": "images are resized by `resolution`",
-    "num_training_epochs": "max_train_steps ends the run",
-    "lr_num_cycles": "no schedule with restarts",
-    "lr_power": "no polynomial schedule",
-    "gradient_checkpointing": "the tiny network fits",
-    "enable_xformers_memory_efficient_attention": "torch's own attention is used",
-    "set_grads_to_none": "gradients are always set to none",
-}
-
 
 def parse_flags(arguments: Sequence[str]) -> TrainerFlags:
     """Read a command line.
@@ -155,12 +136,6 @@ def parse_flags(arguments: Sequence[str]) -> TrainerFlags:
                 f"--{field.name}", type=kind, required=required, default=None if required else field.default
             )
     return TrainerFlags(**vars(parser.parse_args(list(arguments))))
-
-
-def notes_on_unused(flags: TrainerFlags) -> list[str]:
-    """One line for each flag that is set to something and does nothing in the tiny backend."""
-    values = asdict(flags)
-    return [f"{name} = {values[name]}: no effect, {why}" for name, why in UNUSED_BY_TINY.items() if values[name]]
 
 
 def check_paths(flags: TrainerFlags) -> tuple[Path, Path]:

@@ -19,6 +19,7 @@ from thesis_assets.schemas.samples import DataJson, DataJsonEntry
 from thesis_assets.storage import read_json
 from thesis_assets.tuning.resolution import processing_size, resize
 from thesis_assets.tuning.sample_order import Draw
+from thesis_assets.tuning.trained_model import TripletImages
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,11 +54,15 @@ class TripletBatch:
     targets: Tensor
     references: Tensor
 
-    def to(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Renders, targets and references as float32 in [0, 1] on `device`."""
-        moved = (images.to(device) for images in (self.renders, self.targets, self.references))
-        renders, targets, references = (images.float() / 255 for images in moved)
-        return renders, targets, references
+    def to(self, device: torch.device) -> TripletImages:
+        """As float32 in [0, 1] on `device`; moved as bytes, a quarter of the transfer."""
+        moved = (images.to(device, non_blocking=True) for images in (self.renders, self.targets, self.references))
+        return TripletImages(*(images.float() / 255 for images in moved))
+
+    def pin_memory(self) -> TripletBatch:
+        """In page-locked memory, which a GPU reads without holding up the loop; torch's loader asks for it by this name."""
+        pinned = (images.pin_memory() for images in (self.renders, self.targets, self.references))
+        return TripletBatch(self.sample_ids, *pinned)
 
 
 def read_data_json(path: Path) -> DataJson:
@@ -174,7 +179,9 @@ def _ask(question: Callable[[Path], Answer], path: Path, sample_id: str) -> Answ
         raise InvalidFile(f"sample {sample_id}: {error.problem}", file=error.file or path, found=error.found) from error
 
 
-def load_batches(triplets: Triplets, draws: Iterator[list[Draw]], workers: int) -> Iterator[list[TripletBatch]]:
+def load_batches(
+    triplets: Triplets, draws: Iterator[list[Draw]], workers: int, *, pin_memory: bool = False
+) -> Iterator[list[TripletBatch]]:
     """The batches of `draws` in order, each as one `TripletBatch` an image size.
 
     Args:
@@ -188,6 +195,7 @@ def load_batches(triplets: Triplets, draws: Iterator[list[Draw]], workers: int) 
         batch_sampler=_Listed(draws),
         num_workers=0 if triplets.is_decoded else workers,
         collate_fn=_collate,
+        pin_memory=pin_memory,
         # A generator of its own: the loader draws a seed for its workers, which would move the run's random state.
         generator=torch.Generator(),
     )

@@ -16,6 +16,7 @@ from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.splits.freeze import freeze
 from thesis_assets.splits.snapshot_guard import SnapshotState, guard_snapshot
 from thesis_assets.storage import cell_lock, read_json
+from thesis_assets.tuning.backends import BACKENDS
 from thesis_assets.tuning.checkpoints import list_checkpoints, verify_checkpoint
 from thesis_assets.tuning.launch_command import launch_command, launch_environment, resolve_flags
 from thesis_assets.tuning.progress_file import ProgressReader, last_progress, read_curves
@@ -81,7 +82,7 @@ def tune(
     with cell_lock(tree.lock(f"run-{run_name}"), f"the tuning run {run_name} of {tree.exp_name}"):
         snapshot = guard_snapshot(tree, split, split.group_rules)
         flags, notes = resolve_flags(tree, run_name, run, device)
-        command = launch_command(flags, device)
+        command = launch_command(BACKENDS[run.backend], flags, device)
         config = make_config(
             tree,
             run_name,

@@ -89,6 +89,14 @@ def arguments(tree: DifixTree, run_name: str, **changes: Any) -> list[str]:
     return [part for name, value in flags.items() for part in (f"--{name}", str(value))]
 
 
+def train(command_line: Sequence[str]) -> int:
+    """The tiny trainer in this process. Returns its exit status."""
+    from thesis_assets.tuning.backends import TINY
+    from thesis_assets.tuning.trainer_program import main
+
+    return main(command_line, TINY)
+
+
 def same_state(one: TuningRunTree, other: TuningRunTree, step: int) -> bool:
     """Whether two checkpoints hold the same tensors and numbers, to the bit."""
     from thesis_assets.tuning.checkpoints import load_checkpoint

@@ -153,7 +153,7 @@ def test_files_of_other_trainers_are_named_for_what_they_are(tmp_path: Path) -> 
     with pytest.raises(InvalidFile, match="published trainer"):
         load_refiner(path)
     torch.save([1, 2], path)
-    with pytest.raises(InvalidFile, match="not one of the tiny backend"):
+    with pytest.raises(InvalidFile, match="neither one of the tiny backend"):
         load_refiner(path)
 
 

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidExperiment, NotBuiltYet
 from thesis_assets.schemas.tuning import ProgressLine
-from thesis_assets.tuning.launch_command import TRAIN_TINY, launch_command, launch_environment
+from thesis_assets.tuning.backends import TINY
+from thesis_assets.tuning.launch_command import launch_command, launch_environment
 from thesis_assets.tuning.learning_rate import SCHEDULES, check_schedule, learning_rate
 from thesis_assets.tuning.progress_file import ProgressReader, ProgressWriter, read_curves
 from thesis_assets.tuning.resolution import processing_size
 from thesis_assets.tuning.sample_order import SampleOrder
-from thesis_assets.tuning.trainer_flags import TrainerFlags, notes_on_unused, parse_flags
+from thesis_assets.tuning.trainer_flags import TrainerFlags, parse_flags
 
 
 @given(st.integers(1, 40), st.integers(0, 2**31), st.integers(0, 3))
@@ -66,8 +67,8 @@ def test_schedules_start_and_end_as_their_names_say(schedule: str) -> None:
 
 
 def test_an_unknown_schedule_is_refused() -> None:
-    with pytest.raises(NotBuiltYet, match="cosine_with_restarts"):
-        check_schedule("cosine_with_restarts")
+    with pytest.raises(NotBuiltYet, match="piecewise_constant"):
+        check_schedule("piecewise_constant")
 
 
 FLAGS: dict[str, Any] = {"dataset_path": "/d/data.json", "output_dir": "/r", "tracker_run_name": "r"}
@@ -101,7 +102,7 @@ def test_an_abbreviated_flag_is_unknown() -> None:
 
 
 def test_flags_without_effect_are_told() -> None:
-    notes = "\n".join(notes_on_unused(TrainerFlags(**FLAGS, lambda_gram=0.0, prompt="x")))
+    notes = "\n".join(TINY.notes_on_unused(TrainerFlags(**FLAGS, lambda_gram=0.0, prompt="x")))
     assert "lambda_lpips = 1.0: no effect" in notes
     assert "prompt = x: no effect" in notes
     assert "lambda_gram" not in notes
@@ -140,12 +141,12 @@ def test_curves_of_a_resumed_run_take_the_later_line_of_a_step(tmp_path: Path) -
 @pytest.mark.parametrize(("device", "place"), [("cpu", ["--cpu"]), ("cuda", []), ("cuda:1", [])])
 def test_the_launch_names_the_device_the_script_and_nothing_twice(device: str, place: list[str]) -> None:
     flags = TrainerFlags(**FLAGS, mixed_precision="bf16")
-    command = launch_command(flags, device)
-    launcher, script = command[: command.index(str(TRAIN_TINY))], command[command.index(str(TRAIN_TINY)) + 1 :]
+    command = launch_command(TINY, flags, device)
+    launcher, script = command[: command.index(str(TINY.script))], command[command.index(str(TINY.script)) + 1 :]
     assert launcher[3 : 3 + len(place)] == place
     assert "--mixed_precision" in launcher
     assert parse_flags(script) == flags
-    assert TRAIN_TINY.is_file()
+    assert TINY.script.is_file()
 
 
 def test_threads_of_a_cpu_trainer_do_not_spin_unless_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,10 +21,9 @@ from thesis_assets.tuning.hand_off import hydra_override
 from thesis_assets.tuning.held_out_samples import HeldOutSample, stratified
 from thesis_assets.tuning.run_config import lock_config, make_config
 from thesis_assets.tuning.selection import best_step, check_selection_disjoint, select_checkpoint, selection_samples
-from thesis_assets.tuning.train_tiny import main
 from thesis_assets.tuning.trainer_flags import parse_flags
 from thesis_assets_tests.images.lpips_weights import write_lpips_weights
-from thesis_assets_tests.tuning.snapshots import arguments, make_run, write_snapshot
+from thesis_assets_tests.tuning.snapshots import arguments, make_run, train, write_snapshot
 
 EVALUATED = {"studio/pair03"}
 
@@ -49,7 +48,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> DifixTree:
             n_test=8,
         )
         lock_config(tree, config)
-        assert main(flags) == 0
+        assert train(flags) == 0
     return tree
 
 

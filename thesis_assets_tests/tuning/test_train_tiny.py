@@ -18,9 +18,8 @@ from thesis_assets.tuning import triplets
 from thesis_assets.tuning.checkpoints import list_checkpoints, verify_checkpoint
 from thesis_assets.tuning.progress_file import ProgressReader, read_curves
 from thesis_assets.tuning.refine import load_refiner
-from thesis_assets.tuning.train_tiny import main
 from thesis_assets.tuning.trainer_report import TrainerReport
-from thesis_assets_tests.tuning.snapshots import SIZE, arguments, same_state, write_snapshot
+from thesis_assets_tests.tuning.snapshots import SIZE, arguments, same_state, train, write_snapshot
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> DifixTree:
 @pytest.fixture(scope="module")
 def trained(tree: DifixTree) -> DifixTree:
     """With the run `whole`: six steps of two accumulated batches, never interrupted."""
-    assert main(arguments(tree, "whole", gradient_accumulation_steps=2)) == 0
+    assert train(arguments(tree, "whole", gradient_accumulation_steps=2)) == 0
     return tree
 
 
@@ -58,7 +57,7 @@ def test_a_run_leaves_checkpoints_evaluations_and_progress(trained: DifixTree) -
 
 
 def test_the_loss_falls_and_the_refined_is_nearer_to_the_target(tree: DifixTree) -> None:
-    assert main(arguments(tree, "longer", max_train_steps=40, checkpointing_steps=40, eval_freq=40)) == 0
+    assert train(arguments(tree, "longer", max_train_steps=40, checkpointing_steps=40, eval_freq=40)) == 0
     curves = read_curves(tree.tuning_run("longer").progress)
     assert curves["loss"][-1] < 0.5 * curves["loss"][0]
     assert curves["psnr_refined"][-1] > curves["psnr_render"][-1] + 2
@@ -70,15 +69,15 @@ def test_three_steps_and_three_more_equal_six_to_the_bit(trained: DifixTree) -> 
     for path in (halves.checkpoint(6), halves.checkpoint_info(6), halves.eval_metrics(6)):
         path.unlink()
     torch.manual_seed(1)  # another process's state
-    assert main(arguments(trained, "halves", gradient_accumulation_steps=2)) == 0
+    assert train(arguments(trained, "halves", gradient_accumulation_steps=2)) == 0
     assert same_state(whole, halves, 6)
     assert whole.eval_metrics(6).read_bytes() == halves.eval_metrics(6).read_bytes()
 
 
 def test_decoding_in_worker_processes_changes_nothing(trained: DifixTree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triplets.Triplets, "decode_if_small", lambda self, threads: False)
-    monkeypatch.setattr("thesis_assets.tuning.train_tiny.available_cores", lambda: 3)
-    assert main(arguments(trained, "workers", gradient_accumulation_steps=2, dataloader_num_workers=2)) == 0
+    monkeypatch.setattr("thesis_assets.tuning.trainer_program.available_cores", lambda: 3)
+    assert train(arguments(trained, "workers", gradient_accumulation_steps=2, dataloader_num_workers=2)) == 0
     assert same_state(trained.tuning_run("whole"), trained.tuning_run("workers"), 6)
 
 
@@ -96,16 +95,16 @@ def test_a_signal_saves_ends_well_and_loses_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainerReport, "update", interrupted)
-        assert main(arguments(trained, run_name, gradient_accumulation_steps=2)) == 0
+        assert train(arguments(trained, run_name, gradient_accumulation_steps=2)) == 0
     run = trained.tuning_run(run_name)
     assert list_checkpoints(run) == [3, 4]
     assert last_message(trained, run_name) == f"asked by {number.name}"
-    assert main(arguments(trained, run_name, gradient_accumulation_steps=2)) == 0
+    assert train(arguments(trained, run_name, gradient_accumulation_steps=2)) == 0
     assert same_state(trained.tuning_run("whole"), run, 6)
 
 
 def test_a_learning_rate_of_zero_leaves_every_render_as_it_is(tree: DifixTree) -> None:
-    assert main(arguments(tree, "still", learning_rate=0)) == 0
+    assert train(arguments(tree, "still", learning_rate=0)) == 0
     run = tree.tuning_run("still")
     refiner = load_refiner(run.checkpoint(6))
     renders = torch.randint(0, 256, (2, 3, 50, 70)) / 255
@@ -115,7 +114,7 @@ def test_a_learning_rate_of_zero_leaves_every_render_as_it_is(tree: DifixTree) -
 
 
 def test_a_loss_that_is_not_finite_names_step_and_samples_and_spares_the_checkpoints(tree: DifixTree) -> None:
-    assert main(arguments(tree, "hot", learning_rate=1e30, max_grad_norm=0, checkpointing_steps=1)) == 1
+    assert train(arguments(tree, "hot", learning_rate=1e30, max_grad_norm=0, checkpointing_steps=1)) == 1
     message = last_message(tree, "hot")
     assert "not finite at step 2" in message
     assert "studio_pair0" in message
@@ -128,7 +127,7 @@ def test_an_unreadable_image_names_step_and_sample(tmp_path: Path, capsys: pytes
     tree = write_snapshot(tmp_path)
     bad = sorted(tree.samples_dir.glob("studio_pair00*"))[1] / "target_image.jpg"
     bad.write_bytes(bad.read_bytes()[:200])
-    assert main(arguments(tree, "r")) == 1
+    assert train(arguments(tree, "r")) == 1
     for told in (last_message(tree, "r"), capsys.readouterr().err):
         assert bad.parent.name in told
         assert "at step 1" in told
@@ -139,10 +138,10 @@ def test_a_full_disk_leaves_the_last_checkpoint(tree: DifixTree, monkeypatch: py
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    assert main(arguments(tree, "full", max_train_steps=3)) == 0
+    assert train(arguments(tree, "full", max_train_steps=3)) == 0
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full)
-        assert main([*arguments(tree, "full2", max_train_steps=3)]) == 1
+        assert train([*arguments(tree, "full2", max_train_steps=3)]) == 1
     assert "No space left" in last_message(tree, "full2")
     assert "step 3" in last_message(tree, "full2")
     run = tree.tuning_run("full2")
@@ -150,12 +149,12 @@ def test_a_full_disk_leaves_the_last_checkpoint(tree: DifixTree, monkeypatch: py
 
 
 def test_checkpoints_of_other_data_or_hyperparameters_are_not_resumed(tree: DifixTree) -> None:
-    assert main(arguments(tree, "locked", max_train_steps=3)) == 0
-    assert main(arguments(tree, "locked", max_train_steps=3, learning_rate=5e-4)) == 1
+    assert train(arguments(tree, "locked", max_train_steps=3)) == 0
+    assert train(arguments(tree, "locked", max_train_steps=3, learning_rate=5e-4)) == 1
     assert "hyperparameter_digest" in last_message(tree, "locked")
     other = tree.data_json.parent / "other.json"
     other.write_bytes(tree.data_json.read_bytes() + b"\n")
-    assert main(arguments(tree, "locked", max_train_steps=3, dataset_path=other)) == 1
+    assert train(arguments(tree, "locked", max_train_steps=3, dataset_path=other)) == 1
     assert "data_json_sha256" in last_message(tree, "locked")
 
 
@@ -165,7 +164,7 @@ def test_images_of_several_sizes_train_in_one_batch(tmp_path: Path) -> None:
         for name in ("image.png", "target_image.jpg", "ref_image.jpg"):
             with Image.open(folder / name) as image:
                 image.resize((SIZE * 2, SIZE)).save(folder / name)
-    assert main(arguments(tree, "mixed", max_train_steps=3, train_batch_size=4)) == 0
+    assert train(arguments(tree, "mixed", max_train_steps=3, train_batch_size=4)) == 0
     assert np.isfinite(read_curves(tree.tuning_run("mixed").progress)["loss"]).all()
 
 
@@ -173,7 +172,7 @@ def test_without_test_samples_nothing_is_evaluated_and_it_says_so(tmp_path: Path
     from thesis_assets.experiments.split import SplitSpec
 
     tree = write_snapshot(tmp_path, split=SplitSpec(train_only=True), scenes=["studio_pair00_dance"])
-    assert main(arguments(tree, "r", max_train_steps=3)) == 0
+    assert train(arguments(tree, "r", max_train_steps=3)) == 0
     run = tree.tuning_run("r")
     assert not run.eval_dir.exists()
     assert "nothing is evaluated" in next(iter(ProgressReader(run.progress).new_lines())).message
@@ -183,19 +182,19 @@ def test_without_test_samples_nothing_is_evaluated_and_it_says_so(tmp_path: Path
     ("changes", "told"),
     [
         ({"no_such_flag": 1}, "no_such_flag"),
-        ({"lr_scheduler": "polynomial"}, "polynomial"),
+        ({"lr_scheduler": "piecewise_constant"}, "piecewise_constant"),
         ({"resume": "/elsewhere/model_3.pkl"}, "elsewhere"),
     ],
 )
 def test_what_the_trainer_cannot_do_is_refused(
     tree: DifixTree, changes: dict[str, object], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments(tree, "refused", **changes)) == 1
+    assert train(arguments(tree, "refused", **changes)) == 1
     assert told in capsys.readouterr().err
     assert list_checkpoints(tree.tuning_run("refused")) == []
 
 
 def test_a_tracker_that_is_not_installed_is_told_and_does_not_stop_the_run(tree: DifixTree) -> None:
-    assert main(arguments(tree, "untracked", max_train_steps=1, report_to="wandb")) == 0
+    assert train(arguments(tree, "untracked", max_train_steps=1, report_to="wandb")) == 0
     line = next(iter(ProgressReader(tree.tuning_run("untracked").progress).new_lines()))
     assert "wandb: its package is not installed" in line.message

@@ -66,7 +66,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """A trainer that runs `code` with the run directory as `run`, instead of torch."""
     head = "import sys, pathlib; run = pathlib.Path(sys.argv[1]); log = (run / 'logs' / 'progress.jsonl').open('a')\n"
     monkeypatch.setattr(
-        tuning_run, "launch_command", lambda flags, device: [sys.executable, "-c", head + code, flags.output_dir]
+        tuning_run,
+        "launch_command",
+        lambda backend, flags, device: [sys.executable, "-c", head + code, flags.output_dir],
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.storage import write_bytes
 from thesis_assets.tuning.held_out_samples import HeldOutSample
-from thesis_assets.tuning.refine import Refiner
+from thesis_assets.tuning.refine import RefinesImages
 from thesis_assets.tuning.scoring import ShownSample, mean_score, score_samples, write_score_table
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ MAX_SHEET_BYTES = 1_000_000
 
 
 def evaluate_step(
-    refiner: Refiner, samples: Sequence[HeldOutSample], tree: TuningRunTree, step: int
+    refiner: RefinesImages, samples: Sequence[HeldOutSample], tree: TuningRunTree, step: int
 ) -> dict[str, float]:
     """Score the samples, write both files (the table last: it says that the evaluation is whole), return the means.
 

@@ -1,0 +1,75 @@
+"""The trainers of this package by the name of their backend. Light: torch is imported when a model is built.
+
+Does not belong here: what a trainer does; backends that run another's program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thesis_assets.tuning.trainer_flags import TrainerFlags
+
+if TYPE_CHECKING:
+    from thesis_assets.tuning.trained_model import TrainedModel
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One of our trainers.
+
+    Attributes:
+        script: the program that `accelerate launch` starts.
+        build: flags to the model, on the CPU and with random weights drawn from torch's generator.
+        unused: flags that do nothing here, and why.
+    """
+
+    name: str
+    script: Path
+    build: Callable[[TrainerFlags], TrainedModel]
+    unused: Mapping[str, str]
+
+    def notes_on_unused(self, flags: TrainerFlags) -> list[str]:
+        """One line for each flag that is set to something and does nothing."""
+        values = asdict(flags)
+        return [f"{name} = {values[name]}: no effect, {why}" for name, why in self.unused.items() if values[name]]
+
+
+def _build_tiny(flags: TrainerFlags) -> TrainedModel:
+    from thesis_assets.tuning.tiny_training import TinyTraining
+
+    return TinyTraining(flags)
+
+
+_FROM_NOTHING = "the tiny network is trained from nothing"
+TINY = Backend(
+    name="tiny",
+    script=Path(__file__).parent / "train_tiny.py",
+    build=_build_tiny,
+    unused={
+        "lambda_lpips": "the tiny backend's loss is the L2 term alone",
+        "lambda_gram": "the tiny backend's loss is the L2 term alone",
+        "gram_loss_warmup_steps": "the tiny backend has no Gram loss",
+        "timestep": "the tiny backend does not diffuse",
+        "mv_unet": "the tiny network always looks at the reference",
+        "viz_freq": "pictures are written at every evaluation (eval_freq)",
+        "prompt": "the tiny network takes no text",
+        "lora_rank_vae": "the tiny network has no VAE",
+        "pretrained_model_name_or_path": _FROM_NOTHING,
+        "base_model_id": _FROM_NOTHING,
+        "revision": _FROM_NOTHING,
+        "variant": _FROM_NOTHING,
+        "tokenizer_name": "the tiny network takes no text",
+        "cache_dir": "nothing is downloaded",
+        "train_image_prep": "images are resized by `resolution`",
+        "test_image_prep": "images are resized by `resolution`",
+        "num_training_epochs": "max_train_steps ends the run",
+        "gradient_checkpointing": "the tiny network fits",
+        "enable_xformers_memory_efficient_attention": "torch's own attention is used",
+        "set_grads_to_none": "gradients are always set to none",
+    },
+)
+
+BACKENDS: dict[str, Backend] = {TINY.name: TINY}

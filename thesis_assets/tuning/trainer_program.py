@@ -1,0 +1,141 @@
+"""The program around the training loop, the same for every backend: flags in, exit status out.
+
+It goes on from the newest checkpoint of its run directory by itself, ends with status 0 after its last step or when asked by
+SIGTERM or SIGUSR2 (having saved), and with status 1 and a message that says what to do.
+Does not belong here: the loop, and how the program is started (`launch_command`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thesis_assets.errors import NotBuiltYet, ThesisAssetsError
+from thesis_assets.layout import TuningRunTree
+from thesis_assets.storage import full_disk_explained, sha256_file
+from thesis_assets.tuning.backends import Backend
+from thesis_assets.tuning.held_out_samples import from_data_json, stratified
+from thesis_assets.tuning.launch_command import available_cores
+from thesis_assets.tuning.learning_rate import check_schedule
+from thesis_assets.tuning.progress_file import ProgressWriter
+from thesis_assets.tuning.run_identity import RunIdentity
+from thesis_assets.tuning.stop_signals import StopRequest, stop_on_signals
+from thesis_assets.tuning.trackers import start_tracker, usable_tracker
+from thesis_assets.tuning.trainer_flags import TrainerFlags, parse_flags
+from thesis_assets.tuning.trainer_report import TrainerReport
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from thesis_assets.tuning.training_loop import TrainingInputs
+
+
+def main(arguments: Sequence[str], backend: Backend) -> int:
+    """Train as the flags say. Returns the exit status."""
+    # From the very first moment: the imports below take seconds.
+    with stop_on_signals() as stop:
+        try:
+            flags = parse_flags(arguments)
+        except ThesisAssetsError as error:
+            return _fail(backend, error)
+        tree = TuningRunTree(Path(flags.output_dir).absolute())
+        report = TrainerReport(ProgressWriter(tree.progress), flags.max_train_steps, speaks=_is_first_process())
+        try:
+            with full_disk_explained(tree.base):
+                _train(backend, flags, tree, report, stop)
+        except ThesisAssetsError as error:
+            report.failed(str(error))
+            return _fail(backend, error)
+    return 0
+
+
+def _train(
+    backend: Backend, flags: TrainerFlags, tree: TuningRunTree, report: TrainerReport, stop: StopRequest
+) -> None:
+    check_schedule(flags.lr_scheduler)
+    _refuse_foreign_resume(flags, tree)
+    # torch and accelerate take seconds to import: what can be refused is refused before.
+    import torch
+
+    from thesis_assets.tuning.accelerated import make_accelerator, precision_notes
+    from thesis_assets.tuning.training_loop import TrainingLoop
+
+    tracker, note = usable_tracker(flags.report_to)
+    accelerator = make_accelerator(flags, tree, tracker)
+    flags = replace(flags, num_processes=accelerator.num_processes)
+    inputs = _inputs(flags, tree)
+    torch.manual_seed(flags.seed)
+    model = backend.build(flags)
+    notes = [*([note] if note else []), *precision_notes(accelerator, model.network)]
+    training = TrainingLoop(inputs, model, accelerator, report)
+    notes = [*training.resume(), *notes]
+    report.step = training.step
+    report.event("start", "; ".join([_what_starts(inputs, accelerator), *notes, *_remarks(backend, inputs)]))
+    if tracker != "none":
+        start_tracker(accelerator, flags)
+        report.tracker = accelerator
+    try:
+        finished = training.run(stop)
+    finally:
+        accelerator.end_training()
+    report.event("done" if finished else "stopped", "" if finished else f"asked by {stop.signal_name}")
+
+
+def _inputs(flags: TrainerFlags, tree: TuningRunTree) -> TrainingInputs:
+    from thesis_assets.tuning.training_loop import TrainingInputs
+    from thesis_assets.tuning.triplets import Triplets, read_data_json
+
+    data_json = Path(flags.dataset_path).absolute()
+    data = read_data_json(data_json)
+    processes = flags.num_processes or 1
+    return TrainingInputs(
+        flags=flags,
+        tree=tree,
+        triplets=Triplets(data.train, flags.resolution),
+        test_samples=stratified(from_data_json(data_json, data.test), flags.num_samples_eval, flags.seed),
+        identity=RunIdentity(sha256_file(data_json), flags.hyperparameter_digest()),
+        workers=min(flags.dataloader_num_workers, max(0, available_cores() // processes - 1)),
+    )
+
+
+def _what_starts(inputs: TrainingInputs, accelerator: Accelerator) -> str:
+    processes = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
+    return f"{len(inputs.triplets)} samples on {accelerator.device}{processes}"
+
+
+def _remarks(backend: Backend, inputs: TrainingInputs) -> list[str]:
+    remarks = []
+    if unused := backend.notes_on_unused(inputs.flags):
+        remarks.append(f"{len(unused)} flags have no effect in this backend (`notes` of train_config.json says which)")
+    if not inputs.test_samples:
+        remarks.append("data.json has no test sample: nothing is evaluated")
+    return remarks
+
+
+def _refuse_foreign_resume(flags: TrainerFlags, tree: TuningRunTree) -> None:
+    """A run resumes by itself, from its own directory; anything else would not be the run that its configuration says."""
+    if flags.resume is None:
+        return
+    path = Path(flags.resume).absolute()
+    if tree.checkpoints_dir not in (path, path.parent):
+        raise NotBuiltYet(
+            "this version resumes from the run's own checkpoints only",
+            key="resume",
+            found=path,
+            wanted=tree.checkpoints_dir,
+            remedy="leave the flag away, or copy the checkpoint with its side file into that directory",
+        )
+
+
+def _is_first_process() -> bool:
+    """By the variable that torchrun and `accelerate launch` set: torch is not imported yet."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _fail(backend: Backend, error: ThesisAssetsError) -> int:
+    sys.stderr.write(f"{backend.script.stem}: {error}\n")
+    return 1
