@@ -393,6 +393,11 @@ class TuningRunTree:
         return self.checkpoints_dir / f"model_{step}.json"
 
     @property
+    def pruned(self) -> Path:
+        """*Ours*: which steps' checkpoints were removed on request; their side files stay."""
+        return self.checkpoints_dir / "pruned.json"
+
+    @property
     def eval_dir(self) -> Path:
         return self.base / "eval"
 

@@ -40,6 +40,7 @@ def _difix_kinds() -> Iterator[tuple[str, PathKind]]:
         )
     singles = (
         "train_config",
+        "pruned",
         "progress",
         "job",
         "job_exit",

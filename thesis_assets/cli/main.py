@@ -13,6 +13,8 @@ from thesis_assets.cli import (
     demo,
     doctor,
     fork,
+    lineage,
+    prune,
     recordings,
     reports,
     run,
@@ -50,6 +52,8 @@ app.add_typer(reports.checks_app, name="checks", help="The partition x check pag
 app.add_typer(recordings.rerun_app, name="rerun", help="Rerun recordings.")
 app.command("refine")(checkpoints.refine)
 app.add_typer(checkpoints.checkpoint_app, name="checkpoint", help="Checkpoints of a run.")
+app.command("prune")(prune.prune_command)
+app.command("lineage")(lineage.lineage_command)
 app.command("publish")(recordings.publish)
 
 

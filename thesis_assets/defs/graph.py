@@ -114,8 +114,10 @@ def _nothing_more(platform: Platform, cell: Cell) -> object:
 
 
 def _checkpoints(platform: Platform, cell: Cell) -> list[Path]:
+    from thesis_assets.tuning.checkpoints import kept_steps
+
     run = platform.difix(cell).tuning_run(cell.run_name)
-    return [run.train_config, *(run.checkpoint(step) for step in platform.run_spec(cell).saved_steps())]
+    return [run.train_config, *map(run.checkpoint, kept_steps(run, platform.run_spec(cell).saved_steps()))]
 
 
 NODES: dict[str, Node] = {

@@ -43,6 +43,12 @@ class CheckpointInfo(FileModel):
     hyperparameter_digest: str
 
 
+class PrunedCheckpoints(FileModel):
+    """`checkpoints/pruned.json`: the steps whose `.pkl` was removed on request, each with when. Their side files stay."""
+
+    steps: dict[int, str]
+
+
 class ProgressLine(FileModel):
     """One line of `logs/progress.jsonl`."""
 

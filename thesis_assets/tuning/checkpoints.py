@@ -9,13 +9,13 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import TuningRunTree, parse_checkpoint_step
-from thesis_assets.schemas.tuning import CheckpointInfo
+from thesis_assets.schemas.tuning import CheckpointInfo, PrunedCheckpoints
 from thesis_assets.storage import atomic_file, read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
@@ -90,6 +90,20 @@ def list_checkpoints(tree: TuningRunTree) -> list[int]:
     return sorted(step for step in steps if step is not None and tree.checkpoint_info(step).is_file())
 
 
+def pruned_steps(tree: TuningRunTree) -> dict[int, str]:
+    """Steps whose checkpoint was removed on request, with when. One whose file is there (again) is not among them."""
+    if not tree.pruned.is_file():
+        return {}
+    steps = read_json(tree.pruned, PrunedCheckpoints).steps
+    return {step: when for step, when in sorted(steps.items()) if not tree.checkpoint(step).is_file()}
+
+
+def kept_steps(tree: TuningRunTree, saved: Sequence[int]) -> list[int]:
+    """`saved`, the steps of a run's schedule, without those that were removed on request."""
+    gone = pruned_steps(tree)
+    return [step for step in saved if step not in gone]
+
+
 def latest_verified(tree: TuningRunTree) -> tuple[CheckpointInfo | None, list[str]]:
     """The newest checkpoint that verifies, and a line for each newer one that does not."""
     refused: list[str] = []
@@ -111,7 +125,14 @@ def verify_checkpoint(tree: TuningRunTree, step: int) -> CheckpointInfo:
     path = tree.checkpoint(step)
     info = read_json(tree.checkpoint_info(step), CheckpointInfo)
     if not path.is_file():
-        raise InvalidFile("the checkpoint is missing", file=path, remedy="restore it from a copy")
+        when = pruned_steps(tree).get(step)
+        raise InvalidFile(
+            "the checkpoint is missing" if when is None else f"the checkpoint was removed on request (prune, {when})",
+            file=path,
+            remedy="restore it from a copy"
+            if when is None
+            else "choose a step that was kept, or train the run again under another name",
+        )
     if path.stat().st_size != info.bytes or sha256_file(path) != info.sha256:
         raise InvalidFile(
             "the checkpoint is not the one that was written",

@@ -9,7 +9,7 @@ from thesis_assets.layout import DifixTree, TuningRunTree, parse_checkpoint_step
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.tuning import CheckpointInfo, SelectedCheckpoint, TrainConfig
 from thesis_assets.storage import read_json, sha256_file
-from thesis_assets.tuning.checkpoints import list_checkpoints, verify_checkpoint
+from thesis_assets.tuning.checkpoints import list_checkpoints, pruned_steps, verify_checkpoint
 from thesis_assets.tuning.progress_file import ProgressReader, read_curves
 from thesis_assets.tuning.trainer_flags import TrainerFlags
 
@@ -117,7 +117,7 @@ def improves_over_input(selected: SelectedCheckpoint) -> CheckOutcome:
 
 
 def _steps_on_disk(run_tree: TuningRunTree) -> list[int]:
-    """Steps with a `.pkl` or a side file: one without the other is an offender."""
+    """Steps with a `.pkl` or a side file: one without the other is an offender, unless it was removed on request."""
     if not run_tree.checkpoints_dir.is_dir():
         return []
     names = {
@@ -125,7 +125,8 @@ def _steps_on_disk(run_tree: TuningRunTree) -> list[int]:
         for path in run_tree.checkpoints_dir.glob("model_*.*")
         if path.suffix != ".partial"
     }
-    return sorted(step for name in names if (step := parse_checkpoint_step(name)) is not None)
+    steps = {step for name in names if (step := parse_checkpoint_step(name)) is not None}
+    return sorted(steps - pruned_steps(run_tree).keys())
 
 
 def _no_config(error: InvalidFile) -> CheckOutcome:

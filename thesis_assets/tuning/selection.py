@@ -14,7 +14,7 @@ from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.samples import SampleRow, SplitSummary
 from thesis_assets.schemas.tuning import CheckpointScore, SelectedCheckpoint, TrainConfig
 from thesis_assets.storage import read_json, sha256_file, write_json
-from thesis_assets.tuning.checkpoints import verify_checkpoint
+from thesis_assets.tuning.checkpoints import kept_steps, verify_checkpoint
 from thesis_assets.tuning.hand_off import write_pipeline_overrides
 from thesis_assets.tuning.held_out_samples import HeldOutSample, from_rows, stratified
 
@@ -206,7 +206,7 @@ def _score_checkpoints(
     from thesis_assets.tuning.scoring import Numbers, mean_score, score_samples
 
     run_tree = tree.tuning_run(run_name)
-    sizes = {step: verify_checkpoint(run_tree, step).bytes for step in run.saved_steps()}
+    sizes = {step: verify_checkpoint(run_tree, step).bytes for step in kept_steps(run_tree, run.saved_steps())}
     unrefined: dict[str, Numbers] = {}
     found: list[CheckpointScore] = []
     for steps in _loaded_together(sizes, MAX_LOADED_BYTES):

@@ -17,7 +17,7 @@ from thesis_assets.splits.freeze import freeze
 from thesis_assets.splits.snapshot_guard import SnapshotState, guard_snapshot
 from thesis_assets.storage import cell_lock, read_json
 from thesis_assets.tuning.backends import BACKENDS
-from thesis_assets.tuning.checkpoints import list_checkpoints, verify_checkpoint
+from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, verify_checkpoint
 from thesis_assets.tuning.launch_command import launch_command, launch_environment, resolve_flags
 from thesis_assets.tuning.progress_file import ProgressReader, last_progress, read_curves
 from thesis_assets.tuning.run_config import lock_config, make_config
@@ -188,20 +188,21 @@ def _verified_result(run_tree: TuningRunTree, run: RunSpec) -> TuningResult:
         InvalidFile: one is missing or damaged.
     """
     present = set(list_checkpoints(run_tree))
-    missing = [step for step in run.saved_steps() if step not in present]
+    wanted = kept_steps(run_tree, run.saved_steps())
+    missing = [step for step in wanted if step not in present]
     if missing:
         raise InvalidFile(
             "the run lacks checkpoints that its schedule names",
             file=run_tree.checkpoints_dir,
             found=sorted(present),
-            wanted=run.saved_steps(),
+            wanted=wanted,
             remedy="restore them from a copy, or train the run again under another name",
         )
-    for step in run.saved_steps():
+    for step in wanted:
         verify_checkpoint(run_tree, step)
     sheet = run_tree.eval_contact_sheet(run.max_train_steps)
     return TuningResult(
-        steps=run.saved_steps(),
+        steps=wanted,
         curves=read_curves(run_tree.progress),
         contact_sheet=sheet if sheet.is_file() else None,
         job=read_json(run_tree.job, JobRecord),

@@ -79,7 +79,8 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
         metadata["render | refined | target | reference"] = picture_file(result.contact_sheet)
     context.add_output_metadata(metadata)
     files = tuple(path for step in result.steps for path in (tree.checkpoint(step), tree.checkpoint_info(step)))
-    digest = sha256_value([sha256_file(tree.checkpoint_info(step)) for step in result.steps])
+    # The side file of a checkpoint that was removed on request is still there: nothing after it is stale for that.
+    digest = sha256_value([sha256_file(tree.checkpoint_info(step)) for step in run.saved_steps()])
     return Verified(files=(tree.train_config, *files), digest=digest)
 
 

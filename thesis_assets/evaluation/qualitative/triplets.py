@@ -130,15 +130,17 @@ def chosen_samples(tree: DifixTree, n_samples: int = N_SAMPLES, seed: int = SEED
 
 
 def finished_steps(tree: DifixTree, run_name: str) -> list[int]:
-    """Steps of the run's finished checkpoints, ascending.
+    """Steps of the run's finished checkpoints, ascending; also those that were removed on request since.
+
+    A recording that was made before keeps its pictures of them; a later one has them among its absences.
 
     Raises:
         InvalidFile: there is none.
     """
-    from thesis_assets.tuning.checkpoints import list_checkpoints
+    from thesis_assets.tuning.checkpoints import list_checkpoints, pruned_steps
 
     run = tree.tuning_run(run_name)
-    steps = list_checkpoints(run)
+    steps = sorted({*list_checkpoints(run), *pruned_steps(run)})
     if not steps:
         raise InvalidFile(
             "the tuning run has no finished checkpoint",

@@ -1,0 +1,115 @@
+"""Lineage of a checkpoint: its file, the configuration it was trained with, and the data below that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.layout import DifixTree
+from thesis_assets.schemas.lineage import LineageLink, linked
+from thesis_assets.schemas.tuning import CheckpointInfo, SelectedCheckpoint, TrainConfig
+from thesis_assets.splits.lineage import data_lineage
+from thesis_assets.storage import read_json, sha256_file
+from thesis_assets.tuning.checkpoints import pruned_steps
+
+if TYPE_CHECKING:
+    from thesis_assets.scenes.scene import SceneRoots
+
+
+def checkpoint_lineage(
+    tree: DifixTree, run_name: str, step: int, roots: SceneRoots | None, *, wanted: str | None = None
+) -> LineageLink:
+    """`model_<step>.pkl` and everything below it.
+
+    Args:
+        roots: of the scenes; None leaves out what is below the checkpoint, which another link tells.
+        wanted: the digest that what was made from the checkpoint names.
+    """
+    run = tree.tuning_run(run_name)
+    path = run.checkpoint(step)
+    below = [config_lineage(tree, run_name, roots)] if roots is not None else []
+    try:
+        info = read_json(run.checkpoint_info(step), CheckpointInfo)
+    except InvalidFile as error:
+        return linked("checkpoint", path.name, path=path, faults=[_one_line(error)], made_from=below)
+    when = pruned_steps(run).get(step)
+    found = sha256_file(path) if path.is_file() else None if when is None else info.sha256
+    faults = [] if found is not None else ["the file is missing"]
+    for who, named in (("its side file", info.sha256), ("what was made from it", wanted)):
+        if found is not None and named not in (None, found):
+            faults.append(f"sha256 {found}, {who} names {named}")
+    faults += _config_faults(tree, run_name, info)
+    return linked(
+        "checkpoint",
+        path.name,
+        path=path,
+        digest=found,
+        faults=faults,
+        note=f"step {step} of run {run_name}" + ("" if when is None else f"; removed on request (prune, {when})"),
+        verified=when is None,
+        made_from=below,
+    )
+
+
+def selected_lineage(tree: DifixTree, run_name: str, roots: SceneRoots) -> LineageLink:
+    """`selected_checkpoint.json`, its checkpoint and everything below it."""
+    path = tree.tuning_run(run_name).selected_checkpoint
+    try:
+        selected = read_json(path, SelectedCheckpoint)
+    except InvalidFile as error:
+        return linked("selection", path.name, path=path, faults=[_one_line(error)])
+    faults = []
+    if selected.data_json_sha256 != _data_digest(tree, run_name):
+        faults.append(f"chosen on data {selected.data_json_sha256}, the run's is {_data_digest(tree, run_name)}")
+    return linked(
+        "selection",
+        path.name,
+        path=path,
+        digest=sha256_file(path),
+        faults=faults,
+        note=f"rule {selected.rule}, step {selected.step}",
+        made_from=[checkpoint_lineage(tree, run_name, selected.step, roots, wanted=selected.sha256)],
+    )
+
+
+def config_lineage(tree: DifixTree, run_name: str, roots: SceneRoots) -> LineageLink:
+    """`train_config.json` and the data it names."""
+    path = tree.tuning_run(run_name).train_config
+    try:
+        config = read_json(path, TrainConfig)
+    except InvalidFile as error:
+        below = [data_lineage(tree, roots)]
+        return linked("configuration", path.name, path=path, faults=[_one_line(error)], made_from=below)
+    return linked(
+        "configuration",
+        path.name,
+        path=path,
+        digest=sha256_file(path),
+        note=f"backend {config.backend}, hyperparameters {config.hyperparameter_digest[:12]}",
+        made_from=[
+            data_lineage(tree, roots, wanted=config.data_json_sha256, wanted_manifests=config.manifest_sha256),
+        ],
+    )
+
+
+def _config_faults(tree: DifixTree, run_name: str, info: CheckpointInfo) -> list[str]:
+    try:
+        config = read_json(tree.tuning_run(run_name).train_config, TrainConfig)
+    except InvalidFile:  # the configuration's own link says so
+        return []
+    return [
+        f"{key} {getattr(info, key)}, train_config.json names {getattr(config, key)}"
+        for key in ("data_json_sha256", "hyperparameter_digest")
+        if getattr(info, key) != getattr(config, key)
+    ]
+
+
+def _data_digest(tree: DifixTree, run_name: str) -> str | None:
+    try:
+        return read_json(tree.tuning_run(run_name).train_config, TrainConfig).data_json_sha256
+    except InvalidFile:  # the configuration's own link says so
+        return None
+
+
+def _one_line(error: InvalidFile) -> str:
+    return " ".join(str(error).split())
