@@ -40,7 +40,8 @@ def lineage_command(
         console().print(_as_tree(link))
         for broken in breaks:
             console().print(f"the chain breaks at {broken.kind} {broken.name}: {broken.note}", markup=False)
-        print("every digest is the one that what was made from it names" if not breaks else f"{len(breaks)} breaks")
+        print("✓ digest computed now and equal to the recorded one, · known by its record")
+        print("the chain holds" if not breaks else f"the chain breaks in {len(breaks)} places")
     if breaks:
         raise typer.Exit(CHECK_FAILED)
 

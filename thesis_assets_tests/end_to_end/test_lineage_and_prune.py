@@ -152,7 +152,7 @@ def test_the_command_shows_the_chain_and_fails_where_it_breaks(
 ) -> None:
     code, text = command(finished_world, monkeypatch, "lineage", f"small/r1/{SCENE}/1/nvs")
     assert code == 0
-    assert "every digest is the one" in text
+    assert "the chain holds" in text
     for word in ("model_4.pkl", "difix/data.json", "studio_pair00_dance"):
         assert word in text
     path = finished_world.platform.difix(finished_world.cell()).data_json
