@@ -851,9 +851,22 @@ class ReportsTree:
         return self.root / "leaderboard.csv"
 
     @property
+    def leaderboard_differences(self) -> Path:
+        return self.root / "leaderboard_differences.csv"
+
+    @property
+    def leaderboard_latex(self) -> Path:
+        return self.root / "leaderboard.tex"
+
+    @property
     def leaderboard_plot(self) -> Path:
         return self.root / "leaderboard.png"
 
     @property
     def checks(self) -> Path:
         return self.root / "checks.html"
+
+    def comparison(self, exp_name: str, run_name: str, against: str) -> Path:
+        """The page that compares one run with another, `against`: `<run>` or `unrefined`."""
+        keys = (check_key(exp_name, "exp_name"), check_key(run_name, "run_name"), check_key(against, "against"))
+        return self.root / "compare" / "__".join(keys) / "index.html"
