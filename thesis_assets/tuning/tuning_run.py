@@ -114,7 +114,7 @@ def _job(tree: DifixTree, run_name: str, run: RunSpec, command: list[str], devic
         exit_file=run_tree.job_exit,
         stdout=run_tree.logs_dir / "stdout.log",
         stderr=run_tree.logs_dir / "stderr.log",
-        env=launch_environment(device),
+        env=launch_environment(device, run.num_processes),
         resources=Resources(gpus=0 if device == "cpu" else run.num_processes, preset=run.preset),
     )
 

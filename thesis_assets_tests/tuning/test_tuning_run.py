@@ -127,8 +127,6 @@ def test_the_checks_of_a_sound_run_pass_and_count(finished: DifixTree) -> None:
         ({"backend": "pretrained", "model": "nvidia/difix_ref"}, "pretrained"),
         ({"backend": "difix", "model": "some/model"}, "difix"),
         ({"backend": "external", "external": {"script": "train.py"}}, "external"),
-        ({"num_processes": 2}, "num_processes"),
-        ({"stable_v100": True}, "stable_v100"),
     ],
 )
 def test_what_this_version_lacks_is_refused_before_anything_is_written(
