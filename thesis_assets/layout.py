@@ -445,6 +445,11 @@ class TuningRunTree:
     def triplet_recording(self) -> Path:
         return self.base / "rerun" / "triplets.rrd"
 
+    @property
+    def publication(self) -> Path:
+        """*Ours*: what of this run was published, where, at which revision."""
+        return self.base / "rerun" / "published.json"
+
 
 @dataclass(frozen=True)
 class DifixTree:
@@ -784,6 +789,11 @@ class EvaluationTree:
     def recording_digest(recording: Path) -> Path:
         """*Ours*: the digest of a recording's inputs, beside it."""
         return recording.with_suffix(".inputs.json")
+
+    @staticmethod
+    def recording_previews(recording: Path) -> Path:
+        """*Ours*: the folder of a recording's pictures, beside it, with their `previews.json`."""
+        return recording.with_suffix(".previews")
 
 
 def output_dir(template: str, *, results_root: Path, exp_name: str, run_name: str, scene_name: str) -> Path:
