@@ -108,7 +108,7 @@ def test_psnr_is_that_of_the_refined_picture_against_the_target(tmp_path: Path) 
 def test_checkpoints_of_the_tiny_backend_refine_by_themselves(tmp_path: Path) -> None:
     import torch
 
-    from thesis_assets.tuning.checkpoints import REQUIRED_KEYS, save_checkpoint
+    from thesis_assets.tuning.checkpoints import RESUME_KEYS, save_checkpoint
     from thesis_assets.tuning.tiny_model import TinyArchitecture, TinyRefiner
 
     tree = make_run(tmp_path)
@@ -119,7 +119,7 @@ def test_checkpoints_of_the_tiny_backend_refine_by_themselves(tmp_path: Path) ->
             torch.manual_seed(step)
             torch.nn.init.normal_(network.head.weight, std=0.05)
         state = {
-            **{key: {} for key in REQUIRED_KEYS},
+            **{key: {} for key in RESUME_KEYS},
             "state_dict_unet": network.state_dict(),
             "architecture": architecture.as_numbers(),
             "resolution": 32,
