@@ -79,9 +79,13 @@ class TrainerFlags:
     set_grads_to_none: bool = False
     allow_tf32: bool = False
 
+    def values(self) -> dict[str, Any]:
+        """Every flag by its name."""
+        return asdict(self)
+
     def hyperparameters(self) -> dict[str, Any]:
         """What the weights depend on, beside the data: equal for two runs of equal result. Places and reporting are not."""
-        return {name: value for name, value in asdict(self).items() if name not in _NOT_HYPERPARAMETERS}
+        return {name: value for name, value in asdict(self).items() if name not in NOT_HYPERPARAMETERS}
 
     def samples_per_step(self) -> int:
         """Seen by one optimizer step, in all processes."""
@@ -101,7 +105,7 @@ class TrainerFlags:
         return arguments
 
 
-_NOT_HYPERPARAMETERS = frozenset(
+NOT_HYPERPARAMETERS = frozenset(
     {
         "dataset_path",
         "output_dir",
