@@ -19,8 +19,13 @@ _ON_OUR_SIDE = frozenset(
 """Keys of a run that are no flag of the trainer, or not under their own name."""
 
 
-def resolve_flags(tree: DifixTree, run_name: str, run: RunSpec, device: str) -> tuple[TrainerFlags, list[str]]:
+def resolve_flags(
+    tree: DifixTree, run_name: str, run: RunSpec, device: str, lpips_weights: Path | None = None
+) -> tuple[TrainerFlags, list[str]]:
     """The trainer's flags, and a note for each setting that has no effect here or another one than asked for.
+
+    Args:
+        lpips_weights: the folder of the files of LPIPS, for a backend whose loss has it.
 
     Raises:
         InvalidExperiment: `extra_args` holds a flag that the trainer does not know.
@@ -47,6 +52,7 @@ def resolve_flags(tree: DifixTree, run_name: str, run: RunSpec, device: str) -> 
         tracker_entity=run.tracker.entity,
         tracker_tags=",".join(run.tracker.tags) or None,
         pretrained_model_name_or_path=run.model,
+        lpips_weights=str(lpips_weights.absolute()) if lpips_weights is not None and run.backend == "difix" else None,
         **plain,
     )
     # Through the parser even without `extra_args`: what stands in train_config.json is what the trainer reads.

@@ -15,7 +15,7 @@ from thesis_assets.storage import read_json, write_json
 from thesis_assets.tuning.checkpoints import list_checkpoints
 from thesis_assets.tuning.run_flags import RunFlags, hyperparameters
 
-PACKAGES = ("thesis-assets", "torch", "accelerate", "numpy", "pillow")
+PACKAGES = ("thesis-assets", "torch", "accelerate", "numpy", "pillow", "diffusers", "transformers", "peft")
 
 
 def make_config(

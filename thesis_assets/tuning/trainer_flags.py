@@ -76,6 +76,8 @@ class TrainerFlags:
     lr_power: float = 1.0
     gradient_checkpointing: bool = False
     enable_xformers_memory_efficient_attention: bool = False
+    lpips_weights: str | None = None
+    """Not a published flag: the folder of the two files of LPIPS, for the losses; None looks into torch's hub cache."""
     set_grads_to_none: bool = False
     allow_tf32: bool = False
 
@@ -118,6 +120,7 @@ NOT_HYPERPARAMETERS = frozenset(
         "tracker_tags",
         "viz_freq",
         "cache_dir",
+        "lpips_weights",
     }
 )
 

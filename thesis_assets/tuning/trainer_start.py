@@ -5,8 +5,10 @@ Does not belong here: starting it (`tuning_run`), or what the program does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 from thesis_assets.errors import NotBuiltYet
 from thesis_assets.experiments.runs import RunSpec
@@ -24,6 +26,7 @@ class TrainerStart:
     Attributes:
         notes: what of the run's settings has no effect here, or another one than asked for, and why.
         evaluates: whether a finished run has an evaluation of its last step.
+        check: asked before anything is started: refuses what cannot be trained here, and returns further notes.
     """
 
     flags: RunFlags
@@ -31,6 +34,7 @@ class TrainerStart:
     command: list[str]
     env: Mapping[str, str] = field(default_factory=dict)
     evaluates: bool = True
+    check: Callable[[], list[str]] = list
 
 
 def setting_names(backend: str) -> tuple[str, ...]:
@@ -42,8 +46,14 @@ def setting_names(backend: str) -> tuple[str, ...]:
     return tuple(TrainerFlags.__dataclass_fields__)
 
 
-def trainer_start(tree: DifixTree, run_name: str, run: RunSpec, device: str) -> TrainerStart:
-    """The trainer of a run. `device`: `cpu`, `cuda` or `cuda:<number>`.
+def trainer_start(
+    tree: DifixTree, run_name: str, run: RunSpec, device: str, lpips_weights: Path | None = None
+) -> TrainerStart:
+    """The trainer of a run.
+
+    Args:
+        device: `cpu`, `cuda` or `cuda:<number>`.
+        lpips_weights: the folder of the two files of LPIPS, for a loss that has it; None looks into torch's hub cache.
 
     Raises:
         NotBuiltYet: this version does not have the backend.
@@ -61,6 +71,12 @@ def trainer_start(tree: DifixTree, run_name: str, run: RunSpec, device: str) -> 
             wanted=", ".join([*BACKENDS, "pretrained"]),
             remedy="set backend: tiny; data.json and its manifests are those of the published trainer, which `external` runs",
         )
-    flags, notes = resolve_flags(tree, run_name, run, device)
-    command = launch_command(BACKENDS[run.backend], flags, device)
-    return TrainerStart(flags, notes, command, launch_environment(device, run.num_processes))
+    flags, notes = resolve_flags(tree, run_name, run, device, lpips_weights)
+    backend = BACKENDS[run.backend]
+    return TrainerStart(
+        flags,
+        notes,
+        launch_command(backend, flags, device),
+        launch_environment(device, run.num_processes),
+        check=partial(backend.check, flags),
+    )

@@ -54,6 +54,7 @@ def tune(
     split: SplitSpec,
     device: str,
     launcher: Launcher,
+    lpips_weights: Path | None = None,
     on_progress: Callable[[ProgressLine], None] | None = None,
     following: Following = Following(),
 ) -> TuningResult:
@@ -64,6 +65,7 @@ def tune(
     Args:
         device: `cpu`, `cuda` or `cuda:<number>`.
         launcher: where the trainer runs.
+        lpips_weights: the folder of the two files of LPIPS, for a loss that has it; None looks into torch's hub cache.
         on_progress: called with every line of the trainer, one a step.
         following: what else its follower wants of the trainer's job, and when it ends it or leaves it.
 
@@ -78,7 +80,7 @@ def tune(
     run_tree = tree.tuning_run(run_name)
     with cell_lock(tree.lock(f"run-{run_name}"), f"the tuning run {run_name} of {tree.exp_name}"):
         snapshot = guard_snapshot(tree, split, split.group_rules)
-        start = trainer_start(tree, run_name, run, device)
+        start = trainer_start(tree, run_name, run, device, lpips_weights)
         config = make_config(
             tree,
             run_name,

@@ -124,7 +124,6 @@ def test_the_checks_of_a_sound_run_pass_and_count(finished: DifixTree) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"backend": "difix", "model": "some/model"}, "difix"),
         ({"backend": "external", "external": {"script": "train.py"}}, "external"),
     ],
 )

@@ -26,14 +26,14 @@ from thesis_assets.tuning.held_out_samples import HeldOutSample, from_data_json,
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from thesis_assets.tuning.refine import Refiner
+    from thesis_assets.tuning.refine import RefinesImages
 
 ROOT = "/triplets"
 N_SAMPLES = 6
 SEED = 0
 MAX_DATA_JSON_BYTES = 4 * 1024**3
 
-LoadRefiner = Callable[[Path, str], "Refiner"]
+LoadRefiner = Callable[[Path, str], "RefinesImages"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +171,7 @@ def _identity(tree: DifixTree, run_name: str) -> RecordingIdentity:
     return RecordingIdentity("triplets", tree.exp_name, run_name, scene_name="test samples")
 
 
-def _load(path: Path, device: str, load_refiner: LoadRefiner | None, absences: Absences) -> Refiner | None:
+def _load(path: Path, device: str, load_refiner: LoadRefiner | None, absences: Absences) -> RefinesImages | None:
     from thesis_assets.tuning import refine
 
     try:
@@ -221,7 +221,9 @@ def _send_still_pictures(recording: Recording, shown: _Pictures, options: Export
         recording.send_static(f"{shown.entity}/psnr/{part}", style)
 
 
-def _send_step(recording: Recording, shown: _Pictures, step: int, refiner: Refiner, options: ExportOptions) -> None:
+def _send_step(
+    recording: Recording, shown: _Pictures, step: int, refiner: RefinesImages, options: ExportOptions
+) -> None:
     """Refine one sample with one checkpoint; PSNR is that of the 8-bit picture, before it is encoded."""
     import rerun as rr
 
@@ -237,7 +239,7 @@ def _send_step(recording: Recording, shown: _Pictures, step: int, refiner: Refin
         recording.send_steps(f"{shown.entity}/psnr/{part}", [step], rr.Scalars.columns(scalars=[value]))
 
 
-def _refine(refiner: Refiner, shown: _Pictures) -> NDArray[np.uint8]:
+def _refine(refiner: RefinesImages, shown: _Pictures) -> NDArray[np.uint8]:
     from thesis_assets.images.quantise import quantise, to_host
 
     refined: NDArray[np.uint8] = to_host(quantise(refiner.refine(_batch(shown.render), _batch(shown.reference))))[0]

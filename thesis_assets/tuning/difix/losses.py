@@ -38,25 +38,6 @@ class LossWeights:
         return self.lpips > 0 or self.gram > 0
 
 
-@dataclass(frozen=True)
-class LossTerms:
-    """The weighted terms, (B,) each; None where a term is not asked for, or not yet."""
-
-    l2: Tensor
-    lpips: Tensor | None
-    gram: Tensor | None
-
-    def total(self) -> Tensor:
-        """(B,): the sum."""
-        parts = [term for term in (self.l2, self.lpips, self.gram) if term is not None]
-        return torch.stack(parts).sum(dim=0)
-
-    def means(self) -> dict[str, float]:
-        """The terms by name, for curves."""
-        named = {"loss_l2": self.l2, "loss_lpips": self.lpips, "loss_gram": self.gram}
-        return {name: float(term.detach().mean()) for name, term in named.items() if term is not None}
-
-
 class DifixLoss:
     """The loss of a run on its device.
 
@@ -67,26 +48,29 @@ class DifixLoss:
     def __init__(self, weights: LossWeights, vgg: Lpips | None) -> None:
         self.weights, self.vgg = weights, vgg
 
-    def __call__(self, images: Tensor, targets: Tensor, step: int) -> LossTerms:
-        """The terms of each image at the update to `step`, counted from 1.
+    def __call__(self, images: Tensor, targets: Tensor, step: int) -> dict[str, Tensor]:
+        """The weighted terms `l2`, `lpips` and `gram`, (B,) each, at the update to `step`, counted from 1.
+
+        A term with a lambda of 0 is not there; Gram is 0 until its first step.
 
         Args:
             images: (B, 3, H, W) float32, about [0, 1]; gradients flow to them.
             targets: the same shape, in [0, 1].
         """
         weights = self.weights
+        terms = {"l2": weights.l2 * 4 * (images - targets).square().mean(dim=(1, 2, 3))}
         with_gram = weights.gram > 0 and step >= weights.gram_from
-        l2 = weights.l2 * 4 * (images - targets).square().mean(dim=(1, 2, 3))
-        if self.vgg is None or not (weights.lpips > 0 or with_gram):
-            return LossTerms(l2, None, None)
-        taps = self.vgg.taps_of(images)
-        with torch.no_grad():
-            wanted = self.vgg.taps_of(targets)
-        return LossTerms(
-            l2,
-            weights.lpips * self.vgg.between(taps, wanted) if weights.lpips > 0 else None,
-            weights.gram * gram_distance(taps, wanted) if with_gram else None,
-        )
+        if self.vgg is not None and (weights.lpips > 0 or with_gram):
+            taps = self.vgg.taps_of(images)
+            with torch.no_grad():
+                wanted = self.vgg.taps_of(targets)
+            if weights.lpips > 0:
+                terms["lpips"] = weights.lpips * self.vgg.between(taps, wanted)
+            if with_gram:
+                terms["gram"] = weights.gram * gram_distance(taps, wanted)
+        if weights.gram > 0:
+            terms.setdefault("gram", torch.zeros_like(terms["l2"]))
+        return terms
 
 
 def gram_distance(taps: list[Tensor], wanted: list[Tensor]) -> Tensor:

@@ -18,7 +18,7 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.tuning.difix.cross_view import attend_across_views
 from thesis_assets.tuning.difix.model_folder import ModelFolder, find_model
 from thesis_assets.tuning.difix.one_step import OneStep, read_one_step
-from thesis_assets.tuning.difix.skip_vae import SKIPS, add_lora, add_skips, decode, encode, lora_targets
+from thesis_assets.tuning.difix.skip_vae import add_lora, add_skips, decode, encode, lora_targets
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -85,16 +85,10 @@ class DifixNetwork(nn.Module):
             parameter.requires_grad_(True)
 
     def tuned_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """What is tuned, each once: the U-Net, the adapters in the VAE's order, the four convolutions."""
-        for name, parameter in self.unet.named_parameters():
-            yield f"unet.{name}", parameter
-        rest = dict(self.vae.named_parameters())
-        for name, parameter in rest.items():
-            if "lora_" in name:
-                yield f"vae.{name}", parameter
-        for skip in SKIPS:
-            name = f"decoder.{skip}.base_layer.weight"
-            yield f"vae.{name}", rest[name]
+        """What is tuned, in the network's order: the U-Net, then of the VAE the adapters and the skips."""
+        for name, parameter in self.named_parameters():
+            if name.startswith("unet.") or is_tuned(name):
+                yield name, parameter
 
 
 def load_difix(

@@ -9,6 +9,7 @@ Does not belong here: files (`checkpoints`), and the keys that every backend's r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from thesis_assets.errors import InvalidFile
@@ -44,6 +45,34 @@ def usage(network: DifixNetwork, prompt: str) -> dict[str, Any]:
             "digest": folder.digest(),
         },
     }
+
+
+def check_published(state: Mapping[str, Any], file: Path) -> None:
+    """Refuse a file whose published keys hold something else than their names say.
+
+    Raises:
+        InvalidFile: one of them does.
+    """
+    import torch
+
+    targets, rank = state["vae_lora_target_modules"], state["rank_vae"]
+    wrong: dict[str, str] = {}
+    if not isinstance(rank, int) or rank < 1:
+        wrong["rank_vae"] = "a whole number above 0"
+    if not isinstance(targets, list) or not all(isinstance(name, str) for name in targets):
+        wrong["vae_lora_target_modules"] = "a list of names"
+    for key in ("state_dict_unet", "state_dict_vae"):
+        weights = state[key]
+        if not isinstance(weights, Mapping) or not all(isinstance(one, torch.Tensor) for one in weights.values()):
+            wrong[key] = "tensors by name"
+    for key, wanted in wrong.items():
+        raise InvalidFile(
+            "the checkpoint has the published keys, but not what they stand for",
+            file=file,
+            key=key,
+            found=repr(state[key])[:100],
+            wanted=wanted,
+        )
 
 
 def load_weights(network: DifixNetwork, state: Mapping[str, Any]) -> None:

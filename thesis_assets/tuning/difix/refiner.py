@@ -16,6 +16,7 @@ from thesis_assets.storage import read_json
 from thesis_assets.tuning.difix.model_folder import PUBLISHED_BASE, ModelFolder, find_model
 from thesis_assets.tuning.difix.network import TIMESTEP, DifixNetwork, load_difix, network_of_weights
 from thesis_assets.tuning.difix.prompts import DEFAULT_PROMPT, encode_prompts
+from thesis_assets.tuning.difix.published_state import check_published
 from thesis_assets.tuning.resolution import processing_size, resize
 
 RESOLUTION = 512
@@ -80,6 +81,7 @@ def refiner_of_checkpoint(
     Raises:
         InvalidFile: the base model cannot be had, or is another one than that of the training.
     """
+    check_published(state, checkpoint)
     flags = _flags_of_run(checkpoint)
     folder = base_model(checkpoint, state, model)
     network = network_of_weights(
