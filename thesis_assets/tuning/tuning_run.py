@@ -81,12 +81,16 @@ def tune(
     with cell_lock(tree.lock(f"run-{run_name}"), f"the tuning run {run_name} of {tree.exp_name}"):
         snapshot = guard_snapshot(tree, split, split.group_rules)
         start = trainer_start(tree, run_name, run, device, lpips_weights)
+        # A job that is left may be about to write its last files: it is followed even where nothing is missing.
+        left = left_running(launcher, run_tree.job)
+        finished = not left and _is_finished(run_tree, run, evaluated=start.evaluates and bool(snapshot.test))
+        notes = start.notes if left or finished else [*start.notes, *start.check()]
         config = make_config(
             tree,
             run_name,
             backend=run.backend,
             flags=start.flags,
-            notes=start.notes,
+            notes=notes,
             command=start.command,
             device=device,
             data_json_sha256=snapshot.data_json_sha256,
@@ -96,10 +100,7 @@ def tune(
         )
         freeze(tree, f"tuning run {run_name}")
         lock_config(tree, config)
-        # A job that is left may be about to write its last files: it is followed even where nothing is missing.
-        if left_running(launcher, run_tree.job) or not _is_finished(
-            run_tree, run, evaluated=start.evaluates and bool(snapshot.test)
-        ):
+        if not finished:
             job = _job(tree, run_name, run, start, device)
             _train(launcher, job, run_tree, on_progress, following)
         return _verified_result(run_tree, run)
