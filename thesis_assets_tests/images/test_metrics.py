@@ -45,6 +45,12 @@ def halves(left: int, right: int) -> Image:
     return np.concatenate([flat(left), flat(right)], axis=1)
 
 
+def grainy(image: Image, seed: int) -> Image:
+    """Noise of one or two steps: no two neighbours need be equal, and the surface is flat all the same."""
+    noise = np.random.default_rng(seed).normal(0, 1, image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
 NOISE = np.random.default_rng(1).integers(0, 2, (40, 50, 3), dtype=np.uint8)
 PAIRS = {
     "photograph and noise": views(),
@@ -55,6 +61,7 @@ PAIRS = {
     "white and nearly white": (flat(255), 255 - NOISE),
     "grey by one": (flat(127), flat(128)),
     "flat surfaces that differ": (halves(251, 129), halves(37, 208)),
+    "grainy surfaces that differ": (grainy(halves(23, 192)[:15], 0), grainy(halves(240, 107)[:15], 1)),
     "one channel": (views()[0][..., 0], views()[1][..., 0]),
     "smallest": (views(11, 11)[0], views(11, 11)[1]),
     "a strip": (views(11, 200)[0], views(11, 200)[1]),
@@ -86,7 +93,7 @@ def patchworks(draw: st.DrawFn) -> Image:
     return np.asarray(np.clip(image + noise, 0, 255), np.uint8)
 
 
-@settings(max_examples=60, phases=[Phase.generate], deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, phases=[Phase.generate], deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(patchworks(), patchworks())
 def test_both_agree_with_scikit_image_on_any_pair(a: Image, b: Image) -> None:
     height, width = min(len(a), len(b)), min(a.shape[1], b.shape[1])
