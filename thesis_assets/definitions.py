@@ -17,6 +17,9 @@ from thesis_assets.defs.checks.tuning import TUNING_CHECKS
 from thesis_assets.defs.io_manager import TreeIOManager
 from thesis_assets.defs.jobs import JOBS
 from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.policy import with_policy
+from thesis_assets.defs.schedules import OPERATION_JOBS, build_schedules
+from thesis_assets.defs.sensors import build_sensors
 from thesis_assets.settings import Settings
 
 ASSETS = dg.load_assets_from_modules([scenes, difix_data, tuning, evaluation, recordings, reports])
@@ -38,9 +41,11 @@ def build_defs(
     settings = settings or Settings()
     platform = Platform(settings, echo) if echo is not None else Platform(settings)
     return dg.Definitions(
-        assets=ASSETS,
+        assets=with_policy(ASSETS, platform),
         asset_checks=[*DIFIX_DATA_CHECKS, *TUNING_CHECKS, *EVALUATION_CHECKS, *RECORDING_CHECKS],
-        jobs=JOBS,
+        jobs=[*JOBS, *OPERATION_JOBS],
+        schedules=build_schedules(),
+        sensors=build_sensors(settings),
         resources={PLATFORM: platform, IO_MANAGER: TreeIOManager(platform), **(resources or {})},
         executor=dg.in_process_executor,
     )

@@ -3,11 +3,12 @@
 Only `defs/`, `definitions.py` and `cli/` read it; every other room gets values passed in.
 """
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from thesis_assets.errors import InvalidKey
@@ -16,6 +17,10 @@ from thesis_assets.layout import ReportsTree, output_dir
 
 def _named(*names: str) -> AliasChoices:
     return AliasChoices(*names)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 class Settings(BaseSettings):
@@ -46,14 +51,42 @@ class Settings(BaseSettings):
     device: str = Field(default="auto", validation_alias=_named("THESIS_DEVICE"))
     workers: int = Field(default=0, ge=0, validation_alias=_named("THESIS_WORKERS"), description="0 = a core each")
     gpu_slots: int = Field(default=1, ge=1, validation_alias=_named("THESIS_GPU_SLOTS"))
+    render_slots: int = Field(default=1, ge=1, validation_alias=_named("THESIS_RENDER_SLOTS"))
+    upload_slots: int = Field(default=1, ge=1, validation_alias=_named("THESIS_UPLOAD_SLOTS"))
+    auto_start: Literal["nothing", "data", "everything"] = Field(
+        default="data",
+        validation_alias=_named("THESIS_AUTO_START"),
+        description="what sensors start by themselves: nothing; shards and tables; also declared tuning and evaluation",
+    )
+    owners: str = Field(
+        default="team:difix", validation_alias=_named("THESIS_OWNERS"), description="e-mail addresses or team:<name>"
+    )
+    failure_command: str | None = Field(default=None, validation_alias=_named("THESIS_FAILURE_COMMAND"))
+    failure_mail: str | None = Field(default=None, validation_alias=_named("THESIS_FAILURE_MAIL"))
+    smtp_host: str = Field(default="localhost", validation_alias=_named("THESIS_SMTP_HOST"))
+    smtp_port: int = Field(default=25, ge=1, le=65535, validation_alias=_named("THESIS_SMTP_PORT"))
     max_recording_mb: int = Field(default=2000, ge=1, validation_alias=_named("THESIS_MAX_RECORDING_MB"))
     quiet_seconds: int = Field(default=120, ge=0, validation_alias=_named("THESIS_SCENE_QUIET_SECONDS"))
     hf_rerun_repo_id: str | None = Field(default=None, validation_alias=_named("HF_RERUN_REPO_ID"))
     hf_cache_dir: Path | None = Field(default=None, validation_alias=_named("THESIS_HF_CACHE_DIR"))
     wandb_root: Path | None = Field(default=None, validation_alias=_named("THESIS_WANDB_ROOT_DIR"))
+    body_models: Path | None = Field(default=None, validation_alias=_named("THESIS_BODY_MODELS_DIR"))
     lpips_weights: Path | None = Field(default=None, validation_alias=_named("THESIS_LPIPS_WEIGHTS"))
     hydra_root: Path | None = Field(default=None, validation_alias=_named("THESIS_HYDRA_ROOT_DIR"))
     conda_env: str | None = Field(default=None, validation_alias=_named("THESIS_CONDA_ENV"))
+
+    @field_validator("owners")
+    @classmethod
+    def _owners_are_people_or_teams(cls, value: str) -> str:
+        for owner in _words(value):
+            if not re.fullmatch(r"team:[A-Za-z0-9_-]+|[^@\s:,]+@[^@\s:,]+\.[^@\s:,]+", owner):
+                raise ValueError(f"THESIS_OWNERS: {owner!r} is neither an e-mail address nor team:<name>")
+        return value
+
+    @property
+    def owner_names(self) -> list[str]:
+        """The owners that the UI shows at every asset."""
+        return _words(self.owners)
 
     @model_validator(mode="before")
     @classmethod

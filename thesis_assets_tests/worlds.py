@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 import yaml
@@ -52,6 +52,7 @@ class World:
     home: Path
     scene_home: Path
     lines: list[str] = field(default_factory=list)
+    auto_start: Literal["nothing", "data", "everything"] = "nothing"
 
     @property
     def settings(self) -> Settings:
@@ -65,6 +66,8 @@ class World:
             scene_registry_dir=self.scene_home / "scenes",
             device="cpu",
             workers=1,
+            quiet_seconds=0,
+            auto_start=self.auto_start,
         )
 
     @property
@@ -79,6 +82,8 @@ class World:
             "THESIS_SCENE_REGISTRY_DIR": str(settings.scene_registry_dir),
             "THESIS_DEVICE": "cpu",
             "THESIS_WORKERS": "1",
+            "THESIS_SCENE_QUIET_SECONDS": "0",
+            "THESIS_AUTO_START": self.auto_start,
             "DAGSTER_HOME": str(settings.dagster_home),
             "DAGSTER_DISABLE_TELEMETRY": "1",
             "OMP_NUM_THREADS": "1",

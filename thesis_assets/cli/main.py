@@ -9,11 +9,11 @@ import sys
 import typer
 
 from thesis_assets.cli import (
+    backfill,
     checkpoints,
     demo,
     doctor,
     fork,
-    leaderboard,
     lineage,
     prune,
     recordings,
@@ -42,13 +42,14 @@ app.command("scenes")(scenes.list_scenes_command)
 app.add_typer(scene_commands.scene_app, name="scene", help="Import a capture as a scene; check a scene.")
 app.command("sync")(sync.sync)
 app.command("run")(run.run)
+app.command("backfill")(backfill.backfill)
 app.command("status")(status.status)
 app.command("freeze")(run.freeze_command)
 app.command("fork")(fork.fork)
 app.command("set-aside")(set_aside.set_aside_command)
 app.command("demo")(demo.demo)
 app.command("ui")(ui.ui)
-app.command("leaderboard")(leaderboard.leaderboard)
+app.command("leaderboard")(reports.leaderboard)
 app.add_typer(reports.checks_app, name="checks", help="The partition x check page, and a thorough look.")
 app.add_typer(recordings.rerun_app, name="rerun", help="Rerun recordings.")
 app.command("refine")(checkpoints.refine)

@@ -1,36 +1,43 @@
 """`thesis-assets sync`: experiment files to partition keys and pools."""
 
+import time
 from typing import Annotated
 
 import typer
 
 from thesis_assets.cli.console import FAILED, JsonOption, dagster_instance, load_platform, print_json, print_table
 from thesis_assets.defs.new_scenes import fork_for_late_scenes, late_scenes
-from thesis_assets.defs.registration import plan_registration, register
+from thesis_assets.defs.ready_scenes import ReadyScenes
+from thesis_assets.defs.registration import plan_registration, register, remove_withdrawn
 
 
 def sync(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be registered; change nothing.")] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove-withdrawn", help="Take keys away that no experiment file declares; files stay.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Register the partitions that the experiment files declare, and the pools' slots.
 
-    A bad file is refused with its line and key, and the others are registered. Withdrawn keys stay. Where scenes came after
+    A bad file is refused with its line and key, and the others are registered. Withdrawn keys stay unless asked. Where scenes came after
     an experiment was frozen, a fork is written if its file says `auto_fork`, else the command for it is named.
     """
     platform = load_platform()
-    forked = [] if dry_run else fork_for_late_scenes(platform)
-    late = late_scenes(platform)
+    ready = ReadyScenes(platform, time.time())
+    forked = [] if dry_run else fork_for_late_scenes(platform, ready)
+    late = late_scenes(platform, ready)
     with dagster_instance(platform.settings) as instance:
         plan = plan_registration(platform, instance)
         if not dry_run:
             register(instance, plan)
+        removed = remove_withdrawn(instance, plan) if remove and not dry_run else {}
     if as_json:
         forks = {
             "forked": {one.exp_name: one.fork for one in forked},
             "late_scenes": {one.exp_name: one.scenes for one in late},
         }
-        print_json({**plan.__dict__, **forks, "dry_run": dry_run})
+        print_json({**plan.__dict__, **forks, "removed": removed, "dry_run": dry_run})
     else:
         rows = [
             (name, len(cell["scenes"]), len(cell["runs"]), ", ".join(cell["runs"])) for name, cell in plan.cells.items()
@@ -40,7 +47,10 @@ def sync(
         print(f"{plan.n_added} new keys {verb}; pools: {plan.pools}")
         for dimension, keys in plan.withdrawn.items():
             if keys:
-                print(f"no longer declared, kept: {dimension} {', '.join(keys)}")
+                word = "removed" if dimension in removed else "kept"
+                if dry_run and remove and dimension in plan.removable:
+                    word = "would be removed"
+                print(f"no longer declared, {word}: {dimension} {', '.join(keys)}")
         for one in forked:
             print(f"{one.exp_name} is frozen; {one.fork} is its fork, with {', '.join(one.scenes)}")
         for one in late:

@@ -6,8 +6,9 @@ import dagster as dg
 
 from thesis_assets.defs.dead_runs import IN_PROGRESS
 from thesis_assets.defs.graph import is_current, latest_metadata
+from thesis_assets.defs.history import RANGE_START
 from thesis_assets.defs.jobs import LEVELS, Level
-from thesis_assets.defs.levels import RANGE_START, cells_of_level
+from thesis_assets.defs.levels import cells_of_level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError

@@ -1,10 +1,11 @@
 """The newest outcome of every check of every partition, read from the event log."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import dagster as dg
+from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 from thesis_assets.defs.checks.outcomes import CHECKS
@@ -74,3 +75,14 @@ def _history(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> Iterator[As
         if len(page) < PAGE:
             return
         cursor = page[-1].id
+
+
+def failed_blocking_checks(instance: dg.DagsterInstance, assets: Iterable[str], key: str | None) -> list[str]:
+    """`asset.check` of the blocking checks that stood last as failed in one partition."""
+    failed = []
+    for asset in assets:
+        keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for name in CHECKS.get(asset, ())]
+        records = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys, PartitionKeyFilter(key=key))
+        evaluations = [record.evaluation for record in records.values()]
+        failed += [f"{asset}.{each.check_name}" for each in evaluations if each and each.blocking and not each.passed]
+    return failed

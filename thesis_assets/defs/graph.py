@@ -40,9 +40,11 @@ class Node:
 
 def _scene_samples(platform: Platform, cell: Cell) -> object:
     from thesis_assets.samples.generation_config import generation_digest
+    from thesis_assets.scenes.groups import group_id
 
-    generation = platform.spec(cell).generation
-    return [generation_digest(generation), platform.scene(cell.scene_name).scene_stamp(generation.renders.source)]
+    spec = platform.spec(cell)
+    stamp = platform.scene(cell.scene_name).scene_stamp(spec.generation.renders.source)
+    return [generation_digest(spec.generation), stamp, group_id(cell.scene_name, spec.split.group_rules)]
 
 
 def _tuned_checkpoint(platform: Platform, cell: Cell) -> object:
@@ -246,8 +248,6 @@ NODES: dict[str, Node] = {
             lambda platform, _: [
                 platform.settings.reports.leaderboard_markdown,
                 platform.settings.reports.leaderboard_csv,
-                platform.settings.reports.leaderboard_differences,
-                platform.settings.reports.leaderboard_latex,
                 platform.settings.reports.leaderboard_plot,
             ],
         ),

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from thesis_assets.defs.dead_runs import holder_tags
+from thesis_assets.defs.failures import failure_reason
 from thesis_assets.defs.graph import NODES, is_current
+from thesis_assets.defs.history import RANGE_END, RANGE_START
 from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.partitions import EXP_BY_SCENE, Cell
 from thesis_assets.defs.platform import Platform
-
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Wor
         work=work,
         run_id=result.run_id,
         success=result.success,
-        errors=[_reason(event) for event in failures],
+        errors=[failure_reason(event) for event in failures],
         failed_checks=[
             f"{each.asset_key.to_user_string()}.{each.check_name}: {each.description}"
             for each in evaluations
@@ -145,17 +144,6 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Wor
 def _was_interrupted(event: dg.DagsterEvent) -> bool:
     error = event.step_failure_data.error
     return error is not None and error.cls_name == "DagsterExecutionInterruptedError"
-
-
-def _reason(event: dg.DagsterEvent) -> str:
-    """The failure's own description; for anything unforeseen the innermost error with its class."""
-    failure = event.step_failure_data
-    if failure.user_failure_data is not None and failure.user_failure_data.description:
-        return f"{event.step_key}: {failure.user_failure_data.description}"
-    error = failure.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return f"{event.step_key}: {error.message.strip() if error is not None else 'failed without an error'}"
 
 
 def levels_until(until: str | None) -> list[Level]:

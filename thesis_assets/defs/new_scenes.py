@@ -6,6 +6,7 @@ Does not belong here: scenes of open experiments, which simply take them.
 from dataclasses import dataclass
 
 from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.experiments.fork import fork_experiment, successor_name
@@ -26,10 +27,10 @@ class LateScenes:
         return f"thesis-assets fork --exp {self.exp_name} --as {self.fork}"
 
 
-def late_scenes(platform: Platform) -> list[LateScenes]:
+def late_scenes(platform: Platform, ready: ReadyScenes) -> list[LateScenes]:
     """Every frozen experiment with scenes that came later and that no other experiment of the same data sections takes.
 
-    Files that cannot be read are left out: registering names them.
+    Files that cannot be read are left out: registering names them. So are scenes that are not complete yet.
     """
     specs: dict[str, ExperimentSpec] = {}
     taken: dict[str, set[str]] = {}
@@ -48,21 +49,22 @@ def late_scenes(platform: Platform) -> list[LateScenes]:
             for other, second in specs.items()
             if other != name and (second.generation, second.split) == (spec.generation, spec.split)
         ]
-        waiting = [scene for scene in late[name] if not any(scene in taken[other] for other in alike)]
+        untaken = [scene for scene in late[name] if not any(scene in taken[other] for other in alike)]
+        waiting = [scene for scene in untaken if ready.why_not(spec, scene) is None]
         fork = successor_name(name)
         if waiting and not platform.experiments.path(fork).exists():
             found.append(LateScenes(name, waiting, fork, spec.generation.auto_fork))
     return found
 
 
-def fork_for_late_scenes(platform: Platform) -> list[LateScenes]:
+def fork_for_late_scenes(platform: Platform, ready: ReadyScenes) -> list[LateScenes]:
     """Write the forks of experiments with `auto_fork`; one fork serves all that differ in nothing but their name and runs.
 
     Raises:
         InvalidExperiment: the file of a fork appeared meanwhile.
     """
     made = []
-    while waiting := [late for late in late_scenes(platform) if late.by_itself]:
+    while waiting := [late for late in late_scenes(platform, ready) if late.by_itself]:
         fork_experiment(platform.experiments.path(waiting[0].exp_name), waiting[0].fork)
         made.append(waiting[0])
     return made

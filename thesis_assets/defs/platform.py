@@ -3,8 +3,9 @@
 Belongs here: turning a cell into the values that the rooms want. Does not belong here: any step of the work.
 """
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -222,23 +223,21 @@ class Platform:
             if tree.manifest.is_file()
         ]
 
-    def baselines(self) -> dict[tuple[str, str], tuple[str, str]]:
-        """By (experiment, run) the run of the same experiment that it is compared with: the one that trains nothing."""
-        found: dict[tuple[str, str], tuple[str, str]] = {}
-        for name in self.experiments.names():
-            runs = self.experiments.read(name).runs
-            baseline = next((run_name for run_name, run in runs.items() if run.backend == "pretrained"), None)
-            if baseline is not None:
-                found |= {(name, run_name): (name, baseline) for run_name in runs if run_name != baseline}
-        return found
-
     def run_cells(self) -> list[Cell]:
         """Every declared (experiment, run)."""
         return [
-            Cell(name, run_name=run_name)
-            for name in self.experiments.names()
-            for run_name in self.experiments.read(name).runs
+            Cell(spec.exp_name, run_name=run_name) for spec in self.readable_experiments() for run_name in spec.runs
         ]
+
+    def readable_experiments(self) -> Iterator[ExperimentSpec]:
+        """Every valid experiment. One bad file must not stop the others: registering says what is wrong with it."""
+        for name in self.experiments.names():
+            with contextlib.suppress(InvalidExperiment):
+                yield self.experiments.read(name)
+
+    def is_frozen(self, exp_name: str) -> bool:
+        """Whether an experiment's data snapshot may not change any more."""
+        return self.difix(Cell(exp_name)).frozen.exists()
 
 
 PlatformParam = dg.ResourceParam[Platform]

@@ -1,6 +1,6 @@
 """From experiment files to partition keys: what is new, what is withdrawn, which files are refused.
 
-Keys are added, never removed here: a withdrawn experiment's history stays until somebody asks.
+Registering adds keys. A withdrawn experiment's keys, and so what the UI shows of it, stay until somebody asks for their removal.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from thesis_assets.defs.partitions import EXP_NAMES, RUN_NAMES, SCENE_NAMES
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError
 
-POOLS = ("gpu", "render", "upload")
+DIMENSIONS = ("exp_name", "scene_name", "run_name")
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,17 @@ class Registration:
     def n_added(self) -> int:
         return sum(len(keys) for keys in self.added.values())
 
+    @property
+    def removable(self) -> dict[str, list[str]]:
+        """The withdrawn keys that nothing speaks for. While a file is refused, nobody knows which scenes and runs it has."""
+        return self.withdrawn if not self.refused else {"exp_name": self.withdrawn["exp_name"]}
+
 
 def plan_registration(platform: Platform, instance: dg.DagsterInstance) -> Registration:
     """Compare the experiment files with the registered keys. A bad file is refused alone; the others go on."""
-    wanted: dict[str, list[str]] = {"exp_name": [], "scene_name": [], "run_name": []}
+    wanted: dict[str, dict[str, None]] = {name: {} for name in DIMENSIONS}
     cells: dict[str, dict[str, list[str]]] = {}
-    refused: dict[str, str] = {}
+    refused: dict[str, str] = platform.experiments.misnamed()
     for name in platform.experiments.names():
         try:
             spec = platform.experiments.read(name)
@@ -43,15 +48,15 @@ def plan_registration(platform: Platform, instance: dg.DagsterInstance) -> Regis
             refused[name] = str(error)
             continue
         cells[name] = {"scenes": scenes, "runs": list(spec.runs)}
-        wanted["exp_name"].append(name)
-        wanted["scene_name"] += [scene for scene in scenes if scene not in wanted["scene_name"]]
-        wanted["run_name"] += [run for run in spec.runs if run not in wanted["run_name"]]
+        wanted["exp_name"][name] = None
+        wanted["scene_name"] |= dict.fromkeys(scenes)
+        wanted["run_name"] |= dict.fromkeys(spec.runs)
     registered = {
-        definition.name: instance.get_dynamic_partitions(definition.name)
+        definition.name: dict.fromkeys(instance.get_dynamic_partitions(definition.name))
         for definition in (EXP_NAMES, SCENE_NAMES, RUN_NAMES)
         if definition.name is not None
     }
-    slots = {"gpu": platform.settings.gpu_slots, "render": platform.workers, "upload": 1}
+    settings = platform.settings
     return Registration(
         added={name: [key for key in keys if key not in registered[name]] for name, keys in wanted.items()},
         withdrawn={
@@ -60,15 +65,30 @@ def plan_registration(platform: Platform, instance: dg.DagsterInstance) -> Regis
         },
         cells=cells,
         refused=refused,
-        pools={pool: slots[pool] for pool in POOLS},
+        pools={"gpu": settings.gpu_slots, "render": settings.render_slots, "upload": settings.upload_slots},
     )
 
 
 def register(instance: dg.DagsterInstance, registration: Registration) -> None:
-    """Add the new keys and set the pools' slots on the instance."""
+    """Add the new keys, and set the pools' slots on the instance where they are others."""
     for name, keys in registration.added.items():
         if keys:
             instance.add_dynamic_partitions(name, keys)
-    if instance.event_log_storage.supports_global_concurrency_limits:
+    storage = instance.event_log_storage
+    if storage.supports_global_concurrency_limits:
+        present = {limit.name: limit.limit for limit in storage.get_pool_limits()}
         for pool, slots in registration.pools.items():
-            instance.event_log_storage.set_concurrency_slots(pool, slots)
+            if present.get(pool) != slots:
+                storage.set_concurrency_slots(pool, slots)
+
+
+def remove_withdrawn(instance: dg.DagsterInstance, registration: Registration) -> dict[str, list[str]]:
+    """Take the removable keys of withdrawn experiments away. Files and the history in the event log stay.
+
+    Returns:
+        What was removed, by dimension.
+    """
+    for name, keys in registration.removable.items():
+        for key in keys:
+            instance.delete_dynamic_partition(name, key)
+    return {name: keys for name, keys in registration.removable.items() if keys}

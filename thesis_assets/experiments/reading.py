@@ -3,6 +3,9 @@
 Aliases are refused: no experiment needs them, and a few lines of nested ones expand to gigabytes.
 """
 
+import functools
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +20,7 @@ from thesis_assets.layout import check_key
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-MAX_EXPERIMENT_BYTES = 1024 * 1024
+MAX_EXPERIMENT_BYTES = 256 * 1024
 
 
 class _Loader(yaml.SafeLoader):
@@ -49,19 +52,38 @@ def read_yaml(path: Path) -> tuple[object, yaml.Node | None]:
         InvalidExperiment: it is missing, too large, or not plain YAML.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_EXPERIMENT_BYTES:
-            raise InvalidExperiment(
-                "the file is too large", file=path, found=f"{size} bytes", wanted=f"at most {MAX_EXPERIMENT_BYTES}"
-            )
-        text = path.read_text(encoding="utf-8")
+        text = _bounded_bytes(path).decode("utf-8")
     except FileNotFoundError as error:
         raise InvalidExperiment("there is no such experiment file", file=path) from error
+    except PermissionError as error:
+        raise InvalidExperiment(
+            "the file may not be read", file=path, remedy="give yourself read permission"
+        ) from error
     except IsADirectoryError as error:
         raise InvalidExperiment("this is a folder, not an experiment file", file=path) from error
     except UnicodeDecodeError as error:
         raise InvalidExperiment("the file is not UTF-8 text", file=path, found=str(error)) from error
     return parse_yaml(text, path)
+
+
+def _bounded_bytes(path: Path) -> bytes:
+    """The bytes of a plain file. A pipe or a device under an experiment's name would be read for ever."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as opened:
+        status = os.fstat(opened.fileno())
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidExperiment("this is not a plain file", file=path, wanted="a text file")
+        content = opened.read(MAX_EXPERIMENT_BYTES + 1)
+    if len(content) > MAX_EXPERIMENT_BYTES:
+        raise InvalidExperiment(
+            "the file is too large",
+            file=path,
+            found=f"{status.st_size} bytes",
+            wanted=f"at most {MAX_EXPERIMENT_BYTES}",
+        )
+    return content
 
 
 def parse_yaml(text: str, path: Path) -> tuple[object, yaml.Node | None]:
@@ -177,18 +199,15 @@ class ExperimentFolder:
     directory: Path
 
     def names(self) -> list[str]:
-        """Names of all experiment files, sorted.
+        """Names of the experiment files, sorted; a file whose name cannot become a key is passed over (`misnamed`)."""
+        return [path.stem for path in self._files() if _name_problem(path) is None]
 
-        Raises:
-            InvalidExperiment: a file's name cannot become a key.
-        """
-        names = []
-        for path in sorted(self.directory.glob("*.yaml")):
-            try:
-                names.append(check_key(path.stem, "exp_name"))
-            except InvalidKey as error:
-                raise InvalidExperiment("the file's name cannot become a key", file=path, found=str(error)) from error
-        return names
+    def misnamed(self) -> dict[str, str]:
+        """By file: why its name cannot become a key."""
+        return {ascii(path.name): problem for path in self._files() if (problem := _name_problem(path)) is not None}
+
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self.directory.glob("*.yaml") if not path.name.startswith("."))
 
     def path(self, exp_name: str) -> Path:
         return self.directory / f"{check_key(exp_name, 'exp_name')}.yaml"
@@ -208,4 +227,20 @@ class ExperimentFolder:
                 wanted=", ".join(self.names()) or "at least one experiment file",
                 remedy="write the file, then `thesis-assets sync`",
             )
-        return read_experiment(path)
+        status = path.stat()
+        return _read_once(path, (status.st_mtime_ns, status.st_size, status.st_ino))
+
+
+@functools.lru_cache(maxsize=512)
+def _read_once(path: Path, stamp: tuple[int, int, int]) -> ExperimentSpec:
+    """A file that did not change is parsed once a process: a table over thousands of cells asks for it thousands of times."""
+    del stamp
+    return read_experiment(path)
+
+
+def _name_problem(path: Path) -> str | None:
+    try:
+        check_key(path.stem, "exp_name")
+    except InvalidKey as error:
+        return str(InvalidExperiment("the file's name cannot become a key", file=ascii(str(path)), found=str(error)))
+    return None

@@ -1,5 +1,6 @@
 """Whether the steps before this platform have finished with a scene: their own word, else folders that have come to rest."""
 
+import hashlib
 import os
 import re
 import time
@@ -50,8 +51,7 @@ def upstream_completeness(
         status = read_status(path) if path is not None else None
         if status is not None:
             return Completeness(status == "success", True, f"{folders.preprocess_info} says status: {status}")
-    newest = max(_folder_times(tree), default=0.0)
-    quiet = (time.time() if now is None else now) - newest
+    quiet = (time.time() if now is None else now) - newest_change(tree)
     if quiet < quiet_s:
         return Completeness(False, False, f"its folders changed {quiet:.0f} s ago; {quiet_s:.0f} s of rest are wanted")
     return Completeness(True, False, f"its folders have rested for at least {quiet_s:.0f} s")
@@ -63,12 +63,28 @@ def read_status(path: Path) -> str | None:
     return words[-1].decode("ascii", "replace").lower() if words else None
 
 
-def _folder_times(tree: SceneTree) -> Iterator[float]:
+def newest_change(tree: SceneTree) -> float:
+    """When a folder of a scene changed last, in seconds since the epoch; 0 for a scene without folders."""
+    return max((seconds for _, seconds in _folder_times(tree)), default=0.0)
+
+
+def folder_stamp(tree: SceneTree) -> str:
+    """Digest of a scene's folders and their modification times: it moves when a file is added, renamed or removed.
+
+    The registry entry counts as a folder: it decides which camera is the source.
+    """
+    lines = sorted(f"{path} {seconds!r}" for path, seconds in _folder_times(tree))
+    if tree.registry_entry.is_file():
+        lines.append(f"registry {tree.registry_entry.stat().st_mtime_ns}")
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _folder_times(tree: SceneTree) -> Iterator[tuple[Path, float]]:
     """Modification times of a scene's folders: adding or renaming a file changes its folder's."""
     pending = [(path, 0) for path in (tree.ground_truth.base, tree.estimated.base, tree.renders_dir) if path.is_dir()]
     while pending:
         folder, depth = pending.pop()
-        yield folder.stat().st_mtime
+        yield folder, folder.stat().st_mtime
         if depth < _DEEPEST:
             with os.scandir(folder) as entries:
                 pending += [(Path(entry.path), depth + 1) for entry in entries if entry.is_dir()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.tuning import TrainConfig
 from thesis_assets.storage import read_json, write_json
 from thesis_assets.tuning.checkpoints import list_checkpoints
-from thesis_assets.tuning.run_flags import RunFlags, hyperparameters
+from thesis_assets.tuning.trainer_flags import TrainerFlags
 
-PACKAGES = ("thesis-assets", "torch", "accelerate", "numpy", "pillow", "diffusers", "transformers", "peft")
+PACKAGES = ("thesis-assets", "torch", "accelerate", "numpy", "pillow")
 
 
 def make_config(
@@ -23,7 +24,7 @@ def make_config(
     run_name: str,
     *,
     backend: str,
-    flags: RunFlags,
+    flags: TrainerFlags,
     notes: Sequence[str],
     command: Sequence[str],
     device: str,
@@ -37,7 +38,7 @@ def make_config(
         exp_name=tree.exp_name,
         run_name=run_name,
         backend=backend,
-        flags=flags.values(),
+        flags=asdict(flags),
         hyperparameter_digest=flags.hyperparameter_digest(),
         launch_command=list(command),
         seed=flags.seed,
@@ -85,9 +86,13 @@ def config_differences(present: TrainConfig, wanted: TrainConfig) -> dict[str, t
     pairs: dict[str, tuple[object, object]] = {
         key: (getattr(present, key), getattr(wanted, key)) for key in ("backend", "data_json_sha256")
     }
-    names = hyperparameters({**wanted.flags, **present.flags})
+    names = _hyperparameter_names()
     pairs |= {name: (present.flags.get(name), wanted.flags.get(name)) for name in names}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _hyperparameter_names() -> list[str]:
+    return list(TrainerFlags("", "", "").hyperparameters())
 
 
 def _version(package: str) -> str:

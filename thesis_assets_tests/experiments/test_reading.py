@@ -258,10 +258,13 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     assert "folder" in str(refusal(tmp_path / "e.yaml"))
 
 
-def test_a_file_whose_name_is_no_key_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_whose_name_is_no_key_is_refused_by_name_and_the_others_are_listed(tmp_path: Path) -> None:
     (tmp_path / "my experiment.yaml").write_text(MINIMAL)
+    (tmp_path / "e.yaml").write_text(MINIMAL)
 
-    with pytest.raises(InvalidExperiment, match="my experiment"):
-        ExperimentFolder(tmp_path).names()
+    assert ExperimentFolder(tmp_path).names() == ["e"]
+    [(name, reason)] = ExperimentFolder(tmp_path).misnamed().items()
+    assert "my experiment" in name
+    assert "cannot become a key" in reason
     with pytest.raises(InvalidKey):
         ExperimentFolder(tmp_path).path("../e")

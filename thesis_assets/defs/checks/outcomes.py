@@ -79,6 +79,10 @@ WARNINGS = {
 }
 
 
+OUTCOMES: dict[str, Callable[[Platform, Cell], Outcomes]] = {}
+"""By asset, what `checks_of` was given: for whoever makes the checks without the graph."""
+
+
 def checks_of(asset: str, outcomes: Callable[[Platform, Cell], Outcomes]) -> dg.AssetChecksDefinition:
     """The multi-check of one asset. `outcomes(platform, cell)` gives a function a check, by name.
 
@@ -86,6 +90,7 @@ def checks_of(asset: str, outcomes: Callable[[Platform, Cell], Outcomes]) -> dg.
     """
     node = NODES[asset]
     names = CHECKS[asset]
+    OUTCOMES[asset] = outcomes
 
     @dg.multi_asset_check(
         name=f"{asset}_checks",
@@ -107,13 +112,18 @@ def checks_of(asset: str, outcomes: Callable[[Platform, Cell], Outcomes]) -> dg.
         functions = outcomes(platform, cell)
         assert functions.keys() == names.keys(), f"{asset}: {functions.keys()} are not the declared {names.keys()}"
         for name, function in functions.items():
-            try:
-                outcome = function()
-            except ThesisAssetsError as error:
-                outcome = CheckOutcome(passed=False, message=str(error), offenders=[error.file] if error.file else [])
+            outcome = outcome_of(function)
             word = "passed" if outcome.passed else "warning" if name in WARNINGS else "FAILED"
             detail = "" if outcome.passed else ": " + "; ".join([outcome.message, *outcome.offenders[:1]])
             platform.echo(f"  check {asset}.{name}: {word}{detail}")
             yield check_result(asset, name, outcome, blocking_severity=name not in WARNINGS)
 
     return run
+
+
+def outcome_of(check: Callable[[], CheckOutcome]) -> CheckOutcome:
+    """The outcome of a check; one that cannot be made has failed, with the reason as its message."""
+    try:
+        return check()
+    except ThesisAssetsError as error:
+        return CheckOutcome(passed=False, message=str(error), offenders=[error.file] if error.file else [])

@@ -1,0 +1,116 @@
+"""Which cheap assets follow by themselves when what they are made from has been made, and when exactly.
+
+Only what costs a CPU seconds is here: a GPU run starts because a person, a schedule or a declared run asked.
+Concept: https://docs.dagster.io/guides/automate/declarative-automation
+"""
+
+from typing import Any
+
+import dagster as dg
+from dagster import AutomationCondition as When
+
+from thesis_assets.defs.graph import NODES, Node, upstream_cells
+from thesis_assets.defs.history import History
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.ready_scenes import vanished_scenes
+from thesis_assets.errors import ThesisAssetsError
+
+MORNING = "0 6 * * *"
+FOLLOWING = ("sample_set", "split_manifests", "difix_data", "evaluation_manifest")
+"""Made for a cell as soon as what it is made from is there."""
+
+
+class DeclaredInputsAreMade(When[dg.AssetKey]):
+    """Every *declared* upstream cell is there, or is requested in the same tick.
+
+    Dagster's own condition counts every cell of a product of partitions; undeclared ones never come.
+    """
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    @property
+    def name(self) -> str:
+        return "declared_inputs_are_made"
+
+    def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
+        history = History(context.asset_graph_view.instance)
+        node = NODES[context.key.to_user_string()]
+        ready = set()
+        for key in context.candidate_subset.expensively_compute_partition_keys():
+            try:
+                pairs = upstream_cells(self._platform, node, self._declared(Cell.parse(node.kind, str(key))))
+            except (ThesisAssetsError, dg.Failure):
+                continue  # a withdrawn experiment, or a file that is refused: registering says so
+            if self._has_lost_scenes(history, node, str(key)):
+                continue
+            if pairs and all(each.key in history.made(name) or _requested(context, name, each) for name, each in pairs):
+                ready.add(key)
+        subset = context.candidate_subset.compute_intersection_with_partition_keys(ready)
+        return dg.AutomationResult(context=context, true_subset=subset)
+
+    def _has_lost_scenes(self, history: History, node: Node, key: str) -> bool:
+        if node.kind != "exp":
+            return False
+        spec = self._platform.spec(Cell(key))
+        return bool(vanished_scenes(self._platform, history.made("scene_samples"), spec))
+
+    def _declared(self, cell: Cell) -> Cell:
+        self._platform.refuse_undeclared([cell])
+        return cell
+
+
+def _requested(context: dg.AutomationContext[dg.AssetKey], asset: str, cell: Cell) -> bool:
+    subset = context.request_subsets_by_key.get(dg.AssetKey(asset))
+    return subset is not None and cell.key in subset.expensively_compute_partition_keys()
+
+
+class ChecksHaveRun(When[dg.AssetKey]):
+    """A check has run since the page of checks was written."""
+
+    @property
+    def name(self) -> str:
+        return "checks_have_run"
+
+    def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
+        storage = context.asset_graph_view.instance.event_log_storage
+        newest = storage.get_event_records(
+            dg.EventRecordsFilter(dg.DagsterEventType.ASSET_CHECK_EVALUATION), limit=1, ascending=False
+        )
+        written = storage.get_event_records(
+            dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION, asset_key=context.key),
+            limit=1,
+            ascending=False,
+        )
+        moved = bool(newest) and (not written or newest[0].storage_id > written[0].storage_id)
+        subset = context.candidate_subset if moved else context.get_empty_subset()
+        return dg.AutomationResult(context=context, true_subset=subset)
+
+
+def conditions(platform: Platform) -> "dict[str, When[Any]]":
+    """By asset: when it is made without anybody asking."""
+    # `any_deps_updated` passes over an update by a run that makes this asset as well.
+    moved = When.any_deps_updated() | When.newly_missing() | (When.missing() & When.initial_evaluation())
+    unanswered = moved.since(When.newly_requested() | When.newly_updated())
+    at_rest = ~When.in_progress() & ~When.any_deps_in_progress()
+    follow = (unanswered & at_rest & DeclaredInputsAreMade(platform)).with_label("declared inputs moved, all are there")
+    return {
+        **dict.fromkeys(FOLLOWING, follow),
+        "leaderboard": (When.any_deps_updated().since_last_handled() & at_rest).with_label("an evaluation moved"),
+        "check_report": (ChecksHaveRun() & ~When.in_progress()).with_label("a check has run"),
+        "scene_catalog": When.on_cron(MORNING),
+    }
+
+
+def cheap_assets_sensor(status: dg.DefaultSensorStatus) -> dg.AutomationConditionSensorDefinition:
+    """The sensor that evaluates the conditions, in this code location, since two of them are its own."""
+    return dg.AutomationConditionSensorDefinition(
+        "cheap_assets",
+        target=dg.AssetSelection.assets(*FOLLOWING, "leaderboard", "check_report", "scene_catalog"),
+        default_status=status,
+        minimum_interval_seconds=30,
+        emit_backfills=False,
+        use_user_code_server=True,
+        description="Makes tables and pages as soon as what they are made from is there. Nothing that needs a GPU.",
+    )

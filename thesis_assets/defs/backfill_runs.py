@@ -1,0 +1,75 @@
+"""Making a planned backfill come true: through the daemon where one runs, else level by level in this process."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.execution.backfill import PartitionBackfill
+from dagster._core.utils import make_new_backfill_id
+
+from thesis_assets.defs.backfill_plan import BackfillPlan, PlannedCell
+from thesis_assets.defs.levels import Outcome, Work, contiguous, execute
+
+BACKFILL_DAEMON = "BACKFILL"
+HEARTBEAT_SECONDS = 90.0
+"""A daemon reports every 30 s; one silent for longer is not there."""
+
+
+def daemon_runs(instance: dg.DagsterInstance) -> bool:
+    """Whether a daemon that makes backfills has been heard of lately."""
+    heartbeat = instance.get_daemon_heartbeats().get(BACKFILL_DAEMON)
+    return heartbeat is not None and time.time() - heartbeat.timestamp < HEARTBEAT_SECONDS
+
+
+def hand_over(instance: dg.DagsterInstance, graph: BaseAssetGraph[Any], plan: BackfillPlan, *, asked_by: str) -> str:
+    """Write one asset backfill over all levels; the daemon makes the runs, each level after those it is made from.
+
+    Returns:
+        The backfill's id, as the UI shows it.
+    """
+    pairs = {dg.AssetKeyPartitionKey(dg.AssetKey(each.asset), each.cell.key) for each in plan.cells}
+    backfill = PartitionBackfill.from_asset_graph_subset(
+        backfill_id=make_new_backfill_id(),
+        backfill_timestamp=time.time(),
+        tags={"thesis_assets/asked_by": asked_by},
+        dynamic_partitions_store=instance,
+        asset_graph_subset=AssetGraphSubset.from_asset_partition_set(pairs, graph),
+        title=f"{plan.exp_name}: {plan.mode}",
+        description=f"{len(plan.cells)} cells of {plan.exp_name}, planned as {plan.mode}",
+        run_config=None,
+    )
+    instance.add_backfill(backfill)
+    return str(backfill.backfill_id)
+
+
+def run_here(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    plan: BackfillPlan,
+    on_work: Callable[[Work], None],
+) -> Iterator[Outcome]:
+    """Make the planned cells in this process, level after level; ends after the first run that fails."""
+    for work in works_of(instance, plan):
+        on_work(work)
+        outcome = execute(definitions, instance, work)
+        yield outcome
+        if not outcome.success:
+            return
+
+
+def works_of(instance: dg.DagsterInstance, plan: BackfillPlan) -> list[Work]:
+    """The planned cells as runs: neighbouring scenes share one."""
+    groups: dict[tuple[str, object], list[PlannedCell]] = {}
+    for each in plan.cells:
+        groups.setdefault((each.level.job, each.cell), []).append(each)
+    works: list[Work] = []
+    shards = [members[0] for members in groups.values() if members[0].level.kind == "exp_by_scene"]
+    for cells in contiguous(instance, [each.cell for each in shards]):
+        works.append(Work(shards[0].level, shards[0].level.assets, cells))
+    for members in groups.values():
+        if members[0].level.kind != "exp_by_scene":
+            works.append(Work(members[0].level, tuple(each.asset for each in members), (members[0].cell,)))
+    return works

@@ -1,0 +1,101 @@
+"""The schedules, and the jobs they start: nightly the backfill of new scenes, weekly a look at every file.
+
+Both are off until somebody turns them on. Concept: https://docs.dagster.io/guides/automate/schedules
+"""
+
+import time
+
+import dagster as dg
+
+from thesis_assets.defs.assets.declaration import PLATFORM
+from thesis_assets.defs.audit import audit
+from thesis_assets.defs.backfill_plan import plan_backfill
+from thesis_assets.defs.backfill_runs import hand_over
+from thesis_assets.defs.metadata import table
+from thesis_assets.defs.new_scenes import fork_for_late_scenes
+from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.ready_scenes import ReadyScenes
+from thesis_assets.defs.registration import plan_registration, register
+from thesis_assets.errors import ThesisAssetsError
+
+NIGHT = "0 2 * * *"
+SUNDAY = "0 4 * * 0"
+
+
+@dg.op(required_resource_keys={PLATFORM}, out=dg.Out(dg.Nothing))
+def hand_over_missing_cells(context: dg.OpExecutionContext) -> None:
+    """Fork what says so, register, and hand each experiment's missing cells over as one backfill through all levels."""
+    platform: Platform = context.resources.platform
+    ready = ReadyScenes(platform, time.time())
+    rows: list[tuple[object, ...]] = []
+    for late in fork_for_late_scenes(platform, ready):
+        context.log.info(f"{late.exp_name} is frozen; its fork {late.fork} is written")
+    register(context.instance, plan_registration(platform, context.instance))
+    graph = context.repository_def.asset_graph
+    for spec in platform.readable_experiments():
+        try:
+            plan = plan_backfill(platform, context.instance, spec.exp_name, "missing", ready)
+        except ThesisAssetsError as error:
+            context.log.error(f"{spec.exp_name}: {error}")
+            continue
+        for cell, why in plan.waiting.items():
+            context.log.info(f"{cell} waits: {why}")
+        if plan.cells:
+            backfill_id = hand_over(context.instance, graph, plan, asked_by="new_dataset_backfill")
+            rows.append((spec.exp_name, backfill_id, len(plan.cells), len(plan.waiting), round(plan.gpu_hours, 2)))
+    header = ("experiment", "backfill", "cells", "waiting", "GPU hours by past runs")
+    context.log_event(
+        dg.ExpectationResult(success=True, label="backfills", metadata={"backfills": table(header, rows)})
+    )
+
+
+@dg.op(required_resource_keys={PLATFORM}, out=dg.Out(dg.Nothing))
+def look_at_every_file(context: dg.OpExecutionContext) -> None:
+    """Decode every sample, verify every checkpoint and recording of all experiments; the outcomes stand at their checks.
+
+    Raises:
+        dagster.Failure: something is damaged; what, is in the message and on the page of checks.
+    """
+    damaged: list[str] = []
+    n_looked = 0
+    for evaluation in audit(context.resources.platform, context.instance, context.log.info):
+        context.log_event(evaluation)  # type: ignore[arg-type]
+        n_looked += 1
+        if not evaluation.passed and evaluation.blocking:
+            damaged.append(f"{evaluation.asset_key.to_user_string()} {evaluation.partition}: {evaluation.description}")
+    context.log.info(f"{n_looked} checks, {len(damaged)} found damage")
+    if damaged:
+        raise dg.Failure(description="\n".join(damaged[:20]), metadata={"damaged": len(damaged)}, allow_retries=False)
+
+
+@dg.job
+def new_dataset_backfill() -> None:
+    """Hand the missing cells of every experiment over to the daemon, all levels; their runs are the backfills'."""
+    hand_over_missing_cells()
+
+
+@dg.job
+def integrity_audit() -> None:
+    """Read every sample, checkpoint and recording of all partitions, in one run."""
+    look_at_every_file()
+
+
+OPERATION_JOBS = [new_dataset_backfill, integrity_audit]
+
+
+def build_schedules() -> list[dg.ScheduleDefinition]:
+    """Nightly and weekly; off until they are turned on."""
+    return [
+        dg.ScheduleDefinition(
+            name="new_dataset_backfill",
+            job=new_dataset_backfill,
+            cron_schedule=NIGHT,
+            description="Every night: what new scenes and declared runs still lack, through all levels, tuning included.",
+        ),
+        dg.ScheduleDefinition(
+            name="weekly_integrity_audit",
+            job=integrity_audit,
+            cron_schedule=SUNDAY,
+            description="Every Sunday: one run reads every sample, checkpoint and recording of all partitions.",
+        ),
+    ]

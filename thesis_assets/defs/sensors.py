@@ -1,0 +1,141 @@
+"""The sensors: experiment files become partitions, complete scenes shards, what moved is made again, lost runs are found.
+
+Belongs here: ticks. Does not belong here: what is to be made (`wishes`), whom to tell of a failure (`failures`).
+Concept: https://docs.dagster.io/guides/automate/sensors
+"""
+
+import time
+
+import dagster as dg
+
+from thesis_assets.defs.asked import Asked, Wish, run_requests
+from thesis_assets.defs.automation import cheap_assets_sensor
+from thesis_assets.defs.dead_runs import close_dead_runs
+from thesis_assets.defs.failures import tell_of_failure
+from thesis_assets.defs.history import ASSETS_OF_JOB, History
+from thesis_assets.defs.jobs import JOBS, LEVELS
+from thesis_assets.defs.lost_jobs import lost_jobs
+from thesis_assets.defs.new_scenes import LateScenes, fork_for_late_scenes, late_scenes
+from thesis_assets.defs.platform import PlatformParam
+from thesis_assets.defs.ready_scenes import ReadyScenes
+from thesis_assets.defs.registration import plan_registration, register
+from thesis_assets.defs.wishes import EXPORT, PREPARE, declared_runs, new_shards, stale_cells
+from thesis_assets.settings import Settings
+
+STALE_SECONDS = 2.0
+"""How long one tick looks at files; a look at all cells goes on in the next."""
+SHOWN = 8
+
+
+def experiment_files(context: dg.SensorEvaluationContext, platform: PlatformParam) -> dg.SensorResult:
+    """Register the partitions that the experiment files declare; refuse a bad file with its line and key.
+
+    With `THESIS_AUTO_START=everything` the declared runs are asked for as well: tuning once the data is whole, then evaluation,
+    then recordings.
+    """
+    instance = context.instance
+    plan = plan_registration(platform, instance)
+    register(instance, plan)
+    said = [f"refused {name}: {' '.join(reason.split())}" for name, reason in plan.refused.items()]
+    said += [f"{name}: {len(keys)} new keys" for name, keys in plan.added.items() if keys]
+    said += [
+        f"no longer declared, kept (`thesis-assets sync --remove-withdrawn` removes them): {name} {', '.join(keys)}"
+        for name, keys in plan.withdrawn.items()
+        if keys
+    ]
+    for line in said[: len(plan.refused)]:
+        context.log.error(line)
+    asked = Asked.parse(context.cursor)
+    wishes: list[Wish] = []
+    if platform.settings.auto_start == "everything":
+        history = History(instance)
+        found = declared_runs(platform, instance, history)
+        asked.forget(lambda job, key: all(key in history.made(asset) for asset in ASSETS_OF_JOB[job]))
+        wishes = asked.new(found.cells)
+        said += [f"{cell} waits: {why}" for cell, why in found.waiting.items()]
+    return _result(context, asked, wishes, said)
+
+
+def new_scenes(context: dg.SensorEvaluationContext, platform: PlatformParam) -> dg.SensorResult:
+    """Ask for the missing shards of open experiments once their scenes are complete; fork frozen ones, or name the command."""
+    instance = context.instance
+    asked = Asked.parse(context.cursor)
+    ready = ReadyScenes(platform, time.time(), asked.scenes)
+    said = [_told(late) for late in fork_for_late_scenes(platform, ready)]
+    said += [_told(late) for late in late_scenes(platform, ready)]
+    register(instance, plan_registration(platform, instance))
+    history = History(instance)
+    found = new_shards(platform, instance, history, ready)
+    made = history.made("scene_samples")
+    asked.forget(lambda job, key: key in made)
+    asked.scenes = ready.kept()
+    said += [f"{cell} waits: {why}" for cell, why in found.waiting.items()]
+    return _result(context, asked, asked.new(found.cells), said)
+
+
+def _told(late: LateScenes) -> str:
+    if late.by_itself:
+        return f"{late.exp_name} is frozen; its fork {late.fork} is written, with {', '.join(late.scenes)}"
+    return f"{late.exp_name} is frozen, and {', '.join(late.scenes)} came later: `{late.command}` takes them"
+
+
+def stale_data(context: dg.SensorEvaluationContext, platform: PlatformParam) -> dg.SensorResult:
+    """Ask anew for cells whose scene, section of the experiment file or upstream digests have moved since they were made.
+
+    Tuning, evaluation and recordings are asked for only with `THESIS_AUTO_START=everything`; else they are named.
+    """
+    asked = Asked.parse(context.cursor)
+    ready = ReadyScenes(platform, time.time(), asked.scenes)
+    history = History(context.instance)
+    looks, place = stale_cells(platform, context.instance, history, ready, start=asked.place, seconds=STALE_SECONDS)
+    asked.place = place
+    asked.scenes = ready.kept()
+    current = {f"{look.level.job} {look.cell}" for look in looks if not (look.wish or look.refused or look.busy)}
+    asked.forget(lambda job, key: f"{job} {key}" in current)
+    wanted = LEVELS if platform.settings.auto_start == "everything" else (EXPORT, PREPARE)
+    wishes = [look.wish for look in looks if look.wish is not None and look.level in wanted]
+    said = [f"{look.cell} is stale and not made: {look.refused}" for look in looks if look.refused]
+    said += [
+        f"{look.cell} is stale: {', '.join(look.wish.assets)} (`thesis-assets backfill --exp {look.cell.exp_name} --stale`)"
+        for look in looks
+        if look.wish is not None and look.level not in wanted
+    ]
+    return _result(context, asked, asked.new(wishes), said)
+
+
+def lost_runs(context: dg.SensorEvaluationContext, platform: PlatformParam) -> dg.SensorResult:
+    """Close runs of command lines that were killed; name jobs that go on while no run follows them."""
+    closed = close_dead_runs(context.instance)
+    said = [f"run {run_id[:8]} was killed before it ended; it is closed" for run_id in closed]
+    said += [job.told for job in lost_jobs(platform, context.instance)]
+    return _result(context, Asked(), [], said)
+
+
+def failed_runs(context: dg.RunFailureSensorContext, platform: PlatformParam) -> None:
+    """Tell a command or a mailbox of every failed run, where the settings name one."""
+    tell_of_failure(platform.settings, context.instance, context.dagster_run, context.failure_event.message or "")
+
+
+def _result(context: dg.SensorEvaluationContext, asked: Asked, wishes: list[Wish], said: list[str]) -> dg.SensorResult:
+    """What a tick comes to. Every line goes to the tick's log; where no run is asked for, the first ones stand on the tick."""
+    for line in said:
+        context.log.info(line)
+    requests = run_requests(context.instance, wishes, asked_by=context.sensor_name)
+    more = f"; and {len(said) - SHOWN} more" if len(said) > SHOWN else ""
+    reason = None if requests else "; ".join(said[:SHOWN]) + more or "all is current"
+    return dg.SensorResult(run_requests=requests, skip_reason=reason, cursor=asked.dump())
+
+
+def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
+    """All sensors. Those that start work are off where `THESIS_AUTO_START` is `nothing`, until somebody turns them on."""
+    on = dg.DefaultSensorStatus.RUNNING
+    working = dg.DefaultSensorStatus.STOPPED if settings.auto_start == "nothing" else on
+    export = next(job for job in JOBS if job.name == EXPORT.job)
+    return [
+        dg.sensor(minimum_interval_seconds=30, default_status=on, jobs=JOBS)(experiment_files),
+        dg.sensor(minimum_interval_seconds=60, default_status=working, jobs=[export])(new_scenes),
+        dg.sensor(minimum_interval_seconds=300, default_status=working, jobs=JOBS)(stale_data),
+        dg.sensor(minimum_interval_seconds=60, default_status=on)(lost_runs),
+        dg.run_failure_sensor(minimum_interval_seconds=30, default_status=on)(failed_runs),
+        cheap_assets_sensor(working),
+    ]

@@ -1,1 +1,0 @@
-"""The `difix` backend: single-step SD-turbo over render and reference. Its model, losses, checkpoint layout and conversions."""

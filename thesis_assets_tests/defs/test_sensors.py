@@ -1,0 +1,228 @@
+"""Sensors over many ticks: each complete scene once, nothing twice, and in the end what one run over everything would have made."""
+
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from thesis_assets.splits.freeze import freeze
+from thesis_assets_tests.defs.sensor_ticks import (
+    Ticks,
+    add_scene,
+    cell_of,
+    experiment,
+    remove_scene,
+    say,
+    state_of,
+    tiny_world,
+)
+from thesis_assets_tests.worlds import World
+
+N_TICKS = 50
+
+
+@pytest.fixture
+def ticks(tmp_path: Path) -> Iterator[Ticks]:
+    world = tiny_world(tmp_path)
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Ticks(world, instance)
+
+
+def cells_asked(ticks: Ticks) -> list[str]:
+    return [cell_of(request) for request in ticks.runs_of("export_scenes")]
+
+
+def test_fifty_ticks_with_scenes_arriving_failing_and_being_mended_end_where_one_run_would(
+    ticks: Ticks, tmp_path: Path
+) -> None:
+    """One scene lacks the camera that the experiment names, so its export fails until it is brought; one says that it failed
+    upstream until it is made again; the others arrive one by one at ticks that are drawn."""
+    world = ticks.world
+    explicit = {"target_cameras": {"mode": "explicit", "ids": [16]}}
+    world.write(experiment("v1", generation=explicit))
+    names = [f"hi4d_pair{number:02d}_{action}" for number in range(3) for action in ("dance", "hug")]
+    drawn = random.Random(7)
+    arrivals = {name: drawn.randrange(2, 30) for name in names}
+    broken, unfinished = names[2], names[4]
+    for tick in range(N_TICKS):
+        for name in (name for name, when in arrivals.items() if when == tick):
+            add_scene(world, name, cameras=(4, 28) if name == broken else (4, 16))
+            if name == unfinished:
+                say(world, name, "failed")
+        if tick == 38:
+            add_scene(world, broken, cameras=(4, 28, 16))
+        if tick == 42:
+            say(world, unfinished, "success")
+        ticks.tick()
+
+    # Once each, and the broken one once more when it was mended.
+    assert sorted(cells_asked(ticks)) == sorted([f"v1|{name}" for name in [*names, broken]])
+    assert ticks.failures == 1
+    assert ticks.runs_of("prepare_data") == []
+    # What follows is made by automation: once after each moment at which every declared shard was there.
+    followed = [request for request in ticks.asked if dg.AssetKey("sample_set") in (request.asset_selection or [])]
+    assert 1 <= len(followed) <= len(names)
+    assert all(dg.AssetKey("difix_data") in (request.asset_selection or []) for request in followed)
+
+    once = World(tmp_path / "once", world.scene_home)
+    once.write(experiment("v1", generation=explicit))
+    shutil.copytree(world.settings.renders_root, once.settings.renders_root)
+    assert once.run("v1", until="difix_data").exit_code == 0
+    assert state_of(world, "v1") == state_of(once, "v1")
+    before = len(ticks.asked)
+    ticks.tick()
+    assert len(ticks.asked) == before
+
+
+def test_scenes_that_are_complete_at_once_share_one_run(ticks: Ticks) -> None:
+    ticks.world.write(experiment("v1"))
+    for number in range(4):
+        add_scene(ticks.world, f"hi4d_pair0{number}_hug")
+    asked = ticks.tick("new_scenes")
+    assert len(asked) == 1
+    assert ticks.failures == 0
+    assert len(list(ticks.world.platform.difix(ticks.world.cell(exp_name="v1")).scene_runs_dir.iterdir())) == 4
+    assert len(ticks.tick("cheap_assets")) >= 1
+    assert ticks.tick() == []
+
+
+def test_a_scene_is_asked_for_by_exactly_the_open_experiments_whose_globs_match(ticks: Ticks) -> None:
+    world = ticks.world
+    world.write(experiment("all_of_them"))
+    world.write(experiment("dances", generation={"scenes": ["hi4d_*_dance"]}))
+    world.write(experiment("others", generation={"scenes": ["mmm_*"]}))
+    world.write(experiment("without", generation={"exclude": ["*_hug"]}))
+    add_scene(world, "hi4d_pair01_hug")
+    ticks.tick("new_scenes")
+    assert cells_asked(ticks) == ["all_of_them|hi4d_pair01_hug"]
+
+
+def test_a_scene_that_is_still_being_copied_waits_and_says_why(ticks: Ticks) -> None:
+    world = ticks.world
+    world.write(experiment("v1"))
+    add_scene(world, "hi4d_pair01_hug")
+    world.platform.roots.tree("hi4d_pair01_hug").estimated.preprocess_info.unlink()
+    add_scene(world, "hi4d_pair02_hug", cameras=(4,))
+    asked = ticks.tick("new_scenes")
+    assert [cell_of(request) for request in asked] == ["v1|hi4d_pair01_hug"], "quiet for 0 s is enough here"
+    assert "two cameras" in ticks.said["new_scenes"] or "two cameras" in str(ticks.cursors["new_scenes"])
+    add_scene(world, "hi4d_pair02_hug")
+    assert [cell_of(request) for request in ticks.tick("new_scenes")] == ["v1|hi4d_pair02_hug"]
+
+
+def test_a_frozen_experiment_is_offered_a_fork_or_forked_once_the_scene_is_complete(ticks: Ticks) -> None:
+    world = ticks.world
+    world.write(experiment("by_hand"))
+    world.write(experiment("by_itself", generation={"auto_fork": True}))
+    for number in range(2):
+        add_scene(world, f"hi4d_pair0{number}_hug")
+    ticks.tick()
+    for name in ("by_hand", "by_itself"):
+        freeze(world.platform.difix(world.cell(exp_name=name)), "test")
+    add_scene(world, "hi4d_pair02_hug")
+    say(world, "hi4d_pair02_hug", "failed")
+    assert ticks.tick() == []
+    assert not world.platform.experiments.path("by_itself-fork1").exists()
+    say(world, "hi4d_pair02_hug", "success")
+    ticks.tick()
+    assert cells_asked(ticks)[-1] == "by_itself-fork1|hi4d_pair00_hug..by_itself-fork1|hi4d_pair02_hug"
+    assert not world.platform.experiments.path("by_hand-fork1").exists()
+    assert ticks.tick() == []
+    assert "thesis-assets fork --exp by_hand --as by_hand-fork1" in ticks.said["new_scenes"]
+
+
+def test_a_scene_that_moved_is_exported_again_and_what_is_cheap_follows(ticks: Ticks) -> None:
+    world = ticks.world
+    world.write(experiment("v1"))
+    for number in range(2):
+        add_scene(world, f"hi4d_pair0{number}_hug")
+    ticks.tick()
+    assert ticks.tick() == []
+    time.sleep(0.01)  # file times are the identity
+    add_scene(world, "hi4d_pair01_hug", frames=(0, 1, 2))
+    moved = ticks.tick("stale_data")
+    assert [cell_of(request) for request in moved] == ["v1|hi4d_pair01_hug"]
+    ticks.tick("cheap_assets")
+    assert len(state_of(world, "v1")["samples"]) == 2 + 3
+    assert ticks.tick() == []
+
+
+def test_a_change_of_the_split_makes_the_manifests_again_and_renders_nothing(ticks: Ticks) -> None:
+    world = ticks.world
+    world.write(experiment("v1"))
+    for number in range(3):
+        add_scene(world, f"hi4d_pair0{number}_hug")
+    ticks.tick()
+    world.write(experiment("v1") | {"split": {"test_groups": {"hi4d": ["pair01"]}}})
+    asked = ticks.tick("stale_data")
+    assert [(request.job_name, cell_of(request)) for request in asked] == [("prepare_data", "v1")]
+    assert [key.to_user_string() for key in asked[0].asset_selection or []] == ["split_manifests", "difix_data"]
+    assert ticks.tick() == []
+
+
+def test_another_generation_section_is_refused_in_words_and_not_asked_for(ticks: Ticks) -> None:
+    world = ticks.world
+    world.write(experiment("v1"))
+    add_scene(world, "hi4d_pair00_hug")
+    add_scene(world, "hi4d_pair01_hug")
+    ticks.tick()
+    world.write(experiment("v1", generation={"frames": {"stride": 2}}))
+    add_scene(world, "hi4d_pair02_hug")
+    assert ticks.tick() == []
+    assert "another generation section" in ticks.said["new_scenes"]
+    assert "another generation section" in ticks.said["stale_data"]
+
+
+def test_a_bad_file_is_refused_on_the_tick_with_its_line_and_the_others_go_on(ticks: Ticks) -> None:
+    world = ticks.world
+    world.write(experiment("good"))
+    folder = world.settings.experiments_dir
+    (folder / "bad.yaml").write_text(
+        "exp_name: bad\ngeneration:\n  scenes: [a_b]\n  frames: {stride: 0}\nsplit: {train_only: true}\n"
+    )
+    (folder / "no key.yaml").write_text("exp_name: x\n")
+    add_scene(world, "hi4d_pair00_hug")
+    ticks.tick("experiment_files")
+    said = ticks.said["experiment_files"]
+    assert "bad.yaml:4" in said
+    assert "generation.frames.stride" in said
+    assert "no key.yaml" in said
+    assert ticks.instance.get_dynamic_partitions("exp_name") == ["good"]
+
+
+def test_a_withdrawn_experiments_keys_stay_until_they_are_asked_away(ticks: Ticks) -> None:
+    from thesis_assets.defs.registration import plan_registration, remove_withdrawn
+
+    world = ticks.world
+    world.write(experiment("old", runs={"r1": {"max_train_steps": 10}}))
+    world.write(experiment("new"))
+    add_scene(world, "hi4d_pair00_hug")
+    ticks.tick("experiment_files")
+    world.platform.experiments.path("old").unlink()
+    ticks.tick("experiment_files")
+    assert set(ticks.instance.get_dynamic_partitions("exp_name")) == {"old", "new"}
+    assert "old" in ticks.said["experiment_files"]
+
+    (world.settings.experiments_dir / "bad.yaml").write_text("exp_name: 3\n")
+    plan = plan_registration(world.platform, ticks.instance)
+    assert plan.removable == {"exp_name": ["old"]}, "the refused file may be what declares r1"
+    assert remove_withdrawn(ticks.instance, plan) == {"exp_name": ["old"]}
+    world.platform.experiments.path("bad").unlink()
+    assert remove_withdrawn(ticks.instance, plan_registration(world.platform, ticks.instance)) == {"run_name": ["r1"]}
+    assert ticks.instance.get_dynamic_partitions("scene_name") == ["hi4d_pair00_hug"]
+
+
+def test_a_scene_that_vanishes_asks_for_nothing_and_loses_nothing(ticks: Ticks) -> None:
+    world = ticks.world
+    world.write(experiment("v1"))
+    for number in range(2):
+        add_scene(world, f"hi4d_pair0{number}_hug")
+    ticks.tick()
+    for number in range(2):
+        remove_scene(world, f"hi4d_pair0{number}_hug")
+    assert ticks.tick() == []
+    assert len(state_of(world, "v1")["samples"]) == 4
