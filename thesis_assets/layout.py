@@ -445,6 +445,11 @@ class TuningRunTree:
     def triplet_recording(self) -> Path:
         return self.base / "rerun" / "triplets.rrd"
 
+    @property
+    def publication(self) -> Path:
+        """*Ours*: what of this run was published, where, at which revision."""
+        return self.base / "rerun" / "published.json"
+
 
 @dataclass(frozen=True)
 class DifixTree:
@@ -785,6 +790,11 @@ class EvaluationTree:
         """*Ours*: the digest of a recording's inputs, beside it."""
         return recording.with_suffix(".inputs.json")
 
+    @staticmethod
+    def recording_previews(recording: Path) -> Path:
+        """*Ours*: the folder of a recording's pictures, beside it, with their `previews.json`."""
+        return recording.with_suffix(".previews")
+
 
 def output_dir(template: str, *, results_root: Path, exp_name: str, run_name: str, scene_name: str) -> Path:
     """`<output_dir>` of one evaluated scene, by the setting's template.
@@ -851,9 +861,22 @@ class ReportsTree:
         return self.root / "leaderboard.csv"
 
     @property
+    def leaderboard_differences(self) -> Path:
+        return self.root / "leaderboard_differences.csv"
+
+    @property
+    def leaderboard_latex(self) -> Path:
+        return self.root / "leaderboard.tex"
+
+    @property
     def leaderboard_plot(self) -> Path:
         return self.root / "leaderboard.png"
 
     @property
     def checks(self) -> Path:
         return self.root / "checks.html"
+
+    def comparison(self, exp_name: str, run_name: str, against: str) -> Path:
+        """The page that compares one run with another, `against`: `<run>` or `unrefined`."""
+        keys = (check_key(exp_name, "exp_name"), check_key(run_name, "run_name"), check_key(against, "against"))
+        return self.root / "compare" / "__".join(keys) / "index.html"

@@ -47,6 +47,7 @@ def _difix_kinds() -> Iterator[tuple[str, PathKind]]:
         "selected_checkpoint",
         "pipeline_overrides",
         "triplet_recording",
+        "publication",
         "base",
     )
     for name in singles:

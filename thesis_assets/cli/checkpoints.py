@@ -11,6 +11,13 @@ from thesis_assets.errors import InvalidFile
 
 checkpoint_app = typer.Typer(no_args_is_help=True)
 
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="The base model of a DiFix checkpoint (a directory or a Hub id), where it does not say."
+    ),
+]
+
 
 @checkpoint_app.callback()
 def checkpoint() -> None:
@@ -24,6 +31,7 @@ def refine(
         Path, typer.Option("--ref", help="The reference view, or a folder with one of each render's name.", exists=True)
     ],
     out: Annotated[Path, typer.Option("--out", help="Where the refined image (PNG), or the folder of them, goes.")],
+    model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Refine one render, or a folder of them, by a checkpoint, at their own size."""
@@ -31,11 +39,11 @@ def refine(
 
     device = load_platform().device
     if image.is_dir():
-        written = refine_folder(checkpoint, image, ref, out, device)
+        written = refine_folder(checkpoint, image, ref, out, device, model=model)
     elif ref.is_dir():
         raise InvalidFile("one render needs one reference", file=ref, found="a folder", wanted="an image file")
     else:
-        refine_file(checkpoint, image, ref, out, device)
+        refine_file(checkpoint, image, ref, out, device, model=model)
         written = [out]
     size = sum(path.stat().st_size for path in written)
     if as_json:

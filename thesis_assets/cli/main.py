@@ -14,6 +14,7 @@ from thesis_assets.cli import (
     demo,
     doctor,
     fork,
+    leaderboard,
     lineage,
     prune,
     recordings,
@@ -49,7 +50,7 @@ app.command("fork")(fork.fork)
 app.command("set-aside")(set_aside.set_aside_command)
 app.command("demo")(demo.demo)
 app.command("ui")(ui.ui)
-app.command("leaderboard")(reports.leaderboard)
+app.command("leaderboard")(leaderboard.leaderboard)
 app.add_typer(reports.checks_app, name="checks", help="The partition x check page, and a thorough look.")
 app.add_typer(recordings.rerun_app, name="rerun", help="Rerun recordings.")
 app.command("refine")(checkpoints.refine)

@@ -1,4 +1,4 @@
-"""`thesis-assets leaderboard`, `checks report` and `checks samples`: tables over all cells, and a thorough look at one."""
+"""`thesis-assets checks report` and `checks samples`: the page over all cells, and a thorough look at one."""
 
 from typing import Annotated
 
@@ -64,17 +64,3 @@ def checks_samples(
         print(f"{outcome.counts['samples']} samples, {outcome.counts['offenders']} damaged: {outcome.message}")
     if not outcome.passed:
         raise typer.Exit(CHECK_FAILED)
-
-
-def leaderboard(as_json: JsonOption = False) -> None:
-    """Print the leaderboard over every evaluated run, with paired differences to the unrefined render."""
-    from thesis_assets.evaluation.leaderboard import build_leaderboard, write_leaderboard
-
-    platform = load_platform()
-    rows = build_leaderboard(platform.evaluated_trees())
-    write_leaderboard(platform.settings.reports, rows)
-    if as_json:
-        print_json([row.model_dump(mode="json") for row in rows])
-        return
-    print(platform.settings.reports.leaderboard_markdown.read_text(encoding="utf-8"))
-    print(f"also as {platform.settings.reports.leaderboard_csv} and {platform.settings.reports.leaderboard_plot}")

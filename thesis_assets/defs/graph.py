@@ -248,6 +248,8 @@ NODES: dict[str, Node] = {
             lambda platform, _: [
                 platform.settings.reports.leaderboard_markdown,
                 platform.settings.reports.leaderboard_csv,
+                platform.settings.reports.leaderboard_differences,
+                platform.settings.reports.leaderboard_latex,
                 platform.settings.reports.leaderboard_plot,
             ],
         ),

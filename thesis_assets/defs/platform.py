@@ -223,6 +223,16 @@ class Platform:
             if tree.manifest.is_file()
         ]
 
+    def baselines(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """By (experiment, run) the run of the same experiment that it is compared with: the one that trains nothing."""
+        found: dict[tuple[str, str], tuple[str, str]] = {}
+        for name in self.experiments.names():
+            runs = self.experiments.read(name).runs
+            baseline = next((run_name for run_name, run in runs.items() if run.backend == "pretrained"), None)
+            if baseline is not None:
+                found |= {(name, run_name): (name, baseline) for run_name in runs if run_name != baseline}
+        return found
+
     def run_cells(self) -> list[Cell]:
         """Every declared (experiment, run)."""
         return [

@@ -1,109 +1,263 @@
-"""The leaderboard: a row a metric of every (experiment, run, scene, epoch, task), with its paired difference to the unrefined render.
+"""The leaderboard: a row a metric of every (experiment, run, scene, epoch, task), and its paired differences.
 
-Differences are paired by frame: the effect is about 0.1 dB, a tenth of what frames differ among themselves.
+Differences are paired by frame: the effect is about 0.1 dB, a tenth of what frames differ among themselves. Two rows are paired
+only over the same scenes, cameras and frames under the same protocol; else the difference is empty, with the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.leaderboard_pages import csv_text, markdown_text
-from thesis_assets.evaluation.leaderboard_plot import difference_plot
-from thesis_assets.evaluation.metric_tables import mean_of, read_table
-from thesis_assets.evaluation.protocols import protocol_digest, read_protocol
-from thesis_assets.evaluation.task_faults import Row, frame_columns, frame_table, row_name
-from thesis_assets.layout import EvaluationTree, ReportsTree, TaskTree, parse_epoch
-from thesis_assets.schemas.evaluation import (
-    NVS_RESULT_KEYS,
-    POSE_METRICS,
-    EvaluationManifest,
-    LeaderboardRow,
-    Protocol,
-)
+from thesis_assets.evaluation.difference_statistics import summarise
+from thesis_assets.evaluation.measured_tasks import MeasuredTask, measured_task
+from thesis_assets.evaluation.metric_tables import mean_of
+from thesis_assets.layout import EvaluationTree, ReportsTree, parse_epoch
+from thesis_assets.schemas.evaluation import DifferenceRow, EvaluationManifest, LeaderboardRow
 
 UNREFINED_EPOCH = 0
+UNREFINED = "unrefined"
+
+RunKey = tuple[str, str]
+"""Experiment and run."""
 
 
-def build_leaderboard(trees: Sequence[tuple[str, EvaluationTree]]) -> list[LeaderboardRow]:
-    """Rows of every evaluated scene, from the trees alone, in the order of the trees, then epoch, task and metric.
+@dataclass(frozen=True)
+class Leaderboard:
+    """`rows`: one a scene; `differences`: one a run, over its scenes; `protocols`: how a table was measured, by its digest."""
+
+    rows: list[LeaderboardRow]
+    differences: list[DifferenceRow] = field(default_factory=list)
+    protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """Everything measured of one run: by (task, epoch), by scene."""
+
+    exp_name: str
+    run_name: str
+    tasks: dict[tuple[str, int], dict[str, MeasuredTask]]
+
+
+def build_leaderboard(
+    trees: Sequence[tuple[str, EvaluationTree]], against: Mapping[RunKey, RunKey] | None = None
+) -> Leaderboard:
+    """Rows of every evaluated scene, from the trees alone, in the order of the trees, then task, epoch and metric.
 
     A tree without a manifest has not been evaluated and gives no row; a table that cannot be read gives rows without a value.
 
     Args:
-        trees: (run_name, tree) of each evaluated scene.
+        trees: (run_name, tree) of each evaluated scene; those of a run side by side.
+        against: by run the run that it is compared with, at the same epoch.
     """
-    return [row for run_name, tree in trees for row in _rows_of(run_name, tree)]
+    grouped = {
+        key: [tree for _, tree in group]
+        for key, group in itertools.groupby(trees, key=lambda each: (each[1].exp_name, each[0]))
+    }
+    rows: list[LeaderboardRow] = []
+    differences: list[DifferenceRow] = []
+    protocols: dict[str, dict[str, Any]] = {}
+    # One baseline at a time stays in memory: a run of long scenes has a million numbers.
+    kept: tuple[RunKey, MeasuredRun] | None = None
+    for key, of_run in grouped.items():
+        measured = measured_run(key, of_run)
+        baseline_key = (against or {}).get(key)
+        baseline = None
+        if baseline_key is not None and baseline_key != key:
+            if kept is None or kept[0] != baseline_key:
+                kept = (baseline_key, measured_run(baseline_key, grouped.get(baseline_key, [])))
+            baseline = kept[1]
+        rows += _scene_rows(measured, baseline)
+        differences += run_differences(measured, baseline)
+        for scenes in measured.tasks.values():
+            protocols |= {each.table_digest: each.of_all_scenes for each in scenes.values()}
+    return Leaderboard(rows, differences, protocols)
 
 
-def write_leaderboard(reports: ReportsTree, rows: Sequence[LeaderboardRow]) -> None:
-    """Write the tables as Markdown and CSV, and the plot of PSNR differences."""
-    storage.write_text(reports.leaderboard_csv, csv_text(rows))
-    storage.write_bytes(reports.leaderboard_plot, difference_plot(rows))
-    storage.write_text(reports.leaderboard_markdown, markdown_text(rows, plot_name=reports.leaderboard_plot.name))
+def write_leaderboard(reports: ReportsTree, board: Leaderboard) -> None:
+    """Write the tables as Markdown, CSV and LaTeX, and the plot of PSNR differences."""
+    from thesis_assets.evaluation.leaderboard_latex import latex_text
+    from thesis_assets.evaluation.leaderboard_pages import csv_text, markdown_text
+    from thesis_assets.evaluation.leaderboard_plot import difference_plot
+
+    storage.write_text(reports.leaderboard_csv, csv_text(board.rows, LeaderboardRow))
+    storage.write_text(reports.leaderboard_differences, csv_text(board.differences, DifferenceRow))
+    storage.write_text(reports.leaderboard_latex, latex_text(board))
+    storage.write_bytes(reports.leaderboard_plot, difference_plot(board))
+    storage.write_text(reports.leaderboard_markdown, markdown_text(board, plot_name=reports.leaderboard_plot.name))
 
 
-def _rows_of(run_name: str, tree: EvaluationTree) -> Iterator[LeaderboardRow]:
-    try:
-        manifest = storage.read_json(tree.manifest, EvaluationManifest)
-    except InvalidFile:  # not evaluated yet; `manifest_matches_disk` is the check that says so
-        return
-    for name in manifest.tasks:
-        unrefined = _measured(tree.task(UNREFINED_EPOCH, name))
-        for epoch in map(parse_epoch, manifest.eval_epochs):
-            measured = _measured(tree.task(epoch, name))
-            if measured is None:
-                continue
-            paired = unrefined if unrefined and _may_be_paired(unrefined[0], measured[0]) else None
-            for metric in NVS_RESULT_KEYS if name == "nvs" else POSE_METRICS:
-                yield _row(manifest, run_name, measured, paired, metric)
+def measured_run(key: RunKey, trees: Sequence[EvaluationTree]) -> MeasuredRun:
+    """Read what the trees of one run hold."""
+    tasks: dict[tuple[str, int], dict[str, MeasuredTask]] = {}
+    for tree in trees:
+        try:
+            manifest = storage.read_json(tree.manifest, EvaluationManifest)
+        except InvalidFile:  # not evaluated yet; `manifest_matches_disk` is the check that says so
+            continue
+        for name in manifest.tasks:
+            for epoch in map(parse_epoch, manifest.eval_epochs):
+                measured = measured_task(tree.task(epoch, name), epoch)
+                if measured is not None:
+                    tasks.setdefault((name, epoch), {})[manifest.scene_name] = measured
+    return MeasuredRun(*key, tasks)
 
 
-def _measured(task: TaskTree) -> tuple[Protocol, dict[str, Row]] | None:
-    """A task's protocol and its rows by name; no rows where the table cannot be read."""
-    protocol = read_protocol(task)
-    if protocol is None:
-        return None
-    try:
-        rows = read_table(frame_table(task), frame_columns(task))
-    except InvalidFile:  # shown as rows without a value; the required-files check names the file
-        rows = []
-    return protocol, {row_name(row): row for row in rows}
+def _scene_rows(run: MeasuredRun, baseline: MeasuredRun | None) -> Iterator[LeaderboardRow]:
+    for (task, epoch), scenes in run.tasks.items():
+        for scene_name, measured in scenes.items():
+            unrefined = run.tasks.get((task, UNREFINED_EPOCH), {}).get(scene_name)
+            why_not = why_no_difference_to_unrefined(measured, unrefined)
+            other = baseline.tasks.get((task, epoch), {}).get(scene_name) if baseline else None
+            why_not_baseline = why_not_paired(measured, other) if baseline else None
+            for metric in measured.metrics:
+                yield LeaderboardRow(
+                    exp_name=run.exp_name,
+                    run_name=run.run_name,
+                    scene_name=scene_name,
+                    epoch=epoch,
+                    step=measured.step,
+                    task=task,
+                    metric=metric,
+                    value=mean_of(measured.rows.values(), metric),
+                    difference_to_unrefined=_difference(measured, unrefined, metric, why_not),
+                    unrefined_reason=why_not,
+                    baseline=_name(baseline) if baseline else None,
+                    difference_to_baseline=_difference(measured, other, metric, why_not_baseline),
+                    baseline_reason=why_not_baseline,
+                    n_frames=sum(row[metric] is not None for row in measured.rows.values()),
+                    protocol_digest=measured.protocol_digest,
+                    table_digest=measured.table_digest,
+                    protocol_stated=measured.stated,
+                )
 
 
-def _may_be_paired(unrefined: Protocol, measured: Protocol) -> bool:
-    return measured.epoch != UNREFINED_EPOCH and unrefined.comparable == measured.comparable and unrefined.step is None
+def run_differences(run: MeasuredRun, baseline: MeasuredRun | None = None) -> Iterator[DifferenceRow]:
+    """The differences of a run over its scenes: to the unrefined render, and to the baseline where there is one."""
+    for (task, epoch), scenes in run.tasks.items():
+        if epoch != UNREFINED_EPOCH:
+            yield from _differences(run, task, epoch, UNREFINED, scenes, run.tasks.get((task, UNREFINED_EPOCH), {}))
+        if baseline is not None:
+            yield from _differences(run, task, epoch, _name(baseline), scenes, baseline.tasks.get((task, epoch), {}))
 
 
-def _row(
-    manifest: EvaluationManifest,
-    run_name: str,
-    measured: tuple[Protocol, dict[str, Row]],
-    paired: tuple[Protocol, dict[str, Row]] | None,
-    metric: str,
-) -> LeaderboardRow:
-    protocol, rows = measured
-    return LeaderboardRow(
-        exp_name=manifest.exp_name,
-        run_name=run_name,
-        scene_name=manifest.scene_name,
-        epoch=protocol.epoch,
-        step=protocol.step,
-        task=protocol.task,
-        metric=metric,
-        value=mean_of(rows.values(), metric),
-        difference_to_unrefined=paired_difference(rows, paired[1], metric) if paired else None,
-        n_frames=sum(row[metric] is not None for row in rows.values()),
-        protocol_digest=protocol_digest(protocol),
-    )
+def _differences(
+    run: MeasuredRun,
+    task: str,
+    epoch: int,
+    against: str,
+    scenes: dict[str, MeasuredTask],
+    others: dict[str, MeasuredTask],
+) -> Iterator[DifferenceRow]:
+    reason = _why_runs_are_not_paired(scenes, others, against)
+    first = next(iter(scenes.values()))
+    for metric in first.metrics:
+        by_scene = (
+            {}
+            if reason
+            else {
+                name: list(frames.values())
+                for name, measured in scenes.items()
+                if (frames := frame_differences(measured, others[name], metric))
+            }
+        )
+        summary = summarise(list(by_scene.values())) if by_scene else None
+        yield DifferenceRow(
+            exp_name=run.exp_name,
+            run_name=run.run_name,
+            epoch=epoch,
+            task=task,
+            metric=metric,
+            against=against,
+            table_digest=first.table_digest,
+            n_scenes=len(by_scene),
+            difference=summary.mean if summary else None,
+            low=summary.low if summary else None,
+            high=summary.high if summary else None,
+            interval_over=summary.over if summary else None,
+            sign_flip_p=summary.sign_flip_p if summary else None,
+            scenes_above=summary.above if summary else 0,
+            scenes_below=summary.below if summary else 0,
+            by_scene={name: math.fsum(frames) / len(frames) for name, frames in by_scene.items()},
+            reason=reason or (None if by_scene else f"no frame has a value of {metric} on both sides"),
+        )
 
 
-def paired_difference(rows: dict[str, Row], unrefined: dict[str, Row], metric: str) -> float | None:
-    """Mean over the frames that both have of (value - unrefined value); None where they share none."""
-    differences: list[Row] = []
-    for name in rows.keys() & unrefined.keys():
-        value, before = rows[name][metric], unrefined[name][metric]
+def _why_runs_are_not_paired(
+    scenes: dict[str, MeasuredTask], others: dict[str, MeasuredTask], against: str
+) -> str | None:
+    if len({measured.table_digest for measured in scenes.values()}) > 1:
+        return "the scenes of the run were measured under several protocols"
+    if not others:
+        return f"{'epoch 0' if against == UNREFINED else against} was not measured"
+    alone, missing = sorted(scenes.keys() - others.keys()), sorted(others.keys() - scenes.keys())
+    if alone or missing:
+        parts = [
+            f"without {', '.join(alone[:3])}" if alone else "",
+            f"also {', '.join(missing[:3])}" if missing else "",
+        ]
+        return f"the scenes differ: {against} is measured {' and '.join(part for part in parts if part)}"
+    for name, measured in scenes.items():
+        to_unrefined = against == UNREFINED
+        reason = (why_no_difference_to_unrefined if to_unrefined else why_not_paired)(measured, others[name])
+        if reason:
+            return f"{name}: {reason}"
+    return None
+
+
+def why_no_difference_to_unrefined(measured: MeasuredTask, unrefined: MeasuredTask | None) -> str | None:
+    """Why a task has no difference to epoch 0; None where it has."""
+    if measured.epoch == UNREFINED_EPOCH:
+        return "this is epoch 0"
+    if unrefined is not None and unrefined.step is not None:
+        return f"epoch 0 is not unrefined: it is step {unrefined.step}"
+    return why_not_paired(measured, unrefined)
+
+
+def why_not_paired(measured: MeasuredTask, other: MeasuredTask | None) -> str | None:
+    """Why two tasks of one scene may not be paired; None where they may."""
+    if other is None:
+        return "the other one was not measured"
+    if not (measured.stated and other.stated) and measured.comparable != other.comparable:
+        return "the protocol of at least one is not stated"
+    keys = sorted(measured.comparable.keys() | other.comparable.keys())
+    for key in keys:
+        ours, theirs = measured.comparable.get(key), other.comparable.get(key)
+        if ours != theirs:
+            return f"the protocols differ: {key} is {_short(ours)}, and there {_short(theirs)}"
+    apart = measured.rows.keys() ^ other.rows.keys()
+    if apart:
+        return f"the frames differ: {len(apart)} are on one side only, such as {min(apart)}"
+    return None if measured.rows else "the table of frames cannot be read"
+
+
+def _short(value: object) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def frame_differences(measured: MeasuredTask, other: MeasuredTask, metric: str) -> dict[str, float]:
+    """By frame (value - other value), where both have one."""
+    found = {}
+    for name, row in measured.rows.items():
+        value, before = row[metric], other.rows[name][metric]
         if value is not None and before is not None:
-            differences.append({metric: value - before})
-    return mean_of(differences, metric)
+            found[name] = value - before
+    return found
+
+
+def _difference(measured: MeasuredTask, other: MeasuredTask | None, metric: str, why_not: str | None) -> float | None:
+    if other is None or why_not is not None:
+        return None
+    found = frame_differences(measured, other, metric)
+    return mean_of([{metric: value} for value in found.values()], metric)
+
+
+def _name(run: MeasuredRun) -> str:
+    return f"{run.exp_name}/{run.run_name}"

@@ -1,4 +1,4 @@
-"""The leaderboard's picture: PSNR differences to the unrefined render, a bar for each run and epoch, a dot for each scene."""
+"""The leaderboard's picture: PSNR differences, a bar for each run and epoch, a dot for each scene, the interval of the mean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thesis_assets.schemas.evaluation import LeaderboardRow
+from thesis_assets.evaluation.leaderboard import UNREFINED, Leaderboard
+from thesis_assets.evaluation.leaderboard_tables import psnr_differences
 
 if TYPE_CHECKING:
     from PIL import ImageDraw
@@ -26,33 +27,43 @@ GAIN, LOSS, DOT = (93, 153, 198), (214, 126, 104), (28, 58, 92)
 
 @dataclass(frozen=True)
 class Bar:
-    """One run at one epoch: the differences of its scenes, dB."""
+    """One run at one epoch against one other: the differences of its scenes, and the interval of their mean, dB."""
 
     run: str
     epoch: int
     differences: tuple[float, ...]
+    interval: tuple[float, float] | None = None
+    over: str | None = None
 
     @property
     def mean(self) -> float:
         return math.fsum(self.differences) / len(self.differences)
 
+    @property
+    def extent(self) -> tuple[float, ...]:
+        """Every number that must be inside the picture."""
+        return (*self.differences, *(self.interval or ()), self.mean)
 
-def difference_plot(rows: Sequence[LeaderboardRow]) -> bytes:
+
+def difference_plot(board: Leaderboard) -> bytes:
     """A PNG; without any paired difference it says so."""
     from PIL import Image, ImageDraw
 
-    every = plotted_bars(rows)
+    every = plotted_bars(board)
     bars = every[:MAX_BARS]
     runs = list(dict.fromkeys(bar.run for bar in bars))
     inner = len(bars) * (BAR_WIDTH + BAR_GAP) + max(0, len(runs) - 1) * GROUP_GAP
     width, height = max(MIN_WIDTH, LEFT + inner + RIGHT), TOP + PLOT_HEIGHT + BOTTOM
     picture = Image.new("RGB", (width * SCALE, height * SCALE), "white")
     draw = ImageDraw.Draw(picture)
-    title = "PSNR difference to the unrefined render, dB (same frames, same protocol)"
+    title = "PSNR difference, dB (same frames, same protocol)"
     shown = f", the first {len(bars)} of {len(every)}" if len(every) > len(bars) else ""
-    _text(draw, (LEFT, 18), title + shown, 15, INK)
+    _text(draw, (LEFT, 12), title + shown, 15, INK)
+    _text(
+        draw, (LEFT, 32), "dot: a scene; whisker: 95 % over scenes, grey: over frames of these scenes only", 11, MUTED
+    )
     if bars:
-        low, high, step = value_range([value for bar in bars for value in bar.differences])
+        low, high, step = value_range([value for bar in bars for value in bar.extent])
         _draw_grid(draw, width, low, high, step)
         _draw_bars(draw, bars, low, high)
     else:
@@ -62,15 +73,16 @@ def difference_plot(rows: Sequence[LeaderboardRow]) -> bytes:
     return content.getvalue()
 
 
-def plotted_bars(rows: Sequence[LeaderboardRow]) -> list[Bar]:
-    """Runs in the order of the rows, epochs ascending."""
-    found: dict[tuple[str, int], list[float]] = {}
-    for row in rows:
-        if row.metric == "psnr" and row.difference_to_unrefined is not None:
-            found.setdefault((f"{row.exp_name} / {row.run_name}", row.epoch), []).append(row.difference_to_unrefined)
-    order = list(dict.fromkeys(run for run, _ in found))
-    keys = sorted(found, key=lambda key: (order.index(key[0]), key[1]))
-    return [Bar(run, epoch, tuple(found[run, epoch])) for run, epoch in keys]
+def plotted_bars(board: Leaderboard) -> list[Bar]:
+    """Runs in the order of the leaderboard, each against the unrefined render and then against its baseline, epochs ascending."""
+    bars = []
+    for row in psnr_differences(board):
+        name = f"{row.exp_name} / {row.run_name}" + ("" if row.against == UNREFINED else f" − {row.against}")
+        interval = (row.low, row.high) if row.low is not None and row.high is not None else None
+        scenes = tuple(value for _, value in sorted(row.by_scene.items()))
+        bars.append(Bar(name, row.epoch, scenes, interval, row.interval_over))
+    order = list(dict.fromkeys(bar.run for bar in bars))
+    return sorted(bars, key=lambda bar: (order.index(bar.run), bar.epoch))
 
 
 def value_range(values: Sequence[float]) -> tuple[float, float, float]:
@@ -123,7 +135,16 @@ def _draw_bar(draw: ImageDraw.ImageDraw, bar: Bar, x: float, low: float, high: f
     for number, value in enumerate(bar.differences):
         spread = (number - (len(bar.differences) - 1) / 2) * min(10.0, 30.0 / len(bar.differences))
         _dot(draw, middle + spread, _height_of(value, low, high))
-    highest = min(_height_of(value, low, high) for value in (*bar.differences, 0.0))
+    if bar.interval is not None:
+        color = INK if bar.over == "scenes" else MUTED
+        bottom, highest = (_height_of(value, low, high) for value in bar.interval)
+        for ends in (
+            (middle, bottom, middle, highest),
+            (middle - 6, bottom, middle + 6, bottom),
+            (middle - 6, highest, middle + 6, highest),
+        ):
+            _line(draw, ends, color, 1.5)
+    highest = min(_height_of(value, low, high) for value in (*bar.extent, 0.0))
     _text(draw, (middle, highest - 24), f"{bar.mean:+.3f}", 12, INK, "centre")
     _text(draw, (middle, TOP + PLOT_HEIGHT + 8), f"epoch {bar.epoch}", 12, INK, "centre")
 

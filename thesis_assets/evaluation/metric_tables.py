@@ -52,6 +52,16 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, float | Non
     return [_row(path, number, columns, len(rows[0]), fields) for number, fields in enumerate(rows[1:], start=2)]
 
 
+def first_columns(path: Path) -> tuple[str, ...]:
+    """The names in a table's first line.
+
+    Raises:
+        InvalidFile: missing, empty, or not text.
+    """
+    lines = _bounded_text(path).splitlines()
+    return tuple(next(csv.reader(lines[:1]), []))
+
+
 def _row(path: Path, number: int, columns: Sequence[str], width: int, fields: list[str]) -> dict[str, float | None]:
     if len(fields) != width:
         raise InvalidFile(

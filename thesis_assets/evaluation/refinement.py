@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from thesis_assets.tuning.refine import Refiner
+    from thesis_assets.tuning.refine import RefinesImages
 
 MAX_BATCH = 8
 """Images a forward pass: bounds the memory, whatever the number of cameras."""
@@ -27,7 +27,7 @@ class Refinement:
         self._cell, self._step = cell, step
 
     @cached_property
-    def refiner(self) -> Refiner:
+    def refiner(self) -> RefinesImages:
         """The checkpoint's model, verified before it is loaded."""
         from thesis_assets.tuning.checkpoints import verify_checkpoint
         from thesis_assets.tuning.refine import load_refiner

@@ -47,6 +47,15 @@ class Tracker(Part):
         return {"kind": value} if isinstance(value, str) else value
 
 
+STABLE_V100: dict[str, object] = {
+    "num_processes": 2,
+    "mixed_precision": "no",
+    "resolution": 320,
+    "max_grad_norm": 0.0,
+}
+"""What `stable_v100: true` puts in place of the defaults: V100 cards have no bf16, and fp16 diverged on them."""
+
+
 class RunSpec(Part):
     """One fine-tuning run. The names are those of the published trainer's flags."""
 
@@ -83,6 +92,12 @@ class RunSpec(Part):
     def _no_is_a_word(cls, value: object) -> object:
         # YAML 1.1 reads an unquoted `no` as false.
         return "no" if value is False else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_stable_v100(cls, value: object) -> object:
+        """Keys that the run writes itself are kept."""
+        return {**STABLE_V100, **value} if isinstance(value, dict) and value.get("stable_v100") is True else value
 
     @model_validator(mode="after")
     def _parts_belong_to_their_backend(self) -> "RunSpec":

@@ -53,7 +53,8 @@ class EvaluationManifest(FileModel):
     tasks: list[str]
     eval_epochs: list[str]
     nvs_cameras: list[int]
-    source_camera_id: int
+    source_camera_id: int | None
+    """None: a tree that came from elsewhere does not say."""
     pose_eval_world_alignment_method: str | None
     notes: dict[str, Any]
     """`run_name`, `epoch_steps` (epoch name to checkpoint step or null), `absent_tasks` (task to reason)."""
@@ -141,6 +142,43 @@ class LeaderboardRow(FileModel):
     metric: str
     value: float | None
     difference_to_unrefined: float | None
-    """Paired: mean over the frames that both epochs have; None where the protocols differ or there is no epoch 0."""
+    """Paired: mean over the frames that both epochs have; None where they may not be paired."""
+    unrefined_reason: str | None = None
+    """Why there is no difference to the unrefined render."""
+    baseline: str | None = None
+    """`<exp>/<run>` of the run that is compared with, at the same epoch."""
+    difference_to_baseline: float | None = None
+    baseline_reason: str | None = None
     n_frames: int
     protocol_digest: str
+    """Equal where two rows may be paired."""
+    table_digest: str
+    """Equal where two rows may stand in one table."""
+    protocol_stated: bool
+    """False: an older tree without `protocol.json`."""
+
+
+class DifferenceRow(FileModel):
+    """One metric of one (experiment, run, epoch, task) against another over all scenes of the run, paired by frame."""
+
+    exp_name: str
+    run_name: str
+    epoch: int
+    task: str
+    metric: str
+    against: str
+    """`unrefined`, or `<exp>/<run>` at the same epoch."""
+    table_digest: str
+    n_scenes: int
+    difference: float | None
+    """Mean over scenes of each scene's mean over frames."""
+    low: float | None
+    high: float | None
+    interval_over: Literal["scenes", "frames"] | None
+    """`frames`: there are too few scenes, so that the interval speaks of these scenes alone, and is too narrow for others."""
+    sign_flip_p: float | None
+    scenes_above: int
+    scenes_below: int
+    by_scene: dict[str, float]
+    reason: str | None
+    """Why there is no difference."""

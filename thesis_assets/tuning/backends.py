@@ -24,12 +24,14 @@ class Backend:
         script: the program that `accelerate launch` starts.
         build: flags to the model, on the CPU and with random weights drawn from torch's generator.
         unused: flags that do nothing here, and why.
+        check: asked before the launch, where the network is: refuses what cannot be trained, and returns notes on what will be.
     """
 
     name: str
     script: Path
     build: Callable[[TrainerFlags], TrainedModel]
     unused: Mapping[str, str]
+    check: Callable[[TrainerFlags], list[str]] = lambda flags: []
 
     def notes_on_unused(self, flags: TrainerFlags) -> list[str]:
         """One line for each flag that is set to something and does nothing."""
@@ -72,4 +74,33 @@ TINY = Backend(
     },
 )
 
-BACKENDS: dict[str, Backend] = {TINY.name: TINY}
+
+def _build_difix(flags: TrainerFlags) -> TrainedModel:
+    from thesis_assets.tuning.difix.training import DifixTraining
+
+    return DifixTraining(flags)
+
+
+def _check_difix(flags: TrainerFlags) -> list[str]:
+    from thesis_assets.tuning.difix.training import check_difix
+
+    return check_difix(flags)
+
+
+DIFIX = Backend(
+    name="difix",
+    script=Path(__file__).parent / "train_difix.py",
+    build=_build_difix,
+    unused={
+        "viz_freq": "pictures are written at every evaluation (eval_freq)",
+        "tokenizer_name": "the tokenizer is the base model's",
+        "train_image_prep": "images are resized by `resolution`",
+        "test_image_prep": "images are resized by `resolution`",
+        "num_training_epochs": "max_train_steps ends the run",
+        "enable_xformers_memory_efficient_attention": "torch's own memory-efficient attention is always used",
+        "set_grads_to_none": "gradients are always set to none",
+    },
+    check=_check_difix,
+)
+
+BACKENDS: dict[str, Backend] = {TINY.name: TINY, DIFIX.name: DIFIX}

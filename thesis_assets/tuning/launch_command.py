@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.layout import DifixTree
@@ -9,6 +10,8 @@ from thesis_assets.tuning.backends import BACKENDS, Backend
 from thesis_assets.tuning.trackers import usable_tracker
 from thesis_assets.tuning.trainer_flags import TrainerFlags, parse_flags
 
+PATIENT_LAUNCH = Path(__file__).with_name("patient_launch.py")
+ACCELERATE_CONFIG = Path(__file__).with_name("accelerate.yaml")
 _ON_OUR_SIDE = frozenset(
     {"backend", "model", "mixed_precision", "preset", "stable_v100", "tracker"}
     | {"selection", "external", "extra_args"}
@@ -16,8 +19,13 @@ _ON_OUR_SIDE = frozenset(
 """Keys of a run that are no flag of the trainer, or not under their own name."""
 
 
-def resolve_flags(tree: DifixTree, run_name: str, run: RunSpec, device: str) -> tuple[TrainerFlags, list[str]]:
+def resolve_flags(
+    tree: DifixTree, run_name: str, run: RunSpec, device: str, lpips_weights: Path | None = None
+) -> tuple[TrainerFlags, list[str]]:
     """The trainer's flags, and a note for each setting that has no effect here or another one than asked for.
+
+    Args:
+        lpips_weights: the folder of the files of LPIPS, for a backend whose loss has it.
 
     Raises:
         InvalidExperiment: `extra_args` holds a flag that the trainer does not know.
@@ -44,6 +52,7 @@ def resolve_flags(tree: DifixTree, run_name: str, run: RunSpec, device: str) -> 
         tracker_entity=run.tracker.entity,
         tracker_tags=",".join(run.tracker.tags) or None,
         pretrained_model_name_or_path=run.model,
+        lpips_weights=str(lpips_weights.absolute()) if lpips_weights is not None and run.backend == "difix" else None,
         **plain,
     )
     # Through the parser even without `extra_args`: what stands in train_config.json is what the trainer reads.
@@ -52,25 +61,46 @@ def resolve_flags(tree: DifixTree, run_name: str, run: RunSpec, device: str) -> 
 
 
 def launch_command(backend: Backend, flags: TrainerFlags, device: str) -> list[str]:
-    """`accelerate launch ... <trainer> ...` by this interpreter. `device`: `cpu`, `cuda` or `cuda:<number>`."""
-    # Which GPU is the launcher's to say, by CUDA_VISIBLE_DEVICES; accelerate's `--gpu_ids` would put its own over it.
-    place = ["--cpu"] if device == "cpu" else []
-    command = [sys.executable, "-m", "accelerate.commands.launch", *place]
-    command += ["--mixed_precision", flags.mixed_precision]
-    command += ["--num_processes", "1", "--num_machines", "1", "--dynamo_backend", "no"]
-    if "OMP_NUM_THREADS" not in os.environ:
-        # Left to itself it counts the host's physical cores, also where a container or a job has only a few of them.
-        command += ["--num_cpu_threads_per_process", str(available_cores())]
-    return [*command, str(backend.script), *flags.as_arguments()]
+    """The trainer's start by this interpreter: `accelerate launch`, or `torchrun` for several processes on a CPU.
+
+    Args:
+        device: `cpu`, `cuda` or `cuda:<number>`. Which GPUs is the launcher's to say, by CUDA_VISIBLE_DEVICES; accelerate's
+            `--gpu_ids` would put its own over it.
+    """
+    processes = flags.num_processes or 1
+    if device == "cpu" and processes > 1:
+        # `accelerate launch --cpu --num_processes 2` runs one process, and says nothing.
+        launcher = ["torch.distributed.run", "--standalone", "--nnodes", "1", "--nproc_per_node", str(processes)]
+    else:
+        place = ["--cpu"] if device == "cpu" else ["--config_file", str(ACCELERATE_CONFIG)]
+        # Port 0: a free one; the default of 29500 can be held by another run on the machine.
+        place += ["--multi_gpu", "--main_process_port", "0"] if processes > 1 else []
+        launcher = ["accelerate.commands.launch", *place, "--mixed_precision", flags.mixed_precision]
+        launcher += ["--num_processes", str(processes), "--num_machines", "1", "--dynamo_backend", "no"]
+        if "OMP_NUM_THREADS" not in os.environ:
+            # Left to itself it counts the host's physical cores, also where a container or a job has only a few of them.
+            launcher += ["--num_cpu_threads_per_process", str(threads_per_process(processes))]
+    return [sys.executable, str(PATIENT_LAUNCH), *launcher, str(backend.script), *flags.as_arguments()]
 
 
-def launch_environment(device: str) -> dict[str, str]:
-    """Variables for the trainer's process, beside this one's own.
+def launch_environment(device: str, processes: int = 1) -> dict[str, str]:
+    """Variables for the trainer's processes, beside this one's own.
 
     On a CPU that others use too, OpenMP's spinning at barriers costs more than the work: 1.2 s a step in place of 0.35 s with
     two threads on two busy cores.
     """
-    return {"OMP_WAIT_POLICY": "PASSIVE"} if device == "cpu" and "OMP_WAIT_POLICY" not in os.environ else {}
+    if device != "cpu":
+        return {}
+    wanted = {"OMP_WAIT_POLICY": "PASSIVE"}
+    if processes > 1:
+        # torchrun gives each process one thread, whatever the machine has.
+        wanted |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": str(threads_per_process(processes))}
+    return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+def threads_per_process(processes: int) -> int:
+    """What each of several training processes may use of this machine's cores, 1 at least."""
+    return max(1, available_cores() // processes)
 
 
 def available_cores() -> int:

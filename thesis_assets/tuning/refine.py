@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.storage import write_bytes
@@ -60,22 +60,26 @@ class Refiner:
             return (renders + resize(correction.float(), (height, width))).clamp(0, 1)
 
 
-def load_refiner(checkpoint: Path, device: str = "cpu") -> Refiner:
-    """The refiner of a `.pkl`. Its side file is not asked: a checkpoint may have been copied away from its run.
+def load_refiner(checkpoint: Path, device: str = "cpu", *, model: str | None = None) -> RefinesImages:
+    """The refiner of a `.pkl` of ours, or of the published trainer. Its side file is not asked: it may have been copied away.
+
+    Args:
+        model: the base model of a DiFix checkpoint, in place of the one that the file or its run names.
 
     Raises:
-        InvalidFile: the file is not a checkpoint of the tiny backend.
+        InvalidFile: the file is no checkpoint, or its base model cannot be had.
     """
+    state = load_checkpoint(checkpoint)
+    if set(state) >= set(TINY_KEYS):
+        return _tiny_refiner(checkpoint, state, device)
+    from thesis_assets.tuning.difix.refiner import refiner_of_checkpoint
+
+    return refiner_of_checkpoint(checkpoint, state, device, model=model)
+
+
+def _tiny_refiner(checkpoint: Path, state: Mapping[str, Any], device: str) -> Refiner:
     from thesis_assets.tuning.tiny_model import TinyArchitecture, network_with
 
-    state = load_checkpoint(checkpoint)
-    if not set(state) >= set(TINY_KEYS):
-        raise InvalidFile(
-            "the checkpoint is one of the published trainer, which this version does not run",
-            file=checkpoint,
-            found=sorted(state),
-            wanted=TINY_KEYS,
-        )
     try:
         network = network_with(TinyArchitecture(**state["architecture"]), state[WEIGHTS])
     except (TypeError, RuntimeError, ValueError) as error:
@@ -85,20 +89,25 @@ def load_refiner(checkpoint: Path, device: str = "cpu") -> Refiner:
     return Refiner(network.to(device), int(state["resolution"]), device, int(state.get("step", 0)))
 
 
-def refine_file(checkpoint: Path, image: Path, reference: Path, out: Path, device: str = "cpu") -> None:
-    """Refine one render on disk; `out` is written as PNG.
+def refine_file(
+    checkpoint: Path, image: Path, reference: Path, out: Path, device: str = "cpu", *, model: str | None = None
+) -> None:
+    """Refine one render on disk; `out` is written as PNG. `model`: as of `load_refiner`.
 
     Raises:
         InvalidFile: the checkpoint or an image cannot be read.
     """
-    _refine_onto(load_refiner(checkpoint, device), image, reference, out)
+    _refine_onto(load_refiner(checkpoint, device, model=model), image, reference, out)
 
 
-def refine_folder(checkpoint: Path, images: Path, references: Path, out: Path, device: str = "cpu") -> list[Path]:
+def refine_folder(
+    checkpoint: Path, images: Path, references: Path, out: Path, device: str = "cpu", *, model: str | None = None
+) -> list[Path]:
     """Refine every PNG or JPEG of a folder, each onto `<out>/<stem>.png`, by one loaded checkpoint.
 
     Args:
         references: one image for all, or a folder with an image of each render's stem.
+        model: as of `load_refiner`.
 
     Returns:
         What was written.
@@ -117,7 +126,7 @@ def refine_folder(checkpoint: Path, images: Path, references: Path, out: Path, d
             found=f"{len(lacking)} of {len(renders)} without one",
             wanted=f"{lacking[0]}.png or .jpg in {references}",
         )
-    refiner = load_refiner(checkpoint, device)
+    refiner = load_refiner(checkpoint, device, model=model)
     for stem, path in renders.items():
         _refine_onto(refiner, path, views[stem], out / f"{stem}.png")
     return [out / f"{stem}.png" for stem in renders]

@@ -8,10 +8,11 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import DifixTree, TuningRunTree, parse_checkpoint_step
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.tuning import CheckpointInfo, SelectedCheckpoint, TrainConfig
-from thesis_assets.storage import read_json, sha256_file
+from thesis_assets.storage import read_json, sha256_file, sha256_value
 from thesis_assets.tuning.checkpoints import list_checkpoints, pruned_steps, verify_checkpoint
-from thesis_assets.tuning.progress_file import ProgressReader, read_curves
-from thesis_assets.tuning.trainer_flags import TrainerFlags
+from thesis_assets.tuning.progress_file import ProgressReader
+from thesis_assets.tuning.run_flags import hyperparameters
+from thesis_assets.tuning.trainer_start import setting_names
 
 
 def checkpoint_loads(tree: DifixTree, run_name: str) -> CheckOutcome:
@@ -60,25 +61,43 @@ def checkpoint_belongs_to_data(tree: DifixTree, run_name: str) -> CheckOutcome:
 def loss_is_finite(tree: DifixTree, run_name: str) -> CheckOutcome:
     """Every step of the progress file has a finite loss, every evaluation finite scores, and no attempt ended in an error."""
     run_tree = tree.tuning_run(run_name)
-    curves = read_curves(run_tree.progress)
-    bad = [
-        f"step {step:.0f}: loss {loss}"
-        for step, loss in zip(curves["step"], curves["loss"], strict=True)
-        if not math.isfinite(loss)
-    ]
-    last = None
+    losses: dict[int, float] = {}
+    steps, bad, last = set(), [], None
     for line in ProgressReader(run_tree.progress).new_lines():
         last = line
+        if line.event == "step":
+            steps.add(line.step)
+            if line.loss is not None:
+                losses[line.step] = line.loss
         bad += [f"step {line.step}: {name} {value}" for name, value in line.metrics.items() if not math.isfinite(value)]
-    if last is not None and last.event == "failed":
+    # Of a step that a resumed run did again, the later line counts.
+    bad += [f"step {step}: loss {loss}" for step, loss in sorted(losses.items()) if not math.isfinite(loss)]
+    if last is None:
+        bad.append(f"no line in {run_tree.progress}")
+    elif last.event == "failed":
         bad.append(" ".join(last.message.split()))
-    if not curves["step"]:
-        bad.append(f"no step in {run_tree.progress}")
+    message = f"{len(losses)} losses looked at"
+    if not losses:
+        silent = _why_without_losses(run_tree)
+        bad += [] if silent else [f"no loss in {run_tree.progress}"]
+        message = silent or message
     return CheckOutcome.of(
         bad,
-        message=f"{len(curves['step'])} losses looked at",
-        counts={"steps": len(curves["step"]), **({"last_loss": curves["loss"][-1]} if curves["loss"] else {})},
+        message=message,
+        counts={"steps": len(steps), **({"last_loss": losses[max(losses)]} if losses else {})},
     )
+
+
+def _why_without_losses(run_tree: TuningRunTree) -> str | None:
+    """Why a finished run of its backend may have told no loss; None where that is wrong."""
+    try:
+        backend = read_json(run_tree.train_config, TrainConfig).backend
+    except InvalidFile:  # train_config_complete says so
+        return None
+    return {
+        "pretrained": "nothing was trained: there is no loss",
+        "external": "the script's progress bar shows no loss; that the weights are finite is checkpoint_loads' to say",
+    }.get(backend)
 
 
 def train_config_complete(tree: DifixTree, run_name: str) -> CheckOutcome:
@@ -88,10 +107,10 @@ def train_config_complete(tree: DifixTree, run_name: str) -> CheckOutcome:
         config = read_json(run_tree.train_config, TrainConfig)
     except InvalidFile as error:
         return _no_config(error)
-    names = list(TrainerFlags.__dataclass_fields__)
+    names = setting_names(config.backend)
     offenders = [f"flags.{name} is missing" for name in names if name not in config.flags]
     offenders += [f"flags.{name} is no flag of the trainer" for name in config.flags if name not in names]
-    if not offenders and TrainerFlags(**config.flags).hyperparameter_digest() != config.hyperparameter_digest:
+    if not offenders and sha256_value(hyperparameters(config.flags)) != config.hyperparameter_digest:
         offenders.append("hyperparameter_digest is not that of the flags: the file was changed by hand")
     empty = [name for name in ("launch_command", "versions", "device", "manifest_sha256") if not getattr(config, name)]
     offenders += [f"{name} is empty" for name in empty]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,9 +13,9 @@ from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.tuning import TrainConfig
 from thesis_assets.storage import read_json, write_json
 from thesis_assets.tuning.checkpoints import list_checkpoints
-from thesis_assets.tuning.trainer_flags import TrainerFlags
+from thesis_assets.tuning.run_flags import RunFlags, hyperparameters
 
-PACKAGES = ("thesis-assets", "torch", "accelerate", "numpy", "pillow")
+PACKAGES = ("thesis-assets", "torch", "accelerate", "numpy", "pillow", "diffusers", "transformers", "peft")
 
 
 def make_config(
@@ -24,7 +23,7 @@ def make_config(
     run_name: str,
     *,
     backend: str,
-    flags: TrainerFlags,
+    flags: RunFlags,
     notes: Sequence[str],
     command: Sequence[str],
     device: str,
@@ -38,7 +37,7 @@ def make_config(
         exp_name=tree.exp_name,
         run_name=run_name,
         backend=backend,
-        flags=asdict(flags),
+        flags=flags.values(),
         hyperparameter_digest=flags.hyperparameter_digest(),
         launch_command=list(command),
         seed=flags.seed,
@@ -86,13 +85,9 @@ def config_differences(present: TrainConfig, wanted: TrainConfig) -> dict[str, t
     pairs: dict[str, tuple[object, object]] = {
         key: (getattr(present, key), getattr(wanted, key)) for key in ("backend", "data_json_sha256")
     }
-    names = _hyperparameter_names()
+    names = hyperparameters({**wanted.flags, **present.flags})
     pairs |= {name: (present.flags.get(name), wanted.flags.get(name)) for name in names}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def _hyperparameter_names() -> list[str]:
-    return list(TrainerFlags("", "", "").hyperparameters())
 
 
 def _version(package: str) -> str:

@@ -9,7 +9,7 @@ Does not belong here: any backend.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +26,7 @@ class TripletImages:
     renders: Tensor
     targets: Tensor
     references: Tensor
+    sample_ids: Sequence[str]
 
 
 class TrainedModel(Protocol):
@@ -67,6 +68,18 @@ class TrainedModel(Protocol):
 
         Raises:
             InvalidFile: they do not fit the network.
+        """
+        ...
+
+    def optimizer_to_file(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The optimizer's state over `network`'s trained parameters in the form that the backend's files have."""
+        ...
+
+    def optimizer_from_file(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The way back.
+
+        Raises:
+            InvalidFile: it is over other parameters.
         """
         ...
 

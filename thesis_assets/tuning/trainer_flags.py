@@ -76,12 +76,18 @@ class TrainerFlags:
     lr_power: float = 1.0
     gradient_checkpointing: bool = False
     enable_xformers_memory_efficient_attention: bool = False
+    lpips_weights: str | None = None
+    """Not a published flag: the folder of the two files of LPIPS, for the losses; None looks into torch's hub cache."""
     set_grads_to_none: bool = False
     allow_tf32: bool = False
 
+    def values(self) -> dict[str, Any]:
+        """Every flag by its name."""
+        return asdict(self)
+
     def hyperparameters(self) -> dict[str, Any]:
         """What the weights depend on, beside the data: equal for two runs of equal result. Places and reporting are not."""
-        return {name: value for name, value in asdict(self).items() if name not in _NOT_HYPERPARAMETERS}
+        return {name: value for name, value in asdict(self).items() if name not in NOT_HYPERPARAMETERS}
 
     def samples_per_step(self) -> int:
         """Seen by one optimizer step, in all processes."""
@@ -101,7 +107,7 @@ class TrainerFlags:
         return arguments
 
 
-_NOT_HYPERPARAMETERS = frozenset(
+NOT_HYPERPARAMETERS = frozenset(
     {
         "dataset_path",
         "output_dir",
@@ -114,6 +120,7 @@ _NOT_HYPERPARAMETERS = frozenset(
         "tracker_tags",
         "viz_freq",
         "cache_dir",
+        "lpips_weights",
     }
 )
 

@@ -49,14 +49,14 @@ class TrainingStep:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs of the optimizer."""
-        state = {"optimizer": self._optimizer.state_dict()}
+        state = {"optimizer": self._model.optimizer_to_file(self._optimizer.state_dict())}
         if self._accelerator.scaler is not None:
             state["scaler"] = self._accelerator.scaler.state_dict()
         return state
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on as the checkpoint's optimizer was."""
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._optimizer.load_state_dict(self._model.optimizer_from_file(state["optimizer"]))
         if self._accelerator.scaler is not None and "scaler" in state:
             self._accelerator.scaler.load_state_dict(state["scaler"])
 

@@ -57,7 +57,8 @@ class TripletBatch:
     def to(self, device: torch.device) -> TripletImages:
         """As float32 in [0, 1] on `device`; moved as bytes, a quarter of the transfer."""
         moved = (images.to(device, non_blocking=True) for images in (self.renders, self.targets, self.references))
-        return TripletImages(*(images.float() / 255 for images in moved))
+        renders, targets, references = (images.float() / 255 for images in moved)
+        return TripletImages(renders, targets, references, self.sample_ids)
 
     def pin_memory(self) -> TripletBatch:
         """In page-locked memory, which a GPU reads without holding up the loop; torch's loader asks for it by this name."""

@@ -14,14 +14,12 @@ from thesis_assets.launch.logs import log_tail
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.splits.freeze import freeze
-from thesis_assets.splits.snapshot_guard import SnapshotState, guard_snapshot
+from thesis_assets.splits.snapshot_guard import guard_snapshot
 from thesis_assets.storage import cell_lock, read_json
-from thesis_assets.tuning.backends import BACKENDS
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, verify_checkpoint
-from thesis_assets.tuning.launch_command import launch_command, launch_environment, resolve_flags
 from thesis_assets.tuning.progress_file import ProgressReader, last_progress, read_curves
 from thesis_assets.tuning.run_config import lock_config, make_config
-from thesis_assets.tuning.supported import require_supported
+from thesis_assets.tuning.trainer_start import TrainerStart, trainer_start
 
 
 class TrainerFailed(ThesisAssetsError):
@@ -56,6 +54,7 @@ def tune(
     split: SplitSpec,
     device: str,
     launcher: Launcher,
+    lpips_weights: Path | None = None,
     on_progress: Callable[[ProgressLine], None] | None = None,
     following: Following = Following(),
 ) -> TuningResult:
@@ -66,6 +65,7 @@ def tune(
     Args:
         device: `cpu`, `cuda` or `cuda:<number>`.
         launcher: where the trainer runs.
+        lpips_weights: the folder of the two files of LPIPS, for a loss that has it; None looks into torch's hub cache.
         on_progress: called with every line of the trainer, one a step.
         following: what else its follower wants of the trainer's job, and when it ends it or leaves it.
 
@@ -77,19 +77,21 @@ def tune(
         TrainerFailed: the trainer ended with an error; the message is its own.
         TrainerStopped: it was stopped; starting again goes on from its last checkpoint.
     """
-    require_supported(run)
     run_tree = tree.tuning_run(run_name)
     with cell_lock(tree.lock(f"run-{run_name}"), f"the tuning run {run_name} of {tree.exp_name}"):
         snapshot = guard_snapshot(tree, split, split.group_rules)
-        flags, notes = resolve_flags(tree, run_name, run, device)
-        command = launch_command(BACKENDS[run.backend], flags, device)
+        start = trainer_start(tree, run_name, run, device, lpips_weights)
+        # A job that is left may be about to write its last files: it is followed even where nothing is missing.
+        left = left_running(launcher, run_tree.job)
+        finished = not left and _is_finished(run_tree, run, evaluated=start.evaluates and bool(snapshot.test))
+        notes = start.notes if left or finished else [*start.notes, *start.check()]
         config = make_config(
             tree,
             run_name,
             backend=run.backend,
-            flags=flags,
+            flags=start.flags,
             notes=notes,
-            command=command,
+            command=start.command,
             device=device,
             data_json_sha256=snapshot.data_json_sha256,
             manifest_sha256=snapshot.manifest_sha256,
@@ -98,33 +100,32 @@ def tune(
         )
         freeze(tree, f"tuning run {run_name}")
         lock_config(tree, config)
-        # A job that is left may be about to write its last files: it is followed even where nothing is missing.
-        if left_running(launcher, run_tree.job) or not _is_finished(run_tree, run, snapshot):
-            job = _job(tree, run_name, run, command, device)
+        if not finished:
+            job = _job(tree, run_name, run, start, device)
             _train(launcher, job, run_tree, on_progress, following)
         return _verified_result(run_tree, run)
 
 
-def _job(tree: DifixTree, run_name: str, run: RunSpec, command: list[str], device: str) -> Job:
+def _job(tree: DifixTree, run_name: str, run: RunSpec, start: TrainerStart, device: str) -> Job:
     run_tree = tree.tuning_run(run_name)
     return Job(
         name=f"{tree.exp_name}-{run_name}",
-        command=command,
+        command=start.command,
         record=run_tree.job,
         exit_file=run_tree.job_exit,
         stdout=run_tree.logs_dir / "stdout.log",
         stderr=run_tree.logs_dir / "stderr.log",
-        env=launch_environment(device),
+        env=start.env,
         resources=Resources(gpus=0 if device == "cpu" else run.num_processes, preset=run.preset),
     )
 
 
-def _is_finished(run_tree: TuningRunTree, run: RunSpec, snapshot: SnapshotState) -> bool:
-    """Whether the last step is saved, whole, and evaluated."""
-    last = run.max_train_steps
+def _is_finished(run_tree: TuningRunTree, run: RunSpec, *, evaluated: bool) -> bool:
+    """Whether the last wanted step is saved, whole, and where it is to be `evaluated` that too."""
+    last = run.saved_steps()[-1]
     if not run_tree.job.is_file() or not run_tree.checkpoint_info(last).is_file():
         return False
-    if snapshot.test and not run_tree.eval_metrics(last).is_file():
+    if evaluated and not run_tree.eval_metrics(last).is_file():
         return False
     try:
         verify_checkpoint(run_tree, last)
@@ -200,7 +201,7 @@ def _verified_result(run_tree: TuningRunTree, run: RunSpec) -> TuningResult:
         )
     for step in wanted:
         verify_checkpoint(run_tree, step)
-    sheet = run_tree.eval_contact_sheet(run.max_train_steps)
+    sheet = run_tree.eval_contact_sheet(wanted[-1])
     return TuningResult(
         steps=wanted,
         curves=read_curves(run_tree.progress),

@@ -1,4 +1,4 @@
-"""The leaderboard: values and paired differences from trees, and its pages."""
+"""The leaderboard: values and paired differences from trees, and what may not be paired."""
 
 import csv
 import io
@@ -9,33 +9,29 @@ from PIL import Image
 
 from thesis_assets import storage
 from thesis_assets.evaluation.cell import EvaluationCell
-from thesis_assets.evaluation.leaderboard import build_leaderboard, paired_difference, write_leaderboard
-from thesis_assets.evaluation.leaderboard_pages import markdown_text
-from thesis_assets.evaluation.leaderboard_plot import plotted_bars, value_range
+from thesis_assets.evaluation.leaderboard import (
+    MeasuredRun,
+    build_leaderboard,
+    frame_differences,
+    run_differences,
+    why_not_paired,
+    write_leaderboard,
+)
+from thesis_assets.evaluation.leaderboard_tables import score_tables
 from thesis_assets.evaluation.metric_tables import read_results, read_table
 from thesis_assets.layout import ReportsTree
-from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, NVS_RESULT_KEYS, POSE_METRICS, LeaderboardRow
-
-
-def row(run: str = "a", scene: str = "s_1", epoch: int = 15, **more: object) -> LeaderboardRow:
-    values: dict[str, object] = {
-        "exp_name": "demo",
-        "run_name": run,
-        "scene_name": scene,
-        "epoch": epoch,
-        "step": 10,
-        "task": "nvs",
-        "metric": "psnr",
-        "value": 20.0,
-        "difference_to_unrefined": 0.1,
-        "n_frames": 4,
-        "protocol_digest": "0" * 64,
-    }
-    return LeaderboardRow.model_validate({**values, **more})
+from thesis_assets.schemas.evaluation import (
+    NVS_FRAME_COLUMNS,
+    NVS_RESULT_KEYS,
+    POSE_METRICS,
+    DifferenceRow,
+    LeaderboardRow,
+)
+from thesis_assets_tests.evaluation.measured import PROTOCOL, measured, run
 
 
 def test_every_metric_of_every_task_and_epoch_has_a_row(evaluated: EvaluationCell) -> None:
-    rows = build_leaderboard([("tiny_a", evaluated.tree)])
+    rows = build_leaderboard([("tiny_a", evaluated.tree)]).rows
     assert len(rows) == 3 * (len(NVS_RESULT_KEYS) + 2 * len(POSE_METRICS))
     results = read_results(evaluated.tree.task(30, "nvs").nvs_results, NVS_RESULT_KEYS)
     by_metric = {each.metric: each for each in rows if (each.epoch, each.task) == (30, "nvs")}
@@ -47,79 +43,151 @@ def test_every_metric_of_every_task_and_epoch_has_a_row(evaluated: EvaluationCel
 def test_a_difference_is_paired_by_frame(evaluated: EvaluationCell) -> None:
     tables = [read_table(evaluated.tree.task(epoch, "nvs").nvs_per_frame, NVS_FRAME_COLUMNS) for epoch in (0, 15)]
     by_hand = [(after["psnr"] or 0) - (before["psnr"] or 0) for before, after in zip(*tables, strict=True)]
-    found = {
-        (each.epoch, each.metric): each.difference_to_unrefined for each in build_leaderboard([("a", evaluated.tree)])
+    board = build_leaderboard([("a", evaluated.tree)])
+    found = {(each.epoch, each.metric): each for each in board.rows}
+    assert found[15, "psnr"].difference_to_unrefined == pytest.approx(sum(by_hand) / 8)
+    assert found[0, "psnr"].difference_to_unrefined is None
+    assert found[15, "lpips"].difference_to_unrefined is None
+    over_scenes = next(each for each in board.differences if (each.epoch, each.metric) == (15, "psnr"))
+    assert over_scenes.difference == pytest.approx(sum(by_hand) / 8)
+    assert (over_scenes.n_scenes, over_scenes.interval_over) == (1, "frames")
+
+
+def test_a_run_is_compared_with_its_baseline_at_the_same_epoch(evaluated: EvaluationCell) -> None:
+    trees = [("tiny_a", evaluated.tree), ("tiny_b", evaluated.tree)]
+    board = build_leaderboard(trees, {("demo", "tiny_a"): ("demo", "tiny_b")})
+    of_a = [each for each in board.rows if (each.run_name, each.task, each.metric) == ("tiny_a", "nvs", "psnr")]
+    assert [(each.baseline, each.difference_to_baseline) for each in of_a] == [("demo/tiny_b", 0.0)] * 3
+    assert {each.baseline for each in board.rows if each.run_name == "tiny_b"} == {None}
+    assert {each.against for each in board.differences if each.run_name == "tiny_a"} == {"unrefined", "demo/tiny_b"}
+
+
+def test_a_frame_without_a_value_on_one_side_is_left_out_of_the_mean() -> None:
+    assert frame_differences(measured([21.0, None, 20.0]), measured([20.0, 20.0, 20.5]), "psnr") == {
+        "cam_4/000000": pytest.approx(1.0),
+        "cam_4/000002": pytest.approx(-0.5),
     }
-    assert found[15, "psnr"] == pytest.approx(sum(by_hand) / 8)
-    assert found[0, "psnr"] is None
-    assert found[15, "lpips"] is None
 
 
-def test_only_frames_that_both_have_are_paired() -> None:
-    after = {"000000": {"psnr": 21.0}, "000001": {"psnr": 40.0}, "000002": {"psnr": None}, "000003": {"psnr": 20.0}}
-    before = {"000000": {"psnr": 20.0}, "000002": {"psnr": 20.0}, "000003": {"psnr": 20.5}}
-    assert paired_difference(after, before, "psnr") == pytest.approx((1.0 - 0.5) / 2)
-    assert paired_difference(after, {}, "psnr") is None
+def test_a_difference_that_may_not_be_taken_says_why() -> None:
+    here = measured([20.0, 21.0])
+    assert why_not_paired(here, measured([19.0, 20.0])) is None
+    assert "the frames differ: 1" in (why_not_paired(here, measured([19.0])) or "")
+    other = measured([19.0, 20.0], comparable={**PROTOCOL, "region": "mask"})
+    assert "region is full_frame, and there mask" in (why_not_paired(here, other) or "")
+    cameras = measured([19.0, 20.0], comparable={**PROTOCOL, "cameras": [5]})
+    assert "cameras" in (why_not_paired(here, cameras) or "")
+    assert "not measured" in (why_not_paired(here, None) or "")
+
+
+def to_baseline(tuned: MeasuredRun, baseline: MeasuredRun) -> DifferenceRow:
+    return next(each for each in run_differences(tuned, baseline) if each.against == "demo/baseline")
+
+
+def test_runs_over_other_scenes_have_no_difference_over_scenes_and_say_why() -> None:
+    one, two = {"d_a": measured([20.0])}, {"d_a": measured([20.1]), "d_b": measured([21.0])}
+    found = to_baseline(run("tuned", one), run("baseline", two))
+    assert (found.difference, found.n_scenes, found.by_scene) == (None, 0, {})
+    assert found.reason == "the scenes differ: demo/baseline is measured also d_b"
+
+
+def test_one_scene_that_may_not_be_paired_leaves_no_difference_over_the_others() -> None:
+    tuned = {"d_a": measured([20.0]), "d_b": measured([20.0, 20.0])}
+    baseline = {"d_a": measured([19.0]), "d_b": measured([20.0])}
+    found = to_baseline(run("tuned", tuned), run("baseline", baseline))
+    assert found.difference is None
+    assert (found.reason or "").startswith("d_b: the frames differ")
+
+
+def test_scenes_with_other_cameras_are_averaged_and_with_another_region_are_not() -> None:
+    for comparable, averaged in (({**PROTOCOL, "cameras": [9]}, True), ({**PROTOCOL, "region": "mask"}, False)):
+        unrefined = {"d_a": measured([19.0], epoch=0), "d_b": measured([20.0], epoch=0, comparable=comparable)}
+        tuned = {"d_a": measured([20.0]), "d_b": measured([21.0], comparable=comparable)}
+        found = next(run_differences(run("a", tuned, unrefined)))
+        assert (found.difference is not None) == averaged
 
 
 def test_other_protocols_are_never_paired(own: EvaluationCell) -> None:
     protocol = storage.read_json_value(own.tree.task(0, "nvs").protocol)
     protocol["comparable"]["downscale_factor"] = 1
     storage.write_json(own.tree.task(0, "nvs").protocol, protocol)
-    rows = build_leaderboard([("a", own.tree)])
-    assert {each.difference_to_unrefined for each in rows if each.task == "nvs"} == {None}
-    assert len({each.protocol_digest for each in rows if each.task == "nvs"}) == 2
+    board = build_leaderboard([("a", own.tree)])
+    of_nvs = [each for each in board.rows if each.task == "nvs"]
+    assert {each.difference_to_unrefined for each in of_nvs} == {None}
+    assert {each.unrefined_reason for each in of_nvs if each.epoch} == {
+        "the protocols differ: downscale_factor is 2, and there 1"
+    }
+    assert len({each.protocol_digest for each in of_nvs}) == 2
 
 
 def test_what_is_not_evaluated_gives_no_row_and_what_is_damaged_gives_no_value(own: EvaluationCell) -> None:
     own.tree.task(15, "nvs").nvs_per_frame.write_text("")
-    rows = build_leaderboard([("a", own.tree)])
+    rows = build_leaderboard([("a", own.tree)]).rows
     assert {each.value for each in rows if (each.epoch, each.task) == (15, "nvs")} == {None}
     own.tree.manifest.unlink()
-    assert build_leaderboard([("a", own.tree)]) == []
+    assert build_leaderboard([("a", own.tree)]).rows == []
 
 
-def test_the_pages_hold_every_row_and_a_picture(evaluated: EvaluationCell, tmp_path: Path) -> None:
-    rows = build_leaderboard([("tiny_a", evaluated.tree)])
+def as_older(cell: EvaluationCell) -> None:
+    """Make the tree what older scripts wrote: five columns, their PSNR, no protocol."""
+    for epoch in cell.epoch_steps():
+        task = cell.tree.task(epoch, "nvs")
+        task.protocol.unlink()
+        rows = read_table(task.nvs_per_frame, NVS_FRAME_COLUMNS)
+        lines = [
+            f"{row['camera_id']:.0f},{row['frame_id']:.0f},{row['psnr_channel_sum']},{row['ssim']}," for row in rows
+        ]
+        task.nvs_per_frame.write_text("\n".join(["camera_id,frame_id,psnr,ssim,lpips", *lines]) + "\n")
+
+
+def test_the_psnr_of_an_older_tree_enters_as_the_channel_sum_and_never_as_psnr(
+    own: EvaluationCell, evaluated: EvaluationCell
+) -> None:
+    as_older(own)
+    board = build_leaderboard([("older", own.tree), ("tiny_a", evaluated.tree)])
+    found = {(each.run_name, each.epoch, each.metric): each for each in board.rows if each.task == "nvs"}
+    assert found["older", 30, "psnr"].value is None
+    same, ours = found["older", 30, "psnr_channel_sum"], found["tiny_a", 30, "psnr_channel_sum"]
+    assert same.value == pytest.approx(ours.value, abs=1e-5)
+    assert (ours.value or 0) - (found["tiny_a", 30, "psnr"].value or 0) == pytest.approx(-4.771, abs=1e-3)
+    # Within the one tree the script was the same.
+    assert same.difference_to_unrefined == pytest.approx(ours.difference_to_unrefined, abs=1e-5)
+
+
+def test_an_older_tree_never_shares_a_table_or_a_difference_with_one_of_ours(
+    own: EvaluationCell, evaluated: EvaluationCell
+) -> None:
+    as_older(own)
+    board = build_leaderboard(
+        [("older", own.tree), ("tiny_a", evaluated.tree)], {("demo", "tiny_a"): ("demo", "older")}
+    )
+    tables = [table for table in score_tables(board) if table.task == "nvs"]
+    assert [(table.stated, table.runs) for table in tables] == [
+        (True, [("demo", "tiny_a")]),
+        (False, [("demo", "older")]),
+    ]
+    to_older = [each for each in board.differences if (each.against, each.task) == ("demo/older", "nvs")]
+    assert {each.difference for each in to_older} == {None}
+    assert {each.reason for each in to_older} == {
+        f"{own.scene.name}: the protocol of at least one is not stated",
+    }
+
+
+def test_a_tree_of_ours_that_lost_its_protocol_is_not_taken_for_an_older_one(own: EvaluationCell) -> None:
+    own.tree.task(30, "nvs").protocol.unlink()
+    assert {each.epoch for each in build_leaderboard([("a", own.tree)]).rows if each.task == "nvs"} == {0, 15}
+
+
+def test_the_files_hold_every_row_and_a_picture(evaluated: EvaluationCell, tmp_path: Path) -> None:
+    board = build_leaderboard([("tiny_a", evaluated.tree)])
     reports = ReportsTree(tmp_path)
-    write_leaderboard(reports, rows)
+    write_leaderboard(reports, board)
     back = list(csv.DictReader(io.StringIO(reports.leaderboard_csv.read_text())))
-    assert [LeaderboardRow.model_validate({k: v or None for k, v in line.items()}) for line in back] == rows
+    assert [LeaderboardRow.model_validate({k: v or None for k, v in line.items()}) for line in back] == board.rows
+    assert len(reports.leaderboard_differences.read_text().splitlines()) == 1 + len(board.differences)
     text = reports.leaderboard_markdown.read_text()
     assert "| demo | tiny_a | studio_pair03_dance | 30 | 20 |" in text
     assert "leaderboard.png" in text
     with Image.open(reports.leaderboard_plot) as picture:
         assert picture.size[0] >= 600
         assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 20
-
-
-def test_without_any_row_the_pages_say_so(tmp_path: Path) -> None:
-    write_leaderboard(ReportsTree(tmp_path), [])
-    assert "Nothing is evaluated yet" in ReportsTree(tmp_path).leaderboard_markdown.read_text()
-    assert ReportsTree(tmp_path).leaderboard_plot.stat().st_size > 500
-
-
-def test_scenes_of_a_run_are_averaged_only_under_one_protocol() -> None:
-    two = [row(value=20.0), row(scene="s_2", value=21.0, difference_to_unrefined=0.3)]
-    assert "| demo | a | avg | 15 | 10 | 20.500 | +0.200 |" in markdown_text(two, plot_name="p.png")
-    other = [two[0], two[1].model_copy(update={"protocol_digest": "1" * 64})]
-    assert "avg | 15" not in markdown_text(other, plot_name="p.png")
-
-
-def test_the_plot_has_a_bar_a_run_and_epoch_with_a_dot_a_scene() -> None:
-    rows = [row(), row(scene="s_2", difference_to_unrefined=0.3), row(epoch=30), row("b"), row(metric="ssim")]
-    bars = plotted_bars([*rows, row(epoch=0, difference_to_unrefined=None)])
-    assert [(bar.run, bar.epoch, bar.differences) for bar in bars] == [
-        ("demo / a", 15, (0.1, 0.3)),
-        ("demo / a", 30, (0.1,)),
-        ("demo / b", 15, (0.1,)),
-    ]
-    assert bars[0].mean == pytest.approx(0.2)
-
-
-@pytest.mark.parametrize("values", [[0.0], [0.1, -0.05], [1e-6], [3.0, 20.0], [-7.0], [1234.5, -0.01]])
-def test_the_ticks_hold_zero_and_every_value(values: list[float]) -> None:
-    low, high, step = value_range(values)
-    assert low <= min(0.0, *values)
-    assert high >= max(0.0, *values)
-    assert 2 <= round((high - low) / step) <= 12

@@ -150,7 +150,7 @@ def test_files_of_other_trainers_are_named_for_what_they_are(tmp_path: Path) -> 
     path = tmp_path / "model_1.pkl"
     published = ("vae_lora_target_modules", "rank_vae", "state_dict_unet", "state_dict_vae", "optimizer")
     torch.save({key: {} for key in published}, path)
-    with pytest.raises(InvalidFile, match="published trainer"):
+    with pytest.raises(InvalidFile, match=r"(?s)published keys.*rank_vae"):
         load_refiner(path)
     torch.save([1, 2], path)
     with pytest.raises(InvalidFile, match="neither one of the tiny backend"):

@@ -1,16 +1,19 @@
 """Pure parts of a training: sample order, sizes, learning rates, flags, progress lines."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidExperiment, NotBuiltYet
+from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.schemas.tuning import ProgressLine
 from thesis_assets.tuning.backends import TINY
-from thesis_assets.tuning.launch_command import launch_command, launch_environment
+from thesis_assets.tuning.launch_command import ACCELERATE_CONFIG, launch_command, launch_environment
 from thesis_assets.tuning.learning_rate import SCHEDULES, check_schedule, learning_rate
 from thesis_assets.tuning.progress_file import ProgressReader, ProgressWriter, read_curves
 from thesis_assets.tuning.resolution import processing_size
@@ -138,15 +141,41 @@ def test_curves_of_a_resumed_run_take_the_later_line_of_a_step(tmp_path: Path) -
     assert (curves["eval_step"], curves["psnr_refined"]) == ([2.0], [30.0])
 
 
-@pytest.mark.parametrize(("device", "place"), [("cpu", ["--cpu"]), ("cuda", []), ("cuda:1", [])])
-def test_the_launch_names_the_device_the_script_and_nothing_twice(device: str, place: list[str]) -> None:
-    flags = TrainerFlags(**FLAGS, mixed_precision="bf16")
+CONFIG = ["--config_file", str(ACCELERATE_CONFIG)]
+
+
+@pytest.mark.parametrize(
+    ("device", "processes", "start"),
+    [
+        ("cpu", 1, ["accelerate.commands.launch", "--cpu"]),
+        ("cpu", 2, ["torch.distributed.run", "--standalone", "--nnodes", "1", "--nproc_per_node", "2"]),
+        ("cuda", 1, ["accelerate.commands.launch", *CONFIG, "--mixed_precision", "bf16"]),
+        ("cuda:1", 1, ["accelerate.commands.launch", *CONFIG, "--mixed_precision", "bf16"]),
+        ("cuda", 4, ["accelerate.commands.launch", *CONFIG, "--multi_gpu", "--main_process_port", "0"]),
+    ],
+)
+def test_the_launch_names_device_processes_and_script(device: str, processes: int, start: list[str]) -> None:
+    flags = TrainerFlags(**FLAGS, mixed_precision="bf16", num_processes=processes)
     command = launch_command(TINY, flags, device)
     launcher, script = command[: command.index(str(TINY.script))], command[command.index(str(TINY.script)) + 1 :]
-    assert launcher[3 : 3 + len(place)] == place
-    assert "--mixed_precision" in launcher
+    assert launcher[2 : 2 + len(start)] == start
+    if "accelerate.commands.launch" in launcher:
+        assert launcher[launcher.index("--num_processes") + 1] == str(processes)
     assert parse_flags(script) == flags
     assert TINY.script.is_file()
+
+
+def test_the_users_own_settings_of_accelerate_do_not_reach_a_run() -> None:
+    config = yaml.safe_load(ACCELERATE_CONFIG.read_text())
+    assert (config["distributed_type"], config["num_processes"], config["use_cpu"]) == ("NO", 1, False)
+
+
+def test_several_processes_of_a_cpu_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("thesis_assets.tuning.launch_command.available_cores", lambda: 6)
+    env = launch_environment("cpu", 2)
+    assert (env["OMP_NUM_THREADS"], env["ACCELERATE_USE_CPU"]) == ("3", "true")
+    assert "OMP_NUM_THREADS" not in launch_environment("cpu", 1)
 
 
 def test_threads_of_a_cpu_trainer_do_not_spin_unless_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,3 +184,17 @@ def test_threads_of_a_cpu_trainer_do_not_spin_unless_the_user_says_so(monkeypatc
     assert launch_environment("cuda") == {}
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     assert launch_environment("cpu") == {}
+
+
+def test_as_many_samples_a_step_as_all_processes_see_together() -> None:
+    flags = TrainerFlags(**FLAGS, train_batch_size=3, gradient_accumulation_steps=4, num_processes=2)
+    assert flags.samples_per_step() == 24
+    assert flags.hyperparameter_digest() != replace(flags, num_processes=1).hyperparameter_digest()
+
+
+def test_the_settings_for_v100_cards_fill_what_a_run_does_not_write() -> None:
+    run = RunSpec.model_validate({"stable_v100": True, "resolution": 256})
+    found = (run.num_processes, run.mixed_precision, run.max_grad_norm, run.resolution)
+    assert found == (2, "no", 0.0, 256)
+    assert RunSpec.model_validate({"stable_v100": True}).resolution == 320
+    assert RunSpec.model_validate({"stable_v100": False}).num_processes == 1

@@ -14,7 +14,7 @@ from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.samples import FrozenSnapshot
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine, TrainConfig
 from thesis_assets.storage import cell_lock, read_json, sha256_file, write_json
-from thesis_assets.tuning import run_checks, tuning_run
+from thesis_assets.tuning import run_checks, trainer_start, tuning_run
 from thesis_assets.tuning.progress_file import last_progress
 from thesis_assets.tuning.tuning_run import TrainerFailed, TrainerStopped, TuningResult, tune
 from thesis_assets_tests.tuning.snapshots import SPLIT, make_run, write_snapshot
@@ -66,7 +66,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """A trainer that runs `code` with the run directory as `run`, instead of torch."""
     head = "import sys, pathlib; run = pathlib.Path(sys.argv[1]); log = (run / 'logs' / 'progress.jsonl').open('a')\n"
     monkeypatch.setattr(
-        tuning_run,
+        trainer_start,
         "launch_command",
         lambda backend, flags, device: [sys.executable, "-c", head + code, flags.output_dir],
     )
@@ -124,11 +124,7 @@ def test_the_checks_of_a_sound_run_pass_and_count(finished: DifixTree) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"backend": "pretrained", "model": "nvidia/difix_ref"}, "pretrained"),
-        ({"backend": "difix", "model": "some/model"}, "difix"),
         ({"backend": "external", "external": {"script": "train.py"}}, "external"),
-        ({"num_processes": 2}, "num_processes"),
-        ({"stable_v100": True}, "stable_v100"),
     ],
 )
 def test_what_this_version_lacks_is_refused_before_anything_is_written(

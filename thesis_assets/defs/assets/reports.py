@@ -1,5 +1,7 @@
 """Tables and pages over all cells: the leaderboard and the check dashboard."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import graph_asset
@@ -9,31 +11,50 @@ from thesis_assets.defs.io_manager import Verified
 from thesis_assets.defs.metadata import picture_file
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import PlatformParam
+from thesis_assets.schemas.evaluation import LeaderboardRow
 from thesis_assets.storage import sha256_file
+
+if TYPE_CHECKING:
+    from thesis_assets.evaluation.leaderboard import Leaderboard
 
 
 @graph_asset(
     "leaderboard",
-    description="Every run, scene, epoch and task: values, and paired differences to the unrefined render.",
+    description="Every run, scene, epoch and task: values, and paired differences to the unrefined render and to the baseline.",
     kinds={"csv"},
+    columns=LeaderboardRow,
 )
 def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Build the table from the trees that have a manifest."""
     from thesis_assets.evaluation.leaderboard import build_leaderboard, write_leaderboard
 
-    rows = build_leaderboard(platform.evaluated_trees())
+    board = build_leaderboard(platform.evaluated_trees(), platform.baselines())
     reports = platform.settings.reports
-    write_leaderboard(reports, rows)
+    write_leaderboard(reports, board)
     context.add_output_metadata(
         {
-            "dagster/row_count": len(rows),
+            "dagster/row_count": len(board.rows),
             "table": dg.MetadataValue.md(_without_picture(reports.leaderboard_markdown.read_text(encoding="utf-8"))),
             "plot": picture_file(reports.leaderboard_plot),
             "csv": dg.MetadataValue.path(reports.leaderboard_csv),
+            "differences": dg.MetadataValue.path(reports.leaderboard_differences),
+            "latex": dg.MetadataValue.path(reports.leaderboard_latex),
+            **_largest_gain(board),
         }
     )
     files = tuple(NODES["leaderboard"].outputs(platform, Cell()))
     return Verified(files=files, digest=sha256_file(reports.leaderboard_csv))
+
+
+def _largest_gain(board: "Leaderboard") -> dict[str, float]:
+    """The number whose history the UI plots."""
+    from thesis_assets.evaluation.leaderboard import UNREFINED
+    from thesis_assets.evaluation.leaderboard_tables import psnr_differences
+
+    gains = [
+        row.difference for row in psnr_differences(board) if row.against == UNREFINED and row.difference is not None
+    ]
+    return {"largest PSNR gain over the unrefined render": max(gains)} if gains else {}
 
 
 def _without_picture(markdown: str) -> str:

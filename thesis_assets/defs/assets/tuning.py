@@ -62,6 +62,7 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
         split=platform.spec(cell).split,
         device=platform.device,
         launcher=platform.launcher,
+        lpips_weights=platform.settings.lpips_weights,
         following=following(context, report),
         on_progress=_throttled(lambda line: report(f"{cell.run_name}: {_progress_text(line)}")),
     )

@@ -19,9 +19,6 @@ from thesis_assets.scenes.camera import Camera, read_camera
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-IMAGE_PLANE_METRES = 0.4
-"""How far in front of a camera its picture hangs in the 3D view."""
-
 
 def write_cameras(recording: Recording, track: CameraTrack, options: ExportOptions, absences: Absences) -> None:
     """Send one camera's pinhole and pose, each static where it is the same in all frames.
@@ -41,7 +38,7 @@ def write_cameras(recording: Recording, track: CameraTrack, options: ExportOptio
     pinhole: dict[str, Any] = {
         "resolution": [first.width, first.height],
         "camera_xyz": rr.ViewCoordinates.RDF,
-        "image_plane_distance": IMAGE_PLANE_METRES,
+        "image_plane_distance": track.image_plane,
     }
     if _constant(intrinsics):
         pinhole["image_from_camera"] = intrinsics[0]

@@ -189,15 +189,16 @@ def _missing(expected: ExpectedContent, content: RecordingContent, left_out: set
         offenders += [
             f"{entity} {component}: no row at {timeline} {frame}, from {sources[0]}"
             for frame, sources in sorted(expectation.frames.items())
-            if frame not in rows and not _excused(sources, left_out)
+            if frame not in rows and not _excused(sources, left_out, every=not expectation.of_both)
         ]
         offenders += _wrong_timelines(entity, expectation, found, component)
     return offenders
 
 
-def _excused(sources: list[str], left_out: set[str]) -> bool:
-    """Whether every file that could have given a row is named as left out, itself or with its folder."""
-    return all(any(source == path or source.startswith(f"{path}/") for path in left_out) for source in sources)
+def _excused(sources: list[str], left_out: set[str], *, every: bool = True) -> bool:
+    """Whether every file (or any one) that a row comes from is named as left out, itself or with its folder."""
+    named = [any(source == path or source.startswith(f"{path}/") for path in left_out) for source in sources]
+    return all(named) if every else any(named)
 
 
 def _wrong_timelines(entity: str, expectation: Expectation, found: EntityContent, component: str) -> list[str]:

@@ -13,7 +13,8 @@ from thesis_assets.evaluation.qualitative.identity import identity_of
 from thesis_assets.evaluation.qualitative.input_data import first_camera_files, up_axis
 from thesis_assets.evaluation.qualitative.task_tracks import nvs_tracks, pose_tracks
 from thesis_assets.evaluation.qualitative.tracks import Absences, ExportOptions, Track, WorldUp
-from thesis_assets.layout import POSE_TASKS, TASKS, EvaluationTree, epoch_name, parse_epoch
+from thesis_assets.evaluation.qualitative.viewpoints import with_image_planes
+from thesis_assets.layout import TASKS, EvaluationTree, epoch_name, parse_epoch
 from thesis_assets.schemas.evaluation import RecordingDigest
 
 
@@ -56,7 +57,7 @@ def export_evaluation(
             wanted=f"one of {', '.join(tasks)}",
             remedy="evaluate this epoch first, or name another",
         )
-    blueprint = evaluation_blueprint(epoch, tracks)
+    blueprint = evaluation_blueprint(epoch, tracks, first_camera_files(tree))
     write_recording(path, identity, tracks, blueprint, options, absences, tasks=tasks, on_progress=on_progress)
     return digests.write_digest(path, digest, absences.lines)
 
@@ -102,7 +103,7 @@ def evaluation_tracks(tree: EvaluationTree, epoch: int, tasks: Sequence[str], ab
         found = nvs_tracks(task, root, epoch, absences) if name == "nvs" else pose_tracks(task, root, epoch, absences)
         if not found:
             absences.not_there(task.base, "the task was not evaluated at this epoch")
-        elif name in POSE_TASKS and (axis := up_axis(first_camera_files(tree))):
+        elif axis := up_axis(first_camera_files(tree)):
             found.insert(0, WorldUp(root, axis))
-        tracks += found
+        tracks += with_image_planes(found)
     return tracks

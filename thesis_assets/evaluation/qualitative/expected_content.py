@@ -39,12 +39,14 @@ class Expectation:
         static: it holds for all frames (and `frames` say from which files).
         timelines: of its rows.
         track: entities of one track share their frames (the people of one folder of files); empty = the entity alone.
+        of_both: a row needs all of its files, so that one that was left out excuses it; else any one gives it.
     """
 
     frames: dict[int, list[str]] = field(default_factory=dict)
     static: bool = False
     timelines: tuple[str, ...] = ("frame",)
     track: str = ""
+    of_both: bool = False
 
 
 @dataclass

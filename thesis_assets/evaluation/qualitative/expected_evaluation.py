@@ -83,6 +83,23 @@ def _expect_nvs(expected: ExpectedContent, tree: EvaluationTree, base: Path, roo
             expected.unknown.append(source)
     for entity, files in cameras.items():
         expect_camera(expected, entity, files, tree)
+    _expect_differences(expected, root)
+
+
+def _expect_differences(expected: ExpectedContent, root: str) -> None:
+    """A difference picture at each frame that a camera's prediction and truth both have."""
+    for (entity, component), predicted in list(expected.entities.items()):
+        camera = entity.removeprefix(f"{root}/pred/")
+        truth = expected.entities.get((f"{root}/gt_inputs/{camera}", IMAGE))
+        if component == IMAGE and camera != entity and truth is not None:
+            frames = {
+                frame: [*sources, *truth.frames[frame]]
+                for frame, sources in predicted.frames.items()
+                if frame in truth.frames
+            }
+            if frames:
+                difference = f"{root}/metrics/difference/{camera}"
+                expected.entities[difference, IMAGE] = Expectation(frames, of_both=True)
 
 
 def _expect_pose(expected: ExpectedContent, tree: EvaluationTree, base: Path, root: str) -> None:

@@ -38,6 +38,8 @@ DEPTH_UNITS_PER_METRE = 1000.0
 """16-bit PNG in millimetres: float32 depth of one camera over 150 frames would be 700 MB that hardly compress."""
 UNION_CLASS = 255
 """Class of pixels that belong to people, where the scene does not say to whom."""
+MASK_OPACITY = 0.3
+"""So that the person under a mask is still seen."""
 _MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png"}
 
 
@@ -52,7 +54,7 @@ def write_images(
     if media_type is not None:
         recording.send_static(track.entity, rr.EncodedImage.from_fields(media_type=media_type))
     sent: list[int] = []
-    for frames, blobs in _batches(files, lambda path: encoded_image(path, lossless=options.lossless), absences):
+    for frames, blobs in batches(files, lambda path: encoded_image(path, lossless=options.lossless), absences):
         n_bytes = sum(map(len, blobs))
         recording.send_frames(track.entity, frames, rr.EncodedImage.columns(blob=blobs), n_bytes=n_bytes)
         sent += frames
@@ -105,7 +107,9 @@ def write_masks(
             continue
         if not sent:
             image_format = ImageFormat(width=size[1], height=size[0], channel_datatype="U8")
-            recording.send_static(track.entity, rr.SegmentationImage.from_fields(format=image_format, opacity=0.4))
+            recording.send_static(
+                track.entity, rr.SegmentationImage.from_fields(format=image_format, opacity=MASK_OPACITY)
+            )
         columns = rr.SegmentationImage.columns(buffer=[classes.tobytes() for classes in batch.values()])
         recording.send_frames(track.entity, list(batch), columns, n_bytes=len(batch) * size[0] * size[1])
         sent += batch
@@ -136,7 +140,7 @@ def write_depth(
         track.entity, rr.EncodedDepthImage.from_fields(media_type="image/png", meter=DEPTH_UNITS_PER_METRE)
     )
     sent: list[int] = []
-    for frames, blobs in _batches(files, encoded_depth, absences):
+    for frames, blobs in batches(files, encoded_depth, absences):
         n_bytes = sum(map(len, blobs))
         recording.send_frames(track.entity, frames, rr.EncodedDepthImage.columns(blob=blobs), n_bytes=n_bytes)
         sent += frames
@@ -193,7 +197,7 @@ def _classes_of_frame(
     return classes
 
 
-def _batches(
+def batches(
     files: FrameFiles, encode: Callable[[Path], bytes], absences: Absences
 ) -> Iterator[tuple[list[int], list[bytes]]]:
     """Encode files in batches of `BATCH_FRAMES`, in order, on a few threads; broken ones are noted and left out."""

@@ -26,6 +26,7 @@ from thesis_assets.evaluation.qualitative.tracks import (
     Track,
     WorldUp,
 )
+from thesis_assets.evaluation.qualitative.viewpoints import with_image_planes
 from thesis_assets.layout import EvaluationTree, SceneFolders
 from thesis_assets.scenes.camera import read_camera
 from thesis_assets.schemas.evaluation import RecordingDigest
@@ -137,7 +138,7 @@ def _split_tracks(folders: SceneFolders, root: str, split: str, absences: Absenc
         tracks += _debug_tracks(folders, root, absences)
     if axis := up_axis(next(iter(files.values())) for files in cameras.values()):
         tracks.insert(0, WorldUp(root, axis))
-    return tracks
+    return with_image_planes(tracks)
 
 
 def _by_camera(folder: Path, suffixes: tuple[str, ...], absences: Absences) -> dict[int, FrameFiles]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thesis_assets.evaluation.qualitative import tree_files
+from thesis_assets.evaluation.qualitative.difference_tracks import FULL_SCALE
 from thesis_assets.evaluation.qualitative.metric_tracks import read_frame_metrics, read_overall, summary_markdown
 from thesis_assets.evaluation.qualitative.tracks import (
     PREDICTION_COLOUR,
@@ -16,6 +17,7 @@ from thesis_assets.evaluation.qualitative.tracks import (
     Absences,
     BodyTrack,
     CameraTrack,
+    DifferenceTrack,
     EpochScalar,
     FrameFiles,
     ImageTrack,
@@ -31,6 +33,7 @@ from thesis_assets.layout import TaskTree
 from thesis_assets.schemas.evaluation import POSE_METRICS
 
 NVS_METRICS = ("psnr", "ssim", "lpips")
+DIFFERENCE = "metrics/difference"
 ALIGNMENTS = ("world_aligned", "root_aligned")
 SIDES = {"pred": PREDICTION_COLOUR, "gt_inputs": TRUTH_COLOUR}
 
@@ -42,14 +45,17 @@ def nvs_tracks(task: TaskTree, root: str, epoch: int, absences: Absences) -> lis
         tracks += _nvs_input_tracks(folder, f"{root}/inputs/cam_{cam_id}", cam_id, absences)
     if any(isinstance(track, MaskTrack) for track in tracks):
         tracks.insert(0, MaskLegend(f"{root}/inputs"))
+    sides: dict[str, dict[int, FrameFiles]] = {}
     for side, folder in (("pred", task.pred_dir), ("gt_inputs", task.gt_inputs_dir)):
         images = {
             cam_id: tree_files.frame_files(path, tree_files.IMAGE_SUFFIXES, absences)
             for cam_id, path in tree_files.camera_folders(folder).items()
         }
+        sides[side] = images
         tracks += [ImageTrack(f"{root}/{side}/cam_{cam_id}", files) for cam_id, files in images.items() if files]
         if tracks and not any(images.values()):
             absences.not_there(folder, "no images")
+    tracks += _difference_tracks(sides["pred"], sides["gt_inputs"], root)
     metrics = _nvs_metric_tracks(task, root, epoch, absences)
     return [*tracks, *metrics] if tracks or metrics else []
 
@@ -88,6 +94,18 @@ def _nvs_input_tracks(folder: Path, entity: str, cam_id: int, absences: Absences
     return tracks
 
 
+def _difference_tracks(
+    predictions: dict[int, FrameFiles], truths: dict[int, FrameFiles], root: str
+) -> list[DifferenceTrack]:
+    """A track a camera, over the frames that both sides have."""
+    tracks = []
+    for cam_id, files in predictions.items():
+        truth = truths.get(cam_id, {})
+        if both := {frame: path for frame, path in files.items() if frame in truth}:
+            tracks.append(DifferenceTrack(f"{root}/{DIFFERENCE}/cam_{cam_id}", both, truth))
+    return tracks
+
+
 def _nvs_metric_tracks(task: TaskTree, root: str, epoch: int, absences: Absences) -> list[Track]:
     if not task.metrics_dir.is_dir():
         return []
@@ -96,7 +114,7 @@ def _nvs_metric_tracks(task: TaskTree, root: str, epoch: int, absences: Absences
     curves = [
         ScalarTrack(
             f"{root}/metrics/{metric}/cam_{cam_id}",
-            f"{metric} cam {cam_id}",
+            f"cam {cam_id}",
             tuple(values[cam_id, metric].items()),
             epoch,
             person_colour(cameras.index(cam_id)),
@@ -109,6 +127,7 @@ def _nvs_metric_tracks(task: TaskTree, root: str, epoch: int, absences: Absences
         if values and not any(found == metric for _, found in values):
             absences.not_there(task.nvs_per_frame, f"no value of {metric}")
     page = summary_markdown(f"nvs, epoch {epoch}", task.nvs_results, task.nvs_per_camera, task.protocol)
+    page += f"\nDifference pictures: black where equal, white where {FULL_SCALE} of 255 or more apart.\n"
     overall = _overall_tracks(task.nvs_results, root, epoch, absences)
     return [*curves, *overall, TextTrack(f"{root}/metrics/summary", page)]
 

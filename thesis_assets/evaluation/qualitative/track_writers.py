@@ -10,13 +10,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from thesis_assets.evaluation.qualitative import camera_tracks, image_tracks, metric_tracks, people_tracks
+from thesis_assets.evaluation.qualitative import (
+    camera_tracks,
+    difference_tracks,
+    image_tracks,
+    metric_tracks,
+    people_tracks,
+)
 from thesis_assets.evaluation.qualitative.recording import Recording, RecordingIdentity, open_recording
 from thesis_assets.evaluation.qualitative.tracks import (
     Absences,
     BodyTrack,
     CameraTrack,
     DepthTrack,
+    DifferenceTrack,
     EpochScalar,
     ExportOptions,
     ImageTrack,
@@ -75,6 +82,8 @@ def write_track(
     match track:
         case ImageTrack():
             image_tracks.write_images(recording, track, options, absences, expected)
+        case DifferenceTrack():
+            difference_tracks.write_differences(recording, track, options, absences, expected)
         case MaskTrack():
             image_tracks.write_masks(recording, track, options, absences, expected)
         case DepthTrack():
@@ -106,7 +115,7 @@ def _expected_frames(tracks: Sequence[Track], options: ExportOptions) -> dict[tu
     """Frames that any track of a kind and part has: those at which the others must not show an older picture."""
     found: dict[tuple[str, str], set[int]] = {}
     for track in tracks:
-        if isinstance(track, ImageTrack | DepthTrack | BodyTrack | MeshTrack):
+        if isinstance(track, ImageTrack | DifferenceTrack | DepthTrack | BodyTrack | MeshTrack):
             found.setdefault(_group(track), set()).update(options.first(track.files))
         elif isinstance(track, MaskTrack):
             found.setdefault(_group(track), set()).update(track.frames[: options.max_frames_per_camera or None])

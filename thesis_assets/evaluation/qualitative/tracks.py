@@ -63,6 +63,15 @@ class ImageTrack:
 
 
 @dataclass(frozen=True)
+class DifferenceTrack:
+    """Where predictions (`files`) differ from the truth, at the frames that both have."""
+
+    entity: str
+    files: FrameFiles
+    truth: FrameFiles
+
+
+@dataclass(frozen=True)
 class MaskTrack:
     """Masks of one camera: a layer a person (`0`, `1`, ...) and perhaps the union `all`."""
 
@@ -90,6 +99,8 @@ class CameraTrack:
     cam_id: int
     files: FrameFiles
     picture: Path | None
+    image_plane: float = 0.4
+    """Metres in front of the camera at which its picture hangs in the 3D view."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +170,7 @@ class WorldUp:
 
 Track = (
     ImageTrack
+    | DifferenceTrack
     | MaskTrack
     | DepthTrack
     | CameraTrack

@@ -70,7 +70,12 @@ def _differences(tree: DifixTree, run_name: str, n_samples: int, seed: int) -> t
             known.add(f"{entity}/{part}")
             if _BLOB not in content.entities.get(f"{entity}/{part}", EntityContent()).static:
                 offenders.append(f"{entity}/{part}: no static picture")
-        for part, component in (("refined", _BLOB), ("psnr/render", _SCALAR), ("psnr/refined", _SCALAR)):
+        for part, component in (
+            ("refined", _BLOB),
+            ("psnr/render", _SCALAR),
+            ("psnr/refined", _SCALAR),
+            ("psnr/gain", _SCALAR),
+        ):
             known.add(f"{entity}/{part}")
             found = content.entities.get(f"{entity}/{part}", EntityContent()).rows.get(component, set())
             offenders += [f"{entity}/{part}: no row at step {step}" for step in sorted(steps - {at for _, at in found})]

@@ -26,14 +26,14 @@ from thesis_assets.tuning.held_out_samples import HeldOutSample, from_data_json,
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from thesis_assets.tuning.refine import Refiner
+    from thesis_assets.tuning.refine import RefinesImages
 
 ROOT = "/triplets"
 N_SAMPLES = 6
 SEED = 0
 MAX_DATA_JSON_BYTES = 4 * 1024**3
 
-LoadRefiner = Callable[[Path, str], "Refiner"]
+LoadRefiner = Callable[[Path, str], "RefinesImages"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +152,7 @@ def finished_steps(tree: DifixTree, run_name: str) -> list[int]:
 
 
 def sample_entity(sample_id: str) -> str:
-    """The entity of one sample; its parts are `render`, `refined`, `target`, `reference` and `psnr/{render,refined}`."""
+    """The entity of one sample; its parts are `render`, `refined`, `target`, `reference` and `psnr/{render,refined,gain}`."""
     import rerun as rr
 
     return f"{ROOT}/{rr.escape_entity_path_part(sample_id)}"
@@ -171,7 +171,7 @@ def _identity(tree: DifixTree, run_name: str) -> RecordingIdentity:
     return RecordingIdentity("triplets", tree.exp_name, run_name, scene_name="test samples")
 
 
-def _load(path: Path, device: str, load_refiner: LoadRefiner | None, absences: Absences) -> Refiner | None:
+def _load(path: Path, device: str, load_refiner: LoadRefiner | None, absences: Absences) -> RefinesImages | None:
     from thesis_assets.tuning import refine
 
     try:
@@ -215,12 +215,15 @@ def _send_still_pictures(recording: Recording, shown: _Pictures, options: Export
     media_type = encoded_pixels(shown.render[:1, :1], lossless=options.lossless)[1]
     recording.send_static(f"{shown.entity}/refined", rr.EncodedImage.from_fields(media_type=media_type))
     dimmed = tuple(channel // 2 for channel in shown.colour)
-    for part, colour, width in (("render", dimmed, 1.0), ("refined", shown.colour, 2.5)):
-        style = rr.SeriesLines(names=f"{part} {shown.title}", colors=colour, widths=width)
+    for part, colour, width in (("render", dimmed, 1.0), ("refined", shown.colour, 2.5), ("gain", shown.colour, 2.0)):
+        name = shown.title if part == "gain" else f"{part} {shown.title}"
+        style = rr.SeriesLines(names=name, colors=colour, widths=width)
         recording.send_static(f"{shown.entity}/psnr/{part}", style)
 
 
-def _send_step(recording: Recording, shown: _Pictures, step: int, refiner: Refiner, options: ExportOptions) -> None:
+def _send_step(
+    recording: Recording, shown: _Pictures, step: int, refiner: RefinesImages, options: ExportOptions
+) -> None:
     """Refine one sample with one checkpoint; PSNR is that of the 8-bit picture, before it is encoded."""
     import rerun as rr
 
@@ -229,13 +232,14 @@ def _send_step(recording: Recording, shown: _Pictures, step: int, refiner: Refin
     refined = _refine(refiner, shown)
     blob, _ = encoded_pixels(refined, lossless=options.lossless)
     recording.send_steps(f"{shown.entity}/refined", [step], rr.EncodedImage.columns(blob=[blob]))
-    for part, image in (("render", shown.render), ("refined", refined)):
-        value = psnr(image, shown.target)
-        assert value is not None  # only an empty region has none
+    before, after = psnr(shown.render, shown.target), psnr(refined, shown.target)
+    assert before is not None  # only an empty region has none
+    assert after is not None
+    for part, value in (("render", before), ("refined", after), ("gain", after - before)):
         recording.send_steps(f"{shown.entity}/psnr/{part}", [step], rr.Scalars.columns(scalars=[value]))
 
 
-def _refine(refiner: Refiner, shown: _Pictures) -> NDArray[np.uint8]:
+def _refine(refiner: RefinesImages, shown: _Pictures) -> NDArray[np.uint8]:
     from thesis_assets.images.quantise import quantise, to_host
 
     refined: NDArray[np.uint8] = to_host(quantise(refiner.refine(_batch(shown.render), _batch(shown.reference))))[0]

@@ -28,8 +28,8 @@ def test_input_data_shows_worlds_beside_pictures(exported: EvaluationTree) -> No
 
 def test_an_epoch_shows_a_row_a_camera_curves_poses_and_pages(exported: EvaluationTree) -> None:
     views = read_recording(exported.evaluation_recording(30)).blueprint_views
-    # 2 x (prediction, truth) + 2 renders; psnr, ssim, mm, share; world and root aligned, input cameras; a page a task.
-    assert views == {"2D": 6, "TimeSeries": 4, "3D": 3, "TextDocument": 2}
+    # 2 x (prediction, truth, difference) + 2 renders; psnr, ssim, mm, share; world and root aligned, input cameras; a page a task.
+    assert views == {"2D": 8, "TimeSeries": 4, "3D": 3, "TextDocument": 2}
 
 
 def test_only_what_is_there_has_a_view(tree: EvaluationTree) -> None:

@@ -82,8 +82,10 @@ def test_a_file_without_its_row_is_found(tree: EvaluationTree, place: str, like:
 def test_a_row_without_its_file_is_found(tree: EvaluationTree) -> None:
     tree.task(30, "nvs").pred_image(4, "000001").unlink()
     outcome = check_recording_contract(tree)
-    entity = "/evaluation/epoch_0030/nvs/pred/cam_4"
-    assert outcome.offenders == [f"evaluation_epoch_0030.rrd: {entity} EncodedImage:blob: row 1 has no file"]
+    assert outcome.offenders == [
+        f"evaluation_epoch_0030.rrd: /evaluation/epoch_0030/nvs/{place} EncodedImage:blob: row 1 has no file"
+        for place in ("pred/cam_4", "metrics/difference/cam_4")
+    ]
 
 
 def test_a_whole_entity_without_files_is_found(tree: EvaluationTree) -> None:

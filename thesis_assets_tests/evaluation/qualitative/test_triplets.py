@@ -82,8 +82,8 @@ def test_every_step_refines_the_same_samples_and_the_rest_stands_still(tmp_path:
         entity = sample_entity(sample.sample_id)
         assert list(blob(path, f"{entity}/refined")) == list(STEPS)
         assert "EncodedImage:blob" in content.entities[f"{entity}/target"].static
-    # 4 pictures a sample, one plot.
-    assert content.blueprint_views == {"2D": 24, "TimeSeries": 1}
+    # 4 pictures a sample; PSNR, and what it gained.
+    assert content.blueprint_views == {"2D": 24, "TimeSeries": 2}
     assert check_triplet_recording(tree, "tiny_a").passed
 
 
@@ -98,13 +98,17 @@ def test_psnr_is_that_of_the_refined_picture_against_the_target(tmp_path: Path) 
     assert column(path, f"{entity}/psnr/refined", "Scalars:scalars")[100][0] == pytest.approx(
         psnr(refined, target), abs=0.02
     )
-    assert column(path, f"{entity}/psnr/render", "Scalars:scalars")[200][0] == pytest.approx(psnr(render, target))
+    before, after, gain = (
+        column(path, f"{entity}/psnr/{part}", "Scalars:scalars")[200][0] for part in ("render", "refined", "gain")
+    )
+    assert before == pytest.approx(psnr(render, target))
+    assert gain == pytest.approx(after - before)
 
 
 def test_checkpoints_of_the_tiny_backend_refine_by_themselves(tmp_path: Path) -> None:
     import torch
 
-    from thesis_assets.tuning.checkpoints import REQUIRED_KEYS, save_checkpoint
+    from thesis_assets.tuning.checkpoints import RESUME_KEYS, save_checkpoint
     from thesis_assets.tuning.tiny_model import TinyArchitecture, TinyRefiner
 
     tree = make_run(tmp_path)
@@ -115,7 +119,7 @@ def test_checkpoints_of_the_tiny_backend_refine_by_themselves(tmp_path: Path) ->
             torch.manual_seed(step)
             torch.nn.init.normal_(network.head.weight, std=0.05)
         state = {
-            **{key: {} for key in REQUIRED_KEYS},
+            **{key: {} for key in RESUME_KEYS},
             "state_dict_unet": network.state_dict(),
             "architecture": architecture.as_numbers(),
             "resolution": 32,

@@ -1,0 +1,153 @@
+"""The leaderboard arranged for people: which rows stand in one table, and the means over scenes. No text of any format.
+
+Rows of different protocols never share a table, so that an older tree's PSNR is never read beside one of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from thesis_assets.evaluation.leaderboard import UNREFINED, Leaderboard
+from thesis_assets.evaluation.metric_names import ShownMetric, shown_metrics
+from thesis_assets.evaluation.metric_tables import mean_of
+from thesis_assets.layout import TASKS
+from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
+
+Metrics = dict[str, LeaderboardRow]
+"""The rows of one (experiment, run, scene, epoch) by metric."""
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """The cells of one task that were measured in one way.
+
+    Attributes:
+        shown: the metrics that have a value anywhere in it.
+        cells: by (experiment, run, scene, epoch), sorted.
+        protocol: what its rows share.
+        stated: False for trees of older scripts.
+    """
+
+    task: str
+    digest: str
+    shown: tuple[ShownMetric, ...]
+    cells: dict[tuple[str, str, str, int], Metrics]
+    protocol: dict[str, object]
+    stated: bool
+
+    @property
+    def runs(self) -> list[tuple[str, str]]:
+        return list(dict.fromkeys((exp, run) for exp, run, _, _ in self.cells))
+
+    @cached_property
+    def _scenes(self) -> dict[tuple[str, str], dict[int, list[str]]]:
+        found: dict[tuple[str, str], dict[int, list[str]]] = {}
+        for exp, run, scene, epoch in self.cells:
+            found.setdefault((exp, run), {}).setdefault(epoch, []).append(scene)
+        return found
+
+    def scenes_of(self, exp_name: str, run_name: str, epoch: int) -> list[str]:
+        return self._scenes[exp_name, run_name][epoch]
+
+    def epochs_of(self, exp_name: str, run_name: str) -> list[int]:
+        return sorted(self._scenes[exp_name, run_name])
+
+    def means(self, exp_name: str, run_name: str, epoch: int) -> dict[str, float | None]:
+        """By metric the mean over the scenes of a run at an epoch; empty where a scene has no value."""
+        cells = [self.cells[exp_name, run_name, scene, epoch] for scene in self.scenes_of(exp_name, run_name, epoch)]
+        return {
+            metric.name: mean_of([{metric.name: cell[metric.name].value} for cell in cells], metric.name)
+            if all(metric.name in cell and cell[metric.name].value is not None for cell in cells)
+            else None
+            for metric in self.shown
+        }
+
+    def frames(self, exp_name: str, run_name: str, epoch: int) -> int:
+        """Frames with a value, over all scenes of a run at an epoch."""
+        scenes = self.scenes_of(exp_name, run_name, epoch)
+        return sum(
+            max(row.n_frames for row in self.cells[exp_name, run_name, scene, epoch].values()) for scene in scenes
+        )
+
+
+def score_tables(board: Leaderboard) -> list[ScoreTable]:
+    """Every table, task after task; those with a stated protocol first."""
+    by_table: dict[tuple[int, bool, str], list[LeaderboardRow]] = {}
+    for row in board.rows:
+        key = (TASKS.index(row.task), not row.protocol_stated, row.table_digest)
+        by_table.setdefault(key, []).append(row)
+    return [_table(rows, board) for _, rows in sorted(by_table.items(), key=lambda item: item[0])]
+
+
+def _table(rows: Sequence[LeaderboardRow], board: Leaderboard) -> ScoreTable:
+    cells: dict[tuple[str, str, str, int], Metrics] = {}
+    for row in sorted(rows, key=lambda row: (row.exp_name, row.run_name, row.scene_name, row.epoch)):
+        cells.setdefault((row.exp_name, row.run_name, row.scene_name, row.epoch), {})[row.metric] = row
+    first = rows[0]
+    valued = {row.metric for row in rows if row.value is not None}
+    return ScoreTable(
+        task=first.task,
+        digest=first.table_digest,
+        shown=tuple(metric for metric in shown_metrics(first.task) if metric.name in valued),
+        cells=cells,
+        protocol=board.protocols.get(first.table_digest, {}),
+        stated=first.protocol_stated,
+    )
+
+
+def shown_differences(board: Leaderboard, table: ScoreTable) -> list[DifferenceRow]:
+    """The differences of a table's runs that a person looks for: of shown metrics, without those that are exactly nothing.
+
+    Bodies do not move when renders are refined: their differences to epoch 0 are zero and would fill the page.
+    """
+    names = [metric.name for metric in table.shown]
+    found = [
+        row
+        for row in board.differences
+        if (row.task, row.table_digest) == (table.task, table.digest)
+        and row.metric in names
+        and row.difference is not None
+        and any(row.by_scene.values())
+    ]
+    # The older PSNR moves by exactly as much as the PSNR beside it.
+    return [row for row in found if row.metric != "psnr_channel_sum" or "psnr" not in names]
+
+
+def reasons_for_nothing(board: Leaderboard, table: ScoreTable) -> list[str]:
+    """Why runs of the table have no difference, each reason once."""
+    lines = {
+        f"{row.exp_name}/{row.run_name}, epoch {row.epoch}, against {row.against}: {row.reason}": None
+        for row in board.differences
+        if (row.task, row.table_digest) == (table.task, table.digest)
+        and row.difference is None
+        and row.reason is not None
+        and row.metric == (table.shown[0].name if table.shown else row.metric)
+    }
+    return list(lines)
+
+
+def psnr_differences(board: Leaderboard) -> list[DifferenceRow]:
+    """One row a (run, epoch, against): its PSNR difference, or that of the older PSNR where only that was measured."""
+    chosen: dict[tuple[str, str, int, str], DifferenceRow] = {}
+    for row in board.differences:
+        if row.metric in ("psnr", "psnr_channel_sum") and row.difference is not None:
+            key = (row.exp_name, row.run_name, row.epoch, row.against)
+            if row.metric == "psnr" or key not in chosen:
+                chosen[key] = row
+    return list(chosen.values())
+
+
+def protocol_text(protocol: dict[str, object]) -> str:
+    """`region full_frame, background black, ...`, in the protocol's own words."""
+    parts = []
+    for key, value in sorted(protocol.items()):
+        inner = ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else value
+        parts.append(f"{key.replace('_', ' ')}: {inner}")
+    return "; ".join(parts)
+
+
+def against_words(row: DifferenceRow) -> str:
+    """What a difference is against, in a table."""
+    return "unrefined render" if row.against == UNREFINED else row.against

@@ -1,0 +1,263 @@
+"""A Rerun viewer without a screen: starts it, opens recordings in it, turns to a page and a time, takes pictures.
+
+Does not belong here: which pictures are taken, where they are kept (`previews`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.evaluation.qualitative.verification import rerun_binary
+
+TOP_BAR = 36
+"""Height in pixels of what the hidden bar leaves."""
+START_SECONDS = 60.0
+SETTLE_SECONDS = 20.0
+"""Pictures are decoded and meshes uploaded in the background: one waits until two pictures in a row are the same."""
+_LOOK_AGAIN_SECONDS = 0.15
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "VK_ICD_FILENAMES", "VK_DRIVER_FILES", "XDG_DATA_DIRS", "XDG_RUNTIME_DIR")
+
+
+class NoGraphics(ThesisAssetsError):
+    """The viewer cannot draw here: there is no Vulkan (or Metal, DirectX) driver, not even one in software."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One choice among a layout's tabs.
+
+    Attributes:
+        name: of the tab, as a file may be called.
+        container, tab: paths in the blueprint; empty = the layout as it opens.
+    """
+
+    name: str
+    container: str = ""
+    tab: str = ""
+
+
+class HeadlessViewer:
+    """A running viewer. Made by `headless_viewer`."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def open(self, recording: Path) -> str:
+        """Open a recording, show it, hide the viewer's own bar, and stop playing. Returns its id in the viewer.
+
+        Raises:
+            ThesisAssetsError: the viewer does not take it.
+        """
+        opened = self._client.open(str(recording.resolve()))
+        deadline = time.monotonic() + START_SECONDS
+        while self._client.get_state().loading and time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        if not opened.store_ids:
+            raise ThesisAssetsError("the viewer does not open the recording", file=recording, found=opened.loading)
+        self._change_blueprint(_hide_bar)
+        self._client.set_time(play_state="paused")
+        return str(opened.store_ids[0])
+
+    def pages(self) -> list[Page]:
+        """The layout as it opens, then every tab that is hidden then, in their order."""
+        blueprint = self._blueprint()
+        found = [(path, parts["ContainerBlueprint"]) for path, parts in blueprint.items() if _kind(parts) == "Tabs"]
+        named = {
+            path: parts["ContainerBlueprint"].get("display_name", "")
+            for path, parts in blueprint.items()
+            if _kind(parts)
+        }
+        first = next((_active(container) for _, container in found), "")
+        pages = [Page(_slug(named.get(first) or self._title(first, blueprint) or "overview"))]
+        for path, container in found:
+            for tab in _children(container):
+                if tab != _active(container):
+                    title = named.get(tab) or self._title(tab, blueprint)
+                    pages.append(Page(_slug(title), path, tab))
+        return pages
+
+    def turn_to(self, page: Page) -> None:
+        """Show a tab."""
+        if page.container:
+
+            def choose(blueprint: dict[str, Any]) -> None:
+                blueprint[page.container]["ContainerBlueprint"]["active_tab"] = page.tab
+
+            self._change_blueprint(choose)
+
+    def timelines(self) -> dict[str, tuple[int, int]]:
+        """Timeline of the recording on screen to its first and last position."""
+        state = self._client.get_state()
+        shown = next(one for one in state.recordings if one.store_id == state.active_recording)
+        return {line.name: (int(line.start), int(line.end)) for line in shown.timelines if line.start is not None}
+
+    def set_time(self, timeline: str, position: int) -> None:
+        """Move the time cursor of the recording on screen."""
+        self._client.set_time(timeline, sequence=position, play_state="paused")
+
+    def picture(self, view_id: str | None = None) -> bytes:
+        """A PNG of the window, or of one view, once it no longer changes.
+
+        Raises:
+            ThesisAssetsError: the viewer gives none, twice.
+        """
+        deadline = time.monotonic() + SETTLE_SECONDS
+        before = self._taken(view_id)
+        while time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN_SECONDS)
+            now = self._taken(view_id)
+            if now == before:
+                return now
+            before = now
+        return before
+
+    def views(self) -> list[Any]:
+        """The views of the recording on screen: name, class, origin, visible, reports."""
+        return list(self._client.get_state().views)
+
+    def faults(self) -> list[str]:
+        """What the views on screen report as wrong, a line each."""
+        return [
+            f"{view.name}: {report.severity.lower()}: {report.summary}"
+            for view in self.views()
+            for report in view.reports
+        ]
+
+    def complaints(self) -> list[str]:
+        """Warnings and errors of the viewer's log, but those about drawing in software."""
+        return [
+            f"{entry.target}: {entry.message}"
+            for entry in self._client.get_logs()
+            if entry.level in ("WARN", "ERROR") and "oftware rasterizer" not in entry.message
+        ]
+
+    def _taken(self, view_id: str | None) -> bytes:
+        for attempt in (1, 2):
+            try:
+                return bytes(self._client.take_screenshot(view_id))
+            except RuntimeError as error:  # a slow first frame in software runs into the viewer's own 15 seconds
+                if attempt == 2:
+                    raise ThesisAssetsError("the viewer gives no picture", found=str(error)[:300]) from error
+        raise AssertionError
+
+    def _blueprint(self) -> dict[str, Any]:
+        return dict(self._client.get_blueprint(of="recording").blueprint)
+
+    def _change_blueprint(self, change: Any) -> None:
+        blueprint = self._blueprint()
+        change(blueprint)
+        self._client.set_blueprint(blueprint, of="recording")
+
+    @staticmethod
+    def _title(tab: str, blueprint: dict[str, Any]) -> str:
+        return str(blueprint.get(tab, {}).get("ViewBlueprint", {}).get("display_name", ""))
+
+
+@contextlib.contextmanager
+def headless_viewer(window: tuple[int, int]) -> Iterator[HeadlessViewer]:
+    """Start a viewer on a free port of this machine alone; end it with the block.
+
+    Its home is a temporary folder: neither a person's theme nor an earlier layout shapes the pictures.
+
+    Raises:
+        NoGraphics: it cannot draw here; the message has its reason.
+        ThesisAssetsError: it does not answer in time.
+    """
+    with tempfile.TemporaryDirectory(prefix="rerun-") as home:
+        log = Path(home) / "viewer.log"
+        port = _free_port()
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        command = [str(rerun_binary()), "--headless", "--bind", "127.0.0.1", "--port", str(port)]
+        command += ["--window-size", f"{window[0]}x{window[1]}", "--hide-welcome-screen", "--threads", "2"]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=home,
+                env={**environment, "CI": "1", "HOME": home, "NO_COLOR": "1"},
+            )  # fmt: skip
+            try:
+                yield HeadlessViewer(_connected(process, port, log))
+            finally:
+                process.terminate()
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+
+def _connected(process: subprocess.Popen[bytes], port: int, log: Path) -> Any:
+    """A client of the viewer, once it draws."""
+    from rerun.experimental import ViewerClient
+
+    deadline = time.monotonic() + START_SECONDS
+    problem = ""
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise _ended(log)
+        try:
+            client = ViewerClient.connect(f"rerun+http://127.0.0.1:{port}/proxy")
+            client.get_state()
+            return client
+        except (RuntimeError, ConnectionError, ValueError) as error:
+            problem = str(error)
+            time.sleep(_LOOK_AGAIN_SECONDS)
+    raise ThesisAssetsError(
+        "the headless viewer does not answer", found=problem[:300], wanted=f"an answer within {START_SECONDS:.0f} s"
+    )
+
+
+def _ended(log: Path) -> ThesisAssetsError:
+    said = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8", errors="replace")).strip()
+    telling = [line for line in said.splitlines() if re.search(r"adapter|graphics|vulkan|wgpu", line, re.IGNORECASE)]
+    if telling:
+        return NoGraphics(
+            "the viewer finds nothing to draw with",
+            found=telling[-1][:300],
+            wanted="a Vulkan driver, at least one in software",
+            remedy="on Debian and Ubuntu: apt-get install mesa-vulkan-drivers",
+        )
+    return ThesisAssetsError("the headless viewer ended at its start", found=said[-500:] or "it said nothing")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _hide_bar(blueprint: dict[str, Any]) -> None:
+    blueprint["/top_panel"] = {"PanelBlueprint": {"state": "Hidden"}}
+
+
+def _kind(parts: dict[str, Any]) -> str:
+    return str(parts.get("ContainerBlueprint", {}).get("container_kind", ""))
+
+
+def _children(container: dict[str, Any]) -> list[str]:
+    contents = container.get("contents", [])
+    return [_path(child) for child in ([contents] if isinstance(contents, str) else contents)]
+
+
+def _active(container: dict[str, Any]) -> str:
+    children = _children(container)
+    return _path(container["active_tab"]) if container.get("active_tab") else (children or [""])[0]
+
+
+def _path(entity: str) -> str:
+    """The viewer writes `/container/<id>`, or `container/<id>` for what it arranged itself."""
+    return "/" + entity.lstrip("/")
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_") or "page"

@@ -1,0 +1,27 @@
+"""Whether the viewer can draw on this machine: tests that look at pictures skip where it cannot, and fail in CI."""
+
+import os
+from functools import cache
+
+import pytest
+
+
+@cache
+def _problem() -> str | None:
+    from thesis_assets.evaluation.qualitative.headless_viewer import NoGraphics, headless_viewer
+
+    try:
+        with headless_viewer((320, 200)):
+            return None
+    except NoGraphics as error:
+        return str(error)
+
+
+def require_graphics() -> None:
+    """Skip the test (or fail it, where `THESIS_ASSETS_REQUIRE_SERVICES` is 1) where nothing can be drawn."""
+    problem = _problem()
+    if problem is None:
+        return
+    if os.environ.get("THESIS_ASSETS_REQUIRE_SERVICES") == "1":
+        pytest.fail(problem)
+    pytest.skip(problem.splitlines()[0])
