@@ -877,6 +877,7 @@ class ReportsTree:
         return self.root / "checks.html"
 
     def comparison(self, exp_name: str, run_name: str, against: str) -> Path:
-        """The page that compares one run with another, `against`: `<run>` or `unrefined`."""
-        keys = (check_key(exp_name, "exp_name"), check_key(run_name, "run_name"), check_key(against, "against"))
-        return self.root / "compare" / "__".join(keys) / "index.html"
+        """The page that compares one run with another. `against`: a run, `<exp>/<run>`, or `unrefined`."""
+        keys = [check_key(key, "against") for key in against.split("/")]
+        words = [check_key(exp_name, "exp_name"), check_key(run_name, "run_name"), "against", *keys]
+        return self.root / "compare" / ("__".join(words) + ".html")

@@ -1,8 +1,9 @@
 """Fixtures that several rooms' tests share: the small studio scenes, made once, and fresh worlds over them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -10,7 +11,11 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 
+from thesis_assets_tests.services.browser import chromium
 from thesis_assets_tests.worlds import N_FRAMES, SCENES, SIZE, SMALL, World
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # A busy machine is no failure of a property.
 settings.register_profile("house", deadline=None)
@@ -53,3 +58,10 @@ def finished_world(tmp_path_factory: pytest.TempPathFactory, scene_home: Path) -
     report = world.run()
     assert report.exit_code == 0, [outcome.errors + outcome.failed_checks for outcome in report.outcomes]
     return world
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """One headless chromium for the tests of a module; while it runs, nothing else in this process can use asyncio."""
+    with chromium() as launched:
+        yield launched

@@ -11,7 +11,19 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "thesis_assets"
 
 ROOMS = (
-    *("errors", "layout", "storage", "schemas", "experiments", "settings", "launch", "images", "scenes", "rendering"),
+    *(
+        "errors",
+        "layout",
+        "storage",
+        "schemas",
+        "experiments",
+        "settings",
+        "pages",
+        "launch",
+        "images",
+        "scenes",
+        "rendering",
+    ),
     *("demo", "samples", "splits", "tuning", "evaluation", "publishing"),
 )
 """From the top floor down: a room imports only rooms that stand before it."""

@@ -11,6 +11,7 @@ import typer
 from thesis_assets.cli import (
     backfill,
     checkpoints,
+    compare,
     demo,
     doctor,
     fork,
@@ -51,6 +52,7 @@ app.command("set-aside")(set_aside.set_aside_command)
 app.command("demo")(demo.demo)
 app.command("ui")(ui.ui)
 app.command("leaderboard")(leaderboard.leaderboard)
+app.command("compare")(compare.compare)
 app.add_typer(reports.checks_app, name="checks", help="The partition x check page, and a thorough look.")
 app.add_typer(recordings.rerun_app, name="rerun", help="Rerun recordings.")
 app.command("refine")(checkpoints.refine)

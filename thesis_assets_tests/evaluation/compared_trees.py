@@ -1,0 +1,101 @@
+"""Evaluated trees of a few small pictures whose numbers are known: what a comparison of two runs reads."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from thesis_assets import storage
+from thesis_assets.evaluation.metric_tables import table_text
+from thesis_assets.images.metrics import psnr, psnr_channel_sum, ssim
+from thesis_assets.layout import EvaluationTree, epoch_name
+from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, EvaluationManifest, Protocol
+
+CAMERAS, FRAMES = (4, 28), ("000000", "000001", "000002")
+SIZE = (64, 48)
+"""Height, width."""
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def true_picture(scene: str, cam_id: int, fname: str, size: tuple[int, int] = SIZE) -> Pixels:
+    rng = np.random.default_rng([len(scene), ord(scene[-1]), cam_id, int(fname)])
+    coarse = Image.fromarray(rng.integers(20, 236, (7, 5, 3), dtype=np.uint8))
+    return np.asarray(coarse.resize(size[::-1], Image.Resampling.BICUBIC))
+
+
+def noisy(picture: Pixels, sigma: float, seed: int) -> Pixels:
+    """The picture with noise whose every pixel scales with `sigma`: the same seed with less of it is nearer to the truth."""
+    noise = np.random.default_rng(seed).normal(size=picture.shape)
+    return np.clip(picture + sigma * noise, 0, 255).astype(np.uint8)
+
+
+def write_run(
+    root: Path,
+    run_name: str,
+    sigmas: Mapping[str, float],
+    *,
+    epoch: int = 30,
+    step: int | None = 10,
+    hurt: Sequence[tuple[str, int, str]] = (),
+    size: tuple[int, int] = SIZE,
+    cameras: Sequence[int] = CAMERAS,
+    frames: Sequence[str] = FRAMES,
+) -> dict[str, EvaluationTree]:
+    """Add one epoch of a run: every scene's pictures have noise of its sigma; those of `hurt` have three times as much."""
+    trees = {}
+    for scene, sigma in sigmas.items():
+        tree = EvaluationTree(root / run_name / scene, "demo")
+        task = tree.task(epoch, "nvs")
+        rows = []
+        for cam_id in cameras:
+            for fname in frames:
+                truth = true_picture(scene, cam_id, fname, size)
+                worse = 3 if (scene, cam_id, fname) in hurt else 1
+                predicted = noisy(truth, sigma * worse, seed=cam_id + int(fname))
+                for path, pixels in (
+                    (task.pred_image(cam_id, fname), predicted),
+                    (task.gt_image(cam_id, fname), truth),
+                ):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(pixels).save(path)
+                values = {
+                    "psnr": psnr(predicted, truth),
+                    "ssim": ssim(predicted, truth),
+                    "psnr_channel_sum": psnr_channel_sum(predicted, truth),
+                }
+                rows.append({"camera_id": cam_id, "frame_id": int(fname), **values, "lpips": None})
+        storage.write_text(task.nvs_per_frame, table_text(NVS_FRAME_COLUMNS, rows))
+        storage.write_json(task.protocol, _protocol(epoch, step, cameras))
+        storage.write_json(tree.manifest, _manifest(scene, run_name, tree, cameras))
+        trees[scene] = tree
+    return trees
+
+
+def _protocol(epoch: int, step: int | None, cameras: Sequence[int]) -> Protocol:
+    return Protocol(
+        task="nvs",
+        epoch=epoch,
+        step=step,
+        comparable={"region": "full_frame", "background": "none", "downscale_factor": 1, "cameras": list(cameras)},
+        empty_metrics={"lpips": "not measured here"},
+        input_digest="0" * 64,
+        versions={},
+    )
+
+
+def _manifest(scene: str, run_name: str, tree: EvaluationTree, cameras: Sequence[int]) -> EvaluationManifest:
+    epochs = [epoch for epoch in (0, 15, 30) if tree.task(epoch, "nvs").protocol.is_file()]
+    return EvaluationManifest(
+        output_layout_version="v1",
+        exp_name="demo",
+        scene_name=scene,
+        tasks=["nvs"],
+        eval_epochs=[epoch_name(epoch) for epoch in epochs],
+        nvs_cameras=list(cameras),
+        source_camera_id=16,
+        pose_eval_world_alignment_method=None,
+        notes={"run_name": run_name},
+    )

@@ -1,0 +1,237 @@
+"""The compare page: which frames are paired, which pictures go in, and what a person can do with it in a browser."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.evaluation.compare_page import PageFacts, render_compare_page
+from thesis_assets.evaluation.compare_pictures import Pictures, embed_pictures, picture_order
+from thesis_assets.evaluation.compared_runs import ComparedRuns, Trees, compare_runs
+from thesis_assets.schemas.lineage import linked
+from thesis_assets_tests.evaluation.compared_trees import write_run
+from thesis_assets_tests.services.browser import Watched, opened
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+HURT = ("lab_talk", 28, "000001")
+SIGMAS = {"lab_hug": 20.0, "lab_talk": 20.0}
+TUNED, BASELINE = ("demo", "tuned"), ("demo", "baseline")
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trees]:
+    """Two runs over two scenes: the tuned one is better everywhere, but for one frame."""
+    root = tmp_path_factory.mktemp("compared")
+    return {
+        "baseline": write_run(root, "baseline", SIGMAS),
+        "tuned": write_run(root, "tuned", dict.fromkeys(SIGMAS, 18.0), hurt=[HURT]),
+    }
+
+
+@pytest.fixture(scope="module")
+def compared(trees: dict[str, Trees]) -> ComparedRuns:
+    return compare_runs((TUNED, trees["tuned"]), (BASELINE, trees["baseline"]))
+
+
+@pytest.fixture(scope="module")
+def pictures(compared: ComparedRuns) -> Pictures:
+    return embed_pictures(compared.frames, max_frames=100, max_bytes=10_000_000)
+
+
+def page_of(compared: ComparedRuns, pictures: Pictures, root: Path = Path("/")) -> str:
+    scene = linked("scene", "lab_<hug>", digest="d" * 64)
+    chain = linked("run", "demo/tuned", made_from=[linked("checkpoint", "model_10.pkl", made_from=[scene])])
+    return render_compare_page(compared, pictures, [chain], PageFacts("2026-01-01", "0", root))
+
+
+@pytest.fixture(scope="module")
+def page(compared: ComparedRuns, pictures: Pictures, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "compare.html"
+    path.write_text(page_of(compared, pictures), encoding="utf-8")
+    return path
+
+
+# --- what is compared ------------------------------------------------------------------------------------------------
+
+
+def test_the_frame_that_tuning_hurt_most_stands_first(compared: ComparedRuns) -> None:
+    worst, second = compared.frames[:2]
+    assert (worst.scene_name, worst.cam_id, worst.fname) == HURT
+    assert (worst.difference or 0) < -5 < 0 < (second.difference or 0)
+    assert worst.difference == pytest.approx((worst.tuned["psnr"] or 0) - (worst.baseline["psnr"] or 0))
+    assert all(path.is_file() for path in worst.images)
+    assert ["baseline" in str(path) for path in worst.images] == [True, False, False]
+
+
+def test_a_scene_that_may_not_be_paired_is_left_out_with_its_reason(trees: dict[str, Trees], tmp_path: Path) -> None:
+    other = write_run(tmp_path, "other", {"lab_hug": 20.0}, cameras=(4,))
+    found = compare_runs(
+        (TUNED, trees["tuned"]), (("demo", "other"), {**other, "lab_talk": trees["baseline"]["lab_talk"]})
+    )
+    assert found.scenes == ["lab_talk"]
+    assert "cameras" in found.left_out["lab_hug"]
+    assert {row.n_scenes for row in found.differences if row.metric == "psnr"} == {1}
+
+
+def test_where_nothing_may_be_paired_there_is_no_page(trees: dict[str, Trees], tmp_path: Path) -> None:
+    other = write_run(tmp_path, "other", dict.fromkeys(SIGMAS, 20.0), cameras=(4,))
+    with pytest.raises(InvalidFile, match="nothing to compare") as error:
+        compare_runs((TUNED, trees["tuned"]), (("demo", "other"), other))
+    assert "cameras" in str(error.value)
+    with pytest.raises(InvalidFile, match="not measured on both sides"):
+        compare_runs((TUNED, trees["tuned"]), (BASELINE, trees["baseline"]), epoch=15)
+
+
+def test_a_run_is_compared_with_its_own_unrefined_renders(tmp_path: Path) -> None:
+    write_run(tmp_path, "tuned", SIGMAS, epoch=0, step=None)
+    trees = write_run(tmp_path, "tuned", dict.fromkeys(SIGMAS, 18.0))
+    found = compare_runs((TUNED, trees), None)
+    assert (found.baseline_name, found.epoch) == ("unrefined", 30)
+    assert {row.against for row in found.differences} == {"unrefined"}
+    assert all((frame.difference or 0) > 0 for frame in found.frames)
+    assert "epoch_0000" in str(found.frames[0].images[0])
+
+
+# --- which pictures go in --------------------------------------------------------------------------------------------
+
+
+def test_every_beginning_of_the_order_has_the_worst_of_each_scene_then_both_ends_and_the_middle(
+    compared: ComparedRuns,
+) -> None:
+    order = picture_order(compared.frames)
+    assert sorted(order) == list(range(len(compared.frames)))
+    assert {compared.frames[place].scene_name for place in order[:2]} == set(SIGMAS)
+    assert {0, 1, len(compared.frames) - 1} <= set(order[:5])
+
+
+def test_pictures_are_bounded_in_number_and_bytes_and_the_page_says_what_is_left_out(
+    compared: ComparedRuns, pictures: Pictures
+) -> None:
+    assert len(pictures.by_frame) == len(compared.frames) == 12
+    few = embed_pictures(compared.frames, max_frames=3, max_bytes=10_000_000)
+    assert len(few.by_frame) == 3
+    small = embed_pictures(compared.frames, max_frames=100, max_bytes=pictures.n_bytes // 2)
+    assert 0 < len(small.by_frame) < 12
+    assert small.n_bytes <= pictures.n_bytes // 2
+    assert "the pictures of 9 of 12 frames" in page_of(compared, few)
+    assert "Left out" not in page_of(compared, pictures)
+
+
+def test_a_damaged_picture_leaves_its_frame_without_one_and_is_named(trees: dict[str, Trees], tmp_path: Path) -> None:
+    tuned = write_run(tmp_path, "tuned", dict.fromkeys(SIGMAS, 18.0))
+    found = compare_runs((TUNED, tuned), (BASELINE, trees["baseline"]))
+    found.frames[0].images[1].write_bytes(b"no picture")
+    made = embed_pictures(found.frames, max_frames=100, max_bytes=10_000_000)
+    assert list(made.unreadable) == [0]
+    assert found.frames[0].fname in page_of(found, made).split("No picture:")[1][:200]
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def test_text_from_outside_never_becomes_markup(compared: ComparedRuns, pictures: Pictures) -> None:
+    text = page_of(compared, pictures)
+    assert "lab_<hug>" not in text
+    assert "lab_&lt;hug&gt;" in text
+    assert text.count("</script>") == 2  # its own: nothing in the data ends one
+
+
+def test_the_page_says_what_a_person_would_quote(compared: ComparedRuns, pictures: Pictures) -> None:
+    text = page_of(compared, pictures)
+    assert "1 of 12 frames (8 %) lost" in text
+    assert "over the frames of these scenes; too few scenes to speak of others" in text
+    assert "sign-flip p = " in text
+
+
+def current(watched: Watched) -> str:
+    return watched.page.locator("#here").inner_text()
+
+
+def deltas(watched: Watched) -> list[float]:
+    texts = watched.page.locator("#list .d").all_inner_texts()
+    return [float(text.replace("−", "-")) for text in texts]
+
+
+def cut(watched: Watched, handle: int) -> float:
+    return float(watched.page.locator(f"#handle-{handle}").get_attribute("aria-valuenow") or "nan")
+
+
+def test_the_page_opens_from_a_file_and_its_slider_moves_by_pointer_and_key(browser: "Browser", page: Path) -> None:
+    with opened(browser, page) as watched:
+        watched.page.wait_for_selector("#layer-0 img[src^='data:image/jpeg']")
+        assert current(watched) == "lab_talk/cam_28/000001"
+        assert watched.page.evaluate("document.querySelector('#layer-1 img').naturalWidth") == 48
+        before = cut(watched, 1)
+        watched.page.locator("#handle-1").scroll_into_view_if_needed()
+        stage = watched.page.locator("#stage").bounding_box()
+        assert stage is not None
+        grip = watched.page.locator("#handle-1").bounding_box()
+        assert grip is not None
+        watched.page.mouse.move(grip["x"] + grip["width"] / 2, grip["y"] + 20)
+        watched.page.mouse.down()
+        watched.page.mouse.move(stage["x"] + 0.9 * stage["width"], grip["y"] + 25, steps=3)
+        watched.page.mouse.up()
+        assert cut(watched, 1) == pytest.approx(90, abs=2) != before
+        assert "inset(0" in (watched.page.locator("#layer-2").get_attribute("style") or "")
+        watched.page.keyboard.press("ArrowLeft")
+        assert cut(watched, 1) == pytest.approx(88, abs=2)
+        watched.page.keyboard.press("3")
+        assert watched.page.locator("#layer-2").is_visible()
+        assert not watched.page.locator("#layer-0").is_visible()
+        watched.screenshot("compare_page")
+
+
+def test_frames_are_sorted_filtered_and_followed_by_links(browser: "Browser", page: Path) -> None:
+    with opened(browser, page) as watched:
+        worst_first = deltas(watched)
+        assert len(worst_first) == 12
+        assert worst_first == sorted(worst_first)
+        watched.page.select_option("#sort", "best")
+        assert deltas(watched) == sorted(worst_first, reverse=True)
+        watched.page.click(".dots a[data-scene='lab_hug']")
+        watched.page.wait_for_selector(".dots a[data-scene='lab_hug'][aria-current]")
+        assert len(deltas(watched)) == 6
+        link = watched.page.locator("#list a", has_text="cam 4 · 000002")
+        link.click()
+        assert current(watched) == "lab_hug/cam_4/000002"
+        assert watched.page.url.endswith("#frame=lab_hug/cam_4/000002")
+        watched.page.keyboard.press("ArrowUp")
+        assert current(watched) != "lab_hug/cam_4/000002"
+        watched.page.fill("#text", "no such frame")
+        assert watched.page.locator("#absent").is_visible()
+
+
+def test_a_link_to_a_frame_opens_on_that_frame(browser: "Browser", page: Path) -> None:
+    with opened(browser, page.as_uri() + "#frame=lab_hug/cam_28/000002") as watched:
+        assert current(watched) == "lab_hug/cam_28/000002"
+
+
+def test_the_gain_map_and_the_side_by_side_view_work_in_the_dark_and_on_a_phone(browser: "Browser", page: Path) -> None:
+    with opened(browser, page, size=(420, 800), colours="dark") as watched:
+        watched.page.wait_for_selector("#layer-0 img[src^='data:image/jpeg']")
+        watched.page.keyboard.press("s")
+        watched.page.keyboard.press("d")
+        watched.page.wait_for_selector("#map canvas[width='48']", state="attached")
+        assert watched.page.locator("#map").is_visible()
+        width = watched.page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 420  # nothing sticks out sideways
+        background = "getComputedStyle(document.body).backgroundColor"
+        dark = watched.page.evaluate(background)
+        watched.page.keyboard.press("t")
+        assert watched.page.evaluate(background) != dark
+        watched.screenshot("compare_page_phone")
+
+
+def test_without_scripts_the_numbers_are_there(browser: "Browser", page: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    try:
+        plain = context.new_page()
+        plain.goto(page.as_uri())
+        assert "of 12 frames" in plain.locator(".verdict").inner_text()
+        assert plain.locator(".dots a.row").count() == 2
+        assert plain.locator("#lineage").is_visible()
+    finally:
+        context.close()
