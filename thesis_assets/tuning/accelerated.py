@@ -34,7 +34,7 @@ def make_accelerator(flags: TrainerFlags, tree: TuningRunTree, tracker: str) -> 
             project_dir=str(tree.logs_dir),
             kwargs_handlers=[
                 InitProcessGroupKwargs(timeout=WAIT),
-                DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+                DistributedDataParallelKwargs(gradient_as_bucket_view=True),
             ],
         )
     except ValueError as error:

@@ -6,15 +6,18 @@ Does not belong here: what the network does with its weights.
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
+import shutil
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.layout import TuningRunTree, parse_checkpoint_step
+from thesis_assets.layout import TEMPORARY_PREFIX, TuningRunTree, parse_checkpoint_step
 from thesis_assets.schemas.tuning import CheckpointInfo, PrunedCheckpoints
 from thesis_assets.storage import atomic_file, read_json, sha256_file, write_json
 
@@ -51,15 +54,17 @@ def save_checkpoint(
     try:
         # An open file, not a path: the archive would carry the temporary name, and equal weights would differ in bytes.
         with atomic_file(path) as temporary:
-            with temporary.open("wb") as handle:
-                torch.save(dict(state), handle)
+            with _NotingWriter(io.FileIO(temporary, "w")) as handle:
+                torch.save(_same_bytes_for_same_values(dict(state)), handle)
             digest, size = sha256_file(temporary), temporary.stat().st_size
     except (OSError, RuntimeError) as error:
+        free = shutil.disk_usage(path.parent).free
         raise InvalidFile(
             f"the checkpoint of step {step} could not be written",
             file=path,
-            found=str(error),
-            remedy="free some space, then start the run again: it goes on from its last checkpoint",
+            found=f"{handle.failure or error}; {free / 1e6:.1f} MB free",
+            wanted=f"about {_bytes_of(state) / 1e6:.1f} MB",
+            remedy="make space there, then start the run again: it goes on from its last checkpoint, which is intact",
         ) from error
     info = CheckpointInfo(
         step=step,
@@ -72,6 +77,40 @@ def save_checkpoint(
     )
     write_json(tree.checkpoint_info(step), info)
     return info
+
+
+class _NotingWriter(io.BufferedWriter):
+    """Remembers why a write failed: torch says of a full disk only that it is at another position than it expected."""
+
+    failure: OSError | None = None
+
+    def write(self, buffer: Any, /) -> int:
+        try:
+            return super().write(buffer)
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+def _same_bytes_for_same_values(value: Any) -> Any:
+    """Containers built anew, equal strings as one object: pickle writes an object that it has seen as a reference to it, so that
+    a resumed run's file would else differ from an uninterrupted one's, though every number in it is the same."""
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, Mapping):
+        return {_same_bytes_for_same_values(key): _same_bytes_for_same_values(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_same_bytes_for_same_values(inner) for inner in value)
+    return value
+
+
+def _bytes_of(value: object) -> int:
+    """Of the tensors in a nest of mappings and lists."""
+    if isinstance(value, Mapping):
+        return sum(_bytes_of(inner) for inner in value.values())
+    if isinstance(value, (list, tuple)):
+        return sum(_bytes_of(inner) for inner in value)
+    return int(getattr(value, "nbytes", 0))
 
 
 def add_metrics(tree: TuningRunTree, step: int, metrics: Mapping[str, float]) -> None:
@@ -102,6 +141,13 @@ def kept_steps(tree: TuningRunTree, saved: Sequence[int]) -> list[int]:
     """`saved`, the steps of a run's schedule, without those that were removed on request."""
     gone = pruned_steps(tree)
     return [step for step in saved if step not in gone]
+
+
+def remove_unfinished(tree: TuningRunTree) -> None:
+    """Take away what a killed trainer left half written: some gigabytes each, with the larger networks. Only for a run's one
+    trainer."""
+    for path in tree.checkpoints_dir.glob(f"{TEMPORARY_PREFIX}model_*.partial"):
+        path.unlink(missing_ok=True)
 
 
 def latest_verified(tree: TuningRunTree) -> tuple[CheckpointInfo | None, list[str]]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from thesis_assets.errors import SnapshotChanged
-from thesis_assets.layout import DifixTree
+from thesis_assets.errors import InvalidKey, SnapshotChanged
+from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import TrainConfig
-from thesis_assets.storage import read_json, write_json
+from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning.checkpoints import list_checkpoints
 from thesis_assets.tuning.run_flags import RunFlags, hyperparameters
 
@@ -78,6 +79,52 @@ def lock_config(tree: DifixTree, config: TrainConfig) -> None:
                 "), or change it back" if steps else f"; remove {run_tree.base} if it is not wanted), or change it back"
             ),
         )
+
+
+def lock_own_config(
+    run_tree: TuningRunTree, backend: str, flags: TrainerFlags, *, data_json_sha256: str, n_train: int, n_test: int
+) -> None:
+    """The same lock, taken by the trainer itself: one that was started by hand writes the configuration of its run.
+
+    Only in a snapshot's folder (`<root>/<exp_name>/tuning_runs/<run_name>` beside `difix/data.json`); elsewhere the checkpoints'
+    side files alone know their data.
+
+    Raises:
+        SnapshotChanged: the run's name has other data or other hyperparameters.
+    """
+    tree = _snapshot_of(run_tree, Path(flags.dataset_path))
+    if tree is None:
+        return
+    manifests = (tree.all_samples, tree.split_train, tree.split_test)
+    config = make_config(
+        tree,
+        run_tree.base.name,
+        backend=backend,
+        flags=flags,
+        notes=["started by hand"],
+        command=[sys.executable, *sys.argv],
+        device=_device(),
+        data_json_sha256=data_json_sha256,
+        manifest_sha256={path.name: sha256_file(path) for path in manifests if path.is_file()},
+        n_train=n_train,
+        n_test=n_test,
+    )
+    lock_config(tree, config)
+
+
+def _snapshot_of(run_tree: TuningRunTree, data_json: Path) -> DifixTree | None:
+    """The snapshot that both the run's folder and its data.json belong to."""
+    try:
+        tree = DifixTree(data_json.parents[2], data_json.parents[1].name)
+        return tree if tree.data_json == data_json and tree.tuning_run(run_tree.base.name) == run_tree else None
+    except (InvalidKey, IndexError):
+        return None
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def config_differences(present: TrainConfig, wanted: TrainConfig) -> dict[str, tuple[object, object]]:

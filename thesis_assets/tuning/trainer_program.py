@@ -14,19 +14,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thesis_assets.errors import NotBuiltYet, ThesisAssetsError
+from thesis_assets.errors import DiskFull, NotBuiltYet, ThesisAssetsError
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.storage import full_disk_explained, sha256_file
 from thesis_assets.tuning.backends import Backend
 from thesis_assets.tuning.held_out_samples import from_data_json, stratified
 from thesis_assets.tuning.launch_command import available_cores
 from thesis_assets.tuning.learning_rate import check_schedule
-from thesis_assets.tuning.progress_file import ProgressWriter
+from thesis_assets.tuning.progress_file import ProgressWriter, last_progress
+from thesis_assets.tuning.run_config import lock_own_config
 from thesis_assets.tuning.run_identity import RunIdentity
 from thesis_assets.tuning.stop_signals import StopRequest, stop_on_signals
 from thesis_assets.tuning.trackers import start_tracker, usable_tracker
 from thesis_assets.tuning.trainer_flags import TrainerFlags, parse_flags
 from thesis_assets.tuning.trainer_report import TrainerReport
+from thesis_assets.tuning.training_faults import at_step
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -41,15 +43,24 @@ def main(arguments: Sequence[str], backend: Backend) -> int:
         try:
             flags = parse_flags(arguments)
         except ThesisAssetsError as error:
-            return _fail(backend, error)
+            return _fail(backend, error, None)
         tree = TuningRunTree(Path(flags.output_dir).absolute())
         report = TrainerReport(ProgressWriter(tree.progress), flags.max_train_steps, speaks=_is_first_process())
         try:
             with full_disk_explained(tree.base):
                 _train(backend, flags, tree, report, stop)
+        except DiskFull as error:
+            return _fail(backend, at_step(error, report.step), report)
         except ThesisAssetsError as error:
-            report.failed(str(error))
-            return _fail(backend, error)
+            return _fail(backend, error, report)
+        except RuntimeError:
+            if not _another_process_failed(tree):
+                raise
+            # What gloo or nccl says of a peer that is gone is not the cause.
+            sys.stderr.write(
+                f"{backend.script.stem}: another process of this training failed; its message is the one to read\n"
+            )
+            return 1
     return 0
 
 
@@ -68,6 +79,15 @@ def _train(
     accelerator = make_accelerator(flags, tree, tracker)
     flags = replace(flags, num_processes=accelerator.num_processes)
     inputs = _inputs(flags, tree)
+    if accelerator.is_main_process:
+        lock_own_config(
+            tree,
+            backend.name,
+            flags,
+            data_json_sha256=inputs.identity.data_json_sha256,
+            n_train=len(inputs.triplets),
+            n_test=inputs.n_test,
+        )
     torch.manual_seed(flags.seed)
     model = backend.build(flags)
     notes = [*([note] if note else []), *precision_notes(accelerator, model.network)]
@@ -96,6 +116,7 @@ def _inputs(flags: TrainerFlags, tree: TuningRunTree) -> TrainingInputs:
         flags=flags,
         tree=tree,
         triplets=Triplets(data.train, flags.resolution),
+        n_test=len(data.test),
         test_samples=stratified(from_data_json(data_json, data.test), flags.num_samples_eval, flags.seed),
         identity=RunIdentity(sha256_file(data_json), flags.hyperparameter_digest()),
         workers=min(flags.dataloader_num_workers, max(0, available_cores() // processes - 1)),
@@ -136,6 +157,13 @@ def _is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _fail(backend: Backend, error: ThesisAssetsError) -> int:
+def _another_process_failed(tree: TuningRunTree) -> bool:
+    line = last_progress(tree.progress) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
+    return line is not None and line.event == "failed"
+
+
+def _fail(backend: Backend, error: ThesisAssetsError, report: TrainerReport | None) -> int:
+    if report is not None:
+        report.failed(str(error))
     sys.stderr.write(f"{backend.script.stem}: {error}\n")
     return 1

@@ -1,8 +1,10 @@
 """Errors of a training step: each names the step and the samples, and says that the last checkpoint is intact."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
-from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.errors import DiskFull, InvalidFile, ThesisAssetsError
+from thesis_assets.tuning.trainer_flags import TrainerFlags
 
 
 class NotFinite(ThesisAssetsError):
@@ -19,9 +21,27 @@ def not_finite(what: str, step: int, sample_ids: Sequence[str]) -> NotFinite:
     )
 
 
-def at_step(error: InvalidFile, step: int) -> InvalidFile:
-    """The error of an unreadable sample, with the step it was wanted for."""
-    return InvalidFile(
+class OutOfMemory(ThesisAssetsError):
+    """A step does not fit in the memory of its device."""
+
+
+def out_of_memory(error: BaseException, step: int, flags: TrainerFlags) -> OutOfMemory:
+    """The error of a step that found no memory."""
+    return OutOfMemory(
+        f"step {step} does not fit in memory",
+        key="train_batch_size, resolution",
+        found=f"{flags.train_batch_size} at {flags.resolution}: {str(error).splitlines()[0] if str(error) else error!r}",
+        remedy="under another run name: halve train_batch_size and double gradient_accumulation_steps (the same batch), lower "
+        "resolution, or set mixed_precision: bf16. The last checkpoint is intact",
+    )
+
+
+Fault = TypeVar("Fault", InvalidFile, DiskFull)
+
+
+def at_step(error: Fault, step: int) -> Fault:
+    """The error of a sample or a file, with the step it was wanted for."""
+    return type(error)(
         f"{error.problem} (at step {step})",
         file=error.file,
         key=error.key,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
 from thesis_assets.errors import InvalidFile
@@ -30,7 +31,7 @@ from thesis_assets.tuning.trained_model import TrainedModel
 from thesis_assets.tuning.trainer_flags import TrainerFlags
 from thesis_assets.tuning.trainer_processes import all_or_none, from_first
 from thesis_assets.tuning.trainer_report import TrainerReport
-from thesis_assets.tuning.training_faults import at_step
+from thesis_assets.tuning.training_faults import at_step, out_of_memory
 from thesis_assets.tuning.training_step import StepResult, TrainingStep
 from thesis_assets.tuning.triplets import TripletBatch, Triplets, load_batches
 
@@ -41,12 +42,14 @@ class TrainingInputs:
 
     Attributes:
         flags: resolved, `num_processes` included.
+        n_test: samples of data.json's test half; `test_samples` are those of them that are scored.
         workers: decoding processes of each training process.
     """
 
     flags: TrainerFlags
     tree: TuningRunTree
     triplets: Triplets
+    n_test: int
     test_samples: Sequence[HeldOutSample]
     identity: RunIdentity
     workers: int
@@ -98,6 +101,7 @@ class TrainingLoop:
 
     def _newest_checkpoint(self) -> tuple[int, list[str]]:
         """Step (0: there is none) and refused ones; asked of the first process only."""
+        checkpoints.remove_unfinished(self._inputs.tree)
         info, refused = checkpoints.latest_verified(self._inputs.tree)
         if info is None:
             return 0, refused
@@ -108,7 +112,10 @@ class TrainingLoop:
         """One optimizer step and its progress line."""
         started = time.monotonic()
         micro_batches = list(islice(batches, self._flags.gradient_accumulation_steps))
-        result = self._update.make(self.step + 1, micro_batches)
+        try:
+            result = self._update.make(self.step + 1, micro_batches)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise out_of_memory(error, self.step + 1, self._flags) from error
         self.step += 1
         self._report.update(
             self.step,

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from PIL import Image
 from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.tuning import EVAL_COLUMNS, CheckpointInfo
 from thesis_assets.storage import read_json
-from thesis_assets.tuning import triplets
 from thesis_assets.tuning.checkpoints import list_checkpoints, verify_checkpoint
 from thesis_assets.tuning.progress_file import ProgressReader, read_curves
 from thesis_assets.tuning.refine import load_refiner
@@ -61,24 +59,6 @@ def test_the_loss_falls_and_the_refined_is_nearer_to_the_target(tree: DifixTree)
     curves = read_curves(tree.tuning_run("longer").progress)
     assert curves["loss"][-1] < 0.5 * curves["loss"][0]
     assert curves["psnr_refined"][-1] > curves["psnr_render"][-1] + 2
-
-
-def test_three_steps_and_three_more_equal_six_to_the_bit(trained: DifixTree) -> None:
-    whole, halves = trained.tuning_run("whole"), trained.tuning_run("halves")
-    shutil.copytree(whole.base, halves.base)
-    for path in (halves.checkpoint(6), halves.checkpoint_info(6), halves.eval_metrics(6)):
-        path.unlink()
-    torch.manual_seed(1)  # another process's state
-    assert train(arguments(trained, "halves", gradient_accumulation_steps=2)) == 0
-    assert same_state(whole, halves, 6)
-    assert whole.eval_metrics(6).read_bytes() == halves.eval_metrics(6).read_bytes()
-
-
-def test_decoding_in_worker_processes_changes_nothing(trained: DifixTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triplets.Triplets, "decode_if_small", lambda self, threads: False)
-    monkeypatch.setattr("thesis_assets.tuning.trainer_program.available_cores", lambda: 3)
-    assert train(arguments(trained, "workers", gradient_accumulation_steps=2, dataloader_num_workers=2)) == 0
-    assert same_state(trained.tuning_run("whole"), trained.tuning_run("workers"), 6)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
@@ -151,7 +131,13 @@ def test_a_full_disk_leaves_the_last_checkpoint(tree: DifixTree, monkeypatch: py
 def test_checkpoints_of_other_data_or_hyperparameters_are_not_resumed(tree: DifixTree) -> None:
     assert train(arguments(tree, "locked", max_train_steps=3)) == 0
     assert train(arguments(tree, "locked", max_train_steps=3, learning_rate=5e-4)) == 1
+    message = last_message(tree, "locked")
+    assert "found: learning_rate: 0.0005" in message
+    assert "wanted: learning_rate: 0.001" in message
+    tree.tuning_run("locked").train_config.unlink()
+    assert train(arguments(tree, "locked", max_train_steps=3, learning_rate=5e-4)) == 1
     assert "hyperparameter_digest" in last_message(tree, "locked")
+    tree.tuning_run("locked").train_config.unlink()
     other = tree.data_json.parent / "other.json"
     other.write_bytes(tree.data_json.read_bytes() + b"\n")
     assert train(arguments(tree, "locked", max_train_steps=3, dataset_path=other)) == 1

@@ -1,0 +1,110 @@
+"""A training in two processes, and the launchers above the trainers: what a cluster's signals do to all of them."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from thesis_assets.errors import SnapshotChanged
+from thesis_assets.launch.jobs import Following
+from thesis_assets.launch.local_jobs import LocalLauncher
+from thesis_assets.launch.process_tree import members
+from thesis_assets.layout import DifixTree, TuningRunTree
+from thesis_assets.schemas.tuning import JobExit, JobRecord, ProgressLine, TrainConfig
+from thesis_assets.storage import read_json
+from thesis_assets.tuning.checkpoints import list_checkpoints, load_checkpoint
+from thesis_assets.tuning.progress_file import last_progress, read_curves
+from thesis_assets.tuning.tuning_run import TrainerFailed, TrainerStopped, TuningResult, tune
+from thesis_assets_tests.tuning.snapshots import SPLIT, arguments, make_run, train, write_snapshot
+
+STEPS = {"max_train_steps": 30, "checkpointing_steps": 30, "eval_freq": 30}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> DifixTree:
+    return write_snapshot(tmp_path_factory.mktemp("snapshot"))
+
+
+def start(
+    tree: DifixTree, run_name: str, on_progress: Callable[[ProgressLine], None] | None = None, **changes: object
+) -> TuningResult:
+    return tune(
+        tree,
+        run_name,
+        make_run(**{**STEPS, **changes}),
+        split=SPLIT,
+        device="cpu",
+        launcher=LocalLauncher(),
+        on_progress=on_progress,
+        following=Following(),
+    )
+
+
+def signal_everybody(run: TuningRunTree, number: int) -> list[psutil.Process]:
+    """As a cluster does: supervisor, launcher, trainers and their workers."""
+    job_id = read_json(run.job, JobRecord).job_id
+    assert job_id is not None
+    found = members(job_id)
+    for process in found:
+        process.send_signal(number)
+    return found
+
+
+@pytest.mark.parametrize(("processes", "number"), [(2, signal.SIGUSR2), (1, signal.SIGTERM)])
+def test_a_stopped_run_of_any_number_of_processes_ends_as_one_that_was_never_stopped(
+    tree: DifixTree, processes: int, number: signal.Signals
+) -> None:
+    """With two processes: the losses and weights of one process with double accumulation."""
+    run_name, undisturbed = f"stopped-{processes}", f"whole-{processes}"
+    run = tree.tuning_run(run_name)
+    signalled: list[psutil.Process] = []
+
+    def interrupt(line: ProgressLine) -> None:
+        if line.event == "step" and line.step >= 3 and not signalled:
+            signalled.extend(signal_everybody(run, number))
+
+    with pytest.raises(TrainerStopped, match=number.name):
+        start(tree, run_name, interrupt, num_processes=processes)
+    assert len(signalled) >= 2 + processes
+    assert not [process for process in signalled if process.is_running()]
+    assert read_json(run.job_exit, JobExit).returncode == 0
+    line = last_progress(run.progress)
+    assert line is not None
+    assert list_checkpoints(run) == [line.step]
+
+    assert start(tree, run_name, num_processes=processes).steps == [30]
+    assert train(arguments(tree, undisturbed, **STEPS, gradient_accumulation_steps=processes)) == 0
+    curves, wanted = (read_curves(one.progress) for one in (run, tree.tuning_run(undisturbed)))
+    assert curves["step"] == wanted["step"]
+    assert curves["loss"] == pytest.approx(wanted["loss"], rel=1e-4)
+    weights, wanted_weights = (
+        load_checkpoint(one.checkpoint(30))["state_dict_unet"] for one in (run, tree.tuning_run(undisturbed))
+    )
+    for name, tensor in weights.items():
+        assert torch.allclose(tensor, wanted_weights[name], atol=1e-5), name
+    assert read_json(run.train_config, TrainConfig).flags["num_processes"] == processes
+    with pytest.raises(SnapshotChanged) as caught:
+        start(tree, run_name, num_processes=3 - processes)
+    assert caught.value.key == "num_processes"
+
+
+def test_what_one_of_two_processes_cannot_read_ends_both_and_is_told(tmp_path: Path) -> None:
+    tree = write_snapshot(tmp_path)
+    for folder in tree.samples_dir.glob("studio_pair0[01]*"):
+        (folder / "image.png").write_bytes(b"no image")
+    with pytest.raises(TrainerFailed) as caught:
+        start(tree, "r", num_processes=2)
+    assert "sample studio_pair0" in str(caught.value)
+    assert "at step 1" in str(caught.value)
+    assert list_checkpoints(tree.tuning_run("r")) == []
+
+
+def test_another_number_of_processes_than_asked_for_is_refused(
+    tree: DifixTree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`accelerate launch --cpu --num_processes 2` starts one, and says nothing."""
+    assert train(arguments(tree, "lonely", num_processes=2)) == 1
+    assert "torchrun" in capsys.readouterr().err
