@@ -33,7 +33,15 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> DifixTree:
     """A snapshot with the runs `trained` (steps 10 and 20) and `still` (learning rate 0)."""
     tree = write_snapshot(tmp_path_factory.mktemp("snapshot"))
     for run_name, rate in (("trained", 1e-3), ("still", 0)):
-        flags = arguments(tree, run_name, learning_rate=rate, max_train_steps=20, checkpointing_steps=10, eval_freq=100)
+        flags = arguments(
+            tree,
+            run_name,
+            learning_rate=rate,
+            max_train_steps=20,
+            checkpointing_steps=10,
+            eval_freq=100,
+            num_processes=1,
+        )
         config = make_config(
             tree,
             run_name,
