@@ -18,13 +18,15 @@ needs python3-venv python3 -c 'import ensurepip, venv'
 needs ffmpeg command -v ffmpeg # videos beside the evaluated views
 # Pictures of recordings without a GPU or a screen.
 needs mesa-vulkan-drivers sh -c 'ls /usr/share/vulkan/icd.d/*.json'
-# The tests' own services: a cluster, a database, a browser.
+# The tests' own services: a cluster, a database, a browser, a proxy.
 needs slurmctld test -x /usr/sbin/slurmctld
 needs slurmd test -x /usr/sbin/slurmd
 needs slurm-client command -v sbatch
 needs munge test -x /usr/sbin/munged
 needs postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
 needs chromium command -v chromium
+needs nginx-light command -v nginx
+needs openssl command -v openssl
 needs fonts-dejavu-core test -d /usr/share/fonts/truetype/dejavu
 
 if [ ${#missing[@]} -eq 0 ]; then

@@ -107,6 +107,7 @@ def test_the_settings_that_the_pages_name_are_read() -> None:
     read = {
         name for field in Settings.model_fields.values() for name in getattr(field.validation_alias, "choices", [])
     } | {"THESIS_ASSETS_REQUIRE_SERVICES"}
+    read |= set(re.findall(r"env: (\w+)", (ROOT / "deploy" / "dagster.postgres.yaml").read_text()))
     named = {word for page in PAGES for word in re.findall(r"\bTHESIS_[A-Z_]+", page.read_text(encoding="utf-8"))}
 
     assert named <= read
@@ -114,6 +115,15 @@ def test_the_settings_that_the_pages_name_are_read() -> None:
 
 
 # --- files that other programs read ----------------------------------------------------------------------------------
+
+
+def test_both_instance_files_say_the_same_but_for_the_storage() -> None:
+    default, postgres = (
+        yaml.safe_load((ROOT / name).read_text()) for name in ("dagster.yaml", "deploy/dagster.postgres.yaml")
+    )
+
+    assert set(postgres.pop("storage")) == {"postgres"}
+    assert postgres == default
 
 
 def test_dagster_accepts_the_instance_file(tmp_path: Path) -> None:

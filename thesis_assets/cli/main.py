@@ -23,6 +23,7 @@ from thesis_assets.cli import (
     run,
     scene_commands,
     scenes,
+    serve,
     set_aside,
     status,
     sync,
@@ -51,6 +52,7 @@ app.command("fork")(fork.fork)
 app.command("set-aside")(set_aside.set_aside_command)
 app.command("demo")(demo.demo)
 app.command("ui")(ui.ui)
+app.command("serve")(serve.serve)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("compare")(compare.compare)
 app.add_typer(reports.checks_app, name="checks", help="The partition x check page, and a thorough look.")
