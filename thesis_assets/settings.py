@@ -66,6 +66,12 @@ class Settings(BaseSettings):
     smtp_host: str = Field(default="localhost", validation_alias=_named("THESIS_SMTP_HOST"))
     smtp_port: int = Field(default=25, ge=1, le=65535, validation_alias=_named("THESIS_SMTP_PORT"))
     max_recording_mb: int = Field(default=2000, ge=1, validation_alias=_named("THESIS_MAX_RECORDING_MB"))
+    ui_url: str = Field(
+        default="http://127.0.0.1:3000",
+        pattern=r"^https?://[^\s\"'<>]+$",
+        validation_alias=_named("THESIS_UI_URL"),
+        description="where the web UI is reached, for links from pages to runs",
+    )
     quiet_seconds: int = Field(default=120, ge=0, validation_alias=_named("THESIS_SCENE_QUIET_SECONDS"))
     hf_rerun_repo_id: str | None = Field(default=None, validation_alias=_named("HF_RERUN_REPO_ID"))
     hf_cache_dir: Path | None = Field(default=None, validation_alias=_named("THESIS_HF_CACHE_DIR"))

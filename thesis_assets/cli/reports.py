@@ -27,7 +27,7 @@ def checks_report(
     with dagster_instance(platform.settings) as instance:
         rows = check_rows(instance)
     path = platform.settings.reports.checks
-    write_check_page(path, rows)
+    write_check_page(path, rows, ui_url=platform.settings.ui_url)
     if as_json:
         print_json({"page": str(path), "checks": [row.__dict__ for row in rows]})
     else:

@@ -73,7 +73,7 @@ def check_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> 
 
     rows = check_rows(context.instance)
     path = platform.settings.reports.checks
-    write_check_page(path, rows)
+    write_check_page(path, rows, ui_url=platform.settings.ui_url)
     failed = sum(row.status == "failed" for row in rows)
     context.add_output_metadata({"dagster/row_count": len(rows), "failed": failed, "page": dg.MetadataValue.path(path)})
     return Verified(files=(path,), digest=sha256_file(path))
