@@ -427,6 +427,11 @@ class TuningRunTree:
         return self.base / "job.json"
 
     @property
+    def script_job(self) -> Path:
+        """*Ours*: the processes of a user's own trainer script, below the job that follows it."""
+        return self.logs_dir / "script_job.json"
+
+    @property
     def job_exit(self) -> Path:
         """*Ours*: how that job ended, by the account of its own supervisor."""
         return self.base / "job_exit.json"

@@ -43,6 +43,7 @@ def _difix_kinds() -> Iterator[tuple[str, PathKind]]:
         "pruned",
         "progress",
         "job",
+        "script_job",
         "job_exit",
         "selected_checkpoint",
         "pipeline_overrides",

@@ -103,6 +103,8 @@ class RunSpec(Part):
     def _parts_belong_to_their_backend(self) -> "RunSpec":
         if (self.backend == "external") != (self.external is not None):
             raise ValueError("`external` (with `script`) is needed for backend `external`, and only there")
+        if self.backend == "external" and self.checkpointing_steps < 2:
+            raise ValueError("the published trainer saves when `step % checkpointing_steps == 1`: never, with 1")
         if self.backend in ("difix", "pretrained") and not self.model:
             raise ValueError(f"`model` (a hub id or a directory) is needed for backend `{self.backend}`")
         if self.selection.step is not None and self.selection.step not in self.saved_steps():
@@ -118,6 +120,11 @@ class RunSpec(Part):
         if self.backend == "pretrained":
             return [0]
         if self.backend == "external":
-            return list(range(1, self.max_train_steps + 1, self.checkpointing_steps))
+            return published_steps(self.max_train_steps, self.checkpointing_steps)
         steps = set(range(self.checkpointing_steps, self.max_train_steps + 1, self.checkpointing_steps))
         return sorted(steps | {self.max_train_steps})
+
+
+def published_steps(max_steps: int, every: int) -> list[int]:
+    """The steps at which the published trainer saves: those with `step % every == 1`, the last one not by itself."""
+    return list(range(1, max_steps + 1, every))

@@ -27,6 +27,8 @@ class TrainConfig(FileModel):
     manifest_sha256: dict[str, str]
     n_train_samples: int
     n_test_samples: int
+    script_command: list[str] = []
+    """Of the backend `external`: what the user's script was last started with, flags that it does not know left out."""
     notes: list[str] = []
     """What of the run's settings has no effect here, or another one than asked for, and why."""
 

@@ -113,6 +113,29 @@ def _bytes_of(value: object) -> int:
     return int(getattr(value, "nbytes", 0))
 
 
+def register_checkpoint(
+    tree: TuningRunTree, step: int, *, metrics: Mapping[str, float], data_json_sha256: str, hyperparameter_digest: str
+) -> CheckpointInfo:
+    """Write the side file of a whole `model_<step>.pkl` that another's program wrote.
+
+    Raises:
+        InvalidFile: the file cannot be read as a checkpoint, or a weight is not finite.
+    """
+    path = tree.checkpoint(step)
+    keys = sorted(load_checkpoint(path))
+    info = CheckpointInfo(
+        step=step,
+        sha256=sha256_file(path),
+        bytes=path.stat().st_size,
+        keys=keys,
+        metrics=dict(metrics),
+        data_json_sha256=data_json_sha256,
+        hyperparameter_digest=hyperparameter_digest,
+    )
+    write_json(tree.checkpoint_info(step), info)
+    return info
+
+
 def add_metrics(tree: TuningRunTree, step: int, metrics: Mapping[str, float]) -> None:
     """Note what an evaluation found in the side file of a checkpoint, where that step has one."""
     path = tree.checkpoint_info(step)

@@ -67,20 +67,24 @@ def launch_command(backend: Backend, flags: TrainerFlags, device: str) -> list[s
         device: `cpu`, `cuda` or `cuda:<number>`. Which GPUs is the launcher's to say, by CUDA_VISIBLE_DEVICES; accelerate's
             `--gpu_ids` would put its own over it.
     """
-    processes = flags.num_processes or 1
+    launcher = launcher_words(device, flags.num_processes or 1, flags.mixed_precision)
+    return [sys.executable, str(PATIENT_LAUNCH), *launcher, str(backend.script), *flags.as_arguments()]
+
+
+def launcher_words(device: str, processes: int, mixed_precision: str) -> list[str]:
+    """The launcher's module, for `python -m`, and its flags; the trainer's script and flags come after them."""
     if device == "cpu" and processes > 1:
         # `accelerate launch --cpu --num_processes 2` runs one process, and says nothing.
-        launcher = ["torch.distributed.run", "--standalone", "--nnodes", "1", "--nproc_per_node", str(processes)]
-    else:
-        place = ["--cpu"] if device == "cpu" else ["--config_file", str(ACCELERATE_CONFIG)]
-        # Port 0: a free one; the default of 29500 can be held by another run on the machine.
-        place += ["--multi_gpu", "--main_process_port", "0"] if processes > 1 else []
-        launcher = ["accelerate.commands.launch", *place, "--mixed_precision", flags.mixed_precision]
-        launcher += ["--num_processes", str(processes), "--num_machines", "1", "--dynamo_backend", "no"]
-        if "OMP_NUM_THREADS" not in os.environ:
-            # Left to itself it counts the host's physical cores, also where a container or a job has only a few of them.
-            launcher += ["--num_cpu_threads_per_process", str(threads_per_process(processes))]
-    return [sys.executable, str(PATIENT_LAUNCH), *launcher, str(backend.script), *flags.as_arguments()]
+        return ["torch.distributed.run", "--standalone", "--nnodes", "1", "--nproc_per_node", str(processes)]
+    place = ["--cpu"] if device == "cpu" else ["--config_file", str(ACCELERATE_CONFIG)]
+    # Port 0: a free one; the default of 29500 can be held by another run on the machine.
+    place += ["--multi_gpu", "--main_process_port", "0"] if processes > 1 else []
+    words = ["accelerate.commands.launch", *place, "--mixed_precision", mixed_precision]
+    words += ["--num_processes", str(processes), "--num_machines", "1", "--dynamo_backend", "no"]
+    if "OMP_NUM_THREADS" not in os.environ:
+        # Left to itself it counts the host's physical cores, also where a container or a job has only a few of them.
+        words += ["--num_cpu_threads_per_process", str(threads_per_process(processes))]
+    return words
 
 
 def launch_environment(device: str, processes: int = 1) -> dict[str, str]:

@@ -115,6 +115,7 @@ NOT_HYPERPARAMETERS = frozenset(
         "resume",
         "dataloader_num_workers",
         "report_to",
+        "tracker",
         "tracker_project_name",
         "tracker_entity",
         "tracker_tags",

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from thesis_assets.errors import NotBuiltYet
 from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.tuning.backends import BACKENDS
@@ -43,34 +42,40 @@ def setting_names(backend: str) -> tuple[str, ...]:
         from thesis_assets.tuning.pretrained import SETTINGS
 
         return SETTINGS
+    if backend == "external":
+        from thesis_assets.tuning.external.start import SETTINGS as EXTERNAL_SETTINGS
+
+        return EXTERNAL_SETTINGS
     return tuple(TrainerFlags.__dataclass_fields__)
 
 
 def trainer_start(
-    tree: DifixTree, run_name: str, run: RunSpec, device: str, lpips_weights: Path | None = None
+    tree: DifixTree,
+    run_name: str,
+    run: RunSpec,
+    device: str,
+    *,
+    n_train: int,
+    lpips_weights: Path | None = None,
 ) -> TrainerStart:
     """The trainer of a run.
 
     Args:
         device: `cpu`, `cuda` or `cuda:<number>`.
+        n_train: training samples of the snapshot.
         lpips_weights: the folder of the two files of LPIPS, for a loss that has it; None looks into torch's hub cache.
 
     Raises:
-        NotBuiltYet: this version does not have the backend.
         InvalidExperiment, InvalidFile: its settings name something that is not there.
     """
     if run.backend == "pretrained":
         from thesis_assets.tuning.pretrained import pretrained_start
 
         return pretrained_start(tree, run_name, run, device)
-    if run.backend not in BACKENDS:
-        raise NotBuiltYet(
-            "this version does not have the backend",
-            key="runs.<run_name>.backend",
-            found=run.backend,
-            wanted=", ".join([*BACKENDS, "pretrained"]),
-            remedy="set backend: tiny; data.json and its manifests are those of the published trainer, which `external` runs",
-        )
+    if run.backend == "external":
+        from thesis_assets.tuning.external.start import external_start
+
+        return external_start(tree, run_name, run, device, n_train)
     flags, notes = resolve_flags(tree, run_name, run, device, lpips_weights)
     backend = BACKENDS[run.backend]
     return TrainerStart(

@@ -80,7 +80,7 @@ def tune(
     run_tree = tree.tuning_run(run_name)
     with cell_lock(tree.lock(f"run-{run_name}"), f"the tuning run {run_name} of {tree.exp_name}"):
         snapshot = guard_snapshot(tree, split, split.group_rules)
-        start = trainer_start(tree, run_name, run, device, lpips_weights)
+        start = trainer_start(tree, run_name, run, device, n_train=len(snapshot.train), lpips_weights=lpips_weights)
         # A job that is left may be about to write its last files: it is followed even where nothing is missing.
         left = left_running(launcher, run_tree.job)
         finished = not left and _is_finished(run_tree, run, evaluated=start.evaluates and bool(snapshot.test))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets.errors import CellLocked, InvalidFile, Leak, NotBuiltYet, SnapshotChanged
+from thesis_assets.errors import CellLocked, InvalidFile, Leak, SnapshotChanged
 from thesis_assets.experiments.split import SplitSpec
 from thesis_assets.launch.jobs import Following
 from thesis_assets.launch.local_jobs import LocalLauncher
@@ -119,22 +119,6 @@ def test_the_checks_of_a_sound_run_pass_and_count(finished: DifixTree) -> None:
         outcome = check(finished, "r1")
         assert outcome.passed, outcome
         assert outcome.counts
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"backend": "external", "external": {"script": "train.py"}}, "external"),
-    ],
-)
-def test_what_this_version_lacks_is_refused_before_anything_is_written(
-    tmp_path: Path, change: dict[str, object], told: str
-) -> None:
-    tree = write_snapshot(tmp_path)
-    with pytest.raises(NotBuiltYet, match=told):
-        start(tree, **change)
-    assert not tree.frozen.exists()
-    assert not tree.tuning_runs_dir.exists()
 
 
 def test_a_snapshot_that_leaks_is_not_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
