@@ -392,6 +392,10 @@ class TuningRunTree:
         """*Ours*: step, sha256, bytes, keys and metrics of one checkpoint."""
         return self.checkpoints_dir / f"model_{step}.json"
 
+    def converted(self, step: int) -> Path:
+        """*Ours*: a checkpoint as a directory that a diffusers pipeline loads."""
+        return self.base / "converted" / f"model_{step}"
+
     @property
     def pruned(self) -> Path:
         """*Ours*: which steps' checkpoints were removed on request; their side files stay."""
@@ -650,6 +654,10 @@ class TaskTree:
         """`kind`: `render_vs_gt` or `render_white_bg`."""
         return self.viz_dir / camera_folder(cam_id) / kind / f"{check_frame(fname)}.png"
 
+    def viz_video(self, cam_id: int) -> Path:
+        """The camera's `render_vs_gt` pictures, one after the other."""
+        return self.viz_dir / camera_folder(cam_id) / "render_vs_gt.mp4"
+
     @property
     def nvs_results(self) -> Path:
         return self.metrics_dir / "novel_view_results.txt"
@@ -716,6 +724,42 @@ class TaskTree:
 
 
 @dataclass(frozen=True)
+class PipelineTree:
+    """*Ours*: `<output_dir>/_pipeline/<exp_name>/`: where the user's own pipeline works for one evaluated scene, and its logs.
+
+    What it writes is linked from there into the evaluation tree. No key begins with `_`.
+    """
+
+    base: Path
+
+    @property
+    def output_dir(self) -> Path:
+        """What the pipeline takes as its `<output_dir>`."""
+        return self.base / "output"
+
+    @property
+    def record(self) -> Path:
+        """Which command wrote it, with which checkpoint, from which files."""
+        return self.base / "command.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.base / "lock"
+
+    @property
+    def job(self) -> Path:
+        return self.base / "job.json"
+
+    @property
+    def stdout(self) -> Path:
+        return self.base / "stdout.log"
+
+    @property
+    def stderr(self) -> Path:
+        return self.base / "stderr.log"
+
+
+@dataclass(frozen=True)
 class EvaluationTree:
     """`<output_dir>/<exp_name>/`: input data, task outputs by epoch, manifest and recordings of one evaluated scene."""
 
@@ -765,6 +809,10 @@ class EvaluationTree:
     @property
     def evaluation_dir(self) -> Path:
         return self.base / "evaluation"
+
+    @property
+    def pipeline(self) -> PipelineTree:
+        return PipelineTree(self.output_dir / "_pipeline" / self.exp_name)
 
     def epoch_dir(self, epoch: int) -> Path:
         return self.evaluation_dir / epoch_name(epoch)

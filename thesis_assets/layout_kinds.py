@@ -29,7 +29,7 @@ def _difix_kinds() -> Iterator[tuple[str, PathKind]]:
             f"scene_run/{name}",
             _kind(lambda tree, scene_name, name=name: getattr(tree.scene_run(scene_name), name), "scene_name"),
         )
-    for name in ("checkpoint", "checkpoint_info", "eval_metrics", "eval_contact_sheet"):
+    for name in ("checkpoint", "checkpoint_info", "converted", "eval_metrics", "eval_contact_sheet"):
         yield (
             name,
             _kind(
@@ -121,6 +121,10 @@ def _nvs_kinds() -> Iterator[tuple[str, PathKind]]:
                 *("epoch", "cam_id", "fname"),
             ),
         )
+    yield (
+        "nvs/viz_video",
+        _kind(lambda tree, epoch, cam_id: tree.task(epoch, "nvs").viz_video(cam_id), "epoch", "cam_id"),
+    )
 
 
 def _pose_kinds(task: str) -> Iterator[tuple[str, PathKind]]:

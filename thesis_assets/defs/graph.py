@@ -69,7 +69,13 @@ def _predictions(platform: Platform, cell: Cell) -> object:
 
     spec = platform.spec(cell)
     evaluation = spec.evaluation.model_dump(mode="json", exclude={"tasks", "nvs", "pose"})
-    return [evaluation, generation_digest(spec.generation), _evaluated_scenes(platform, cell)]
+    own = [evaluation, generation_digest(spec.generation), _evaluated_scenes(platform, cell)]
+    if spec.evaluation.predictions.source == "existing":
+        from thesis_assets.evaluation.source_trees import source_tree
+
+        trees = [source_tree(each) for each in platform.evaluation_cells(cell)]
+        own.append([directory_stamp(tree.evaluation_dir) if tree else None for tree in trees])
+    return own
 
 
 def _nvs(platform: Platform, cell: Cell) -> object:
@@ -80,7 +86,10 @@ def _nvs(platform: Platform, cell: Cell) -> object:
 def _pose(platform: Platform, cell: Cell) -> object:
     evaluation = platform.spec(cell).evaluation
     steps = evaluation.epoch_steps(platform.run_spec(cell))
-    return [evaluation.pose.model_dump(mode="json"), sorted(set(evaluation.tasks) & set(POSE_TASKS)), sorted(steps)]
+    models = platform.settings.body_models
+    stamp = directory_stamp(models) if models is not None and models.is_dir() else None
+    tasks = sorted(set(evaluation.tasks) & set(POSE_TASKS))
+    return [evaluation.pose.model_dump(mode="json"), tasks, sorted(steps), stamp]
 
 
 def _evaluation_outputs(task: str) -> Callable[[Platform, Cell], list[Path]]:
@@ -121,6 +130,13 @@ def _checkpoints(platform: Platform, cell: Cell) -> list[Path]:
     run = platform.difix(cell).tuning_run(cell.run_name)
     return [run.train_config, *map(run.checkpoint, kept_steps(run, platform.run_spec(cell).saved_steps()))]
 
+
+PREDICTED_FROM: dict[str, set[str]] = {
+    "refine": {"tuned_checkpoint"},
+    "command": {"selected_checkpoint"},
+    "existing": set(),
+}
+"""Which checkpoints of the run the predictions are made from, by `evaluation.predictions.source`."""
 
 NODES: dict[str, Node] = {
     node.name: node
@@ -191,7 +207,8 @@ NODES: dict[str, Node] = {
             "predictions",
             "evaluation",
             "exp_by_run",
-            ("tuned_checkpoint", "input_data"),
+            # Of the two, the one that counts is `PREDICTED_FROM`; the order holds for both.
+            ("tuned_checkpoint", "selected_checkpoint", "input_data"),
             _predictions,
             _prediction_outputs,
         ),
@@ -268,7 +285,13 @@ NODES: dict[str, Node] = {
 def upstream_cells(platform: Platform, node: Node, cell: Cell) -> list[tuple[str, Cell]]:
     """The declared (asset, cell)s that one cell is made from."""
     pairs: list[tuple[str, Cell]] = []
-    for name in node.upstream:
+    counted = node.upstream
+    if node.name == "predictions":
+        unread = {"tuned_checkpoint", "selected_checkpoint"} - PREDICTED_FROM[
+            platform.spec(cell).evaluation.predictions.source
+        ]
+        counted = tuple(name for name in node.upstream if name not in unread)
+    for name in counted:
         kind = NODES[name].kind
         if kind == "exp_by_scene":
             scenes = platform.scene_names(platform.spec(cell))

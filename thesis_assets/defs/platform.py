@@ -205,6 +205,7 @@ class Platform:
                 tree=self.tree(cell, name),
                 device=self.device,
                 lpips_weights=self.settings.lpips_weights,
+                body_models=self.settings.body_models,
             )
             for name in self.evaluation_scenes(spec)
         ]

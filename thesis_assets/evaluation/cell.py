@@ -25,6 +25,7 @@ class EvaluationCell:
         tree: where its outputs lie.
         device: a torch device, `cpu` or `cuda`.
         lpips_weights: the folder of the two files of LPIPS; None looks into torch's hub cache.
+        body_models: the folder of the SMPL and SMPL-X model files; None where there is none.
     """
 
     exp_name: str
@@ -35,6 +36,7 @@ class EvaluationCell:
     tree: EvaluationTree
     device: str
     lpips_weights: Path | None = None
+    body_models: Path | None = None
 
     @property
     def run(self) -> RunSpec:
@@ -54,8 +56,11 @@ class EvaluationCell:
         return self.experiment.generation.frames.apply_skip_frames
 
     def epoch_steps(self) -> dict[int, int | None]:
-        """Checkpoint step by evaluation epoch; None is the unrefined render."""
-        return self.experiment.evaluation.epoch_steps(self.run)
+        """Checkpoint step by evaluation epoch. None: the unrefined render, or a tree that says nothing of a checkpoint."""
+        from thesis_assets.evaluation.source_trees import taken_steps
+
+        steps = self.experiment.evaluation.epoch_steps(self.run)
+        return steps if self.experiment.evaluation.predictions.source == "refine" else taken_steps(self, list(steps))
 
     def source_camera(self) -> int:
         """The camera of the monocular video: it is the reference, and never a row of the novel-view tables.
@@ -70,11 +75,17 @@ class EvaluationCell:
 def absent_tasks(cell: EvaluationCell) -> dict[str, str]:
     """The enabled tasks that this scene cannot have, each with the reason; never silently skipped."""
     from thesis_assets.evaluation.pose_inputs import why_pose_is_absent
+    from thesis_assets.evaluation.source_trees import links_numbers, why_not_taken
     from thesis_assets.evaluation.views import why_nvs_is_absent
 
-    reasons = {
-        task: why_nvs_is_absent(cell) if task == "nvs" else why_pose_is_absent(cell, task) for task in cell.tasks
-    }
+    def reason_of(task: str) -> str | None:
+        if cell.experiment.evaluation.predictions.source == "existing" and (why := why_not_taken(cell, task)):
+            return why
+        if links_numbers(cell):
+            return None
+        return why_nvs_is_absent(cell) if task == "nvs" else why_pose_is_absent(cell, task)
+
+    reasons = {task: reason_of(task) for task in cell.tasks}
     return {task: reason for task, reason in reasons.items() if reason is not None}
 
 

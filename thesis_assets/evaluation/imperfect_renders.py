@@ -46,9 +46,9 @@ class ImperfectRenders:
         return {view: path for view, path in paths.items() if path.is_file()}
 
     @property
-    def origin(self) -> str:
+    def origins(self) -> frozenset[str]:
         """Where the renders came from, for the record: `samples`, a renderer's name and version, or both."""
-        return ", ".join(sorted(self._used)) or "none"
+        return frozenset(self._used)
 
     def of_frame(self, fname: str, cam_ids: Sequence[int]) -> tuple[dict[int, NDArray[np.uint8]], dict[int, str]]:
         """Renders of one frame by camera, (H, W, 3) uint8; and the cameras without one, with the reason."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from thesis_assets import storage
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, absent_tasks, silent
-from thesis_assets.evaluation.predictions import current_record
+from thesis_assets.evaluation.prediction_records import current_record
 from thesis_assets.evaluation.protocols import read_protocol
 from thesis_assets.evaluation.task_faults import missing_sources, task_faults
 from thesis_assets.layout import POSE_TASKS, epoch_name
@@ -38,6 +38,7 @@ def write_manifest(cell: EvaluationCell, on_progress: Progress = silent) -> Eval
             "epoch_steps": {epoch_name(epoch): cell.epoch_steps()[epoch] for epoch in whole},
             "absent_tasks": absent,
             "incomplete_epochs": incomplete,
+            "predictions": cell.experiment.evaluation.predictions.source,
         },
     )
     storage.write_json(cell.tree.manifest, manifest)

@@ -6,27 +6,34 @@ Refining renders moves no body: epochs share their files by links, and each has 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from thesis_assets import __version__, storage
-from thesis_assets.errors import InvalidScene
+from thesis_assets.errors import InvalidScene, ThesisAssetsError
 from thesis_assets.evaluation.body_meshes import write_meshes
-from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
+from thesis_assets.evaluation.cell import EvaluationCell, Progress, absent_tasks, silent
 from thesis_assets.evaluation.compared_bodies import FrameMetrics, frame_metrics, read_compared, true_body_bytes
 from thesis_assets.evaluation.matched_people import MatchedPeople
 from thesis_assets.evaluation.metric_tables import mean_of, table_text
-from thesis_assets.evaluation.pose_inputs import BodyFrames, body_frames, read_matched
+from thesis_assets.evaluation.pose_inputs import ESTIMATES, BodyFrames, body_frames, read_matched, read_points
 from thesis_assets.evaluation.pose_metrics import EQUAL_DEPTH_M, LAYER_GAP_M
 from thesis_assets.evaluation.pose_overlays import overlay
 from thesis_assets.evaluation.protocols import read_protocol
+from thesis_assets.evaluation.shared_work import Crew, Outcomes, over_scenes
+from thesis_assets.evaluation.source_trees import links_numbers
 from thesis_assets.evaluation.staging import Staging, staged
+from thesis_assets.evaluation.taken_numbers import take_numbers
 from thesis_assets.evaluation.task_faults import is_whole
 from thesis_assets.evaluation.withdrawal import withdraw
 from thesis_assets.evaluation.world_motions import WorldMotions, world_motions
+from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TaskTree, epoch_name
+from thesis_assets.scenes.bodies import read_bodies, write_bodies
+from thesis_assets.scenes.posed_bodies import is_complete
 from thesis_assets.schemas.evaluation import POSE_FRAME_COLUMNS, POSE_METRICS, Protocol, format_results
 
 POSE_VERSION = "1"
@@ -43,6 +50,37 @@ class _Measured:
     depth_camera: str
 
 
+def evaluate_pose_scenes(
+    cells: Sequence[EvaluationCell], task_name: str, crew: Crew | None = None, on_progress: Progress = silent
+) -> Outcomes[Protocol]:
+    """Measure every scene and epoch; what is current already is left alone. A failed scene leaves the others.
+
+    Args:
+        cells: of one (experiment, run).
+        crew: who measures: a scene each, since its epochs share their files.
+    """
+    outcomes: Outcomes[Protocol] = Outcomes()
+    works: dict[str, tuple[EvaluationCell, str]] = {}
+    for cell in cells:
+        try:
+            absent = absent_tasks(cell)
+        except ThesisAssetsError as error:
+            outcomes.fail(cell.scene.name, error)
+            continue
+        if task_name in absent:
+            outcomes.absent[cell.scene.name] = absent[task_name]
+        else:
+            works[cell.scene.name] = (cell, task_name)
+    over_scenes(pose_of_scene, works, outcomes, crew or Crew(), on_progress)
+    return outcomes
+
+
+def pose_of_scene(work: tuple[EvaluationCell, str]) -> dict[int, Protocol]:
+    """In a worker: one pose task of one scene, all its epochs."""
+    cell, task_name = work
+    return {epoch: evaluate_pose(cell, epoch, task_name, tell) for epoch in cell.epoch_steps()}
+
+
 def evaluate_pose(cell: EvaluationCell, epoch: int, task_name: str, on_progress: Progress = silent) -> Protocol:
     """Measure the predicted bodies of one epoch; what is current already is left alone.
 
@@ -53,8 +91,10 @@ def evaluate_pose(cell: EvaluationCell, epoch: int, task_name: str, on_progress:
         InvalidScene: the scene has no frame with usable bodies on both sides (`absent_tasks` says so beforehand).
         InvalidFile: a file that was listed cannot be read.
     """
+    if links_numbers(cell):
+        return take_numbers(cell, epoch, task_name, on_progress)
     task = cell.tree.task(epoch, task_name)
-    frames = body_frames(cell, task_name)
+    frames = body_frames(cell, task_name, epoch)
     digest = _input_digest(cell, frames)
     current = read_protocol(task)
     wanted = (digest, cell.epoch_steps()[epoch])
@@ -75,6 +115,7 @@ def _input_digest(cell: EvaluationCell, frames: BodyFrames) -> str:
             "mapping": sorted((cell.scene.identity_mapping() or {}).items()),
             "source_camera": cell.source_camera(),
             "left_out": frames.left_out,
+            "body_models": [[path.name, storage.file_stamp(path)] for path in frames.model_files],
             "files": {fname: [storage.file_stamp(path) for path in paths] for fname, paths in frames.stamped.items()},
         }
     )
@@ -123,7 +164,7 @@ def _measure(cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: in
     measured = _Measured(
         metrics, left_out, matched.true.joints.shape[1], matched.true.vertices.shape[1], motions.depth_camera
     )
-    protocol = _protocol(cell, task, epoch, measured, digest)
+    protocol = _protocol(cell, task, frames, epoch, measured, digest)
     _write_metrics(task, measured, protocol)
     return protocol
 
@@ -139,7 +180,11 @@ def _write_frame(
     """Write one frame's files, and measure what was written."""
     inputs, pred, truth, viz = stages
     fname = matched.fname
-    inputs.link(frames.predicted[fname], task.input_body(fname))
+    bodies = read_points(cell, frames.predicted[fname], frames.model, predicted=True)
+    if is_complete(read_bodies(frames.predicted[fname], frames.model)):
+        inputs.link(frames.predicted[fname], task.input_body(fname))
+    else:  # With the points that the numbers are of: whoever recomputes them needs no body model.
+        write_bodies(inputs.place(task.input_body(fname)), bodies)
     extrinsics = motions.source_extrinsics(fname)
     truth.write(task.true_body(fname), true_body_bytes(matched, motions.of_frame(fname), extrinsics))
     compared = read_compared(inputs.place(task.input_body(fname)), truth.place(task.true_body(fname)), frames.model)
@@ -160,7 +205,9 @@ def _write_overlay(cell: EvaluationCell, task: TaskTree, viz: Staging, fname: st
     viz.write(task.pose_overlay(fname), encode_png(picture, cell.experiment.generation.export.png_encoder))
 
 
-def _protocol(cell: EvaluationCell, task: TaskTree, epoch: int, measured: _Measured, digest: str) -> Protocol:
+def _protocol(
+    cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: int, measured: _Measured, digest: str
+) -> Protocol:
     spec = cell.experiment.evaluation
     mapping = cell.scene.identity_mapping()
     empty: dict[str, set[str]] = {}
@@ -173,7 +220,8 @@ def _protocol(cell: EvaluationCell, task: TaskTree, epoch: int, measured: _Measu
         step=cell.epoch_steps()[epoch],
         comparable={
             "prediction_source": spec.predictions.source,
-            "predicted_bodies": "estimates of the preprocessing root",
+            "predicted_bodies": frames.origin,
+            "body_models": [path.name for path in frames.model_files] or "none: the files hold joints and vertices",
             "world_alignment": spec.pose.world_alignment,
             "depth_camera": measured.depth_camera,
             "joints": measured.n_joints,
@@ -192,7 +240,9 @@ def _protocol(cell: EvaluationCell, task: TaskTree, epoch: int, measured: _Measu
             "source_camera": cell.source_camera(),
             "empty_values": {name: each.reasons for name, each in measured.metrics.items() if each.reasons},
             "left_out": measured.left_out,
-            "note": "refining renders moves no body: these numbers are the same at every epoch",
+            "note": "refining renders moves no body: these numbers are the same at every epoch"
+            if frames.origin == ESTIMATES
+            else "the bodies are those of the epoch",
         },
     )
 

@@ -8,9 +8,14 @@ from pathlib import Path
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.matched_people import MatchedPeople, match_people
+from thesis_assets.evaluation.source_trees import source_bodies
 from thesis_assets.evaluation.views import pose_frames
-from thesis_assets.scenes.bodies import BodyModel, read_bodies
+from thesis_assets.scenes.bodies import Bodies, BodyModel, read_bodies
 from thesis_assets.scenes.listing import file_with_content
+from thesis_assets.scenes.posed_bodies import NEUTRAL, is_complete, model_files, posed_bodies
+
+ESTIMATES = "estimates of the preprocessing root"
+OF_THE_TREE = "inputs of the tree that the predictions come from"
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,11 +23,13 @@ class BodyFrames:
     """The frames of a pose task.
 
     Attributes:
-        predicted: the estimated body file by frame.
+        predicted: the predicted body file by frame.
         true: the ground-truth body file by frame; the same frames.
         predicted_cameras: the estimated source camera by frame, where it is there.
         true_cameras: the true source camera by frame, where it is there.
         left_out: frames of the ground truth without a partner, each with the reason.
+        origin: where the predicted bodies come from.
+        model_files: of the body models that give joints and vertices to files without them.
     """
 
     model: BodyModel
@@ -31,6 +38,8 @@ class BodyFrames:
     predicted_cameras: dict[str, Path]
     true_cameras: dict[str, Path]
     left_out: dict[str, str]
+    origin: str
+    model_files: tuple[Path, ...]
 
     @property
     def usable(self) -> list[str]:
@@ -52,19 +61,22 @@ def body_model(task_name: str) -> BodyModel:
     return "smplx" if task_name == "pose_smplx" else "smpl"
 
 
-def body_frames(cell: EvaluationCell, task_name: str) -> BodyFrames:
-    """The chosen frames that have a body file with joints and vertices on both sides."""
+def body_frames(cell: EvaluationCell, task_name: str, epoch: int) -> BodyFrames:
+    """The chosen frames that have a body on both sides, with joints and vertices in the file or from a body model."""
     scene, model, source = cell.scene, body_model(task_name), cell.source_camera()
     predicted: dict[str, Path] = {}
     true: dict[str, Path] = {}
     left_out: dict[str, str] = {}
+    models: set[Path] = set()
+    of_tree = source_bodies(cell, epoch, task_name)
     for fname in pose_frames(cell, model):
-        ours, theirs = scene.body_path(model, fname, estimated=True), scene.body_path(model, fname)
-        reason = _why_unusable(model, ours, theirs)
+        ours, theirs = _predicted_path(cell, model, fname, of_tree), scene.body_path(model, fname)
+        reason, needed = _why_unusable(cell, model, ours, theirs)
         if reason is not None or ours is None or theirs is None:
             left_out[fname] = str(reason)
         else:
             predicted[fname], true[fname] = ours, theirs
+            models.update(needed)
     known = scene.camera_files(source).paths
     return BodyFrames(
         model,
@@ -73,7 +85,13 @@ def body_frames(cell: EvaluationCell, task_name: str) -> BodyFrames:
         _estimated_cameras(cell, list(predicted)),
         {fname: known[fname] for fname in predicted if fname in known},
         left_out,
+        OF_THE_TREE if of_tree else ESTIMATES,
+        tuple(sorted(models)),
     )
+
+
+def _predicted_path(cell: EvaluationCell, model: BodyModel, fname: str, of_tree: dict[str, Path]) -> Path | None:
+    return of_tree.get(fname) if of_tree else cell.scene.body_path(model, fname, estimated=True)
 
 
 def _estimated_cameras(cell: EvaluationCell, frames: list[str]) -> dict[str, Path]:
@@ -82,21 +100,64 @@ def _estimated_cameras(cell: EvaluationCell, frames: list[str]) -> dict[str, Pat
     return {fname: path for fname, path in paths.items() if file_with_content(path, cell.scene.roots)}
 
 
-def _why_unusable(model: BodyModel, ours: Path | None, theirs: Path | None) -> str | None:
+def _why_unusable(
+    cell: EvaluationCell, model: BodyModel, ours: Path | None, theirs: Path | None
+) -> tuple[str | None, list[Path]]:
+    """The reason, or None; and the files of body models that the two need."""
     if ours is None or theirs is None:
-        return f"there is no estimated {model} file"
-    for side, path in (("estimated", ours), ("ground-truth", theirs)):
+        return f"there is no predicted {model} file", []
+    needed: list[Path] = []
+    for side, path in (("predicted", ours), ("ground-truth", theirs)):
         try:
             bodies = read_bodies(path, model)
         except InvalidFile as error:  # one bad frame is left out and named; the others are measured
-            return f"the {side} {model} file cannot be used: {error.problem}" + (f" ({error.key})" if error.key else "")
-        lacking = [name for name in ("joints", "vertices") if getattr(bodies, name) is None]
-        if lacking:
-            return (
-                f"the {side} {model} file has no {' and no '.join(lacking)}: write them into the .npz "
-                "(`joints` (P, J, 3), `vertices` (P, V, 3), metres), since body models are not run in this version"
-            )
-    return None
+            reason = f"the {side} {model} file cannot be used: {error.problem}"
+            return reason + (f" ({error.key})" if error.key else ""), []
+        if is_complete(bodies):
+            continue
+        try:
+            needed += model_files(cell.body_models, model, _genders(cell, bodies, predicted=side == "predicted"))
+        except InvalidFile as error:
+            return _without_points(side, bodies, error), []
+    return None, needed
+
+
+def _without_points(side: str, bodies: Bodies, error: InvalidFile) -> str:
+    lacking = " and ".join(f"no {name}" for name in ("joints", "vertices") if getattr(bodies, name) is None)
+    where = ": ".join(part for part in (error.problem, error.file, error.remedy) if part)
+    return (
+        f"the {side} {bodies.model} file has {lacking}, and the body model cannot give them: {where}. "
+        "Or write them into the .npz: `joints` (P, J, 3), `vertices` (P, V, 3), metres"
+    )
+
+
+def _genders(cell: EvaluationCell, bodies: Bodies, *, predicted: bool) -> list[str]:
+    """One gender a person: neutral for every prediction and for SMPL-X; the SMPL ground truth by `meta.npz`."""
+    if predicted or bodies.model == "smplx":
+        return [NEUTRAL] * bodies.n_people
+    genders = [gender.lower() for gender in cell.scene.genders()]
+    if len(genders) != bodies.n_people:
+        raise InvalidFile(
+            "the SMPL ground truth is posed by gender, and meta.npz does not name one a person",
+            file=cell.scene.tree.ground_truth.meta,
+            key="genders",
+            found=genders,
+            wanted=f"{bodies.n_people} of female, male, neutral",
+            remedy='write it: `genders`, such as ["female", "male"]',
+        )
+    return genders
+
+
+def read_points(cell: EvaluationCell, path: Path, model: BodyModel, *, predicted: bool) -> Bodies:
+    """The bodies of a file, with joints and vertices: its own, else from the body model.
+
+    Raises:
+        InvalidFile: the file, or the body model's, is missing or cannot be read.
+    """
+    bodies = read_bodies(path, model)
+    if is_complete(bodies) or bodies.n_people == 0:
+        return bodies
+    return posed_bodies(bodies, cell.body_models, _genders(cell, bodies, predicted=predicted))
 
 
 def read_matched(cell: EvaluationCell, frames: BodyFrames, fname: str) -> MatchedPeople:
@@ -107,7 +168,8 @@ def read_matched(cell: EvaluationCell, frames: BodyFrames, fname: str) -> Matche
         InvalidScene: the mapping does not fit.
     """
     files = (frames.predicted[fname], frames.true[fname])
-    ours, theirs = (read_bodies(path, frames.model) for path in files)
+    ours = read_points(cell, files[0], frames.model, predicted=True)
+    theirs = read_points(cell, files[1], frames.model, predicted=False)
     return match_people(fname, ours, theirs, cell.scene.identity_mapping(), files)
 
 
@@ -124,9 +186,10 @@ def why_pose_is_absent(cell: EvaluationCell, task_name: str) -> str | None:
             place = scene.tree.estimated.cameras_dir / str(cell.source_camera())
             return f"alignment by `camera` needs the source camera in both roots: {place}/<frame>.npz"
     reasons: set[str] = set()
+    of_tree = next((bodies for epoch in cell.epoch_steps() if (bodies := source_bodies(cell, epoch, task_name))), {})
     for fname in frames:
-        paths = scene.body_path(model, fname, estimated=True), scene.body_path(model, fname)
-        reason = _why_unusable(model, *paths)
+        paths = _predicted_path(cell, model, fname, of_tree), scene.body_path(model, fname)
+        reason, _ = _why_unusable(cell, model, *paths)
         if reason is None:
             return None
         reasons.add(reason)

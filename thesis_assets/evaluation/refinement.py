@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from thesis_assets import storage
 from thesis_assets.errors import InvalidScene
 from thesis_assets.evaluation.cell import EvaluationCell
+from thesis_assets.layout import TuningRunTree
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,12 +31,13 @@ class Refinement:
 
     @cached_property
     def refiner(self) -> RefinesImages:
-        """The checkpoint's model, verified before it is loaded."""
-        from thesis_assets.tuning.checkpoints import verify_checkpoint
-        from thesis_assets.tuning.refine import load_refiner
-
-        verify_checkpoint(self._cell.tuning_run, self._step)
-        return load_refiner(self._cell.tuning_run.checkpoint(self._step), self._cell.device)
+        """The checkpoint's model, verified before it is loaded; kept for the next scene in the same process."""
+        run = self._cell.tuning_run
+        stamps = tuple(
+            storage.file_stamp(path) if path.is_file() else None
+            for path in (run.checkpoint(self._step), run.checkpoint_info(self._step))
+        )
+        return _verified_refiner(run, self._step, self._cell.device, stamps)
 
     def of_frame(self, fname: str, renders: Mapping[int, NDArray[np.uint8]]) -> dict[int, NDArray[np.uint8]]:
         """Refined renders of one frame, with the source camera's image of that frame as reference.
@@ -79,6 +83,22 @@ class Refinement:
 
         path = self._cell.scene.mask_path(source, fname)
         return image if path is None else np.where(read_mask(path)[..., None], image, np.uint8(0))
+
+
+def forget_refiners() -> None:
+    """Free the memory of the model that this process keeps."""
+    _verified_refiner.cache_clear()
+
+
+@functools.lru_cache(maxsize=1)
+def _verified_refiner(run: TuningRunTree, step: int, device: str, stamps: tuple[str | None, ...]) -> RefinesImages:
+    """`stamps` of the files: another file of the same name is verified and loaded anew."""
+    del stamps
+    from thesis_assets.tuning.checkpoints import verify_checkpoint
+    from thesis_assets.tuning.refine import load_refiner
+
+    verify_checkpoint(run, step)
+    return load_refiner(run.checkpoint(step), device)
 
 
 def _tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:

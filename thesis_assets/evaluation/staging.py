@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from thesis_assets import storage
 
 @dataclass(frozen=True)
 class Staging:
-    """A directory in the making. Paths are given as `layout` names them, below `final`."""
+    """A directory in the making. Paths are given as `layout` names them, below `final`. Workers may fill it side by side."""
 
     final: Path
     temporary: Path
@@ -22,6 +23,22 @@ class Staging:
         placed = self.temporary / path.relative_to(self.final)
         placed.parent.mkdir(parents=True, exist_ok=True)
         return placed
+
+    @classmethod
+    def begin(cls, final: Path) -> Staging:
+        """An empty directory in the making, whose owner publishes or discards it."""
+        temporary = storage.temporary_sibling(final)
+        temporary.mkdir(parents=True)
+        return cls(final, temporary)
+
+    def publish(self) -> None:
+        """Put the directory in place by one rename."""
+        storage.publish_directory(self.temporary, self.final)
+
+    def discard(self) -> None:
+        """Remove what was not published."""
+        if self.temporary.exists():
+            shutil.rmtree(self.temporary)
 
     def write(self, path: Path, content: bytes) -> None:
         self.place(path).write_bytes(content)

@@ -12,6 +12,7 @@ from typing import Any
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.metric_tables import Values, mean_of, read_results, read_table
+from thesis_assets.evaluation.nvs_tables import overall_rows
 from thesis_assets.layout import TaskTree
 from thesis_assets.schemas.evaluation import (
     NVS_CAMERA_COLUMNS,
@@ -24,6 +25,8 @@ from thesis_assets.schemas.evaluation import (
 
 Row = dict[str, float | None]
 
+IMPORTED = "imported"
+"""In a protocol's details: the tree that the numbers were taken from, measured by other scripts in a way that nobody wrote down."""
 MESH_SIDES = ("pred", "gt_inputs")
 MESH_ALIGNMENTS = ("world_aligned", "root_aligned")
 RESULT_TOLERANCE = 1e-4
@@ -57,7 +60,7 @@ def is_whole(task: TaskTree) -> bool:
 def missing_sources(task: TaskTree) -> Iterator[Path]:
     """Saved images, arrays and meshes that the protocol speaks of and that are not there."""
     protocol = storage.read_json(task.protocol, Protocol)
-    for name in wanted_names(protocol):
+    for name in wanted_names(protocol) if IMPORTED not in protocol.details else ():
         folder, _, fname = name.rpartition("/")
         if task.task == "nvs":
             key = (int(folder.removeprefix("cam_")), fname)
@@ -120,27 +123,29 @@ def _content_faults(
         yield path, f"{len(found)} rows where {len(wanted)} frames were evaluated; {what}"
         return
     yield from ((path, text) for row in rows for text in _unexplained(row, protocol))
-    for other, sources in _summaries(task, rows, tables):
+    for other, sources in _summaries(task, rows, tables, protocol):
         yield from ((other, text) for summary, of in sources for text in _wrong_means(summary, of, task, protocol))
 
 
 def _unexplained(row: Row, protocol: Protocol) -> Iterator[str]:
     """Empty fields that neither the metric nor the frame has a reason for in the protocol."""
     of_frame = protocol.details.get("empty_values", {}).get(row_name(row), {})
+    never = () if IMPORTED in protocol.details else ("psnr", "ssim")
     for metric, value in row.items():
-        may_be_empty = metric in of_frame or (metric in protocol.empty_metrics and metric not in ("psnr", "ssim"))
+        may_be_empty = metric in of_frame or (metric in protocol.empty_metrics and metric not in never)
         if value is None and not may_be_empty:
             yield f"{metric} of {row_name(row)} is empty, and protocol.json does not say why"
 
 
 def _summaries(
-    task: TaskTree, rows: Sequence[Row], tables: dict[Path, Sequence[Row]]
+    task: TaskTree, rows: Sequence[Row], tables: dict[Path, Sequence[Row]], protocol: Protocol
 ) -> Iterator[tuple[Path, list[tuple[Row, Sequence[Row]]]]]:
     """Each file of means, with the rows that each of its lines is the mean of."""
     if task.task != "nvs":
         yield task.pose_results, [(line, rows) for line in tables.get(task.pose_results, [])]
         return
-    yield task.nvs_results, [(line, rows) for line in tables.get(task.nvs_results, [])]
+    counted = overall_rows(rows, protocol)
+    yield task.nvs_results, [(line, counted) for line in tables.get(task.nvs_results, [])]
     cameras = tables.get(task.nvs_per_camera)
     if cameras is not None:
         by_camera: list[tuple[Row, Sequence[Row]]] = [

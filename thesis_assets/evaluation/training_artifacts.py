@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
-from thesis_assets.evaluation.refinement import Refinement
+from thesis_assets.evaluation.refinement import Refinement, forget_refiners
+from thesis_assets.evaluation.shared_work import Crew, Outcomes, by_scene, over_scenes
 from thesis_assets.evaluation.staging import Staging, staged
+from thesis_assets.launch.telling import tell
 from thesis_assets.layout import epoch_name
 from thesis_assets.schemas.evaluation import TrainingArtifactsRecord
 from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
@@ -29,6 +31,27 @@ ARTIFACTS_VERSION = "1"
 MAX_SAMPLES = 6
 KINDS = ("rgb", "depth", "gt_input")
 SHEET_HEIGHT = 160
+
+
+def write_artifacts_of_scenes(
+    cells: Sequence[EvaluationCell], crew: Crew | None = None, on_progress: Progress = silent
+) -> Outcomes[TrainingArtifactsRecord]:
+    """Publish the pictures of every scene and epoch; a failed scene leaves the others.
+
+    Args:
+        crew: who makes them: a scene each.
+    """
+    outcomes: Outcomes[TrainingArtifactsRecord] = Outcomes()
+    try:
+        over_scenes(artifacts_of_scene, by_scene(cells), outcomes, crew or Crew(), on_progress)
+    finally:
+        forget_refiners()
+    return outcomes
+
+
+def artifacts_of_scene(cell: EvaluationCell) -> dict[int, TrainingArtifactsRecord]:
+    """In a worker: the pictures of one scene's epochs."""
+    return {epoch: write_training_artifacts(cell, epoch, tell) for epoch in cell.epoch_steps()}
 
 
 def write_training_artifacts(

@@ -81,7 +81,10 @@ def evaluated_cameras(cell: EvaluationCell) -> list[int]:
 
 
 def why_nvs_is_absent(cell: EvaluationCell) -> str | None:
-    """Why a scene has no view to compare; None where it has."""
+    """Why a scene has no view to compare; None where it has, or where only a tree that others write can tell."""
+    if cell.experiment.evaluation.predictions.source != "refine":
+        images = any(cell.scene.image_files(cam_id).paths for cam_id in cell.scene.camera_ids())
+        return None if images else "the scene has no ground-truth image"
     chosen = evaluated_views(cell)
     if chosen.views:
         return None

@@ -4,8 +4,10 @@ Does not belong here: running a command (`launch`), or where its values come fro
 """
 
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from string import Formatter
+
+from thesis_assets.experiments.base import Environment
 
 _SHELL_WORDS = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>&1", "&>"})
 
@@ -53,6 +55,43 @@ def fill_template(template: str, values: Mapping[str, str]) -> list[str]:
         "".join(text + (values[name] if name is not None else "") for text, name in _parts(word))
         for word in _words(template)
     ]
+
+
+def in_environment(words: Sequence[str], environment: Environment) -> list[str]:
+    """The words as they are executed where the user's command runs.
+
+    A leading `python` is the interpreter that `environment.python` names. `setup` lines run before it, in the same bash, which
+    then becomes the command; the first that fails ends it.
+    """
+    words = [environment.python if words[0] == "python" else words[0], *words[1:]]
+    if not environment.setup:
+        return words
+    script = "\n".join(["set -e", *environment.setup, 'exec "$@"'])
+    return ["bash", "-c", script, "bash", *words]
+
+
+def check_text(template: str, names: Collection[str]) -> None:
+    """Refuse a text with placeholders (a path) that `fill_text` could not fill from values of these names.
+
+    Raises:
+        ValueError: braces do not close, or a placeholder is unknown.
+    """
+    unknown = sorted({name for _, name in _parts(template) if name is not None} - set(names))
+    if unknown:
+        raise ValueError(
+            f"unknown placeholder {{{unknown[0]}}}; there are {', '.join(f'{{{name}}}' for name in names)} "
+            "(a brace of its own is written twice)"
+        )
+
+
+def fill_text(template: str, values: Mapping[str, str]) -> str:
+    """A text with its placeholders filled in; it is not split into words.
+
+    Raises:
+        ValueError: the template is none.
+        KeyError: a placeholder has no value.
+    """
+    return "".join(text + (values[name] if name is not None else "") for text, name in _parts(template))
 
 
 def _words(template: str) -> list[str]:

@@ -5,10 +5,13 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from thesis_assets.experiments.base import Environment, Part
+from thesis_assets.experiments.command_template import check_template, check_text
 from thesis_assets.experiments.generation import CameraId
 from thesis_assets.experiments.runs import RunSpec
 
 Task = Literal["nvs", "pose_smplx", "pose_smpl"]
+PREDICTION_COMMAND_FIELDS = ("scene_name", "exp_name", "run_name", "checkpoint", "model_dir", "output_dir")
+EXISTING_TREE_FIELDS = ("scene_name", "exp_name", "run_name")
 
 
 class EpochCheckpoint(Part):
@@ -25,6 +28,11 @@ class Predictions(Environment):
         default=None,
         description="template with {scene_name} {exp_name} {run_name} {checkpoint} {model_dir} {output_dir}",
     )
+    tree: str | None = Field(
+        default=None,
+        description="for `existing`: the folder that holds `evaluation/epoch_XXXX/`; {scene_name} {exp_name} {run_name}",
+    )
+    recompute: bool = Field(default=False, description="for `existing`: measure again from its renders")
 
     @model_validator(mode="before")
     @classmethod
@@ -32,9 +40,19 @@ class Predictions(Environment):
         return {"source": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _command_belongs_to_its_source(self) -> "Predictions":
+    def _keys_belong_to_their_source(self) -> "Predictions":
         if (self.source == "command") != (self.command is not None):
             raise ValueError("`command` is needed for source `command`, and only there")
+        if self.command is not None:
+            check_template(self.command, PREDICTION_COMMAND_FIELDS)
+        if (self.source == "existing") != (self.tree is not None):
+            raise ValueError(
+                "`tree` (a folder with `evaluation/` in it) is needed for source `existing`, and only there"
+            )
+        if self.tree is not None:
+            check_text(self.tree, EXISTING_TREE_FIELDS)
+        if self.recompute and self.source != "existing":
+            raise ValueError("`recompute` belongs to source `existing`; the others are always measured here")
         return self
 
 
@@ -91,8 +109,17 @@ class EvaluationSpec(Part):
             raise ValueError("epochs are ascending, each once, from 0 on")
         return epochs
 
+    @model_validator(mode="after")
+    def _steps_are_ours(self) -> "EvaluationSpec":
+        if self.predictions.source != "refine" and isinstance(self.epochs, dict):
+            raise ValueError(
+                f"the epochs of source `{self.predictions.source}` are those of its own tree, and no checkpoint of ours "
+                f"belongs to one: write `epochs: {list(self.epochs)}`"
+            )
+        return self
+
     def epoch_steps(self, run: RunSpec) -> dict[int, int | None]:
-        """The checkpoint step of each epoch; None is the unrefined render.
+        """The checkpoint step of each epoch; None is the unrefined render, and every epoch of a tree that others write.
 
         The short form `[0, 15, 30]`: epoch 0 is unrefined, the others are equal parts of the schedule, each snapped to the
         nearest step that the run saves (the later one of two equally near).
@@ -100,6 +127,8 @@ class EvaluationSpec(Part):
         Raises:
             ValueError: an epoch names a step that the run does not save; the message has the saved steps.
         """
+        if self.predictions.source != "refine":
+            return dict.fromkeys(self.epochs)
         saved = run.saved_steps()
         if isinstance(self.epochs, tuple):
             later = [epoch for epoch in self.epochs if epoch > 0]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets import storage
-from thesis_assets.experiments.command_template import fill_template
+from thesis_assets.experiments.command_template import fill_template, in_environment
 
 if TYPE_CHECKING:
     from thesis_assets.experiments.generation import Renders
@@ -34,18 +34,8 @@ class RenderCommand:
     target_cameras: tuple[int, ...]
 
     def words(self) -> list[str]:
-        """What is executed: a word of the template stays one word, whatever is filled in.
-
-        A leading `python` is the interpreter that `renders.python` names. `setup` lines run before it, in the same bash, which
-        then becomes the command; the first that fails ends it.
-        """
-        words = self._filled(str(self.scene.tree.renders_dir.absolute()))
-        if words[0] == "python":
-            words[0] = self.renders.python
-        if not self.renders.setup:
-            return words
-        script = "\n".join(["set -e", *self.renders.setup, 'exec "$@"'])
-        return ["bash", "-c", script, "bash", *words]
+        """What is executed: a word of the template stays one word, whatever is filled in."""
+        return in_environment(self._filled(str(self.scene.tree.renders_dir.absolute())), self.renders)
 
     @property
     def cwd(self) -> Path | None:

@@ -182,3 +182,19 @@ class DifferenceRow(FileModel):
     by_scene: dict[str, float]
     reason: str | None
     """Why there is no difference."""
+
+
+class PipelineRecord(FileModel):
+    """`_pipeline/<exp_name>/command.json`: which command wrote the tree beside it.
+
+    Attributes:
+        command_digest: of the command line, its environment, the checkpoint and the scene's files (`evaluation.pipeline_command`).
+        finished: False while the command runs, and after it failed.
+    """
+
+    command_digest: str
+    command: list[str]
+    checkpoint_sha256: str | None
+    """None: the pipeline's base model."""
+    step: int | None
+    finished: bool

@@ -1,5 +1,6 @@
 """A whole scene: predictions, tasks, artifacts; what is current stays, what changed is made again."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,13 @@ import pytest
 from PIL import Image
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidExperiment, InvalidFile, NotBuiltYet
+from thesis_assets.errors import InvalidExperiment, InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
 from thesis_assets.evaluation.input_data import documented_folders
 from thesis_assets.evaluation.metric_tables import read_results, read_table
 from thesis_assets.evaluation.nvs import evaluate_nvs
 from thesis_assets.evaluation.predictions import make_predictions
+from thesis_assets.evaluation.videos import NO_FFMPEG
 from thesis_assets.evaluation.views import View, evaluated_views
 from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, NVS_RESULT_KEYS, InputDataRecord, PredictionRecord
 from thesis_assets.storage import directory_stamp
@@ -91,6 +93,29 @@ def test_pictures_show_render_beside_truth_and_the_people_on_white(evaluated: Ev
     np.testing.assert_array_equal(beside[:, -WIDTH:][inside], true_image(4, FRAMES[0])[inside])
     assert (white[~inside] == 255).all()
     np.testing.assert_array_equal(white[inside], beside[:, :WIDTH][inside])
+
+
+def test_a_camera_has_a_video_of_its_comparisons_where_ffmpeg_is(evaluated: EvaluationCell) -> None:
+    import cv2
+
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("needs the program ffmpeg")
+    video = cv2.VideoCapture(str(evaluated.tree.task(30, "nvs").viz_video(4)))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == len(FRAMES)
+    _, first = video.read()
+    beside = pixels(evaluated.tree.task(30, "nvs").viz_image(4, "render_vs_gt", FRAMES[0]))
+    assert first.shape[0] == HEIGHT
+    assert np.abs(first[..., ::-1].astype(int)[:, :WIDTH] - beside[:, :WIDTH]).mean() < 12  # H.264 with halved colours.
+
+
+def test_without_ffmpeg_the_protocol_says_why_there_is_no_video(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thesis_assets.evaluation.nvs_images.shutil.which", lambda _: None)
+    cell = open_cell(own_folder, nvs={"region": "mask"})
+    protocol = evaluate_nvs(cell, 0)
+    assert protocol.details["no_video"] == {"cam_4": NO_FFMPEG, "cam_28": NO_FFMPEG}
+    assert not cell.tree.task(0, "nvs").viz_video(4).exists()
 
 
 def test_equal_ground_truth_is_one_file_over_the_epochs(evaluated: EvaluationCell) -> None:
@@ -187,12 +212,6 @@ def test_the_source_camera_cannot_be_evaluated(own_folder: Path) -> None:
         evaluated_views(open_cell(own_folder, cameras=[SOURCE]))
 
 
-@pytest.mark.parametrize("source", ["existing", {"source": "command", "command": "run {scene_name}"}])
-def test_other_predictions_are_refused_by_name(own_folder: Path, source: object) -> None:
-    with pytest.raises(NotBuiltYet, match="not built yet"):
-        make_predictions(open_cell(own_folder, predictions=source), 0, None)
-
-
 def test_metrics_without_predictions_are_refused(own: EvaluationCell) -> None:
     own.tree.task(15, "nvs").prediction_record.unlink()
     with pytest.raises(InvalidFile, match="no whole predictions"):
@@ -212,8 +231,6 @@ def test_an_empty_mask_leaves_its_row_empty_and_the_task_whole(own: EvaluationCe
 
 
 def test_without_masks_the_whole_image_counts_and_the_protocol_says_so(own: EvaluationCell) -> None:
-    import shutil
-
     from thesis_assets.evaluation.protocols import read_protocol
 
     shutil.rmtree(own.scene.tree.ground_truth.seg_dir)

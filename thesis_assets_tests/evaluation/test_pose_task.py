@@ -149,7 +149,7 @@ def test_a_scene_without_bodies_lacks_the_task_with_a_reason_in_the_manifest(own
     absent = absent_tasks(cell)
     assert absent.keys() == {"pose_smplx", "pose_smpl"}
     assert "no joints" in absent["pose_smplx"]
-    assert "no estimated smpl file" in absent["pose_smpl"]
+    assert "no predicted smpl file" in absent["pose_smpl"]
     assert write_manifest(cell).notes["absent_tasks"] == absent
     assert write_manifest(cell).tasks == ["nvs"]
     assert check_required_files(cell, "pose_smpl").passed

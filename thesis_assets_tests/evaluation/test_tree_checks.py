@@ -217,7 +217,8 @@ def test_an_epoch_without_the_images_of_its_numbers_is_not_whole(own: Evaluation
 
 def test_an_epoch_is_taken_back_before_its_files_change(own: EvaluationCell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever moment the work is cut off at, no manifest names an epoch whose files are on their way."""
-    from thesis_assets.evaluation import nvs, pose, predictions
+    from thesis_assets.evaluation import nvs, pose
+    from thesis_assets.evaluation.staging import Staging
 
     class CutError(Exception):
         pass
@@ -226,9 +227,9 @@ def test_an_epoch_is_taken_back_before_its_files_change(own: EvaluationCell, mon
         raise CutError
 
     steps: list[tuple[object, str, Callable[[EvaluationCell], object]]] = [
-        (predictions, "_write_views", lambda cell: make_predictions(cell, 30, 10)),
-        (nvs, "_write_images", lambda cell: evaluate_nvs(cell, 15)),
-        (nvs, "_write_metrics", lambda cell: evaluate_nvs(cell, 0)),
+        (Staging, "publish", lambda cell: make_predictions(cell, 30, 10)),
+        (Staging, "publish", lambda cell: evaluate_nvs(cell, 15)),
+        (nvs, "write_nvs_metrics", lambda cell: evaluate_nvs(cell, 0)),
     ]
     cell = open_cell(own.difix.root.parent, nvs={"region": "mask"})
     for module, name, work in steps:

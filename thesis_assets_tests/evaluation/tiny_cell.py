@@ -177,7 +177,7 @@ def _write_bodies(tree: SceneTree) -> None:
 def _write_checkpoint(difix: DifixTree, step: int) -> None:
     import torch
 
-    from thesis_assets.tuning.checkpoints import REQUIRED_KEYS, save_checkpoint
+    from thesis_assets.tuning.checkpoints import RESUME_KEYS, save_checkpoint
     from thesis_assets.tuning.tiny_model import TinyArchitecture, TinyRefiner
 
     torch.manual_seed(step)
@@ -186,7 +186,7 @@ def _write_checkpoint(difix: DifixTree, step: int) -> None:
     with torch.no_grad():
         network.head.weight.normal_(std=0.02)  # A fresh network refines nothing.
     state = {
-        **{key: {} for key in REQUIRED_KEYS},
+        **{key: {} for key in RESUME_KEYS},
         "state_dict_unet": network.state_dict(),
         "architecture": architecture.as_numbers(),
         "resolution": 48,

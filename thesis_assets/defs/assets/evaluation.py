@@ -1,6 +1,7 @@
 """Evaluating a run: input data, predictions, the three tasks, the manifest. One tree a scene, one row an epoch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,25 +19,59 @@ from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, POSE_METRICS, pa
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.cell import EvaluationCell
+    from thesis_assets.evaluation.shared_work import Crew
+    from thesis_assets.schemas.evaluation import Protocol
 
 Row = tuple[object, ...]
 
+LPIPS_WORKERS = 4
+"""Processes that share a GPU for LPIPS: about 2 GB each."""
 
-def over_scenes(
-    platform: Platform, cell: Cell, work: "Callable[[EvaluationCell, Mapping[int, int | None]], list[Row]]"
-) -> list[Row]:
-    """Do one task for every evaluated scene; a failed scene leaves the others and fails the cell at the end.
+
+def _crew(platform: Platform, *, gpu: bool) -> "Crew":
+    """Who works on an evaluation's shares. `gpu`: each needs a GPU, where there is one, so that no more run than it has slots."""
+    from thesis_assets.evaluation.shared_work import Crew
+
+    workers = platform.settings.gpu_slots if gpu and platform.device != "cpu" else platform.workers
+    return Crew(workers, platform.launcher.map_items)
+
+
+def _prediction_crew(platform: Platform, source: str) -> "Crew":
+    """Who makes predictions. A pipeline of the user's takes a GPU whatever the platform itself runs on."""
+    crew = _crew(platform, gpu=True)
+    return replace(crew, workers=platform.settings.gpu_slots) if source == "command" else crew
+
+
+def _measuring_crew(platform: Platform) -> "Crew":
+    """Who measures views: every core; beside a GPU that LPIPS runs on, as many as fit its memory."""
+    from thesis_assets.evaluation.nvs_metrics import lpips_or_reason
+
+    crew = _crew(platform, gpu=False)
+    if platform.device == "cpu" or lpips_or_reason(platform.settings.lpips_weights, "cpu")[0] is None:
+        return crew
+    return replace(crew, workers=min(crew.workers, LPIPS_WORKERS * platform.settings.gpu_slots))
+
+
+def _reporter(context: dg.AssetExecutionContext, platform: Platform, cell: Cell) -> Callable[[str], None]:
+    write = platform.reporter(context)
+
+    def report(line: str) -> None:
+        write(f"{cell.run_name}: {line}")
+
+    return report
+
+
+def over_scenes(platform: Platform, cell: Cell, work: "Callable[[EvaluationCell], list[Row]]") -> list[Row]:
+    """Do one thing for every evaluated scene; a failed scene leaves the others and fails the cell at the end.
 
     Raises:
         ThesisAssetsError: with every failed scene and its reason.
     """
-    spec = platform.spec(cell)
-    epochs = spec.evaluation.epoch_steps(platform.run_spec(cell))
     rows: list[Row] = []
     failed: list[str] = []
     for evaluated in platform.evaluation_cells(cell):
         try:
-            rows += work(evaluated, epochs)
+            rows += work(evaluated)
         except ThesisAssetsError as error:
             failed.append(f"{evaluated.scene.name}: {error}")
     if failed:
@@ -61,7 +96,7 @@ def input_data(context: dg.AssetExecutionContext, platform: PlatformParam) -> Ve
 
     (cell,) = cells_of(context, "exp_by_run")
 
-    def work(evaluated: "EvaluationCell", epochs: Mapping[int, int | None]) -> list[Row]:
+    def work(evaluated: "EvaluationCell") -> list[Row]:
         record = link_input_data(evaluated)
         return [(record.scene_name, len(record.cameras), len(record.frames), ", ".join(record.missing) or "nothing")]
 
@@ -77,34 +112,25 @@ def input_data(context: dg.AssetExecutionContext, platform: PlatformParam) -> Ve
     pool="gpu",
 )
 def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
-    """Refine the renders of every evaluated scene and epoch; those whose inputs did not change are kept."""
-    from thesis_assets.evaluation.cell import absent_tasks
-    from thesis_assets.evaluation.predictions import make_predictions
-    from thesis_assets.evaluation.training_artifacts import write_training_artifacts
+    """Make, run or link the predictions of every evaluated scene and epoch; those whose inputs did not change are kept."""
+    from thesis_assets.evaluation.predictions import predict
+    from thesis_assets.evaluation.training_artifacts import write_artifacts_of_scenes
 
     (cell,) = cells_of(context, "exp_by_run")
-    write = platform.reporter(context)
-    absent: list[Row] = []
-
-    def report(line: str) -> None:
-        write(f"{cell.run_name}: {line}")
-
-    def work(evaluated: "EvaluationCell", epochs: Mapping[int, int | None]) -> list[Row]:
-        rows: list[Row] = []
-        if "nvs" in (reasons := absent_tasks(evaluated)):
-            absent.append((evaluated.scene.name, reasons["nvs"]))
-            return rows
-        for epoch, step in epochs.items():
-            record = make_predictions(evaluated, epoch, step, report)
-            write_training_artifacts(evaluated, epoch)
-            rows.append(
-                (evaluated.scene.name, epoch_name(epoch), "unrefined" if step is None else step, record.n_images)
-            )
-        return rows
-
-    rows = over_scenes(platform, cell, work)
-    context.add_output_metadata({"predictions": table(("scene", "epoch", "step", "views"), rows)})
-    _say_absent(context, absent)
+    report = _reporter(context, platform, cell)
+    cells = platform.evaluation_cells(cell)
+    source = platform.spec(cell).evaluation.predictions.source
+    outcomes = predict(cells, _prediction_crew(platform, source), report)
+    rows = [
+        (scene, epoch_name(epoch), "unrefined" if record.step is None else record.step, record.n_images)
+        for (scene, epoch), record in sorted(outcomes.records.items())
+    ]
+    context.add_output_metadata({"source": source, "predictions": table(("scene", "epoch", "step", "views"), rows)})
+    _say_absent(context, outcomes.absent)
+    outcomes.raise_failures()
+    if source == "refine":
+        there = [each for each in cells if each.scene.name not in outcomes.absent]
+        write_artifacts_of_scenes(there, _crew(platform, gpu=True), report).raise_failures()
     return _verified(context, platform, "predictions", cell)
 
 
@@ -115,37 +141,34 @@ def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
 )
 def nvs(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Compare predicted and true views of every evaluated scene and epoch."""
-    from thesis_assets.evaluation.cell import absent_tasks
-    from thesis_assets.evaluation.nvs import evaluate_nvs
+    from thesis_assets.evaluation.nvs import evaluate_nvs_scenes
 
     (cell,) = cells_of(context, "exp_by_run")
     if "nvs" not in platform.spec(cell).evaluation.tasks:
         return _not_enabled(context, platform, "nvs", cell)
 
-    absent: list[Row] = []
-    last_epoch: list[float] = []
-
-    def work(evaluated: "EvaluationCell", epochs: Mapping[int, int | None]) -> list[Row]:
-        rows: list[Row] = []
-        if "nvs" in (reasons := absent_tasks(evaluated)):
-            absent.append((evaluated.scene.name, reasons["nvs"]))
-            return rows
-        for epoch in epochs:
-            evaluate_nvs(evaluated, epoch)
-            values = parse_results(evaluated.tree.task(epoch, "nvs").nvs_results.read_text(encoding="utf-8"))
-            shown = (f"{values[key]:.4f}" for key in ("psnr", "ssim", "lpips"))
-            rows.append((evaluated.scene.name, epoch_name(epoch), *shown))
-        last_epoch.append(values["psnr"])
-        return rows
-
-    rows = over_scenes(platform, cell, work)
+    report = _reporter(context, platform, cell)
+    outcomes = evaluate_nvs_scenes(platform.evaluation_cells(cell), _measuring_crew(platform), report)
+    trees = platform.evaluation_trees(cell)
+    results = {
+        (scene, epoch): parse_results(trees[scene].task(epoch, "nvs").nvs_results.read_text(encoding="utf-8"))
+        for scene, epoch in sorted(outcomes.records)
+    }
+    rows = [
+        (scene, epoch_name(epoch), *(f"{values[key]:.4f}" for key in ("psnr", "ssim", "lpips")))
+        for (scene, epoch), values in results.items()
+    ]
     context.add_output_metadata({"results": table(("scene", "epoch", "psnr", "ssim", "lpips"), rows)})
-    _say_absent(context, absent)
+    _say_absent(context, outcomes.absent)
+    _say_videos(context, outcomes.records.values())
+    last = max((epoch for _, epoch in results), default=0)
+    last_epoch = [values["psnr"] for (_, epoch), values in results.items() if epoch == last]
     if last_epoch:
         context.add_output_metadata({"PSNR of the last epoch": sum(last_epoch) / len(last_epoch)})
     comparison = _worst_comparison(platform, cell)
     if comparison is not None:
         context.add_output_metadata({"render | truth": picture_file(comparison)})
+    outcomes.raise_failures()
     return _verified(context, platform, "nvs", cell)
 
 
@@ -168,10 +191,17 @@ def _worst_comparison(platform: Platform, cell: Cell) -> Path | None:
     return worst[1] if worst else None
 
 
-def _say_absent(context: dg.AssetExecutionContext, absent: list[Row]) -> None:
+def _say_absent(context: dg.AssetExecutionContext, absent: Mapping[str, str]) -> None:
     """A task that a scene cannot have is never silently skipped."""
     if absent:
-        context.add_output_metadata({"absent": table(("scene", "reason"), absent)})
+        context.add_output_metadata({"absent": table(("scene", "reason"), sorted(absent.items()))})
+
+
+def _say_videos(context: dg.AssetExecutionContext, protocols: "Iterable[Protocol]") -> None:
+    """Say why cameras have no video, where they have none."""
+    reasons = {reason for each in protocols for reason in each.details.get("no_video", {}).values()}
+    if reasons:
+        context.add_output_metadata({"no video": "; ".join(sorted(reasons))})
 
 
 def _not_enabled(context: dg.AssetExecutionContext, platform: Platform, task: str, cell: Cell) -> Verified:
@@ -180,29 +210,21 @@ def _not_enabled(context: dg.AssetExecutionContext, platform: Platform, task: st
 
 
 def _pose(context: dg.AssetExecutionContext, platform: Platform, task: str) -> Verified:
-    from thesis_assets.evaluation.cell import absent_tasks
-    from thesis_assets.evaluation.pose import evaluate_pose
+    from thesis_assets.evaluation.pose import evaluate_pose_scenes
 
     (cell,) = cells_of(context, "exp_by_run")
     if task not in platform.spec(cell).evaluation.tasks:
         return _not_enabled(context, platform, task, cell)
-    absent: list[Row] = []
-
-    def work(evaluated: "EvaluationCell", epochs: Mapping[int, int | None]) -> list[Row]:
-        reasons = absent_tasks(evaluated)
-        if task in reasons:
-            absent.append((evaluated.scene.name, reasons[task]))
-            return []
-        rows: list[Row] = []
-        for epoch in epochs:
-            evaluate_pose(evaluated, epoch, task)
-            values = parse_results(evaluated.tree.task(epoch, task).pose_results.read_text(encoding="utf-8"))
-            rows.append((evaluated.scene.name, epoch_name(epoch), *(f"{value:.4f}" for value in values.values())))
-        return rows
-
-    rows = over_scenes(platform, cell, work)
+    crew, report = _crew(platform, gpu=False), _reporter(context, platform, cell)
+    outcomes = evaluate_pose_scenes(platform.evaluation_cells(cell), task, crew, report)
+    trees = platform.evaluation_trees(cell)
+    rows: list[Row] = []
+    for scene, epoch in sorted(outcomes.records):
+        values = parse_results(trees[scene].task(epoch, task).pose_results.read_text(encoding="utf-8"))
+        rows.append((scene, epoch_name(epoch), *(f"{value:.4f}" for value in values.values())))
     context.add_output_metadata({"results": table(("scene", "epoch", *POSE_METRICS), rows)})
-    _say_absent(context, absent)
+    _say_absent(context, outcomes.absent)
+    outcomes.raise_failures()
     return _verified(context, platform, task, cell)
 
 
@@ -237,7 +259,7 @@ def evaluation_manifest(context: dg.AssetExecutionContext, platform: PlatformPar
 
     (cell,) = cells_of(context, "exp_by_run")
 
-    def work(evaluated: "EvaluationCell", epochs: Mapping[int, int | None]) -> list[Row]:
+    def work(evaluated: "EvaluationCell") -> list[Row]:
         manifest = write_manifest(evaluated)
         return [(manifest.scene_name, ", ".join(manifest.tasks), ", ".join(manifest.eval_epochs))]
 

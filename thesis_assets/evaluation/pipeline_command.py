@@ -1,0 +1,236 @@
+"""Predictions of the source `command`: the user's own 3DGS pipeline, run once a scene with the run's selected checkpoint.
+
+It writes a tree of the output document into a folder of its own; what is evaluated is linked from there (`taken_predictions`).
+It runs again where its command line, its environment, the checkpoint or the scene's files changed (what it wrote before is
+removed first), or where it did not end well (what it wrote stays, for it to go on from).
+Does not belong here: what is missing in what it wrote (`source_trees`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from thesis_assets import storage
+from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.evaluation.cell import EvaluationCell
+from thesis_assets.evaluation.prediction_records import predicted_views
+from thesis_assets.evaluation.source_trees import RENDERS
+from thesis_assets.experiments.command_template import fill_template, in_environment, placeholders
+from thesis_assets.launch.commands import end_running, run_command
+from thesis_assets.launch.logs import log_tail
+from thesis_assets.launch.starter_watch import watched
+from thesis_assets.launch.telling import tell
+from thesis_assets.layout import EvaluationTree, epoch_name
+from thesis_assets.schemas.evaluation import PipelineRecord
+from thesis_assets.schemas.tuning import JobRecord, SelectedCheckpoint
+
+_VERSION = 1
+_REPORT_SECONDS = 10.0
+
+
+class PipelineFailed(ThesisAssetsError):
+    """The user's pipeline ended with an error, or without what is to be evaluated."""
+
+
+@dataclass(frozen=True)
+class HandedCheckpoint:
+    """What a pipeline is given.
+
+    Attributes:
+        path: of the selected checkpoint; empty for a run of the backend `pretrained`, whose weights are the pipeline's base model.
+        model_dir: the folder that the checkpoint was converted to, or what the pretrained run names; empty where neither is there.
+    """
+
+    path: str
+    model_dir: str
+    sha256: str | None
+    step: int | None
+
+
+def handed_checkpoint(cell: EvaluationCell) -> HandedCheckpoint:
+    """The selected checkpoint of the cell's run.
+
+    Raises:
+        InvalidFile: it has not been selected yet, or it is gone.
+    """
+    if cell.run.backend == "pretrained":
+        return HandedCheckpoint("", cell.run.model or "", None, None)
+    if not cell.tuning_run.selected_checkpoint.is_file():
+        raise InvalidFile(
+            "no checkpoint of the run has been selected, so there is none to give to the pipeline",
+            file=cell.tuning_run.selected_checkpoint,
+            remedy="materialize `selected_checkpoint` of this cell first",
+        )
+    selected = storage.read_json(cell.tuning_run.selected_checkpoint, SelectedCheckpoint)
+    path = cell.tuning_run.checkpoint(selected.step)
+    if not path.is_file():
+        raise InvalidFile("the selected checkpoint is gone", file=path, remedy="restore it, or train the run again")
+    converted = cell.tuning_run.converted(selected.step)
+    model_dir = str(converted.absolute()) if converted.is_dir() else ""
+    return HandedCheckpoint(str(path.absolute()), model_dir, selected.sha256, selected.step)
+
+
+def run_pipeline(cell: EvaluationCell) -> PipelineRecord:
+    """Run the command where its tree is not there already, whole and current.
+
+    Raises:
+        PipelineFailed: it ended with an error (the message has the end of its stderr), or lacks an epoch.
+        CellLocked: another process runs it for this scene.
+    """
+    pipeline = cell.tree.pipeline
+    with storage.cell_lock(pipeline.lock, f"the pipeline of {cell.scene.name}"):
+        checkpoint = handed_checkpoint(cell)
+        digest = command_digest(cell, checkpoint)
+        record = _read_record(cell)
+        if record is not None and not record.finished and pipeline.job.is_file():
+            end_running(storage.read_json(pipeline.job, JobRecord))
+        if record is None or record.command_digest != digest:
+            _remove_output(cell)
+        elif record.finished and not _lacking(cell):
+            return record
+        return _run(cell, checkpoint, digest)
+
+
+def command_digest(cell: EvaluationCell, checkpoint: HandedCheckpoint) -> str:
+    """Of everything that shapes what the command writes, as far as the platform sees it; not of where that lies."""
+    predictions, scene = cell.experiment.evaluation.predictions, cell.scene
+    nameless = HandedCheckpoint("{checkpoint}" if checkpoint.path else "", "{model_dir}", checkpoint.sha256, None)
+    return storage.sha256_value(
+        {
+            "version": _VERSION,
+            "command": _filled(cell, nameless, "{output_dir}"),
+            "environment": predictions.model_dump(mode="json", include={"python", "setup", "cwd", "env"}),
+            "checkpoint": checkpoint.sha256,
+            "model": cell.run.model,
+            "scene": [storage.directory_stamp(each.base) for each in (scene.tree.ground_truth, scene.tree.estimated)],
+        }
+    )
+
+
+def _filled(cell: EvaluationCell, checkpoint: HandedCheckpoint, output_dir: str) -> list[str]:
+    template = cell.experiment.evaluation.predictions.command
+    assert template is not None, "the source `command` has a command"
+    if "model_dir" in placeholders(template) and not checkpoint.model_dir:
+        raise InvalidFile(
+            "the command takes {model_dir}, and the selected checkpoint has not been converted",
+            file=cell.tuning_run.base,
+            key="evaluation.predictions.command",
+            remedy="convert it (`thesis-assets checkpoint convert`), or take {checkpoint}",
+        )
+    return fill_template(
+        template,
+        {
+            "scene_name": cell.scene.name,
+            "exp_name": cell.exp_name,
+            "run_name": cell.run_name,
+            "checkpoint": checkpoint.path,
+            "model_dir": checkpoint.model_dir,
+            "output_dir": output_dir,
+        },
+    )
+
+
+def _read_record(cell: EvaluationCell) -> PipelineRecord | None:
+    try:
+        return storage.read_json(cell.tree.pipeline.record, PipelineRecord)
+    except InvalidFile:  # it never ran, or an older version ran it
+        return None
+
+
+def _remove_output(cell: EvaluationCell) -> None:
+    """What another command wrote must not be taken for this one's."""
+    output = cell.tree.pipeline.output_dir
+    if output.exists():
+        aside = storage.temporary_sibling(output)
+        output.replace(aside)
+        shutil.rmtree(aside)
+
+
+def _run(cell: EvaluationCell, checkpoint: HandedCheckpoint, digest: str) -> PipelineRecord:
+    predictions, pipeline = cell.experiment.evaluation.predictions, cell.tree.pipeline
+    words = in_environment(_filled(cell, checkpoint, str(pipeline.output_dir.absolute())), predictions)
+    record = PipelineRecord(
+        command_digest=digest,
+        command=words,
+        checkpoint_sha256=checkpoint.sha256,
+        step=checkpoint.step,
+        finished=False,
+    )
+    # Before its first file: what a killed command left is known as its own.
+    storage.write_json(pipeline.record, record)
+    pipeline.output_dir.mkdir(parents=True, exist_ok=True)
+    stderr_start = pipeline.stderr.stat().st_size if pipeline.stderr.is_file() else 0
+    returncode = run_command(
+        watched(words),
+        stdout=pipeline.stdout,
+        stderr=pipeline.stderr,
+        job=pipeline.job,
+        cwd=Path(predictions.cwd).expanduser() if predictions.cwd is not None else None,
+        env=predictions.env,
+        poll=_reporter(cell),
+    )
+    if returncode != 0:
+        raise _failure(cell, returncode, stderr_start)
+    if lacking := _lacking(cell):
+        raise _without_renders(cell, lacking)
+    finished = record.model_copy(update={"finished": True})
+    storage.write_json(pipeline.record, finished)
+    return finished
+
+
+def _tree(cell: EvaluationCell) -> EvaluationTree:
+    return EvaluationTree(cell.tree.pipeline.output_dir, cell.exp_name)
+
+
+def _lacking(cell: EvaluationCell) -> list[str]:
+    """The epochs that the experiment names and the pipeline left without a render, where novel views are evaluated."""
+    if "nvs" not in cell.tasks:
+        return []
+    tree = _tree(cell)
+    return [epoch_name(epoch) for epoch in cell.epoch_steps() if not predicted_views(tree.task(epoch, "nvs"))]
+
+
+def _failure(cell: EvaluationCell, returncode: int, stderr_start: int) -> PipelineFailed:
+    how = f"by signal {-returncode}" if returncode < 0 else f"with status {returncode}"
+    tail = log_tail(cell.tree.pipeline.stderr, start=stderr_start)
+    return PipelineFailed(
+        f"the pipeline of {cell.scene.name} ended {how}",
+        file=cell.tree.pipeline.stderr,
+        found="\n" + tail if tail else "nothing on its stderr",
+        remedy="correct its cause, then start again: the other scenes are kept, and the command finds what it had written",
+    )
+
+
+def _without_renders(cell: EvaluationCell, lacking: list[str]) -> PipelineFailed:
+    tree = _tree(cell)
+    there = sorted(path.name for path in tree.evaluation_dir.glob("*")) if tree.evaluation_dir.is_dir() else []
+    return PipelineFailed(
+        f"the pipeline of {cell.scene.name} ended well, and left no render of {', '.join(lacking)}",
+        file=tree.epoch_dir(next(iter(cell.epoch_steps()))),
+        found=f"evaluation/ with {', '.join(there)}" if there else "no evaluation/",
+        wanted=f"{cell.exp_name}/evaluation/<epoch_XXXX>/{RENDERS} below {{output_dir}}",
+        remedy="let the command write there, or name its own epochs in `evaluation.epochs`",
+    )
+
+
+def _reporter(cell: EvaluationCell) -> Callable[[], None]:
+    """Tells every few seconds how long the command runs, and how many epochs have renders."""
+    started = said = time.monotonic()
+
+    def report() -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said < _REPORT_SECONDS:
+            return
+        said = now
+        epochs = cell.epoch_steps()
+        done = len(epochs) - len(_lacking(cell))
+        tell(
+            f"{cell.scene.name}: the pipeline runs for {now - started:.0f} s, {done} of {len(epochs)} epochs have renders"
+        )
+
+    return report

@@ -1,0 +1,282 @@
+"""Predictions that others made: the user's pipeline by its command, and a tree that was there."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thesis_assets import storage
+from thesis_assets.errors import InvalidFile
+from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
+from thesis_assets.evaluation.manifest import write_manifest
+from thesis_assets.evaluation.metric_tables import read_results, read_table
+from thesis_assets.evaluation.nvs import evaluate_nvs, evaluate_nvs_scenes
+from thesis_assets.evaluation.pipeline_command import PipelineFailed
+from thesis_assets.evaluation.pose import evaluate_pose
+from thesis_assets.evaluation.predictions import make_predictions, predict
+from thesis_assets.evaluation.protocols import read_protocol
+from thesis_assets.evaluation.required_files import check_manifest, check_metrics_recompute, check_required_files
+from thesis_assets.evaluation.task_faults import IMPORTED
+from thesis_assets.experiments.evaluation import EvaluationSpec
+from thesis_assets.layout import TASKS, EvaluationTree
+from thesis_assets.scenes.bodies import read_bodies, write_bodies
+from thesis_assets.schemas.evaluation import (
+    NVS_FRAME_COLUMNS,
+    NVS_RESULT_KEYS,
+    POSE_FRAME_COLUMNS,
+    POSE_METRICS,
+    PredictionRecord,
+)
+from thesis_assets.schemas.tuning import SelectedCheckpoint
+from thesis_assets_tests.evaluation import pipeline
+from thesis_assets_tests.evaluation.tiny_cell import CAMERAS, FRAMES, SCENE, SOURCE, evaluate, open_cell
+
+EPOCHS = (0, 30)
+
+
+def commanded(folder: Path, epochs: tuple[int, ...] = EPOCHS, **more: Any) -> EvaluationCell:
+    """A cell whose predictions the stand-in pipeline makes; its selected checkpoint is step 20."""
+    words = f"python {pipeline.__file__} {folder}/renders/{{scene_name}} '{{checkpoint}}' {{output_dir}}/{{exp_name}}"
+    predictions = {
+        "source": "command",
+        "command": f"{words} {' '.join(map(str, epochs))}",
+        "python": sys.executable,
+        **more.pop("predictions", {}),
+    }
+    cell = open_cell(folder, predictions=predictions, epochs=list(EPOCHS), cameras=[], **more)
+    selected = SelectedCheckpoint(
+        **{"exp_name": "demo", "run_name": "tiny_a", "rule": "last", "step": 20, "scores": [], "manifest_sha256": {}},
+        path=str(cell.tuning_run.checkpoint(20)),
+        sha256=storage.sha256_file(cell.tuning_run.checkpoint(20)),
+        **{"selection_groups": [], "selection_sample_ids": [], "data_json_sha256": "", "scene_names": []},
+    )
+    storage.write_json(cell.tuning_run.selected_checkpoint, selected)
+    return cell
+
+
+def runs_of(cell: EvaluationCell) -> list[str]:
+    return (cell.tree.pipeline.output_dir / "runs.txt").read_text().split("\n")[:-1]
+
+
+def render(cell: EvaluationCell, epoch: int, cam_id: int = 28) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.open(cell.tree.task(epoch, "nvs").input_render(cam_id, FRAMES[0])))
+
+
+def test_a_pipelines_tree_is_evaluated_with_the_selected_checkpoint(own_folder: Path) -> None:
+    cell = commanded(own_folder)
+    shutil.rmtree(cell.tree.epoch_dir(15))
+    evaluate(cell)
+    assert runs_of(cell) == [str(cell.tuning_run.checkpoint(20))]
+    own = np.asarray(Image.open(cell.scene.tree.render(28, FRAMES[0])))
+    np.testing.assert_array_equal(render(cell, 30), np.clip(own.astype(int) - 30, 0, 255))
+    record = storage.read_json(cell.tree.task(30, "nvs").prediction_record, PredictionRecord)
+    assert (record.prediction_source, record.step) == ("command", 20)
+    assert record.checkpoint_sha256 == storage.sha256_file(cell.tuning_run.checkpoint(20))
+    protocol = read_protocol(cell.tree.task(30, "nvs"))
+    assert protocol is not None
+    assert protocol.comparable["prediction_source"] == "command"
+    manifest = write_manifest(cell)
+    assert manifest.eval_epochs == ["epoch_0000", "epoch_0030"]
+    assert manifest.nvs_cameras == list(CAMERAS)
+    assert check_manifest(cell).passed
+    assert all(check_required_files(cell, task).passed for task in TASKS)
+    assert check_metrics_recompute(cell).passed
+
+
+def test_rows_of_the_source_camera_stand_in_the_tables_and_not_in_the_mean(own_folder: Path) -> None:
+    cell = commanded(own_folder)
+    make_predictions(cell, 0, None)
+    evaluate_nvs(cell, 0)
+    task = cell.tree.task(0, "nvs")
+    rows = read_table(task.nvs_per_frame, NVS_FRAME_COLUMNS)
+    assert {row["camera_id"] for row in rows} == set(CAMERAS)
+    counted = [row["psnr"] for row in rows if row["camera_id"] != SOURCE and row["psnr"] is not None]
+    assert read_results(task.nvs_results, NVS_RESULT_KEYS)["psnr"] == pytest.approx(np.mean(counted), abs=1e-4)
+
+
+def test_the_pipeline_runs_once_and_again_where_the_checkpoint_changed(own_folder: Path) -> None:
+    cell = commanded(own_folder)
+    first = predict([cell])
+    before = cell.tree.task(0, "nvs").prediction_record.stat().st_mtime_ns
+    predict([cell])
+    assert len(runs_of(cell)) == 1
+    assert cell.tree.task(0, "nvs").prediction_record.stat().st_mtime_ns == before
+    selected = storage.read_json(cell.tuning_run.selected_checkpoint, SelectedCheckpoint)
+    other = selected.model_copy(update={"step": 10, "sha256": "0" * 64})
+    storage.write_json(cell.tuning_run.selected_checkpoint, other)
+    again = predict([cell])
+    assert runs_of(cell) == [str(cell.tuning_run.checkpoint(10))]  # What the other one had written is gone.
+    assert again.records[SCENE, 30].input_digest != first.records[SCENE, 30].input_digest
+
+
+def test_an_untrained_run_gives_the_pipeline_no_checkpoint(own_folder: Path) -> None:
+    from dataclasses import replace
+
+    cell = commanded(own_folder)
+    pretrained = cell.run.model_copy(update={"backend": "pretrained", "model": "nvidia/difix_ref"})
+    untrained = replace(cell, experiment=cell.experiment.model_copy(update={"runs": {"tiny_a": pretrained}}))
+    record = make_predictions(untrained, 0, None)
+    assert runs_of(untrained) == ["base model"]
+    assert (record.step, record.checkpoint_sha256) == (None, None)
+
+
+def test_a_pipeline_that_fails_says_so_and_leaves_what_was_there(own_folder: Path) -> None:
+    cell = commanded(own_folder)
+    evaluate(cell)
+    broken = commanded(own_folder, predictions={"env": {"PIPELINE_FAILS": "1"}})
+    outcomes = predict([broken])
+    assert "out of memory on the first Gaussian" in outcomes.failed[SCENE][0]
+    assert outcomes.records == {}
+    assert write_manifest(cell).eval_epochs == ["epoch_0000", "epoch_0030"]
+
+
+def test_an_epoch_that_the_pipeline_left_out_is_named_with_what_it_left(own_folder: Path) -> None:
+    cell = commanded(own_folder, epochs=(0, 15))
+    with pytest.raises(PipelineFailed, match="no render of epoch_0030") as caught:
+        make_predictions(cell, 30, None)
+    assert "epoch_0000, epoch_0015" in str(caught.value)
+
+
+def test_a_render_of_another_size_is_refused_by_name(own_folder: Path) -> None:
+    cell = commanded(own_folder)
+    Image.new("RGB", (20, 24)).save(cell.scene.tree.render(28, FRAMES[1]))
+    with pytest.raises(InvalidFile, match="another size") as caught:
+        make_predictions(cell, 0, None)
+    assert f"cam_28/render/{FRAMES[1]}.png" in str(caught.value)
+
+
+def test_bodies_of_the_pipelines_own_tree_are_the_predicted_ones(own_folder: Path) -> None:
+    cell = commanded(own_folder)
+    make_predictions(cell, 0, None)
+    tree = EvaluationTree(cell.tree.pipeline.output_dir, "demo")
+    for fname in FRAMES[:2]:
+        estimate = read_bodies(cell.scene.tree.estimated.body("smplx", fname), "smplx")
+        assert estimate.joints is not None
+        moved = {"joints": estimate.joints + np.float32(0.5)}
+        target = tree.task(30, "pose_smplx").input_body(fname)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_bodies(target, type(estimate)("smplx", estimate.parameters, **{**vars_of(estimate), **moved}))
+    estimated, own = evaluate_pose(cell, 0, "pose_smplx"), evaluate_pose(cell, 30, "pose_smplx")
+    assert estimated.comparable["predicted_bodies"] != own.comparable["predicted_bodies"]
+    assert own.details["frames"] == list(FRAMES[:2])
+    assert "no predicted smplx file" in own.details["left_out"][FRAMES[3]]
+
+
+def vars_of(bodies: Any) -> dict[str, Any]:
+    return {name: getattr(bodies, name) for name in ("joints", "vertices", "faces", "contact")}
+
+
+# --- a tree that was there -------------------------------------------------------------------------------------------
+
+
+def existing(folder: Path, tree: Path, **more: Any) -> EvaluationCell:
+    return open_cell(folder, predictions={"source": "existing", "tree": str(tree), **more})
+
+
+@pytest.fixture
+def moved_tree(own: EvaluationCell, tmp_path: Path) -> Path:
+    """The whole evaluation of the scene, taken away from where this experiment would write it."""
+    return Path(shutil.move(own.tree.base, tmp_path / "older"))
+
+
+def test_a_tree_on_disk_is_taken_over_by_hard_links_and_nothing_is_computed(
+    own_folder: Path, moved_tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = existing(own_folder, moved_tree)
+    monkeypatch.setattr("thesis_assets.evaluation.nvs_images.view_metrics", None)
+    monkeypatch.setattr("thesis_assets.evaluation.pose.frame_metrics", None)
+    evaluate(cell)
+    older = EvaluationTree(moved_tree.parent, moved_tree.name)
+    for task in TASKS:
+        for name in ("pred", "gt_inputs", "metrics"):
+            for path in (older.task(15, task).base / name).rglob("*"):
+                if path.is_file() and path.name != "protocol.json":
+                    assert path.samefile(cell.tree.base / path.relative_to(moved_tree))
+    assert write_manifest(cell).eval_epochs == ["epoch_0000", "epoch_0015", "epoch_0030"]
+    assert write_manifest(cell).notes["epoch_steps"] == {"epoch_0000": None, "epoch_0015": 10, "epoch_0030": 20}
+    assert check_manifest(cell).passed
+    assert all(check_required_files(cell, task).passed for task in TASKS)
+    assert check_metrics_recompute(cell).passed
+
+
+def test_numbers_of_other_scripts_never_stand_under_the_names_of_ours(own_folder: Path, moved_tree: Path) -> None:
+    older = EvaluationTree(moved_tree.parent, moved_tree.name)
+    rows = read_table(older.task(15, "nvs").nvs_per_frame, NVS_FRAME_COLUMNS)
+    for task in (older.task(15, name) for name in TASKS):
+        task.protocol.unlink()
+        table = task.nvs_per_frame if task.task == "nvs" else task.pose_per_frame
+        lines = [line.split(",")[:5] for line in table.read_text().splitlines()]
+        table.write_text("\n".join(",".join(line) for line in lines) + "\n")
+    cell = existing(own_folder, moved_tree)
+    evaluate(cell)
+    found = read_table(cell.tree.task(15, "nvs").nvs_per_frame, NVS_FRAME_COLUMNS)
+    assert [row["psnr"] for row in found] == [None] * len(rows)
+    assert [row["psnr_channel_sum"] for row in found] == [row["psnr"] for row in rows]
+    assert [row["ssim"] for row in found] == [row["ssim"] for row in rows]
+    poses = read_table(cell.tree.task(15, "pose_smpl").pose_per_frame, POSE_FRAME_COLUMNS)
+    assert {row["pcdr"] for row in poses} == {None}
+    assert {row["pcdr_legacy"] for row in poses} == {1.0}
+    assert all(check_required_files(cell, task).passed for task in TASKS)
+    recomputed = check_metrics_recompute(cell)
+    assert recomputed.passed
+    assert recomputed.counts["imported_rows"] == 8 + 4 + 4
+    ours, theirs = (read_protocol(cell.tree.task(epoch, "nvs")) for epoch in (0, 15))
+    assert ours is not None
+    assert theirs is not None
+    assert ours.comparable != theirs.comparable
+    assert IMPORTED in theirs.details
+
+
+def test_older_results_that_a_tree_lacks_are_named(own_folder: Path, moved_tree: Path) -> None:
+    task = EvaluationTree(moved_tree.parent, moved_tree.name).task(15, "nvs")
+    task.nvs_per_frame.unlink()
+    cell = existing(own_folder, moved_tree)
+    outcomes = evaluate_nvs_scenes([cell])
+    assert "metrics_all_cams_per_frame.csv" in outcomes.failed[SCENE][0]
+
+
+def test_a_tree_is_measured_again_where_that_is_asked(own_folder: Path, moved_tree: Path) -> None:
+    older = EvaluationTree(moved_tree.parent, moved_tree.name)
+    wanted = read_results(older.task(30, "nvs").nvs_results, NVS_RESULT_KEYS)
+    shutil.rmtree(older.task(30, "nvs").metrics_dir)
+    cell = existing(own_folder, moved_tree, recompute=True)
+    evaluate(cell)
+    assert read_results(cell.tree.task(30, "nvs").nvs_results, NVS_RESULT_KEYS) == wanted
+    assert read_results(cell.tree.task(30, "pose_smpl").pose_results, POSE_METRICS)["mpjpe_mm"] is not None
+
+
+def test_an_epoch_and_a_task_that_a_tree_lacks_are_named(own_folder: Path, moved_tree: Path) -> None:
+    shutil.rmtree(moved_tree / "evaluation" / "epoch_0015")
+    for epoch in ("epoch_0000", "epoch_0030"):
+        shutil.rmtree(moved_tree / "evaluation" / epoch / "pose_smpl")
+    cell = existing(own_folder, moved_tree)
+    assert "pose_smpl" in absent_tasks(cell)["pose_smpl"]
+    outcomes = predict([cell])
+    assert "epoch_0000, epoch_0030" in outcomes.failed[SCENE][0]
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        ({"predictions": "existing"}, "`tree`"),
+        ({"predictions": {"source": "existing", "tree": "/results/{scene}"}}, "unknown placeholder {scene}"),
+        ({"predictions": {"source": "command"}}, "`command` is needed"),
+        ({"predictions": {"source": "command", "command": "run.sh {scene_nam}"}}, "unknown placeholder {scene_nam}"),
+        ({"predictions": {"source": "command", "command": "a.sh && b.sh"}}, "not a shell line"),
+        ({"predictions": {"source": "refine", "tree": "/results"}}, "only there"),
+        ({"predictions": {"recompute": True}}, "belongs to source `existing`"),
+        (
+            {"predictions": {"source": "command", "command": "run.sh"}, "epochs": {0: "unrefined", 30: {"step": 20}}},
+            r"write `epochs: \[0, 30\]`",
+        ),
+    ],
+)
+def test_keys_that_do_not_go_together_are_refused_when_the_file_is_read(
+    evaluation: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        EvaluationSpec.model_validate(evaluation)

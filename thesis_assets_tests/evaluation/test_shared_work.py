@@ -1,0 +1,109 @@
+"""Evaluation shared out to workers: the same files whoever works, and a scene that fails leaves the others."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.evaluation.cell import EvaluationCell
+from thesis_assets.evaluation.nvs import evaluate_nvs_scenes
+from thesis_assets.evaluation.pose import evaluate_pose_scenes
+from thesis_assets.evaluation.predictions import predict
+from thesis_assets.evaluation.refined_predictions import split_by_camera
+from thesis_assets.evaluation.shared_work import Crew
+from thesis_assets.evaluation.views import View
+from thesis_assets.layout import EvaluationTree
+from thesis_assets.scenes.scene import open_scene
+from thesis_assets_tests.evaluation.tiny_cell import FRAMES, SCENE, open_cell
+
+OTHER_SCENE = "studio_pair03_other"
+
+
+def results(cell: EvaluationCell) -> dict[str, bytes]:
+    """Every file of the tasks but the protocols: those hold times of modification."""
+    return {
+        cell.tree.relative(path): path.read_bytes()
+        for path in sorted(cell.tree.evaluation_dir.rglob("*"))
+        if path.is_file() and path.name not in ("protocol.json", "predictions.json")
+    }
+
+
+def elsewhere(cell: EvaluationCell, folder: Path) -> EvaluationCell:
+    return replace(cell, tree=EvaluationTree(folder / SCENE, "demo"))
+
+
+def test_any_number_of_workers_gives_the_same_files(evaluated: EvaluationCell, tmp_path: Path) -> None:
+    cell, lines = elsewhere(evaluated, tmp_path), []
+    crew = Crew(workers=2)
+    for outcomes in (
+        predict([cell], crew, lines.append),
+        evaluate_nvs_scenes([cell], crew, lines.append),
+        *(evaluate_pose_scenes([cell], task, crew, lines.append) for task in ("pose_smplx", "pose_smpl")),
+    ):
+        outcomes.raise_failures()
+        assert sorted(outcomes.records) == [(SCENE, 0), (SCENE, 15), (SCENE, 30)]
+    found, wanted = results(cell), results(evaluated)
+    assert found.keys() == wanted.keys()
+    assert [name for name in wanted if found[name] != wanted[name] and not name.endswith(".mp4")] == []
+    truths = [cell.tree.task(epoch, "nvs").gt_image(28, FRAMES[3]) for epoch in (0, 15, 30)]
+    assert truths[0].samefile(truths[1])
+    assert truths[0].samefile(truths[2])
+    assert any("epoch_0030 nvs: 8 views, PSNR" in line for line in lines)
+    assert any("pose_smpl: 4 frames" in line for line in lines)  # Told by a worker.
+
+
+def test_a_scene_that_fails_is_named_and_leaves_the_others(own_folder: Path) -> None:
+    cell = open_cell(own_folder)
+    for root in ("gt", "estimated", "renders"):
+        shutil.copytree(own_folder / root / SCENE, own_folder / root / OTHER_SCENE)
+    entry = cell.scene.tree.registry_entry
+    entry.with_name(f"{OTHER_SCENE}.json").write_text(entry.read_text().replace(SCENE, OTHER_SCENE))
+    broken = own_folder / "gt" / OTHER_SCENE / "images" / "28" / f"{FRAMES[2]}.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    other = replace(
+        cell,
+        scene=open_scene(cell.scene.roots, OTHER_SCENE),
+        tree=EvaluationTree(own_folder / "results" / OTHER_SCENE, "demo"),
+    )
+    fresh = elsewhere(cell, own_folder / "fresh")
+    assert predict([other, fresh]).failed == {}
+    outcomes = evaluate_nvs_scenes([other, fresh])
+    assert sorted(outcomes.records) == [(SCENE, 0), (SCENE, 15), (SCENE, 30)]
+    assert f"28/{FRAMES[2]}.png" in outcomes.failed[OTHER_SCENE][0]
+    with pytest.raises(ThesisAssetsError, match="the others are in place") as caught:
+        outcomes.raise_failures()
+    assert OTHER_SCENE in str(caught.value)
+    assert not list(own_folder.rglob(".tmp-*"))
+
+
+def test_only_stale_epochs_are_shared_out(own_folder: Path) -> None:
+    cell, seen = open_cell(own_folder), []
+
+    def counting(function: Any, items: Sequence[Any], *, workers: int, **rest: Any) -> list[Any]:
+        from thesis_assets.launch.mapping import map_items
+
+        seen.extend(items)
+        return map_items(function, items, workers=1, **rest)
+
+    evaluate_nvs_scenes([cell], Crew(1, counting))
+    assert seen == []
+    cell.tree.task(15, "nvs").pred_image(4, FRAMES[0]).unlink()
+    evaluate_nvs_scenes([cell], Crew(1, counting))
+    assert [share.task for share in seen] == [cell.tree.task(15, "nvs")]
+
+
+@pytest.mark.parametrize(("n_shares", "cameras"), [(1, [[4, 28, 40]]), (2, [[4, 28], [40]]), (9, [[4], [28], [40]])])
+def test_a_cameras_views_stay_in_one_share(n_shares: int, cameras: list[list[int]]) -> None:
+    views = [View(cam_id, fname) for cam_id in (4, 28, 40) for fname in FRAMES]
+    shares = split_by_camera(views, n_shares)
+    assert [sorted({view.cam_id for view in share}) for share in shares] == cameras
+    assert [view for share in shares for view in share] == views
+
+
+@pytest.mark.parametrize(("workers", "units", "shares"), [(1, 3, 1), (8, 3, 6), (2, 100, 1), (8, 0, 1)])
+def test_nobody_is_idle_while_the_last_epochs_are_worked_on(workers: int, units: int, shares: int) -> None:
+    assert Crew(workers).shares_a_unit(units) == shares
