@@ -74,6 +74,7 @@ def evaluate_nvs_scenes(
                     plans.append(plan)
         except ThesisAssetsError as error:
             outcomes.fail(cell.scene.name, error)
+    crew = crew.for_views(sum(len(plan.views) for plan in plans))
     n_shares = crew.shares_a_unit(len(plans))
     work_off(measure_share, [_unit(plan, n_shares, on_progress) for plan in plans], outcomes, crew, on_progress)
     return outcomes

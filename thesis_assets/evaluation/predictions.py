@@ -87,6 +87,7 @@ def _refine(
             outcomes.records[cell.scene.name, epoch] = plan
         else:
             plans.append(plan)
+    crew = crew.for_views(sum(len(plan.chosen.views) for plan in plans))
     n_shares = crew.shares_a_unit(len(plans))
     try:
         work_off(

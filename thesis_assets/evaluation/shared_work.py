@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from thesis_assets.errors import ThesisAssetsError
@@ -38,10 +38,15 @@ class MapItems(Protocol):
 
 @dataclass(frozen=True)
 class Crew:
-    """Who works: `workers` at once, where `map_items` puts them."""
+    """Who works: `workers` at once, where `map_items` puts them; each for at least so many views, as starting one costs seconds."""
 
     workers: int = 1
     map_items: MapItems = map_items
+    views_a_worker: int = 24
+
+    def for_views(self, n_views: int) -> Crew:
+        """As many of them as `n_views` give something to do."""
+        return replace(self, workers=max(1, min(self.workers, n_views // self.views_a_worker)))
 
     def work(
         self,

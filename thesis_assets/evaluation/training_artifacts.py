@@ -43,7 +43,8 @@ def write_artifacts_of_scenes(
     """
     outcomes: Outcomes[TrainingArtifactsRecord] = Outcomes()
     try:
-        over_scenes(artifacts_of_scene, by_scene(cells), outcomes, crew or Crew(), on_progress)
+        crew = (crew or Crew()).for_views(sum(len(cell.epoch_steps()) for cell in cells) * MAX_SAMPLES)
+        over_scenes(artifacts_of_scene, by_scene(cells), outcomes, crew, on_progress)
     finally:
         forget_refiners()
     return outcomes

@@ -38,7 +38,7 @@ def elsewhere(cell: EvaluationCell, folder: Path) -> EvaluationCell:
 
 def test_any_number_of_workers_gives_the_same_files(evaluated: EvaluationCell, tmp_path: Path) -> None:
     cell, lines = elsewhere(evaluated, tmp_path), []
-    crew = Crew(workers=2)
+    crew = Crew(workers=2, views_a_worker=1)
     for outcomes in (
         predict([cell], crew, lines.append),
         evaluate_nvs_scenes([cell], crew, lines.append),
@@ -102,6 +102,11 @@ def test_a_cameras_views_stay_in_one_share(n_shares: int, cameras: list[list[int
     shares = split_by_camera(views, n_shares)
     assert [sorted({view.cam_id for view in share}) for share in shares] == cameras
     assert [view for share in shares for view in share] == views
+
+
+@pytest.mark.parametrize(("n_views", "workers"), [(0, 1), (23, 1), (100, 4), (10_000, 8)])
+def test_no_more_workers_start_than_views_are_worth_one(n_views: int, workers: int) -> None:
+    assert Crew(8).for_views(n_views).workers == workers
 
 
 @pytest.mark.parametrize(("workers", "units", "shares"), [(1, 3, 1), (8, 3, 6), (2, 100, 1), (8, 0, 1)])
