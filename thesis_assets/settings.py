@@ -58,6 +58,7 @@ class Settings(BaseSettings):
         validation_alias=_named("THESIS_AUTO_START"),
         description="what sensors start by themselves: nothing; shards and tables; also declared tuning and evaluation",
     )
+    sensor_seconds: int = Field(default=30, ge=1, validation_alias=_named("THESIS_SENSOR_SECONDS"))
     owners: str = Field(
         default="team:difix", validation_alias=_named("THESIS_OWNERS"), description="e-mail addresses or team:<name>"
     )

@@ -19,8 +19,10 @@ from thesis_assets.cli.console import (
     print_table,
     progress_line,
 )
+from thesis_assets.cli.run import tell_where_no_daemon_does
 from thesis_assets.defs.backfill_plan import BackfillPlan, Mode, PlannedCell, by_asset, plan_backfill
-from thesis_assets.defs.backfill_runs import daemon_runs, hand_over, run_here
+from thesis_assets.defs.backfill_runs import hand_over, run_here
+from thesis_assets.defs.daemons import daemon_runs
 from thesis_assets.defs.dead_runs import close_dead_runs
 from thesis_assets.defs.levels import Outcome, Work
 from thesis_assets.defs.platform import Platform
@@ -106,6 +108,8 @@ def _act(
         outcomes.append(outcome)
         for reason in [*outcome.failed_checks, *outcome.errors]:
             progress_line(f"FAILED {reason}")
+        if not outcome.success:
+            tell_where_no_daemon_does(platform, instance, outcome)
     done["runs"] = [
         {"job": each.work.level.job, "cells": [str(cell) for cell in each.work.cells], "success": each.success}
         for each in outcomes

@@ -19,12 +19,15 @@ from thesis_assets.cli.console import (
     print_json,
     progress_line,
 )
+from thesis_assets.defs.daemons import daemon_runs
 from thesis_assets.defs.dead_runs import close_dead_runs
+from thesis_assets.defs.failures import tell_of_failure
 from thesis_assets.defs.jobs import Level
 from thesis_assets.defs.levels import Outcome, Work, cells_of_level, execute, levels_until, plan_level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.registration import plan_registration, register
+from thesis_assets.errors import ThesisAssetsError
 
 
 @dataclass
@@ -101,10 +104,22 @@ def run_experiment(
             if not outcome.success:
                 for reason in [*outcome.failed_checks, *outcome.errors]:
                     platform.echo(f"FAILED {reason}")
+                tell_where_no_daemon_does(platform, instance, outcome)
         if report.exit_code != DONE:
             break
     report.seconds = time.perf_counter() - began
     return report
+
+
+def tell_where_no_daemon_does(platform: Platform, instance: dg.DagsterInstance, outcome: Outcome) -> None:
+    """Tell the failure command or mailbox of the settings; a daemon's sensor does it for every run, this one included."""
+    run = instance.get_run_by_id(outcome.run_id)
+    if run is None or daemon_runs(instance):
+        return
+    try:
+        tell_of_failure(platform.settings, instance, run, "\n".join([*outcome.failed_checks, *outcome.errors]))
+    except ThesisAssetsError as error:
+        platform.echo(f"nobody could be told: {error}")
 
 
 def _with_check_page(level: Level, works: Sequence[Work]) -> Work:

@@ -1,29 +1,68 @@
 """`thesis-assets status`: assets x cells, done, stale, failed, running, where."""
 
+import re
+import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
-from thesis_assets.cli.console import JsonOption, dagster_instance, load_platform, print_json, print_table
+from thesis_assets.cli.console import (
+    WRONG_USE,
+    JsonOption,
+    dagster_instance,
+    load_platform,
+    print_json,
+    print_table,
+    progress_line,
+)
+from thesis_assets.cli.morning import morning_json, print_morning
 from thesis_assets.defs.cell_states import CellState, cell_states
+from thesis_assets.defs.dead_runs import close_dead_runs
+from thesis_assets.defs.morning import morning
 
 
 def status(
     exp: Annotated[str | None, typer.Option("--exp", help="Only this experiment.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", help="Also what happened in the last 12h (or 90m, 2d): the morning summary."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which cells of which assets are done, stale, missing, failed or running."""
+    """Show which cells of which assets are done, stale, missing, failed or running; with --since, what the night brought."""
     platform = load_platform()
-    names = [exp] if exp is not None else platform.experiments.names()
+    if exp is not None:
+        platform.experiments.read(exp)
+    names = [exp] if exp is not None else [spec.exp_name for spec in platform.readable_experiments()]
+    began = _moment(since)
     with dagster_instance(platform.settings) as instance:
+        for run_id in close_dead_runs(instance):
+            progress_line(f"run {run_id[:8]} was killed before it ended; it is closed")
         states = [state for name in names for state in cell_states(platform, instance, name)]
+        night = morning(platform, instance, began, time.time(), exp_names=names) if began is not None else None
+    cells = [state.__dict__ | {"cell": str(state.cell)} for state in states]
     if as_json:
-        print_json([state.__dict__ | {"cell": str(state.cell)} for state in states])
+        print_json(cells if night is None else {**morning_json(night), "cells": cells})
         return
+    if night is not None:
+        print_morning(night)
     print_table("Assets", ("experiment", "asset", "cells", "state", "not done"), _by_asset(states))
     if any(state.state != "done" for state in states):
         print("next: `thesis-assets run --exp <experiment>` makes what is not done")
+
+
+def _moment(since: str | None) -> datetime | None:
+    """`12h` -> twelve hours ago."""
+    if since is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,5})([smhd])", since.strip())
+    if found is None:
+        progress_line(f"error: --since {since!r} is no time: write 90m, 12h or 2d")
+        raise typer.Exit(WRONG_USE)
+    unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[found[2]]
+    return datetime.now(UTC) - timedelta(**{unit: int(found[1])})
 
 
 def _by_asset(states: list[CellState]) -> list[tuple[object, ...]]:

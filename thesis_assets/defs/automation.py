@@ -103,13 +103,15 @@ def conditions(platform: Platform) -> "dict[str, When[Any]]":
     }
 
 
-def cheap_assets_sensor(status: dg.DefaultSensorStatus) -> dg.AutomationConditionSensorDefinition:
+def cheap_assets_sensor(
+    status: dg.DefaultSensorStatus, interval_seconds: int
+) -> dg.AutomationConditionSensorDefinition:
     """The sensor that evaluates the conditions, in this code location, since two of them are its own."""
     return dg.AutomationConditionSensorDefinition(
         "cheap_assets",
         target=dg.AssetSelection.assets(*FOLLOWING, "leaderboard", "check_report", "scene_catalog"),
         default_status=status,
-        minimum_interval_seconds=30,
+        minimum_interval_seconds=interval_seconds,
         emit_backfills=False,
         use_user_code_server=True,
         description="Makes tables and pages as soon as what they are made from is there. Nothing that needs a GPU.",

@@ -7,21 +7,12 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.utils import make_new_backfill_id
 
 from thesis_assets.defs.backfill_plan import BackfillPlan, PlannedCell
 from thesis_assets.defs.levels import Outcome, Work, contiguous, execute
-
-BACKFILL_DAEMON = "BACKFILL"
-HEARTBEAT_SECONDS = 90.0
-"""A daemon reports every 30 s; one silent for longer is not there."""
-
-
-def daemon_runs(instance: dg.DagsterInstance) -> bool:
-    """Whether a daemon that makes backfills has been heard of lately."""
-    heartbeat = instance.get_daemon_heartbeats().get(BACKFILL_DAEMON)
-    return heartbeat is not None and time.time() - heartbeat.timestamp < HEARTBEAT_SECONDS
 
 
 def hand_over(instance: dg.DagsterInstance, graph: BaseAssetGraph[Any], plan: BackfillPlan, *, asked_by: str) -> str:
@@ -30,7 +21,7 @@ def hand_over(instance: dg.DagsterInstance, graph: BaseAssetGraph[Any], plan: Ba
     Returns:
         The backfill's id, as the UI shows it.
     """
-    pairs = {dg.AssetKeyPartitionKey(dg.AssetKey(each.asset), each.cell.key) for each in plan.cells}
+    pairs = {AssetKeyPartitionKey(dg.AssetKey(each.asset), each.cell.key) for each in plan.cells}
     backfill = PartitionBackfill.from_asset_graph_subset(
         backfill_id=make_new_backfill_id(),
         backfill_timestamp=time.time(),

@@ -130,12 +130,13 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     """All sensors. Those that start work are off where `THESIS_AUTO_START` is `nothing`, until somebody turns them on."""
     on = dg.DefaultSensorStatus.RUNNING
     working = dg.DefaultSensorStatus.STOPPED if settings.auto_start == "nothing" else on
+    often, seldom = settings.sensor_seconds, 10 * settings.sensor_seconds
     export = next(job for job in JOBS if job.name == EXPORT.job)
     return [
-        dg.sensor(minimum_interval_seconds=30, default_status=on, jobs=JOBS)(experiment_files),
-        dg.sensor(minimum_interval_seconds=60, default_status=working, jobs=[export])(new_scenes),
-        dg.sensor(minimum_interval_seconds=300, default_status=working, jobs=JOBS)(stale_data),
-        dg.sensor(minimum_interval_seconds=60, default_status=on)(lost_runs),
-        dg.run_failure_sensor(minimum_interval_seconds=30, default_status=on)(failed_runs),
-        cheap_assets_sensor(working),
+        dg.sensor(minimum_interval_seconds=often, default_status=on, jobs=JOBS)(experiment_files),
+        dg.sensor(minimum_interval_seconds=often, default_status=working, jobs=[export])(new_scenes),
+        dg.sensor(minimum_interval_seconds=seldom, default_status=working, jobs=JOBS)(stale_data),
+        dg.sensor(minimum_interval_seconds=2 * often, default_status=on)(lost_runs),
+        dg.run_failure_sensor(minimum_interval_seconds=often, default_status=on)(failed_runs),
+        cheap_assets_sensor(working, often),
     ]
