@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import IO, Any, Literal, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -296,17 +296,12 @@ def cell_lock(path: Path, cell: str) -> Iterator[None]:
         CellLocked: another process holds it; the message says who, on which host, since when.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as handle:
-        try:
-            fcntl.flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            handle.seek(0)
-            raise CellLocked(
-                f"another process works on {cell}",
-                file=path,
-                found=handle.read().strip() or "a holder that has not written its name yet",
-                remedy="wait for it, or end it, then start this one again",
-            ) from error
+    with contextlib.ExitStack() as stack:
+        handle = stack.enter_context(path.open("a+"))
+        _take(handle, path, cell)
+        while not _is_at(handle, path):  # removed between opening and taking it: the next one comes with a new file
+            handle = stack.enter_context(path.open("a+"))
+            _take(handle, path, cell)
         handle.seek(0)
         handle.truncate()
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
@@ -317,3 +312,38 @@ def cell_lock(path: Path, cell: str) -> Iterator[None]:
         finally:
             # The next holder's name is not there at once: the last one's must not be taken for it.
             handle.truncate(0)
+
+
+def _take(handle: IO[str], path: Path, cell: str) -> None:
+    try:
+        fcntl.flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        handle.seek(0)
+        raise CellLocked(
+            f"another process works on {cell}",
+            file=path,
+            found=handle.read().strip() or "a holder that has not written its name yet",
+            remedy="wait for it, or end it, then start this one again",
+        ) from error
+
+
+def _is_at(handle: IO[str], path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    opened = os.fstat(handle.fileno())
+    return (opened.st_dev, opened.st_ino) == (there.st_dev, there.st_ino)
+
+
+def remove_free_lock(path: Path) -> bool:
+    """Remove a lock file that nobody holds; false where somebody does."""
+    with path.open("a+") as handle:
+        try:
+            fcntl.flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if _is_at(handle, path):
+            path.unlink()
+    return True

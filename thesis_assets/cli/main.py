@@ -12,6 +12,7 @@ from thesis_assets.cli import (
     backfill,
     checkpoints,
     compare,
+    clean,
     demo,
     doctor,
     fork,
@@ -46,6 +47,7 @@ app.add_typer(scene_commands.scene_app, name="scene", help="Import a capture as 
 app.command("sync")(sync.sync)
 app.command("run")(run.run)
 app.command("backfill")(backfill.backfill)
+app.command("clean")(clean.clean)
 app.command("status")(status.status)
 app.command("freeze")(run.freeze_command)
 app.command("fork")(fork.fork)

@@ -29,11 +29,16 @@ def holder_tags() -> dict[str, str]:
 
 def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Mark as failed every unfinished run whose process on this host is gone; returns their ids."""
-    filters = dg.RunsFilter(statuses=IN_PROGRESS, tags={HOST_TAG: socket.gethostname()})
-    dead = [run for run in instance.get_runs(filters) if not _is_alive(run.tags[PROCESS_TAG])]
+    dead = dead_runs(instance)
     for run in dead:
         instance.report_run_failed(run, "the process that made this run was killed; what it published stays")
     return [run.run_id for run in dead]
+
+
+def dead_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """The unfinished runs whose process on this host is gone."""
+    filters = dg.RunsFilter(statuses=IN_PROGRESS, tags={HOST_TAG: socket.gethostname()})
+    return [run for run in instance.get_runs(filters) if not _is_alive(run.tags[PROCESS_TAG])]
 
 
 def _is_alive(holder: str) -> bool:
