@@ -11,8 +11,8 @@ import typer
 from thesis_assets.cli import (
     backfill,
     checkpoints,
-    compare,
     clean,
+    compare,
     demo,
     doctor,
     fork,
