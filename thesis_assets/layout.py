@@ -20,6 +20,8 @@ TASKS = ("nvs", "pose_smplx", "pose_smpl")
 POSE_TASKS = ("pose_smplx", "pose_smpl")
 OUTPUT_LAYOUT_VERSION = "v1"
 TEMPORARY_PREFIX = ".tmp-"
+CONVERTED_RECORD = "difix.json"
+"""*Ours*: in a diffusers directory that a checkpoint was converted to, what it was made from."""
 
 MAX_CAMERA_ID = 2**31 - 1
 MAX_FRAME = 10**12 - 1

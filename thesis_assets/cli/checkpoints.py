@@ -1,4 +1,4 @@
-"""`thesis-assets refine` and `checkpoint verify`: use a checkpoint on files, and look whether a run's are whole."""
+"""`thesis-assets refine`, `checkpoint verify | convert`: use a checkpoint on files, see whether a run's are whole, give one away."""
 
 from pathlib import Path
 from typing import Annotated
@@ -79,3 +79,27 @@ def verify(
         print_table(f"Checkpoints of {cell}", ("step", "whole", "found"), [tuple(row.values()) for row in rows])
     if not rows or not all(row["whole"] for row in rows):
         raise typer.Exit(CHECK_FAILED)
+
+
+@checkpoint_app.command("convert")
+def convert(
+    checkpoint: Annotated[
+        Path,
+        typer.Option(
+            "--checkpoint", help="A DiFix model_<step>.pkl; or a diffusers directory, for the way back.", exists=True
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The directory; or for the way back the .pkl, to be written.")],
+    model: ModelOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a DiFix checkpoint as a diffusers directory that a DifixPipeline loads, or such a directory as a checkpoint."""
+    from thesis_assets.tuning.difix.convert import to_checkpoint, to_directory
+
+    written = to_checkpoint(checkpoint, out) if checkpoint.is_dir() else to_directory(checkpoint, out, model=model)
+    files = [path for path in written.rglob("*") if path.is_file()] if written.is_dir() else [written]
+    size = sum(path.stat().st_size for path in files)
+    if as_json:
+        print_json({"out": str(written), "bytes": size, "files": len(files)})
+    else:
+        print(f"{written}: {human_bytes(size)}" + (f" in {len(files)} files" if written.is_dir() else ""))

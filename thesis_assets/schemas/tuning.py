@@ -94,6 +94,19 @@ class JobExit(FileModel):
     ended_at: str
 
 
+class ConvertedModel(FileModel):
+    """`difix.json` in a diffusers directory: the checkpoint it was made from, and how the network is to be used."""
+
+    checkpoint: str
+    checkpoint_sha256: str
+    step: int
+    timestep: int
+    mv_unet: bool
+    prompt: str
+    resolution: int
+    base_model: str
+
+
 class CheckpointScore(FileModel):
     """Means over the scored test samples; `*_render` are those of the unrefined renders of the same samples."""
 

@@ -30,6 +30,8 @@ PUBLISHED_KEYS = ("vae_lora_target_modules", "rank_vae", "state_dict_unet", "sta
 RESUME_KEYS = ("optimizer", "step", "scheduler", "data_order", "random_state")
 """What the training loop adds to a model's own keys; the published trainer writes none of them but the first."""
 WEIGHTS_PREFIX = "state_dict_"
+MAPPED_BYTES = 256 * 1024**2
+"""A checkpoint of this size is mapped, not read: of a file of 10 GB refining looks at a third."""
 
 
 def save_checkpoint(
@@ -246,8 +248,8 @@ def load_checkpoint(path: Path, map_location: str = "cpu") -> dict[str, Any]:
     import torch
 
     try:
-        # Mapped, not read: of a file of 10 GB refining looks at a third. Only an archive can be mapped.
-        state = torch.load(path, map_location=map_location, weights_only=True, mmap=zipfile.is_zipfile(path))
+        mapped = path.stat().st_size >= MAPPED_BYTES and zipfile.is_zipfile(path)
+        state = torch.load(path, map_location=map_location, weights_only=True, mmap=mapped)
     except FileNotFoundError as error:
         raise InvalidFile("the checkpoint is missing", file=path) from error
     except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:

@@ -83,14 +83,10 @@ def _without_training(state: Mapping[str, Any], source: Source) -> dict[str, Any
 
 
 def _published_model(config: TrainConfig, model: str) -> dict[str, Any]:
-    from thesis_assets.errors import NotBuiltYet
+    from thesis_assets.tuning.difix.published_state import state_of_model
 
-    raise NotBuiltYet(
-        "this version takes checkpoints only, no diffusers directory and no Hub id",
-        key=f"runs.{config.run_name}.model",
-        found=model,
-        wanted="a checkpoint (.pkl), or the directory of a tuning run",
-    )
+    flags = config.flags
+    return state_of_model(model, timestep=flags["timestep"], mv_unet=flags["mv_unet"], resolution=flags["resolution"])
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def network_of_weights(
     rank_vae: int,
     targets: Sequence[str],
 ) -> DifixNetwork:
-    """The network of a checkpoint: the U-Net uses these very tensors, the VAE is the base model's with adapters and skips put in.
+    """The network of a checkpoint: the U-Net has these weights, the VAE is the base model's with adapters and skips put in.
 
     Raises:
         InvalidFile: they do not fit the base model.
@@ -145,7 +145,8 @@ def network_of_weights(
 
         with torch.device("meta"):
             unet = UNet2DConditionModel.from_config(folder.config("unet"))
-        floats = {name: weight.float() for name, weight in unet_weights.items()}
+        # Copies: a mapped file's weights are not aligned, which changes the last bits of sums on a CPU.
+        floats = {name: weight.to(torch.float32, copy=True) for name, weight in unet_weights.items()}
         unet.load_state_dict(floats, assign=True)
     network = _assemble(
         folder, unet.eval(), timestep=timestep, mv_unet=mv_unet, rank_vae=rank_vae, targets=list(targets)

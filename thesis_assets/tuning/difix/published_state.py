@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.tuning.difix.network import DifixNetwork, is_tuned
+from thesis_assets.tuning.difix.model_folder import find_model
+from thesis_assets.tuning.difix.network import TIMESTEP, DifixNetwork, is_tuned, load_difix, put_into_vae
+from thesis_assets.tuning.difix.prompts import DEFAULT_PROMPT
 from thesis_assets.tuning.difix.skip_vae import SKIPS
 
 PUBLISHED_KEYS = ("vae_lora_target_modules", "rank_vae", "state_dict_unet", "state_dict_vae", "optimizer")
+RESOLUTION = 512
 OWN_KEYS = ("timestep", "mv_unet", "prompt", "base_model")
 """What we add so that a file says how it is to be used; `base_model` has name, revision, variant and digest."""
 
@@ -45,6 +48,31 @@ def usage(network: DifixNetwork, prompt: str) -> dict[str, Any]:
             "digest": folder.digest(),
         },
     }
+
+
+def state_of_model(
+    model: str | Path,
+    *,
+    timestep: int | None = None,
+    mv_unet: bool | None = None,
+    prompt: str | None = None,
+    resolution: int | None = None,
+) -> dict[str, Any]:
+    """The keys of a checkpoint for a base model as it is: the published ones, the optimizer without moments, and ours.
+
+    Args:
+        mv_unet: for a model that does not say whether its views look at each other; a published DiFix directory does.
+
+    Raises:
+        InvalidFile: the model cannot be had or read.
+    """
+    folder = find_model(model)
+    said = folder.crosses_views()
+    network = load_difix(
+        folder, timestep=TIMESTEP if timestep is None else timestep, mv_unet=mv_unet if said is None else said
+    )
+    state = {**weights_to_published(network), "optimizer": fresh_optimizer(network)}
+    return {**state, **usage(network, prompt or DEFAULT_PROMPT), "resolution": resolution or RESOLUTION}
 
 
 def check_published(state: Mapping[str, Any], file: Path) -> None:
@@ -81,8 +109,6 @@ def load_weights(network: DifixNetwork, state: Mapping[str, Any]) -> None:
     Raises:
         InvalidFile: they are not those of this network.
     """
-    from thesis_assets.tuning.difix.network import put_into_vae
-
     try:
         network.unet.load_state_dict(state["state_dict_unet"])
         put_into_vae(network.vae, state["state_dict_vae"])

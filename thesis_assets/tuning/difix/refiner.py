@@ -16,17 +16,20 @@ from thesis_assets.storage import read_json
 from thesis_assets.tuning.difix.model_folder import PUBLISHED_BASE, ModelFolder, find_model
 from thesis_assets.tuning.difix.network import TIMESTEP, DifixNetwork, load_difix, network_of_weights
 from thesis_assets.tuning.difix.prompts import DEFAULT_PROMPT, encode_prompts
-from thesis_assets.tuning.difix.published_state import check_published
+from thesis_assets.tuning.difix.published_state import RESOLUTION, check_published
 from thesis_assets.tuning.resolution import processing_size, resize
-
-RESOLUTION = 512
 
 
 @dataclass(frozen=True)
 class DifixRefiner:
-    """A network on its device with its encoded prompt, (L, D). What leaves the VAE is the image, not a correction to the render."""
+    """A network on its device with its prompt. What leaves the VAE is the image, not a correction to the render.
+
+    Attributes:
+        text: the encoded prompt, (L, D).
+    """
 
     network: DifixNetwork
+    prompt: str
     text: Tensor
     resolution: int
     device: str
@@ -63,8 +66,7 @@ def pretrained_refiner(model: str | Path, device: str = "cpu", *, resolution: in
         InvalidFile: the model cannot be had or read.
     """
     network = load_difix(model)
-    text = encode_prompts(network.folder, [DEFAULT_PROMPT])[DEFAULT_PROMPT]
-    return DifixRefiner(network.to(device).requires_grad_(False), text.to(device), resolution, device, 0)
+    return _refiner(network, DEFAULT_PROMPT, resolution, device, 0)
 
 
 def refiner_of_checkpoint(
@@ -94,10 +96,13 @@ def refiner_of_checkpoint(
         targets=state["vae_lora_target_modules"],
     )
     prompt = state.get("prompt") or flags.get("prompt") or DEFAULT_PROMPT
-    text = encode_prompts(folder, [prompt])[prompt]
     resolution = int(state.get("resolution", flags.get("resolution", RESOLUTION)))
-    step = int(state.get("step", 0))
-    return DifixRefiner(network.to(device).requires_grad_(False), text.to(device), resolution, device, step)
+    return _refiner(network, prompt, resolution, device, int(state.get("step", 0)))
+
+
+def _refiner(network: DifixNetwork, prompt: str, resolution: int, device: str, step: int) -> DifixRefiner:
+    text = encode_prompts(network.folder, [prompt])[prompt]
+    return DifixRefiner(network.to(device).requires_grad_(False), prompt, text.to(device), resolution, device, step)
 
 
 def base_model(checkpoint: Path, state: Mapping[str, Any], model: str | None = None) -> ModelFolder:
@@ -125,7 +130,7 @@ def base_model(checkpoint: Path, state: Mapping[str, Any], model: str | None = N
             wanted=name,
             remedy=f"name it by --model ({checkpoint} holds what was tuned, not the rest of the base model)",
         ) from error
-    if said and folder.digest() != said["digest"]:
+    if "digest" in said and folder.digest() != said["digest"]:
         raise InvalidFile(
             "the base model is not the one that the checkpoint was trained on",
             file=folder.path,

@@ -104,7 +104,7 @@ class DifixTraining:
 
         device = next(self.network.parameters()).device
         text = self._texts[self.prompt].to(device)
-        return DifixRefiner(self.network, text, self._flags.resolution, str(device), step)
+        return DifixRefiner(self.network, self.prompt, text, self._flags.resolution, str(device), step)
 
     @cached_property
     def _loss(self) -> DifixLoss:
