@@ -13,6 +13,7 @@ from thesis_assets.layout import DifixTree, SampleId, TuningRunTree
 from thesis_assets.samples.sample_rows import row_of
 from thesis_assets.samples.sample_set import SampleSet, write_sample_set
 from thesis_assets.schemas.samples import SampleRow
+from thesis_assets.schemas.tuning import TrainConfig
 from thesis_assets.splits.data_json import write_data_json
 from thesis_assets.splits.hold_out import group_finder, split_rows
 from thesis_assets.splits.manifests import write_split_manifests
@@ -54,6 +55,24 @@ def write_sample(tree: DifixTree, row: SampleRow, number: int, size: int) -> Non
     for name, image in (("image.png", render), ("target_image.jpg", target), ("ref_image.jpg", target[:, ::-1])):
         Image.fromarray((image * 255).astype(np.uint8)).save(folder / name, quality=95)
     (folder / "meta.json").write_text("{}")
+
+
+def make_config_file(flags: dict[str, Any]) -> TrainConfig:
+    """The `train_config.json` of a run somewhere, with these flags."""
+    empty = dict.fromkeys(("exp_name", "run_name", "backend", "hyperparameter_digest", "device"), "")
+    return TrainConfig.model_validate(
+        {
+            **empty,
+            **{"flags": flags, "launch_command": [], "seed": 1, "versions": {}, "git_revision": None},
+            **{
+                "data_json": "",
+                "data_json_sha256": "",
+                "manifest_sha256": {},
+                "n_train_samples": 1,
+                "n_test_samples": 0,
+            },
+        }
+    )
 
 
 def make_run(**changes: Any) -> RunSpec:

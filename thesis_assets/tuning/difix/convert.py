@@ -16,9 +16,9 @@ from typing import Any
 from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import CONVERTED_RECORD
 from thesis_assets.schemas.tuning import ConvertedModel
-from thesis_assets.storage import atomic_directory, atomic_file, read_json, sha256_file, write_json
+from thesis_assets.storage import atomic_directory, atomic_file, sha256_file, write_json
 from thesis_assets.tuning.checkpoints import PUBLISHED_KEYS, load_checkpoint
-from thesis_assets.tuning.difix.model_folder import CROSS_VIEW_MODULE, ModelFolder
+from thesis_assets.tuning.difix.model_folder import CROSS_VIEW_MODULE, ModelFolder, find_model
 from thesis_assets.tuning.difix.network import DifixNetwork
 from thesis_assets.tuning.difix.published_state import state_of_model
 from thesis_assets.tuning.difix.refiner import refiner_of_checkpoint
@@ -80,23 +80,12 @@ def to_checkpoint(directory: Path, out: Path) -> Path:
 
     if out.exists():
         raise InvalidFile("there is a file already", file=out, remedy="name another one, or remove it")
-    record = read_record(directory)
-    state: dict[str, Any] = state_of_model(
-        directory,
-        timestep=record.timestep if record else None,
-        prompt=record.prompt if record else None,
-        resolution=record.resolution if record else None,
-    )
+    record = find_model(directory).record()
+    state = state_of_model(directory)
     state["step"] = record.step if record else 0
     with atomic_file(out) as temporary, temporary.open("wb") as handle:
         torch.save(state, handle)
     return out
-
-
-def read_record(directory: Path) -> ConvertedModel | None:
-    """What a directory of ours was made from; None for a published one."""
-    path = directory / CONVERTED_RECORD
-    return read_json(path, ConvertedModel) if path.is_file() else None
 
 
 def _refuse_to_replace(out: Path) -> None:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.storage import read_json_value, sha256_file, sha256_value
+from thesis_assets.layout import CONVERTED_RECORD
+from thesis_assets.schemas.tuning import ConvertedModel
+from thesis_assets.storage import read_json, read_json_value, sha256_file, sha256_value
 
 PACKAGES = ("diffusers", "transformers", "peft")
 PUBLISHED_BASE = "stabilityai/sd-turbo"
@@ -60,6 +62,11 @@ class ModelFolder:
     def has_adapters(self) -> bool:
         """Whether the VAE has skips and adapters already: a published DiFix directory."""
         return "lora_rank" in self.config("vae")
+
+    def record(self) -> ConvertedModel | None:
+        """What a directory of ours was made from; None for any other."""
+        path = self.path / CONVERTED_RECORD
+        return read_json(path, ConvertedModel) if path.is_file() else None
 
     def digest(self) -> str:
         """Of every file a network reads but the U-Net's weights, which a checkpoint holds itself."""

@@ -145,8 +145,7 @@ def network_of_weights(
 
         with torch.device("meta"):
             unet = UNet2DConditionModel.from_config(folder.config("unet"))
-        # Copies: a mapped file's weights are not aligned, which changes the last bits of sums on a CPU.
-        floats = {name: weight.to(torch.float32, copy=True) for name, weight in unet_weights.items()}
+        floats = {name: weight.float() for name, weight in unet_weights.items()}
         unet.load_state_dict(floats, assign=True)
     network = _assemble(
         folder, unet.eval(), timestep=timestep, mv_unet=mv_unet, rank_vae=rank_vae, targets=list(targets)
@@ -194,7 +193,11 @@ def _assemble(
     if mv_unet is None:
         said = folder.crosses_views()
         mv_unet = True if said is None else said
-    return DifixNetwork(folder, unet, vae, step, mv_unet=mv_unet, rank_vae=rank_vae, targets=targets)
+    network = DifixNetwork(folder, unet, vae, step, mv_unet=mv_unet, rank_vae=rank_vae, targets=targets)
+    for parameter in network.parameters():
+        # Copies: weights of a mapped file are not aligned, which changes the last bits of sums on a CPU.
+        parameter.data = parameter.data.clone()
+    return network
 
 
 def _plain_vae(folder: ModelFolder, rank: int, targets: list[str] | None) -> tuple[AutoencoderKL, list[str]]:

@@ -21,7 +21,10 @@ def encode_prompts(folder: ModelFolder, prompts: Sequence[str]) -> dict[str, Ten
     """
     try:
         from transformers import CLIPTextModel, CLIPTokenizer
+        from transformers.utils import logging
 
+        # Its bar over some hundred weights would stand on stderr of every command and in every trainer's log.
+        logging.disable_progress_bar()
         tokenizer = CLIPTokenizer.from_pretrained(str(folder.path / "tokenizer"))
         encoder = CLIPTextModel.from_pretrained(
             str(folder.path / "text_encoder"), variant=folder.variant, use_safetensors=True, dtype=torch.float32

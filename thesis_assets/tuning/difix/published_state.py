@@ -60,6 +60,8 @@ def state_of_model(
 ) -> dict[str, Any]:
     """The keys of a checkpoint for a base model as it is: the published ones, the optimizer without moments, and ours.
 
+    What is None is taken from a converted directory's record, else the published default.
+
     Args:
         mv_unet: for a model that does not say whether its views look at each other; a published DiFix directory does.
 
@@ -67,7 +69,10 @@ def state_of_model(
         InvalidFile: the model cannot be had or read.
     """
     folder = find_model(model)
-    said = folder.crosses_views()
+    said, record = folder.crosses_views(), folder.record()
+    if record is not None:
+        timestep = record.timestep if timestep is None else timestep
+        prompt, resolution = prompt or record.prompt, resolution or record.resolution
     network = load_difix(
         folder, timestep=TIMESTEP if timestep is None else timestep, mv_unet=mv_unet if said is None else said
     )

@@ -59,14 +59,20 @@ class DifixRefiner:
             return resize(refined[:, 0], (height, width)).clamp(0, 1)
 
 
-def pretrained_refiner(model: str | Path, device: str = "cpu", *, resolution: int = RESOLUTION) -> DifixRefiner:
-    """The refiner of a base model as it is, such as `nvidia/difix_ref`.
+def pretrained_refiner(model: str | Path, device: str = "cpu", *, resolution: int | None = None) -> DifixRefiner:
+    """The refiner of a base model as it is, such as `nvidia/difix_ref`, or of a converted directory.
+
+    Args:
+        resolution: None takes what a converted directory says, else 512.
 
     Raises:
         InvalidFile: the model cannot be had or read.
     """
-    network = load_difix(model)
-    return _refiner(network, DEFAULT_PROMPT, resolution, device, 0)
+    folder = find_model(model)
+    record = folder.record()
+    network = load_difix(folder, timestep=record.timestep if record else TIMESTEP)
+    prompt = record.prompt if record else DEFAULT_PROMPT
+    return _refiner(network, prompt, resolution or (record.resolution if record else RESOLUTION), device, 0)
 
 
 def refiner_of_checkpoint(

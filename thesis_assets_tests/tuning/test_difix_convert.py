@@ -1,0 +1,186 @@
+"""A checkpoint as a directory of the published layout, which a pipeline of diffusers loads, and the way back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.tuning.difix.convert import to_checkpoint, to_directory
+from thesis_assets.tuning.difix.model_folder import find_model
+from thesis_assets.tuning.difix.network import load_difix
+from thesis_assets.tuning.difix.published_state import fresh_optimizer, usage, weights_to_published
+from thesis_assets.tuning.difix.refiner import pretrained_refiner
+from thesis_assets.tuning.refine import load_refiner
+from thesis_assets_tests.tuning.difix_models import write_sd_turbo
+
+RENDERS, REFERENCES = torch.rand(2, 1, 3, 48, 48, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sd_turbo(tmp_path_factory.mktemp("models") / "sd-turbo")
+
+
+def write_checkpoint(path: Path, base: Path, *, mv_unet: bool = True, timestep: int = 199) -> Path:
+    torch.manual_seed(0)
+    network = load_difix(base, mv_unet=mv_unet, timestep=timestep)
+    with torch.no_grad():
+        for _, parameter in network.tuned_parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    own = {**usage(network, "sharpen it"), "resolution": 48, "step": 12}
+    torch.save({**weights_to_published(network), "optimizer": fresh_optimizer(network), **own}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("run") / "model_12.pkl", base)
+
+
+@pytest.fixture(scope="module")
+def directory(checkpoint: Path) -> Path:
+    return to_directory(checkpoint, checkpoint.parent / "converted")
+
+
+def pipeline_of(directory: Path) -> Any:
+    """The published pipeline's parts, loaded by diffusers as it does."""
+    from diffusers import DiffusionPipeline
+
+    class DifixPipeline(DiffusionPipeline):  # type: ignore[misc]
+        _optional_components = ["safety_checker", "feature_extractor", "image_encoder"]
+
+        def __init__(
+            self,
+            vae: Any,
+            text_encoder: Any,
+            tokenizer: Any,
+            unet: Any,
+            scheduler: Any,
+            safety_checker: Any = None,
+            feature_extractor: Any = None,
+            image_encoder: Any = None,
+            requires_safety_checker: bool = True,
+        ) -> None:
+            super().__init__()
+            self.register_modules(
+                vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler
+            )
+
+    return DifixPipeline.from_pretrained(str(directory), trust_remote_code=True)
+
+
+def refine_by(pipeline: Any, render: torch.Tensor, reference: torch.Tensor, prompt: str) -> torch.Tensor:
+    """The order of calls of the published pipeline, with the posterior's mean in place of a draw from it."""
+    with torch.no_grad():
+        tokens = pipeline.tokenizer(
+            prompt, max_length=77, padding="max_length", truncation=True, return_tensors="pt"
+        ).input_ids
+        text = pipeline.text_encoder(tokens)[0]
+        encoded = pipeline.vae.encode(torch.cat([render, reference]) * 2 - 1).latent_dist.mode()
+        latents = encoded * pipeline.vae.config.scaling_factor
+        pipeline.scheduler.set_timesteps(timesteps=[199])
+        (timestep,) = pipeline.scheduler.timesteps
+        predicted = pipeline.unet(latents, timestep, encoder_hidden_states=torch.cat([text, text]), return_dict=False)[
+            0
+        ]
+        latents = pipeline.scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+        pipeline.vae.decoder.incoming_skip_acts = pipeline.vae.encoder.current_down_blocks
+        decoded = pipeline.vae.decode(latents[:1] / pipeline.vae.config.scaling_factor, return_dict=False)[0]
+    refined: torch.Tensor = (decoded / 2 + 0.5).clamp(0, 1)
+    return refined
+
+
+def test_a_pipeline_of_diffusers_makes_of_the_directory_what_we_make_of_the_checkpoint(
+    checkpoint: Path, directory: Path
+) -> None:
+    pipeline = pipeline_of(directory)
+    wanted = load_refiner(checkpoint).refine(RENDERS, REFERENCES)
+    torch.testing.assert_close(refine_by(pipeline, RENDERS, REFERENCES, "sharpen it"), wanted, atol=1e-4, rtol=0)
+    other = refine_by(pipeline, RENDERS, RENDERS, "sharpen it")
+    assert (other - wanted).abs().max() > 1e-3
+
+
+def test_the_directory_has_the_published_layout(base: Path, directory: Path) -> None:
+    from safetensors import safe_open
+
+    index = json.loads((directory / "model_index.json").read_text())
+    assert index["_class_name"] == "DifixPipeline"
+    assert index["vae"] == ["autoencoder_kl", "AutoencoderKL"]
+    assert index["unet"] == ["unet_2d_condition", "UNet2DConditionModel"]
+    assert index["scheduler"] == ["diffusers", "DDPMScheduler"]
+    assert {part for part in index if not part.startswith("_") and index[part] == [None, None]} == {
+        *("feature_extractor", "image_encoder", "safety_checker")
+    }
+    config = json.loads((directory / "vae" / "config.json").read_text())
+    assert (config["lora_rank"], config["gamma"], config["ignore_skip"]) == (4, 1.0, False)
+    with safe_open(directory / "vae" / "diffusion_pytorch_model.safetensors", "pt") as weights:
+        names = set(weights.keys())
+    for layer in ("decoder.conv_in", "decoder.skip_conv_1", "decoder.mid_block.attentions.0.to_q"):
+        assert {
+            f"{layer}.base_layer.weight",
+            f"{layer}.lora_A.vae_skip.weight",
+            f"{layer}.lora_B.vae_skip.weight",
+        } <= names
+    assert "encoder.conv_in.weight" in names
+    with safe_open(directory / "text_encoder" / "model.safetensors", "pt") as weights:
+        assert all(name.startswith("text_model.") for name in weights.keys())  # noqa: SIM118 - no mapping
+    record = find_model(directory).record()
+    assert record is not None
+    assert (record.step, record.timestep, record.prompt, record.base_model) == (12, 199, "sharpen it", str(base))
+
+
+def test_to_a_directory_and_back_nothing_of_the_result_changes(
+    checkpoint: Path, directory: Path, tmp_path: Path
+) -> None:
+    back = to_checkpoint(directory, tmp_path / "model_12.pkl")
+    there, here = (torch.load(path, weights_only=True) for path in (checkpoint, back))
+    for key in ("state_dict_unet", "state_dict_vae"):
+        assert set(there[key]) == set(here[key])
+        assert all(torch.equal(there[key][name], here[key][name]) for name in there[key])
+    for key in ("rank_vae", "vae_lora_target_modules", "timestep", "mv_unet", "prompt", "resolution", "step"):
+        assert there[key] == here[key], key
+    assert here["base_model"]["name"] == str(directory)
+    assert torch.equal(
+        load_refiner(checkpoint).refine(RENDERS, REFERENCES), load_refiner(back).refine(RENDERS, REFERENCES)
+    )
+
+
+def test_the_directory_refines_by_itself_as_a_base_model(checkpoint: Path, directory: Path) -> None:
+    refiner = pretrained_refiner(directory)
+    assert torch.equal(refiner.refine(RENDERS, REFERENCES), load_refiner(checkpoint).refine(RENDERS, REFERENCES))
+
+
+def test_a_network_of_single_views_says_so_and_another_timestep_stays(base: Path, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "model_12.pkl", base, mv_unet=False, timestep=400)
+    directory = to_directory(checkpoint, tmp_path / "out")
+    assert json.loads((directory / "model_index.json").read_text())["unet"] == ["diffusers", "UNet2DConditionModel"]
+    assert not list((directory / "unet").glob("*.py"))
+    refiner = pretrained_refiner(directory)
+    assert (refiner.network.mv_unet, refiner.network.step.timestep) == (False, 400)
+    assert torch.equal(refiner.refine(RENDERS, REFERENCES), load_refiner(checkpoint).refine(RENDERS, RENDERS))
+
+
+def test_a_directory_of_ours_is_replaced_and_anything_else_is_not(checkpoint: Path, tmp_path: Path) -> None:
+    out = to_directory(checkpoint, tmp_path / "out")
+    (out / "left_over").touch()
+    to_directory(checkpoint, out)
+    assert not (out / "left_over").exists()
+    (tmp_path / "photographs").mkdir()
+    with pytest.raises(InvalidFile, match="would be lost"):
+        to_directory(checkpoint, tmp_path / "photographs")
+    (tmp_path / "model_1.pkl").write_bytes(b"mine")
+    with pytest.raises(InvalidFile, match="a file already"):
+        to_checkpoint(out, tmp_path / "model_1.pkl")
+    assert (tmp_path / "model_1.pkl").read_bytes() == b"mine"
+
+
+def test_a_checkpoint_of_another_backend_has_no_such_form(tmp_path: Path) -> None:
+    from thesis_assets_tests.tuning.test_checkpoints import make_state
+
+    torch.save(make_state(10), tmp_path / "model_10.pkl")
+    with pytest.raises(InvalidFile, match="only a DiFix checkpoint"):
+        to_directory(tmp_path / "model_10.pkl", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
