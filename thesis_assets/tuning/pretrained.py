@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments.runs import RunSpec
@@ -18,9 +19,21 @@ from thesis_assets.storage import read_json, sha256_file
 from thesis_assets.tuning.checkpoints import list_checkpoints
 from thesis_assets.tuning.launch_command import launch_environment
 from thesis_assets.tuning.run_flags import PlainFlags
+from thesis_assets.tuning.trainer_flags import parse_flags
 from thesis_assets.tuning.trainer_start import TrainerStart
 
-SETTINGS = ("model", "model_sha256", "resolution", "timestep", "mv_unet", "num_samples_eval")
+SETTINGS = (
+    *(
+        "model",
+        "model_sha256",
+        "pretrained_model_name_or_path",
+        "resolution",
+        "timestep",
+        "mv_unet",
+        "num_samples_eval",
+    ),
+    *("revision", "variant", "prompt", "cache_dir"),
+)
 N_EVALUATED = 48
 TAKE_PRETRAINED = Path(__file__).with_name("take_pretrained.py")
 
@@ -47,18 +60,26 @@ def pretrained_start(tree: DifixTree, run_name: str, run: RunSpec, device: str) 
     """
     assert run.model is not None  # the experiment file's rules say so
     run_tree = tree.tuning_run(run_name)
+    further = parse_flags(["--dataset_path", "", "--output_dir", "", "--tracker_run_name", "", *run.extra_args])
+    sha256, base = _digest_and_base(run.model, run_tree)
     settings = {
         "model": run.model,
-        "model_sha256": _digest(run.model, run_tree),
-        "resolution": run.resolution,
-        "timestep": run.timestep,
-        "mv_unet": run.mv_unet,
+        "model_sha256": sha256,
+        # Of a checkpoint that does not say itself what it was tuned from.
+        "pretrained_model_name_or_path": further.pretrained_model_name_or_path or base,
+        **{name: _asked(run, name, is_checkpoint=sha256 is not None) for name in ("resolution", "timestep", "mv_unet")},
         "num_samples_eval": N_EVALUATED,
+        **{name: getattr(further, name) for name in ("revision", "variant", "prompt", "cache_dir")},
     }
     assert tuple(settings) == SETTINGS
     notes = ["nothing is trained: the settings of a training have no effect"]
     command = [sys.executable, str(TAKE_PRETRAINED), str(run_tree.base.absolute())]
     return TrainerStart(PlainFlags(settings, run.seed), notes, command, launch_environment(device))
+
+
+def _asked(run: RunSpec, name: str, *, is_checkpoint: bool) -> Any:
+    """A setting; None where the run does not name it and a directory may say itself how it is to be used."""
+    return getattr(run, name) if is_checkpoint or name in run.model_fields_set else None
 
 
 def find_source(model: str) -> Source:
@@ -102,16 +123,18 @@ def _base_of(run: TuningRunTree) -> str | None:
     return base if isinstance(base, str) else None
 
 
-def _digest(model: str, run_tree: TuningRunTree) -> str | None:
-    """Of the checkpoint that is taken; None for a published model. What a finished run was made from may be gone since."""
+def _digest_and_base(model: str, run_tree: TuningRunTree) -> tuple[str | None, str | None]:
+    """The sha256 of the checkpoint that is taken, None for a published model; and its base model, where its run says one.
+
+    What a finished run was made from may be gone since: then both are as its configuration has them.
+    """
     try:
-        checkpoint = find_source(model).checkpoint
+        source = find_source(model)
     except InvalidFile:
         if not run_tree.train_config.is_file():
             raise
         flags = read_json(run_tree.train_config, TrainConfig).flags
         if flags.get("model") != model:
             raise
-        known: str | None = flags.get("model_sha256")
-        return known
-    return sha256_file(checkpoint) if checkpoint is not None else None
+        return flags.get("model_sha256"), flags.get("pretrained_model_name_or_path")
+    return sha256_file(source.checkpoint) if source.checkpoint is not None else None, source.base_model

@@ -62,7 +62,7 @@ def _save(tree: TuningRunTree, config: TrainConfig, source: Source) -> None:
                 wanted=wanted,
                 remedy="put it back, or take the new one under another run name",
             )
-        state = _without_training(checkpoints.load_checkpoint(source.checkpoint), source)
+        state = without_training(checkpoints.load_checkpoint(source.checkpoint))
     else:
         state = _published_model(config, source.model)
     checkpoints.save_checkpoint(
@@ -74,7 +74,7 @@ def _save(tree: TuningRunTree, config: TrainConfig, source: Source) -> None:
     )
 
 
-def _without_training(state: Mapping[str, Any], source: Source) -> dict[str, Any]:
+def without_training(state: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint's weights, without what only a run that goes on needs."""
     # The published code reads `optimizer` from every file of its key set.
     published = set(state) >= set(checkpoints.PUBLISHED_KEYS)
@@ -85,8 +85,8 @@ def _without_training(state: Mapping[str, Any], source: Source) -> dict[str, Any
 def _published_model(config: TrainConfig, model: str) -> dict[str, Any]:
     from thesis_assets.tuning.difix.published_state import state_of_model
 
-    flags = config.flags
-    return state_of_model(model, timestep=flags["timestep"], mv_unet=flags["mv_unet"], resolution=flags["resolution"])
+    names = ("timestep", "mv_unet", "prompt", "resolution", "revision", "variant", "cache_dir")
+    return state_of_model(model, **{name: config.flags[name] for name in names})
 
 
 if __name__ == "__main__":

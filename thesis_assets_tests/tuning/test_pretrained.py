@@ -11,14 +11,18 @@ from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.launch.local_jobs import LocalLauncher
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import ProgressLine, TrainConfig
-from thesis_assets.storage import read_json, sha256_file
+from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning import run_checks, tuning_run
-from thesis_assets.tuning.checkpoints import latest_verified, load_checkpoint, verify_checkpoint
-from thesis_assets.tuning.pretrained import find_source
+from thesis_assets.tuning.checkpoints import PUBLISHED_KEYS, latest_verified, load_checkpoint, verify_checkpoint
+from thesis_assets.tuning.pretrained import find_source, pretrained_start
 from thesis_assets.tuning.refine import load_refiner
+from thesis_assets.tuning.run_config import lock_config, make_config
 from thesis_assets.tuning.selection import select_checkpoint
+from thesis_assets.tuning.take_pretrained import without_training
+from thesis_assets.tuning.trainer_flags import parse_flags
+from thesis_assets.tuning.trainer_start import setting_names
 from thesis_assets.tuning.tuning_run import TrainerFailed, TuningResult, tune
-from thesis_assets_tests.tuning.snapshots import SPLIT, make_run, write_snapshot
+from thesis_assets_tests.tuning.snapshots import SPLIT, arguments, make_run, write_snapshot
 from thesis_assets_tests.tuning.test_checkpoints import save
 
 
@@ -141,3 +145,59 @@ def test_a_source_that_is_no_checkpoint_is_told_as_the_trainers_message(tmp_path
     with pytest.raises(TrainerFailed, match="neither one of the tiny backend"):
         start(tree, pretrained(foreign))
     assert read_json(tree.tuning_run("base").train_config, TrainConfig).flags["model_sha256"] == sha256_file(foreign)
+
+
+def test_a_published_directory_becomes_a_checkpoint_of_the_published_keys(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers", reason="the extra difix is not installed")
+    pytest.importorskip("transformers", reason="the extra difix is not installed")
+    pytest.importorskip("peft", reason="the extra difix is not installed")
+    from thesis_assets_tests.tuning.difix_models import write_sd_turbo
+
+    tree = write_snapshot(tmp_path / "snapshot")
+    folder = write_sd_turbo(tmp_path / "model")
+    result = start(tree, pretrained(folder))
+    assert result.contact_sheet is not None
+    state = load_checkpoint(tree.tuning_run("base").checkpoint(0))
+    assert set(state) >= {*PUBLISHED_KEYS, "timestep", "mv_unet", "prompt", "base_model", "resolution", "step"}
+    assert (state["base_model"]["name"], state["mv_unet"], state["prompt"]) == (str(folder), True, "remove degradation")
+    # Taken once more it stays a file of the published keys, which the published code needs all of.
+    assert set(without_training({**state, "random_state": {}, "scheduler": {}})) == set(state) - {"step"}
+
+
+def test_the_base_model_of_a_published_checkpoint_is_that_of_its_run(tmp_path: Path, source: TuningRunTree) -> None:
+    """Found by reading: a file of the published keys names no base model, and the new run's `model` is the file itself."""
+    tree = write_snapshot(tmp_path / "snapshot")
+    there = TuningRunTree(tmp_path / "run")
+    flags = {"pretrained_model_name_or_path": "/models/sd-turbo"}
+    config = read_json(tree_with_config(tree).train_config, TrainConfig)
+    write_json(there.train_config, config.model_copy(update={"flags": flags}))
+    there.checkpoints_dir.mkdir()
+    there.checkpoint(1).write_bytes(b"any")
+    for model, extra, base in (
+        (there.checkpoint(1), [], "/models/sd-turbo"),
+        (there.checkpoint(1), ["--pretrained_model_name_or_path", "/models/other"], "/models/other"),
+        (source.checkpoint(10), [], None),
+    ):
+        run = make_run(backend="pretrained", model=str(model), extra_args=extra)
+        settings = pretrained_start(tree, "new", run, "cpu").flags.values()
+        assert settings["pretrained_model_name_or_path"] == base
+        assert tuple(settings) == setting_names("pretrained")
+
+
+def tree_with_config(tree: DifixTree) -> TuningRunTree:
+    """A run of which only the configuration is there."""
+    config = make_config(
+        tree,
+        "configured",
+        backend="tiny",
+        flags=parse_flags(arguments(tree, "configured")),
+        notes=[],
+        command=["trainer"],
+        device="cpu",
+        data_json_sha256="data",
+        manifest_sha256={},
+        n_train=8,
+        n_test=8,
+    )
+    lock_config(tree, config)
+    return tree.tuning_run("configured")

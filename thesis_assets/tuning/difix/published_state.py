@@ -57,18 +57,22 @@ def state_of_model(
     mv_unet: bool | None = None,
     prompt: str | None = None,
     resolution: int | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
+    cache_dir: str | None = None,
 ) -> dict[str, Any]:
     """The keys of a checkpoint for a base model as it is: the published ones, the optimizer without moments, and ours.
 
     What is None is taken from a converted directory's record, else the published default.
 
     Args:
+        revision, variant, cache_dir: as `find_model` takes them.
         mv_unet: for a model that does not say whether its views look at each other; a published DiFix directory does.
 
     Raises:
         InvalidFile: the model cannot be had or read.
     """
-    folder = find_model(model)
+    folder = find_model(model, revision=revision, variant=variant, cache_dir=cache_dir)
     said, record = folder.crosses_views(), folder.record()
     if record is not None:
         timestep = record.timestep if timestep is None else timestep
