@@ -15,13 +15,14 @@ from benchmarks import (
     large_manifests,
     sample_integrity,
     triplet_export,
+    tuning_speed,
 )
 from benchmarks.measure import Row
 
 RESULTS = Path(__file__).with_name("results")
 SUBJECTS = (
     *(definitions_import, image_codecs, triplet_export, sample_integrity, large_manifests),
-    *(image_metrics, gaussian_rasteriser),
+    *(image_metrics, gaussian_rasteriser, tuning_speed),
 )
 PACKAGES = (
     *("thesis-assets", "dagster", "numpy", "pillow", "isal", "opencv-python-headless", "scikit-image", "torch"),

@@ -79,7 +79,8 @@ def launcher_words(device: str, processes: int, mixed_precision: str) -> list[st
     place = ["--cpu"] if device == "cpu" else ["--config_file", str(ACCELERATE_CONFIG)]
     # Port 0: a free one; the default of 29500 can be held by another run on the machine.
     place += ["--multi_gpu", "--main_process_port", "0"] if processes > 1 else []
-    words = ["accelerate.commands.launch", *place, "--mixed_precision", mixed_precision]
+    # Quiet: a trainer that failed has said why; accelerate would put a traceback of its own below it.
+    words = ["accelerate.commands.launch", "--quiet", *place, "--mixed_precision", mixed_precision]
     words += ["--num_processes", str(processes), "--num_machines", "1", "--dynamo_backend", "no"]
     if "OMP_NUM_THREADS" not in os.environ:
         # Left to itself it counts the host's physical cores, also where a container or a job has only a few of them.

@@ -47,20 +47,28 @@ def main(arguments: Sequence[str], backend: Backend) -> int:
         tree = TuningRunTree(Path(flags.output_dir).absolute())
         report = TrainerReport(ProgressWriter(tree.progress), flags.max_train_steps, speaks=_is_first_process())
         try:
-            with full_disk_explained(tree.base):
-                _train(backend, flags, tree, report, stop)
-        except DiskFull as error:
-            return _fail(backend, at_step(error, report.step), report)
-        except ThesisAssetsError as error:
-            return _fail(backend, error, report)
-        except RuntimeError:
-            if not _another_process_failed(tree):
-                raise
-            # What gloo or nccl says of a peer that is gone is not the cause.
-            sys.stderr.write(
-                f"{backend.script.stem}: another process of this training failed; its message is the one to read\n"
-            )
-            return 1
+            return _status(backend, flags, tree, report, stop)
+        finally:
+            report.close()
+
+
+def _status(
+    backend: Backend, flags: TrainerFlags, tree: TuningRunTree, report: TrainerReport, stop: StopRequest
+) -> int:
+    try:
+        with full_disk_explained(tree.base):
+            _train(backend, flags, tree, report, stop)
+    except DiskFull as error:
+        return _fail(backend, at_step(error, report.step), report)
+    except ThesisAssetsError as error:
+        return _fail(backend, error, report)
+    except RuntimeError:
+        if not _another_process_failed(tree):
+            raise
+        # What gloo or nccl says of a peer that is gone is not the cause.
+        message = "another process of this training failed; its message is the one to read"
+        sys.stderr.write(f"{backend.script.stem}: {message}\n")
+        return 1
     return 0
 
 

@@ -41,6 +41,10 @@ class TrainerReport:
         with contextlib.suppress(OSError):
             self._write({"event": "failed", "message": message})
 
+    def close(self) -> None:
+        """No line comes after this."""
+        self._writer.close()
+
     def update(
         self, step: int, *, losses: Mapping[str, float], learning_rate: float, samples: int, seconds: float
     ) -> None:

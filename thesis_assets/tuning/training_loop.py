@@ -75,7 +75,8 @@ class TrainingLoop:
         """
         self.step, refused = from_first(self._accelerator, self._newest_checkpoint)
         if self.step:
-            state = checkpoints.load_checkpoint(self._inputs.tree.checkpoint(self.step))
+            # Not mapped: the optimizer keeps these very tensors, and the run must not depend on the file any longer.
+            state = checkpoints.load_checkpoint(self._inputs.tree.checkpoint(self.step), mapped=False)
             self._model.load_state(state)
             self._update.load_state(state)
             restore_random_state(state["random_state"])

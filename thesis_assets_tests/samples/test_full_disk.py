@@ -1,7 +1,5 @@
 """A file system that fills up while samples are exported."""
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from thesis_assets.samples import triplet_export
 from thesis_assets.samples.export import export_shard
 from thesis_assets.samples.integrity import sample_faults
 from thesis_assets_tests.samples.tiny_scenes import roots, work, write_scene
+from thesis_assets_tests.services.small_disk import mounted, resize
 
 N_FRAMES = 40
 
@@ -21,20 +20,8 @@ N_FRAMES = 40
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 400 KB: a third of what the samples take."""
-    folder = tmp_path / "small_disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, timeout=20, check=False)
-        reason = done.stderr.strip() if done.returncode else ""
-    except FileNotFoundError:
-        reason = "there is no `mount` here"
-    if reason:
-        if os.environ.get("THESIS_ASSETS_REQUIRE_SERVICES") == "1" and os.geteuid() == 0:
-            pytest.fail(f"a small file system cannot be mounted: {reason}")
-        pytest.skip(f"needs root and mount: {reason}")
-    yield folder
-    subprocess.run(["umount", str(folder)], timeout=20, check=True)
+    with mounted(tmp_path / "small_disk", "400k") as folder:
+        yield folder
 
 
 @pytest.mark.service
@@ -59,7 +46,7 @@ def test_a_full_disk_is_explained_and_the_export_goes_on_after_space_is_made(
     with pytest.raises(DiskFull):  # Nothing is lost by another try.
         export_shard(shard)
 
-    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True, timeout=20)
+    resize(small_disk, "16m")
     rendered = []
     render = triplet_export.render_frame
     monkeypatch.setattr(

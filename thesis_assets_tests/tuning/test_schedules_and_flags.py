@@ -141,17 +141,18 @@ def test_curves_of_a_resumed_run_take_the_later_line_of_a_step(tmp_path: Path) -
     assert (curves["eval_step"], curves["psnr_refined"]) == ([2.0], [30.0])
 
 
+ACCELERATE = ["accelerate.commands.launch", "--quiet"]
 CONFIG = ["--config_file", str(ACCELERATE_CONFIG)]
 
 
 @pytest.mark.parametrize(
     ("device", "processes", "start"),
     [
-        ("cpu", 1, ["accelerate.commands.launch", "--cpu"]),
+        ("cpu", 1, [*ACCELERATE, "--cpu"]),
         ("cpu", 2, ["torch.distributed.run", "--standalone", "--nnodes", "1", "--nproc_per_node", "2"]),
-        ("cuda", 1, ["accelerate.commands.launch", *CONFIG, "--mixed_precision", "bf16"]),
-        ("cuda:1", 1, ["accelerate.commands.launch", *CONFIG, "--mixed_precision", "bf16"]),
-        ("cuda", 4, ["accelerate.commands.launch", *CONFIG, "--multi_gpu", "--main_process_port", "0"]),
+        ("cuda", 1, [*ACCELERATE, *CONFIG, "--mixed_precision", "bf16"]),
+        ("cuda:1", 1, [*ACCELERATE, *CONFIG, "--mixed_precision", "bf16"]),
+        ("cuda", 4, [*ACCELERATE, *CONFIG, "--multi_gpu", "--main_process_port", "0"]),
     ],
 )
 def test_the_launch_names_device_processes_and_script(device: str, processes: int, start: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ from thesis_assets.launch.process_tree import members
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import JobExit, JobRecord, ProgressLine, TrainConfig
 from thesis_assets.storage import read_json
+from thesis_assets.tuning.backends import BACKENDS
 from thesis_assets.tuning.checkpoints import list_checkpoints, load_checkpoint
 from thesis_assets.tuning.progress_file import last_progress, read_curves
 from thesis_assets.tuning.tuning_run import TrainerFailed, TrainerStopped, TuningResult, tune
@@ -91,15 +93,40 @@ def test_a_stopped_run_of_any_number_of_processes_ends_as_one_that_was_never_sto
     assert caught.value.key == "num_processes"
 
 
-def test_what_one_of_two_processes_cannot_read_ends_both_and_is_told(tmp_path: Path) -> None:
+# The second process finds an image that it cannot read; the first one waits for it in vain.
+UNLUCKY = """
+import os, sys
+from thesis_assets.errors import InvalidFile
+from thesis_assets.tuning import triplets
+from thesis_assets.tuning.backends import TINY
+from thesis_assets.tuning.trainer_program import main
+
+read = triplets.read_triplet
+
+def failing(sample_id, entry, resolution):
+    if os.environ["RANK"] == "1":
+        raise InvalidFile(f"sample {sample_id}: unreadable", file=entry.image)
+    return read(sample_id, entry, resolution)
+
+triplets.read_triplet = failing
+sys.exit(main(sys.argv[1:], TINY))
+"""
+
+
+def test_what_one_of_two_processes_cannot_read_ends_both_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tree = write_snapshot(tmp_path)
-    for folder in tree.samples_dir.glob("studio_pair0[01]*"):
-        (folder / "image.png").write_bytes(b"no image")
+    script = tmp_path / "unlucky.py"
+    script.write_text(UNLUCKY)
+    monkeypatch.setitem(BACKENDS, "tiny", replace(BACKENDS["tiny"], script=script))
     with pytest.raises(TrainerFailed) as caught:
         start(tree, "r", num_processes=2)
     assert "sample studio_pair0" in str(caught.value)
-    assert "at step 1" in str(caught.value)
-    assert list_checkpoints(tree.tuning_run("r")) == []
+    assert "unreadable (at step 1)" in str(caught.value)
+    run = tree.tuning_run("r")
+    assert list_checkpoints(run) == []
+    assert members(str(read_json(run.job, JobRecord).job_id)) == []
 
 
 def test_another_number_of_processes_than_asked_for_is_refused(

@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from thesis_assets.layout import DifixTree
+from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import EVAL_COLUMNS, CheckpointInfo
 from thesis_assets.storage import read_json
 from thesis_assets.tuning.checkpoints import list_checkpoints, verify_checkpoint
 from thesis_assets.tuning.progress_file import ProgressReader, read_curves
 from thesis_assets.tuning.refine import load_refiner
 from thesis_assets.tuning.trainer_report import TrainerReport
+from thesis_assets_tests.services.small_disk import mounted, resize
 from thesis_assets_tests.tuning.snapshots import SIZE, arguments, same_state, train, write_snapshot
 
 
@@ -114,18 +115,36 @@ def test_an_unreadable_image_names_step_and_sample(tmp_path: Path, capsys: pytes
         assert str(bad) in told
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(tree: DifixTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+@pytest.mark.service
+def test_a_full_disk_names_step_and_space_and_leaves_the_last_checkpoint(tree: DifixTree, tmp_path: Path) -> None:
+    """6 MB hold one checkpoint of 4 MB."""
+    with mounted(tmp_path / "small_disk", "6m") as disk:
+        flags = arguments(tree, "full", output_dir=disk / "run")
+        run = TuningRunTree(disk / "run")
+        assert train(flags) == 1
+        message = list(ProgressReader(run.progress).new_lines())[-1].message
+        assert "checkpoint of step 6 could not be written" in message
+        assert "No space left on device; " in message
+        assert "about 4.0 MB" in message
+        assert "make space" in message
+        assert [path.name for path in sorted(run.checkpoints_dir.iterdir())] == ["model_3.json", "model_3.pkl"]
+        verify_checkpoint(run, 3)
+        resize(disk, "32m")
+        assert train(flags) == 0
+        assert list_checkpoints(run) == [3, 6]
 
-    assert train(arguments(tree, "full", max_train_steps=3)) == 0
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", full)
-        assert train([*arguments(tree, "full2", max_train_steps=3)]) == 1
-    assert "No space left" in last_message(tree, "full2")
-    assert "step 3" in last_message(tree, "full2")
-    run = tree.tuning_run("full2")
-    assert list(run.checkpoints_dir.iterdir()) == []
+
+@pytest.mark.service
+def test_a_disk_too_full_for_a_line_of_progress_is_told_in_the_log(
+    tree: DifixTree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with mounted(tmp_path / "small_disk", "16k") as disk:
+        assert (
+            train(arguments(tree, "full", output_dir=disk / "run", max_train_steps=200, checkpointing_steps=200)) == 1
+        )
+    told = capsys.readouterr().err
+    assert "no space left to write in (at step " in told
+    assert "make space" in told
 
 
 def test_checkpoints_of_other_data_or_hyperparameters_are_not_resumed(tree: DifixTree) -> None:
