@@ -124,7 +124,8 @@ def _why_unusable(
 
 def _without_points(side: str, bodies: Bodies, error: InvalidFile) -> str:
     lacking = " and ".join(f"no {name}" for name in ("joints", "vertices") if getattr(bodies, name) is None)
-    where = ": ".join(part for part in (error.problem, error.file, error.remedy) if part)
+    found = f"{error.key}: {error.found}" if error.key else None
+    where = "; ".join(part for part in (error.problem, found, error.file, error.remedy) if part)
     return (
         f"the {side} {bodies.model} file has {lacking}, and the body model cannot give them: {where}. "
         "Or write them into the .npz: `joints` (P, J, 3), `vertices` (P, V, 3), metres"

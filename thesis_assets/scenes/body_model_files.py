@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 import importlib
 import pickle
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,7 +135,7 @@ def _npz_arrays(path: Path) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as content:
             return {name: content[name] for name in _ARRAYS if name in content.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidFile("the body model cannot be read", file=path, found=str(error)[:300]) from error
 
 
@@ -177,7 +179,16 @@ class _NumbersOnly(pickle.Unpickler):
             return _plain_object
         if (module, name) in (("__builtin__", "object"), ("builtins", "object")):
             return object
+        if (module, name) == ("_codecs", "encode"):
+            return _bytes_of
         raise pickle.UnpicklingError(f"it holds {module}.{name}, which is no number")
+
+
+def _bytes_of(text: str, encoding: str = "latin1") -> bytes:
+    """How Python 3 writes bytes into a pickle that Python 2 can read."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it encodes text as {encoding!r}")
+    return text.encode("latin1")
 
 
 def _plain_object(kind: Any, base: Any, state: Any) -> Any:
