@@ -1,43 +1,14 @@
 """Fine-tuning one run over one snapshot, and choosing its checkpoint."""
 
-from collections.abc import Callable
-
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.io_manager import Verified
 from thesis_assets.defs.launching import following
-from thesis_assets.defs.metadata import picture_file, table
+from thesis_assets.defs.metadata import picture, picture_file, table
 from thesis_assets.defs.platform import PlatformParam
-from thesis_assets.schemas.tuning import ProgressLine
+from thesis_assets.defs.training_watch import CONTACT_SHEET, TrainingWatch, final_numbers, job_metadata
 from thesis_assets.storage import sha256_file, sha256_value
-
-
-def _progress_text(line: ProgressLine) -> str:
-    parts = [f"{line.event} {line.step}/{line.max_steps}"]
-    if line.loss is not None:
-        parts.append(f"loss {line.loss:.5f}")
-    if line.learning_rate is not None:
-        parts.append(f"lr {line.learning_rate:.2e}")
-    if line.samples_per_second is not None:
-        parts.append(f"{line.samples_per_second:.1f} samples/s")
-    if line.seconds_left is not None:
-        parts.append(f"{line.seconds_left:.0f} s left")
-    parts += [f"{name} {value:.3f}" for name, value in line.metrics.items()]
-    return ", ".join([*parts, *([line.message] if line.message else [])])
-
-
-def _throttled(report: Callable[[ProgressLine], None], seconds: float = 5.0) -> Callable[[ProgressLine], None]:
-    """Pass every event on, but of the single steps only one in so many seconds: each line is a row of the event log."""
-    last = 0.0
-
-    def pass_on(line: ProgressLine) -> None:
-        nonlocal last
-        if line.event != "step" or line.seconds - last >= seconds:
-            last = line.seconds
-            report(line)
-
-    return pass_on
 
 
 @graph_asset(
@@ -49,12 +20,14 @@ def _throttled(report: Callable[[ProgressLine], None], seconds: float = 5.0) -> 
 def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Re-validate the snapshot, launch the trainer, follow it, verify what it saved."""
     from thesis_assets.tuning.selection import require_rule_weights
+    from thesis_assets.tuning.training_curves import curves_picture
     from thesis_assets.tuning.tuning_run import tune
 
     (cell,) = cells_of(context, "exp_by_run")
     run = platform.run_spec(cell)
     require_rule_weights(run.selection, platform.settings.lpips_weights)
     report = platform.reporter(context)
+    tree = platform.difix(cell).tuning_run(cell.run_name)
     result = tune(
         platform.difix(cell),
         cell.run_name,
@@ -64,20 +37,17 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
         launcher=platform.launcher,
         lpips_weights=platform.settings.lpips_weights,
         following=following(context, report),
-        on_progress=_throttled(lambda line: report(f"{cell.run_name}: {_progress_text(line)}")),
+        on_progress=TrainingWatch(context, cell, tree, report).see,
     )
-    tree = platform.difix(cell).tuning_run(cell.run_name)
     metadata: dict[str, object] = {
         "checkpoints": [tree.checkpoint(step).name for step in result.steps],
         "run directory": dg.MetadataValue.path(tree.base),
-        "stdout": dg.MetadataValue.path(result.job.stdout),
-        "stderr": dg.MetadataValue.path(result.job.stderr),
-        "host": result.job.host,
+        **job_metadata(result.job),
+        **final_numbers(result.curves),
+        "curves": picture(curves_picture(result.curves)),
     }
-    if result.curves.get("loss"):
-        metadata["final loss"] = result.curves["loss"][-1]
     if result.contact_sheet is not None:
-        metadata["render | refined | target | reference"] = picture_file(result.contact_sheet)
+        metadata[CONTACT_SHEET] = picture_file(result.contact_sheet)
     context.add_output_metadata(metadata)
     files = tuple(path for step in result.steps for path in (tree.checkpoint(step), tree.checkpoint_info(step)))
     # The side file of a checkpoint that was removed on request is still there: nothing after it is stale for that.

@@ -1,0 +1,153 @@
+"""A running training in the UI: log lines, and observations of the asset whose numbers Dagster plots over time.
+
+Does not belong here: following the trainer's job, or what the finished run's materialization has beyond the same numbers.
+"""
+
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from thesis_assets.defs.metadata import picture, picture_file
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.layout import TuningRunTree
+from thesis_assets.schemas.tuning import JobRecord, ProgressLine
+from thesis_assets.storage import read_json
+
+ASSET = "tuned_checkpoint"
+CONTACT_SHEET = "render | refined | target | reference"
+LINE_SECONDS = 5.0
+"""Between two log lines of single steps: each is a row of the event log."""
+OBSERVATION_SECONDS = 60.0
+"""Between two observations of single steps: 12 hours are 720 rows of half a kilobyte."""
+LINK_BYTES = 256 * 1024
+_WANDB_RUN = re.compile(r"https?://[^\s\"'<>\x1b]+/runs/[\w-]+")
+
+
+class TrainingWatch:
+    """Shows the lines of one trainer as they come."""
+
+    def __init__(
+        self, context: dg.AssetExecutionContext, cell: Cell, tree: TuningRunTree, report: Callable[[str], None]
+    ) -> None:
+        self._context, self._cell, self._tree, self._report = context, cell, tree, report
+        self._lines, self._observations = _Pace(LINE_SECONDS), _Pace(OBSERVATION_SECONDS)
+
+    def see(self, line: ProgressLine) -> None:
+        """Every event is shown, of the single steps one now and then."""
+        if line.event != "step" or self._lines.is_due():
+            self._report(f"{self._cell.run_name}: {progress_text(line)}")
+        if line.event in ("start", "eval") or (line.event == "step" and self._observations.is_due()):
+            observation = dg.AssetObservation(ASSET, partition=self._cell.key, metadata=self._metadata(line))
+            self._context.log_event(observation)
+
+    def _metadata(self, line: ProgressLine) -> dict[str, dg.MetadataValue]:
+        metadata: dict[str, dg.MetadataValue] = {"step": dg.MetadataValue.int(line.step), **_numbers(line)}
+        if line.event == "start":
+            metadata |= {"what": dg.MetadataValue.text(line.message)}
+            if self._tree.job.is_file():
+                metadata |= job_metadata(read_json(self._tree.job, JobRecord))
+        if line.event == "eval":
+            metadata |= self._pictures(line.step)
+        return metadata
+
+    def _pictures(self, step: int) -> dict[str, dg.MetadataValue]:
+        from thesis_assets.tuning.progress_file import read_curves
+        from thesis_assets.tuning.training_curves import curves_picture
+
+        found: dict[str, dg.MetadataValue] = {"curves": picture(curves_picture(read_curves(self._tree.progress)))}
+        if self._tree.eval_contact_sheet(step).is_file():
+            found[CONTACT_SHEET] = picture_file(self._tree.eval_contact_sheet(step))
+        return found
+
+
+class _Pace:
+    """Says yes at once, and then once in so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._last = seconds, -math.inf
+
+    def is_due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+
+def progress_text(line: ProgressLine) -> str:
+    """One line as a person reads it."""
+    parts = [f"{line.event} {line.step}/{line.max_steps}"]
+    if line.loss is not None:
+        parts.append(f"loss {line.loss:.5f}")
+    if line.learning_rate is not None:
+        parts.append(f"lr {line.learning_rate:.2e}")
+    if line.samples_per_second is not None:
+        parts.append(f"{line.samples_per_second:.1f} samples/s")
+    if line.seconds_left is not None:
+        parts.append(f"{_duration(line.seconds_left)} left")
+    parts += [f"{name} {value:.3f}" for name, value in line.metrics.items()]
+    return ", ".join([*parts, *([line.message] if line.message else [])])
+
+
+def _duration(seconds: float) -> str:
+    """`42 s`, `3 min`, `2 h 05 min`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _numbers(line: ProgressLine) -> dict[str, dg.MetadataValue]:
+    """The line's numbers, by names that the materialization has too, so that a plot goes on to it."""
+    values: dict[str, float | None] = {
+        "loss": line.loss,
+        "learning rate": line.learning_rate,
+        "samples/s": line.samples_per_second,
+        "minutes left": None if line.seconds_left is None else line.seconds_left / 60,
+        **{_title(name): value for name, value in line.metrics.items()},
+    }
+    return {name: dg.MetadataValue.float(value) for name, value in values.items() if value is not None}
+
+
+def final_numbers(curves: Mapping[str, Sequence[float]]) -> dict[str, dg.MetadataValue]:
+    """The last finite value of each curve, by the names of the observations; the mean of samples a second."""
+    found: dict[str, dg.MetadataValue] = {}
+    for name, values in curves.items():
+        finite = [value for value in values if math.isfinite(value)]
+        if name in ("step", "eval_step") or not finite:
+            continue
+        value = sum(finite) / len(finite) if name == "samples_per_second" else finite[-1]
+        found[_title(name)] = dg.MetadataValue.float(value)
+    if curves.get("step"):
+        found["step"] = dg.MetadataValue.int(int(curves["step"][-1]))
+    return found
+
+
+def _title(name: str) -> str:
+    return {"learning_rate": "learning rate", "samples_per_second": "samples/s"}.get(name, name.replace("_", " "))
+
+
+def job_metadata(job: JobRecord) -> dict[str, dg.MetadataValue]:
+    """Where a run executes, or executed: launcher, host, job, logs; and the run's page at wandb, where its log names one."""
+    found: dict[str, dg.MetadataValue] = {
+        "launcher": dg.MetadataValue.text(job.launcher),
+        "host": dg.MetadataValue.text(job.host),
+        "job id": dg.MetadataValue.text(job.job_id or ""),
+        "stdout": dg.MetadataValue.path(job.stdout),
+        "stderr": dg.MetadataValue.path(job.stderr),
+    }
+    link = _wandb_link(Path(job.stderr)) or _wandb_link(Path(job.stdout))
+    return found | ({"wandb": dg.MetadataValue.url(link)} if link else {})
+
+
+def _wandb_link(log: Path) -> str | None:
+    if not log.is_file():
+        return None
+    with log.open("rb") as handle:
+        head = handle.read(LINK_BYTES).decode("utf-8", errors="replace")
+    found = _WANDB_RUN.search(head)
+    return found[0] if found else None
