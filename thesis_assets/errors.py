@@ -42,12 +42,19 @@ class ThesisAssetsError(Exception):
             value = getattr(self, name)
             if value is not None:
                 parts.append(f"  {name}: {value}")
-        return "\n".join(parts)
+        return printable("\n".join(parts))
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword-only arguments do not survive pickling by default; worker processes send them back.
         state = {name: getattr(self, name) for name in ("file", "key", "found", "wanted", "remedy")}
         return (_rebuild, (type(self), self.problem, state))
+
+
+def printable(text: str) -> str:
+    """Text for a terminal, a log or a mail: control characters, but line ends, as escapes. Names come from disk and from people."""
+    return "".join(
+        character if character.isprintable() or character == "\n" else ascii(character)[1:-1] for character in text
+    )
 
 
 def _rebuild(kind: type[ThesisAssetsError], problem: str, state: dict[str, object]) -> ThesisAssetsError:

@@ -15,7 +15,7 @@ from email.message import EmailMessage
 import dagster as dg
 
 from thesis_assets.defs.history import PARTITION, RANGE_END, RANGE_START
-from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.errors import ThesisAssetsError, printable
 from thesis_assets.settings import Settings
 
 COMMAND_SECONDS = 60
@@ -64,13 +64,6 @@ def failure_reason(event: dg.DagsterEvent | None) -> str:
     while error is not None and error.cause is not None:
         error = error.cause
     return f"{event.step_key}: {error.message.strip() if error is not None else 'failed without an error'}"
-
-
-def printable(text: str) -> str:
-    """Text for a terminal, a mail or an environment variable: control characters, but line ends, as escapes."""
-    return "".join(
-        character if character.isprintable() or character == "\n" else ascii(character)[1:-1] for character in text
-    )
 
 
 def run_failure_command(command: str, facts: Mapping[str, str]) -> None:

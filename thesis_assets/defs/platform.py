@@ -15,6 +15,7 @@ import dagster as dg
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.errors import InvalidExperiment, InvalidKey
 from thesis_assets.experiments import ExperimentFolder, ExperimentSpec
+from thesis_assets.experiments.reading import place_in_file
 from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.layout import DifixTree, EvaluationTree, evaluation_tree
 from thesis_assets.settings import Settings
@@ -95,11 +96,24 @@ class Platform:
 
         A glob of a frozen experiment matches no scene that came later: its runs resume on what it has, and a fork takes the
         new ones. A scene that is named stays named, and is refused when it is exported.
+
+        Raises:
+            InvalidExperiment: a named scene is not on disk, or `scenes_from` is no directory of scene files.
         """
         from thesis_assets.samples.snapshot import frozen_scenes
         from thesis_assets.scenes.catalog import list_scenes, match_scenes
 
-        matched = match_scenes(list_scenes(self.roots), spec.generation, self.settings.experiments_dir)
+        try:
+            matched = match_scenes(list_scenes(self.roots), spec.generation, self.settings.experiments_dir)
+        except InvalidExperiment as error:
+            raise InvalidExperiment(
+                error.problem,
+                file=place_in_file(self.experiments.path(spec.exp_name), error.key or "generation"),
+                key=error.key,
+                found=error.found if error.found is not None else error.file,
+                wanted=error.wanted,
+                remedy=error.remedy,
+            ) from error
         frozen = frozen_scenes(DifixTree(self.settings.difix_data_root, spec.exp_name))
         if frozen is None:
             return matched

@@ -66,13 +66,13 @@ _HOW_TO_READ = (
 def _table_parts(board: Leaderboard, table: ScoreTable) -> Iterator[str]:
     older = "" if table.stated else ", measured by older scripts"
     yield f"## {TASK_TITLES[table.task]}{older}"
-    yield f"Protocol `{table.digest[:8]}`. {protocol_text(table.protocol)}."
+    yield f"Protocol `{table.digest[:8]}`. {_as_text(protocol_text(table.protocol))}."
     differences = difference_lines(board, table)
     if len(differences) > 1:
         yield _markdown(differences, n_names=5)
     reasons = reasons_for_nothing(board, table)
     if reasons:
-        yield "Without a difference:\n\n" + "\n".join(f"- {reason}" for reason in reasons)
+        yield "Without a difference:\n\n" + "\n".join(f"- {_as_text(reason)}" for reason in reasons)
     yield _score_table(table)
 
 
@@ -247,6 +247,13 @@ def scene_tables_text(board: Leaderboard) -> str:
             title = f"**{exp_name} / {run_name}, epoch {epoch}, {TASK_TITLES[table.task].lower()}** (protocol `{table.digest[:8]}`)"
             parts.append(f"{title}\n\n{_markdown(lines, n_names=1)}")
     return "\n\n".join(parts) + "\n" if parts else NOTHING
+
+
+def _as_text(text: str) -> str:
+    """Text from files on disk: what it holds of markup shows as it is."""
+    for character, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("[", "\\["), ("]", "\\]"), ("|", "\\|")):
+        text = text.replace(character, escaped)
+    return " ".join(text.split())
 
 
 def _markdown(lines: Sequence[Sequence[str]], *, n_names: int) -> str:

@@ -154,6 +154,12 @@ def _validated(value: object, node: yaml.Node | None, path: Path) -> ExperimentS
     return spec
 
 
+def place_in_file(path: Path, key: str) -> str:
+    """`<path>:<line>` of a key of an experiment file (`generation.scenes`); the path alone where the file does not have it."""
+    line, found = _walk(read_yaml(path)[1], tuple(key.split(".")))
+    return f"{path}:{line}" if line is not None and found else str(path)
+
+
 def _place(node: yaml.Node | None, problem: "ErrorDetails") -> tuple[int | None, str | None]:
     """Line and key of a problem, as they stand in the file."""
     location = problem["loc"]
