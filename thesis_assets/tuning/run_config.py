@@ -83,7 +83,14 @@ def lock_config(tree: DifixTree, config: TrainConfig) -> None:
 
 
 def lock_own_config(
-    run_tree: TuningRunTree, backend: str, flags: TrainerFlags, *, data_json_sha256: str, n_train: int, n_test: int
+    run_tree: TuningRunTree,
+    backend: str,
+    flags: TrainerFlags,
+    *,
+    notes: Sequence[str],
+    data_json_sha256: str,
+    n_train: int,
+    n_test: int,
 ) -> None:
     """The same lock, taken by the trainer itself: one that was started by hand writes the configuration of its run.
 
@@ -102,7 +109,7 @@ def lock_own_config(
         run_tree.base.name,
         backend=backend,
         flags=flags,
-        notes=["started by hand"],
+        notes=["started by hand", *notes],
         command=[sys.executable, *sys.argv],
         device=_device(),
         data_json_sha256=data_json_sha256,

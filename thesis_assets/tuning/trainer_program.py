@@ -92,6 +92,8 @@ def _train(
             tree,
             backend.name,
             flags,
+            # Who started this has asked already, and written the answer down.
+            notes=[] if tree.train_config.is_file() else backend.check(flags),
             data_json_sha256=inputs.identity.data_json_sha256,
             n_train=len(inputs.triplets),
             n_test=inputs.n_test,
