@@ -463,6 +463,33 @@ class TuningRunTree:
 
 
 @dataclass(frozen=True)
+class JobTree:
+    """*Ours*: one job's record, how it ended, what it answered, and what it told meanwhile."""
+
+    base: Path
+
+    @property
+    def record(self) -> Path:
+        return self.base / "job.json"
+
+    @property
+    def exit_file(self) -> Path:
+        return self.base / "job_exit.json"
+
+    @property
+    def answer(self) -> Path:
+        return self.base / "answer.pickle"
+
+    @property
+    def told_dir(self) -> Path:
+        return self.base / "told"
+
+    def absolute(self) -> "JobTree":
+        """The same place, whatever the working directory of who reads it."""
+        return JobTree(self.base.absolute())
+
+
+@dataclass(frozen=True)
 class DifixTree:
     """`<root>/<exp_name>/`: one data snapshot, its manifests, its trainer adapter and its tuning runs."""
 
@@ -569,6 +596,10 @@ class DifixTree:
 
     def lock(self, cell: str) -> Path:
         return self.locks_dir / f"{check_key(cell, 'lock')}.lock"
+
+    def job(self, cell: str) -> "JobTree":
+        """*Ours*: where a cell's work executes that is not a tuning run, or executed."""
+        return JobTree(self.meta_dir / "jobs" / check_key(cell, "job"))
 
     def render_stdout(self, scene_name: str) -> Path:
         """*Ours*: what the user's render command printed for one scene; beside it what it said on stderr, and its job."""

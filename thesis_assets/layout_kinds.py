@@ -22,6 +22,8 @@ def _difix_kinds() -> Iterator[tuple[str, PathKind]]:
     for name in ("image", "target_image", "ref_image", "sample_meta", "sample_dir"):
         yield name, _kind(lambda tree, sample, name=name: getattr(tree, name)(sample), "sample")
     yield "lock", _kind(lambda tree, cell: tree.lock(cell), "cell")
+    for name in ("record", "exit_file", "answer", "told_dir"):
+        yield f"cell_job/{name}", _kind(lambda tree, cell, name=name: getattr(tree.job(cell), name), "cell")
     for name in ("render_stdout", "render_stderr", "render_job"):
         yield name, _kind(lambda tree, scene_name, name=name: getattr(tree, name)(scene_name), "scene_name")
     for name in ("all_samples", "dropped_samples", "run_stats", "base"):

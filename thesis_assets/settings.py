@@ -6,7 +6,7 @@ Only `defs/`, `definitions.py` and `cli/` read it; every other room gets values 
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -48,6 +48,14 @@ class Settings(BaseSettings):
         default="{results_root}/{run_name}/{scene_name}", validation_alias=_named("THESIS_OUTPUT_DIR")
     )
     launcher: Literal["local", "slurm"] = Field(default="local", validation_alias=_named("THESIS_LAUNCHER"))
+    slurm_account: str | None = Field(default=None, validation_alias=_named("THESIS_SLURM_ACCOUNT"))
+    slurm_partition: str | None = Field(default=None, validation_alias=_named("THESIS_SLURM_PARTITION"))
+    slurm_qos: str | None = Field(default=None, validation_alias=_named("THESIS_SLURM_QOS"))
+    slurm_setup: tuple[str, ...] = Field(default=(), validation_alias=_named("THESIS_SLURM_SETUP"))
+    slurm_presets: dict[str, dict[str, Any]] = Field(default={}, validation_alias=_named("THESIS_SLURM_PRESETS"))
+    slurm_array_at_once: int = Field(default=8, ge=1, validation_alias=_named("THESIS_SLURM_ARRAY_AT_ONCE"))
+    slurm_signal_seconds: int = Field(default=120, ge=1, validation_alias=_named("THESIS_SLURM_SIGNAL_SECONDS"))
+    slurm_poll_seconds: float = Field(default=10.0, gt=0, validation_alias=_named("THESIS_SLURM_POLL_SECONDS"))
     device: str = Field(default="auto", validation_alias=_named("THESIS_DEVICE"))
     workers: int = Field(default=0, ge=0, validation_alias=_named("THESIS_WORKERS"), description="0 = a core each")
     gpu_slots: int = Field(default=1, ge=1, validation_alias=_named("THESIS_GPU_SLOTS"))

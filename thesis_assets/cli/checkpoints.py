@@ -37,7 +37,7 @@ def refine(
     """Refine one render, or a folder of them, by a checkpoint, at their own size."""
     from thesis_assets.tuning.refine import refine_file, refine_folder
 
-    device = load_platform().device
+    device = load_platform().local_device
     if image.is_dir():
         written = refine_folder(checkpoint, image, ref, out, device, model=model)
     elif ref.is_dir():

@@ -156,8 +156,6 @@ def _programs(settings: Settings) -> Iterator[Finding]:
             path or f"not on PATH; needed for {purpose}",
             "" if path else f"install {program}",
         )
-    if settings.launcher != "local":
-        yield Finding("launcher", "bad", settings.launcher, "only `local` is built so far: set THESIS_LAUNCHER=local")
     rerun = Path(sys.executable).with_name("rerun")
     yield Finding(
         "rerun viewer",

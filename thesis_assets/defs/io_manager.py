@@ -196,14 +196,14 @@ def _load_shard(platform: Platform, cell: Cell) -> TripletSet:
     from thesis_assets.samples.shard_files import read_shard
 
     tree = platform.difix(cell)
-    return TripletSet(tree, read_shard(tree, cell.scene_name).rows, device=platform.device)
+    return TripletSet(tree, read_shard(tree, cell.scene_name).rows, device=platform.local_device)
 
 
 def _load_sample_set(platform: Platform, cell: Cell) -> TripletSet:
     from thesis_assets.samples.sample_rows import read_rows
 
     tree = platform.difix(cell)
-    return TripletSet(tree, read_rows(tree.all_samples), device=platform.device)
+    return TripletSet(tree, read_rows(tree.all_samples), device=platform.local_device)
 
 
 def _load_split(platform: Platform, cell: Cell) -> SplitTriplets:
@@ -212,7 +212,7 @@ def _load_split(platform: Platform, cell: Cell) -> SplitTriplets:
     tree = platform.difix(cell)
     train, test = (read_rows(path) for path in (tree.split_train, tree.split_test))
     return SplitTriplets(
-        TripletSet(tree, train, device=platform.device), TripletSet(tree, test, device=platform.device)
+        TripletSet(tree, train, device=platform.local_device), TripletSet(tree, test, device=platform.local_device)
     )
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import dagster as dg
 
 from thesis_assets.defs.history import History
-from thesis_assets.defs.launching import launcher_of
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import CellLocked, ThesisAssetsError
@@ -37,19 +36,21 @@ def lost_jobs(platform: Platform, instance: dg.DagsterInstance) -> list[LostJob]
     from thesis_assets.launch.jobs import left_running
 
     history = History(instance)
-    # Its device matters only where a job starts, and asking for it would load torch into the daemon's code server.
-    launcher = launcher_of(platform.settings, "cpu")
     lost = []
     for cell in platform.run_cells():
         path = platform.difix(cell).tuning_run(cell.run_name).job
         if not path.is_file() or history.is_busy("tuned_checkpoint", cell.key):
             continue
         try:
-            record = left_running(launcher, path)
+            record = left_running(platform.launcher, path)
         except CellLocked:
             record = read_json(path, JobRecord)  # of another launcher or host, where this process cannot look
         except ThesisAssetsError:
             continue  # the run itself refuses a record that cannot be read
         if record is not None:
-            lost.append(LostJob(cell, record.launcher, record.host, str(record.job_id), record.started_at))
+            lost.append(
+                LostJob(
+                    cell, record.launcher, record.host, record.scheduler_id or str(record.job_id), record.started_at
+                )
+            )
     return lost

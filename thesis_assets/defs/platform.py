@@ -22,7 +22,7 @@ from thesis_assets.settings import Settings
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.cell import EvaluationCell
-    from thesis_assets.launch.jobs import Launcher
+    from thesis_assets.launch.calls import CallLauncher
     from thesis_assets.scenes.scene import Scene, SceneRoots
 
 
@@ -55,7 +55,14 @@ class Platform:
 
     @cached_property
     def device(self) -> str:
-        """`cuda` or `cpu`; the setting `auto` takes a GPU where there is one."""
+        """Where jobs compute, `cuda` or `cpu`. The setting `auto` takes a GPU where there is one; a cluster's jobs have one."""
+        if self.settings.device == "auto" and self.settings.launcher == "slurm":
+            return "cuda"
+        return self.local_device
+
+    @cached_property
+    def local_device(self) -> str:
+        """Where this process computes: on a cluster's login node not where the jobs do."""
         if self.settings.device != "auto":
             return self.settings.device
         import torch
@@ -63,10 +70,29 @@ class Platform:
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     @cached_property
-    def launcher(self) -> "Launcher":
-        from thesis_assets.defs.launching import launcher_of
+    def launcher(self) -> "CallLauncher":
+        """Where work runs."""
+        from thesis_assets.launch.device_locks import visible_gpus
+        from thesis_assets.launch.local_jobs import LocalLauncher
 
-        return launcher_of(self.settings, self.device)
+        if self.settings.launcher == "local":
+            return LocalLauncher(lambda: visible_gpus(self.device))
+        from thesis_assets.launch.slurm_jobs import SlurmLauncher
+        from thesis_assets.launch.slurm_presets import Site, presets_with
+
+        settings = self.settings
+        return SlurmLauncher(
+            Site(
+                account=settings.slurm_account,
+                partition=settings.slurm_partition,
+                qos=settings.slurm_qos,
+                setup=settings.slurm_setup,
+                presets=presets_with(settings.slurm_presets),
+                at_once=settings.slurm_array_at_once,
+                signal_seconds=settings.slurm_signal_seconds,
+                poll_seconds=settings.slurm_poll_seconds,
+            )
+        )
 
     @property
     def workers(self) -> int:

@@ -37,14 +37,7 @@ def devices(
     Raises:
         ThesisAssetsError: there are fewer than `count`.
     """
-    if count > len(names):
-        raise ThesisAssetsError(
-            "the run wants more GPUs than this machine has",
-            key="num_processes",
-            found=count,
-            wanted=f"at most {len(names)} ({', '.join(names) or 'none is visible'})",
-            remedy="lower num_processes, or run on a machine with more GPUs",
-        )
+    require_devices(names, count)
     taken: dict[str, int] = {}
     said = -SAY_SECONDS
     try:
@@ -64,6 +57,22 @@ def devices(
         yield list(taken), list(taken.values())
     finally:
         _release(taken)
+
+
+def require_devices(names: Sequence[str], count: int) -> None:
+    """Refuse more devices than there are.
+
+    Raises:
+        ThesisAssetsError: there are fewer than `count`.
+    """
+    if count > len(names):
+        raise ThesisAssetsError(
+            "the run wants more GPUs than this machine has",
+            key="num_processes",
+            found=count,
+            wanted=f"at most {len(names)} ({', '.join(names) or 'none is visible'})",
+            remedy="lower num_processes, or run on a machine with more GPUs",
+        )
 
 
 def visible_gpus(device: str) -> list[str]:

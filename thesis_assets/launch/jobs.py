@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
 from thesis_assets.errors import CellLocked
 from thesis_assets.launch.logs import LogRelay
@@ -30,20 +30,19 @@ from thesis_assets.storage import read_json, write_json
 
 POLL_SECONDS = 0.2
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
 
 @dataclass(frozen=True)
 class Resources:
     """What a job needs.
 
     Attributes:
-        gpus: that it uses at once.
-        preset: of the cluster's settings; None = the launcher's default for the number of GPUs. Locally without effect.
+        gpus: that it uses at once on this host.
+        processes: that compute side by side, each on a GPU of its own where the cluster's preset has GPUs.
+        preset: of the cluster's settings; None = the one named after the number of processes. Locally without effect.
     """
 
     gpus: int = 0
+    processes: int = 1
     preset: str | None = None
 
 
@@ -53,6 +52,7 @@ class Job:
 
     Attributes:
         name: shown in the cluster's queue.
+        command: started again where it stood when a cluster requeues the job. Asked by SIGUSR2 it may save and end before that.
         record: where its `JobRecord` is kept while it runs and after.
         exit_file: where its supervisor writes a `JobExit`.
         stdout: log that output is appended to; so is `stderr`.
@@ -72,11 +72,15 @@ class Job:
 
 @dataclass(frozen=True)
 class JobState:
-    """`lost`: it is neither there nor did it say how it ended: killed outright, or its host died."""
+    """`lost`: it is neither there nor did it say how it ended: killed outright, or its host died. `detail`: by the cluster's words.
+
+    `is_settled` is false while a job that has gone may still have a last word under way.
+    """
 
     phase: Literal["pending", "running", "ended", "lost"]
     returncode: int | None = None
     detail: str = ""
+    is_settled: bool = True
 
     @property
     def is_over(self) -> bool:
@@ -101,7 +105,7 @@ class Following:
         should_stop: asked at the same times; true ends the job.
         leave_running: asked when an exception or an interrupt passes through; true leaves the job at work for a later follower.
             Without it every such end is the job's end.
-        on_wait: told what is waited for before the job can start.
+        on_wait: told what the job waits for before it starts, and where it runs then.
         show_logs: copy what the job writes to its logs to this process's stdout and stderr.
         grace_seconds: between asking the job's processes to end and killing them.
     """
@@ -122,6 +126,14 @@ class Launcher(Protocol):
         """`local` or `slurm`."""
         ...
 
+    def require(self, resources: Resources) -> None:
+        """Refuse what this place can never give, before anything is written.
+
+        Raises:
+            ThesisAssetsError: with what there is.
+        """
+        ...
+
     def start(self, job: Job, on_wait: Callable[[str], None] | None = None) -> JobRecord:
         """Start the job, detached. Its record is on disk before its command runs.
 
@@ -139,18 +151,6 @@ class Launcher(Protocol):
 
     def end(self, record: JobRecord, *, grace_seconds: float) -> None:
         """End every process of the job: first asked, then killed."""
-        ...
-
-    def map_items(
-        self,
-        function: Callable[[Item], Result],
-        items: Sequence[Item],
-        *,
-        workers: int,
-        on_done: Callable[[Item, Result | Exception], None] | None = None,
-        on_line: Callable[[str], None] | None = None,
-    ) -> list[Result | Exception]:
-        """As `mapping.map_items`, where this launcher's work runs."""
         ...
 
 
@@ -181,7 +181,9 @@ def left_running(launcher: Launcher, record_file: Path) -> JobRecord | None:
             wanted=launcher.name,
             remedy=f"go on with THESIS_LAUNCHER={record.launcher}; if that job is gone for good, remove this file",
         )
-    return None if launcher.state(record).is_over else record
+    while not (state := launcher.state(record)).is_settled:
+        time.sleep(POLL_SECONDS)
+    return None if state.is_over else record
 
 
 def run_job(launcher: Launcher, job: Job, *, following: Following = Following()) -> JobState:
@@ -201,9 +203,13 @@ def run_job(launcher: Launcher, job: Job, *, following: Following = Following())
     record = left_running(launcher, job.record)
     if record is None:
         record = launcher.start(job, following.on_wait)
+    shown = ""
     try:
         state = launcher.state(record)
         while not state.is_over:
+            if following.on_wait is not None and state.detail != shown:
+                shown = state.detail
+                following.on_wait(f"{job.name}: {shown}")
             if following.should_stop is not None and following.should_stop():
                 launcher.end(record, grace_seconds=following.grace_seconds)
             _look(logs, following)

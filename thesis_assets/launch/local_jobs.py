@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import which
 
 from thesis_assets.errors import CellLocked, ThesisAssetsError
 from thesis_assets.launch import mapping
-from thesis_assets.launch.device_locks import devices
-from thesis_assets.launch.jobs import Item, Job, JobState, Result, job_exit
+from thesis_assets.launch.calls import Call, Calling, Item, Result
+from thesis_assets.launch.device_locks import devices, require_devices
+from thesis_assets.launch.jobs import Job, JobState, Resources, job_exit
 from thesis_assets.launch.process_tree import JOB_VARIABLE, end_tree, members
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import write_json
@@ -34,6 +36,11 @@ class LocalLauncher:
 
     def __init__(self, gpus: Callable[[], Sequence[str]] = tuple) -> None:
         self._gpus = gpus
+
+    def require(self, resources: Resources) -> None:
+        """See `Launcher.require`."""
+        if resources.gpus:
+            require_devices(self._gpus(), resources.gpus)
 
     def start(self, job: Job, on_wait: Callable[[str], None] | None = None) -> JobRecord:
         """See `Launcher.start`. Waits for free GPUs."""
@@ -115,17 +122,32 @@ class LocalLauncher:
             end_tree(None, record.job_id, grace_seconds=grace_seconds)
             _reap()
 
-    def map_items(
+    def run_calls(
         self,
         function: Callable[[Item], Result],
-        items: Sequence[Item],
-        *,
-        workers: int,
-        on_done: Callable[[Item, Result | Exception], None] | None = None,
-        on_line: Callable[[str], None] | None = None,
+        calls: Sequence[Call[Item]],
+        calling: Calling[Item, Result] = Calling(),
     ) -> list[Result | Exception]:
-        """See `mapping.map_items`."""
-        return mapping.map_items(function, items, workers=workers, on_done=on_done, on_line=on_line)
+        """See `CallLauncher.run_calls`. In this process, or in worker processes that end with it: what is done is kept."""
+        with self._held(calling.resources.gpus, calling.following.on_wait):
+            return mapping.map_items(
+                function,
+                [call.item for call in calls],
+                workers=calling.workers,
+                on_done=calling.on_done,
+                on_line=calling.on_line,
+            )
+
+    @contextlib.contextmanager
+    def _held(self, gpus: int, on_wait: Callable[[str], None] | None) -> Iterator[None]:
+        """Hold the first GPU: what runs in this process takes that one, whatever else is free."""
+        if gpus == 0:
+            yield
+            return
+        with devices(
+            self._gpus()[:1], gpus, holder=f"process {os.getpid()} on {socket.gethostname()}", on_wait=on_wait
+        ):
+            yield
 
 
 _children: dict[int, subprocess.Popen[bytes]] = {}

@@ -97,7 +97,7 @@ def _map_in_pool(
     died = False
     try:
         for place in places:
-            futures[executor.submit(_answer, function, items[place])] = place
+            futures[executor.submit(picklable_answer, function, items[place])] = place
         waiting = set(futures)
         while waiting:
             done, waiting = wait(waiting, TELL_SECONDS, return_when=FIRST_COMPLETED)
@@ -121,7 +121,7 @@ def _map_in_pool(
     return not died
 
 
-def _answer(function: Callable[[Item], Result], item: Item) -> Result:
+def picklable_answer(function: Callable[[Item], Result], item: Item) -> Result:
     """In a worker: an exception that cannot travel back goes as its text, or it would look like a worker's death."""
     try:
         return function(item)

@@ -24,13 +24,28 @@ def tell(line: str) -> None:
 
 @contextlib.contextmanager
 def told_to(listener: Callable[[str], None] | None) -> Iterator[None]:
-    """What is told in this process meanwhile goes to `listener`."""
+    """What is told in this process meanwhile goes to `listener`; what that tells itself, to who listened before."""
     global _listener
-    before, _listener = _listener, listener
+    before = _listener
+    _listener = None if listener is None else _outward(listener, before)
     try:
         yield
     finally:
         _listener = before
+
+
+def _outward(listener: Callable[[str], None], before: Callable[[str], None] | None) -> Callable[[str], None]:
+    """An item of a map may be a map itself, whose lines its listener tells on."""
+
+    def hear(line: str) -> None:
+        global _listener
+        now, _listener = _listener, before
+        try:
+            listener(line)
+        finally:
+            _listener = now
+
+    return hear
 
 
 def tell_to_file(folder: Path) -> None:

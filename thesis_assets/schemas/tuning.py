@@ -75,12 +75,17 @@ class JobRecord(FileModel):
     host: str
     process_group: int | None
     job_id: str | None
+    """Ours, unique: what stands in the environment of its processes, and in its `JobExit`."""
     started_at: str
     command: list[str]
     stdout: str
     stderr: str
     exit_file: str | None = None
     """Where the job's supervisor writes a `JobExit`; None for a command that ends with its starter."""
+    scheduler_id: str | None = None
+    """The cluster's own number of the job, `<array>_<element>` in an array; None for a job of this host."""
+    digest: str | None = None
+    """Of what a called function is given: a job of another digest answers another question."""
     returncode: int | None = None
 
 

@@ -37,8 +37,6 @@ def resolve_flags(
         precision = "no"
     if precision == "fp16":
         notes.append("mixed_precision = fp16: gradients may overflow; bf16 is safer where the GPU has it")
-    if run.preset is not None:
-        notes.append(f"preset = {run.preset}: no effect, it is for Slurm and this run is local")
     tracker, note = usable_tracker(run.tracker.kind)
     notes += [note] if note else []
     plain = {name: value for name, value in run.model_dump().items() if name not in _ON_OUR_SIDE}

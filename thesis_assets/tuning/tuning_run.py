@@ -71,12 +71,16 @@ def tune(
 
     Raises:
         NotBuiltYet: the run needs what this version does not have.
+        ThesisAssetsError: no place of the launcher has what the run needs: its GPUs, or the preset it names.
         Leak, SnapshotChanged, InvalidFile: the snapshot may not be trained on (`splits.snapshot_guard`), or the run's name
             belongs to other data or hyperparameters.
         CellLocked: another process trains this run, or a job of another machine or launcher.
         TrainerFailed: the trainer ended with an error; the message is its own.
         TrainerStopped: it was stopped; starting again goes on from its last checkpoint.
     """
+    resources = _resources(run, device)
+    # Before anything is written: a run whose number of processes is locked into its configuration could not be corrected.
+    launcher.require(resources)
     run_tree = tree.tuning_run(run_name)
     with cell_lock(tree.lock(f"run-{run_name}"), f"the tuning run {run_name} of {tree.exp_name}"):
         snapshot = guard_snapshot(tree, split, split.group_rules)
@@ -85,6 +89,8 @@ def tune(
         left = left_running(launcher, run_tree.job)
         finished = not left and _is_finished(run_tree, run, evaluated=start.evaluates and bool(snapshot.test))
         notes = start.notes if left or finished else [*start.notes, *start.check()]
+        if run.preset is not None and launcher.name == "local":
+            notes = [*notes, f"preset = {run.preset}: no effect, it is for Slurm and this run is local"]
         config = make_config(
             tree,
             run_name,
@@ -101,12 +107,16 @@ def tune(
         freeze(tree, f"tuning run {run_name}")
         lock_config(tree, config)
         if not finished:
-            job = _job(tree, run_name, run, start, device)
+            job = _job(tree, run_name, start, resources)
             _train(launcher, job, run_tree, on_progress, following)
         return _verified_result(run_tree, run)
 
 
-def _job(tree: DifixTree, run_name: str, run: RunSpec, start: TrainerStart, device: str) -> Job:
+def _resources(run: RunSpec, device: str) -> Resources:
+    return Resources(gpus=0 if device == "cpu" else run.num_processes, processes=run.num_processes, preset=run.preset)
+
+
+def _job(tree: DifixTree, run_name: str, start: TrainerStart, resources: Resources) -> Job:
     run_tree = tree.tuning_run(run_name)
     return Job(
         name=f"{tree.exp_name}-{run_name}",
@@ -116,7 +126,7 @@ def _job(tree: DifixTree, run_name: str, run: RunSpec, start: TrainerStart, devi
         stdout=run_tree.logs_dir / "stdout.log",
         stderr=run_tree.logs_dir / "stderr.log",
         env=start.env,
-        resources=Resources(gpus=0 if device == "cpu" else run.num_processes, preset=run.preset),
+        resources=resources,
     )
 
 

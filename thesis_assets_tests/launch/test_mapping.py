@@ -36,6 +36,12 @@ def tell_twice(number: int) -> int:
     return number
 
 
+def map_within(number: int) -> int:
+    """A map in a map, whose lines are told on."""
+    map_items(tell_twice, [number], workers=1, on_line=lambda line: tell(f"inside: {line}"))
+    return number
+
+
 def sleep_long(path: Path) -> None:
     path.write_text(str(os.getpid()))
     time.sleep(600)
@@ -59,6 +65,12 @@ def test_what_items_tell_arrives_here_in_their_order(workers: int) -> None:
         assert lines.index(f"{number} begins") < lines.index(f"{number} ends")
     tell("nobody listens")
     assert len(lines) == 6
+
+
+def test_a_map_within_a_map_tells_on_what_it_hears() -> None:
+    lines: list[str] = []
+    map_items(map_within, [1], workers=1, on_line=lines.append)
+    assert lines == ["inside: 1 begins", "inside: 1 ends"]
 
 
 def test_a_killed_worker_fails_its_item_alone() -> None:

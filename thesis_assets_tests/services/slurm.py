@@ -23,7 +23,12 @@ NODES = ("n0", "n1", "n2")
 GPUS_A_NODE = 2
 CORES_A_NODE = 4
 START_SECONDS = 90
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "sinfo", "scontrol", "scancel")
+SMALL_PRESETS: dict[str, dict[str, int | float]] = {
+    name: {"minutes": 10, "cores": 1, "memory_gb": 1}
+    for name in ("smoke", "data_gen", "tune_1gpu", "tune_2gpu", "tune_4gpu", "cpu")
+}
+"""The presets, as small as these nodes are."""
+PROGRAMS = ("setpriv", "munged", "slurmctld", "slurmd", "sbatch", "squeue", "sinfo", "scontrol", "scancel")
 
 
 @dataclass
@@ -123,7 +128,8 @@ class SlurmCluster:
     def _start(self, name: str, *words: str) -> None:
         with (self.base / f"{name}.out.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                words,
+                # Tests that are killed outright must not leave a cluster behind.
+                ["setpriv", "--pdeathsig", "KILL", *words],
                 env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -9,6 +9,7 @@ from pydantic import Field
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.graph import OUTPUT_DIGEST
 from thesis_assets.defs.io_manager import AdapterTable, SplitTables, SplitTriplets
+from thesis_assets.defs.launching import GPU, cell_call, job_cores, run_calls
 from thesis_assets.defs.metadata import counts_table, picture
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import PlatformParam
@@ -41,7 +42,6 @@ def scene_samples(
     from thesis_assets.samples.export import ShardWork, export_told_shard, write_generation_config
     from thesis_assets.scenes.groups import group_id
 
-    launcher = platform.launcher
     cells = cells_of(context, "exp_by_scene")
     report = platform.reporter(context)
     works = {}
@@ -56,7 +56,7 @@ def scene_samples(
             generation=spec.generation,
             group_id=group_id(cell.scene_name, spec.split.group_rules),
             device=platform.device,
-            threads=1 if len(cells) > 1 else platform.workers,
+            threads=job_cores(platform, GPU) or (1 if len(cells) > 1 else platform.workers),
         )
 
     finished = 0
@@ -68,9 +68,8 @@ def scene_samples(
         report(f"[{finished}/{len(works)}] {work.scene_name} {outcome}")
 
     workers = min(platform.workers, len(works)) if platform.device == "cpu" else 1
-    outcomes = launcher.map_items(
-        export_told_shard, list(works.values()), workers=workers, on_done=on_done, on_line=report
-    )
+    calls = [cell_call(context, platform, "scene_samples", cell, work) for cell, work in works.items()]
+    outcomes = run_calls(context, platform, export_told_shard, calls, GPU, workers=workers, on_done=on_done)
     results = dict(zip(works, outcomes, strict=True))
     failed = {cell: result for cell, result in results.items() if isinstance(result, Exception)}
     records = {cell: result for cell, result in results.items() if not isinstance(result, Exception)}

@@ -1,15 +1,15 @@
 """Evaluating a run: input data, predictions, the three tasks, the manifest. One tree a scene, one row an epoch."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.graph import NODES, input_digest
 from thesis_assets.defs.io_manager import Verified
+from thesis_assets.defs.launching import CPU, GPU, SHARED_GPU, Place, cell_call, job_cores, run_calls
 from thesis_assets.defs.metadata import picture_file, table
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform, PlatformParam
@@ -19,7 +19,8 @@ from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, POSE_METRICS, pa
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.cell import EvaluationCell
-    from thesis_assets.evaluation.shared_work import Crew
+    from thesis_assets.evaluation.scene_steps import ScenesStep
+    from thesis_assets.evaluation.shared_work import Outcomes
     from thesis_assets.schemas.evaluation import Protocol
 
 Row = tuple[object, ...]
@@ -28,37 +29,52 @@ LPIPS_WORKERS = 4
 """Processes that share a GPU for LPIPS: about 2 GB each."""
 
 
-def _crew(platform: Platform, *, gpu: bool) -> "Crew":
-    """Who works on an evaluation's shares. `gpu`: each needs a GPU, where there is one, so that no more run than it has slots."""
-    from thesis_assets.evaluation.shared_work import Crew
+def _over_scenes(
+    context: dg.AssetExecutionContext, platform: Platform, cell: Cell, step: "ScenesStep", place: Place, **values: Any
+) -> "Outcomes[Any]":
+    """Do one step for every evaluated scene: here in one call, whose workers share all scenes; on a cluster a job a scene.
 
-    workers = platform.settings.gpu_slots if gpu and platform.device != "cpu" else platform.workers
-    return Crew(workers, platform.launcher.map_items)
+    Args:
+        values: more of `ScenesWork`.
+    """
+    from thesis_assets.evaluation.scene_steps import ScenesWork, joined
+
+    asset = context.asset_key.to_user_string()
+    cells = platform.evaluation_cells(cell)
+    if platform.settings.launcher == "local":
+        parts = {"": tuple(cells)} if cells else {}
+    else:
+        parts = {each.scene.name: (each,) for each in cells}
+    works = {
+        part: ScenesWork(those, **{"workers": job_cores(platform, place) or platform.workers, **values})
+        for part, those in parts.items()
+    }
+    calls = [cell_call(context, platform, asset, cell, work, part) for part, work in works.items()]
+    found = run_calls(context, platform, step, calls, place)
+    whole = joined(outcome for outcome in found if not isinstance(outcome, Exception))
+    for part, outcome in zip(works, found, strict=True):
+        if isinstance(outcome, ThesisAssetsError) and part:
+            whole.fail(part, outcome)
+        elif isinstance(outcome, Exception):
+            raise outcome
+    return whole
 
 
-def _prediction_crew(platform: Platform, source: str) -> "Crew":
-    """Who makes predictions. A pipeline of the user's takes a GPU whatever the platform itself runs on."""
-    crew = _crew(platform, gpu=True)
-    return replace(crew, workers=platform.settings.gpu_slots) if source == "command" else crew
+def _gpu_workers(platform: Platform, source: str) -> int:
+    """Who makes predictions, at once. A pipeline of the user's takes a GPU whatever the platform itself runs on."""
+    if platform.settings.launcher != "local":
+        return 1
+    return platform.settings.gpu_slots if platform.device != "cpu" or source == "command" else platform.workers
 
 
-def _measuring_crew(platform: Platform) -> "Crew":
-    """Who measures views: every core; beside a GPU that LPIPS runs on, as many as fit its memory."""
+def _measuring_workers(platform: Platform) -> int:
+    """Who measures views, at once: every core; beside a GPU that LPIPS runs on, as many as fit its memory."""
     from thesis_assets.evaluation.nvs_metrics import lpips_or_reason
 
-    crew = _crew(platform, gpu=False)
+    workers = job_cores(platform, SHARED_GPU) or platform.workers
     if platform.device == "cpu" or lpips_or_reason(platform.settings.lpips_weights, "cpu")[0] is None:
-        return crew
-    return replace(crew, workers=min(crew.workers, LPIPS_WORKERS * platform.settings.gpu_slots))
-
-
-def _reporter(context: dg.AssetExecutionContext, platform: Platform, cell: Cell) -> Callable[[str], None]:
-    write = platform.reporter(context)
-
-    def report(line: str) -> None:
-        write(f"{cell.run_name}: {line}")
-
-    return report
+        return workers
+    return min(workers, LPIPS_WORKERS * (platform.settings.gpu_slots if platform.settings.launcher == "local" else 1))
 
 
 def over_scenes(platform: Platform, cell: Cell, work: "Callable[[EvaluationCell], list[Row]]") -> list[Row]:
@@ -113,14 +129,11 @@ def input_data(context: dg.AssetExecutionContext, platform: PlatformParam) -> Ve
 )
 def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Make, run or link the predictions of every evaluated scene and epoch; those whose inputs did not change are kept."""
-    from thesis_assets.evaluation.predictions import predict
-    from thesis_assets.evaluation.training_artifacts import write_artifacts_of_scenes
+    from thesis_assets.evaluation.scene_steps import predict_scenes
 
     (cell,) = cells_of(context, "exp_by_run")
-    report = _reporter(context, platform, cell)
-    cells = platform.evaluation_cells(cell)
     source = platform.spec(cell).evaluation.predictions.source
-    outcomes = predict(cells, _prediction_crew(platform, source), report)
+    outcomes = _over_scenes(context, platform, cell, predict_scenes, GPU, gpu_workers=_gpu_workers(platform, source))
     rows = [
         (scene, epoch_name(epoch), "unrefined" if record.step is None else record.step, record.n_images)
         for (scene, epoch), record in sorted(outcomes.records.items())
@@ -128,9 +141,6 @@ def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
     context.add_output_metadata({"source": source, "predictions": table(("scene", "epoch", "step", "views"), rows)})
     _say_absent(context, outcomes.absent)
     outcomes.raise_failures()
-    if source == "refine":
-        there = [each for each in cells if each.scene.name not in outcomes.absent]
-        write_artifacts_of_scenes(there, _crew(platform, gpu=True), report).raise_failures()
     return _verified(context, platform, "predictions", cell)
 
 
@@ -141,14 +151,14 @@ def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
 )
 def nvs(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Compare predicted and true views of every evaluated scene and epoch."""
-    from thesis_assets.evaluation.nvs import evaluate_nvs_scenes
+    from thesis_assets.evaluation.scene_steps import measure_views
 
     (cell,) = cells_of(context, "exp_by_run")
     if "nvs" not in platform.spec(cell).evaluation.tasks:
         return _not_enabled(context, platform, "nvs", cell)
 
-    report = _reporter(context, platform, cell)
-    outcomes = evaluate_nvs_scenes(platform.evaluation_cells(cell), _measuring_crew(platform), report)
+    workers = _measuring_workers(platform)
+    outcomes = _over_scenes(context, platform, cell, measure_views, SHARED_GPU, workers=workers)
     trees = platform.evaluation_trees(cell)
     results = {
         (scene, epoch): parse_results(trees[scene].task(epoch, "nvs").nvs_results.read_text(encoding="utf-8"))
@@ -210,13 +220,12 @@ def _not_enabled(context: dg.AssetExecutionContext, platform: Platform, task: st
 
 
 def _pose(context: dg.AssetExecutionContext, platform: Platform, task: str) -> Verified:
-    from thesis_assets.evaluation.pose import evaluate_pose_scenes
+    from thesis_assets.evaluation.scene_steps import measure_poses
 
     (cell,) = cells_of(context, "exp_by_run")
     if task not in platform.spec(cell).evaluation.tasks:
         return _not_enabled(context, platform, task, cell)
-    crew, report = _crew(platform, gpu=False), _reporter(context, platform, cell)
-    outcomes = evaluate_pose_scenes(platform.evaluation_cells(cell), task, crew, report)
+    outcomes = _over_scenes(context, platform, cell, measure_poses, CPU, task=task)
     trees = platform.evaluation_trees(cell)
     rows: list[Row] = []
     for scene, epoch in sorted(outcomes.records):

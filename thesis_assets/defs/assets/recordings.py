@@ -1,18 +1,23 @@
 """Rerun recordings of a tuning run, of the input data and of every evaluation epoch; and sharing them."""
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.graph import NODES, input_digest
 from thesis_assets.defs.io_manager import Verified
+from thesis_assets.defs.launching import CPU, GPU, cell_call, run_call, run_calls
 from thesis_assets.defs.metadata import table
 from thesis_assets.defs.platform import Platform, PlatformParam
 from thesis_assets.storage import sha256_value
 
+if TYPE_CHECKING:
+    from thesis_assets.evaluation.qualitative.recording_steps import Row, SceneWork
 
-def _listed(
-    context: dg.AssetExecutionContext, platform: Platform, asset: str, rows: list[tuple[object, ...]]
-) -> Verified:
+
+def _listed(context: dg.AssetExecutionContext, platform: Platform, asset: str, rows: "Sequence[Row]") -> Verified:
     (cell,) = cells_of(context, "exp_by_run")
     context.add_output_metadata({"recordings": table(("file", "bytes", "absent"), rows)})
     files = tuple(NODES[asset].outputs(platform, cell))
@@ -26,16 +31,40 @@ def _listed(
 )
 def triplet_recording(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Record the qualitative course of the tuning run."""
-    from thesis_assets.evaluation.qualitative.triplets import export_triplets
+    from thesis_assets.evaluation.qualitative.recording_steps import RunWork, record_triplets
 
     (cell,) = cells_of(context, "exp_by_run")
-    record = export_triplets(
-        platform.difix(cell), cell.run_name, device=platform.device, on_progress=platform.reporter(context)
-    )
-    path = platform.difix(cell).tuning_run(cell.run_name).triplet_recording
+    work = RunWork(platform.difix(cell), cell.run_name, platform.device)
     return _listed(
-        context, platform, "triplet_recording", [(path, record.bytes, ", ".join(record.absent) or "nothing")]
+        context, platform, "triplet_recording", run_call(context, platform, cell, record_triplets, work, GPU)
     )
+
+
+def _of_scenes(
+    context: dg.AssetExecutionContext,
+    platform: Platform,
+    function: "Callable[[SceneWork], list[Row]]",
+    epochs: Sequence[int] = (),
+) -> "list[Row]":
+    """One call a scene.
+
+    Raises:
+        Exception: that of the first scene that failed, when the others are recorded.
+    """
+    from thesis_assets.evaluation.qualitative.recording_steps import SceneWork
+
+    (cell,) = cells_of(context, "exp_by_run")
+    asset = context.asset_key.to_user_string()
+    calls = [
+        cell_call(context, platform, asset, cell, SceneWork(tree, cell.run_name, name, epochs), part=name)
+        for name, tree in platform.evaluation_trees(cell).items()
+    ]
+    rows: list[Row] = []
+    for outcome in run_calls(context, platform, function, calls, CPU):
+        if isinstance(outcome, Exception):
+            raise outcome
+        rows += outcome
+    return rows
 
 
 @graph_asset(
@@ -45,15 +74,9 @@ def triplet_recording(context: dg.AssetExecutionContext, platform: PlatformParam
 )
 def input_data_recording(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Record the input data of each evaluated scene."""
-    from thesis_assets.evaluation.qualitative.input_data import export_input_data
+    from thesis_assets.evaluation.qualitative.recording_steps import record_input_data
 
-    (cell,) = cells_of(context, "exp_by_run")
-    report = platform.reporter(context)
-    rows: list[tuple[object, ...]] = []
-    for scene_name, tree in platform.evaluation_trees(cell).items():
-        record = export_input_data(tree, run_name=cell.run_name, scene_name=scene_name, on_progress=report)
-        rows.append((tree.input_data_recording, record.bytes, ", ".join(record.absent) or "nothing"))
-    return _listed(context, platform, "input_data_recording", rows)
+    return _listed(context, platform, "input_data_recording", _of_scenes(context, platform, record_input_data))
 
 
 @graph_asset(
@@ -63,17 +86,11 @@ def input_data_recording(context: dg.AssetExecutionContext, platform: PlatformPa
 )
 def evaluation_recordings(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Record every evaluation epoch of each evaluated scene."""
-    from thesis_assets.evaluation.qualitative.evaluation import export_evaluation
+    from thesis_assets.evaluation.qualitative.recording_steps import record_epochs
 
     (cell,) = cells_of(context, "exp_by_run")
-    epochs = platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell))
-    report = platform.reporter(context)
-    rows: list[tuple[object, ...]] = []
-    for scene_name, tree in platform.evaluation_trees(cell).items():
-        for epoch in epochs:
-            record = export_evaluation(tree, epoch, run_name=cell.run_name, scene_name=scene_name, on_progress=report)
-            rows.append((tree.evaluation_recording(epoch), record.bytes, ", ".join(record.absent) or "nothing"))
-    return _listed(context, platform, "evaluation_recordings", rows)
+    epochs = tuple(platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell)))
+    return _listed(context, platform, "evaluation_recordings", _of_scenes(context, platform, record_epochs, epochs))
 
 
 @graph_asset(

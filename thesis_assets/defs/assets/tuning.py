@@ -4,7 +4,7 @@ import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.io_manager import Verified
-from thesis_assets.defs.launching import following
+from thesis_assets.defs.launching import GPU, following, run_call
 from thesis_assets.defs.metadata import picture, picture_file, table
 from thesis_assets.defs.platform import PlatformParam
 from thesis_assets.defs.training_watch import CONTACT_SHEET, TrainingWatch, final_numbers, job_metadata
@@ -64,19 +64,19 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
 def selected_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Choose the run's checkpoint by its rule."""
     from thesis_assets.tuning.hand_off import hydra_override
-    from thesis_assets.tuning.selection import select_checkpoint
+    from thesis_assets.tuning.selection_step import SelectionWork, choose_checkpoint
 
     (cell,) = cells_of(context, "exp_by_run")
     spec = platform.spec(cell)
-    selected = select_checkpoint(
-        platform.difix(cell),
-        cell.run_name,
-        platform.run_spec(cell),
-        evaluation_groups=platform.evaluation_groups(spec),
+    work = SelectionWork(
+        tree=platform.difix(cell),
+        run_name=cell.run_name,
+        run=platform.run_spec(cell),
+        evaluation_groups=frozenset(platform.evaluation_groups(spec)),
         device=platform.device,
         lpips_weights=platform.settings.lpips_weights,
-        on_progress=platform.reporter(context),
     )
+    selected = run_call(context, platform, cell, choose_checkpoint, work, GPU)
     tree = platform.difix(cell).tuning_run(cell.run_name)
     rows = [
         (
