@@ -1,0 +1,32 @@
+"""A process that evaluates a tiny scene over and over, each time by another protocol, until it is killed.
+
+Run as `python -m thesis_assets_tests.evaluation.interrupted_evaluation <folder>`; prints a line a step.
+"""
+
+import sys
+from itertools import cycle
+from pathlib import Path
+
+from thesis_assets.evaluation.cell import EvaluationCell
+from thesis_assets_tests.evaluation.tiny_cell import FRAMES, evaluate, open_cell
+
+VARIANTS = ("black", "white")
+
+
+def variant(folder: Path, background: str) -> EvaluationCell:
+    """A cell whose saved images, bodies' frames and numbers all differ from those of the other variant."""
+    alignment = "camera" if background == "white" else "pelvis_trajectory"
+    return open_cell(folder, nvs={"background": background}, pose={"world_alignment": alignment})
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    print("ready", flush=True)
+    for background in cycle(VARIANTS):
+        cell = variant(folder, background)
+        cell.scene.tree.render(28, FRAMES[0]).touch()  # The predictions are stale too.
+        evaluate(cell, lambda line: print(line, flush=True))
+
+
+if __name__ == "__main__":
+    main()
