@@ -9,10 +9,11 @@ import pytest
 from thesis_assets.cli.summary import asset_rows, gain_rows
 from thesis_assets.defs.cell_states import cell_states
 from thesis_assets.defs.graph import NODES
-from thesis_assets.layout import SampleId
+from thesis_assets.layout import TASKS, SampleId
 from thesis_assets.samples import triplet_export
 from thesis_assets.samples.frame_renders import render_frame
 from thesis_assets.schemas.samples import SAMPLE_FILES
+from thesis_assets_tests.evaluation.from_saved_files import assert_task_is_reproduced
 from thesis_assets_tests.worlds import SCENES, SMALL, World, read_json
 
 
@@ -68,6 +69,12 @@ def test_the_evaluation_tree_has_the_documents_folders_and_required_files(finish
         assert (tree.input_data("train").base / folder).is_dir()
     for folder in ("images", "seg", "all_cameras", "smpl", "smplx"):
         assert (tree.input_data("test").base / folder).is_dir()
+
+
+def test_every_number_of_the_evaluation_comes_out_of_its_saved_files_again(finished_world: World) -> None:
+    (tree,) = finished_world.platform.evaluation_trees(finished_world.cell()).values()
+    counts = [assert_task_is_reproduced(tree.task(epoch, task).base) for epoch in (0, 1) for task in TASKS]
+    assert min(counts) > 30
 
 
 def test_no_person_of_the_evaluation_is_in_training(finished_world: World) -> None:
