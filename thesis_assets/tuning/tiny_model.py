@@ -150,7 +150,7 @@ class CrossViewAttention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         """(B, C, N) to (B, heads, N, C / heads)."""
         batch, channels, tokens = x.shape
-        return x.reshape(batch, self.heads, channels // self.heads, tokens).transpose(2, 3)
+        return x.reshape(batch, self.heads, channels // self.heads, tokens).transpose(2, 3).contiguous()
 
 
 def _double(x: Tensor) -> Tensor:
