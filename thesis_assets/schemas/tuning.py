@@ -66,6 +66,8 @@ class ProgressLine(FileModel):
     seconds_left: float | None = None
     metrics: dict[str, float] = {}
     message: str = ""
+    tracker_url: str | None = None
+    """Of a `start`: where its curves are looked at."""
 
 
 class JobRecord(FileModel):

@@ -25,7 +25,7 @@ from thesis_assets.tuning.progress_file import ProgressWriter, last_progress
 from thesis_assets.tuning.run_config import lock_own_config
 from thesis_assets.tuning.run_identity import RunIdentity
 from thesis_assets.tuning.stop_signals import StopRequest, stop_on_signals
-from thesis_assets.tuning.trackers import start_tracker, usable_tracker
+from thesis_assets.tuning.trackers import RunTracker, usable_tracker
 from thesis_assets.tuning.trainer_flags import TrainerFlags, parse_flags
 from thesis_assets.tuning.trainer_report import TrainerReport
 from thesis_assets.tuning.training_faults import at_step
@@ -104,13 +104,15 @@ def _train(
     training = TrainingLoop(inputs, model, accelerator, report)
     notes = [*training.resume(), *notes]
     report.step = training.step
-    report.event("start", "; ".join([_what_starts(inputs, accelerator), *notes, *_remarks(backend, inputs)]))
     if tracker != "none":
-        start_tracker(accelerator, flags)
-        report.tracker = accelerator
+        report.tracker = RunTracker(accelerator, flags, tracker, training.step)
+        notes += [report.tracker.failure] if report.tracker.failure else []
+    report.event("start", "; ".join([_what_starts(inputs, accelerator), *notes, *_remarks(backend, inputs)]))
     try:
         finished = training.run(stop)
     finally:
+        if report.tracker is not None:
+            report.tracker.finish()
         accelerator.end_training()
     report.event("done" if finished else "stopped", "" if finished else f"asked by {stop.signal_name}")
 

@@ -11,7 +11,9 @@ from thesis_assets.schemas.tuning import ProgressLine
 from thesis_assets.tuning.progress_file import ProgressWriter
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    from pathlib import Path
+
+    from thesis_assets.tuning.trackers import RunTracker
 
 
 class TrainerReport:
@@ -23,17 +25,26 @@ class TrainerReport:
         self._started = time.monotonic()
         self._updates = 0
         self._update_seconds = 0.0
-        self.tracker: Accelerator | None = None
+        self.tracker: RunTracker | None = None
         self.step = 0
         """The step that is done, for messages that come from elsewhere."""
 
-    def event(self, event: str, message: str = "", metrics: Mapping[str, float] | None = None) -> None:
-        """A line without the fields of a step."""
+    def event(
+        self,
+        event: str,
+        message: str = "",
+        metrics: Mapping[str, float] | None = None,
+        picture: Path | None = None,
+    ) -> None:
+        """A line without the fields of a step. `picture`: for the tracker."""
         if not self._speaks:
             return
-        self._write({"event": event, "message": message, "metrics": dict(metrics or {})})
+        url = self.tracker.url if self.tracker and event == "start" else None
+        self._write({"event": event, "message": message, "metrics": dict(metrics or {}), "tracker_url": url})
         if metrics and self.tracker:
-            self.tracker.log(dict(metrics), step=self.step)
+            self.tracker.log(metrics, self.step)
+        if picture is not None and self.tracker:
+            self.tracker.picture(picture.stem.rpartition("_")[0], picture, self.step)
 
     def failed(self, message: str) -> None:
         """The last line of a process that ends with an error."""
@@ -74,7 +85,7 @@ class TrainerReport:
             }
         )
         if self.tracker:
-            self.tracker.log({"loss": loss, "learning_rate": learning_rate, **parts}, step=step)
+            self.tracker.log({"loss": loss, "learning_rate": learning_rate, **parts}, step)
 
     def _write(self, fields: dict[str, Any]) -> None:
         seconds = time.monotonic() - self._started

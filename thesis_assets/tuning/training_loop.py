@@ -182,5 +182,6 @@ class TrainingLoop:
             except InvalidFile as error:
                 raise at_step(error, self.step) from error
             checkpoints.add_metrics(self._inputs.tree, self.step, metrics)
-            self._report.event("eval", f"{len(self._inputs.test_samples)} test samples", metrics)
+            sheet = self._inputs.tree.eval_contact_sheet(self.step)
+            self._report.event("eval", f"{len(self._inputs.test_samples)} test samples", metrics, sheet)
         self._accelerator.wait_for_everyone()

@@ -197,9 +197,3 @@ def test_what_the_trainer_cannot_do_is_refused(
     assert train(arguments(tree, "refused", **changes)) == 1
     assert told in capsys.readouterr().err
     assert list_checkpoints(tree.tuning_run("refused")) == []
-
-
-def test_a_tracker_that_is_not_installed_is_told_and_does_not_stop_the_run(tree: DifixTree) -> None:
-    assert train(arguments(tree, "untracked", max_train_steps=1, report_to="wandb")) == 0
-    line = next(iter(ProgressReader(tree.tuning_run("untracked").progress).new_lines()))
-    assert "wandb: its package is not installed" in line.message
