@@ -95,6 +95,7 @@ def convert(
 ) -> None:
     """Write a DiFix checkpoint as a diffusers directory that a DifixPipeline loads, or such a directory as a checkpoint."""
     from thesis_assets.tuning.difix.convert import to_checkpoint, to_directory
+    from thesis_assets.tuning.hand_off import directory_override
 
     written = to_checkpoint(checkpoint, out) if checkpoint.is_dir() else to_directory(checkpoint, out, model=model)
     files = [path for path in written.rglob("*") if path.is_file()] if written.is_dir() else [written]
@@ -103,3 +104,5 @@ def convert(
         print_json({"out": str(written), "bytes": size, "files": len(files)})
     else:
         print(f"{written}: {human_bytes(size)}" + (f" in {len(files)} files" if written.is_dir() else ""))
+        if written.is_dir():
+            print(f"for the 3DGS pipeline: {directory_override(str(written.absolute()))}")

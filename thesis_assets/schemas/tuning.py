@@ -144,3 +144,8 @@ class SelectedCheckpoint(FileModel):
     data_json_sha256: str
     manifest_sha256: dict[str, str]
     scene_names: list[str]
+    backend: str = "tiny"
+    hyperparameter_digest: str = ""
+    generation_digest: str = ""
+    shard_digests: dict[str, str] = {}
+    """By scene: of the rows of its shard; `thesis-assets lineage` goes on from there to the scene's files."""

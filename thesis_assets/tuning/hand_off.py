@@ -40,7 +40,7 @@ def pipeline_overrides(selected: SelectedCheckpoint, *, as_directory: bool = Fal
         lines += [
             "# Where it reads diffusers directories only, convert the checkpoint first:",
             f"#   thesis-assets checkpoint convert --checkpoint {shlex.quote(selected.path)} --out {shlex.quote(directory)}",
-            f"#   {_override(DIRECTORY_KEY, directory)}",
+            f"#   {directory_override(directory)}",
         ]
     return "\n".join([*lines, yaml.safe_dump(value, sort_keys=False, allow_unicode=True)])
 
@@ -48,6 +48,11 @@ def pipeline_overrides(selected: SelectedCheckpoint, *, as_directory: bool = Fal
 def hydra_override(selected: SelectedCheckpoint) -> str:
     """`'+train.difix.model_checkpoint_path="<path>"'`, quoted for the shell and for Hydra's own grammar."""
     return _override(f"+{CHECKPOINT_KEY}", selected.path)
+
+
+def directory_override(directory: str) -> str:
+    """`'train.difix.model_id="<directory>"'`, for a converted directory: the pipeline has this key."""
+    return _override(DIRECTORY_KEY, directory)
 
 
 def _override(key: str, path: str) -> str:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thesis_assets.errors import InvalidExperiment, InvalidFile, Leak, SnapshotChanged
+from thesis_assets.errors import InvalidExperiment, InvalidFile, SnapshotChanged
 from thesis_assets.experiments.runs import RunSpec, Selection
 from thesis_assets.layout import DifixTree
 from thesis_assets.samples.sample_rows import group_key, read_rows
-from thesis_assets.schemas.checks import CheckOutcome
-from thesis_assets.schemas.samples import SampleRow, SplitSummary
+from thesis_assets.schemas.samples import GenerationStats, SampleRow, SplitSummary
 from thesis_assets.schemas.tuning import CheckpointScore, SelectedCheckpoint, TrainConfig
 from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning.checkpoints import kept_steps, verify_checkpoint
 from thesis_assets.tuning.hand_off import write_pipeline_overrides
 from thesis_assets.tuning.held_out_samples import HeldOutSample, from_rows, stratified
+from thesis_assets.tuning.validation_groups import every_group_is_evaluated
 
 if TYPE_CHECKING:
     from thesis_assets.images.perceptual import Lpips
@@ -42,7 +42,7 @@ def select_checkpoint(
 
     Args:
         evaluation_groups: `<dataset>/<group_id>` of every evaluated scene. Groups that the rule names itself are not compared
-            with them here but by `check_selection_disjoint`.
+            with them here but by `validation_groups.check_selection_disjoint`.
         lpips_weights: the folder of the two files of LPIPS; None looks into torch's hub cache.
 
     Raises:
@@ -63,8 +63,9 @@ def select_checkpoint(
         scores = _score_checkpoints(tree, run_name, run, samples, device, lpips, on_progress)
         step = best_step(run.selection.rule, scores)
     else:
-        step = run.selection.step if run.selection.step is not None else run.max_train_steps
+        step = run.selection.step if run.selection.step is not None else run.saved_steps()[-1]
     info = verify_checkpoint(run_tree, step)
+    stats = read_json(tree.generation_stats, GenerationStats)
     selected = SelectedCheckpoint(
         exp_name=tree.exp_name,
         run_name=run_name,
@@ -77,7 +78,11 @@ def select_checkpoint(
         selection_sample_ids=[sample.sample_id for sample in samples],
         data_json_sha256=config.data_json_sha256,
         manifest_sha256=config.manifest_sha256,
-        scene_names=read_json(tree.split_summary, SplitSummary).scene_runs,
+        scene_names=stats.scene_runs,
+        backend=config.backend,
+        hyperparameter_digest=config.hyperparameter_digest,
+        generation_digest=stats.generation_digest,
+        shard_digests=stats.shard_digests,
     )
     write_pipeline_overrides(run_tree, selected)
     write_json(run_tree.selected_checkpoint, selected)
@@ -161,36 +166,8 @@ def selection_samples(tree: DifixTree, selection: Selection, evaluation_groups: 
     else:
         groups = {group for group in present if group not in evaluation_groups}
         if not groups:
-            raise _every_group_is_evaluated(tree, present)
+            raise every_group_is_evaluated(read_json(tree.split_summary, SplitSummary), present)
     return stratified(from_rows(tree, _of_groups(rows, groups)), selection.max_samples, selection.seed)
-
-
-def check_selection_disjoint(
-    selected: SelectedCheckpoint, evaluation_groups: Set[str], *, available: Collection[str] = ()
-) -> CheckOutcome:
-    """The check `selection_disjoint_from_evaluation`: no one whose images chose the checkpoint is reported on.
-
-    Args:
-        available: other groups that could be named for validation, for the message.
-    """
-    both = sorted(set(selected.selection_groups) & set(evaluation_groups))
-    free = sorted(set(selected.selection_groups) - set(evaluation_groups)) or sorted(
-        set(available) - set(evaluation_groups)
-    )
-    proposal = (
-        f"name {free[0]} in runs.{selected.run_name}.selection.groups"
-        if free
-        else "hold out one more group in split.test_groups of a fork of this experiment, name it in "
-        f"runs.{selected.run_name}.selection.groups, and leave its scenes out of evaluation.scenes"
-    )
-    chosen = f"rule {selected.rule} looked at {len(selected.selection_sample_ids)} samples"
-    message = (
-        f"{chosen}; the checkpoint was chosen on people that are evaluated: {', '.join(both)}. For a validation group, {proposal}"
-        if both
-        else f"{chosen} of {', '.join(selected.selection_groups) or 'no group'}; none of them is evaluated"
-    )
-    counts = {"selection_groups": len(selected.selection_groups), "evaluation_groups": len(evaluation_groups)}
-    return CheckOutcome.of(both, message=message, counts=dict(counts))
 
 
 def _score_checkpoints(
@@ -253,23 +230,6 @@ def _named_groups(names: Sequence[str], present: Sequence[str]) -> set[str]:
 
 def _of_groups(rows: Sequence[SampleRow], groups: Set[str]) -> list[SampleRow]:
     return [row for row in rows if group_key(row) in groups]
-
-
-def _every_group_is_evaluated(tree: DifixTree, present: Sequence[str]) -> Leak:
-    training = read_json(tree.split_summary, SplitSummary).train_group_ids
-    candidate = training[-1] if len(training) > 1 else None
-    proposal = (
-        f"hold out {candidate} too (in split.test_groups of a fork: this snapshot is frozen) and name it in selection.groups"
-        if candidate
-        else "add scenes of one more group, hold it out, and name it in selection.groups"
-    )
-    return Leak(
-        "every test group is evaluated, so scoring checkpoints on any of them would choose on the people one reports on",
-        key="runs.<run_name>.selection.groups",
-        found=", ".join(present),
-        wanted="a validation group: held out, and not evaluated",
-        remedy=f"{proposal}; or evaluate fewer scenes (evaluation.scenes); or set rule: last",
-    )
 
 
 def _refuse_other_data(tree: DifixTree, config: TrainConfig) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from thesis_assets.errors import InvalidFile, SnapshotChanged
 from thesis_assets.experiments.evaluation import EvaluationSpec
-from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.experiments.runs import RunSpec, Selection
 from thesis_assets.launch.local_jobs import LocalLauncher
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import ProgressLine, TrainConfig
@@ -86,6 +86,8 @@ def test_it_is_selected_checked_and_handed_on_as_any_other_run(tree: DifixTree, 
     selected = select_checkpoint(tree, "base", run, evaluation_groups={"studio/pair03"}, device="cpu")
     assert (selected.step, selected.selection_groups) == (0, ["studio/pair02"])
     assert selected.scores[0].psnr_render > 0
+    last = run.model_copy(update={"selection": Selection(rule="last")})
+    assert select_checkpoint(tree, "base", last, evaluation_groups=set(), device="cpu").step == 0
     for check in (
         run_checks.checkpoint_loads,
         run_checks.checkpoint_belongs_to_data,

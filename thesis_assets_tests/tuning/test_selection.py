@@ -1,5 +1,6 @@
 """Which checkpoint is handed on, on whose images it was chosen, and what stands in the files."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,16 @@ from thesis_assets.images.codecs import read_rgb
 from thesis_assets.images.perceptual import load_lpips
 from thesis_assets.layout import DifixTree
 from thesis_assets.samples.sample_rows import read_rows
-from thesis_assets.schemas.tuning import CheckpointScore, SelectedCheckpoint
+from thesis_assets.schemas.samples import GenerationStats, SplitSummary
+from thesis_assets.schemas.tuning import CheckpointScore, SelectedCheckpoint, TrainConfig
 from thesis_assets.storage import read_json, sha256_file
 from thesis_assets.tuning import run_checks, selection
-from thesis_assets.tuning.hand_off import hydra_override
+from thesis_assets.tuning.hand_off import DIRECTORY_KEY, hydra_override, pipeline_overrides
 from thesis_assets.tuning.held_out_samples import HeldOutSample, stratified
 from thesis_assets.tuning.run_config import lock_config, make_config
-from thesis_assets.tuning.selection import best_step, check_selection_disjoint, select_checkpoint, selection_samples
+from thesis_assets.tuning.selection import best_step, select_checkpoint, selection_samples
 from thesis_assets.tuning.trainer_flags import parse_flags
+from thesis_assets.tuning.validation_groups import check_selection_disjoint
 from thesis_assets_tests.images.lpips_weights import write_lpips_weights
 from thesis_assets_tests.tuning.snapshots import arguments, make_run, train, write_snapshot
 
@@ -66,6 +69,10 @@ def select(tree: DifixTree, run_name: str = "trained", **keys: object) -> Select
     return select_checkpoint(tree, run_name, run, evaluation_groups=EVALUATED, device="cpu", lpips_weights=weights)
 
 
+def summary(tree: DifixTree) -> SplitSummary:
+    return read_json(tree.split_summary, SplitSummary)
+
+
 def test_the_checkpoint_with_the_highest_psnr_on_people_not_evaluated_is_chosen(tree: DifixTree) -> None:
     selected = select(tree, rule="best_psnr")
     assert selected.step == max(selected.scores, key=lambda score: score.psnr).step
@@ -76,7 +83,7 @@ def test_the_checkpoint_with_the_highest_psnr_on_people_not_evaluated_is_chosen(
     assert all("pair02" in sample_id for sample_id in selected.selection_sample_ids)
     assert read_json(tree.tuning_run("trained").selected_checkpoint, SelectedCheckpoint) == selected
     assert run_checks.improves_over_input(selected).passed
-    assert check_selection_disjoint(selected, EVALUATED).passed
+    assert check_selection_disjoint(selected, EVALUATED, summary(tree)).passed
 
 
 def test_without_training_there_is_no_gain_and_the_earliest_of_equals_is_chosen(tree: DifixTree) -> None:
@@ -90,18 +97,21 @@ def test_without_training_there_is_no_gain_and_the_earliest_of_equals_is_chosen(
 def test_a_named_step_is_chosen_without_a_look_at_anyone(tree: DifixTree, rule: dict[str, object], step: int) -> None:
     selected = select(tree, **rule)
     assert (selected.step, selected.scores, selected.selection_groups) == (step, [], [])
-    assert check_selection_disjoint(selected, EVALUATED).passed
+    assert check_selection_disjoint(selected, EVALUATED, summary(tree)).passed
 
 
 def test_choosing_on_evaluated_people_fails_the_check_which_proposes_a_group(tree: DifixTree) -> None:
     selected = select(tree, rule="best_psnr", groups=["pair03", "studio/pair02"])
-    outcome = check_selection_disjoint(selected, EVALUATED)
+    outcome = check_selection_disjoint(selected, EVALUATED, summary(tree))
     assert not outcome.passed
     assert outcome.offenders == ["studio/pair03"]
     assert "name studio/pair02 in runs.trained.selection.groups" in outcome.message
     alone = select(tree, rule="best_psnr", groups=["pair03"])
-    assert "split.test_groups" in check_selection_disjoint(alone, EVALUATED).message
-    assert "name studio/pair02" in check_selection_disjoint(alone, EVALUATED, available=["studio/pair02"]).message
+    assert "name studio/pair02" in check_selection_disjoint(alone, EVALUATED, summary(tree)).message
+    both = EVALUATED | {"studio/pair02"}
+    assert "hold out studio/pair01 too" in check_selection_disjoint(alone, both, summary(tree)).message
+    every = both | {"studio/pair01"}
+    assert "add scenes of one more group" in check_selection_disjoint(alone, every, summary(tree)).message
 
 
 def test_when_every_test_group_is_evaluated_a_training_group_is_proposed(tree: DifixTree) -> None:
@@ -186,6 +196,28 @@ def test_the_overrides_hold_the_planned_key_and_hydras_form(tree: DifixTree) -> 
     assert yaml.safe_load(text) == {"train": {"difix": {"model_checkpoint_path": selected.path}}}
     assert hydra_override(selected) in text
     assert Path(selected.path).is_absolute()
+    assert DIRECTORY_KEY not in text, "a tiny network is nothing that key could load"
+
+
+def test_a_difix_checkpoint_is_handed_on_as_a_directory_too(tree: DifixTree) -> None:
+    selected = select(tree, rule="last").model_copy(update={"path": "/data/it's here/model_9.pkl"})
+    text = pipeline_overrides(selected, as_directory=True)
+    assert yaml.safe_load(text) == {"train": {"difix": {"model_checkpoint_path": selected.path}}}
+    (command,) = [line for line in text.splitlines() if "checkpoint convert" in line]
+    words = shlex.split(command.removeprefix("#"))
+    assert words[-3:] == [selected.path, "--out", "/data/it's here/model_9"]
+    (override,) = [line for line in text.splitlines() if DIRECTORY_KEY in line]
+    assert shlex.split(override.removeprefix("#")) == ['train.difix.model_id="/data/it\'s here/model_9"']
+
+
+def test_the_selection_carries_the_lineage_down_to_the_shards(tree: DifixTree) -> None:
+    selected = select(tree, rule="last")
+    stats = read_json(tree.generation_stats, GenerationStats)
+    assert selected.shard_digests == stats.shard_digests
+    assert selected.generation_digest == stats.generation_digest
+    assert selected.scene_names == stats.scene_runs
+    config = read_json(tree.tuning_run("trained").train_config, TrainConfig)
+    assert (selected.backend, selected.hyperparameter_digest) == ("tiny", config.hyperparameter_digest)
 
 
 def test_a_damaged_checkpoint_and_one_without_side_file_fail_their_check(tree: DifixTree) -> None:

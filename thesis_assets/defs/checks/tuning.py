@@ -19,14 +19,17 @@ def _tuned_checkpoint(platform: Platform, cell: Cell) -> Outcomes:
 
 def _selected_checkpoint(platform: Platform, cell: Cell) -> Outcomes:
     import thesis_assets.tuning.run_checks as run_checks
+    from thesis_assets.schemas.samples import SplitSummary
     from thesis_assets.schemas.tuning import SelectedCheckpoint
     from thesis_assets.storage import read_json
-    from thesis_assets.tuning.selection import check_selection_disjoint
+    from thesis_assets.tuning.validation_groups import check_selection_disjoint
 
-    selected = read_json(platform.difix(cell).tuning_run(cell.run_name).selected_checkpoint, SelectedCheckpoint)
+    tree = platform.difix(cell)
+    selected = read_json(tree.tuning_run(cell.run_name).selected_checkpoint, SelectedCheckpoint)
+    summary = read_json(tree.split_summary, SplitSummary)
     groups = platform.evaluation_groups(platform.spec(cell))
     return {
-        "selection_disjoint_from_evaluation": lambda: check_selection_disjoint(selected, groups),
+        "selection_disjoint_from_evaluation": lambda: check_selection_disjoint(selected, groups, summary),
         "improves_over_input": lambda: run_checks.improves_over_input(selected),
     }
 
