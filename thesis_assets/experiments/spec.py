@@ -3,6 +3,7 @@
 from pydantic import field_validator, model_validator
 
 from thesis_assets.experiments.base import Part
+from thesis_assets.experiments.datasets import DatasetEntry
 from thesis_assets.experiments.evaluation import EvaluationSpec
 from thesis_assets.experiments.generation import GenerationSpec
 from thesis_assets.experiments.runs import RunSpec
@@ -19,6 +20,7 @@ class ExperimentSpec(Part):
     split: SplitSpec
     runs: dict[str, RunSpec] = {}
     evaluation: EvaluationSpec = EvaluationSpec()
+    datasets: dict[str, DatasetEntry] = {}
 
     @field_validator("exp_name")
     @classmethod

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.experiments.datasets import DatasetEntry
 
 
 class NotForSharing(ThesisAssetsError):
@@ -35,35 +36,38 @@ KNOWN_LICENCES: Mapping[str, DatasetLicence] = {
 }
 
 
-def licence_of(dataset: str, redistribution: Mapping[str, bool]) -> DatasetLicence:
-    """The licence of a dataset; an entry of `redistribution` decides over what is known."""
+def licence_of(dataset: str, entries: Mapping[str, DatasetEntry]) -> DatasetLicence:
+    """The licence of a dataset; the user's entry decides over what is known."""
     known = KNOWN_LICENCES.get(dataset, DatasetLicence("unknown", redistribution=None))
-    return DatasetLicence(known.name, redistribution.get(dataset, known.redistribution))
+    entry = entries.get(dataset, DatasetEntry())
+    allowed = known.redistribution if entry.redistribution is None else entry.redistribution
+    return DatasetLicence(entry.licence or known.name, allowed)
 
 
-def check_may_be_shared(datasets: Sequence[str], redistribution: Mapping[str, bool]) -> list[str]:
+def check_may_be_shared(datasets: Sequence[str], entries: Mapping[str, DatasetEntry]) -> list[str]:
     """Refuse datasets that may not be passed on. Returns a warning for each whose licence is not known.
 
     Args:
-        redistribution: dataset to `true` or `false`, as the user's entries say.
+        entries: by dataset, what the user's experiment file says.
 
     Raises:
         NotForSharing: one of `datasets` is forbidden.
     """
     warnings = []
     for dataset in sorted(set(datasets)):
-        licence = licence_of(dataset, redistribution)
+        licence = licence_of(dataset, entries)
         if licence.redistribution is False:
             raise NotForSharing(
                 f"recordings of `{dataset}` hold its images, and its licence forbids passing them on",
-                key=f"{dataset}.redistribution",
+                key=f"datasets.{dataset}.redistribution",
                 found=licence.name,
                 wanted="a licence that allows it",
-                remedy=f"leave its scenes out, or, where you have the permission, say `redistribution: true` for {dataset}",
+                remedy=f"leave its scenes out, or, where you have the permission, say so in the experiment file: "
+                f"`datasets: {{{dataset}: {{redistribution: true}}}}`",
             )
         if licence.redistribution is None:
             warnings.append(
                 f"whether `{dataset}` may be passed on is not known here (licence: {licence.name}): be sure, and say "
-                f"`redistribution: true` or `false` for it"
+                f"`redistribution: true` or `false` for it under `datasets` in the experiment file"
             )
     return warnings

@@ -1,6 +1,6 @@
 """The plan of a publication: which recordings go where in a Hugging Face dataset repo, and what was refused. Reads only.
 
-Does not belong here: talking to the Hub.
+Does not belong here: talking to the Hub, the card.
 """
 
 from __future__ import annotations
@@ -11,40 +11,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, InvalidKey, NotBuiltYet
-from thesis_assets.layout import EvaluationTree, check_key, dataset_of
-from thesis_assets.publishing.licences import check_may_be_shared
-from thesis_assets.schemas.evaluation import EvaluationManifest, RecordingDigest
+from thesis_assets.errors import InvalidFile, InvalidKey
+from thesis_assets.experiments.datasets import DatasetEntry
+from thesis_assets.layout import DifixTree, EvaluationTree
+from thesis_assets.publishing.licences import check_may_be_shared, licence_of
+from thesis_assets.publishing.planned_files import PlannedFile, planned_scene, planned_triplets
 
 # A namespace and a name of the Hub: letters, digits, `.`, `_`, `-`; no leading or doubled separators; 96 characters a part.
 _REPO_PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9]|[._-](?=[A-Za-z0-9])){0,95}")
 
 
 @dataclass(frozen=True)
-class PlannedFile:
-    """One recording to publish.
+class PublicationPlan:
+    """What a publication would send; it needs no token and changes nothing.
 
     Attributes:
-        path_in_repo: `<exp>/<run>/<scene>/rerun/<name>.rrd`.
-        sha256: of the file's bytes.
-        input_digest: of what the recording was made from; it decides whether the file goes up again.
+        licences: of every dataset that the recordings show, by its name.
     """
-
-    local: Path
-    path_in_repo: str
-    bytes: int
-    sha256: str
-    input_digest: str
-
-
-@dataclass(frozen=True)
-class PublicationPlan:
-    """What a publication would send; it needs no token and changes nothing."""
 
     repo_id: str
     files: tuple[PlannedFile, ...]
     warnings: tuple[str, ...]
+    licences: Mapping[str, str]
 
     @property
     def total_bytes(self) -> int:
@@ -61,7 +49,7 @@ class PublicationPlan:
     @property
     def markdown(self) -> str:
         """A table of the files, the commands, the warnings."""
-        rows = [f"| {file.path_in_repo} | {file.bytes} | {file.sha256[:12]} |" for file in self.files]
+        rows = [f"| {file.path_in_repo} | {file.bytes} | {file.published.sha256[:12]} |" for file in self.files]
         table = ["| path in repo | bytes | sha256 |", "| --- | ---: | --- |", *rows]
         commands = ["```bash", *self.commands, "```"]
         warnings = [f"- {warning}" for warning in self.warnings]
@@ -70,27 +58,31 @@ class PublicationPlan:
 
 
 def plan_publication(
-    trees: Sequence[EvaluationTree], repo_id: str, *, redistribution: Mapping[str, bool] | None = None
+    trees: Sequence[EvaluationTree],
+    repo_id: str,
+    *,
+    tuning_run: tuple[DifixTree, str] | None = None,
+    datasets: Mapping[str, DatasetEntry] | None = None,
 ) -> PublicationPlan:
-    """Plan the upload of every recording of evaluation trees. Nothing is sent.
+    """Plan the upload of every recording of evaluation trees, and of a tuning run's. Nothing is sent.
 
     Args:
         trees: of one or several cells; each one's `manifest.json` names its experiment, run and scene.
-        redistribution: dataset to whether it may be passed on, where an entry of the user says so.
+        tuning_run: data tree and run whose `triplets.rrd` goes along where it is there.
+        datasets: what the experiment file says about the datasets.
 
     Raises:
-        NotForSharing: a tree shows a dataset whose licence forbids passing it on. Nothing is planned then.
+        NotForSharing: a recording shows a dataset whose licence forbids passing it on. Nothing is planned then.
         InvalidKey: `repo_id` is not `<user or organisation>/<name>`.
         InvalidFile: a manifest is missing, a recording has no side file or is not the one it describes, or there is none.
     """
     check_repo_id(repo_id)
-    manifests = [_manifest(tree) for tree in trees]
-    warnings = check_may_be_shared([dataset_of(manifest.scene_name) for manifest in manifests], redistribution or {})
-    files = [
-        file
-        for tree, manifest in zip(trees, manifests, strict=True)
-        for file in _files_of(tree, _place_of(tree, manifest))
-    ]
+    entries = datasets or {}
+    files = [file for tree in trees for file in planned_scene(tree)]
+    if tuning_run is not None:
+        files += planned_triplets(*tuning_run)
+    shown = sorted({name for file in files for name in file.published.datasets})
+    warnings = check_may_be_shared(shown, entries)
     if not files:
         raise InvalidFile(
             "there is no recording to publish",
@@ -99,24 +91,12 @@ def plan_publication(
             remedy="materialize `input_data_recording` and `evaluation_recordings` first",
         )
     _refuse_shared_places(files)
-    return PublicationPlan(repo_id, tuple(sorted(files, key=lambda file: file.path_in_repo)), tuple(warnings))
-
-
-def publish(plan: PublicationPlan, *, dry_run: bool) -> PublicationPlan:
-    """Send a plan to the Hub. A dry run only gives the plan back.
-
-    Raises:
-        NotBuiltYet: `dry_run` is off.
-    """
-    if not dry_run:
-        raise NotBuiltYet(
-            "uploading recordings is not built yet; this version plans only",
-            key="dry_run",
-            found=False,
-            wanted=True,
-            remedy="run the planned commands yourself:\n" + "\n".join(plan.commands),
-        )
-    return plan
+    return PublicationPlan(
+        repo_id,
+        tuple(sorted(files, key=lambda file: file.path_in_repo)),
+        tuple(warnings),
+        {name: licence_of(name, entries).name for name in shown},
+    )
 
 
 def check_repo_id(repo_id: str) -> str:
@@ -135,43 +115,6 @@ def check_repo_id(repo_id: str) -> str:
             remedy="set HF_RERUN_REPO_ID, or leave it unset to publish nothing",
         )
     return repo_id
-
-
-def _manifest(tree: EvaluationTree) -> EvaluationManifest:
-    manifest = storage.read_json(tree.manifest, EvaluationManifest)
-    if not isinstance(manifest.notes.get("run_name"), str):
-        raise InvalidFile(
-            "the manifest does not name its run",
-            file=tree.manifest,
-            key="notes.run_name",
-            found=manifest.notes.get("run_name"),
-            remedy="materialize `evaluation_manifest` again",
-        )
-    return manifest
-
-
-def _place_of(tree: EvaluationTree, manifest: EvaluationManifest) -> str:
-    """`<exp>/<run>/<scene>/rerun`; the names come from a file, so each is checked before it becomes a path."""
-    run_name = check_key(str(manifest.notes["run_name"]), "run_name")
-    exp_name, scene_name = check_key(manifest.exp_name, "exp_name"), check_key(manifest.scene_name, "scene_name")
-    return f"{exp_name}/{run_name}/{scene_name}/{tree.rerun_dir.name}"
-
-
-def _files_of(tree: EvaluationTree, place: str) -> list[PlannedFile]:
-    files = []
-    for local in sorted(tree.rerun_dir.glob("*.rrd")):
-        digest = storage.read_json(tree.recording_digest(local), RecordingDigest)
-        size = local.stat().st_size
-        if digest.bytes != size:
-            raise InvalidFile(
-                "the recording is not the one that its side file describes",
-                file=local,
-                found=f"{size} bytes",
-                wanted=f"{digest.bytes} bytes",
-                remedy="export it again",
-            )
-        files.append(PlannedFile(local, f"{place}/{local.name}", size, storage.sha256_file(local), digest.input_digest))
-    return files
 
 
 def _refuse_shared_places(files: Sequence[PlannedFile]) -> None:

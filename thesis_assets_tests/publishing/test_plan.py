@@ -6,13 +6,20 @@ from pathlib import Path
 import pytest
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, InvalidKey, NotBuiltYet
+from thesis_assets.errors import InvalidFile, InvalidKey
+from thesis_assets.evaluation.qualitative.triplets import export_triplets
+from thesis_assets.experiments.datasets import DatasetEntry
 from thesis_assets.layout import EvaluationTree
 from thesis_assets.publishing.licences import NotForSharing
-from thesis_assets.publishing.plan import check_repo_id, plan_publication, publish
+from thesis_assets.publishing.plan import check_repo_id, plan_publication
 from thesis_assets.schemas.evaluation import EvaluationManifest, RecordingDigest
+from thesis_assets_tests.evaluation.qualitative.test_triplets import brighten, make_run
 
 REPO = "someone/recordings"
+
+
+def allowed(dataset: str) -> dict[str, DatasetEntry]:
+    return {dataset: DatasetEntry(redistribution=True)}
 
 
 def make_tree(root: Path, scene: str = "studio_pair03_dance", run: str = "tiny_a", **notes: object) -> EvaluationTree:
@@ -48,9 +55,11 @@ def test_every_recording_has_its_place_size_and_digests(tmp_path: Path) -> None:
         "demo/tiny_b/studio_pair03_dance/rerun/input_data.rrd",
     ]
     first = plan.files[1]
-    assert first.sha256 == storage.sha256_file(trees[0].input_data_recording)
+    assert first.published.sha256 == storage.sha256_file(trees[0].input_data_recording)
     assert first.bytes == trees[0].input_data_recording.stat().st_size
-    assert first.input_digest == "a" * 64
+    assert first.published.input_digest == "a" * 64
+    assert (first.published.kind, first.published.epoch) == ("input_data", None)
+    assert (plan.files[0].published.kind, plan.files[0].published.epoch) == ("evaluation", 30)
     assert plan.total_bytes == sum(file.bytes for file in plan.files)
     assert plan.warnings == ()
 
@@ -74,13 +83,15 @@ def test_a_dataset_that_may_not_be_passed_on_is_refused_unless_its_entry_says_so
     with pytest.raises(NotForSharing, match="hi4d"):
         plan_publication(trees, REPO)
     with pytest.raises(NotForSharing):
-        plan_publication(trees, REPO, redistribution={"hi4d": False, "studio": True})
-    assert len(plan_publication(trees, REPO, redistribution={"hi4d": True}).files) == 4
+        plan_publication(trees, REPO, datasets={"hi4d": DatasetEntry(licence="mine"), **allowed("studio")})
+    plan = plan_publication(trees, REPO, datasets={"hi4d": DatasetEntry(redistribution=True, licence="by permission")})
+    assert len(plan.files) == 4
+    assert plan.licences["hi4d"] == "by permission"
 
 
 def test_an_entry_may_also_forbid(tmp_path: Path) -> None:
     with pytest.raises(NotForSharing):
-        plan_publication([make_tree(tmp_path)], REPO, redistribution={"studio": False})
+        plan_publication([make_tree(tmp_path)], REPO, datasets={"studio": DatasetEntry(redistribution=False)})
 
 
 def test_an_unknown_licence_is_a_warning(tmp_path: Path) -> None:
@@ -130,8 +141,27 @@ def test_a_repo_needs_owner_and_name(repo: str) -> None:
         check_repo_id(repo)
 
 
-def test_only_a_dry_run_is_built(tmp_path: Path) -> None:
-    plan = plan_publication([make_tree(tmp_path)], REPO)
-    assert publish(plan, dry_run=True) == plan
-    with pytest.raises(NotBuiltYet, match="hf upload"):
-        publish(plan, dry_run=False)
+def test_an_epoch_split_by_task_goes_up_as_its_tasks(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path)
+    for task in ("nvs", "pose_smplx"):
+        path = tree.task_recording(30, task)
+        storage.write_bytes(path, b"RRF2" + task.encode())
+        digest = RecordingDigest(input_digest="b" * 64, rerun_sdk="0.41.0", bytes=path.stat().st_size, absent=[])
+        storage.write_json(tree.recording_digest(path), digest)
+    kinds = [(file.published.kind, file.published.epoch) for file in plan_publication([tree], REPO).files]
+    assert kinds == [("input_data", None), ("nvs", 30), ("pose_smplx", 30)]
+
+
+def test_a_tuning_runs_recording_goes_along_and_its_samples_pass_the_same_gate(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "data", n_samples=3)
+    export_triplets(run, "tiny_a", load_refiner=brighten)
+    plan = plan_publication([make_tree(tmp_path)], REPO, tuning_run=(run, "tiny_a"))
+    assert [file.path_in_repo for file in plan.files if file.published.kind == "triplets"] == [
+        "demo/tiny_a/rerun/triplets.rrd"
+    ]
+    forbidden = {"studio": DatasetEntry(redistribution=False)}
+    with pytest.raises(NotForSharing):
+        plan_publication([], REPO, tuning_run=(run, "tiny_a"), datasets=forbidden)
+    assert plan_publication([make_tree(tmp_path)], REPO, tuning_run=(run, "tiny_b")).files == tuple(
+        file for file in plan.files if file.published.kind != "triplets"
+    )

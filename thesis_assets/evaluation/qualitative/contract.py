@@ -6,6 +6,7 @@ Does not belong here: which file goes where (`expected_content`), reading an .rr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from thesis_assets.errors import InvalidFile
@@ -57,12 +58,14 @@ def check_recording_contract(
     """
     offenders: list[str] = []
     counts: dict[str, int | float] = {"recordings": 0, "entities": 0, "rows": 0, "files": 0}
-    wanted: list[tuple[Path, int | None]] = [(tree.input_data_recording, None)] if tree.input_data_dir.is_dir() else []
-    epochs = evaluated_epochs(tree) if epochs is None else epochs
-    wanted += [(tree.evaluation_recording(epoch), epoch) for epoch in epochs]
-    for path, epoch in wanted:
+    wanted: list[_Wanted] = [_Wanted(tree.input_data_recording)] if tree.input_data_dir.is_dir() else []
+    for epoch in evaluated_epochs(tree) if epochs is None else epochs:
+        wanted.append(_Wanted(tree.evaluation_recording(epoch), "evaluation", epoch, tasks))
+        wanted += [_Wanted(path, task, epoch, (task,)) for task, path in task_recordings(tree, epoch).items()]
+    for each in wanted:
+        path = each.path
         try:
-            offenders += _check_one(tree, path, epoch, tasks, counts)
+            offenders += _check_one(tree, each, counts)
         except InvalidFile as error:
             offenders.append(f"{path.name}: {error.problem}")
     return CheckOutcome.of(
@@ -99,6 +102,9 @@ def check_recordings_current(
     for epoch in evaluated_epochs(tree):
         digest = evaluation_digest(tree, epoch, tasks=tasks, run_name=run_name, scene_name=scene_name, options=options)
         wanted.append((tree.evaluation_recording(epoch), digest))
+        for task, path in task_recordings(tree, epoch).items():
+            names = {"run_name": run_name, "scene_name": scene_name}
+            wanted.append((path, evaluation_digest(tree, epoch, tasks=(task,), options=options, kind=task, **names)))
     offenders = []
     for path, digest in wanted:
         if not path.is_file():
@@ -113,8 +119,12 @@ def check_recordings_current(
 
 
 def check_recording_sizes(tree: EvaluationTree, max_megabytes: int) -> CheckOutcome:
-    """Whether every recording stays within the size budget; the web viewer ends near 2300 MB of memory."""
-    sizes = {path: path.stat().st_size for path in recordings_of(tree)}
+    """Whether every recording stays within the size budget; the web viewer ends near 2300 MB of memory.
+
+    An epoch that is there by task as well may be larger as a whole.
+    """
+    whole = {tree.evaluation_recording(epoch) for epoch in evaluated_epochs(tree) if task_recordings(tree, epoch)}
+    sizes = {path: path.stat().st_size for path in recordings_of(tree) if path not in whole}
     offenders = [
         f"{path.name}: {size / BYTES_PER_MB:.1f} MB, above {max_megabytes} MB"
         for path, size in sizes.items()
@@ -128,23 +138,34 @@ def check_recording_sizes(tree: EvaluationTree, max_megabytes: int) -> CheckOutc
     )
 
 
+def task_recordings(tree: EvaluationTree, epoch: int) -> dict[str, Path]:
+    """The recordings of single tasks that an epoch was split into; none where it was not."""
+    paths = {task: tree.task_recording(epoch, task) for task in TASKS}
+    return {task: path for task, path in paths.items() if path.is_file()}
+
+
 def recordings_of(tree: EvaluationTree) -> list[Path]:
     """The .rrd files of a tree, by name."""
     return sorted(tree.rerun_dir.glob("*.rrd"))
 
 
-def _check_one(
-    tree: EvaluationTree,
-    path: Path,
-    epoch: int | None,
-    tasks: Sequence[str] | None,
-    counts: dict[str, int | float],
-) -> list[str]:
+@dataclass(frozen=True)
+class _Wanted:
+    """A recording that is to be held against the tree. `tasks`: None = those that it says it was asked for."""
+
+    path: Path
+    kind: str = "input_data"
+    epoch: int | None = None
+    tasks: Sequence[str] | None = None
+
+
+def _check_one(tree: EvaluationTree, wanted: _Wanted, counts: dict[str, int | float]) -> list[str]:
+    path, epoch = wanted.path, wanted.epoch
     content = read_recording(path)
     absent = read_json(tree.recording_digest(path), RecordingDigest).absent
     if "export.max_frames_per_camera" not in content.properties:
         return [f"{path.name}: not one of our exports: the property `export` is missing"]
-    tasks = tuple(tasks or str(content.properties.get("export.tasks") or "").split(","))
+    tasks = tuple(wanted.tasks or str(content.properties.get("export.tasks") or "").split(","))
     limit = int(content.properties["export.max_frames_per_camera"])
     expected = expected_input_data(tree, limit) if epoch is None else expected_evaluation(tree, epoch, tasks, limit)
     counts["recordings"] += 1
@@ -152,7 +173,7 @@ def _check_one(
     counts["files"] += expected.n_files
     counts["rows"] += sum(sum(entity.row_count.values()) for entity in content.entities.values())
     left_out = left_out_paths(absent)
-    offenders = _identity_offenders(content, epoch)
+    offenders = _identity_offenders(content, wanted)
     offenders += [
         f"{source}: no entity is known for this file" for source in expected.unknown if source not in left_out
     ]
@@ -160,11 +181,12 @@ def _check_one(
     return [f"{path.name}: {line}" for line in offenders]
 
 
-def _identity_offenders(content: RecordingContent, epoch: int | None) -> list[str]:
-    wanted = "thesis_assets_input_data" if epoch is None else f"thesis_assets_evaluation_{epoch_name(epoch)}"
+def _identity_offenders(content: RecordingContent, wanted: _Wanted) -> list[str]:
+    epoch = wanted.epoch
+    application = f"thesis_assets_{wanted.kind}" + (f"_{epoch_name(epoch)}" if epoch is not None else "")
     offenders = []
-    if content.application_id != wanted:
-        offenders.append(f"application id {content.application_id}, wanted {wanted}")
+    if content.application_id != application:
+        offenders.append(f"application id {content.application_id}, wanted {application}")
     if epoch is not None and content.properties.get("epoch.epoch") != epoch:
         offenders.append(f"the property `epoch` is {content.properties.get('epoch.epoch')}, wanted {epoch}")
     if not content.blueprint_views:

@@ -6,6 +6,8 @@ Reads only the evaluation tree. Does not belong here: how a track is written, th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from thesis_assets.errors import InvalidFile, InvalidKey
 from thesis_assets.evaluation.qualitative import digests, tree_files
@@ -26,6 +28,7 @@ def export_evaluation(
     run_name: str | None = None,
     scene_name: str | None = None,
     options: ExportOptions = ExportOptions(),
+    split_bytes: int = 0,
     force: bool = False,
     on_progress: Callable[[str], None] | None = None,
 ) -> RecordingDigest:
@@ -34,32 +37,23 @@ def export_evaluation(
     Args:
         tasks: those to record; one that the tree does not have is noted.
         run_name, scene_name: for the recording's identity; without them the tree's own manifest says.
+        split_bytes: above this size each task also gets a file of its own, `<task>_epoch_XXXX.rrd`; 0 = never.
         force: write it also where its inputs did not change.
 
     Raises:
         InvalidFile: no task of this epoch is on disk, or the file could not be written.
     """
-    from thesis_assets.evaluation.qualitative.blueprints import evaluation_blueprint
-    from thesis_assets.evaluation.qualitative.track_writers import write_recording
-
-    identity = identity_of(tree, "evaluation", epoch=epoch, run_name=run_name, scene_name=scene_name)
-    path = tree.evaluation_recording(epoch)
-    digest = evaluation_digest(tree, epoch, tasks=tasks, run_name=run_name, scene_name=scene_name, options=options)
-    if not force and (current := digests.current_digest(path, digest)) is not None:
-        return current
-    absences = Absences(tree.base)
-    tracks = evaluation_tracks(tree, epoch, tasks, absences)
-    if not tracks:
-        raise InvalidFile(
-            "the tree has nothing to record at this epoch",
-            file=tree.epoch_dir(epoch),
-            found=", ".join(epoch_name(number) for number in evaluated_epochs(tree)) or "no epoch at all",
-            wanted=f"one of {', '.join(tasks)}",
-            remedy="evaluate this epoch first, or name another",
-        )
-    blueprint = evaluation_blueprint(epoch, tracks, first_camera_files(tree))
-    write_recording(path, identity, tracks, blueprint, options, absences, tasks=tasks, on_progress=on_progress)
-    return digests.write_digest(path, digest, absences.lines)
+    job = _Export(tree, epoch, run_name, scene_name, options, force, on_progress)
+    record = job.write(tree.evaluation_recording(epoch), tuple(tasks), "evaluation")
+    apart = bool(split_bytes) and record.bytes > split_bytes
+    for name in TASKS:
+        path = tree.task_recording(epoch, name)
+        if apart and name in tasks and tree.task(epoch, name).base.is_dir():
+            job.write(path, (name,), name)
+        else:  # of a time when the epoch was larger, or the limit lower
+            path.unlink(missing_ok=True)
+            EvaluationTree.recording_digest(path).unlink(missing_ok=True)
+    return record
 
 
 def evaluation_digest(
@@ -70,15 +64,65 @@ def evaluation_digest(
     run_name: str | None = None,
     scene_name: str | None = None,
     options: ExportOptions = ExportOptions(),
+    kind: str = "evaluation",
 ) -> str:
-    """Digest of all that an epoch's recording is made from: every task folder but `viz/`, and the cameras that say where up is."""
-    identity = identity_of(tree, "evaluation", epoch=epoch, run_name=run_name, scene_name=scene_name)
+    """Digest of all that an epoch's recording is made from: every task folder but `viz/`, and the cameras that say where up is.
+
+    Args:
+        kind: `evaluation`, or the task whose own recording it is.
+    """
+    identity = identity_of(tree, kind, epoch=epoch, run_name=run_name, scene_name=scene_name)
     files = list(first_camera_files(tree))
     for name in tasks:
         task = tree.task(epoch, name)
         for folder in (task.inputs_dir, task.pred_dir, task.gt_inputs_dir, task.metrics_dir):
             files += digests.files_below(folder)
     return digests.input_digest(tree.base, files, identity, options, tasks)
+
+
+@dataclass(frozen=True)
+class _Export:
+    """What the files of one epoch have in common."""
+
+    tree: EvaluationTree
+    epoch: int
+    run_name: str | None
+    scene_name: str | None
+    options: ExportOptions
+    force: bool
+    on_progress: Callable[[str], None] | None
+
+    def write(self, path: Path, tasks: tuple[str, ...], kind: str) -> RecordingDigest:
+        """Write one recording of some tasks, unless it is current."""
+        from thesis_assets.evaluation.qualitative.blueprints import evaluation_blueprint
+        from thesis_assets.evaluation.qualitative.track_writers import write_recording
+
+        tree, epoch, options = self.tree, self.epoch, self.options
+        names = {"run_name": self.run_name, "scene_name": self.scene_name}
+        digest = evaluation_digest(tree, epoch, tasks=tasks, options=options, kind=kind, **names)
+        if not self.force and (current := digests.current_digest(path, digest)) is not None:
+            return current
+        absences = Absences(tree.base)
+        tracks = evaluation_tracks(tree, epoch, tasks, absences)
+        if not tracks:
+            raise InvalidFile(
+                "the tree has nothing to record at this epoch",
+                file=tree.epoch_dir(epoch),
+                found=", ".join(epoch_name(number) for number in evaluated_epochs(tree)) or "no epoch at all",
+                wanted=f"one of {', '.join(tasks)}",
+                remedy="evaluate this epoch first, or name another",
+            )
+        write_recording(
+            path,
+            identity_of(tree, kind, epoch=epoch, **names),
+            tracks,
+            evaluation_blueprint(epoch, tracks, first_camera_files(tree)),
+            options,
+            absences,
+            tasks=tasks,
+            on_progress=self.on_progress,
+        )
+        return digests.write_digest(path, digest, absences.lines)
 
 
 def evaluated_epochs(tree: EvaluationTree) -> list[int]:

@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.evaluation.qualitative.contract import BYTES_PER_MB, task_recordings
 from thesis_assets.evaluation.qualitative.evaluation import evaluated_epochs, export_evaluation
 from thesis_assets.evaluation.qualitative.input_data import export_input_data
 from thesis_assets.evaluation.qualitative.tracks import ExportOptions
 from thesis_assets.layout import TASKS, EvaluationTree
 from thesis_assets.schemas.evaluation import RecordingDigest
+from thesis_assets.storage import read_json
 
 PARTS = ("input_data", "evaluation")
 DONE, FAILED = 0, 1
@@ -31,6 +33,7 @@ def main(parts: Sequence[str], arguments: Sequence[str] | None = None) -> int:
             epochs=parsed.epochs,
             tasks=parsed.tasks,
             options=ExportOptions(parsed.max_frames_per_camera, parsed.lossless),
+            split_bytes=parsed.split_mb * BYTES_PER_MB,
             force=parsed.force,
             on_progress=lambda line: _say(sys.stderr, line),
             on_done=lambda path, digest: _say(sys.stdout, _described(path, digest)),
@@ -50,6 +53,7 @@ def export_recordings(
     run_name: str | None = None,
     scene_name: str | None = None,
     options: ExportOptions = ExportOptions(),
+    split_bytes: int = 0,
     force: bool = False,
     on_progress: Callable[[str], None] | None = None,
     on_done: Callable[[Path, RecordingDigest], None] | None = None,
@@ -59,6 +63,7 @@ def export_recordings(
     Args:
         parts: `input_data`, `evaluation`, or both.
         epochs: `all`, `latest`, or numbers with commas between (`0,30`).
+        split_bytes: above this size an epoch's tasks also get files of their own; 0 = never.
 
     Raises:
         InvalidFile: a part or an epoch that was asked for is not in the tree.
@@ -84,10 +89,13 @@ def export_recordings(
                 run_name=run_name,
                 scene_name=scene_name,
                 options=options,
+                split_bytes=split_bytes,
                 force=force,
                 on_progress=on_progress,
             )
             done(tree.evaluation_recording(epoch), digest)
+            for path in task_recordings(tree, epoch).values():
+                done(path, read_json(EvaluationTree.recording_digest(path), RecordingDigest))
     return written
 
 
@@ -125,6 +133,9 @@ def _parser(parts: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--tasks", type=_tasks, default=TASKS, help=f"some of {','.join(TASKS)} (default: all)")
     parser.add_argument(
         "--max-frames-per-camera", type=_count, default=0, help="the first so many frames; 0 = all (default)"
+    )
+    parser.add_argument(
+        "--split-mb", type=_count, default=1500, help="above this size a file a task too; 0 = never (default: 1500)"
     )
     parser.add_argument("--lossless", action="store_true", help="keep PNG pictures as they are, not as JPEG")
     parser.add_argument("--force", action="store_true", help="write recordings that are current again")

@@ -19,6 +19,7 @@ from thesis_assets.evaluation.qualitative.export_command import export_recording
 from thesis_assets.evaluation.qualitative.input_data import export_input_data
 from thesis_assets.evaluation.qualitative.recording import RecordingIdentity, open_recording
 from thesis_assets.evaluation.qualitative.tracks import ExportOptions
+from thesis_assets.evaluation.qualitative.verification import read_recording
 from thesis_assets.layout import TASKS, EvaluationTree
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets_tests.evaluation.qualitative.small_tree import EXP, FRAMES, add_nvs, add_pose, camera
@@ -223,3 +224,37 @@ def test_other_options_are_another_recording(tree: EvaluationTree) -> None:
 def test_frames_are_those_of_the_tree(exported: EvaluationTree) -> None:
     # The fixture's own promise, on which the counts above rest.
     assert len(list((exported.input_data("test").images_dir / "4").iterdir())) == len(FRAMES)
+
+
+def test_above_a_size_each_task_has_a_file_of_its_own_that_follows_the_contract_too(tree: EvaluationTree) -> None:
+    written = export_recordings(tree, epochs="30", split_bytes=1000)
+    tasks = [tree.task_recording(30, task) for task in ("nvs", "pose_smplx")]
+    assert list(written)[1:] == [tree.evaluation_recording(30), *tasks]
+    outcome = check_recording_contract(tree)
+    assert outcome.passed, outcome.offenders
+    assert outcome.counts["recordings"] == 5
+    assert check_recordings_current(tree).passed
+    assert not check_recording_sizes(tree, 0).passed
+    assert "evaluation_epoch_0030.rrd" not in " ".join(check_recording_sizes(tree, 0).offenders)
+
+    tree.task(30, "nvs").pred_image(4, "000001").unlink()
+    offenders = check_recording_contract(tree).offenders
+    assert {line.split(":")[0] for line in offenders} == {"evaluation_epoch_0030.rrd", "nvs_epoch_0030.rrd"}
+    assert len(check_recordings_current(tree).offenders) == 2
+
+
+def test_files_of_tasks_go_when_the_epoch_is_small_enough_again(tree: EvaluationTree) -> None:
+    export_recordings(tree, epochs="30", split_bytes=1000)
+    export_recordings(tree, epochs="30", split_bytes=10**9)
+    assert sorted(path.name for path in tree.rerun_dir.iterdir() if "nvs" in path.name) == []
+
+
+def test_files_of_tasks_have_their_own_identity(tree: EvaluationTree) -> None:
+    export_recordings(tree, epochs="30", split_bytes=1000)
+    contents = [read_recording(path) for path in (tree.evaluation_recording(30), tree.task_recording(30, "nvs"))]
+    assert [content.application_id for content in contents] == [
+        "thesis_assets_evaluation_epoch_0030",
+        "thesis_assets_nvs_epoch_0030",
+    ]
+    assert contents[0].recording_id != contents[1].recording_id
+    assert all(entity.startswith("/evaluation/epoch_0030/nvs") for entity in contents[1].entities)
