@@ -81,8 +81,22 @@ class Settings(BaseSettings):
         validation_alias=_named("THESIS_UI_URL"),
         description="where the web UI is reached, for links from pages to runs",
     )
+    split_recording_mb: int = Field(
+        default=1500,
+        ge=0,
+        validation_alias=_named("THESIS_SPLIT_RECORDING_MB"),
+        description="above it an epoch's tasks also get files of their own; 0 = never",
+    )
+    recording_previews: Literal["auto", "off"] = Field(
+        default="auto", validation_alias=_named("THESIS_RECORDING_PREVIEWS")
+    )
     quiet_seconds: int = Field(default=120, ge=0, validation_alias=_named("THESIS_SCENE_QUIET_SECONDS"))
     hf_rerun_repo_id: str | None = Field(default=None, validation_alias=_named("HF_RERUN_REPO_ID"))
+    hf_rerun_public: bool = Field(
+        default=False,
+        validation_alias=_named("THESIS_HF_RERUN_PUBLIC"),
+        description="whether a repo that publishing makes is public; one that is there stays as it is",
+    )
     hf_cache_dir: Path | None = Field(default=None, validation_alias=_named("THESIS_HF_CACHE_DIR"))
     wandb_root: Path | None = Field(default=None, validation_alias=_named("THESIS_WANDB_ROOT_DIR"))
     body_models: Path | None = Field(default=None, validation_alias=_named("THESIS_BODY_MODELS_DIR"))

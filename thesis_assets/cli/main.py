@@ -19,6 +19,7 @@ from thesis_assets.cli import (
     leaderboard,
     lineage,
     prune,
+    publish,
     recordings,
     reports,
     run,
@@ -63,7 +64,7 @@ app.command("refine")(checkpoints.refine)
 app.add_typer(checkpoints.checkpoint_app, name="checkpoint", help="Checkpoints of a run.")
 app.command("prune")(prune.prune_command)
 app.command("lineage")(lineage.lineage_command)
-app.command("publish")(recordings.publish)
+app.command("publish")(publish.publish)
 
 
 def main() -> None:

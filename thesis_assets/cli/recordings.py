@@ -1,13 +1,14 @@
-"""`thesis-assets rerun ...` and `publish`: make, open and share recordings."""
+"""`thesis-assets rerun ...`: make recordings, look at them, ask all of them at once."""
 
-import dataclasses
 import subprocess
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from thesis_assets.cli.console import (
+    CHECK_FAILED,
     WRONG_USE,
     JsonOption,
     human_bytes,
@@ -17,93 +18,249 @@ from thesis_assets.cli.console import (
     progress_line,
 )
 from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import Platform
+from thesis_assets.layout import TASKS, EvaluationTree
 
 rerun_app = typer.Typer(no_args_is_help=True)
 
-ExpOption = Annotated[str, typer.Option("--exp", help="The experiment.")]
-RunOption = Annotated[str, typer.Option("--run", help="The run.")]
+ExpOption = Annotated[str | None, typer.Option("--exp", help="The experiment.")]
+RunOption = Annotated[str | None, typer.Option("--run", help="The run.")]
 SceneOption = Annotated[str | None, typer.Option("--scene", help="Only this scene.")]
-
-
-def _export(parts: tuple[str, ...], exp: str, run: str, scene: str | None, epochs: str, as_json: bool) -> None:
-    from thesis_assets.evaluation.qualitative.export_command import export_recordings
-    from thesis_assets.schemas.evaluation import RecordingDigest
-
-    platform = load_platform()
-    made: dict[Path, RecordingDigest] = {}
-    for name, tree in platform.evaluation_trees(Cell(exp, run_name=run)).items():
-        if scene is None or name == scene:
-            made |= export_recordings(
-                tree, parts, epochs=epochs, run_name=run, scene_name=name, on_progress=platform.echo
-            )
-    if as_json:
-        print_json([{"file": str(file), **digest.model_dump(mode="json")} for file, digest in made.items()])
-    else:
-        rows = [(file, human_bytes(digest.bytes), ", ".join(digest.absent)) for file, digest in made.items()]
-        print_table("Recordings", ("file", "size", "absent"), rows)
-        print("next: `thesis-assets rerun open <file>`")
+ExpDirOption = Annotated[
+    Path | None, typer.Option("--exp-dir", help="A tree's own folder, in place of --exp and --run.")
+]
+EpochsOption = Annotated[str, typer.Option("--epochs", help="all, latest, or numbers with commas between.")]
+TasksOption = Annotated[str, typer.Option("--tasks", help=f"Some of {','.join(TASKS)}.")]
+MaxFramesOption = Annotated[
+    int, typer.Option("--max-frames-per-camera", min=0, help="The first so many frames; 0 = all.")
+]
+LosslessOption = Annotated[bool, typer.Option("--lossless", help="Keep PNG pictures as they are, not as JPEG.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Write what is current again.")]
+FilesArgument = Annotated[list[Path] | None, typer.Argument(help="Recordings (.rrd); or give --exp and --run.")]
 
 
 @rerun_app.command("export-input-data")
 def export_input_data_command(
-    exp: ExpOption, run: RunOption, scene: SceneOption = None, as_json: JsonOption = False
+    exp: ExpOption = None,
+    run: RunOption = None,
+    scene: SceneOption = None,
+    exp_dir: ExpDirOption = None,
+    max_frames: MaxFramesOption = 0,
+    lossless: LosslessOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Record the input data of a run's evaluated scenes."""
-    _export(("input_data",), exp, run, scene, "all", as_json)
-
-
-EpochsOption = Annotated[str, typer.Option("--epochs", help="all, latest, or numbers with commas between.")]
+    trees = _trees(load_platform(), exp, run, scene, exp_dir)
+    _export(trees, ("input_data",), "all", ",".join(TASKS), max_frames, lossless, force, as_json)
 
 
 @rerun_app.command("export-evaluation")
 def export_evaluation_command(
-    exp: ExpOption, run: RunOption, scene: SceneOption = None, epochs: EpochsOption = "all", as_json: JsonOption = False
+    exp: ExpOption = None,
+    run: RunOption = None,
+    scene: SceneOption = None,
+    exp_dir: ExpDirOption = None,
+    epochs: EpochsOption = "all",
+    tasks: TasksOption = ",".join(TASKS),
+    max_frames: MaxFramesOption = 0,
+    lossless: LosslessOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Record the evaluation epochs of a run's scenes, one file an epoch."""
-    _export(("evaluation",), exp, run, scene, epochs, as_json)
+    trees = _trees(load_platform(), exp, run, scene, exp_dir)
+    _export(trees, ("evaluation",), epochs, tasks, max_frames, lossless, force, as_json)
 
 
 @rerun_app.command("export-all")
 def export_all_command(
-    exp: ExpOption, run: RunOption, scene: SceneOption = None, epochs: EpochsOption = "all", as_json: JsonOption = False
+    exp: ExpOption = None,
+    run: RunOption = None,
+    scene: SceneOption = None,
+    exp_dir: ExpDirOption = None,
+    epochs: EpochsOption = "all",
+    tasks: TasksOption = ",".join(TASKS),
+    max_frames: MaxFramesOption = 0,
+    lossless: LosslessOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Record the input data and the evaluation epochs."""
-    _export(("input_data", "evaluation"), exp, run, scene, epochs, as_json)
+    trees = _trees(load_platform(), exp, run, scene, exp_dir)
+    _export(trees, ("input_data", "evaluation"), epochs, tasks, max_frames, lossless, force, as_json)
 
 
 @rerun_app.command("open")
-def open_recording(path: Annotated[Path, typer.Argument(help="A recording (.rrd).", exists=True)]) -> None:
-    """Open a recording in the Rerun viewer."""
+def open_recordings(
+    files: FilesArgument = None,
+    exp: ExpOption = None,
+    run: RunOption = None,
+    scene: SceneOption = None,
+    web: Annotated[bool, typer.Option("--web", help="In the browser, where there is no screen here.")] = False,
+) -> None:
+    """Open recordings in the Rerun viewer; several keep their own layouts."""
     from thesis_assets.evaluation.qualitative.verification import rerun_binary
 
-    subprocess.run([str(rerun_binary()), str(path)], check=True)
+    chosen = _recordings(load_platform(), files, exp, run, scene)
+    command = [str(rerun_binary()), *(["--web-viewer", "--bind", "127.0.0.1"] if web else []), *map(str, chosen)]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
-def publish(
-    exp: ExpOption,
-    run: RunOption,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent; needs no token.")] = False,
-    repo: Annotated[str | None, typer.Option("--repo", help="Dataset repo, in place of HF_RERUN_REPO_ID.")] = None,
+@rerun_app.command("preview")
+def preview_command(
+    files: FilesArgument = None,
+    exp: ExpOption = None,
+    run: RunOption = None,
+    scene: SceneOption = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Plan the upload of a run's recordings to a Hub dataset repo."""
-    from thesis_assets.publishing.plan import plan_publication
-    from thesis_assets.publishing.plan import publish as send
+    """Make pictures of recordings without a screen, beside them. Exit code 3 where a view reports a fault."""
+    from thesis_assets.evaluation.qualitative.previews import make_previews
+
+    chosen = _recordings(load_platform(), files, exp, run, scene)
+    records = make_previews(chosen, force=force, on_progress=progress_line)
+    if as_json:
+        print_json([{"recording": str(path), **record.model_dump(mode="json")} for path, record in records.items()])
+    else:
+        rows = [
+            (EvaluationTree.recording_previews(path), len(record.pictures), "; ".join(record.faults) or "none")
+            for path, record in records.items()
+        ]
+        print_table("Previews", ("folder", "pictures", "faults"), rows)
+    if any(record.faults for record in records.values()):
+        raise typer.Exit(CHECK_FAILED)
+
+
+@rerun_app.command("catalog")
+def catalog_command(
+    root: Annotated[Path | None, typer.Option("--root", help="Default: the results root.")] = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 = a free one.")] = 51234,
+    metric: Annotated[str | None, typer.Option("--metric", help="Ask for this metric, then end.")] = None,
+    camera: Annotated[int | None, typer.Option("--camera", help="With --metric: of this camera alone.")] = None,
+    task: Annotated[str, typer.Option("--task", help="With --metric.")] = "nvs",
+    as_json: JsonOption = False,
+) -> None:
+    """Serve all recordings of a results root on loopback, for viewers and queries over epochs and runs."""
+    from thesis_assets.evaluation.qualitative.catalog import find_recordings, read_metric, serve_catalog
 
     platform = load_platform()
-    repo_id = repo or platform.settings.hf_rerun_repo_id
-    if repo_id is None:
-        progress_line("error: no repo: give --repo or set HF_RERUN_REPO_ID")
-        raise typer.Exit(WRONG_USE)
-    cell = Cell(exp, run_name=run)
-    plan = plan_publication(list(platform.evaluation_trees(cell).values()), repo_id)
+    triplets = [
+        platform.difix(cell).tuning_run(cell.run_name).triplet_recording
+        for cell in (platform.run_cells() if root is None else [])
+    ]
+    recordings = find_recordings(root or platform.settings.results_root, triplets, on_note=progress_line)
+    with serve_catalog(recordings, port=0 if metric else port) as url:
+        if metric is not None:
+            values = read_metric(url, metric, camera=camera, task=task)
+            _print_values(metric, [dict(value.__dict__) for value in values], as_json)
+            return
+        counts = {name: len(paths) for name, paths in recordings.items()}
+        if as_json:
+            print_json({"url": url, "datasets": counts})
+        else:
+            print_table("Catalog", ("dataset", "recordings"), list(counts.items()))
+            print(
+                f"next: `rerun {url}`, or in Python: read_metric({url!r}, 'psnr', camera=16); Ctrl-C ends it",
+                flush=True,
+            )
+        _wait_for_interrupt()
+
+
+def _wait_for_interrupt() -> None:
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        progress_line("the catalog has ended")
+
+
+def _print_values(metric: str, rows: list[dict[str, object]], as_json: bool) -> None:
     if as_json:
-        print_json(dataclasses.asdict(plan) | {"commands": plan.commands})
+        print_json(rows)
+        return
+    header = ("exp_name", "run_name", "scene_name", "epoch", "camera", "frame", "value")
+    print_table(metric, header, [tuple("" if row[name] is None else row[name] for name in header) for row in rows])
+
+
+def _export(
+    trees: dict[str | None, tuple[str | None, EvaluationTree]],
+    parts: tuple[str, ...],
+    epochs: str,
+    tasks: str,
+    max_frames: int,
+    lossless: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    from thesis_assets.evaluation.qualitative.export_command import export_recordings, is_epochs
+    from thesis_assets.evaluation.qualitative.tracks import ExportOptions
+    from thesis_assets.schemas.evaluation import RecordingDigest
+
+    platform = load_platform()
+    names = tuple(tasks.split(","))
+    if not set(names) <= set(TASKS) or not is_epochs(epochs):
+        progress_line(f"error: --tasks are some of {','.join(TASKS)}; --epochs is all, latest, or numbers such as 0,30")
+        raise typer.Exit(WRONG_USE)
+    made: dict[Path, RecordingDigest] = {}
+    for scene_name, (run_name, tree) in trees.items():
+        made |= export_recordings(
+            tree,
+            parts,
+            epochs=epochs,
+            tasks=names,
+            run_name=run_name,
+            scene_name=scene_name,
+            options=ExportOptions(max_frames, lossless),
+            split_bytes=platform.settings.split_recording_mb * 1_000_000,
+            force=force,
+            on_progress=platform.echo,
+        )
+    if as_json:
+        print_json([{"file": str(file), **digest.model_dump(mode="json")} for file, digest in made.items()])
     else:
-        rows = [(item.path_in_repo, human_bytes(item.bytes)) for item in plan.files]
-        print_table(f"For {repo_id}", ("path in the repo", "size"), rows)
-        for command in plan.commands:
-            print(command)
-    for warning in plan.warnings:
-        print(f"warning: {warning}")
-    send(plan, dry_run=dry_run)
+        rows = [(file, human_bytes(digest.bytes), "; ".join(digest.absent)) for file, digest in made.items()]
+        print_table("Recordings", ("file", "size", "absent"), rows)
+        print("next: `thesis-assets rerun open <file>`, or pictures of them: `thesis-assets rerun preview <file>`")
+
+
+def _trees(
+    platform: Platform, exp: str | None, run: str | None, scene: str | None, exp_dir: Path | None
+) -> dict[str | None, tuple[str | None, EvaluationTree]]:
+    """Scene to its run and tree; of a folder, both names come from the tree itself."""
+    if exp_dir is not None and exp is None and run is None and scene is None:
+        folder = exp_dir.resolve()
+        return {None: (None, EvaluationTree(folder.parent, folder.name))}
+    if exp_dir is not None or exp is None or run is None:
+        progress_line("error: give --exp and --run, or --exp-dir alone")
+        raise typer.Exit(WRONG_USE)
+    trees = platform.evaluation_trees(Cell(exp, run_name=run))
+    if scene is not None and scene not in trees:
+        progress_line(f"error: {scene} is not evaluated; evaluated are: {', '.join(trees) or 'none'}")
+        raise typer.Exit(WRONG_USE)
+    return {name: (run, tree) for name, tree in trees.items() if scene in (None, name)}
+
+
+def _recordings(
+    platform: Platform, files: list[Path] | None, exp: str | None, run: str | None, scene: str | None
+) -> list[Path]:
+    """The named files, else all recordings of a run."""
+    from thesis_assets.evaluation.qualitative.contract import recordings_of
+
+    if files:
+        missing = [str(path) for path in files if not path.is_file()]
+        if missing or exp or run or scene:
+            progress_line(
+                f"error: no such file: {', '.join(missing)}" if missing else "error: give files, or --exp and --run"
+            )
+            raise typer.Exit(WRONG_USE)
+        return files
+    trees = _trees(platform, exp, run, scene, None)
+    found = [path for _, tree in trees.values() for path in recordings_of(tree)]
+    triplets = platform.difix(Cell(str(exp), run_name=str(run))).tuning_run(str(run)).triplet_recording
+    found += [triplets] if scene is None and triplets.is_file() else []
+    if not found:
+        progress_line("error: there are no recordings yet: `thesis-assets rerun export-all`")
+        raise typer.Exit(1)
+    return found

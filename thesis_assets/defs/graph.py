@@ -119,6 +119,13 @@ def _recording_outputs(platform: Platform, cell: Cell) -> list[Path]:
     return [tree.evaluation_recording(epoch) for tree in trees for epoch in epochs]
 
 
+def _published_recordings(platform: Platform, cell: Cell) -> object:
+    repo_id = platform.settings.hf_rerun_repo_id
+    if repo_id is None:
+        return None
+    return [repo_id, {name: entry.model_dump() for name, entry in platform.spec(cell).datasets.items()}]
+
+
 def _nothing_more(platform: Platform, cell: Cell) -> object:
     del platform, cell
     return None
@@ -253,8 +260,12 @@ NODES: dict[str, Node] = {
             "recordings",
             "exp_by_run",
             ("triplet_recording", "input_data_recording", "evaluation_recordings"),
-            lambda platform, _: platform.settings.hf_rerun_repo_id,
-            lambda _, __: [],
+            _published_recordings,
+            lambda platform, cell: (
+                [platform.difix(cell).tuning_run(cell.run_name).publication]
+                if platform.settings.hf_rerun_repo_id
+                else []
+            ),
         ),
         Node(
             "leaderboard",

@@ -1,6 +1,7 @@
 """Rerun recordings of a tuning run, of the input data and of every evaluation epoch; and sharing them."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -9,19 +10,52 @@ from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.graph import NODES, input_digest
 from thesis_assets.defs.io_manager import Verified
 from thesis_assets.defs.launching import CPU, GPU, cell_call, run_call, run_calls
-from thesis_assets.defs.metadata import table
+from thesis_assets.defs.metadata import picture, table
+from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform, PlatformParam
+from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.storage import sha256_value
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.qualitative.recording_steps import Row, SceneWork
+    from thesis_assets.publishing.plan import PublicationPlan
+    from thesis_assets.schemas.publishing import PublicationRecord
+
+_MEGABYTE = 1_000_000
 
 
 def _listed(context: dg.AssetExecutionContext, platform: Platform, asset: str, rows: "Sequence[Row]") -> Verified:
+    """The recordings of one cell, with their pictures on the asset."""
     (cell,) = cells_of(context, "exp_by_run")
     context.add_output_metadata({"recordings": table(("file", "bytes", "absent"), rows)})
+    context.add_output_metadata(_pictures(context, platform, [Path(row[0]) for row in rows]))
     files = tuple(NODES[asset].outputs(platform, cell))
     return Verified(files=files, digest=input_digest(platform, context.instance, asset, cell))
+
+
+def _pictures(
+    context: dg.AssetExecutionContext, platform: Platform, recordings: Sequence[Path]
+) -> dict[str, dg.MetadataValue]:
+    """Pictures beside every recording, and a sheet of the last one's for the UI; where none can be made, why.
+
+    A recording without a picture is whole all the same, so nothing here fails the asset.
+    """
+    if platform.settings.recording_previews == "off":
+        return {"previews": dg.MetadataValue.text("off: THESIS_RECORDING_PREVIEWS")}
+    from thesis_assets.evaluation.qualitative.previews import make_previews, preview_sheet
+
+    try:
+        records = make_previews(recordings, on_progress=platform.reporter(context))
+    except ThesisAssetsError as error:
+        platform.reporter(context)(f"previews skipped: {error.problem}")
+        return {"previews": dg.MetadataValue.text(f"skipped: {error}")}
+    shown: dict[str, dg.MetadataValue] = {}
+    if sheet := preview_sheet(recordings[-1:]):
+        shown["previews"] = picture(sheet)
+    faults = [(path.name, fault) for path, record in records.items() for fault in record.faults]
+    if faults:
+        shown["views with faults"] = table(("recording", "fault"), faults)
+    return shown
 
 
 @graph_asset(
@@ -55,8 +89,9 @@ def _of_scenes(
 
     (cell,) = cells_of(context, "exp_by_run")
     asset = context.asset_key.to_user_string()
+    split_bytes = platform.settings.split_recording_mb * _MEGABYTE
     calls = [
-        cell_call(context, platform, asset, cell, SceneWork(tree, cell.run_name, name, epochs), part=name)
+        cell_call(context, platform, asset, cell, SceneWork(tree, cell.run_name, name, epochs, split_bytes), part=name)
         for name, tree in platform.evaluation_trees(cell).items()
     ]
     rows: list[Row] = []
@@ -100,15 +135,50 @@ def evaluation_recordings(context: dg.AssetExecutionContext, platform: PlatformP
     pool="upload",
 )
 def published_recordings(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
-    """Publish, or say that publishing is off."""
-    from thesis_assets.publishing.plan import plan_publication, publish
+    """Publish what changed, or say that publishing is off."""
+    from thesis_assets.publishing.publication import publish
 
     (cell,) = cells_of(context, "exp_by_run")
     repo_id = platform.settings.hf_rerun_repo_id
     if repo_id is None:
         context.add_output_metadata({"published": "off: HF_RERUN_REPO_ID is not set"})
         return Verified(files=(), digest=sha256_value("off"))
-    plan = plan_publication(list(platform.evaluation_trees(cell).values()), repo_id)
+    plan = publication_plan(platform, cell, repo_id)
     context.add_output_metadata({"plan": dg.MetadataValue.md(plan.markdown)})
-    publish(plan, dry_run=False)
-    return Verified(files=(), digest=sha256_value(repo_id))
+    record_file = platform.difix(cell).tuning_run(cell.run_name).publication
+    record = publish(
+        plan,
+        record_file,
+        private=not platform.settings.hf_rerun_public,
+        on_progress=platform.reporter(context),
+    )
+    context.add_output_metadata(publication_metadata(record))
+    return Verified(files=(record_file,), digest=publication_digest(record))
+
+
+def publication_plan(platform: Platform, cell: Cell, repo_id: str) -> "PublicationPlan":
+    """What of a cell goes to a repo: its scenes' recordings and the tuning run's."""
+    from thesis_assets.publishing.plan import plan_publication
+
+    return plan_publication(
+        list(platform.evaluation_trees(cell).values()),
+        repo_id,
+        tuning_run=(platform.difix(cell), cell.run_name),
+        datasets=platform.spec(cell).datasets,
+    )
+
+
+def publication_metadata(record: "PublicationRecord") -> dict[str, dg.MetadataValue]:
+    """What was published, as the UI shows it: revision, paths, digests."""
+    rows = [(file.path, file.bytes, file.sha256, file.input_digest, file.path in record.sent) for file in record.files]
+    return {
+        "repo": dg.MetadataValue.text(f"{record.repo_id} ({'private' if record.private else 'public'})"),
+        "revision": dg.MetadataValue.text(record.revision),
+        "commit": dg.MetadataValue.url(record.url),
+        "published": table(("path", "bytes", "sha256", "input digest", "sent now"), rows),
+    }
+
+
+def publication_digest(record: "PublicationRecord") -> str:
+    """Of what is in the repo."""
+    return sha256_value([record.repo_id, sorted((file.path, file.sha256) for file in record.files)])

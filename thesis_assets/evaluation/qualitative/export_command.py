@@ -142,8 +142,13 @@ def _parser(parts: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
+def is_epochs(text: str) -> bool:
+    """Whether a text is `all`, `latest`, or numbers with commas between."""
+    return text in ("all", "latest") or all(word.isascii() and word.isdecimal() for word in text.split(","))
+
+
 def _epochs(text: str) -> str:
-    if text not in ("all", "latest") and not all(word.isascii() and word.isdecimal() for word in text.split(",")):
+    if not is_epochs(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not all, latest, or numbers with commas between")
     return text
 

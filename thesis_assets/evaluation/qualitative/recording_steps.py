@@ -23,12 +23,13 @@ class RunWork:
 
 @dataclass(frozen=True)
 class SceneWork:
-    """One evaluated scene of one run, and the epochs to record."""
+    """One evaluated scene of one run, and the epochs to record. `split_bytes`: as of `export_evaluation`."""
 
     tree: EvaluationTree
     run_name: str
     scene_name: str
     epochs: Sequence[int] = ()
+    split_bytes: int = 0
 
 
 def record_triplets(work: RunWork) -> list[Row]:
@@ -54,7 +55,12 @@ def record_epochs(work: SceneWork) -> list[Row]:
     rows = []
     for epoch in work.epochs:
         record = export_evaluation(
-            work.tree, epoch, run_name=work.run_name, scene_name=work.scene_name, on_progress=tell
+            work.tree,
+            epoch,
+            run_name=work.run_name,
+            scene_name=work.scene_name,
+            split_bytes=work.split_bytes,
+            on_progress=tell,
         )
         rows.append((work.tree.evaluation_recording(epoch), record.bytes, _absent(record.absent)))
     return rows
