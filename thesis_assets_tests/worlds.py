@@ -66,6 +66,7 @@ class World:
             scene_registry_dir=self.scene_home / "scenes",
             device="cpu",
             workers=1,
+            recording_previews="off",
             quiet_seconds=0,
             auto_start=self.auto_start,
         )
@@ -82,6 +83,7 @@ class World:
             "THESIS_SCENE_REGISTRY_DIR": str(settings.scene_registry_dir),
             "THESIS_DEVICE": "cpu",
             "THESIS_WORKERS": "1",
+            "THESIS_RECORDING_PREVIEWS": "off",
             "THESIS_SCENE_QUIET_SECONDS": "0",
             "THESIS_AUTO_START": self.auto_start,
             "DAGSTER_HOME": str(settings.dagster_home),

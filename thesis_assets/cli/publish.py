@@ -56,7 +56,7 @@ def publish(
         _print_plan(plan, as_json)
         return
     if not sys.stderr.isatty():
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()
     record = send(

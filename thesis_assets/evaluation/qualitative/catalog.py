@@ -87,7 +87,7 @@ def serve_catalog(recordings: Mapping[str, Sequence[Path]], *, port: int = 0) ->
         raise InvalidFile("there is no recording to serve", wanted="rerun/*.rrd", remedy="export some first")
     import rerun as rr
 
-    datasets = {name: list(paths) for name, paths in recordings.items()}
+    datasets: dict[str, Any] = {name: list(paths) for name, paths in recordings.items()}
     try:
         server = rr.server.Server(host=HOST, port=port, datasets=datasets)
     except (RuntimeError, ValueError, OSError) as error:
