@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks import (
     definitions_import,
+    difix_step,
     gaussian_rasteriser,
     image_codecs,
     image_metrics,
@@ -22,11 +23,11 @@ from benchmarks.measure import Row
 RESULTS = Path(__file__).with_name("results")
 SUBJECTS = (
     *(definitions_import, image_codecs, triplet_export, sample_integrity, large_manifests),
-    *(image_metrics, gaussian_rasteriser, tuning_speed),
+    *(image_metrics, gaussian_rasteriser, tuning_speed, difix_step),
 )
 PACKAGES = (
     *("thesis-assets", "dagster", "numpy", "pillow", "isal", "opencv-python-headless", "scikit-image", "torch"),
-    *("orjson", "polars", "torchmetrics", "webdataset", "datasets"),
+    *("orjson", "polars", "torchmetrics", "webdataset", "datasets", "diffusers"),
 )
 
 
