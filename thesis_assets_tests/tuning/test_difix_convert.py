@@ -184,3 +184,17 @@ def test_a_checkpoint_of_another_backend_has_no_such_form(tmp_path: Path) -> Non
     with pytest.raises(InvalidFile, match="only a DiFix checkpoint"):
         to_directory(tmp_path / "model_10.pkl", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_converts_both_ways_and_says_how_much(checkpoint: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from thesis_assets.cli.main import app
+
+    out, back = tmp_path / "tuned", tmp_path / "back.pkl"
+    for arguments in ((str(checkpoint), str(out)), (str(out), str(back))):
+        options = ("--checkpoint", arguments[0], "--out", arguments[1], "--json")
+        result = CliRunner().invoke(app, ["checkpoint", "convert", *options])
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["out"] == arguments[1]
+    assert load_refiner(back).step == load_refiner(checkpoint).step == 12

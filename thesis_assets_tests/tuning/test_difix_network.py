@@ -13,7 +13,7 @@ from thesis_assets.tuning.difix.network import DifixNetwork, load_difix
 from thesis_assets.tuning.difix.one_step import OneStep
 from thesis_assets.tuning.difix.prompts import encode_prompts
 from thesis_assets.tuning.difix.refiner import pretrained_refiner
-from thesis_assets.tuning.difix.skip_vae import SKIPS
+from thesis_assets.tuning.difix.skip_vae import SKIPS, add_skips
 from thesis_assets_tests.tuning.difix_models import TEXT_WIDTH, write_sd_turbo
 
 
@@ -85,6 +85,22 @@ def test_the_skips_carry_detail_around_the_latents(base: Path, views: torch.Tens
     assert 0 < (before - barely).abs().max() < 1e-3
     torch.nn.init.constant_(network.vae.decoder.skip_conv_4.base_layer.weight, 0.5)
     assert (run(network, views) - barely).abs().max() > 1e-2
+
+
+def test_at_sd_turbos_size_the_skips_have_the_published_shapes() -> None:
+    from diffusers import AutoencoderKL
+
+    with torch.device("meta"):
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+        )
+        add_skips(vae)
+    shapes = [tuple(vae.decoder.get_submodule(skip).get_parameter("weight").shape) for skip in SKIPS]
+    assert shapes == [(512, 512, 1, 1), (512, 256, 1, 1), (512, 128, 1, 1), (256, 128, 1, 1)]
+    assert all(vae.decoder.get_submodule(skip).bias is None for skip in SKIPS)
 
 
 def test_nothing_but_the_unet_the_adapters_and_the_skips_learns(base: Path, views: torch.Tensor) -> None:
