@@ -691,6 +691,10 @@ class TaskTree:
         """The camera's `render_vs_gt` pictures, one after the other."""
         return self.viz_dir / camera_folder(cam_id) / "render_vs_gt.mp4"
 
+    def older_metric_picture(self, cam_id: int, fname: str) -> Path:
+        """*Ours*: a picture that older scripts kept of what they measured, in a tree that was adopted."""
+        return self.viz_dir / camera_folder(cam_id) / "metrics_input" / f"{check_frame(fname)}.jpg"
+
     @property
     def nvs_results(self) -> Path:
         return self.metrics_dir / "novel_view_results.txt"
@@ -967,3 +971,19 @@ class ReportsTree:
         keys = [check_key(key, "against") for key in against.split("/")]
         words = [check_key(exp_name, "exp_name"), check_key(run_name, "run_name"), "against", *keys]
         return self.root / "compare" / ("__".join(words) + ".html")
+
+
+@dataclass(frozen=True)
+class AdoptedTrees:
+    """*Ours*: trees of other scripts under the names of the output document, by hard links: `<run>/<scene>/<exp>/`."""
+
+    root: Path
+
+    def scores(self, exp_name: str, run_name: str, scene_name: str) -> EvaluationTree:
+        folder = self.root / check_key(run_name, "run_name") / check_key(scene_name, "scene_name")
+        return EvaluationTree(folder, exp_name)
+
+    @property
+    def template(self) -> str:
+        """As `evaluation.predictions.tree` of an experiment file names them all."""
+        return f"{self.root}/{{run_name}}/{{scene_name}}/{{exp_name}}"

@@ -107,7 +107,7 @@ def _evaluation_kinds() -> Iterator[tuple[str, PathKind]]:
 
 def _nvs_kinds() -> Iterator[tuple[str, PathKind]]:
     yield from _task_kinds("nvs", ("prediction_record", "nvs_results", "nvs_per_camera", "nvs_per_frame"))
-    for name in ("input_render", "input_mask", "input_camera", "pred_image", "gt_image"):
+    for name in ("input_render", "input_mask", "input_camera", "pred_image", "gt_image", "older_metric_picture"):
         yield (
             f"nvs/{name}",
             _kind(

@@ -12,7 +12,7 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from thesis_assets.errors import InvalidKey
-from thesis_assets.layout import ReportsTree, output_dir
+from thesis_assets.layout import AdoptedTrees, ReportsTree, output_dir
 
 
 def _named(*names: str) -> AliasChoices:
@@ -154,6 +154,10 @@ class Settings(BaseSettings):
         for field in ("{run_name}", "{scene_name}"):
             if field not in self.output_dir:
                 raise ValueError(f"THESIS_OUTPUT_DIR lacks {field}: two cells would share a folder")
+
+    @property
+    def adopted(self) -> AdoptedTrees:
+        return AdoptedTrees(self.data_home / "adopted")
 
     @cached_property
     def reports(self) -> ReportsTree:

@@ -24,7 +24,7 @@ ROOMS = (
         "scenes",
         "rendering",
     ),
-    *("demo", "samples", "splits", "tuning", "evaluation", "publishing"),
+    *("demo", "samples", "splits", "tuning", "evaluation", "adoption", "publishing"),
 )
 """From the top floor down: a room imports only rooms that stand before it."""
 DAGSTER_ROOMS = ("defs", "definitions", "cli")

@@ -9,6 +9,7 @@ import sys
 import typer
 
 from thesis_assets.cli import (
+    adopt,
     backfill,
     checkpoints,
     clean,
@@ -58,6 +59,7 @@ app.command("ui")(ui.ui)
 app.command("serve")(serve.serve)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("compare")(compare.compare)
+app.command("adopt")(adopt.adopt)
 app.add_typer(reports.checks_app, name="checks", help="The partition x check page, and a thorough look.")
 app.add_typer(recordings.rerun_app, name="rerun", help="Rerun recordings.")
 app.command("refine")(checkpoints.refine)

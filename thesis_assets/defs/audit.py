@@ -33,7 +33,7 @@ def audit(
                 cells = [cell for cell in _cells(platform, level.job, spec.exp_name) if cell.key in history.made(asset)]
                 for cell in cells:
                     report(f"{asset} of {cell}")
-                    yield from _evaluations(platform, asset, cell)
+                    yield from evaluations_of(platform, asset, cell)
 
 
 def _cells(platform: Platform, job: str, exp_name: str) -> list[Cell]:
@@ -44,7 +44,8 @@ def _cells(platform: Platform, job: str, exp_name: str) -> list[Cell]:
         return []  # a scene that the file names is gone: registering says so
 
 
-def _evaluations(platform: Platform, asset: str, cell: Cell) -> Iterator[dg.AssetCheckEvaluation]:
+def evaluations_of(platform: Platform, asset: str, cell: Cell) -> Iterator[dg.AssetCheckEvaluation]:
+    """Every check of one asset in one cell, made now."""
     for name, check in _checks(platform, asset, cell).items():
         outcome = outcome_of(check)
         result = check_result(asset, name, outcome, blocking_severity=name not in WARNINGS)

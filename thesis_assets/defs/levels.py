@@ -16,6 +16,10 @@ from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.partitions import EXP_BY_SCENE, Cell
 from thesis_assets.defs.platform import Platform
 
+WITH_DATA = ("export_scenes", "prepare_data", "tune", "publish")
+OF_DATA = ("triplet_recording",)
+"""Levels, and assets of others, that an experiment of evaluated trees alone does not have."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -43,6 +47,8 @@ def cells_of_level(
 ) -> list[Cell]:
     """The declared cells of one experiment in one level, narrowed to some runs and scenes where any are named."""
     spec = platform.experiments.read(exp_name)
+    if spec.evaluation_only and level.job in WITH_DATA:
+        return []
     match level.kind:
         case "none":
             return [Cell()]
@@ -60,7 +66,10 @@ def assets_to_make(
 ) -> tuple[str, ...]:
     """The level's assets that are not current in a cell, and those of the level that follow from them."""
     made: list[str] = []
+    without_data = bool(cell.exp_name) and platform.spec(cell).evaluation_only
     for asset in level.assets:
+        if without_data and asset in OF_DATA:
+            continue
         follows = any(upstream in made for upstream in NODES[asset].upstream)
         if follows or not is_current(platform, instance, asset, cell):
             made.append(asset)

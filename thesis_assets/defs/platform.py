@@ -259,7 +259,7 @@ class Platform:
         return [
             (cell.run_name, tree)
             for cell in self.run_cells()
-            if self.difix(cell).split_test.is_file()
+            if self.difix(cell).split_test.is_file() or self.spec(cell).evaluation.scenes
             for tree in self.evaluation_trees(cell).values()
             if tree.manifest.is_file()
         ]

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from thesis_assets.evaluation.leaderboard import UNREFINED, Leaderboard
+from thesis_assets.evaluation.leaderboard import UNREFINED, UNREFINED_EPOCH, Leaderboard
 from thesis_assets.evaluation.leaderboard_tables import ScoreTable, protocol_text, score_tables
 from thesis_assets.evaluation.metric_names import TASK_TITLES, ShownMetric
 from thesis_assets.evaluation.published_baselines import DATASET, as_printed, published
@@ -65,7 +65,7 @@ def _lines(board: Leaderboard, table: ScoreTable) -> Iterator[_Line]:
         for epoch in {min(epochs): None, max(epochs): None}:
             scenes = tuple(table.scenes_of(exp_name, run_name, epoch))
             first = next(iter(table.cells[exp_name, run_name, scenes[0], epoch].values()))
-            unrefined = table.stated and first.step is None
+            unrefined = epoch == UNREFINED_EPOCH and first.step is None
             if (unrefined and (exp_name, scenes) in seen) or (not unrefined and epoch != max(epochs)):
                 continue  # Every run of an experiment starts from the same renders.
             seen |= {(exp_name, scenes)} if unrefined else set()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import BaseModel
 
-from thesis_assets.evaluation.leaderboard import Leaderboard
+from thesis_assets.evaluation.leaderboard import UNREFINED_EPOCH, Leaderboard
 from thesis_assets.evaluation.leaderboard_tables import (
     ScoreTable,
     against_words,
@@ -148,7 +148,7 @@ def _score_table(table: ScoreTable) -> str:
                 changes = {name: row.difference_to_unrefined for name, row in cell.items()}
                 lines.append(
                     [
-                        *(exp, run, scene, str(epoch), _step(table, epoch, first.step)),
+                        *(exp, run, scene, str(epoch), _step(epoch, first.step)),
                         *_scores(table, values, changes, paired),
                         str(max(row.n_frames for row in cell.values())),
                         first.protocol_digest[:8],
@@ -158,8 +158,9 @@ def _score_table(table: ScoreTable) -> str:
     return _markdown(lines, n_names=5)
 
 
-def _step(table: ScoreTable, epoch: int, step: int | None) -> str:
-    return str(step) if step is not None else "unrefined" if epoch == 0 or table.stated else "not stated"
+def _step(epoch: int, step: int | None) -> str:
+    """Epoch 0 is unrefined; a tree that others made may not say which step its other epochs are."""
+    return str(step) if step is not None else "unrefined" if epoch == UNREFINED_EPOCH else "not stated"
 
 
 def _scores(
@@ -181,7 +182,7 @@ def _average_lines(table: ScoreTable, exp_name: str, run_name: str, paired: set[
             metric.name: _mean([cell[metric.name].difference_to_unrefined for cell in cells]) for metric in table.shown
         }
         steps = {next(iter(cell.values())).step for cell in cells}
-        step = _step(table, epoch, steps.pop()) if len(steps) == 1 else "several"
+        step = _step(epoch, steps.pop()) if len(steps) == 1 else "several"
         yield [
             *(exp_name, run_name, AVERAGE, str(epoch), step),
             *_scores(table, table.means(exp_name, run_name, epoch), changes, paired),

@@ -74,7 +74,9 @@ def measured_task(tree: TaskTree, epoch: int) -> MeasuredTask | None:
     except InvalidFile:  # shown as rows without a value; the required-files check names the file
         rows = []
     by_name = {row_name(row): row for row in rows}
-    return MeasuredTask(tree.task, protocol.epoch, protocol.step, protocol.comparable, by_name, stated=True)
+    # A tree of older scripts that was taken over has a protocol that says just that, under this key.
+    stated = "protocol" not in protocol.comparable
+    return MeasuredTask(tree.task, protocol.epoch, protocol.step, protocol.comparable, by_name, stated)
 
 
 def _older(tree: TaskTree, epoch: int) -> MeasuredTask | None:

@@ -21,6 +21,8 @@ class ExperimentSpec(Part):
     runs: dict[str, RunSpec] = {}
     evaluation: EvaluationSpec = EvaluationSpec()
     datasets: dict[str, DatasetEntry] = {}
+    evaluation_only: bool = False
+    """Nothing is exported or tuned: the runs stand for trees that others made, and `evaluation.predictions` names them."""
 
     @field_validator("exp_name")
     @classmethod
@@ -33,6 +35,15 @@ class ExperimentSpec(Part):
         for name in runs:
             _checked(name, "run_name")
         return runs
+
+    @model_validator(mode="after")
+    def _evaluation_only_has_a_tree(self) -> "ExperimentSpec":
+        if self.evaluation_only and (self.evaluation.predictions.source != "existing" or not self.evaluation.scenes):
+            raise ValueError(
+                "`evaluation_only` is for trees that are there: it needs `evaluation.predictions` of source `existing`, "
+                "and `evaluation.scenes`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _epochs_are_saved(self) -> "ExperimentSpec":

@@ -8,6 +8,10 @@ EVAL_COLUMNS = ("sample_id", "group_id", "psnr_render", "psnr_refined", "ssim_re
 """Columns of `eval/metrics_<step>.csv`: one row a scored test sample, unrefined beside refined."""
 
 
+ADOPTED_COMMAND = ["adopted"]
+"""In place of a launch command: others launched the run."""
+
+
 class TrainConfig(FileModel):
     """`tuning_runs/<run_name>/train_config.json`, written before the launch, for every backend."""
 
@@ -31,6 +35,11 @@ class TrainConfig(FileModel):
     """Of the backend `external`: what the user's script was last started with, flags that it does not know left out."""
     notes: list[str] = []
     """What of the run's settings has no effect here, or another one than asked for, and why."""
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether the run was not made here: only what it left was taken in."""
+        return self.launch_command == ADOPTED_COMMAND
 
 
 class CheckpointInfo(FileModel):

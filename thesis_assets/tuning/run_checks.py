@@ -61,6 +61,10 @@ def checkpoint_belongs_to_data(tree: DifixTree, run_name: str) -> CheckOutcome:
 def loss_is_finite(tree: DifixTree, run_name: str) -> CheckOutcome:
     """Every step of the progress file has a finite loss, every evaluation finite scores, and no attempt ended in an error."""
     run_tree = tree.tuning_run(run_name)
+    if _is_adopted(run_tree):
+        return CheckOutcome.of(
+            [], message="the run was adopted: its trainer's losses are not here", counts={"steps": 0}
+        )
     losses: dict[int, float] = {}
     steps, bad, last = set(), [], None
     for line in ProgressReader(run_tree.progress).new_lines():
@@ -86,6 +90,13 @@ def loss_is_finite(tree: DifixTree, run_name: str) -> CheckOutcome:
         message=message,
         counts={"steps": len(steps), **({"last_loss": losses[max(losses)]} if losses else {})},
     )
+
+
+def _is_adopted(run_tree: TuningRunTree) -> bool:
+    try:
+        return read_json(run_tree.train_config, TrainConfig).is_adopted
+    except InvalidFile:  # train_config_complete says so
+        return False
 
 
 def _why_without_losses(run_tree: TuningRunTree) -> str | None:

@@ -1,0 +1,113 @@
+"""Registering what was adopted in the Dagster history: materializations, and the outcome of every check.
+
+Does not belong here: finding or linking anything (the adoption room).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+
+from thesis_assets.defs.audit import evaluations_of
+from thesis_assets.defs.checks.outcomes import CHECKS
+from thesis_assets.defs.dead_runs import holder_tags
+from thesis_assets.defs.graph import INPUT_DIGEST, NODES, OUTPUT_DIGEST, input_digest, is_current
+from thesis_assets.defs.jobs import LEVELS
+from thesis_assets.defs.levels import Outcome, execute, plan_level
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import Platform
+from thesis_assets.schemas.samples import SplitSummary
+from thesis_assets.storage import read_json, sha256_file, sha256_value
+
+ADOPTED_FROM = "adopted from"
+
+
+def register_snapshot(
+    platform: Platform, instance: dg.DagsterInstance, exp_name: str, origin: str, report: Callable[[str], None]
+) -> list[str]:
+    """Register a snapshot and its runs as materialized, and make every check of them, in one run of the history.
+
+    Returns:
+        The blocking checks that failed, each with what it found.
+
+    Raises:
+        ThesisAssetsError: the experiment's scenes are not on disk.
+    """
+    import thesis_assets.definitions  # noqa: F401 - declares the checks
+
+    cells = list(_cells(platform, exp_name))
+    failed: list[str] = []
+
+    # Checks are told within a run: outside of one the event log keeps one outcome of a check for ever.
+    @dg.op(name="adopt_snapshot", out=dg.Out(dg.Nothing))
+    def step(context: dg.OpExecutionContext) -> None:
+        for asset, cell in cells:
+            if not is_current(platform, instance, asset, cell):
+                context.log_event(_materialization(platform, instance, asset, cell, origin))
+            if asset not in CHECKS:
+                continue
+            report(f"checking {asset} of {cell}")
+            for evaluation in evaluations_of(platform, asset, cell):
+                context.log_event(evaluation)  # type: ignore[arg-type]
+                if not evaluation.passed and evaluation.blocking:
+                    failed.append(f"{asset}.{evaluation.check_name} of {cell}: {evaluation.description}")
+
+    @dg.job(name="adopt")
+    def job() -> None:
+        step()
+
+    job.execute_in_process(
+        instance=instance,
+        tags=holder_tags(),
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+    )
+    return failed
+
+
+def _materialization(
+    platform: Platform, instance: dg.DagsterInstance, asset: str, cell: Cell, origin: str
+) -> dg.AssetMaterialization:
+    metadata: dict[str, Any] = {
+        INPUT_DIGEST: input_digest(platform, instance, asset, cell),
+        OUTPUT_DIGEST: _output_digest(platform, asset, cell),
+        ADOPTED_FROM: dg.MetadataValue.path(origin),
+    }
+    return dg.AssetMaterialization(asset, partition=cell.key, metadata=metadata)
+
+
+def _cells(platform: Platform, exp_name: str) -> Iterator[tuple[str, Cell]]:
+    """What a snapshot has of the graph, in its order."""
+    spec = platform.experiments.read(exp_name)
+    for name in platform.scene_names(spec):
+        yield "scene_samples", Cell(exp_name, scene_name=name)
+    for asset in ("sample_set", "split_manifests", "difix_data"):
+        yield asset, Cell(exp_name)
+    for run_name in spec.runs:
+        cell = Cell(exp_name, run_name=run_name)
+        if all(path.is_file() for path in NODES["tuned_checkpoint"].outputs(platform, cell)):
+            yield "tuned_checkpoint", cell
+
+
+def _output_digest(platform: Platform, asset: str, cell: Cell) -> str:
+    tree = platform.difix(cell)
+    match asset:
+        case "scene_samples":
+            return sha256_file(tree.scene_run(cell.scene_name).all_samples)
+        case "sample_set":
+            return sha256_file(tree.all_samples)
+        case "split_manifests":
+            return sha256_value(read_json(tree.split_summary, SplitSummary).manifest_sha256)
+        case "difix_data":
+            return sha256_file(tree.data_json)
+    run = tree.tuning_run(cell.run_name)
+    return sha256_value([sha256_file(run.checkpoint_info(step)) for step in platform.run_spec(cell).saved_steps()])
+
+
+def evaluate_adopted(platform: Platform, instance: dg.DagsterInstance, exp_name: str) -> list[Outcome]:
+    """Take over the evaluated trees of an experiment, as its `evaluation` part says, with all checks; what is current is left."""
+    from thesis_assets.definitions import build_defs
+
+    definitions = build_defs(settings=platform.settings, echo=platform.echo)
+    level = next(level for level in LEVELS if level.job == "evaluate")
+    cells = [Cell(exp_name, run_name=run_name) for run_name in platform.experiments.read(exp_name).runs]
+    return [execute(definitions, instance, work) for work in plan_level(platform, instance, level, cells)]
