@@ -116,15 +116,27 @@ RUN = both(
         extra_args=WORD_LISTS,
     ),
 )
-EVALUATION = some_of(
-    scenes=WORD_LISTS,
-    tasks=st.lists(st.sampled_from(["nvs", "pose_smplx", "pose_smpl"]), min_size=1, unique=True),
-    epochs=st.lists(COUNTS, min_size=1, unique=True).map(sorted) | st.just({0: "unrefined"}),
-    predictions=st.sampled_from(["refine", "existing"])
-    | both(all_of(source=st.just("command"), command=WORDS), ENVIRONMENT),
-    cameras=CAMERAS,
-    frames=some_of(stride=COUNTS, max_per_camera=COUNTS),
-    nvs=some_of(region=st.sampled_from(["full_frame", "mask", "bbox"]), downscale_factor=COUNTS),
+EPOCHS = st.lists(COUNTS, min_size=1, unique=True).map(sorted)
+MADE_ELSEWHERE = all_of(
+    source=st.just("existing"),
+    tree=st.sampled_from(["/old/{run_name}/{scene_name}", "there"]),
+    recompute=st.booleans(),
+) | both(
+    all_of(
+        source=st.just("command"), command=st.sampled_from(["make {scene_name} {output_dir}", "./run {checkpoint}"])
+    ),
+    ENVIRONMENT,
+)
+EVALUATION = both(
+    some_of(epochs=EPOCHS | st.just({0: "unrefined"}), predictions=st.just("refine"))
+    | some_of(epochs=EPOCHS, predictions=MADE_ELSEWHERE),
+    some_of(
+        scenes=WORD_LISTS,
+        tasks=st.lists(st.sampled_from(["nvs", "pose_smplx", "pose_smpl"]), min_size=1, unique=True),
+        cameras=CAMERAS,
+        frames=some_of(stride=COUNTS, max_per_camera=COUNTS),
+        nvs=some_of(region=st.sampled_from(["full_frame", "mask", "bbox"]), downscale_factor=COUNTS),
+    ),
 )
 EXPERIMENTS = all_of(
     exp_name=KEYS,
