@@ -15,6 +15,7 @@ from benchmarks import (
     image_metrics,
     large_manifests,
     sample_integrity,
+    sensor_ticks,
     triplet_export,
     tuning_speed,
 )
@@ -23,7 +24,7 @@ from benchmarks.measure import Row
 RESULTS = Path(__file__).with_name("results")
 SUBJECTS = (
     *(definitions_import, image_codecs, triplet_export, sample_integrity, large_manifests),
-    *(image_metrics, gaussian_rasteriser, tuning_speed, difix_step),
+    *(image_metrics, gaussian_rasteriser, tuning_speed, difix_step, sensor_ticks),
 )
 PACKAGES = (
     *("thesis-assets", "dagster", "numpy", "pillow", "isal", "opencv-python-headless", "scikit-image", "torch"),

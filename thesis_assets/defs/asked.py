@@ -68,12 +68,15 @@ def _name(wish: Wish) -> str:
 
 
 def run_requests(instance: dg.DagsterInstance, wishes: Sequence[Wish], *, asked_by: str) -> list[dg.RunRequest]:
-    """One run for each contiguous range of scenes, and one for each cell of the other levels.
+    """One run for each contiguous range of an experiment's scenes, and one for each cell of the other levels.
 
     The run key has the digest of what is made from what: Dagster never runs a key twice.
     """
     by_scene = {wish.cell: wish for wish in wishes if wish.level.kind == "exp_by_scene"}
-    groups = [[by_scene[cell] for cell in cells] for cells in contiguous(instance, list(by_scene))]
+    groups = []
+    for exp_name in dict.fromkeys(cell.exp_name for cell in by_scene):
+        own = [cell for cell in by_scene if cell.exp_name == exp_name]
+        groups += [[by_scene[cell] for cell in cells] for cells in contiguous(instance, own)]
     groups += [[wish] for wish in wishes if wish.level.kind != "exp_by_scene"]
     return [_request(group, asked_by) for group in groups]
 

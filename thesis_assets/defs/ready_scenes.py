@@ -38,9 +38,17 @@ class ReadyScenes:
     known: dict[str, list[str]] = field(default_factory=dict)
     """Question to [stamp of the folders, why not ready or empty]."""
     asked: set[str] = field(default_factory=set)
+    _answers: dict[tuple[str, object, str], str | None] = field(default_factory=dict)
+    """Of this look: many experiments ask about one scene."""
 
     def why_not(self, spec: ExperimentSpec, scene_name: str) -> str | None:
         """What a scene still waits for; None where it is complete for the experiment's export."""
+        question = (scene_name, spec.generation.source_camera, spec.generation.renders.source)
+        if question not in self._answers:
+            self._answers[question] = self._looked_at(spec, scene_name)
+        return self._answers[question]
+
+    def _looked_at(self, spec: ExperimentSpec, scene_name: str) -> str | None:
         try:
             return self._still_arriving(scene_name) or self._described(spec, scene_name) or None
         except FileNotFoundError as error:

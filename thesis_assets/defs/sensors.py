@@ -22,8 +22,8 @@ from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.wishes import EXPORT, PREPARE, declared_runs, new_shards, stale_cells
 from thesis_assets.settings import Settings
 
-STALE_SECONDS = 2.0
-"""How long one tick looks at files; a look at all cells goes on in the next."""
+LOOK_SECONDS = 2.0
+"""How long one tick looks at files; what is left comes in the next."""
 SHOWN = 8
 
 
@@ -65,7 +65,7 @@ def new_scenes(context: dg.SensorEvaluationContext, platform: PlatformParam) -> 
     said += [_told(late) for late in late_scenes(platform, ready)]
     register(instance, plan_registration(platform, instance))
     history = History(instance)
-    found = new_shards(platform, instance, history, ready)
+    found = new_shards(platform, instance, history, ready, seconds=LOOK_SECONDS)
     made = history.made("scene_samples")
     asked.forget(lambda job, key: key in made)
     asked.scenes = ready.kept()
@@ -87,7 +87,7 @@ def stale_data(context: dg.SensorEvaluationContext, platform: PlatformParam) -> 
     asked = Asked.parse(context.cursor)
     ready = ReadyScenes(platform, time.time(), asked.scenes)
     history = History(context.instance)
-    looks, place = stale_cells(platform, context.instance, history, ready, start=asked.place, seconds=STALE_SECONDS)
+    looks, place = stale_cells(platform, context.instance, history, ready, start=asked.place, seconds=LOOK_SECONDS)
     asked.place = place
     asked.scenes = ready.kept()
     current = {f"{look.level.job} {look.cell}" for look in looks if not (look.wish or look.refused or look.busy)}

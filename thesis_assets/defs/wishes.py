@@ -21,6 +21,7 @@ from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.ready_scenes import ReadyScenes, vanished_scenes
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.experiments import ExperimentSpec
+from thesis_assets.storage import sha256_value
 
 EXPORT, PREPARE = (next(level for level in LEVELS if level.job == job) for job in ("export_scenes", "prepare_data"))
 RUN_LEVELS = tuple(level for level in LEVELS if level.kind == "exp_by_run" and level.job != "publish")
@@ -34,9 +35,17 @@ class Wishes:
     waiting: dict[str, str] = field(default_factory=dict)
 
 
-def new_shards(platform: Platform, instance: dg.DagsterInstance, history: History, ready: ReadyScenes) -> Wishes:
-    """The shards that open experiments declare and never had, of scenes that are complete."""
+def new_shards(
+    platform: Platform, instance: dg.DagsterInstance, history: History, ready: ReadyScenes, *, seconds: float
+) -> Wishes:
+    """The shards that open experiments declare and never had, of scenes that are complete.
+
+    Args:
+        seconds: how long files are looked at; the cells that are left then wait for the next look.
+    """
     found = Wishes()
+    digests = _ShardDigests(platform, instance)
+    end = time.monotonic() + seconds
     made = history.made("scene_samples")
     for spec in platform.readable_experiments():
         if platform.is_frozen(spec.exp_name):
@@ -53,8 +62,10 @@ def new_shards(platform: Platform, instance: dg.DagsterInstance, history: Histor
         for cell in missing:
             if other is not None:
                 found.waiting[str(cell)] = other
+            elif time.monotonic() > end:
+                found.waiting[str(cell)] = "there was no time to look at it in this tick"
             else:
-                _wish_for_shard(platform, instance, spec, cell, ready, found)
+                _wish_for_shard(digests, spec, cell, ready, found)
     return found
 
 
@@ -74,20 +85,30 @@ def _other_section(platform: Platform, spec: ExperimentSpec) -> str | None:
     )
 
 
+class _ShardDigests:
+    """Input digests of shards; experiments that shape a scene's samples alike share its look at the files."""
+
+    def __init__(self, platform: Platform, instance: dg.DagsterInstance) -> None:
+        self._platform, self._instance = platform, instance
+        self._known: dict[str, str] = {}
+
+    def digest(self, spec: ExperimentSpec, cell: Cell) -> str:
+        shaping = [spec.generation.sample_shaping(), spec.split.model_dump(mode="json", include={"group_rules"})]
+        question = sha256_value([cell.scene_name, shaping])
+        if question not in self._known:
+            self._known[question] = input_digest(self._platform, self._instance, "scene_samples", cell)
+        return self._known[question]
+
+
 def _wish_for_shard(
-    platform: Platform,
-    instance: dg.DagsterInstance,
-    spec: ExperimentSpec,
-    cell: Cell,
-    ready: ReadyScenes,
-    found: Wishes,
+    digests: _ShardDigests, spec: ExperimentSpec, cell: Cell, ready: ReadyScenes, found: Wishes
 ) -> None:
     why_not = ready.why_not(spec, cell.scene_name)
     if why_not is not None:
         found.waiting[str(cell)] = why_not
         return
     try:
-        digest = input_digest(platform, instance, "scene_samples", cell)
+        digest = digests.digest(spec, cell)
     except ThesisAssetsError as error:
         found.waiting[str(cell)] = str(error)
     else:

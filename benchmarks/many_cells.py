@@ -1,0 +1,85 @@
+"""A data home with many scenes and experiments, and a Dagster history of them: what sensors and the UI have to cope with."""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from thesis_assets import storage
+from thesis_assets.defs.graph import INPUT_DIGEST, OUTPUT_DIGEST, input_digest
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.registration import plan_registration, register
+from thesis_assets.layout import frame_name
+from thesis_assets.settings import Settings
+
+CAMERAS = tuple(range(4, 100, 12))
+N_FRAMES = 20
+THUMBNAIL = "x" * 20_000
+"""As long as the picture that a shard's materialization carries."""
+
+
+def settings_of(home: Path) -> Settings:
+    return Settings(
+        _env_file=None,
+        data_home=home,
+        experiments_dir=home / "experiments",
+        dagster_home=home / "dagster_home",
+        device="cpu",
+        quiet_seconds=0,
+    )
+
+
+def make_home(home: Path, n_scenes: int, n_experiments: int) -> Platform:
+    """Scenes of eight cameras and 20 frames, made of hard links, and experiments that each match all of them."""
+    platform = Platform(settings_of(home))
+    seed = home / "seed"
+    storage.write_bytes(seed, b"not looked into")
+    for number in range(n_scenes):
+        _make_scene(platform, f"hi4d_pair{number:03d}_hug", seed)
+    for number in range(n_experiments):
+        name = f"v{number}"
+        text = f"exp_name: {name}\ngeneration: {{scenes: ['hi4d_*'], renders: {{source: precomputed}}}}\n"
+        text += "split: {train_only: true}\nruns: {first: {max_train_steps: 10}}\n"
+        storage.write_text(platform.settings.experiments_dir / f"{name}.yaml", text)
+    return platform
+
+
+def _make_scene(platform: Platform, name: str, seed: Path) -> None:
+    tree = platform.roots.tree(name)
+    storage.write_json(tree.registry_entry, {"seq_name": name, "cam_id": CAMERAS[0]})
+    storage.write_text(tree.estimated.preprocess_info, "status: success\n")
+    for cam_id in CAMERAS:
+        first = frame_name(0)
+        places = (
+            tree.ground_truth.image(cam_id, first),
+            tree.ground_truth.camera(cam_id, first),
+            tree.render(cam_id, first),
+        )
+        for place in places:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            for frame in range(N_FRAMES):
+                os.link(seed, place.with_name(f"{frame_name(frame)}{place.suffix}"))
+
+
+def report_shards(platform: Platform, instance: dg.DagsterInstance) -> int:
+    """Say of every declared shard that it was made from what is there now. Returns how many there are."""
+    count = 0
+    register(instance, plan_registration(platform, instance))
+    stamps: dict[str, str] = {}
+    for spec in platform.readable_experiments():
+        for scene_name in platform.scene_names(spec):
+            cell = Cell(spec.exp_name, scene_name=scene_name)
+            if scene_name not in stamps:  # all experiments have one generation section
+                stamps[scene_name] = input_digest(platform, instance, "scene_samples", cell)
+            metadata = {
+                INPUT_DIGEST: stamps[scene_name],
+                OUTPUT_DIGEST: scene_name,
+                "preview": dg.MetadataValue.md(THUMBNAIL),
+            }
+            instance.report_runless_asset_event(
+                dg.AssetMaterialization("scene_samples", partition=cell.key, metadata=metadata)
+            )
+            storage.write_json(platform.difix(cell).scene_run(scene_name).run_stats, {})
+            count += 1
+    return count
