@@ -33,9 +33,9 @@ def settings_of(home: Path) -> Settings:
 def make_home(home: Path, n_scenes: int, n_experiments: int) -> Platform:
     """Scenes of eight cameras and 20 frames, made of hard links, and experiments that each match all of them."""
     platform = Platform(settings_of(home))
-    seed = home / "seed"
-    storage.write_bytes(seed, b"not looked into")
     for number in range(n_scenes):
+        seed = home / "seeds" / str(number)  # a file has 65,000 names at most on ext4
+        storage.write_bytes(seed, b"not looked into")
         _make_scene(platform, f"hi4d_pair{number:03d}_hug", seed)
     for number in range(n_experiments):
         name = f"v{number}"

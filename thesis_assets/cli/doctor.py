@@ -4,16 +4,15 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
 from thesis_assets.cli.console import FAILED, JsonOption, human_bytes, load_platform, print_json, print_table
+from thesis_assets.cli.doctor_machine import Finding, machine
 from thesis_assets.settings import Settings
 
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "gpfs", "lustre", "beegfs", "cifs", "smb3", "ceph", "fuse.sshfs", "9p", "afs"}
@@ -21,20 +20,10 @@ NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "gpfs", "lustre", "beegfs", "cifs", "smb3
 LOW_SPACE_BYTES = 5_000_000_000
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at: `ok`, `missing` (something works without it) or `bad`."""
-
-    what: str
-    state: str
-    found: str
-    fix: str = ""
-
-
 def doctor(as_json: JsonOption = False) -> None:
     """Look at versions, roots, space, GPU, Slurm, Hub token (never its value), ffmpeg, body models, Vulkan; say each fix."""
     settings = load_platform().settings
-    findings = [*_versions(), *_roots(settings), *_dagster_home(settings), *_device(), *_programs(settings), *_hub()]
+    findings = [*_versions(), *_roots(settings), *_dagster_home(settings), *machine(settings), *_hub()]
     if as_json:
         print_json([finding.__dict__ for finding in findings])
     else:
@@ -96,11 +85,23 @@ def _is_writable(root: Path) -> bool:
 def _dagster_home(settings: Settings) -> Iterator[Finding]:
     home = settings.dagster_home
     kind = file_system_of(home)
-    if kind in NETWORK_FILE_SYSTEMS:
+    if kind in NETWORK_FILE_SYSTEMS and _has_its_own_database(home):
+        yield Finding("DAGSTER_HOME", "ok", f"{home} on {kind}; the history is in a database of its own")
+    elif kind in NETWORK_FILE_SYSTEMS:
         fix = "set DAGSTER_HOME to a local disk: SQLite on a network file system corrupts; or use PostgreSQL"
         yield Finding("DAGSTER_HOME", "bad", f"{home} on {kind}", fix)
     else:
         yield Finding("DAGSTER_HOME", "ok", f"{home} on {kind}")
+
+
+def _has_its_own_database(home: Path) -> bool:
+    """Whether the instance file names another storage than SQLite below the home."""
+    import yaml
+
+    path = home / "dagster.yaml"
+    value = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    storage = value.get("storage") if isinstance(value, dict) else None
+    return isinstance(storage, dict) and bool(storage) and "sqlite" not in storage
 
 
 def file_system_of(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
@@ -118,62 +119,6 @@ def file_system_of(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
         if real.is_relative_to(mounted) and len(mounted.parts) >= len(best.parts):
             best, kind = mounted, this_kind
     return kind
-
-
-def _device() -> Iterator[Finding]:
-    import torch
-
-    if not torch.cuda.is_available():
-        yield Finding(
-            "GPU",
-            "missing",
-            "no CUDA device; everything runs on the CPU",
-            "for `difix` and fast rendering use a GPU machine",
-        )
-        return
-    major, minor = torch.cuda.get_device_capability()
-    name, architecture = torch.cuda.get_device_name(), f"sm_{major}{minor}"
-    try:
-        total = float((torch.ones(256, device="cuda") * 2).sum().item())
-    except RuntimeError as error:
-        fix = (
-            f"this torch build has {torch.cuda.get_arch_list()}, the GPU is {architecture}: install a build that has it"
-        )
-        yield Finding("GPU", "bad", f"{name}: a kernel failed: {error}", fix)
-        return
-    yield Finding("GPU", "ok" if total == 512.0 else "bad", f"{name} ({architecture}), a kernel ran")
-
-
-def _programs(settings: Settings) -> Iterator[Finding]:
-    for program, purpose in (
-        ("sbatch", "the launcher `slurm`"),
-        ("ffmpeg", "videos beside the images"),
-    ):
-        path = shutil.which(program)
-        yield Finding(
-            program,
-            "ok" if path else "missing",
-            path or f"not on PATH; needed for {purpose}",
-            "" if path else f"install {program}",
-        )
-    rerun = Path(sys.executable).with_name("rerun")
-    yield Finding(
-        "rerun viewer",
-        "ok" if rerun.is_file() else "bad",
-        str(rerun),
-        "" if rerun.is_file() else "pip install rerun-sdk",
-    )
-    icds = [path for folder in ("/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d") for path in Path(folder).glob("*.json")]
-    yield Finding(
-        "Vulkan",
-        "ok" if icds else "missing",
-        f"{len(icds)} drivers",
-        "" if icds else "for pictures of recordings: mesa-vulkan-drivers",
-    )
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    yield Finding(
-        "git revision", "ok" if git.returncode == 0 else "missing", git.stdout.strip()[:12] or "not in a git checkout"
-    )
 
 
 def _hub() -> Iterator[Finding]:
