@@ -73,10 +73,7 @@ def run_requests(instance: dg.DagsterInstance, wishes: Sequence[Wish], *, asked_
     The run key has the digest of what is made from what: Dagster never runs a key twice.
     """
     by_scene = {wish.cell: wish for wish in wishes if wish.level.kind == "exp_by_scene"}
-    groups = []
-    for exp_name in dict.fromkeys(cell.exp_name for cell in by_scene):
-        own = [cell for cell in by_scene if cell.exp_name == exp_name]
-        groups += [[by_scene[cell] for cell in cells] for cells in contiguous(instance, own)]
+    groups = [[by_scene[cell] for cell in cells] for cells in contiguous(instance, list(by_scene))]
     groups += [[wish] for wish in wishes if wish.level.kind != "exp_by_scene"]
     return [_request(group, asked_by) for group in groups]
 

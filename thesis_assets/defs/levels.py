@@ -79,12 +79,13 @@ def assets_to_make(
 
 
 def contiguous(instance: dg.DagsterInstance, cells: Sequence[Cell]) -> Iterator[tuple[Cell, ...]]:
-    """Cells grouped into ranges of neighbouring keys: a single run takes one range."""
+    """Cells grouped into ranges of neighbouring keys of one experiment: a single run takes one range."""
     keys = EXP_BY_SCENE.get_partition_keys(dynamic_partitions_store=instance)
     order = {str(key): place for place, key in enumerate(keys)}
     group: list[Cell] = []
     for cell in sorted(cells, key=lambda cell: order[str(cell.key)]):
-        if group and order[str(cell.key)] != order[str(group[-1].key)] + 1:
+        is_next = group and order[str(cell.key)] == order[str(group[-1].key)] + 1
+        if group and not (is_next and cell.exp_name == group[-1].exp_name):
             yield tuple(group)
             group = []
         group.append(cell)

@@ -25,13 +25,15 @@ SUNDAY = "0 4 * * 0"
 @dg.op(required_resource_keys={PLATFORM}, out=dg.Out(dg.Nothing))
 def hand_over_missing_cells(context: dg.OpExecutionContext) -> None:
     """Fork what says so, register, and hand each experiment's missing cells over as one backfill through all levels."""
+    from thesis_assets.definitions import build_defs
+
     platform: Platform = context.resources.platform
     ready = ReadyScenes(platform, time.time())
     rows: list[tuple[object, ...]] = []
     for late in fork_for_late_scenes(platform, ready):
         context.log.info(f"{late.exp_name} is frozen; its fork {late.fork} is written")
     register(context.instance, plan_registration(platform, context.instance))
-    graph = context.repository_def.asset_graph
+    graph = build_defs(settings=platform.settings).resolve_asset_graph()
     for spec in platform.readable_experiments():
         try:
             plan = plan_backfill(platform, context.instance, spec.exp_name, "missing", ready)

@@ -24,7 +24,8 @@ from thesis_assets.settings import Settings
 
 LOOK_SECONDS = 2.0
 """How long one tick looks at files; what is left comes in the next."""
-SHOWN = 8
+SHOWN, LOGGED = 8, 100
+"""Lines that stand on a tick, and in its log."""
 
 
 def experiment_files(context: dg.SensorEvaluationContext, platform: PlatformParam) -> dg.SensorResult:
@@ -118,7 +119,7 @@ def failed_runs(context: dg.RunFailureSensorContext, platform: PlatformParam) ->
 
 def _result(context: dg.SensorEvaluationContext, asked: Asked, wishes: list[Wish], said: list[str]) -> dg.SensorResult:
     """What a tick comes to. Every line goes to the tick's log; where no run is asked for, the first ones stand on the tick."""
-    for line in said:
+    for line in said[:LOGGED]:
         context.log.info(line)
     requests = run_requests(context.instance, wishes, asked_by=context.sensor_name)
     more = f"; and {len(said) - SHOWN} more" if len(said) > SHOWN else ""
