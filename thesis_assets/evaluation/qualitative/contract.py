@@ -15,6 +15,7 @@ from thesis_assets.evaluation.qualitative.evaluation import evaluated_epochs, ev
 from thesis_assets.evaluation.qualitative.expected_content import Expectation, ExpectedContent
 from thesis_assets.evaluation.qualitative.expected_evaluation import expected_evaluation
 from thesis_assets.evaluation.qualitative.expected_input_data import expected_input_data
+from thesis_assets.evaluation.qualitative.expected_layout import layout_offenders
 from thesis_assets.evaluation.qualitative.input_data import input_data_digest
 from thesis_assets.evaluation.qualitative.tracks import ExportOptions, left_out_paths
 from thesis_assets.evaluation.qualitative.verification import (
@@ -189,9 +190,7 @@ def _identity_offenders(content: RecordingContent, wanted: _Wanted) -> list[str]
         offenders.append(f"application id {content.application_id}, wanted {application}")
     if epoch is not None and content.properties.get("epoch.epoch") != epoch:
         offenders.append(f"the property `epoch` is {content.properties.get('epoch.epoch')}, wanted {epoch}")
-    if not content.blueprint_views:
-        offenders.append("no blueprint")
-    return offenders
+    return offenders + layout_offenders(content)
 
 
 def _missing(expected: ExpectedContent, content: RecordingContent, left_out: set[str]) -> list[str]:

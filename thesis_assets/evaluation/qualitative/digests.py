@@ -18,7 +18,7 @@ from thesis_assets.evaluation.qualitative.tracks import ExportOptions
 from thesis_assets.layout import TEMPORARY_PREFIX, EvaluationTree
 from thesis_assets.schemas.evaluation import RecordingDigest
 
-EXPORT_VERSION = 3
+EXPORT_VERSION = 4
 """Raised whenever the same tree would give another recording."""
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.qualitative import digests
+from thesis_assets.evaluation.qualitative.expected_layout import layout_offenders
 from thesis_assets.evaluation.qualitative.recording import STEP
 from thesis_assets.evaluation.qualitative.tracks import ExportOptions, left_out_paths
 from thesis_assets.evaluation.qualitative.triplets import (
@@ -84,5 +85,6 @@ def _differences(tree: DifixTree, run_name: str, n_samples: int, seed: int) -> t
                 for timeline, at in sorted(found)
                 if timeline != STEP or at not in steps
             ]
+    offenders += layout_offenders(content)
     offenders += [f"{entity}: no chosen sample" for entity in sorted(set(content.entities) - known)]
     return offenders, {"samples": len(samples), "steps": len(steps)}

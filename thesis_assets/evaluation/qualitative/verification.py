@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,15 @@ class EntityContent:
 
 
 @dataclass(frozen=True)
+class RecordedView:
+    """A view of the layout: its class, its origin, and the rules that say which entities it shows."""
+
+    kind: str
+    origin: str
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class RecordingContent:
     """A recording read back."""
 
@@ -45,8 +55,12 @@ class RecordingContent:
     recording_id: str
     entities: dict[str, EntityContent]
     properties: dict[str, Any]
-    blueprint_views: dict[str, int]
-    """Class of view (`3D`, `2D`, `TimeSeries`, `TextDocument`) to how many there are."""
+    views: tuple[RecordedView, ...]
+
+    @property
+    def blueprint_views(self) -> dict[str, int]:
+        """Class of view (`3D`, `2D`, `TimeSeries`, `TextDocument`) to how many there are."""
+        return dict(Counter(view.kind for view in self.views))
 
 
 def verify_recording(path: Path) -> CheckOutcome:
@@ -121,7 +135,7 @@ def read_recording(path: Path) -> RecordingContent:
                 _add_properties(properties, chunk)
             else:
                 _add_chunk(entities.setdefault(chunk.entity_path, EntityContent()), chunk)
-        views = _blueprint_views(reader)
+        views = _views(reader)
     except RuntimeError as error:
         raise InvalidFile("the recording cannot be read", file=path, found=str(error)[:300]) from error
     return RecordingContent(recordings[0].application_id, recordings[0].recording_id, entities, properties, views)
@@ -153,13 +167,23 @@ def _add_properties(properties: dict[str, Any], chunk: Any) -> None:
             properties[f"{group}.{name}" if group else name] = first[0] if isinstance(first, list) and first else first
 
 
-def _blueprint_views(reader: Any) -> dict[str, int]:
-    views: dict[str, int] = {}
+def _views(reader: Any) -> tuple[RecordedView, ...]:
+    kinds: dict[str, tuple[str, str]] = {}
+    queries: dict[str, tuple[str, ...]] = {}
     for blueprint in reader.blueprints():
         for chunk in reader.stream(store=blueprint):
             batch = chunk.to_record_batch()
-            if "ViewBlueprint:class_identifier" in batch.schema.names:
-                for identifier in batch.column("ViewBlueprint:class_identifier").to_pylist():
-                    if identifier:
-                        views[identifier[0]] = views.get(identifier[0], 0) + 1
-    return views
+            names = batch.schema.names
+            if "ViewBlueprint:class_identifier" in names:
+                origins = batch.column("ViewBlueprint:space_origin").to_pylist()
+                for kind, origin in zip(
+                    batch.column("ViewBlueprint:class_identifier").to_pylist(), origins, strict=True
+                ):
+                    if kind:
+                        kinds[chunk.entity_path] = (kind[0], origin[0] if origin else "/")
+            elif "ViewContents:query" in names:
+                view = chunk.entity_path.rpartition("/")[0]
+                queries[view] = tuple(
+                    rule for rules in batch.column("ViewContents:query").to_pylist() for rule in rules
+                )
+    return tuple(RecordedView(*kinds[view], queries.get(view, ("$origin/**",))) for view in sorted(kinds))

@@ -1,5 +1,6 @@
 """A whole evaluation tree of 2 cameras x 3 frames x 2 people, made in a few milliseconds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +31,17 @@ _TETRAHEDRON = np.array([[0, 0, 0], [0.3, 0, 0], [0, 1.5, 0], [0, 0, 0.3]], np.f
 _FACES = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], np.int32)
 
 
-def make_tree(root: Path, epochs: tuple[int, ...] = (0, 30)) -> EvaluationTree:
+def make_tree(
+    root: Path,
+    epochs: tuple[int, ...] = (0, 30),
+    cameras: tuple[int, ...] = CAMERAS,
+    frames: Sequence[int] = FRAMES,
+) -> EvaluationTree:
     tree = EvaluationTree(root / RUN / SCENE, EXP)
-    add_input_data(tree)
+    add_input_data(tree, cameras, frames)
     for epoch in epochs:
-        add_nvs(tree, epoch)
-        add_pose(tree, epoch, "pose_smplx")
+        add_nvs(tree, epoch, cameras, frames)
+        add_pose(tree, epoch, "pose_smplx", frames)
     storage.write_json(
         tree.manifest,
         EvaluationManifest(
@@ -44,7 +50,7 @@ def make_tree(root: Path, epochs: tuple[int, ...] = (0, 30)) -> EvaluationTree:
             scene_name=SCENE,
             tasks=["nvs", "pose_smplx"],
             eval_epochs=[f"epoch_{epoch:04d}" for epoch in epochs],
-            nvs_cameras=list(CAMERAS),
+            nvs_cameras=list(cameras),
             source_camera_id=16,
             pose_eval_world_alignment_method="pelvis_trajectory",
             notes={"run_name": RUN},
@@ -82,10 +88,12 @@ def bodies(model: str, frame: int, n_people: int = 2, *, faces: bool = True) -> 
     )
 
 
-def add_input_data(tree: EvaluationTree) -> None:
-    for split, cameras in (("train", (16,)), ("test", CAMERAS)):
+def add_input_data(
+    tree: EvaluationTree, all_cameras: tuple[int, ...] = CAMERAS, frames: Sequence[int] = FRAMES
+) -> None:
+    for split, cameras in (("train", (16,)), ("test", all_cameras)):
         folders = tree.input_data(split)
-        for frame in FRAMES:
+        for frame in frames:
             fname = frame_name(frame)
             for cam_id in cameras:
                 storage.write_bytes(folders.image(cam_id, fname), encode_jpeg(picture(cam_id + frame)))
@@ -103,11 +111,13 @@ def add_input_data(tree: EvaluationTree) -> None:
                 storage.write_bytes(debug, encode_png(picture(90 + frame)))
 
 
-def add_nvs(tree: EvaluationTree, epoch: int) -> None:
+def add_nvs(
+    tree: EvaluationTree, epoch: int, cameras: tuple[int, ...] = CAMERAS, frames: Sequence[int] = FRAMES
+) -> None:
     task = tree.task(epoch, "nvs")
     rows, per_camera = [], []
-    for cam_id in CAMERAS:
-        for frame in FRAMES:
+    for cam_id in cameras:
+        for frame in frames:
             fname = frame_name(frame)
             storage.write_bytes(task.input_render(cam_id, fname), encode_png(picture(cam_id + frame + 1)))
             write_camera(task.input_camera(cam_id, fname), camera(cam_id, frame))
@@ -125,10 +135,10 @@ def add_nvs(tree: EvaluationTree, epoch: int) -> None:
     _write_protocol(task.protocol, "nvs", epoch)
 
 
-def add_pose(tree: EvaluationTree, epoch: int, name: str) -> None:
+def add_pose(tree: EvaluationTree, epoch: int, name: str, frames: Sequence[int] = FRAMES) -> None:
     task = tree.task(epoch, name)
     rows = []
-    for frame in FRAMES:
+    for frame in frames:
         fname = frame_name(frame)
         write_bodies(task.input_body(fname), bodies(task.body_model, frame))
         for side in ("pred", "gt_inputs"):
