@@ -49,7 +49,7 @@ class TrainingWatch:
         if line.event == "start":
             metadata |= {"what": dg.MetadataValue.text(line.message)}
             if self._tree.job.is_file():
-                metadata |= job_metadata(read_json(self._tree.job, JobRecord))
+                metadata |= job_metadata(self._tree, read_json(self._tree.job, JobRecord))
         if line.event == "eval":
             metadata |= self._pictures(line.step)
         return metadata
@@ -131,20 +131,29 @@ def _title(name: str) -> str:
     return {"learning_rate": "learning rate", "samples_per_second": "samples/s"}.get(name, name.replace("_", " "))
 
 
-def job_metadata(job: JobRecord) -> dict[str, dg.MetadataValue]:
-    """Where a run executes, or executed: launcher, host, job, logs; and the run's page at wandb, where its log names one."""
+def job_metadata(tree: TuningRunTree, job: JobRecord) -> dict[str, dg.MetadataValue]:
+    """Where a run executes, or executed: launcher, host, job, logs; and the page of its curves, where it has one."""
     found: dict[str, dg.MetadataValue] = {
         "launcher": dg.MetadataValue.text(job.launcher),
         "host": dg.MetadataValue.text(job.host),
-        "job id": dg.MetadataValue.text(job.job_id or ""),
+        "job id": dg.MetadataValue.text(job.scheduler_id or job.job_id or ""),
         "stdout": dg.MetadataValue.path(job.stdout),
         "stderr": dg.MetadataValue.path(job.stderr),
     }
-    link = _wandb_link(Path(job.stderr)) or _wandb_link(Path(job.stdout))
-    return found | ({"wandb": dg.MetadataValue.url(link)} if link else {})
+    link = _tracker_page(tree) or _wandb_page(Path(job.stderr)) or _wandb_page(Path(job.stdout))
+    return found | ({"tracker": dg.MetadataValue.url(link)} if link else {})
 
 
-def _wandb_link(log: Path) -> str | None:
+def _tracker_page(tree: TuningRunTree) -> str | None:
+    """What our trainers say themselves."""
+    from thesis_assets.tuning.progress_file import ProgressReader
+
+    pages = [line.tracker_url for line in ProgressReader(tree.progress).new_lines() if line.tracker_url]
+    return pages[-1] if pages else None
+
+
+def _wandb_page(log: Path) -> str | None:
+    """What wandb writes into the log of a script that is not ours."""
     if not log.is_file():
         return None
     with log.open("rb") as handle:

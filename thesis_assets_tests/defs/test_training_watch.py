@@ -114,6 +114,26 @@ def test_the_page_at_wandb_is_linked_where_the_log_names_it(tmp_path: Path) -> N
         stdout=str(tmp_path / "stdout.log"),
         stderr=str(log),
     )
-    assert job_metadata(record)["wandb"].value == "https://wandb.ai/someone/difix/runs/a1b2c3"
+    tree = TuningRunTree(tmp_path / "run")
+    assert job_metadata(tree, record)["tracker"].value == "https://wandb.ai/someone/difix/runs/a1b2c3"
     log.write_text("nothing of that kind, see https://wandb.ai/site")
-    assert "wandb" not in job_metadata(record)
+    assert "tracker" not in job_metadata(tree, record)
+    tree.logs_dir.mkdir(parents=True)
+    line = ProgressLine(event="start", step=0, max_steps=9, seconds=0, tracker_url="https://example.org/runs/r1")
+    tree.progress.write_text(line.model_dump_json() + "\n")
+    assert job_metadata(tree, record)["tracker"].value == "https://example.org/runs/r1"
+
+
+def test_on_a_cluster_the_job_id_is_the_one_that_the_queue_shows(tmp_path: Path) -> None:
+    record = JobRecord(
+        launcher="slurm",
+        host="n0",
+        process_group=None,
+        job_id="a1b2",
+        scheduler_id="417",
+        started_at="now",
+        command=["x"],
+        stdout="o",
+        stderr="e",
+    )
+    assert job_metadata(TuningRunTree(tmp_path), record)["job id"].value == "417"

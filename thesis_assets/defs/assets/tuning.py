@@ -42,7 +42,7 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
     metadata: dict[str, object] = {
         "checkpoints": [tree.checkpoint(step).name for step in result.steps],
         "run directory": dg.MetadataValue.path(tree.base),
-        **job_metadata(result.job),
+        **job_metadata(tree, result.job),
         **final_numbers(result.curves),
         "curves": picture(curves_picture(result.curves)),
     }
