@@ -157,6 +157,43 @@ def test_a_part_that_is_not_built_is_refused_before_anything_runs(new_world: Cal
     assert failed_checks(report) == []
 
 
+def test_a_training_that_fails_is_told_with_its_step_and_not_tried_again(new_world: Callable[..., World]) -> None:
+    """A loss that is not finite, a sample that cannot be read, other settings under a name that has trained."""
+    experiment = copy.deepcopy(SMALL)
+    experiment["runs"] = {
+        "hot": TINY_RUN | {"learning_rate": 1e30, "max_grad_norm": 0, "checkpointing_steps": 1},
+        "r1": copy.deepcopy(TINY_RUN),  # YAML would write a second mention as an alias
+    }
+    experiment["runs"]["hot"]["selection"] = {"rule": "last"}
+    world = new_world(experiment)
+    assert world.run(until="difix_data").exit_code == 0
+    hot, r1 = (world.cell(name) for name in ("hot", "r1"))
+    outcomes = [again(world, "tune", ("tuned_checkpoint",), hot)]
+    checkpoint = world.platform.difix(hot).tuning_run("hot").checkpoint(1)
+    assert checkpoint.is_file()
+    changed = copy.deepcopy(experiment)
+    changed["runs"]["hot"]["learning_rate"] = 1e-3
+    world.write(changed)
+    outcomes.append(again(world, "tune", ("tuned_checkpoint",), hot))
+    for image in world.platform.difix(r1).samples_dir.glob("*/image.png"):
+        start = image.read_bytes()[:100]
+        image.unlink()
+        image.write_bytes(start)
+    outcomes.append(again(world, "tune", ("tuned_checkpoint",), r1))
+
+    for outcome, told in zip(outcomes, ("not finite at step 2", "key: learning_rate", "(at step 1)"), strict=True):
+        assert not outcome.success
+        said = " ".join(outcome.errors)
+        assert told in said, said
+        assert "remedy: " in said
+    assert checkpoint.is_file()
+    with world.instance() as instance:
+        events = [entry.dagster_event for outcome in outcomes for entry in instance.all_logs(outcome.run_id)]
+        assert sum(event.is_step_failure for event in events if event) == 3
+        assert not [event for event in events if event and (event.is_step_up_for_retry or event.is_step_restarted)]
+        assert {run.run_id for run in instance.get_runs()} >= {outcome.run_id for outcome in outcomes}
+
+
 def test_another_generation_section_is_refused_with_its_keys_unless_replacing_is_asked_for(
     new_world: Callable[..., World],
 ) -> None:
