@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks import (
     definitions_import,
     difix_step,
+    evaluation_tree,
     gaussian_rasteriser,
     image_codecs,
     image_metrics,
@@ -24,7 +25,7 @@ from benchmarks.measure import Row
 RESULTS = Path(__file__).with_name("results")
 SUBJECTS = (
     *(definitions_import, image_codecs, triplet_export, sample_integrity, large_manifests),
-    *(image_metrics, gaussian_rasteriser, tuning_speed, difix_step, sensor_ticks),
+    *(image_metrics, gaussian_rasteriser, tuning_speed, difix_step, sensor_ticks, evaluation_tree),
 )
 PACKAGES = (
     *("thesis-assets", "dagster", "numpy", "pillow", "isal", "opencv-python-headless", "scikit-image", "torch"),
