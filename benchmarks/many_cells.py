@@ -80,6 +80,8 @@ def report_shards(platform: Platform, instance: dg.DagsterInstance) -> int:
             instance.report_runless_asset_event(
                 dg.AssetMaterialization("scene_samples", partition=cell.key, metadata=metadata)
             )
-            storage.write_json(platform.difix(cell).scene_run(scene_name).run_stats, {})
+            stats = platform.difix(cell).scene_run(scene_name).run_stats
+            stats.parent.mkdir(parents=True)
+            stats.write_text("{}")
             count += 1
     return count
