@@ -49,13 +49,19 @@ def resolve_flags(
         tracker_project_name=run.tracker.project or TrainerFlags.tracker_project_name,
         tracker_entity=run.tracker.entity,
         tracker_tags=",".join(run.tracker.tags) or None,
-        pretrained_model_name_or_path=run.model,
+        pretrained_model_name_or_path=_from_anywhere(run.model),
         lpips_weights=str(lpips_weights.absolute()) if lpips_weights is not None and run.backend == "difix" else None,
         **plain,
     )
     # Through the parser even without `extra_args`: what stands in train_config.json is what the trainer reads.
     flags = parse_flags([*flags.as_arguments(), *run.extra_args])
     return flags, notes + BACKENDS[run.backend].notes_on_unused(flags)
+
+
+def _from_anywhere(model: str | None) -> str | None:
+    """A directory's full path: the trainer may run elsewhere. A Hub id stays as it is."""
+    path = Path(model).expanduser() if model is not None else None
+    return str(path.absolute()) if path is not None and path.is_dir() else model
 
 
 def launch_command(backend: Backend, flags: TrainerFlags, device: str) -> list[str]:

@@ -153,6 +153,13 @@ def test_prompts_are_encoded_once_each(base: Path) -> None:
     assert not torch.allclose(texts["sharpen"], texts["remove degradation"])
 
 
+def test_a_tokenizer_that_cannot_be_read_is_named_with_its_model(base: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(base, tmp_path / "copy"))
+    (copy / "tokenizer/merges.txt").write_text("#version: 0.2\nnot there\n")
+    with pytest.raises(InvalidFile, match="tokenizer or text encoder cannot be read"):
+        encode_prompts(find_model(copy), ["remove degradation"])
+
+
 def test_a_base_model_refines_as_it_is_at_the_renders_own_size(base: Path) -> None:
     renders = torch.rand(3, 3, 50, 70, generator=torch.Generator().manual_seed(4))
     refined = pretrained_refiner(base, resolution=64).refine(renders, renders.flip(0)[..., :40, :40])

@@ -98,6 +98,20 @@ def test_three_steps_and_three_more_equal_six_to_the_bit(trained: DifixTree) -> 
     assert whole.eval_metrics(6).read_bytes() == halves.eval_metrics(6).read_bytes()
 
 
+def test_a_run_does_not_go_on_from_a_base_model_that_changed(
+    trained: DifixTree, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained.tuning_run("whole").base, trained.tuning_run("changed").base)
+    merges = home / "sd-turbo" / "tokenizer" / "merges.txt"
+    before = merges.read_bytes()
+    try:
+        merges.write_bytes(b"#version: 0.3\n")
+        assert train(trained, "changed") == 1
+    finally:
+        merges.write_bytes(before)
+    assert "not the one that the checkpoint was trained on" in capsys.readouterr().err
+
+
 def test_the_loss_falls_and_only_what_is_tuned_has_changed(trained: DifixTree, home: Path) -> None:
     from thesis_assets.tuning.difix.network import load_difix
 

@@ -29,7 +29,7 @@ def encode_prompts(folder: ModelFolder, prompts: Sequence[str]) -> dict[str, Ten
         encoder = CLIPTextModel.from_pretrained(
             str(folder.path / "text_encoder"), variant=folder.variant, use_safetensors=True, dtype=torch.float32
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:
         raise InvalidFile(
             "the base model's tokenizer or text encoder cannot be read",
             file=folder.path,

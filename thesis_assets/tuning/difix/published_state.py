@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.tuning.difix.model_folder import find_model
+from thesis_assets.tuning.difix.model_folder import ModelFolder, find_model
 from thesis_assets.tuning.difix.network import TIMESTEP, DifixNetwork, is_tuned, load_difix, put_into_vae
 from thesis_assets.tuning.difix.prompts import DEFAULT_PROMPT
 from thesis_assets.tuning.difix.skip_vae import SKIPS
@@ -109,6 +109,24 @@ def check_published(state: Mapping[str, Any], file: Path) -> None:
             key=key,
             found=repr(state[key])[:100],
             wanted=wanted,
+        )
+
+
+def refuse_another_base(folder: ModelFolder, state: Mapping[str, Any]) -> None:
+    """Refuse a base model whose frozen parts are not those of the checkpoint's training, where the checkpoint says which.
+
+    Raises:
+        InvalidFile: a file of it is another one.
+    """
+    wanted = (state.get("base_model") or {}).get("digest")
+    if wanted is not None and folder.digest() != wanted:
+        raise InvalidFile(
+            "the base model is not the one that the checkpoint was trained on",
+            file=folder.path,
+            key="base_model.digest",
+            found=folder.digest(),
+            wanted=wanted,
+            remedy="restore its files, or name the right one (--model, where a checkpoint is used)",
         )
 
 

@@ -16,7 +16,7 @@ from thesis_assets.storage import read_json
 from thesis_assets.tuning.difix.model_folder import PUBLISHED_BASE, ModelFolder, find_model
 from thesis_assets.tuning.difix.network import TIMESTEP, DifixNetwork, load_difix, network_of_weights
 from thesis_assets.tuning.difix.prompts import DEFAULT_PROMPT, encode_prompts
-from thesis_assets.tuning.difix.published_state import RESOLUTION, check_published
+from thesis_assets.tuning.difix.published_state import RESOLUTION, check_published, refuse_another_base
 from thesis_assets.tuning.resolution import processing_size, resize
 
 
@@ -90,20 +90,20 @@ def refiner_of_checkpoint(
         InvalidFile: the base model cannot be had, or is another one than that of the training.
     """
     check_published(state, checkpoint)
-    flags = _flags_of_run(checkpoint)
     folder = base_model(checkpoint, state, model)
+    # A setting that is None was left open, which is no answer.
+    said = {name: value for name, value in {**_flags_of_run(checkpoint), **state}.items() if value is not None}
     network = network_of_weights(
         folder,
         state["state_dict_unet"],
         state["state_dict_vae"],
-        timestep=int(state.get("timestep", flags.get("timestep", TIMESTEP))),
-        mv_unet=state.get("mv_unet", flags.get("mv_unet")),
+        timestep=int(said.get("timestep", TIMESTEP)),
+        mv_unet=said.get("mv_unet"),
         rank_vae=int(state["rank_vae"]),
         targets=state["vae_lora_target_modules"],
     )
-    prompt = state.get("prompt") or flags.get("prompt") or DEFAULT_PROMPT
-    resolution = int(state.get("resolution", flags.get("resolution", RESOLUTION)))
-    return _refiner(network, prompt, resolution, device, int(state.get("step", 0)))
+    prompt, resolution = said.get("prompt", DEFAULT_PROMPT), int(said.get("resolution", RESOLUTION))
+    return _refiner(network, prompt, resolution, device, int(said.get("step", 0)))
 
 
 def _refiner(network: DifixNetwork, prompt: str, resolution: int, device: str, step: int) -> DifixRefiner:
@@ -136,15 +136,7 @@ def base_model(checkpoint: Path, state: Mapping[str, Any], model: str | None = N
             wanted=name,
             remedy=f"name it by --model ({checkpoint} holds what was tuned, not the rest of the base model)",
         ) from error
-    if "digest" in said and folder.digest() != said["digest"]:
-        raise InvalidFile(
-            "the base model is not the one that the checkpoint was trained on",
-            file=folder.path,
-            key="base_model.digest",
-            found=folder.digest(),
-            wanted=said["digest"],
-            remedy="restore its files, or name the right one by --model",
-        )
+    refuse_another_base(folder, state)
     return folder
 
 

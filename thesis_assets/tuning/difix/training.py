@@ -85,8 +85,9 @@ class DifixTraining:
         return {**weights_to_published(self.network), **self._usage, "resolution": self._flags.resolution}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        from thesis_assets.tuning.difix.published_state import load_weights
+        from thesis_assets.tuning.difix.published_state import load_weights, refuse_another_base
 
+        refuse_another_base(self.network.folder, state)
         load_weights(self.network, state)
 
     def optimizer_to_file(self, state: dict[str, Any]) -> dict[str, Any]:
