@@ -30,10 +30,14 @@ def out_of_memory(error: BaseException, step: int, flags: TrainerFlags) -> OutOf
     return OutOfMemory(
         f"step {step} does not fit in memory",
         key="train_batch_size, resolution",
-        found=f"{flags.train_batch_size} at {flags.resolution}: {str(error).splitlines()[0] if str(error) else error!r}",
+        found=f"{flags.train_batch_size} at {flags.resolution}: {_first_line(error)}",
         remedy="under another run name: halve train_batch_size and double gradient_accumulation_steps (the same batch), lower "
         "resolution, or set mixed_precision: bf16. The last checkpoint is intact",
     )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 Fault = TypeVar("Fault", InvalidFile, DiskFull)

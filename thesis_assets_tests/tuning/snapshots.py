@@ -1,10 +1,13 @@
 """A small snapshot on disk, complete enough to be guarded, frozen and trained on, and the flags of a short run over it."""
 
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from thesis_assets.experiments.runs import RunSpec
@@ -114,6 +117,20 @@ def train(command_line: Sequence[str]) -> int:
     from thesis_assets.tuning.trainer_program import main
 
     return main(command_line, TINY)
+
+
+def stopping_at(patch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
+    """Have the trainer of this process asked to stop while it makes `step`."""
+    from thesis_assets.tuning.trainer_report import TrainerReport
+
+    update = TrainerReport.update
+
+    def interrupted(self: Any, done: int, **numbers: Any) -> None:
+        update(self, done, **numbers)
+        if done == step:
+            os.kill(os.getpid(), number)
+
+    patch.setattr(TrainerReport, "update", interrupted)
 
 
 def same_state(one: TuningRunTree, other: TuningRunTree, step: int) -> bool:

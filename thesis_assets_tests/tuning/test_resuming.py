@@ -16,27 +16,14 @@ from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import CheckpointInfo
 from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning import checkpoints, triplets
-from thesis_assets.tuning.checkpoints import latest_verified, list_checkpoints, load_checkpoint, verify_checkpoint
+from thesis_assets.tuning.checkpoints import latest_verified, list_checkpoints, verify_checkpoint
 from thesis_assets.tuning.progress_file import ProgressReader, read_curves
-from thesis_assets.tuning.trainer_report import TrainerReport
-from thesis_assets_tests.tuning.snapshots import arguments, same_state, train, write_snapshot
+from thesis_assets_tests.tuning.snapshots import arguments, same_state, stopping_at, train, write_snapshot
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> DifixTree:
     return write_snapshot(tmp_path_factory.mktemp("snapshot"))
-
-
-def stopping_at(patch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
-    """Have the trainer of this process asked to stop while it makes `step`."""
-    update = TrainerReport.update
-
-    def interrupted(self: TrainerReport, done: int, **numbers: Any) -> None:
-        update(self, done, **numbers)
-        if done == step:
-            os.kill(os.getpid(), number)
-
-    patch.setattr(TrainerReport, "update", interrupted)
 
 
 def test_twenty_steps_and_twenty_more_equal_forty_to_the_bit(tree: DifixTree, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,30 +50,6 @@ def test_twenty_steps_and_twenty_more_equal_forty_to_the_bit(tree: DifixTree, mo
     assert read_curves(whole.progress)["loss"] == read_curves(halves.progress)["loss"]
     for step in (20, 40):
         assert whole.eval_metrics(step).read_bytes() == halves.eval_metrics(step).read_bytes()
-
-
-def test_bf16_trains_full_precision_weights(tree: DifixTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)  # one process, one precision
-    try:
-        flags = {"mixed_precision": "bf16", "max_train_steps": 12, "checkpointing_steps": 12, "eval_freq": 12}
-        assert train(arguments(tree, "bf16", **flags)) == 0
-        with monkeypatch.context() as patch:
-            stopping_at(patch, 5)
-            assert train(arguments(tree, "bf16-halves", **flags)) == 0
-        assert train(arguments(tree, "bf16-halves", **flags)) == 0
-    finally:
-        AcceleratorState._reset_state(reset_partial_state=True)
-    run = tree.tuning_run("bf16")
-    assert same_state(run, tree.tuning_run("bf16-halves"), 12)
-    weights = load_checkpoint(run.checkpoint(12))["state_dict_unet"]
-    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
-    losses = read_curves(run.progress)["loss"]
-    assert losses[-1] < losses[0]
-    # It did compute in bf16: full precision gives other losses from the second step on.
-    assert train(arguments(tree, "full", **{**flags, "mixed_precision": "no"})) == 0
-    assert read_curves(tree.tuning_run("full").progress)["loss"] != losses
 
 
 class Payload:
