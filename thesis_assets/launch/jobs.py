@@ -218,6 +218,7 @@ def run_job(launcher: Launcher, job: Job, *, following: Following = Following())
     except BaseException:
         if following.leave_running is None or not following.leave_running():
             launcher.end(record, grace_seconds=following.grace_seconds)
+            close_record(job.record, record, launcher.state(record))
         raise
     # What outlived the command itself: helpers of a trainer that crashed hold the GPU.
     launcher.end(record, grace_seconds=following.grace_seconds)

@@ -182,6 +182,7 @@ def test_an_interrupt_ends_every_process_also_the_deaf_orphan(
         )
 
     assert living(tmp_path) == []
+    assert read_json(tmp_path / "job.json", JobRecord).returncode is not None
 
 
 def test_a_job_that_was_killed_outright_is_lost(tmp_path: Path) -> None:

@@ -33,6 +33,15 @@ mutation ($params: ExecutionParams!) {
 }
 """
 STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+TERMINATE = """
+mutation ($id: String!) {
+  terminateRun(runId: $id) { __typename ... on TerminateRunFailure { message } ... on PythonError { message } }
+}
+"""
+MESSAGES = """
+query ($id: ID!) { logsForRun(runId: $id, limit: 1000) { ... on EventConnection { events { ... on MessageEvent { message } } } } }
+"""
+RUNS = "query { runsOrError(limit: 20) { ... on Runs { results { runId status } } } }"
 BACKFILL = """
 mutation ($params: LaunchBackfillParams!) {
   launchPartitionBackfill(backfillParams: $params) {
@@ -127,6 +136,20 @@ class DagsterServer:
 
     def status(self, run_id: str) -> str:
         return str(self.graphql(STATUS, id=run_id)["runOrError"]["status"])
+
+    def terminate(self, run_id: str) -> None:
+        """What the button "Terminate" does."""
+        answer = self.graphql(TERMINATE, id=run_id)["terminateRun"]
+        assert answer["__typename"] == "TerminateRunSuccess", answer
+
+    def runs(self) -> list[str]:
+        """Ids of all runs, the newest first."""
+        return [str(run["runId"]) for run in self.graphql(RUNS)["runsOrError"]["results"]]
+
+    def messages(self, run_id: str) -> list[str]:
+        """The newest lines of a run's event log."""
+        events = self.graphql(MESSAGES, id=run_id)["logsForRun"]["events"]
+        return [event["message"] for event in events if "message" in event]
 
     def wait_for_run(self, run_id: str, wanted: str = "SUCCESS", seconds: float = RUN_S) -> None:
         """Wait until a run has the wanted status; fail as soon as it has another final one."""
