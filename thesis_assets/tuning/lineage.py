@@ -11,6 +11,7 @@ from thesis_assets.schemas.tuning import CheckpointInfo, SelectedCheckpoint, Tra
 from thesis_assets.splits.lineage import data_lineage
 from thesis_assets.storage import read_json, sha256_file
 from thesis_assets.tuning.checkpoints import pruned_steps
+from thesis_assets.tuning.pretrained import find_source
 
 if TYPE_CHECKING:
     from thesis_assets.scenes.scene import SceneRoots
@@ -87,9 +88,26 @@ def config_lineage(tree: DifixTree, run_name: str, roots: SceneRoots) -> Lineage
         digest=sha256_file(path),
         note=f"backend {config.backend}, hyperparameters {config.hyperparameter_digest[:12]}",
         made_from=[
+            *_weights(config),
             data_lineage(tree, roots, wanted=config.data_json_sha256, wanted_manifests=config.manifest_sha256),
         ],
     )
+
+
+def _weights(config: TrainConfig) -> list[LineageLink]:
+    """What a run that trains nothing took its weights from: a copy, so that the source may be gone or changed since."""
+    if config.backend != "pretrained":
+        return []
+    model, wanted = str(config.flags["model"]), config.flags["model_sha256"]
+    try:
+        source = find_source(model)
+    except InvalidFile as error:
+        return [linked("weights", model, digest=wanted, note=f"not there any more: {_one_line(error)}", verified=False)]
+    if source.checkpoint is None:
+        return [linked("weights", model, note="a published model; its digest stands in the checkpoint", verified=False)]
+    found = sha256_file(source.checkpoint)
+    note = "" if found == wanted else f"there is another one now, {found}"
+    return [linked("weights", model, path=source.checkpoint, digest=wanted, note=note, verified=found == wanted)]
 
 
 def _config_faults(tree: DifixTree, run_name: str, info: CheckpointInfo) -> list[str]:

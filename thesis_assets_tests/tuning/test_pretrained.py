@@ -10,10 +10,13 @@ from thesis_assets.experiments.evaluation import EvaluationSpec
 from thesis_assets.experiments.runs import RunSpec, Selection
 from thesis_assets.launch.local_jobs import LocalLauncher
 from thesis_assets.layout import DifixTree, TuningRunTree
+from thesis_assets.scenes.scene import SceneRoots
+from thesis_assets.schemas.lineage import LineageLink
 from thesis_assets.schemas.tuning import ProgressLine, TrainConfig
 from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning import run_checks, tuning_run
 from thesis_assets.tuning.checkpoints import PUBLISHED_KEYS, latest_verified, load_checkpoint, verify_checkpoint
+from thesis_assets.tuning.lineage import config_lineage
 from thesis_assets.tuning.pretrained import find_source, pretrained_start
 from thesis_assets.tuning.refine import load_refiner
 from thesis_assets.tuning.run_config import lock_config, make_config
@@ -110,6 +113,26 @@ def test_a_finished_one_starts_nothing_even_where_its_source_is_gone(
         assert start(tree, pretrained(path)).steps == [0]
     finally:
         away.rename(path)
+
+
+def test_its_lineage_names_the_weights_it_took(tree: DifixTree, source: TuningRunTree, tmp_path: Path) -> None:
+    roots = SceneRoots(*(tmp_path / name for name in ("gt", "pre", "registry", "renders")))
+
+    def weights() -> LineageLink:
+        (link,) = [one for one in config_lineage(tree, "base", roots).made_from if one.kind == "weights"]
+        return link
+
+    path = source.checkpoint(20)
+    content = path.read_bytes()
+    assert (weights().state, weights().digest) == ("verified", sha256_file(path))
+    try:
+        path.write_bytes(content + b"0")
+        assert weights().state == "recorded"
+        assert "another one now" in weights().note
+        path.unlink()
+        assert "not there any more" in weights().note
+    finally:
+        path.write_bytes(content)
 
 
 def test_another_source_under_the_same_name_is_refused(tree: DifixTree, source: TuningRunTree) -> None:
