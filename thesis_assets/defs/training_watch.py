@@ -21,8 +21,9 @@ ASSET = "tuned_checkpoint"
 CONTACT_SHEET = "render | refined | target | reference"
 LINE_SECONDS = 5.0
 """Between two log lines of single steps: each is a row of the event log."""
-OBSERVATION_SECONDS = 60.0
-"""Between two observations of single steps: 12 hours are 720 rows of half a kilobyte."""
+OBSERVATION_SECONDS = (5.0, 60.0)
+"""Between two observations of single steps, at first and after 20 minutes: a short run has points to plot, and 12 hours are some 750
+rows of half a kilobyte."""
 LINK_BYTES = 256 * 1024
 _WANDB_RUN = re.compile(r"https?://[^\s\"'<>\x1b]+/runs/[\w-]+")
 
@@ -34,18 +35,23 @@ class TrainingWatch:
         self, context: dg.AssetExecutionContext, cell: Cell, tree: TuningRunTree, report: Callable[[str], None]
     ) -> None:
         self._context, self._cell, self._tree, self._report = context, cell, tree, report
-        self._lines, self._observations = _Pace(LINE_SECONDS), _Pace(OBSERVATION_SECONDS)
+        self._lines, self._observations = _Pace(LINE_SECONDS, LINE_SECONDS), _Pace(*OBSERVATION_SECONDS)
+        self._last_step: dict[str, dg.MetadataValue] = {}
 
     def see(self, line: ProgressLine) -> None:
         """Every event is shown, of the single steps one now and then."""
         if line.event != "step" or self._lines.is_due():
             self._report(f"{self._cell.run_name}: {progress_text(line)}")
+        if line.event == "step":
+            self._last_step = _numbers(line)
         if line.event in ("start", "eval") or (line.event == "step" and self._observations.is_due()):
             observation = dg.AssetObservation(ASSET, partition=self._cell.key, metadata=self._metadata(line))
             self._context.log_event(observation)
 
     def _metadata(self, line: ProgressLine) -> dict[str, dg.MetadataValue]:
-        metadata: dict[str, dg.MetadataValue] = {"step": dg.MetadataValue.int(line.step), **_numbers(line)}
+        # An evaluation has its last step's numbers too: Dagster breaks a line where an event has no value.
+        numbers = {**self._last_step, **_numbers(line)}
+        metadata: dict[str, dg.MetadataValue] = {"step": dg.MetadataValue.int(line.step), **numbers}
         if line.event == "start":
             metadata |= {"what": dg.MetadataValue.text(line.message)}
             if self._tree.job.is_file():
@@ -65,14 +71,17 @@ class TrainingWatch:
 
 
 class _Pace:
-    """Says yes at once, and then once in so many seconds."""
+    """Says yes at once, and then once in so many seconds, ever more of them up to a limit."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._last = seconds, -math.inf
+    def __init__(self, seconds: float, at_last: float) -> None:
+        self._seconds, self._at_last = seconds, at_last
+        self._first: float | None = None
+        self._last = -math.inf
 
     def is_due(self) -> bool:
         now = time.monotonic()
-        if now - self._last < self._seconds:
+        self._first = now if self._first is None else self._first
+        if now - self._last < min(self._at_last, max(self._seconds, (now - self._first) / 20)):
             return False
         self._last = now
         return True
@@ -110,7 +119,7 @@ def _numbers(line: ProgressLine) -> dict[str, dg.MetadataValue]:
         "minutes left": None if line.seconds_left is None else line.seconds_left / 60,
         **{_title(name): value for name, value in line.metrics.items()},
     }
-    return {name: dg.MetadataValue.float(value) for name, value in values.items() if value is not None}
+    return {name: _number(value) for name, value in values.items() if value is not None}
 
 
 def final_numbers(curves: Mapping[str, Sequence[float]]) -> dict[str, dg.MetadataValue]:
@@ -121,10 +130,15 @@ def final_numbers(curves: Mapping[str, Sequence[float]]) -> dict[str, dg.Metadat
         if name in ("step", "eval_step") or not finite:
             continue
         value = sum(finite) / len(finite) if name == "samples_per_second" else finite[-1]
-        found[_title(name)] = dg.MetadataValue.float(value)
+        found[_title(name)] = _number(value)
     if curves.get("step"):
         found["step"] = dg.MetadataValue.int(int(curves["step"][-1]))
     return found
+
+
+def _number(value: float) -> dg.MetadataValue:
+    """Of as many digits as a person reads."""
+    return dg.MetadataValue.float(float(f"{value:.6g}"))
 
 
 def _title(name: str) -> str:

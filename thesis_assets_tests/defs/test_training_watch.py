@@ -66,23 +66,33 @@ def test_single_steps_are_thinned_out_and_events_are_not(tmp_path: Path, monkeyp
     """A row of the event log a step would be ten thousand of them."""
 
     class Context:
-        observations = 0
+        def __init__(self) -> None:
+            self.observations: list[dg.AssetObservation] = []
 
-        def log_event(self, event: object) -> None:
-            self.observations += 1
+        def log_event(self, event: dg.AssetObservation) -> None:
+            self.observations.append(event)
 
     context, lines, now = Context(), [], [0.0]
     monkeypatch.setattr("thesis_assets.defs.training_watch.time.monotonic", lambda: now[0])
     from thesis_assets.defs.partitions import Cell
 
     watch = TrainingWatch(context, Cell("v1", run_name="r1"), TuningRunTree(tmp_path), lines.append)  # type: ignore[arg-type]
-    for second in range(600):
-        now[0] = float(second)
-        watch.see(step(second, loss=1.0))
-    assert (len(lines), context.observations) == (120, 10)
-    watch.see(ProgressLine(event="checkpoint", step=600, max_steps=9000, seconds=600))
-    watch.see(ProgressLine(event="eval", step=600, max_steps=9000, seconds=600, metrics={"psnr_refined": 30.0}))
-    assert (len(lines), context.observations) == (122, 11)
+
+    def train(until: int) -> tuple[int, int]:
+        for second in range(int(now[0]), until):
+            now[0] = float(second)
+            watch.see(step(second, loss=1.0))
+        return len(lines), len(context.observations)
+
+    assert train(60) == (12, 12)
+    _, after_an_hour = train(3600)
+    _, after_two = train(7200)
+    assert after_two - after_an_hour == 60
+    before = (len(lines), len(context.observations))
+    watch.see(ProgressLine(event="checkpoint", step=7200, max_steps=9000, seconds=600))
+    watch.see(ProgressLine(event="eval", step=7200, max_steps=9000, seconds=600, metrics={"psnr_refined": 30.0}))
+    assert (len(lines), len(context.observations)) == (before[0] + 2, before[1] + 1)
+    assert {"loss", "psnr refined"} <= context.observations[-1].metadata.keys()
 
 
 def test_time_left_is_said_as_a_person_would() -> None:
