@@ -15,6 +15,7 @@ from benchmarks import (
     image_codecs,
     image_metrics,
     large_manifests,
+    recordings,
     sample_integrity,
     sensor_ticks,
     triplet_export,
@@ -26,10 +27,11 @@ RESULTS = Path(__file__).with_name("results")
 SUBJECTS = (
     *(definitions_import, image_codecs, triplet_export, sample_integrity, large_manifests),
     *(image_metrics, gaussian_rasteriser, tuning_speed, difix_step, sensor_ticks, evaluation_tree),
+    recordings,
 )
 PACKAGES = (
     *("thesis-assets", "dagster", "numpy", "pillow", "isal", "opencv-python-headless", "scikit-image", "torch"),
-    *("orjson", "polars", "torchmetrics", "webdataset", "datasets", "diffusers"),
+    *("orjson", "polars", "rerun-sdk", "torchmetrics", "webdataset", "datasets", "diffusers"),
 )
 
 
