@@ -5,10 +5,11 @@ Does not belong here: which files there are, where they stand in the tree.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -30,10 +31,12 @@ from thesis_assets.scenes.bounded_files import read_npy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+Result = TypeVar("Result")
+
 BATCH_FRAMES = 8
 """Whole sequences in one call took four times the memory and were slower."""
 JPEG_QUALITY = 90
-THREADS = 2
+THREADS = min(8, os.cpu_count() or 1)
 DEPTH_UNITS_PER_METRE = 1000.0
 """16-bit PNG in millimetres: float32 depth of one camera over 150 frames would be 700 MB that hardly compress."""
 UNION_CLASS = 255
@@ -50,15 +53,22 @@ def write_images(
     import rerun as rr
 
     files = options.first(track.files)
-    media_type = _uniform_media_type(files) if options.lossless else "image/jpeg"
-    if media_type is not None:
-        recording.send_static(track.entity, rr.EncodedImage.from_fields(media_type=media_type))
+    send_media_type(recording, track.entity, files, options)
     sent: list[int] = []
     for frames, blobs in batches(files, lambda path: encoded_image(path, lossless=options.lossless), absences):
         n_bytes = sum(map(len, blobs))
         recording.send_frames(track.entity, frames, rr.EncodedImage.columns(blob=blobs), n_bytes=n_bytes)
         sent += frames
     recording.clear_frames(track.entity, sorted(set(expected) - set(sent)))
+
+
+def send_media_type(recording: Recording, entity: str, files: FrameFiles, options: ExportOptions) -> None:
+    """Log the one media type of a track's pictures, where they have one."""
+    import rerun as rr
+
+    media_type = _uniform_media_type(files) if options.lossless else "image/jpeg"
+    if media_type is not None:
+        recording.send_static(entity, rr.EncodedImage.from_fields(media_type=media_type))
 
 
 def encoded_image(path: Path, *, lossless: bool) -> bytes:
@@ -205,7 +215,7 @@ def batches(
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
         for start in range(0, len(items), BATCH_FRAMES):
             batch = items[start : start + BATCH_FRAMES]
-            results = list(pool.map(lambda item: _attempt(encode, item[1]), batch))
+            results = list(pool.map(lambda item: attempt(encode, item[1]), batch))
             frames, blobs = [], []
             for (frame, path), result in zip(batch, results, strict=True):
                 if isinstance(result, InvalidFile):
@@ -217,7 +227,8 @@ def batches(
                 yield frames, blobs
 
 
-def _attempt(encode: Callable[[Path], bytes], path: Path) -> bytes | InvalidFile:
+def attempt(encode: Callable[[Path], Result], path: Path) -> Result | InvalidFile:
+    """What `encode` makes of a file, or why it cannot."""
     try:
         return encode(path)
     except InvalidFile as error:

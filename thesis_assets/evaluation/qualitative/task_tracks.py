@@ -17,7 +17,7 @@ from thesis_assets.evaluation.qualitative.tracks import (
     Absences,
     BodyTrack,
     CameraTrack,
-    DifferenceTrack,
+    ComparedTrack,
     EpochScalar,
     FrameFiles,
     ImageTrack,
@@ -55,7 +55,7 @@ def nvs_tracks(task: TaskTree, root: str, epoch: int, absences: Absences) -> lis
         tracks += [ImageTrack(f"{root}/{side}/cam_{cam_id}", files) for cam_id, files in images.items() if files]
         if tracks and not any(images.values()):
             absences.not_there(folder, "no images")
-    tracks += _difference_tracks(sides["pred"], sides["gt_inputs"], root)
+    tracks += _compared_tracks(sides["pred"], sides["gt_inputs"], root)
     metrics = _nvs_metric_tracks(task, root, epoch, absences)
     return [*tracks, *metrics] if tracks or metrics else []
 
@@ -94,15 +94,18 @@ def _nvs_input_tracks(folder: Path, entity: str, cam_id: int, absences: Absences
     return tracks
 
 
-def _difference_tracks(
+def _compared_tracks(
     predictions: dict[int, FrameFiles], truths: dict[int, FrameFiles], root: str
-) -> list[DifferenceTrack]:
-    """A track a camera, over the frames that both sides have."""
+) -> list[ComparedTrack]:
+    """A track a camera, where both sides have some of its frames."""
     tracks = []
     for cam_id, files in predictions.items():
-        truth = truths.get(cam_id, {})
-        if both := {frame: path for frame, path in files.items() if frame in truth}:
-            tracks.append(DifferenceTrack(f"{root}/{DIFFERENCE}/cam_{cam_id}", both, truth))
+        sides = (
+            ImageTrack(f"{root}/pred/cam_{cam_id}", files),
+            ImageTrack(f"{root}/gt_inputs/cam_{cam_id}", truths.get(cam_id, {})),
+        )
+        if (track := ComparedTrack(f"{root}/{DIFFERENCE}/cam_{cam_id}", *sides)).files:
+            tracks.append(track)
     return tracks
 
 

@@ -22,8 +22,8 @@ from thesis_assets.evaluation.qualitative.tracks import (
     Absences,
     BodyTrack,
     CameraTrack,
+    ComparedTrack,
     DepthTrack,
-    DifferenceTrack,
     EpochScalar,
     ExportOptions,
     ImageTrack,
@@ -64,7 +64,10 @@ def write_recording(
             lossless=options.lossless,
             tasks=",".join(tasks),
         )
+        with_their_pair = _compared_entities(tracks)
         for number, track in enumerate(tracks, start=1):
+            if track.entity in with_their_pair:
+                continue
             write_track(recording, track, options, absences, groups.get(_group(track), []))
             if on_progress is not None and (time.monotonic() - said > PROGRESS_SECONDS or number == len(tracks)):
                 said = time.monotonic()
@@ -82,8 +85,8 @@ def write_track(
     match track:
         case ImageTrack():
             image_tracks.write_images(recording, track, options, absences, expected)
-        case DifferenceTrack():
-            difference_tracks.write_differences(recording, track, options, absences, expected)
+        case ComparedTrack():
+            difference_tracks.write_compared(recording, track, options, absences, expected)
         case MaskTrack():
             image_tracks.write_masks(recording, track, options, absences, expected)
         case DepthTrack():
@@ -106,6 +109,12 @@ def write_track(
             camera_tracks.write_world_up(recording, track.entity, track.axis)
 
 
+def _compared_entities(tracks: Sequence[Track]) -> set[str]:
+    """Entities of predictions and truths that are written together, as each image is decoded only once then."""
+    pairs = [track for track in tracks if isinstance(track, ComparedTrack)]
+    return {side.entity for track in pairs for side in (track.prediction, track.truth)}
+
+
 def _progress_line(path: Path, done: int, total: int, seconds: float) -> str:
     left = seconds / done * (total - done)
     return f"{path.name}: {done} of {total} entities, {done / max(seconds, 1e-3):.1f}/s, {left:.0f} s left"
@@ -115,7 +124,7 @@ def _expected_frames(tracks: Sequence[Track], options: ExportOptions) -> dict[tu
     """Frames that any track of a kind and part has: those at which the others must not show an older picture."""
     found: dict[tuple[str, str], set[int]] = {}
     for track in tracks:
-        if isinstance(track, ImageTrack | DifferenceTrack | DepthTrack | BodyTrack | MeshTrack):
+        if isinstance(track, ImageTrack | DepthTrack | BodyTrack | MeshTrack):
             found.setdefault(_group(track), set()).update(options.first(track.files))
         elif isinstance(track, MaskTrack):
             found.setdefault(_group(track), set()).update(track.frames[: options.max_frames_per_camera or None])
@@ -124,5 +133,6 @@ def _expected_frames(tracks: Sequence[Track], options: ExportOptions) -> dict[tu
 
 def _group(track: Track) -> tuple[str, str]:
     """Tracks of one kind, split and task share their frames: `/input_data/train`, `/evaluation/epoch_0030/nvs`."""
+    kind = ImageTrack if isinstance(track, ComparedTrack) else type(track)
     depth = 4 if track.entity.startswith("/evaluation/") else 3
-    return type(track).__name__, "/".join(track.entity.split("/")[:depth])
+    return kind.__name__, "/".join(track.entity.split("/")[:depth])

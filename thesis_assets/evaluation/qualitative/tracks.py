@@ -63,12 +63,18 @@ class ImageTrack:
 
 
 @dataclass(frozen=True)
-class DifferenceTrack:
-    """Where predictions (`files`) differ from the truth, at the frames that both have."""
+class ComparedTrack:
+    """A camera's predictions and truths, each with its own entity, and where they differ, at the frames that both have."""
 
     entity: str
-    files: FrameFiles
-    truth: FrameFiles
+    """Of the differences."""
+    prediction: ImageTrack
+    truth: ImageTrack
+
+    @property
+    def files(self) -> FrameFiles:
+        """Predictions at the frames that both sides have."""
+        return {frame: path for frame, path in self.prediction.files.items() if frame in self.truth.files}
 
 
 @dataclass(frozen=True)
@@ -170,7 +176,7 @@ class WorldUp:
 
 Track = (
     ImageTrack
-    | DifferenceTrack
+    | ComparedTrack
     | MaskTrack
     | DepthTrack
     | CameraTrack

@@ -5,8 +5,10 @@ Does not belong here: materials, textures, normals; writing.
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_MESH_BYTES = 256 * 1024 * 1024
+_NUMBER = rb"-?[0-9]+(?:\.[0-9]*)?(?:e-?[0-9]+)?"
+_PLAIN = re.compile(rb"((?:v " + _NUMBER + rb" " + _NUMBER + rb" " + _NUMBER + rb"\n)+)((?:f [0-9]+ [0-9]+ [0-9]+\n)*)")
+"""What this platform writes: vertices, then triangles, nothing else. Read at once, several times as fast as by lines."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +46,25 @@ def read_wavefront(path: Path) -> WavefrontMesh:
         InvalidFile: missing, too large, no vertices, a row that is no number, a face that is no triangle of these vertices.
     """
     content = read_bounded(path, MAX_MESH_BYTES)
+    if (plain := _PLAIN.fullmatch(content)) is not None:
+        vertices = np.fromstring(plain[1].replace(b"v", b" "), dtype=np.float32, sep=" ").reshape(-1, 3)
+        faces = _plain_faces(plain[2])
+        _check(vertices, faces, path)
+        return WavefrontMesh(vertices, faces - 1)
     lines = content.splitlines()
     vertices = _table([line[2:] for line in lines if line.startswith(b"v ")], np.float32, path)[:, :3]
     corners = [line[2:] for line in lines if line.startswith(b"f ")]
     faces = _table(corners if b"/" not in content else [_positions(line) for line in corners], np.int32, path)
     _check(vertices, faces, path)
     return WavefrontMesh(np.ascontiguousarray(vertices), faces - 1)
+
+
+@lru_cache(maxsize=4)
+def _plain_faces(rows: bytes) -> NDArray[np.int32]:
+    """(F, 3), counted from 1. Kept: all frames of a person have the same rows."""
+    faces = np.fromstring(rows.replace(b"f", b" "), dtype=np.int32, sep=" ").reshape(-1, 3)
+    faces.flags.writeable = False
+    return faces
 
 
 def _table(rows: list[bytes], kind: type[np.float32] | type[np.int32], path: Path) -> NDArray[Any]:

@@ -149,3 +149,38 @@ def test_folders_of_other_people_are_no_epochs(tree: EvaluationTree) -> None:
     (tree.evaluation_dir / "epoch_30_old").mkdir()
     (tree.evaluation_dir / ".tmp-epoch_0015.partial").mkdir()
     assert evaluated_epochs(tree) == [0, 30]
+
+
+def test_a_broken_image_costs_its_own_row_and_the_difference_alone(tree: EvaluationTree) -> None:
+    task = tree.task(30, "nvs")
+    task.gt_image(4, "000001").write_bytes(task.gt_image(4, "000001").read_bytes()[:40])
+    task.pred_image(16, "000002").unlink()
+    digest = export_evaluation(tree, 30)
+    path = tree.evaluation_recording(30)
+    assert list(blob(path, f"{NVS}/pred/cam_4")) == [0, 1, 2]
+    assert list(blob(path, f"{NVS}/gt_inputs/cam_4")) == [0, 2]
+    assert list(blob(path, f"{NVS}/metrics/difference/cam_4")) == [0, 2]
+    assert list(blob(path, f"{NVS}/metrics/difference/cam_16")) == [0, 1]
+    assert list(column(path, f"{NVS}/metrics/difference/cam_4", "Clear:is_recursive")) == [1]
+    assert any("gt_inputs/cam_4/000001.png" in line for line in digest.absent)
+
+
+def test_images_of_two_sizes_are_recorded_without_a_difference(tree: EvaluationTree) -> None:
+    from thesis_assets.images.codecs import encode_png
+
+    tree.task(30, "nvs").pred_image(4, "000001").write_bytes(encode_png(np.zeros((8, 8, 3), np.uint8)))
+    digest = export_evaluation(tree, 30)
+    path = tree.evaluation_recording(30)
+    assert list(blob(path, f"{NVS}/pred/cam_4")) == [0, 1, 2]
+    assert list(blob(path, f"{NVS}/metrics/difference/cam_4")) == [0, 2]
+    assert any("no difference: the image is (8, 8), the truth (24, 32)" in line for line in digest.absent)
+
+
+def test_differences_are_black_where_equal_and_white_from_64_on() -> None:
+    from thesis_assets.evaluation.qualitative.difference_tracks import coloured
+
+    distances = np.array([[[0, 0, 0], [30, 30, 30], [64, 64, 64], [255, 255, 255], [192, 0, 0]]], np.uint8)
+    colours = coloured(distances)
+    assert colours[0, 0].tolist() == [0, 0, 0]
+    assert colours[0, 2].tolist() == colours[0, 3].tolist() == colours[0, 4].tolist() == [255, 255, 255]
+    assert 0 < colours[0, 1].sum() < 765

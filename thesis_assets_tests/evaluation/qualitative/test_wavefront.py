@@ -67,3 +67,13 @@ def test_normals_point_outwards_and_have_length_one() -> None:
     normals = vertex_normals(vertices, np.array([[0, 1, 2]]))
     assert np.allclose(normals[:3], [0, 0, 1])
     assert np.allclose(normals[3], 0)
+
+
+def test_what_this_platform_writes_and_the_same_with_normals_read_alike(tmp_path: Path) -> None:
+    plain = b"v 0 0 0\nv 1.5 -2e-05 0\nv 0 1 0\nf 1 2 3\n"
+    (tmp_path / "plain.obj").write_bytes(plain)
+    (tmp_path / "other.obj").write_bytes(b"# by another program\n" + plain)
+    one, other = read_wavefront(tmp_path / "plain.obj"), read_wavefront(tmp_path / "other.obj")
+    assert one.vertices.tolist() == other.vertices.tolist()
+    assert one.faces.tolist() == other.faces.tolist() == [[0, 1, 2]]
+    assert one.vertices[1].tolist() == pytest.approx([1.5, -2e-05, 0])
