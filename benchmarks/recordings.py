@@ -12,8 +12,8 @@ import numpy as np
 from benchmarks.measure import Row, paired, seconds_of
 from benchmarks.recording_tree import CAMERAS, N_PEOPLE, decoded, make_tree
 
-N_FRAMES, ROUNDS = 8, 1
-LENGTHS = (8, 40)
+N_FRAMES, ROUNDS = 24, 3
+LENGTHS = (24, 120)
 MAX_GROWTH_MB = 200
 
 
