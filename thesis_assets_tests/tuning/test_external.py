@@ -1,7 +1,11 @@
 """A trainer of the user's own, in an environment of its own: started with what it knows, followed, ended after its last save."""
 
 import json
+import os
+import socket
+import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +18,10 @@ from thesis_assets.errors import InvalidFile, SnapshotChanged
 from thesis_assets.experiments.runs import External, RunSpec
 from thesis_assets.launch.jobs import Following
 from thesis_assets.launch.local_jobs import LocalLauncher
+from thesis_assets.launch.process_tree import JOB_VARIABLE
 from thesis_assets.layout import DifixTree, TuningRunTree
-from thesis_assets.schemas.tuning import ProgressLine, TrainConfig
-from thesis_assets.storage import read_json, sha256_file
+from thesis_assets.schemas.tuning import JobRecord, ProgressLine, TrainConfig
+from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning import run_checks, tuning_run
 from thesis_assets.tuning.checkpoints import latest_verified, list_checkpoints, verify_checkpoint
 from thesis_assets.tuning.external.progress_bar import ProgressBar, ToldStep
@@ -212,6 +217,43 @@ def test_a_loss_that_is_not_finite_ends_it_and_names_the_step(tmp_path: Path, ba
     body = "print('Steps:  33%|###   | 3/9 [00:01<00:02,  3.0it/s, loss/l2=nan]', file=sys.stderr, flush=True)\ntime.sleep(300)"
     with pytest.raises(TrainerFailed, match="not finite at step 3"):
         start(tree, external_run(bare, script(body)))
+    assert processes_of(tree.tuning_run("own")) == []
+
+
+def test_a_script_that_a_killed_attempt_left_is_ended_before_the_next(
+    tmp_path: Path, bare: Path, script: Script
+) -> None:
+    tree = write_snapshot(tmp_path)
+    run, name = tree.tuning_run("own"), uuid.uuid4().hex
+    left = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(300)"], env={**os.environ, JOB_VARIABLE: name}
+    )
+    record = JobRecord(
+        launcher="local",
+        host=socket.gethostname(),
+        process_group=left.pid,
+        job_id=name,
+        started_at="now",
+        command=["script"],
+        stdout="o",
+        stderr="e",
+    )
+    write_json(run.script_job, record)
+    try:
+        with pytest.raises(TrainerFailed, match="status 3"):
+            start(tree, external_run(bare, script("sys.exit(3)")))
+        assert left.wait(timeout=10) != 0
+    finally:
+        left.kill()
+
+
+def test_a_stop_while_the_script_says_its_flags_is_a_stop(tmp_path: Path, bare: Path) -> None:
+    tree = write_snapshot(tmp_path)
+    asked = tmp_path / "asked"
+    slow = tmp_path / "slow.py"
+    slow.write_text(f"import time, pathlib\npathlib.Path({str(asked)!r}).touch()\ntime.sleep(300)")
+    with pytest.raises(TrainerStopped, match="after step 0"):
+        start(tree, external_run(bare, slow), following=Following(should_stop=asked.is_file))
     assert processes_of(tree.tuning_run("own")) == []
 
 

@@ -17,12 +17,12 @@ from typing import Any, Literal
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.experiments.runs import External, published_steps
-from thesis_assets.launch.commands import run_command
+from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.logs import log_tail
 from thesis_assets.launch.starter_watch import watched
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.samples import DataJson
-from thesis_assets.schemas.tuning import ProgressLine, TrainConfig
+from thesis_assets.schemas.tuning import JobRecord, ProgressLine, TrainConfig
 from thesis_assets.storage import full_disk_explained, read_json, write_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, verify_checkpoint
 from thesis_assets.tuning.external.progress_bar import ProgressBar, ToldStep
@@ -60,6 +60,10 @@ def main(run_directory: str, external: str) -> int:
                 finished = run.to_its_end(External.model_validate_json(external))
                 remark = _evaluate(tree, config, wanted[-1], report) if finished else f"asked by {stop.signal_name}"
         except ThesisAssetsError as error:
+            if stop:
+                # Asked to end, the script may have failed of that: its `--help` too.
+                report.event("stopped", f"asked by {stop.signal_name}")
+                return 0
             report.failed(str(error))
             sys.stderr.write(f"run_external: {error}\n")
             return 1
@@ -93,6 +97,9 @@ class _ScriptRun:
             ThesisAssetsError: the script cannot be started, ended by itself before that, or its loss is not finite.
         """
         _check_references(Path(self._config.data_json), self._config.flags)
+        if self._tree.script_job.is_file():
+            # Of an attempt that was killed outright, before it could end its script.
+            end_running(read_json(self._tree.script_job, JobRecord), grace_seconds=GRACE_SECONDS)
         # The last attempt may have saved one, or half of one, that nobody looked at any more.
         self._tell_saved(settled=True)
         removed = self._saved.remove_unfinished()
