@@ -24,9 +24,9 @@ from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.logs import log_tail
 from thesis_assets.launch.starter_watch import watched
 from thesis_assets.launch.telling import tell
-from thesis_assets.layout import EvaluationTree, epoch_name
+from thesis_assets.layout import CONVERTED_RECORD, EvaluationTree, epoch_name
 from thesis_assets.schemas.evaluation import PipelineRecord
-from thesis_assets.schemas.tuning import JobRecord, SelectedCheckpoint
+from thesis_assets.schemas.tuning import ConvertedModel, JobRecord, SelectedCheckpoint
 
 _VERSION = 1
 _REPORT_SECONDS = 10.0
@@ -42,7 +42,8 @@ class HandedCheckpoint:
 
     Attributes:
         path: of the selected checkpoint; empty for a run of the backend `pretrained`, whose weights are the pipeline's base model.
-        model_dir: the folder that the checkpoint was converted to, or what the pretrained run names; empty where neither is there.
+        model_dir: the diffusers directory that the checkpoint was converted to, or what a `pretrained` run names; empty where
+            the command does not take it.
     """
 
     path: str
@@ -69,9 +70,31 @@ def handed_checkpoint(cell: EvaluationCell) -> HandedCheckpoint:
     path = cell.tuning_run.checkpoint(selected.step)
     if not path.is_file():
         raise InvalidFile("the selected checkpoint is gone", file=path, remedy="restore it, or train the run again")
-    converted = cell.tuning_run.converted(selected.step)
-    model_dir = str(converted.absolute()) if converted.is_dir() else ""
+    model_dir = str(cell.tuning_run.converted(selected.step).absolute()) if _takes_a_directory(cell) else ""
     return HandedCheckpoint(str(path.absolute()), model_dir, selected.sha256, selected.step)
+
+
+def _takes_a_directory(cell: EvaluationCell) -> bool:
+    template = cell.experiment.evaluation.predictions.command
+    return template is not None and "model_dir" in placeholders(template)
+
+
+def prepare_model_dir(cell: EvaluationCell) -> None:
+    """Make the diffusers directory that the command takes, where it is not there, or is another checkpoint's. Once for all scenes.
+
+    Raises:
+        InvalidFile: no checkpoint is selected, or it is not of a backend that has such a directory.
+    """
+    handed = handed_checkpoint(cell)
+    if handed.step is None or not _takes_a_directory(cell):
+        return
+    from thesis_assets.tuning.difix.convert import to_directory
+
+    out = cell.tuning_run.converted(handed.step)
+    record = out / CONVERTED_RECORD
+    if record.is_file() and storage.read_json(record, ConvertedModel).checkpoint_sha256 == handed.sha256:
+        return
+    to_directory(Path(handed.path), out)
 
 
 def run_pipeline(cell: EvaluationCell) -> PipelineRecord:
@@ -114,13 +137,6 @@ def command_digest(cell: EvaluationCell, checkpoint: HandedCheckpoint) -> str:
 def _filled(cell: EvaluationCell, checkpoint: HandedCheckpoint, output_dir: str) -> list[str]:
     template = cell.experiment.evaluation.predictions.command
     assert template is not None, "the source `command` has a command"
-    if "model_dir" in placeholders(template) and not checkpoint.model_dir:
-        raise InvalidFile(
-            "the command takes {model_dir}, and the selected checkpoint has not been converted",
-            file=cell.tuning_run.base,
-            key="evaluation.predictions.command",
-            remedy="convert it (`thesis-assets checkpoint convert`), or take {checkpoint}",
-        )
     return fill_template(
         template,
         {

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, absent_tasks, silent
-from thesis_assets.evaluation.pipeline_command import run_pipeline
+from thesis_assets.evaluation.pipeline_command import prepare_model_dir, run_pipeline
 from thesis_assets.evaluation.refined_predictions import RefinePlan, refine_plan, refine_share, refine_unit
 from thesis_assets.evaluation.refinement import forget_refiners
 from thesis_assets.evaluation.shared_work import Crew, Outcomes, by_scene, over_scenes, work_off
@@ -26,6 +26,9 @@ def predict(
     Args:
         cells: of one (experiment, run).
         crew: who refines, or who runs the pipeline's command: a share, or a scene, each.
+
+    Raises:
+        InvalidFile: the pipeline is to be given a checkpoint that is not selected, or in a form that it does not have.
     """
     crew = crew or Crew()
     outcomes: Outcomes[PredictionRecord] = Outcomes()
@@ -43,6 +46,8 @@ def predict(
     if there and there[0].experiment.evaluation.predictions.source == "refine":
         _refine(there, outcomes, crew, on_progress)
     else:
+        if there and there[0].experiment.evaluation.predictions.source == "command":
+            prepare_model_dir(there[0])
         over_scenes(take_scene, by_scene(there), outcomes, crew, on_progress)
     return outcomes
 
@@ -60,6 +65,7 @@ def make_predictions(
     """
     if cell.experiment.evaluation.predictions.source != "refine":
         if cell.experiment.evaluation.predictions.source == "command":
+            prepare_model_dir(cell)
             run_pipeline(cell)
         return take_predictions(cell, epoch, on_progress)
     plan = refine_plan(cell, epoch, step)

@@ -124,6 +124,23 @@ def test_an_untrained_run_gives_the_pipeline_no_checkpoint(own_folder: Path) -> 
     assert (record.step, record.checkpoint_sha256) == (None, None)
 
 
+def test_a_directory_is_made_of_difix_checkpoints_alone_and_before_anything_runs(own_folder: Path) -> None:
+    cell = commanded(own_folder)
+    wanted = cell.experiment.evaluation.predictions.command
+    assert wanted is not None
+    command = {"command": wanted.replace("{checkpoint}", "{model_dir}")}
+    with pytest.raises(InvalidFile, match="only a DiFix checkpoint"):
+        predict([commanded(own_folder, predictions=command)])
+    assert not cell.tree.pipeline.base.exists()
+
+
+def test_without_a_selected_checkpoint_nothing_is_started(own_folder: Path) -> None:
+    cell = commanded(own_folder)
+    cell.tuning_run.selected_checkpoint.unlink()
+    with pytest.raises(InvalidFile, match="no checkpoint of the run has been selected"):
+        predict([cell])
+
+
 def test_a_pipeline_that_fails_says_so_and_leaves_what_was_there(own_folder: Path) -> None:
     cell = commanded(own_folder)
     evaluate(cell)
