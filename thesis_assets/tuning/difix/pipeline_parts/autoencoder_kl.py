@@ -93,7 +93,7 @@ def _decode(decoder: Any, sample: torch.Tensor, latent_embeds: Any = None) -> to
     """The decoder's forward pass, with the skips of the images that were encoded last."""
     del latent_embeds  # of another kind of VAE
     x = decoder.mid_block(decoder.conv_in(sample))
-    # A pipeline decodes the first view alone, and leaves the kept activations of all views: they are told by their number.
+    # A pipeline decodes the first view alone, but hands over what was kept of all views: the first ones count.
     kept = [acts[: len(x)] for acts in decoder.incoming_skip_acts] if not decoder.ignore_skip else []
     for number, block in enumerate(decoder.up_blocks):
         if kept:
