@@ -28,7 +28,7 @@ from thesis_assets.tuning.stop_signals import StopRequest, stop_on_signals
 from thesis_assets.tuning.trackers import RunTracker, usable_tracker
 from thesis_assets.tuning.trainer_flags import TrainerFlags, parse_flags
 from thesis_assets.tuning.trainer_report import TrainerReport
-from thesis_assets.tuning.training_faults import at_step
+from thesis_assets.tuning.training_faults import AnotherProcessFailed, at_step
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -58,6 +58,8 @@ def _status(
     try:
         with full_disk_explained(tree.base):
             _train(backend, flags, tree, report, stop)
+    except AnotherProcessFailed as error:
+        return _fail(backend, error, None)
     except DiskFull as error:
         return _fail(backend, at_step(error, report.step), report)
     except ThesisAssetsError as error:
@@ -66,9 +68,7 @@ def _status(
         if not _another_process_failed(tree):
             raise
         # What gloo or nccl says of a peer that is gone is not the cause.
-        message = "another process of this training failed; its message is the one to read"
-        sys.stderr.write(f"{backend.script.stem}: {message}\n")
-        return 1
+        return _fail(backend, AnotherProcessFailed("another process failed; its message is the one to read"), None)
     return 0
 
 

@@ -11,6 +11,10 @@ class NotFinite(ThesisAssetsError):
     """The loss or a gradient is not a number: nothing after it can be trusted."""
 
 
+class AnotherProcessFailed(ThesisAssetsError):
+    """The cause is another process's to tell."""
+
+
 def not_finite(what: str, step: int, sample_ids: Sequence[str]) -> NotFinite:
     """The error of a loss or gradient (`what`) that is not a number at `step`."""
     return NotFinite(

@@ -15,7 +15,7 @@ from thesis_assets.tuning.accelerated import trained_parameters
 from thesis_assets.tuning.learning_rate import learning_rate
 from thesis_assets.tuning.trained_model import TrainedModel
 from thesis_assets.tuning.trainer_flags import TrainerFlags
-from thesis_assets.tuning.training_faults import not_finite
+from thesis_assets.tuning.training_faults import AnotherProcessFailed, not_finite
 from thesis_assets.tuning.triplets import TripletBatch
 
 
@@ -69,6 +69,7 @@ class TrainingStep:
 
         Raises:
             NotFinite: a loss or the gradient is not; the message names step and samples. The weights are spoilt then.
+            AnotherProcessFailed: the loss is not finite in another process, which names the samples.
         """
         rate = self._set_learning_rate(step)
         self._model.network.train()
@@ -124,10 +125,13 @@ class TrainingStep:
         watched = norm if norm is not None and self._accelerator.scaler is None else each.new_zeros(())
         per_sample = each.sum(dim=0)
         *values, gradient = torch.cat([per_sample, watched.reshape(1)]).tolist()
+        # Before anybody gives up: the others would wait for the means in vain.
+        means = self._accelerator.reduce(each.mean(dim=1), reduction="mean").tolist()
         bad = [name for name, value in zip(sample_ids, values, strict=True) if not np.isfinite(value)]
         if bad:
             raise not_finite("loss", step, bad)
-        if not np.isfinite(gradient):
+        if not np.isfinite(means).all() and self._accelerator.num_processes > 1:
+            raise AnotherProcessFailed(f"the loss of another process is not finite at step {step}")
+        if not (np.isfinite(gradient) and np.isfinite(means).all()):
             raise not_finite("gradient", step, sample_ids)
-        means = self._accelerator.reduce(each.mean(dim=1), reduction="mean")
-        return dict(zip(names, means.tolist(), strict=True))
+        return dict(zip(names, means, strict=True))

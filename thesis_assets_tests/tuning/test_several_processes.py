@@ -55,9 +55,33 @@ def signal_everybody(run: TuningRunTree, number: int) -> list[psutil.Process]:
     return found
 
 
+def prepare(patch: pytest.MonkeyPatch, script: Path, code: str) -> None:
+    """Have every trainer process run `code` first."""
+    program = "from thesis_assets.tuning.backends import TINY\nfrom thesis_assets.tuning.trainer_program import main\n"
+    script.write_text(f"import sys\n{code}\n{program}sys.exit(main(sys.argv[1:], TINY))\n")
+    patch.setitem(BACKENDS, "tiny", replace(BACKENDS["tiny"], script=script))
+
+
+# Waits at its third step, so that a signal reaches it there however fast or slow the machine is.
+WAITING = """
+import time
+from pathlib import Path
+from thesis_assets.tuning.training_step import TrainingStep
+
+make = TrainingStep.make
+
+def waiting(self, step, micro_batches):
+    while step == 3 and not Path(self._flags.output_dir, "signalled").exists():
+        time.sleep(0.01)
+    return make(self, step, micro_batches)
+
+TrainingStep.make = waiting
+"""
+
+
 @pytest.mark.parametrize(("processes", "number"), [(2, signal.SIGUSR2), (1, signal.SIGTERM)])
 def test_a_stopped_run_of_any_number_of_processes_ends_as_one_that_was_never_stopped(
-    tree: DifixTree, processes: int, number: signal.Signals
+    tree: DifixTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int, number: signal.Signals
 ) -> None:
     """With two processes: the losses and weights of one process with double accumulation."""
     run_name, undisturbed = f"stopped-{processes}", f"whole-{processes}"
@@ -65,9 +89,11 @@ def test_a_stopped_run_of_any_number_of_processes_ends_as_one_that_was_never_sto
     signalled: list[psutil.Process] = []
 
     def interrupt(line: ProgressLine) -> None:
-        if line.event == "step" and line.step >= 3 and not signalled:
+        if line.event == "step" and line.step == 2:
             signalled.extend(signal_everybody(run, number))
+            (run.base / "signalled").touch()
 
+    prepare(monkeypatch, tmp_path / "waiting.py", WAITING)
     with pytest.raises(TrainerStopped, match=number.name):
         start(tree, run_name, interrupt, num_processes=processes)
     assert len(signalled) >= 2 + processes
@@ -75,7 +101,7 @@ def test_a_stopped_run_of_any_number_of_processes_ends_as_one_that_was_never_sto
     assert read_json(run.job_exit, JobExit).returncode == 0
     line = last_progress(run.progress)
     assert line is not None
-    assert list_checkpoints(run) == [line.step]
+    assert (line.step, list_checkpoints(run)) == (3, [3])
 
     assert start(tree, run_name, num_processes=processes).steps == [30]
     assert train(arguments(tree, undisturbed, **STEPS, gradient_accumulation_steps=processes)) == 0
@@ -93,37 +119,36 @@ def test_a_stopped_run_of_any_number_of_processes_ends_as_one_that_was_never_sto
     assert caught.value.key == "num_processes"
 
 
-# The second process finds an image that it cannot read; the first one waits for it in vain.
-UNLUCKY = """
-import os, sys
+# What goes wrong in the second process only; the first one waits for it.
+UNREADABLE = """
 from thesis_assets.errors import InvalidFile
 from thesis_assets.tuning import triplets
-from thesis_assets.tuning.backends import TINY
-from thesis_assets.tuning.trainer_program import main
 
-read = triplets.read_triplet
+def fail(sample_id, entry, resolution):
+    raise InvalidFile(f"sample {sample_id}: unreadable", file=entry.image)
 
-def failing(sample_id, entry, resolution):
-    if os.environ["RANK"] == "1":
-        raise InvalidFile(f"sample {sample_id}: unreadable", file=entry.image)
-    return read(sample_id, entry, resolution)
+triplets.read_triplet = fail
+"""
+NOT_FINITE = """
+from thesis_assets.tuning.tiny_training import TinyTraining
 
-triplets.read_triplet = failing
-sys.exit(main(sys.argv[1:], TINY))
+losses = TinyTraining.losses
+TinyTraining.losses = lambda *given: {name: part * float("nan") for name, part in losses(*given).items()}
 """
 
 
-def test_what_one_of_two_processes_cannot_read_ends_both_and_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("fault", "told"), [(UNREADABLE, "unreadable (at step 1)"), (NOT_FINITE, "the loss is not finite at step 1")]
+)
+def test_what_fails_in_one_of_two_processes_ends_both_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, told: str
 ) -> None:
     tree = write_snapshot(tmp_path)
-    script = tmp_path / "unlucky.py"
-    script.write_text(UNLUCKY)
-    monkeypatch.setitem(BACKENDS, "tiny", replace(BACKENDS["tiny"], script=script))
+    prepare(monkeypatch, tmp_path / "unlucky.py", f"import os\nif os.environ['RANK'] == '1':\n    exec({fault!r})\n")
     with pytest.raises(TrainerFailed) as caught:
         start(tree, "r", num_processes=2)
-    assert "sample studio_pair0" in str(caught.value)
-    assert "unreadable (at step 1)" in str(caught.value)
+    assert told in str(caught.value)
+    assert "studio_pair0" in str(caught.value)
     run = tree.tuning_run("r")
     assert list_checkpoints(run) == []
     assert members(str(read_json(run.job, JobRecord).job_id)) == []
