@@ -115,7 +115,7 @@ def kill_in_writes(tree: DifixTree, n_kills: int, steps: int) -> int:
         before = len(list_checkpoints(run)) + chance.randint(0, 1)
         while process.is_alive() and not (len(list_checkpoints(run)) >= before and partial_files(run)):
             time.sleep(0.001)
-        time.sleep(chance.uniform(0, 0.5))
+        time.sleep(chance.uniform(0, 0.35))
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
@@ -136,7 +136,7 @@ def kill_in_writes(tree: DifixTree, n_kills: int, steps: int) -> int:
 
 
 def test_a_kill_in_the_middle_of_a_checkpoint_write_leaves_the_newest_one_whole(tmp_path: Path) -> None:
-    assert kill_in_writes(write_snapshot(tmp_path), n_kills=3, steps=8) >= 1
+    assert kill_in_writes(write_snapshot(tmp_path), n_kills=3, steps=12) >= 1
 
 
 @pytest.mark.soak
