@@ -232,6 +232,11 @@ def _backend(run: FoundRun, flags: Mapping[str, Any], findings: Findings) -> tup
     steps = run.steps
     cadence = flags.get("checkpointing_steps")
     every = cadence if isinstance(cadence, int) and cadence > 0 else _cadence(steps)
+    said = flags.get("backend")
+    if said == "tiny":  # a run of this platform, which says so itself
+        ours = {"backend": "tiny", "checkpointing_steps": every, "max_train_steps": steps[-1]}
+        if tuple(RunSpec.model_validate(ours).saved_steps()) == steps:
+            return ours, steps
     script = {"script": str(flags.get("script") or DIFIX_SCRIPT)}
     published = {"backend": "external", "external": script, "checkpointing_steps": every, "max_train_steps": steps[-1]}
     if tuple(RunSpec.model_validate(published).saved_steps()) == steps:

@@ -255,23 +255,30 @@ class Platform:
         return {name: self.tree(cell, name) for name in self.evaluation_scenes(self.spec(cell))}
 
     def evaluated_trees(self) -> list[tuple[str, EvaluationTree]]:
-        """(run name, tree) of every declared run's scenes that have a manifest."""
-        return [
-            (cell.run_name, tree)
-            for cell in self.run_cells()
-            if self.difix(cell).split_test.is_file() or self.spec(cell).evaluation.scenes
-            for tree in self.evaluation_trees(cell).values()
-            if tree.manifest.is_file()
-        ]
+        """(run name, tree) of every declared run's scenes that have a manifest.
+
+        An experiment whose scenes are gone from the roots is left out, and said: it must not take the others' numbers away.
+        """
+        found = []
+        for cell in self.run_cells():
+            if not (self.difix(cell).split_test.is_file() or self.spec(cell).evaluation.scenes):
+                continue
+            try:
+                trees = self.evaluation_trees(cell).values()
+            except InvalidExperiment as error:
+                self.echo(f"{cell} is left out: {' '.join(str(error).split())}")
+                continue
+            found += [(cell.run_name, tree) for tree in trees if tree.manifest.is_file()]
+        return found
 
     def baselines(self) -> dict[tuple[str, str], tuple[str, str]]:
         """By (experiment, run) the run of the same experiment that it is compared with: the one that trains nothing."""
         found: dict[tuple[str, str], tuple[str, str]] = {}
-        for name in self.experiments.names():
-            runs = self.experiments.read(name).runs
-            baseline = next((run_name for run_name, run in runs.items() if run.backend == "pretrained"), None)
-            if baseline is not None:
-                found |= {(name, run_name): (name, baseline) for run_name in runs if run_name != baseline}
+        for spec in self.readable_experiments():
+            baseline = next((name for name, run in spec.runs.items() if run.backend == "pretrained"), None)
+            if baseline is not None and not spec.evaluation_only:
+                keys = [(spec.exp_name, name) for name in spec.runs if name != baseline]
+                found |= dict.fromkeys(keys, (spec.exp_name, baseline))
         return found
 
     def run_cells(self) -> list[Cell]:

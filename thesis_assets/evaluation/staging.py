@@ -41,7 +41,10 @@ class Staging:
             shutil.rmtree(self.temporary)
 
     def write(self, path: Path, content: bytes) -> None:
-        self.place(path).write_bytes(content)
+        """Write a file anew. One that was linked here loses its link first: else its source would be written too."""
+        placed = self.place(path)
+        placed.unlink(missing_ok=True)
+        placed.write_bytes(content)
 
     def link(self, source: Path, path: Path) -> storage.LinkMode:
         return storage.link_or_copy(source, self.place(path))

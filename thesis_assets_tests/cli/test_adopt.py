@@ -11,8 +11,9 @@ from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.evaluation.leaderboard import build_leaderboard
 from thesis_assets.evaluation.leaderboard_tables import score_tables
+from thesis_assets.schemas.evaluation import PredictionRecord
 from thesis_assets.schemas.samples import SampleMeta
-from thesis_assets.storage import read_json
+from thesis_assets.storage import read_json, write_json
 from thesis_assets_tests.adoption.older_trees import (
     EVALUATED,
     SCORES,
@@ -22,7 +23,9 @@ from thesis_assets_tests.adoption.older_trees import (
     write_old_scores,
     write_old_snapshot,
 )
-from thesis_assets_tests.worlds import World, thesis_assets
+from thesis_assets_tests.evaluation.compared_trees import true_picture, write_run
+from thesis_assets_tests.evaluation.tiny_cell import write_png
+from thesis_assets_tests.worlds import SMALL, World, thesis_assets
 
 
 @pytest.fixture
@@ -127,3 +130,36 @@ def test_an_experiment_of_the_same_name_is_never_overwritten(new_world: Callable
     done = json.loads(thesis_assets(world, "adopt", str(old / "results"), "--json").stdout)
     assert list(done["experiments"]) == ["w1-adopted"]
     assert mine.read_text() == text
+
+
+def test_an_experiment_whose_scenes_are_gone_leaves_the_others_their_numbers(new_world: Callable[..., World]) -> None:
+    gone = SMALL | {"exp_name": "gone", "evaluation": {"scenes": ["studio_moved_away"], "epochs": [0, 1]}}
+    world = new_world(SMALL, gone)
+    platform = world.platform
+    assert platform.evaluated_trees() == []
+    assert any("gone|r1 is left out" in line for line in world.lines)
+
+
+def test_a_tree_of_the_output_document_is_read_where_it_lies_and_stays_as_it_was(
+    new_world: Callable[..., World], tmp_path: Path
+) -> None:
+    """Its own records were once written through the links of those that took it over."""
+    world, old = new_world(), tmp_path / "old"
+    (tree,) = write_run(old, "tuned", {EVALUATED: 20.0}, cameras=(4,)).values()
+    task = tree.task(30, "nvs")
+    write_png(task.input_render(4, "000000"), true_picture(EVALUATED, 4, "000000"))
+    record = PredictionRecord(
+        prediction_source="command",
+        epoch=30,
+        step=None,
+        checkpoint_sha256=None,
+        n_images=1,
+        input_digest="0" * 64,
+        renderer="theirs",
+    )
+    write_json(task.prediction_record, record)
+    before = state_of(old)
+    thesis_assets(world, "adopt", str(old), "--json")
+    taken = world.platform.tree(Cell("demo", run_name="tuned"), EVALUATED).task(30, "nvs")
+    assert taken.prediction_record.is_file()
+    assert state_of(old) == before
