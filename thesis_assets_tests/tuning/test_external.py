@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ from thesis_assets.errors import InvalidFile, SnapshotChanged
 from thesis_assets.experiments.runs import External, RunSpec
 from thesis_assets.launch.jobs import Following
 from thesis_assets.launch.local_jobs import LocalLauncher
-from thesis_assets.launch.process_tree import JOB_VARIABLE
+from thesis_assets.launch.process_tree import JOB_VARIABLE, members
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine, TrainConfig
 from thesis_assets.storage import read_json, sha256_file, write_json
@@ -245,6 +247,27 @@ def test_a_script_that_a_killed_attempt_left_is_ended_before_the_next(
         assert left.wait(timeout=10) != 0
     finally:
         left.kill()
+
+
+def test_a_clusters_warning_to_every_process_is_a_stop(tmp_path: Path, bare: Path, script: Script) -> None:
+    tree = write_snapshot(tmp_path)
+    run, sent = tree.tuning_run("own"), list[int]()
+
+    def warn() -> None:
+        if not sent and (run.base / "at_work").is_file():
+            for record in (run.script_job, run.job):
+                for process in members(str(read_json(record, JobRecord).job_id)):
+                    sent.append(process.pid)
+                    process.send_signal(signal.SIGUSR2)
+                # The script hears of it first, and must not die of it before its follower knows why.
+                time.sleep(0.5)
+
+    body = script("(run / 'at_work').touch(); time.sleep(300)")
+    with pytest.raises(TrainerStopped, match="after step 0") as caught:
+        start(tree, external_run(bare, body), following=Following(poll=warn))
+    assert caught.value.found == "asked by SIGUSR2"
+    assert len(sent) > 3
+    assert processes_of(run) == []
 
 
 def test_a_stop_while_the_script_says_its_flags_is_a_stop(tmp_path: Path, bare: Path) -> None:

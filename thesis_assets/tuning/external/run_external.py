@@ -43,6 +43,8 @@ LOOK_SECONDS = 1.0
 """Between two looks at the folder; a file that kept its size so long, and has its end, is whole."""
 GRACE_SECONDS = 3.0
 """The script saves nothing when it is asked to end; its processes need only the time to leave."""
+DEAF_TO_WARNINGS = ("bash", "-c", 'trap "" USR2; exec "$@"', "bash")
+"""A cluster warns every process of a job by SIGUSR2. It is answered here: the script, which knows nothing of it, would die first."""
 
 
 def main(run_directory: str, external: str) -> int:
@@ -126,7 +128,7 @@ class _ScriptRun:
     def _follow(self, external: External, command: list[str], env: Mapping[str, str]) -> bool:
         start = self._stderr.stat().st_size if self._stderr.is_file() else 0
         returncode = run_command(
-            watched(command),
+            [*DEAF_TO_WARNINGS, *watched(command)],
             stdout=self._stdout,
             stderr=self._stderr,
             job=self._tree.script_job,
