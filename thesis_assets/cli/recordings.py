@@ -180,8 +180,14 @@ def _print_values(metric: str, rows: list[dict[str, object]], as_json: bool) -> 
     if as_json:
         print_json(rows)
         return
-    header = ("exp_name", "run_name", "scene_name", "epoch", "camera", "frame", "value")
-    print_table(metric, header, [tuple("" if row[name] is None else row[name] for name in header) for row in rows])
+    names = ("exp_name", "run_name", "scene_name", "epoch", "camera")
+    values: dict[tuple[object, ...], list[float]] = {}
+    for row in rows:
+        key = tuple("" if row[name] is None else row[name] for name in names)
+        values.setdefault(key, []).append(float(str(row["value"])))
+    table = [(*key, len(found), f"{sum(found) / len(found):.4f}") for key, found in values.items()]
+    print_table(f"{metric}: means over frames", (*names, "frames", "mean"), table)
+    print("`--json` has each frame's value")
 
 
 def _export(
