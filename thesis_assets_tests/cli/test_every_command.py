@@ -1,0 +1,59 @@
+"""What holds for every command: JSON on request, help in words, code 2 for wrong use, no question."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import thesis_assets.cli
+from thesis_assets.cli.main import app
+
+STAY_OPEN = {"ui", "serve", "rerun open", "rerun catalog"}
+"""Servers and viewers: what they would print as JSON never comes to an end."""
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    def below(command: object, name: str) -> Iterator[tuple[str, click.Command]]:
+        if hasattr(command, "commands"):
+            for word, inner in command.commands.items():
+                yield from below(inner, f"{name} {word}".strip())
+        else:
+            yield name, command  # type: ignore[misc]
+
+    yield from below(typer.main.get_command(app), "")
+
+
+COMMANDS = dict(commands())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_says_what_it_does_and_prints_json_on_request(name: str) -> None:
+    command = COMMANDS[name]
+    assert (command.help or "").strip()
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert "--json" in options or name in STAY_OPEN
+    for parameter in command.params:
+        assert not getattr(parameter, "prompt", None), f"{name} asks for {parameter.name}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_option_that_is_not_there_is_wrong_use(name: str) -> None:
+    result = CliRunner().invoke(app, [*name.split(), "--no-such-option"])
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+def test_no_command_waits_for_an_answer() -> None:
+    questions = {"input", "confirm", "prompt", "getpass"}
+    found = [
+        f"{path.name}:{node.lineno}"
+        for path in Path(thesis_assets.cli.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")) in questions
+    ]
+    assert found == []
