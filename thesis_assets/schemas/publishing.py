@@ -1,21 +1,28 @@
 """Files of a publication: the index in the repo, and the record of what was sent beside the run."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from thesis_assets.schemas.base import FileModel
 
 RecordingKind = Literal["input_data", "evaluation", "nvs", "pose_smplx", "pose_smpl", "triplets"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)]
+"""The card writes it as it is, and the index comes from a repo that others may write to."""
+PlaceInRepo = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$", max_length=1024)
+]
 
 
 class PublishedFile(FileModel):
     """One recording in the repo."""
 
-    path: str
+    path: PlaceInRepo
     """In the repo."""
     kind: RecordingKind
-    exp_name: str
-    run_name: str
-    scene_name: str | None
+    exp_name: Name
+    run_name: Name
+    scene_name: Name | None
     """None: of the run's test samples."""
     epoch: int | None
     bytes: int
@@ -23,10 +30,10 @@ class PublishedFile(FileModel):
     """Of the bytes in the repo."""
     input_digest: str
     """Of what the recording was made from: it decides whether the file is sent again."""
-    rerun_sdk: str
-    metrics: dict[str, float]
-    datasets: list[str]
-    previews: list[str]
+    rerun_sdk: Annotated[str, Field(pattern=r"^[0-9A-Za-z.+-]+$", max_length=64)]
+    metrics: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_. -]+$", max_length=64)], float]
+    datasets: list[Name]
+    previews: list[PlaceInRepo]
     """Pictures in the repo, the telling ones first."""
 
 
@@ -34,7 +41,7 @@ class PublicationIndex(FileModel):
     """`recordings.json` in the repo: what each recording there is. The card is drawn from it."""
 
     files: list[PublishedFile] = []
-    licences: dict[str, str] = {}
+    licences: dict[Name, Annotated[str, Field(pattern=r"^[^<>\[\]`\x00-\x09]*$", max_length=500)]] = {}
     """Dataset to the name of its licence."""
 
 

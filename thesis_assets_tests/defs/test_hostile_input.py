@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -212,3 +213,56 @@ def test_an_error_about_a_hostile_file_prints_without_control_characters(tmp_pat
         with pytest.raises(ThesisAssetsError) as refused:
             platform.experiments.read(name)
         readable(str(refused.value))
+
+
+def test_a_name_in_the_hubs_index_is_refused_before_the_card_is_drawn_from_it() -> None:
+    """The index lies in a repo that others may write to; the card is Markdown that a browser shows."""
+    from pydantic import ValidationError
+
+    from thesis_assets.publishing.card import card
+    from thesis_assets.schemas.publishing import PublicationIndex
+
+    file = {
+        **{
+            "path": "v1/r1/input_data.rrd",
+            "kind": "input_data",
+            "exp_name": "v1",
+            "run_name": "r1",
+            "scene_name": "d_a",
+        },
+        **{
+            "epoch": None,
+            "bytes": 1,
+            "sha256": "0",
+            "input_digest": "0",
+            "rerun_sdk": "0.41.0",
+            "metrics": {"psnr": 1.0},
+        },
+        **{"datasets": ["hi4d"], "previews": ["v1/r1/a.png"]},
+    }
+    licences = {"hi4d": "see the dataset's page (non-commercial)"}
+    plain = card(
+        PublicationIndex.model_validate({"files": [file], "licences": licences}), "o/r", endpoint="h", private=True
+    )
+    drawn = 0
+    for name in NAMES:
+        for change in (
+            {**file, "exp_name": name},
+            {**file, "scene_name": name},
+            {**file, "path": name},
+            {**file, "rerun_sdk": name},
+            {**file, "metrics": {name: 1.0}},
+            {**file, "previews": [name]},
+        ):
+            try:
+                index = PublicationIndex.model_validate({"files": [change], "licences": licences})
+            except ValidationError:
+                continue
+            shown = card(index, "o/r", endpoint="h", private=True)
+            assert elements(shown) == elements(plain), ascii(name)
+            assert shown.count("](") <= plain.count("](")
+            drawn += 1
+        with suppress(ValidationError):
+            index = PublicationIndex.model_validate({"files": [file], "licences": {"hi4d": name}})
+            assert elements(card(index, "o/r", endpoint="h", private=True)) == elements(plain), ascii(name)
+    assert drawn > 5
