@@ -1,7 +1,8 @@
 """What runs on a cluster's node: a command, or one call of a function. Reports by files only.
 
 Slurm warns every process of a job by SIGUSR2 before its time limit: submitit then asks `checkpoint` what to queue again. SIGTERM
-comes to a job that is cancelled, and to one that is pre-empted; Slurm calls only the latter running still.
+comes to a job that is cancelled, to one that is pre-empted, which Slurm calls running still, and to one whose node is taken away, which
+Slurm has queued again already.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ class CommandOnNode:
     job_id: str
     save_seconds: float
     process_id: int | None = None
+    was_asked: bool = False
 
     def __call__(self) -> None:
-        """Run the command to its end, and say how it ended."""
-        signal.signal(signal.SIGTERM, lambda *_: _requeue_if_preempted())
+        """Run the command to its end, and say how it ended: not where it was asked to, as the job may come again."""
+        signal.signal(signal.SIGTERM, self._asked_to_end)
         with self.stdout.open("ab") as out, self.stderr.open("ab") as err:
             try:
                 process = subprocess.Popen(
@@ -64,7 +66,12 @@ class CommandOnNode:
         self.process_id = process.pid
         returncode = process.wait()
         self._end_helpers()
-        write_exit(str(self.exit_file), self.job_id, returncode)
+        if not self.was_asked:
+            write_exit(str(self.exit_file), self.job_id, returncode)
+
+    def _asked_to_end(self, *_: object) -> None:
+        self.was_asked = True
+        _requeue_if_preempted()
 
     def checkpoint(self) -> Any:
         """What is queued again: the same command, which goes on where it stood, once it has saved."""
@@ -74,7 +81,7 @@ class CommandOnNode:
         while self.process_id is not None and not _has_ended(self.process_id) and time.monotonic() < deadline:
             time.sleep(0.1)
         self._end_helpers()
-        return submitit.helpers.DelayedSubmission(replace(self, process_id=None))
+        return submitit.helpers.DelayedSubmission(replace(self, process_id=None, was_asked=False))
 
     def _end_helpers(self) -> None:
         """End what outlived the command: Slurm without cgroups does not find a process whose parent is gone."""

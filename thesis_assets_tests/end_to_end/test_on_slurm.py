@@ -120,15 +120,21 @@ def weights(run: TuningRunTree, step: int) -> dict[str, bytes]:
 
 
 def train(
-    tree: DifixTree, launcher: LocalLauncher | SlurmLauncher, following: Following, **changes: object
+    tree: DifixTree,
+    launcher: LocalLauncher | SlurmLauncher,
+    following: Following,
+    run_name: str = "r1",
+    **changes: object,
 ) -> TuningResult:
-    run = make_run(max_train_steps=24, checkpointing_steps=8, eval_freq=24, **changes)
-    return tune(tree, "r1", run, split=SPLIT, device="cpu", launcher=launcher, following=following)
+    run = make_run(**{"max_train_steps": 24, "checkpointing_steps": 8, "eval_freq": 24, **changes})
+    return tune(tree, run_name, run, split=SPLIT, device="cpu", launcher=launcher, following=following)
 
 
-def steps_done(tree: DifixTree) -> list[ProgressLine]:
-    path = tree.tuning_run("r1").progress
-    return [ProgressLine.model_validate_json(line) for line in path.read_text().splitlines()] if path.is_file() else []
+def steps_done(tree: DifixTree, run_name: str = "r1") -> list[ProgressLine]:
+    """Whole lines of a trainer's progress."""
+    path = tree.tuning_run(run_name).progress
+    text = path.read_text() if path.is_file() else ""
+    return [ProgressLine.model_validate_json(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def warn_after(tree: DifixTree, cluster: SlurmCluster, step: int, *words: str) -> Following:
@@ -185,3 +191,68 @@ def test_more_processes_than_a_node_has_gpus_is_refused_before_the_snapshot_is_f
 
     assert not tree.frozen.exists()
     assert not tree.tuning_runs_dir.exists()
+
+
+# --- soak ------------------------------------------------------------------------------------------------------------
+
+
+def node_of(cluster: SlurmCluster, number: str) -> str:
+    return cluster.ask("squeue", "--noheader", f"--jobs={number}", "--format=%N").strip()
+
+
+@pytest.mark.soak
+def test_a_run_longer_than_its_time_limit_is_queued_again_until_it_is_done(
+    tmp_path: Path, cluster: SlurmCluster
+) -> None:
+    whole, limited = write_snapshot(tmp_path / "whole"), write_snapshot(tmp_path / "limited")
+    short = SITE.presets["tune_1gpu"].model_copy(update={"minutes": 1})
+    site = SITE.model_copy(update={"presets": {"tune_1gpu": short}, "signal_seconds": 20})
+    # As many steps as do not fit into a minute here, measured by the uninterrupted run.
+    steps = 200
+    train(whole, LocalLauncher(), Following(), max_train_steps=steps, checkpointing_steps=100)
+    seconds = steps_done(whole)[-1].seconds
+    steps = int(steps * 75 / seconds)
+    train(whole, LocalLauncher(), Following(), run_name="long", max_train_steps=steps, checkpointing_steps=100)
+
+    result = train(
+        limited, SlurmLauncher(site), Following(), run_name="long", max_train_steps=steps, checkpointing_steps=100
+    )
+
+    assert result.steps[-1] == steps
+    events = [line.event for line in steps_done(limited, "long")]
+    assert events.count("start") >= 2
+    assert weights(limited.tuning_run("long"), steps) == weights(whole.tuning_run("long"), steps)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("fault", ["set down", "power cut"])
+def test_a_run_whose_node_is_lost_goes_on_on_another_from_its_last_checkpoint(
+    tmp_path: Path, cluster: SlurmCluster, fault: str
+) -> None:
+    whole, moved = write_snapshot(tmp_path / "whole"), write_snapshot(tmp_path / "moved")
+    train(whole, LocalLauncher(), Following(), max_train_steps=60, checkpointing_steps=10)
+    lost: list[str] = []
+
+    def lose_node() -> None:
+        if not lost and any(line.event == "step" and line.step >= 20 for line in steps_done(moved)):
+            lost.append(node_of(cluster, str(read_json(moved.tuning_run("r1").job, JobRecord).scheduler_id)))
+            if fault == "set down":
+                cluster.ask("scontrol", "update", f"nodename={lost[0]}", "state=down", "reason=test")
+            else:
+                cluster.kill_node(lost[0])
+
+    try:
+        result = train(
+            moved, SlurmLauncher(SITE), Following(poll=lose_node), max_train_steps=200, checkpointing_steps=10
+        )
+    finally:
+        for node in lost:
+            if fault == "power cut":
+                cluster.start_node(node)
+            cluster.ask("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+        cluster.wait_for_nodes()
+
+    assert lost
+    assert result.steps[-1] == 60
+    assert [line.event for line in steps_done(moved)].count("start") == 2
+    assert weights(moved.tuning_run("r1"), 60) == weights(whole.tuning_run("r1"), 60)

@@ -60,17 +60,21 @@ class SlurmCluster:
 
     def start_node(self, node: str) -> None:
         """Start one node's daemon, in a session of its own."""
-        self._start(f"slurmd-{node}", "slurmd", "-D", "-N", node, "-f", str(self.base / "slurm.conf"))
+        words = ("slurmd", "-D", "-N", node, "-f", str(self.base / "slurm.conf"))
+        self._start(f"slurmd-{node}", *words, SLURMD_NODENAME=node)
 
     def kill_node(self, node: str) -> None:
-        """Kill one node's daemon and all of the jobs' processes on it, as a power cut does."""
+        """End everything that runs on a node at once, as a power cut does: nobody tells the controller."""
+        everything = self._on_node(node)
+        # Stopped first: what is killed before the rest would be missed, and reported.
+        for signal_number in (signal.SIGSTOP, signal.SIGKILL):
+            for process_id in everything:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process_id, signal_number)
         self._kill(f"slurmd-{node}")
-        for process_id in self._step_daemons(node):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process_id, signal.SIGKILL)
 
-    def _step_daemons(self, node: str) -> list[int]:
-        """slurmstepd's of a node, and what they started: all carry the node's name in their environment."""
+    def _on_node(self, node: str) -> list[int]:
+        """The node's daemon, its step daemons and all that they started: all carry its name in their environment."""
         wanted = f"SLURMD_NODENAME={node}".encode()
         conf = f"SLURM_CONF={self.base / 'slurm.conf'}".encode()
         found = []
@@ -125,12 +129,12 @@ class SlurmCluster:
         lines = self.ask("sinfo", "--noheader", "--Node", "--format=%N %T", check=False).splitlines()
         return dict(line.split() for line in lines) or {"": "no answer"}
 
-    def _start(self, name: str, *words: str) -> None:
+    def _start(self, name: str, *words: str, **env: str) -> None:
         with (self.base / f"{name}.out.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 # Tests that are killed outright must not leave a cluster behind.
                 ["setpriv", "--pdeathsig", "KILL", *words],
-                env={**os.environ, **self.environment},
+                env={**os.environ, **self.environment, **env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
