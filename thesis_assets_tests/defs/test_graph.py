@@ -2,17 +2,21 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from thesis_assets.definitions import ASSETS, defs
 from thesis_assets.defs.checks.outcomes import CHECKS
-from thesis_assets.defs.graph import NODES
+from thesis_assets.defs.graph import NODES, upstream_cells
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import InvalidKey
 from thesis_assets.schemas.samples import SampleRow
+from thesis_assets.settings import Settings
 
 HEAVY = ("torch", "rerun", "pandas", "cv2", "polars")
 
@@ -55,6 +59,30 @@ def test_every_check_stands_at_its_asset_with_the_assets_partitions() -> None:
     for key in graph.asset_check_keys:
         check, asset = graph.get(key), graph.get(key.asset_key)
         assert check.partitions_def == asset.partitions_def
+
+
+@pytest.mark.parametrize(
+    ("predictions", "counted"),
+    [
+        ("refine", {"tuned_checkpoint", "input_data"}),
+        ({"source": "command", "command": "run.sh {checkpoint}"}, {"selected_checkpoint", "input_data"}),
+        ({"source": "existing", "tree": "/archive/{scene_name}"}, {"input_data"}),
+    ],
+)
+def test_predictions_are_stale_only_with_what_their_source_reads(
+    predictions: object, counted: set[str], tmp_path: Path
+) -> None:
+    experiment = {
+        "exp_name": "e",
+        "generation": {"scenes": ["studio_*"]},
+        "split": {"test_groups": {"studio": ["pair03"]}},
+        "runs": {"r": {"max_train_steps": 10, "checkpointing_steps": 10}},
+        "evaluation": {"scenes": ["studio_pair03_dance"], "epochs": [0, 30], "predictions": predictions},
+    }
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(experiment))
+    platform = Platform(Settings(_env_file=None, data_home=tmp_path / "data", experiments_dir=tmp_path))  # type: ignore[call-arg]
+    pairs = upstream_cells(platform, NODES["predictions"], Cell("e", run_name="r"))
+    assert {asset for asset, _ in pairs} == counted
 
 
 def test_the_levels_hold_every_asset_once_after_what_it_is_made_from() -> None:

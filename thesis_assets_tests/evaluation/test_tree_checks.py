@@ -90,7 +90,9 @@ def damages(content: bytes) -> dict[str, bytes | None]:
 
 
 @pytest.mark.parametrize(("task", "name"), REQUIRED)
-def test_a_damaged_required_file_fails_exactly_its_tasks_check(mended: EvaluationCell, task: str, name: str) -> None:
+def test_a_damaged_required_file_fails_exactly_its_tasks_check(
+    mended: EvaluationCell, evaluated: EvaluationCell, task: str, name: str
+) -> None:
     path = mended.tree.task(15, task).metrics_dir / name
     for damage, content in damages(path.read_bytes()).items():
         with replaced(path, content):
@@ -98,6 +100,8 @@ def test_a_damaged_required_file_fails_exactly_its_tasks_check(mended: Evaluatio
         assert set(found) == {f"{task}_required_files"}, damage
         offenders = found[f"{task}_required_files"].offenders
         assert all(f"evaluation/epoch_0015/{task}/metrics/{name}" in line for line in offenders), damage
+    with replaced(path, None):
+        assert check_required_files(evaluated, task).passed  # Of another partition, with the same content.
     assert failing(mended) == {}
 
 
