@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,8 +63,6 @@ def prepare_dagster_home(settings: Settings) -> Path:
 def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The persistent instance whose history the web UI shows."""
     prepare_dagster_home(settings)
-    warnings.filterwarnings("ignore", category=dg.BetaWarning)
-    warnings.filterwarnings("ignore", category=dg.PreviewWarning)
     with dg.DagsterInstance.get() as instance:
         yield instance
 

@@ -1,1 +1,9 @@
 """Dagster nouns only: partitions, assets, checks, IO manager, resources, jobs, sensors, schedules."""
+
+import warnings
+
+import dagster as dg
+
+# Dagster warns at every use of what may still change, some 60 times a command. What we use is pinned and tested.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)

@@ -136,16 +136,11 @@ class _Planner:
     def _obstacle(self, level: Level, asset: str, cell: Cell, upstream: Sequence[Pair]) -> str | None:
         if self._history.is_busy(asset, cell.key):
             return "a run or a backfill is making it"
-        held = next(
-            (
-                f"{name} waits: {self._waiting_pairs[name, each]}"
-                for name, each in upstream
-                if (name, each) in self._waiting_pairs
-            ),
-            None,
-        )
-        if held is not None:
-            return held
+        for name, each in upstream:
+            if (name, each) in self._waiting_pairs:
+                first = self._waiting_pairs[name, each]
+                # What everything waits for in the end, not the whole chain down to it.
+                return first if " waits: " in first else f"{name} waits: {first}"
         if level in (EXPORT, PREPARE) and self._mode != "all" and self._platform.is_frozen(cell.exp_name):
             return f"its data is frozen; `thesis-assets fork --exp {cell.exp_name} --as <new name>` may take the change"
         if level is EXPORT and (why := self._ready.why_not(self._spec, cell.scene_name)) is not None:

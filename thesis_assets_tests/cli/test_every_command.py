@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 import thesis_assets.cli
 from thesis_assets.cli.main import app
+from thesis_assets_tests.defs.sensor_ticks import tiny_world
+from thesis_assets_tests.worlds import thesis_assets
 
 STAY_OPEN = {"ui", "serve", "rerun open", "rerun catalog"}
 """Servers and viewers: what they would print as JSON never comes to an end."""
@@ -57,3 +59,12 @@ def test_no_command_waits_for_an_answer() -> None:
         and (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")) in questions
     ]
     assert found == []
+
+
+def test_a_command_says_nothing_of_the_libraries_below_it(tmp_path: Path) -> None:
+    """Loading the definitions warned 60 times of what Dagster may still change."""
+    world = tiny_world(tmp_path)
+    world.home.mkdir()
+    done = thesis_assets(world, "sync")
+    assert done.returncode == 0
+    assert "Warning" not in done.stderr
