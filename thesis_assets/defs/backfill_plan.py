@@ -13,7 +13,7 @@ import dagster as dg
 from thesis_assets.defs.graph import NODES, is_current, upstream_cells
 from thesis_assets.defs.history import History
 from thesis_assets.defs.jobs import LEVELS, Level
-from thesis_assets.defs.levels import cells_of_level
+from thesis_assets.defs.levels import assets_of, cells_of_level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.past_work import PastWork
 from thesis_assets.defs.platform import Platform
@@ -80,7 +80,7 @@ def plan_backfill(
     planner = _Planner(platform, instance, exp_name, mode, ready)
     for level in PLANNED_LEVELS:
         for cell in cells_of_level(platform, level, exp_name, runs, ()):
-            for asset in level.assets:
+            for asset in assets_of(platform, level, cell):
                 planner.look(level, asset, cell)
     return BackfillPlan(exp_name, mode, tuple(planner.planned.values()), planner.waiting)
 

@@ -8,7 +8,7 @@ from thesis_assets.defs.dead_runs import IN_PROGRESS
 from thesis_assets.defs.graph import is_current, latest_metadata
 from thesis_assets.defs.history import RANGE_START
 from thesis_assets.defs.jobs import LEVELS, Level
-from thesis_assets.defs.levels import cells_of_level
+from thesis_assets.defs.levels import assets_of, cells_of_level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError
@@ -34,7 +34,8 @@ def cell_states(platform: Platform, instance: dg.DagsterInstance, exp_name: str)
             continue
         for cell in cells_of_level(platform, level, exp_name, (), ()):
             last = _latest_run(instance, level, cell)
-            states += [_state(platform, instance, asset, exp_name, cell, last) for asset in level.assets]
+            assets = assets_of(platform, level, cell)
+            states += [_state(platform, instance, asset, exp_name, cell, last) for asset in assets]
     return states
 
 

@@ -61,15 +61,19 @@ def cells_of_level(
             return [Cell(exp_name, scene_name=name) for name in names if not scenes or name in scenes]
 
 
+def assets_of(platform: Platform, level: Level, cell: Cell) -> tuple[str, ...]:
+    """The level's assets that a cell has."""
+    if not (cell.exp_name and platform.spec(cell).evaluation_only):
+        return level.assets
+    return tuple(asset for asset in level.assets if asset not in OF_DATA)
+
+
 def assets_to_make(
     platform: Platform, instance: dg.DagsterInstance, level: Level, cell: Cell, until: str | None
 ) -> tuple[str, ...]:
     """The level's assets that are not current in a cell, and those of the level that follow from them."""
     made: list[str] = []
-    without_data = bool(cell.exp_name) and platform.spec(cell).evaluation_only
-    for asset in level.assets:
-        if without_data and asset in OF_DATA:
-            continue
+    for asset in assets_of(platform, level, cell):
         follows = any(upstream in made for upstream in NODES[asset].upstream)
         if follows or not is_current(platform, instance, asset, cell):
             made.append(asset)
