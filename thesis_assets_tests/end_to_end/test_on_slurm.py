@@ -243,7 +243,7 @@ def test_a_run_whose_node_is_lost_goes_on_on_another_from_its_last_checkpoint(
 
     try:
         result = train(
-            moved, SlurmLauncher(SITE), Following(poll=lose_node), max_train_steps=200, checkpointing_steps=10
+            moved, SlurmLauncher(SITE), Following(poll=lose_node), max_train_steps=60, checkpointing_steps=10
         )
     finally:
         for node in lost:

@@ -201,7 +201,7 @@ def _write_configuration(base: Path) -> None:
         "JobAcctGatherType=jobacct_gather/none",
         "MpiDefault=none",
         "GresTypes=gpu",
-        "ReturnToService=2",
+        "ReturnToService=1",
         "KillWait=5",
         "SlurmdTimeout=20",
         "SchedulerParameters=sched_interval=2,sched_min_interval=100000,batch_sched_delay=0,bf_interval=2",
