@@ -6,12 +6,16 @@ import dagster as dg
 
 from thesis_assets.defs.dead_runs import IN_PROGRESS
 from thesis_assets.defs.graph import is_current, latest_metadata
-from thesis_assets.defs.history import RANGE_START
+from thesis_assets.defs.history import History
 from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.levels import assets_of, cells_of_level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError
+
+ASSET_JOB = "__ASSET_JOB"
+"""Dagster's name for runs of backfills and conditions."""
+LOOKED_AT = 500
 
 
 @dataclass(frozen=True)
@@ -32,22 +36,30 @@ def cell_states(platform: Platform, instance: dg.DagsterInstance, exp_name: str)
     for level in LEVELS:
         if level.kind == "none" or level.job == "publish":
             continue
+        runs = _latest_runs(instance, level)
         for cell in cells_of_level(platform, level, exp_name, (), ()):
-            last = _latest_run(instance, level, cell)
+            last = runs.get(cell.key)
             assets = assets_of(platform, level, cell)
             states += [_state(platform, instance, asset, exp_name, cell, last) for asset in assets]
     return states
 
 
-def _latest_run(instance: dg.DagsterInstance, level: Level, cell: Cell) -> dg.DagsterRun | None:
-    found = [
+def _latest_runs(instance: dg.DagsterInstance, level: Level) -> dict[str | None, dg.DagsterRun]:
+    """By partition key the newest run that makes assets of a level, over ranges of scenes too; of the last runs only."""
+    history = History(instance)
+    records = [
         record
-        for tag in ("dagster/partition", RANGE_START)
-        for record in instance.get_run_records(dg.RunsFilter(tags={tag: str(cell.key)}), limit=20)
-        if set(level.assets) & {key.to_user_string() for key in record.dagster_run.asset_selection or ()}
-        or record.dagster_run.job_name == level.job
+        for job_name in (level.job, ASSET_JOB)
+        for record in instance.get_run_records(dg.RunsFilter(job_name=job_name), limit=LOOKED_AT)
     ]
-    return max(found, key=lambda record: record.storage_id).dagster_run if found else None
+    newest: dict[str | None, dg.DagsterRun] = {}
+    for record in sorted(records, key=lambda record: record.storage_id, reverse=True):
+        run = record.dagster_run
+        selected = {key.to_user_string() for key in run.asset_selection or ()}
+        if run.job_name == level.job or selected & set(level.assets):
+            for key in history.keys_of_run(run, level.assets[0]):
+                newest.setdefault(key, run)
+    return newest
 
 
 def _state(

@@ -104,6 +104,8 @@ def test_the_morning_names_what_failed_and_what_waits(world: World, monkeypatch:
     assert "two cameras" in told["waiting"]["hi4d_pair02_hug"]
     assert "bad.yaml" in told["waiting"]["bad"]
     assert {cell["exp_name"] for cell in told["cells"]} == {"v1", "v2"}
+    shards = {cell["cell"]: cell["state"] for cell in told["cells"] if cell["asset"] == "scene_samples"}
+    assert shards["v2|hi4d_pair00_hug"] == shards["v2|hi4d_pair01_hug"] == "failed", "each cell of the run over both"
     shown = invoke(monkeypatch, world, "status", "--since", "1d").output
     assert "1 failure, 1 success" in shown
     assert "Runs that did not end well" in shown
