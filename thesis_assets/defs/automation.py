@@ -90,7 +90,8 @@ class ChecksHaveRun(When[dg.AssetKey]):
 
 def conditions(platform: Platform) -> "dict[str, When[Any]]":
     """By asset: when it is made without anybody asking."""
-    # `any_deps_updated` passes over an update by a run that makes this asset as well.
+    # `any_deps_updated` passes over an update by a run that makes this asset as well. What moves between a request and the next
+    # tick is answered by neither; the sensor `stale_data` finds it by its digests.
     moved = When.any_deps_updated() | When.newly_missing() | (When.missing() & When.initial_evaluation())
     unanswered = moved.since(When.newly_requested() | When.newly_updated())
     at_rest = ~When.in_progress() & ~When.any_deps_in_progress()

@@ -15,7 +15,7 @@ from thesis_assets.defs.check_history import failed_blocking_checks
 from thesis_assets.defs.graph import NODES, input_digest, is_current, upstream_cells
 from thesis_assets.defs.history import History
 from thesis_assets.defs.jobs import LEVELS, Level
-from thesis_assets.defs.levels import assets_to_make, cells_of_level
+from thesis_assets.defs.levels import assets_of, assets_to_make, cells_of_level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.ready_scenes import ReadyScenes, vanished_scenes
@@ -120,10 +120,11 @@ def declared_runs(platform: Platform, instance: dg.DagsterInstance, history: His
     found = Wishes()
     for spec in platform.readable_experiments():
         cells = [Cell(spec.exp_name, run_name=run) for run in spec.runs]
-        unmade = [cell for cell in cells if _next_level(history, cell) is not None]
+        unmade = [cell for cell in cells if _next_level(platform, history, cell) is not None]
         if not unmade:
             continue
-        reason = _data_is_not_ready(platform, instance, history, spec.exp_name)
+        ready = spec.evaluation_only  # no data of its own: what it evaluates is there
+        reason = None if ready else _data_is_not_ready(platform, instance, history, spec.exp_name)
         for cell in unmade:
             if reason is not None:
                 found.waiting[str(cell)] = reason
@@ -132,10 +133,11 @@ def declared_runs(platform: Platform, instance: dg.DagsterInstance, history: His
     return found
 
 
-def _next_level(history: History, cell: Cell) -> tuple[Level, tuple[str, ...]] | None:
+def _next_level(platform: Platform, history: History, cell: Cell) -> tuple[Level, tuple[str, ...]] | None:
     """The first level of a run with assets that were never made, and those assets."""
     for level in RUN_LEVELS:
-        todo = tuple(asset for asset in level.assets if cell.key not in history.made(asset))
+        assets = assets_of(platform, level, cell)
+        todo = tuple(asset for asset in assets if cell.key not in history.made(asset))
         if todo:
             return level, todo
     return None
@@ -159,7 +161,7 @@ def _data_is_not_ready(platform: Platform, instance: dg.DagsterInstance, history
 def _wish_for_run(
     platform: Platform, instance: dg.DagsterInstance, history: History, cell: Cell, found: Wishes
 ) -> None:
-    following = _next_level(history, cell)
+    following = _next_level(platform, history, cell)
     assert following is not None, "the caller asks for unmade runs only"
     level, todo = following
     upstream = [asset for before in RUN_LEVELS[: RUN_LEVELS.index(level)] for asset in before.assets]
@@ -221,7 +223,10 @@ def _made_cells(platform: Platform, history: History) -> Iterator[tuple[Level, C
                 cells = cells_of_level(platform, level, spec.exp_name, (), ())
             except ThesisAssetsError:
                 break  # a named scene is gone: registering says so
-            yield from ((level, cell) for cell in cells if cell.key in history.made(level.assets[0]))
+            for cell in cells:
+                assets = assets_of(platform, level, cell)
+                if assets and cell.key in history.made(assets[0]):
+                    yield level, cell
 
 
 def _look(

@@ -9,6 +9,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from thesis_assets.defs.history import History
+from thesis_assets.defs.wishes import Wishes, declared_runs
 from thesis_assets.splits.freeze import freeze
 from thesis_assets_tests.defs.sensor_ticks import (
     Ticks,
@@ -226,3 +228,35 @@ def test_a_scene_that_vanishes_asks_for_nothing_and_loses_nothing(ticks: Ticks) 
         remove_scene(world, f"hi4d_pair0{number}_hug")
     assert ticks.tick() == []
     assert len(state_of(world, "v1")["samples"]) == 4
+
+
+def test_a_declared_run_waits_for_whole_data_and_passed_checks_and_is_then_to_be_tuned(ticks: Ticks) -> None:
+    """What the sensor `experiment_files` asks for with `THESIS_AUTO_START=everything`."""
+    world = ticks.world
+    world.write(experiment("v1", runs={"r1": {"max_train_steps": 10}}))
+    for number in range(2):
+        add_scene(world, f"hi4d_pair0{number}_hug")
+
+    def declared() -> Wishes:
+        return declared_runs(world.platform, ticks.instance, History(ticks.instance))
+
+    assert "shards are missing" in declared().waiting["v1|r1"]
+    ticks.tick("new_scenes")
+    assert "not prepared" in declared().waiting["v1|r1"]
+    ticks.tick("cheap_assets")
+    [wish] = declared().cells
+    assert (wish.level.job, str(wish.cell), wish.assets[0]) == ("tune", "v1|r1", "tuned_checkpoint")
+    add_scene(world, "hi4d_pair02_hug")
+    assert "hi4d_pair02_hug" in declared().waiting["v1|r1"], "tuning would freeze the data without it"
+    ticks.tick("new_scenes", "stale_data")  # a shard right after the tables were asked for: `stale_data` has them made
+    assert len(declared().cells) == 1
+
+    failed = dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("split_manifests"),
+        check_name="group_non_leakage",
+        passed=False,
+        blocking=True,
+        partition="v1",
+    )
+    ticks.instance.report_runless_asset_event(failed)
+    assert "split_manifests.group_non_leakage" in declared().waiting["v1|r1"]
