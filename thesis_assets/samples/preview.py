@@ -26,6 +26,17 @@ def shown_of(items: Sequence[Item]) -> list[Item]:
     return [items[index * len(items) // n] for index in range(n)]
 
 
+def shard_sheet(tree: DifixTree, scene_name: str) -> bytes | None:
+    """`triplet_sheet` of a finished shard, all read back from disk.
+
+    Raises:
+        InvalidFile: the shard is not whole.
+    """
+    from thesis_assets.samples.shard_files import read_shard
+
+    return triplet_sheet(tree, read_shard(tree, scene_name).rows)
+
+
 def triplet_sheet(
     tree: DifixTree, rows: Sequence[SampleRow], at_hand: Mapping[str, Sequence[NDArray[np.uint8]]] | None = None
 ) -> bytes | None:

@@ -40,6 +40,7 @@ def scene_samples(
 ) -> dict[Cell, object]:
     """Export the shards of the step's scenes, side by side; a failed scene is named and leaves the others in place."""
     from thesis_assets.samples.export import ShardWork, export_told_shard, write_generation_config
+    from thesis_assets.samples.preview import shard_sheet
     from thesis_assets.scenes.groups import group_id
 
     cells = cells_of(context, "exp_by_scene")
@@ -85,8 +86,9 @@ def scene_samples(
             "samples per second": round(stats.n_saved / max(stats.seconds, 1e-6), 2),
             "path": dg.MetadataValue.path(platform.difix(cell).scene_run(cell.scene_name).base),
         }
-        if record.preview:
-            metadata["render | target | reference"] = picture(record.preview)
+        # A shard that was current made no picture; whoever materializes its cell again wants to look at it all the same.
+        if preview := record.preview or shard_sheet(platform.difix(cell), cell.scene_name):
+            metadata["render | target | reference"] = picture(preview)
         if failed:  # the step will fail, so what did succeed is registered here
             context.log_event(dg.AssetMaterialization(asset_key="scene_samples", partition=cell.key, metadata=metadata))
         else:
