@@ -72,6 +72,13 @@ def keep(page: "Page", name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"ui_{name}.png")
 
 
+def newest_run(server: DagsterServer) -> tuple[str, str]:
+    """Id and status."""
+    answer = server.graphql("query { runsOrError(limit: 1) { ... on Runs { results { runId status } } } }")
+    (run,) = answer["runsOrError"]["results"]
+    return run["runId"], run["status"]
+
+
 def button(page: "Page", text: str) -> "Locator":
     return page.get_by_role("button", name=text).last
 
@@ -116,14 +123,15 @@ def test_a_backfill_of_two_new_scenes_goes_over_two_levels(page: "Page", server:
     dialog.get_by_text("All", exact=True).first.click()
     dialog.get_by_text("Select a partition or create one").last.click()
     for scene in NEW:
-        page.get_by_text(scene, exact=True).last.click()
-    dialog.get_by_text("Launch runs to materialize 2 assets").click()
+        page.get_by_text(scene, exact=True).filter(visible=True).last.click()
+    page.get_by_text("Launch runs to materialize 2 assets").click()
     keep(page, "backfill_dialog")
     button(page, "Launch backfill").click()
     tree = world.platform.difix(world.cell())
     until(tree.all_samples.is_file, server.log_tail(), WORK_S)
     assert all(tree.scene_run(scene).run_stats.is_file() for scene in SCENES)
-    visit(page, server, "/runs/?tab=backfills", "Completed")
+    visit(page, server, "/runs", "Runs")
+    until(lambda: page.get_by_text("Success", exact=True).count() >= 2, "the runs page shows no finished runs")
     keep(page, "backfill")
 
 
@@ -136,9 +144,9 @@ def test_a_failed_check_shows_its_offenders(page: "Page", server: DagsterServer,
         visit(page, server, "/assets/sample_set?view=partitions&partition=small", "Metadata")
         page.get_by_text("Materialize…").first.click()
         button(page, "Launch 1 run").click()
-        page.get_by_text("View", exact=True).first.click()
-        page.wait_for_url("**/runs/*")
-        until(lambda: page.get_by_text("Failure", exact=True).count() > 0, server.log_tail(), WORK_S)
+        until(lambda: newest_run(server)[1] == "FAILURE", server.log_tail(), WORK_S)
+        visit(page, server, f"/runs/{newest_run(server)[0]}", "Failure")
+        keep(page, "failed_run")
     finally:
         (spoiled / "image.png").write_bytes(image)
 
