@@ -120,7 +120,14 @@ def test_a_backfill_of_two_new_scenes_goes_over_two_levels(page: "Page", server:
     page.get_by_text("Materialize all").first.click()
     page.get_by_text("Launch runs to materialize 2 assets").wait_for()
     dialog = page.get_by_role("dialog").last
-    dialog.get_by_text("All", exact=True).first.click()
+    chosen = dialog.get_by_text("small", exact=True).filter(visible=True)
+
+    def choose_all() -> bool:  # the keys come a moment after the dialog
+        dialog.get_by_text("All", exact=True).first.click()
+        page.wait_for_timeout(500)
+        return chosen.count() > 0
+
+    until(choose_all, "the experiment cannot be chosen")
     dialog.get_by_text("Select a partition or create one").last.click()
     for scene in NEW:
         page.get_by_text(scene, exact=True).filter(visible=True).last.click()
