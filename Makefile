@@ -4,11 +4,14 @@
 # make lint    ruff and mypy
 # make bench   benchmarks, written to benchmarks/results.md
 # make soak    the long tests
+# make screenshots  the pictures of docs/ui_tour.md, from the demo's history
 # make install only the environment, in .venv
 # make clean   takes the environment and all caches away; data/ stays
 
 PYTHON ?= python3
 ARGS ?=
+# Tests run side by side in so many processes; a file's tests stay together.
+JOBS ?= 2
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -19,7 +22,7 @@ SOURCES := pyproject.toml constraints.txt
 
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test ui lint bench soak install clean
+.PHONY: help demo test ui lint bench soak screenshots install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,7 +35,7 @@ ui: $(RUN_STAMP)
 	@$(BIN)/thesis-assets ui
 
 test: $(DEV_STAMP)
-	@$(BIN)/python -m pytest -m "not soak" $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not soak" $(ARGS)
 	@echo "All tests passed. Next: make ui (the asset graph and its history), docs/your_own_scenes.md (your own data)."
 
 # pytest's exit code 5: no test was selected.
@@ -47,6 +50,9 @@ lint: $(DEV_STAMP)
 
 bench: $(BENCH_STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+screenshots: $(DEV_STAMP)
+	@$(BIN)/python scripts/take_screenshots.py
 
 install: $(RUN_STAMP)
 
