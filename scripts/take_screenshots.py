@@ -34,6 +34,12 @@ RUN = "demo%7Ctiny_a"
 SCENE = "demo%7Cstudio_pair03_dance"
 
 
+RELATIVE_PATHS = """(prefix) => {
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
+    while (texts.nextNode()) texts.currentNode.nodeValue = texts.currentNode.nodeValue.replaceAll(prefix, '')
+}"""
+
+
 @contextmanager
 def web_server() -> Iterator[str]:
     """The address of a read-only server over this data home."""
@@ -78,7 +84,8 @@ def settle(page: "Page") -> None:
 
 
 def keep(page: "Page", name: str) -> None:
-    """Write what is seen as docs/images/ui_<name>.png, in few colours."""
+    """Write what is seen as docs/images/ui_<name>.png, in few colours, without this machine's folders."""
+    page.evaluate(RELATIVE_PATHS, str(Settings().data_home.parent) + "/")
     with Image.open(BytesIO(page.screenshot())) as image:
         small = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     content = BytesIO()
@@ -96,10 +103,7 @@ def show_picture(page: "Page", key: str) -> None:
 
 def tour(page: "Page", address: str) -> None:
     """Every picture of the tour, in its order."""
-    visit(page, f"{address}/asset-groups?expanded=all", "Global asset lineage")
-    for group in ("difix_data", "tuning", "evaluation", "recordings", "reports", "scenes"):
-        page.get_by_text(group, exact=True).filter(visible=True).last.click()
-        page.wait_for_timeout(700)
+    visit(page, f"{address}/asset-groups", "Global asset lineage")
     settle(page)
     keep(page, "lineage")
     visit(page, f"{address}/assets/scene_samples?view=partitions&partition={SCENE}", "samples per second")
