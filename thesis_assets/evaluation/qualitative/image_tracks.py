@@ -6,7 +6,7 @@ Does not belong here: which files there are, where they stand in the tree.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -35,6 +35,8 @@ Result = TypeVar("Result")
 
 BATCH_FRAMES = 8
 """Whole sequences in one call took four times the memory and were slower."""
+MASK_BATCH_FRAMES = 4
+"""Masks go in as plain bytes, a full-size one of 1.2 MB."""
 JPEG_QUALITY = 90
 THREADS = min(8, os.cpu_count() or 1)
 DEPTH_UNITS_PER_METRE = 1000.0
@@ -106,10 +108,11 @@ def write_masks(
     frames = track.frames[: options.max_frames_per_camera or None]
     size: tuple[int, int] | None = None
     sent: list[int] = []
-    for start in range(0, len(frames), BATCH_FRAMES):
+    for start in range(0, len(frames), MASK_BATCH_FRAMES):
         batch: dict[int, NDArray[np.uint8]] = {}
-        for frame in frames[start : start + BATCH_FRAMES]:
-            classes = _classes_of_frame(track.layers, frame, size, absences)
+        decoded = _decoded_masks(track.layers, frames[start : start + MASK_BATCH_FRAMES])
+        for frame in frames[start : start + MASK_BATCH_FRAMES]:
+            classes = _classes_of_frame(track.layers, frame, size, decoded, absences)
             if classes is not None:
                 batch[frame] = classes
                 size = size or (classes.shape[0], classes.shape[1])
@@ -184,18 +187,18 @@ def _uniform_media_type(files: FrameFiles) -> str | None:
 
 
 def _classes_of_frame(
-    layers: dict[str, FrameFiles], frame: int, size: tuple[int, int] | None, absences: Absences
+    layers: dict[str, FrameFiles],
+    frame: int,
+    size: tuple[int, int] | None,
+    decoded: Mapping[Path, NDArray[np.bool_] | InvalidFile],
+    absences: Absences,
 ) -> NDArray[np.uint8] | None:
     """(H, W) classes of one frame, or None where no layer is usable. People where the frame has them, else the union."""
-    people = {person: files[frame] for person, files in layers.items() if person != "all" and frame in files}
-    union = layers.get("all", {}).get(frame)
-    chosen = {int(person) + 1: path for person, path in people.items()} or ({UNION_CLASS: union} if union else {})
     classes: NDArray[np.uint8] | None = None
-    for number, path in sorted(chosen.items()):
-        try:
-            mask = read_mask(path)
-        except InvalidFile as error:
-            absences.left_out(path, error.problem)
+    for number, path in sorted(_layers_of_frame(layers, frame).items()):
+        mask = decoded[path]
+        if isinstance(mask, InvalidFile):
+            absences.left_out(path, mask.problem)
             continue
         wanted = size if classes is None else classes.shape
         if wanted is not None and mask.shape != wanted:
@@ -205,6 +208,20 @@ def _classes_of_frame(
             classes = np.zeros(mask.shape, np.uint8)
         classes[mask] = number
     return classes
+
+
+def _layers_of_frame(layers: dict[str, FrameFiles], frame: int) -> dict[int, Path]:
+    """Class to file: the people's where the frame has them, else the union's."""
+    people = {int(person) + 1: files[frame] for person, files in layers.items() if person != "all" and frame in files}
+    union = layers.get("all", {}).get(frame)
+    return people or ({UNION_CLASS: union} if union else {})
+
+
+def _decoded_masks(layers: dict[str, FrameFiles], frames: Sequence[int]) -> dict[Path, NDArray[np.bool_] | InvalidFile]:
+    """The masks of some frames, decoded on all cores; a broken one is its error."""
+    paths = [path for frame in frames for path in _layers_of_frame(layers, frame).values()]
+    with ThreadPoolExecutor(max_workers=THREADS) as pool:
+        return dict(zip(paths, pool.map(lambda path: attempt(read_mask, path), paths), strict=True))
 
 
 def batches(

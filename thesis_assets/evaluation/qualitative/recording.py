@@ -21,7 +21,7 @@ from thesis_assets.layout import epoch_name
 FRAME, EPOCH, STEP = "frame", "epoch", "step"
 """The timelines. `step` stands only in the recording of a tuning run."""
 
-FLUSH_BYTES = 24 * 1024 * 1024
+FLUSH_BYTES = 12 * 1024 * 1024
 """The SDK queues what it is sent without bound; waiting for it this often bounds memory."""
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:thesis-assets:recordings")
