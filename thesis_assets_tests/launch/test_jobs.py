@@ -128,6 +128,18 @@ def test_a_job_leaves_its_status_its_logs_and_a_record(tmp_path: Path) -> None:
     assert read_json(tmp_path / "job_exit.json", JobExit).job_id == record.job_id
 
 
+def test_what_a_job_prints_is_printed_here_too_without_what_an_earlier_one_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = "import sys; print('to stdout'); print('to stderr', file=sys.stderr)"
+    run_job(LocalLauncher(), job_of(tmp_path, code))
+    assert capsys.readouterr() == ("", "")
+
+    run_job(LocalLauncher(), job_of(tmp_path, code), following=Following(show_logs=True))
+
+    assert capsys.readouterr() == ("to stdout\n", "to stderr\n")
+
+
 def test_a_program_that_does_not_exist_is_named_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ThesisAssetsError, match="no-such-program"):
         run_job(LocalLauncher(), replace(job_of(tmp_path, ""), command=["no-such-program"]))
