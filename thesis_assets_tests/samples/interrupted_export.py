@@ -24,14 +24,20 @@ def main(base: Path, root: str, seconds_a_frame: float) -> None:
     render = triplet_export.render_frame
 
     def tells(renderer, scene, fname, cam_ids):
-        print("frame", fname, len(cam_ids), flush=True)
+        tell(f"frame {fname} {len(cam_ids)}")
         time.sleep(seconds_a_frame)
         return render(renderer, scene, fname, cam_ids)
 
     triplet_export.render_frame = tells
-    print("ready", flush=True)
+    tell("ready")
     export_shard(work(base, NAME, root=root, threads=THREADS))
-    print("done", flush=True)
+    tell("done")
+
+
+def tell(line: str) -> None:
+    """One write, so that a kill never leaves half a line: `print` makes two of them where output is not buffered."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
