@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from thesis_assets.definitions import build_defs
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import Outcome, Work, execute
 from thesis_assets.defs.partitions import Cell
+from thesis_assets.storage import cell_lock
 from thesis_assets_tests.worlds import SMALL, TINY_RUN, World, failed_checks
 
 LEVEL = {level.job: level for level in LEVELS}
@@ -124,6 +126,17 @@ def test_a_missing_metrics_file_fails_the_right_check_only(finished_world: World
         assert set(failed) - {"lpips_present"} == {"nvs_required_files"}  # a warning where there are no weights
         assert "metrics_avg_per_camera.csv" in failed["nvs_required_files"]
         assert check(world, "evaluate", "pose_smplx", world.cell()) == {}
+
+
+def test_a_second_evaluation_of_a_cell_says_who_is_at_work_on_it(finished_world: World) -> None:
+    cell = finished_world.cell()
+    with cell_lock(finished_world.platform.difix(cell).lock("evaluation-r1"), "the evaluation"):
+        refused = again(finished_world, "evaluate", ("evaluation_manifest",), cell)
+
+    assert not refused.success
+    assert any("another process works on the evaluation of small|r1" in error for error in refused.errors)
+    assert any(str(os.getpid()) in error for error in refused.errors)
+    assert again(finished_world, "evaluate", ("evaluation_manifest",), cell).success
 
 
 def test_selecting_on_the_people_one_reports_on_is_refused(new_world: Callable[..., World]) -> None:

@@ -4,10 +4,11 @@ The wrapper does what every asset needs and no body should repeat: refuse undecl
 *before* the work (a scene that changes during an export leaves the cell stale), and turn our errors into failures without retry.
 """
 
+import contextlib
 import functools
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -18,7 +19,7 @@ from thesis_assets.defs.metadata import COLUMN_SCHEMA, column_schema
 from thesis_assets.defs.partitions import PARTITIONS, Cell, CellKind
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.storage import full_disk_explained
+from thesis_assets.storage import cell_lock, full_disk_explained
 
 IO_MANAGER = "trees"
 PLATFORM = "platform"
@@ -42,11 +43,13 @@ def graph_asset(
     columns: type[BaseModel] | None = None,
     pool: str | None = None,
     backfill_policy: dg.BackfillPolicy | None = None,
+    one_writer_of: str | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Declare the asset `name` of `graph.NODES`. Its body takes `context`, `platform`, a `config` and loaded upstream values.
 
     Args:
         columns: what one row is, where the asset is a table.
+        one_writer_of: what several assets of a run write, by turns: a step that finds another at work on it says who, and ends.
     """
     node = NODES[name]
 
@@ -60,7 +63,7 @@ def graph_asset(
             began = time.perf_counter()
             try:
                 digests = {cell: input_digest(platform, context.instance, name, cell) for cell in cells}
-                with full_disk_explained(platform.settings.data_home):
+                with _only_writers(platform, cells, one_writer_of), full_disk_explained(platform.settings.data_home):
                     value = body(context=context, platform=platform, **inputs)
             except ThesisAssetsError as error:
                 raise dg.Failure(description=str(error), allow_retries=False) from error
@@ -85,3 +88,17 @@ def graph_asset(
         )(step)
 
     return declare
+
+
+@contextlib.contextmanager
+def _only_writers(platform: Platform, cells: Sequence[Cell], what: str | None) -> Iterator[None]:
+    """Hold the lock of each cell's `what`.
+
+    Raises:
+        CellLocked: another process holds one.
+    """
+    with contextlib.ExitStack() as stack:
+        for cell in cells if what is not None else ():
+            lock = platform.difix(cell).lock(f"{what}-{cell.run_name}")
+            stack.enter_context(cell_lock(lock, f"the {what} of {cell}"))
+        yield

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Row = tuple[object, ...]
 
+EPOCHS = "evaluation"
+"""What these steps write: a task that is measured anew takes its epoch out of the manifest first."""
 LPIPS_WORKERS = 4
 """Processes that share a GPU for LPIPS: about 2 GB each."""
 
@@ -126,6 +128,7 @@ def input_data(context: dg.AssetExecutionContext, platform: PlatformParam) -> Ve
     description="The views that are evaluated: each epoch's checkpoint applied to the imperfect renders, native size.",
     kinds={"pytorch"},
     pool="gpu",
+    one_writer_of=EPOCHS,
 )
 def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Make, run or link the predictions of every evaluated scene and epoch; those whose inputs did not change are kept."""
@@ -148,6 +151,7 @@ def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
     "nvs",
     description="Novel view synthesis: PSNR, SSIM and LPIPS a frame, a camera and overall, with protocol.json.",
     kinds={"csv"},
+    one_writer_of=EPOCHS,
 )
 def nvs(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Compare predicted and true views of every evaluated scene and epoch."""
@@ -241,6 +245,7 @@ def _pose(context: dg.AssetExecutionContext, platform: Platform, task: str) -> V
     "pose_smplx",
     description="SMPL-X pose: estimated bodies against ground truth, root-relative and in the world, with aligned meshes.",
     kinds={"csv"},
+    one_writer_of=EPOCHS,
 )
 def pose_smplx(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Evaluate the SMPL-X poses."""
@@ -251,6 +256,7 @@ def pose_smplx(context: dg.AssetExecutionContext, platform: PlatformParam) -> Ve
     "pose_smpl",
     description="SMPL pose: estimated bodies against ground truth, root-relative and in the world, with aligned meshes.",
     kinds={"csv"},
+    one_writer_of=EPOCHS,
 )
 def pose_smpl(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Evaluate the SMPL poses."""
@@ -261,6 +267,7 @@ def pose_smpl(context: dg.AssetExecutionContext, platform: PlatformParam) -> Ver
     "evaluation_manifest",
     description="manifest.json of each evaluated scene: tasks and epochs, from what is on disk.",
     kinds={"json"},
+    one_writer_of=EPOCHS,
 )
 def evaluation_manifest(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Write each scene's manifest last."""
