@@ -111,7 +111,8 @@ class LocalLauncher:
                 remedy=f"go on from {record.host}; if that machine is gone for good, remove the job.json beside this file",
             )
         assert record.job_id is not None
-        if members(record.job_id):
+        # Of a child that was just started the kernel does not show the environment yet, by which its group is found.
+        if record.process_group in _children or members(record.job_id):
             return JobState("running")
         ended = job_exit(record)  # It may have ended between the two looks.
         return JobState("lost") if ended is None else JobState("ended", ended.returncode)

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import thesis_assets.cli
+from thesis_assets.cli import main
 from thesis_assets.cli.main import app
 from thesis_assets_tests.defs.sensor_ticks import tiny_world
 from thesis_assets_tests.worlds import thesis_assets
@@ -53,7 +53,7 @@ def test_no_command_waits_for_an_answer() -> None:
     questions = {"input", "confirm", "prompt", "getpass"}
     found = [
         f"{path.name}:{node.lineno}"
-        for path in Path(thesis_assets.cli.__file__).parent.glob("*.py")
+        for path in Path(main.__file__).parent.glob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call)
         and (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")) in questions

@@ -159,13 +159,14 @@ def test_a_cell_that_no_file_declares_fails_at_once_and_names_the_declared_ones(
     assert "r1" in " ".join(outcome.errors)
 
 
-def test_a_part_that_is_not_built_is_refused_before_anything_runs(new_world: Callable[..., World]) -> None:
+def test_a_model_that_cannot_be_had_is_refused_before_anything_is_trained(new_world: Callable[..., World]) -> None:
     experiment = copy.deepcopy(SMALL)
-    experiment["runs"]["r1"] |= {"backend": "difix", "model": "stabilityai/sd-turbo"}
+    no_features = {"lambda_lpips": 0, "lambda_gram": 0}
+    experiment["runs"]["r1"] |= {"backend": "difix", "model": "/no/such/model", **no_features}
     world = new_world(experiment)
     report = world.run(until="tuned_checkpoint")
     assert report.exit_code == 1
-    assert any("difix" in error for outcome in report.outcomes for error in outcome.errors)
+    assert any("/no/such/model" in error for outcome in report.outcomes for error in outcome.errors)
     assert not world.platform.difix(world.cell()).tuning_run("r1").checkpoints_dir.exists()
     assert failed_checks(report) == []
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from thesis_assets.errors import CellLocked, ThesisAssetsError
+from thesis_assets.launch import local_jobs
 from thesis_assets.launch.device_locks import devices
 from thesis_assets.launch.jobs import Following, Job, JobState, Resources, job_exit, left_running, run_job
 from thesis_assets.launch.local_jobs import LocalLauncher
@@ -126,6 +127,17 @@ def test_a_job_leaves_its_status_its_logs_and_a_record(tmp_path: Path) -> None:
     record = read_json(tmp_path / "job.json", JobRecord)
     assert (record.launcher, record.returncode) == ("local", 3)
     assert read_json(tmp_path / "job_exit.json", JobExit).job_id == record.job_id
+
+
+def test_a_job_that_was_just_started_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a moment the kernel shows no environment of a new process, by which a job's processes are found."""
+    launcher = LocalLauncher()
+    record = launcher.start(job_of(tmp_path, "import time; time.sleep(60)"))
+    try:
+        monkeypatch.setattr(local_jobs, "members", lambda job_id: [])
+        assert launcher.state(record) == JobState("running")
+    finally:
+        launcher.end(record, grace_seconds=1)
 
 
 def test_what_a_job_prints_is_printed_here_too_without_what_an_earlier_one_printed(

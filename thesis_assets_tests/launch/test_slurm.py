@@ -103,7 +103,10 @@ def record_of(base: Path) -> JobRecord:
 def test_a_job_runs_on_a_node_with_its_gpus_and_leaves_its_status_and_logs(
     tmp_path: Path, launcher: SlurmLauncher, cluster: SlurmCluster
 ) -> None:
-    code = "import os, sys; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['COLOUR']); print('oh', file=sys.stderr); sys.exit(3)"
+    code = (
+        "import os, sys, time; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['COLOUR']); print('oh', file=sys.stderr);"
+        "time.sleep(3); sys.exit(3)"  # long enough to be seen at work
+    )
     told: list[str] = []
     job = replace(job_of(tmp_path, code, processes=2), env={"COLOUR": "green"})
 
