@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sys
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -48,8 +49,8 @@ def main(names: list[str]) -> int:
         for row in subject.rows():
             print("  " + " | ".join(cells(row)), flush=True)
             rows.append(row)
-    if chosen == list(SUBJECTS):
-        write(rows)
+    if chosen == list(SUBJECTS) or same_place():
+        write(rows if chosen == list(SUBJECTS) else renewed(rows))
         print(f"written: {RESULTS.name}.md, {RESULTS.name}.json")
     for row in rows:
         if row.skipped is not None:
@@ -63,10 +64,34 @@ def _name(subject: object) -> str:
     return str(subject.__name__).removeprefix("benchmarks.")  # type: ignore[attr-defined]
 
 
+def same_place() -> bool:
+    """Whether the written results are of these versions and this kind of machine: then single subjects may be measured again."""
+    file = RESULTS.with_suffix(".json")
+    if not file.is_file():
+        return False
+    written = json.loads(file.read_text(encoding="utf-8"))
+    return (written["versions"], written["machine"]) == place()
+
+
+def renewed(rows: list[Row]) -> list[Row]:
+    """The written rows, those of these names replaced; new ones at the end."""
+    measured = {row.name: row for row in rows}
+    written = json.loads(RESULTS.with_suffix(".json").read_text(encoding="utf-8"))["rows"]
+    names = {field.name for field in fields(Row)}
+    kept = [Row(**{name: value for name, value in row.items() if name in names}) for row in written]
+    return [measured.pop(row.name, row) for row in kept] + list(measured.values())
+
+
+def place() -> tuple[dict[str, object], dict[str, object]]:
+    """The versions, and the kind of machine."""
+    versions: dict[str, object] = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+    machine = {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count(), "gpu": _gpu()}
+    return versions, machine
+
+
 def write(rows: list[Row]) -> None:
     """Both result files, with the versions and the kind of machine."""
-    versions = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
-    machine = {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count(), "gpu": _gpu()}
+    versions, machine = place()
     plain = [{**row.__dict__, "holds": row.holds} for row in rows]
     RESULTS.with_suffix(".json").write_text(
         json.dumps({"versions": versions, "machine": machine, "rows": plain}, indent=2) + "\n", encoding="utf-8"

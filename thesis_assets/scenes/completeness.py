@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thesis_assets.layout import SceneTree
-from thesis_assets.scenes.bounded_files import read_bounded
 from thesis_assets.scenes.listing import SceneRoots, file_with_content
 
 DEFAULT_QUIET_S = 600.0
@@ -59,6 +58,10 @@ def upstream_completeness(
 
 def read_status(path: Path) -> str | None:
     """The last `status: <word>` line of a `preprocess_info.txt` in lower case, or None where it has none."""
+    from thesis_assets.scenes.bounded_files import (
+        read_bounded,
+    )  # numpy comes with it: a quarter of what loading the graph costs
+
     words: list[bytes] = _STATUS.findall(read_bounded(path, MAX_INFO_BYTES))
     return words[-1].decode("ascii", "replace").lower() if words else None
 

@@ -18,7 +18,7 @@ from thesis_assets.errors import InvalidKey
 from thesis_assets.schemas.samples import SampleRow
 from thesis_assets.settings import Settings
 
-HEAVY = ("torch", "rerun", "pandas", "cv2", "polars")
+HEAVY = ("torch", "rerun", "pandas", "cv2", "polars", "numpy", "scipy")
 
 
 def test_loading_the_definitions_imports_nothing_heavy() -> None:
