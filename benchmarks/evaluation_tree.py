@@ -7,6 +7,7 @@ Run alone: `python -m benchmarks.evaluation_tree <empty folder> <frames> <worker
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -73,7 +74,10 @@ def main(folder: Path, n_frames: int, workers: int) -> None:
     began = time.perf_counter()
     evaluate(folder, crew)
     again = time.perf_counter() - began
-    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    # A process's `ru_maxrss` begins with what its parent had; its workers are children of this small one, and are counted by it.
+    own = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert own is not None
+    peaks = [int(own[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]
     print(json.dumps({"seconds": seconds, "again": again, "views": views, "megabytes": max(peaks) / MEGABYTE}))
 
 
