@@ -98,12 +98,12 @@ def test_a_scene_copied_file_by_file_is_exported_once_and_what_is_cheap_follows(
     assert [run.tags["dagster/partition"] for run in new] == [f"small|{LATE}"]
     wait_until(lambda: _is_done(world, instance, "difix_data"), server, "data.json follows")
     followed = instance.fetch_materializations(dg.AssetKey("sample_set"), limit=10).records
-    # Where the shard lands while the tables are asked for, a second sensor asks for them again.
-    assert 2 <= len(followed) <= 3, "once for the first three scenes, once for the late one"
+    # Counted by what was made, not by who asked: a shard that `cheap_assets` misses is followed by `stale_data`.
+    assert len(followed) == 2, "once for the first three scenes, once for the late one"
     checks = instance.event_log_storage.get_asset_check_execution_history(
         dg.AssetCheckKey(dg.AssetKey("split_manifests"), "group_non_leakage"), limit=10
     )
-    assert len(checks) == len(followed), "the checks run with what follows"
+    assert len(checks) == 2, "the checks run with what follows"
 
 
 def _is_done(world: World, instance: dg.DagsterInstance, asset: str) -> bool:
