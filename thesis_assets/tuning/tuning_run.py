@@ -167,7 +167,8 @@ def _train(
                 on_progress(line)
 
     state = run_job(launcher, job, following=replace(following, poll=follow))
-    if last_line is not None and last_line.event == "done" and state.returncode == 0:
+    # Its own last word counts even where its job was taken away before that could say how it ended.
+    if last_line is not None and last_line.event == "done" and state.returncode in (0, None):
         return
     if last_line is not None and last_line.event == "stopped":
         raise TrainerStopped(

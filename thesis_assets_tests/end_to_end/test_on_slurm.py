@@ -24,6 +24,8 @@ from thesis_assets_tests.worlds import SCENES, SMALL, World
 __all__ = ["slurm_cluster"]
 
 SITE = Site(presets=presets_with(SMALL_PRESETS), poll_seconds=0.5, vanished_seconds=2.0, signal_seconds=40)
+STEPS = [200, 400, 600]
+"""Saved steps. So many that what is done to a job after its first ones finds it at work, on any machine."""
 
 
 @pytest.fixture
@@ -126,7 +128,7 @@ def train(
     run_name: str = "r1",
     **changes: object,
 ) -> TuningResult:
-    run = make_run(**{"max_train_steps": 24, "checkpointing_steps": 8, "eval_freq": 24, **changes})
+    run = make_run(**{"max_train_steps": STEPS[-1], "checkpointing_steps": STEPS[0], "eval_freq": STEPS[-1], **changes})
     return tune(tree, run_name, run, split=SPLIT, device="cpu", launcher=launcher, following=following)
 
 
@@ -157,11 +159,11 @@ def test_a_requeued_run_resumes_and_ends_with_the_weights_of_an_uninterrupted_on
 
     result = train(requeued, SlurmLauncher(SITE), warn_after(requeued, cluster, 3, "scancel", "--signal=USR2"))
 
-    assert result.steps == [8, 16, 24]
+    assert result.steps == STEPS
     events = [line.event for line in steps_done(requeued)]
     assert events.count("start") == 2
     assert events.count("stopped") == 1
-    assert weights(requeued.tuning_run("r1"), 24) == weights(whole.tuning_run("r1"), 24)
+    assert weights(requeued.tuning_run("r1"), STEPS[-1]) == weights(whole.tuning_run("r1"), STEPS[-1])
 
 
 def test_a_cancelled_run_keeps_its_last_checkpoint_and_goes_on_from_it(tmp_path: Path, cluster: SlurmCluster) -> None:
@@ -175,10 +177,10 @@ def test_a_cancelled_run_keeps_its_last_checkpoint_and_goes_on_from_it(tmp_path:
         train(tree, launcher, Following(should_stop=cancel))
     record = read_json(tree.tuning_run("r1").job, JobRecord)
     assert record.scheduler_id not in cluster.queue()
-    saved = [step for step in range(25) if tree.tuning_run("r1").checkpoint_info(step).is_file()]
+    saved = [step for step in range(STEPS[-1]) if tree.tuning_run("r1").checkpoint_info(step).is_file()]
     assert saved[-1] >= 10
 
-    assert train(tree, launcher, Following()).steps == [8, 16, 24]
+    assert train(tree, launcher, Following()).steps == STEPS
 
 
 def test_more_processes_than_a_node_has_gpus_is_refused_before_the_snapshot_is_frozen(
@@ -230,11 +232,11 @@ def test_a_run_whose_node_is_lost_goes_on_on_another_from_its_last_checkpoint(
     tmp_path: Path, cluster: SlurmCluster, fault: str
 ) -> None:
     whole, moved = write_snapshot(tmp_path / "whole"), write_snapshot(tmp_path / "moved")
-    train(whole, LocalLauncher(), Following(), max_train_steps=60, checkpointing_steps=10)
+    train(whole, LocalLauncher(), Following(), checkpointing_steps=50)
     lost: list[str] = []
 
     def lose_node() -> None:
-        if not lost and any(line.event == "step" and line.step >= 20 for line in steps_done(moved)):
+        if not lost and any(line.event == "step" and line.step >= 60 for line in steps_done(moved)):
             lost.append(node_of(cluster, str(read_json(moved.tuning_run("r1").job, JobRecord).scheduler_id)))
             if fault == "set down":
                 cluster.ask("scontrol", "update", f"nodename={lost[0]}", "state=down", "reason=test")
@@ -242,9 +244,7 @@ def test_a_run_whose_node_is_lost_goes_on_on_another_from_its_last_checkpoint(
                 cluster.kill_node(lost[0])
 
     try:
-        result = train(
-            moved, SlurmLauncher(SITE), Following(poll=lose_node), max_train_steps=60, checkpointing_steps=10
-        )
+        result = train(moved, SlurmLauncher(SITE), Following(poll=lose_node), checkpointing_steps=50)
     finally:
         for node in lost:
             if fault == "power cut":
@@ -253,6 +253,6 @@ def test_a_run_whose_node_is_lost_goes_on_on_another_from_its_last_checkpoint(
         cluster.wait_for_nodes()
 
     assert lost
-    assert result.steps[-1] == 60
+    assert result.steps[-1] == STEPS[-1]
     assert [line.event for line in steps_done(moved)].count("start") == 2
-    assert weights(moved.tuning_run("r1"), 60) == weights(whole.tuning_run("r1"), 60)
+    assert weights(moved.tuning_run("r1"), STEPS[-1]) == weights(whole.tuning_run("r1"), STEPS[-1])

@@ -158,6 +158,16 @@ def test_a_trainer_that_only_claims_to_be_done_is_not_believed(tmp_path: Path, m
         start(write_snapshot(tmp_path))
 
 
+def test_a_trainer_that_was_done_is_done_though_its_job_was_taken_away_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = 'print(\'{"event":"done","step":6,"max_steps":6,"seconds":1}\', file=log, flush=True); '
+    stand_in(monkeypatch, done + "import os, time; os.kill(os.getppid(), 9); time.sleep(0.5); os.kill(os.getpid(), 9)")
+    # Not `TrainerFailed`: what it saved is looked at.
+    with pytest.raises(InvalidFile, match="lacks checkpoints"):
+        start(write_snapshot(tmp_path))
+
+
 def test_two_processes_do_not_train_one_run(tmp_path: Path) -> None:
     tree = write_snapshot(tmp_path)
     with cell_lock(tree.lock("run-r1"), "the other one"), pytest.raises(CellLocked, match="tuning run r1"):
