@@ -6,6 +6,7 @@ Does not belong here: which image is read or where it is written; metrics.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -186,12 +187,24 @@ def _decode(
             with Image.open(handle, formats=("JPEG", "PNG")) as image:
                 if smallest is not None:
                     return np.asarray(_reduced(image, mode, path, smallest))
-                return np.asarray(_converted(image, mode, path))
+                return _pixels(_converted(image, mode, path))
         # Pillow raises SyntaxError and struct.error's base for broken PNG chunks, ValueError for its own text limits.
         except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             raise InvalidFile(
                 "the image cannot be decoded", file=path, found=str(error)[:200], remedy="write it again"
             ) from error
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """An image as an array; a grey one where it lies in memory, as fresh memory for a copy costs as much as decoding."""
+    if image.mode == "L" and hasattr(image, "__arrow_c_array__"):
+        import pyarrow
+
+        # A ValueError says that Pillow has laid it in several blocks: it is very large.
+        with contextlib.suppress(ValueError):
+            values = pyarrow.array(image).to_numpy(zero_copy_only=True)
+            return np.asarray(values).reshape(image.height, image.width)
+    return np.asarray(image)
 
 
 def _reduced(image: Image.Image, mode: Literal["RGB", "L"], path: Path, smallest: int) -> Image.Image:
@@ -211,7 +224,8 @@ def _converted(image: Image.Image, mode: Literal["RGB", "L"], path: Path) -> Ima
             wanted="RGB",
             remedy="write it composited on its background",
         )
-    return image.convert(mode)
+    # Converting to the same mode would be a copy.
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _check_array(image: NDArray[np.uint8]) -> None:

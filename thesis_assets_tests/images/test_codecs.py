@@ -110,6 +110,13 @@ def test_a_mask_is_true_where_it_is_white(tmp_path: Path) -> None:
     assert codecs.read_mask(path).dtype == np.bool_
 
 
+def test_a_mask_too_large_for_one_block_of_pillows_memory_is_read_too(tmp_path: Path) -> None:
+    mask = np.zeros((4200, 4100), bool)
+    mask[1000:2000, 3000:] = True
+    path = saved(tmp_path / "mask.png", codecs.encode_png(mask.astype(np.uint8) * 255))
+    assert np.array_equal(codecs.read_mask(path), mask)
+
+
 def test_a_size_is_read_from_the_header_alone(tmp_path: Path) -> None:
     png, jpeg = codecs.encode_png(photograph(30, 50)), codecs.encode_jpeg(photograph(30, 50))
     assert codecs.image_size(saved(tmp_path / "a.png", png[:40])) == (30, 50)

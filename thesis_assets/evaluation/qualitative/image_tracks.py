@@ -29,6 +29,7 @@ from thesis_assets.images.headers import image_kind
 from thesis_assets.scenes.bounded_files import read_npy
 
 if TYPE_CHECKING:
+    import pyarrow
     from numpy.typing import NDArray
 
 Result = TypeVar("Result")
@@ -106,25 +107,16 @@ def write_masks(
     from rerun.components import ImageFormat
 
     frames = track.frames[: options.max_frames_per_camera or None]
-    size: tuple[int, int] | None = None
     sent: list[int] = []
-    for start in range(0, len(frames), MASK_BATCH_FRAMES):
-        batch: dict[int, NDArray[np.uint8]] = {}
-        decoded = _decoded_masks(track.layers, frames[start : start + MASK_BATCH_FRAMES])
-        for frame in frames[start : start + MASK_BATCH_FRAMES]:
-            classes = _classes_of_frame(track.layers, frame, size, decoded, absences)
-            if classes is not None:
-                batch[frame] = classes
-                size = size or (classes.shape[0], classes.shape[1])
-        if not batch or size is None:
-            continue
+    for batch, classes in _segmentations(track.layers, frames, absences):
+        _, height, width = classes.shape
         if not sent:
-            image_format = ImageFormat(width=size[1], height=size[0], channel_datatype="U8")
+            image_format = ImageFormat(width=width, height=height, channel_datatype="U8")
             recording.send_static(
                 track.entity, rr.SegmentationImage.from_fields(format=image_format, opacity=MASK_OPACITY)
             )
-        columns = rr.SegmentationImage.columns(buffer=[classes.tobytes() for classes in batch.values()])
-        recording.send_frames(track.entity, list(batch), columns, n_bytes=len(batch) * size[0] * size[1])
+        columns = rr.SegmentationImage.columns(buffer=_blobs(classes))
+        recording.send_frames(track.entity, batch, columns, n_bytes=classes.size)
         sent += batch
     recording.clear_frames(track.entity, sorted(set(expected) - set(sent)))
 
@@ -186,42 +178,74 @@ def _uniform_media_type(files: FrameFiles) -> str | None:
     return _MEDIA_TYPES[kinds.pop()] if len(kinds) == 1 else None
 
 
-def _classes_of_frame(
-    layers: dict[str, FrameFiles],
-    frame: int,
-    size: tuple[int, int] | None,
-    decoded: Mapping[Path, NDArray[np.bool_] | InvalidFile],
-    absences: Absences,
-) -> NDArray[np.uint8] | None:
-    """(H, W) classes of one frame, or None where no layer is usable. People where the frame has them, else the union."""
-    classes: NDArray[np.uint8] | None = None
-    for number, path in sorted(_layers_of_frame(layers, frame).items()):
-        mask = decoded[path]
-        if isinstance(mask, InvalidFile):
+def _segmentations(
+    layers: Mapping[str, FrameFiles], frames: Sequence[int], absences: Absences
+) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
+    """Frames with their (n, H, W) classes, in batches made on all cores. Frames without a usable mask are left away."""
+    size = _mask_size(layers, frames, absences)
+    if size is None:
+        return
+    with ThreadPoolExecutor(max_workers=THREADS) as pool:
+        for start in range(0, len(frames), MASK_BATCH_FRAMES):
+            batch = list(frames[start : start + MASK_BATCH_FRAMES])
+            # Not one array for all batches: the SDK may still be at work on the last one.
+            classes = np.empty((len(batch), *size), np.uint8)
+            faults = list(pool.map(lambda frame, out: _draw_classes(layers, frame, out), batch, classes))
+            for path, reason in (fault for of_frame in faults for fault in of_frame):
+                absences.left_out(path, reason)
+            usable = [
+                row
+                for row, (frame, of_frame) in enumerate(zip(batch, faults, strict=True))
+                if len(of_frame) < len(_layers_of_frame(layers, frame))
+            ]
+            if usable:
+                yield [batch[row] for row in usable], classes if len(usable) == len(batch) else classes[usable]
+
+
+def _mask_size(layers: Mapping[str, FrameFiles], frames: Sequence[int], absences: Absences) -> tuple[int, int] | None:
+    """(H, W) of a camera's masks, by the first usable one; broken ones before it are noted. None where none is usable."""
+    for frame in frames:
+        for _, path in sorted(_layers_of_frame(layers, frame).items()):
+            mask = attempt(read_mask, path)
+            if not isinstance(mask, InvalidFile):
+                return mask.shape[0], mask.shape[1]
             absences.left_out(path, mask.problem)
-            continue
-        wanted = size if classes is None else classes.shape
-        if wanted is not None and mask.shape != wanted:
-            absences.left_out(path, f"the mask is {mask.shape}, the others of this camera {tuple(wanted)}")
-            continue
-        if classes is None:
-            classes = np.zeros(mask.shape, np.uint8)
-        classes[mask] = number
-    return classes
+    return None
 
 
-def _layers_of_frame(layers: dict[str, FrameFiles], frame: int) -> dict[int, Path]:
+def _draw_classes(layers: Mapping[str, FrameFiles], frame: int, out: NDArray[np.uint8]) -> list[tuple[Path, str]]:
+    """Fill `out` with the (H, W) classes of one frame. Returns the masks that cannot be used, each with the reason."""
+    faults = []
+    is_empty = True
+    for number, path in sorted(_layers_of_frame(layers, frame).items()):
+        mask = attempt(read_mask, path)
+        if isinstance(mask, InvalidFile):
+            faults.append((path, mask.problem))
+        elif mask.shape != out.shape:
+            faults.append((path, f"the mask is {mask.shape}, the others of this camera {out.shape}"))
+        elif is_empty:
+            np.multiply(mask.view(np.uint8), np.uint8(number), out=out)
+            is_empty = False
+        else:
+            np.copyto(out, np.uint8(number), where=mask)
+    return faults
+
+
+def _blobs(arrays: NDArray[np.uint8]) -> pyarrow.Array:
+    """(n, ...) bytes as n blobs, without a copy: what the SDK does with arrays and `bytes` are two."""
+    import pyarrow
+
+    rows = arrays.reshape(len(arrays), -1)
+    offsets = np.arange(len(rows) + 1, dtype=np.int32) * np.int32(rows.shape[1])
+    blob = pyarrow.list_(pyarrow.field("item", pyarrow.uint8(), nullable=False))
+    return pyarrow.ListArray.from_arrays(offsets, pyarrow.array(rows.reshape(-1)), type=blob)
+
+
+def _layers_of_frame(layers: Mapping[str, FrameFiles], frame: int) -> dict[int, Path]:
     """Class to file: the people's where the frame has them, else the union's."""
     people = {int(person) + 1: files[frame] for person, files in layers.items() if person != "all" and frame in files}
     union = layers.get("all", {}).get(frame)
     return people or ({UNION_CLASS: union} if union else {})
-
-
-def _decoded_masks(layers: dict[str, FrameFiles], frames: Sequence[int]) -> dict[Path, NDArray[np.bool_] | InvalidFile]:
-    """The masks of some frames, decoded on all cores; a broken one is its error."""
-    paths = [path for frame in frames for path in _layers_of_frame(layers, frame).values()]
-    with ThreadPoolExecutor(max_workers=THREADS) as pool:
-        return dict(zip(paths, pool.map(lambda path: attempt(read_mask, path), paths), strict=True))
 
 
 def batches(
