@@ -249,23 +249,23 @@ def _layers_of_frame(layers: Mapping[str, FrameFiles], frame: int) -> dict[int, 
 
 
 def batches(
-    files: FrameFiles, encode: Callable[[Path], bytes], absences: Absences
-) -> Iterator[tuple[list[int], list[bytes]]]:
-    """Encode files in batches of `BATCH_FRAMES`, in order, on a few threads; broken ones are noted and left out."""
+    files: FrameFiles, read: Callable[[Path], Result], absences: Absences
+) -> Iterator[tuple[list[int], list[Result]]]:
+    """What `read` makes of files, in batches of `BATCH_FRAMES`, in order, on a few threads; broken ones are noted and left out."""
     items = list(files.items())
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
         for start in range(0, len(items), BATCH_FRAMES):
             batch = items[start : start + BATCH_FRAMES]
-            results = list(pool.map(lambda item: attempt(encode, item[1]), batch))
-            frames, blobs = [], []
+            results = list(pool.map(lambda item: attempt(read, item[1]), batch))
+            frames, read_results = [], []
             for (frame, path), result in zip(batch, results, strict=True):
                 if isinstance(result, InvalidFile):
                     absences.left_out(path, result.problem)
                 else:
                     frames.append(frame)
-                    blobs.append(result)
+                    read_results.append(result)
             if frames:
-                yield frames, blobs
+                yield frames, read_results
 
 
 def attempt(encode: Callable[[Path], Result], path: Path) -> Result | InvalidFile:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.qualitative.image_tracks import BATCH_FRAMES
+from thesis_assets.evaluation.qualitative.image_tracks import BATCH_FRAMES, batches
 from thesis_assets.evaluation.qualitative.recording import Recording
 from thesis_assets.evaluation.qualitative.tracks import (
     Absences,
@@ -81,18 +81,14 @@ def write_meshes(
     files = options.first(track.files)
     topology = _first_faces(files)
     person: _PersonColumns | None = None
-    for frame, path in files.items():
-        try:
-            mesh = read_wavefront(path)
-        except InvalidFile as error:
-            absences.left_out(path, error.problem)
-            continue
-        if not np.array_equal(mesh.faces, topology):
-            absences.left_out(path, "the faces are not those of the other frames")
-            continue
-        if person is None:
-            person = _PersonColumns(recording, track.entity, track.colour, topology if len(topology) else None)
-        person.add(frame, mesh.vertices)
+    for frames, meshes in batches(files, read_wavefront, absences):
+        for frame, mesh in zip(frames, meshes, strict=True):
+            if not np.array_equal(mesh.faces, topology):
+                absences.left_out(files[frame], "the faces are not those of the other frames")
+                continue
+            if person is None:
+                person = _PersonColumns(recording, track.entity, track.colour, topology if len(topology) else None)
+            person.add(frame, mesh.vertices)
     if person is not None:
         person.finish(expected)
 

@@ -5,12 +5,11 @@ Does not belong here: materials, textures, normals; writing.
 
 from __future__ import annotations
 
-import re
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -20,10 +19,9 @@ from thesis_assets.scenes.bounded_files import read_bounded
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+Number = TypeVar("Number", np.float32, np.int32)
+
 MAX_MESH_BYTES = 256 * 1024 * 1024
-_NUMBER = rb"-?[0-9]+(?:\.[0-9]*)?(?:e-?[0-9]+)?"
-_PLAIN = re.compile(rb"((?:v " + _NUMBER + rb" " + _NUMBER + rb" " + _NUMBER + rb"\n)+)((?:f [0-9]+ [0-9]+ [0-9]+\n)*)")
-"""What this platform writes: vertices, then triangles, nothing else. Read at once, several times as fast as by lines."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +44,9 @@ def read_wavefront(path: Path) -> WavefrontMesh:
         InvalidFile: missing, too large, no vertices, a row that is no number, a face that is no triangle of these vertices.
     """
     content = read_bounded(path, MAX_MESH_BYTES)
-    if (plain := _PLAIN.fullmatch(content)) is not None:
-        vertices = np.fromstring(plain[1].replace(b"v", b" "), dtype=np.float32, sep=" ").reshape(-1, 3)
-        faces = _plain_faces(plain[2])
-        _check(vertices, faces, path)
-        return WavefrontMesh(vertices, faces - 1)
+    if (plain := _plain(content)) is not None:
+        _check(*plain, path)
+        return WavefrontMesh(plain[0], plain[1] - 1)
     lines = content.splitlines()
     vertices = _table([line[2:] for line in lines if line.startswith(b"v ")], np.float32, path)[:, :3]
     corners = [line[2:] for line in lines if line.startswith(b"f ")]
@@ -59,12 +55,47 @@ def read_wavefront(path: Path) -> WavefrontMesh:
     return WavefrontMesh(np.ascontiguousarray(vertices), faces - 1)
 
 
+def _plain(content: bytes) -> tuple[NDArray[np.float32], NDArray[np.int32]] | None:
+    """What this platform writes: (V, 3) vertices, then (F, 3) triangles counted from 1, nothing else. None of any other file.
+
+    Read as two tables with one blank between the columns: several times as fast as by lines.
+    """
+    vertices_end = content.find(b"\nf ") + 1 or len(content)
+    vertices = _columns(content[:vertices_end], "v", np.float32)
+    faces = _plain_faces(content[vertices_end:])
+    return None if vertices is None or faces is None else (vertices, faces)
+
+
 @lru_cache(maxsize=4)
-def _plain_faces(rows: bytes) -> NDArray[np.int32]:
-    """(F, 3), counted from 1. Kept: all frames of a person have the same rows."""
-    faces = np.fromstring(rows.replace(b"f", b" "), dtype=np.int32, sep=" ").reshape(-1, 3)
-    faces.flags.writeable = False
+def _plain_faces(rows: bytes) -> NDArray[np.int32] | None:
+    """Kept: all frames of a person have the same rows."""
+    faces = _columns(rows, "f", np.int32)
+    if faces is not None:
+        faces.flags.writeable = False
     return faces
+
+
+def _columns(rows: bytes, key: str, kind: type[Number]) -> NDArray[Number] | None:
+    """(N, 3) of rows that are `key` and three numbers each; None where any is not."""
+    import pyarrow
+    from pyarrow import compute, csv
+
+    if not rows:
+        return np.empty((0, 3), kind)
+    names = ["key", "x", "y", "z"]
+    kinds = {"key": pyarrow.string(), **dict.fromkeys(names[1:], pyarrow.from_numpy_dtype(kind))}
+    try:
+        table = csv.read_csv(
+            pyarrow.py_buffer(rows),
+            csv.ReadOptions(column_names=names, use_threads=False, block_size=len(rows) + 1),
+            csv.ParseOptions(delimiter=" ", quote_char=False),
+            csv.ConvertOptions(column_types=kinds, null_values=[]),
+        )
+    except pyarrow.ArrowInvalid:
+        return None
+    if not compute.all(compute.equal(table["key"], key)).as_py():
+        return None
+    return np.stack([table[name].to_numpy() for name in names[1:]], axis=1)
 
 
 def _table(rows: list[bytes], kind: type[np.float32] | type[np.int32], path: Path) -> NDArray[Any]:

@@ -1,9 +1,12 @@
 """Reading Wavefront meshes."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.body_meshes import obj_bytes
@@ -77,3 +80,26 @@ def test_what_this_platform_writes_and_the_same_with_normals_read_alike(tmp_path
     assert one.vertices.tolist() == other.vertices.tolist()
     assert one.faces.tolist() == other.faces.tolist() == [[0, 1, 2]]
     assert one.vertices[1].tolist() == pytest.approx([1.5, -2e-05, 0])
+
+
+WORDS = st.sampled_from(
+    ["v", "f", "vn", "#", "0", "1", "2", "3", "-1.5", "2e-05", "1e400", "nan", "1/2/3", "", "x", '"', "\t"]
+)
+LINES = st.lists(st.lists(WORDS, max_size=6).map(" ".join), max_size=8)
+
+
+@given(LINES)
+def test_the_short_way_reads_what_the_long_way_reads(lines: list[str]) -> None:
+    content = (CORNERS + "".join(f"{line}\n" for line in lines)).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = []
+        # A comment makes it a file that is read by lines.
+        for name, text in (("short", content), ("long", b"# by lines\n" + content)):
+            path = Path(folder) / f"{name}.obj"
+            path.write_bytes(text)
+            try:
+                mesh = read_wavefront(path)
+                outcomes.append((mesh.vertices.tolist(), mesh.faces.tolist()))
+            except InvalidFile:
+                outcomes.append(None)
+    assert outcomes[0] == outcomes[1]
