@@ -183,6 +183,12 @@ def _decode(
                 wanted=f"at most {max_pixels} pixels and {MAX_FILE_BYTES} bytes",
             )
         handle.seek(0)
+        if smallest is None and handle.read(len(png.SIGNATURE)) == png.SIGNATURE:
+            handle.seek(0)
+            own = png.decode_isal(handle.read(), height, width, channels=3 if mode == "RGB" else 1)
+            if own is not None:
+                return own
+        handle.seek(0)
         try:
             with Image.open(handle, formats=("JPEG", "PNG")) as image:
                 if smallest is not None:
