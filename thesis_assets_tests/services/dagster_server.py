@@ -63,11 +63,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def prepare_home(world: World, config: Path = ROOT / "dagster.yaml") -> None:
-    """An instance file in the world's DAGSTER_HOME."""
+def prepare_home(world: World, config: Path = ROOT / "dagster.yaml", more: str = "") -> None:
+    """An instance file in the world's DAGSTER_HOME, with `more` lines at its end."""
     home = world.settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(config, home / "dagster.yaml")
+    with (home / "dagster.yaml").open("a") as file:
+        file.write(more)
 
 
 class DagsterServer:
@@ -117,8 +119,11 @@ class DagsterServer:
         assert "errors" not in answer, answer
         return answer["data"]
 
-    def launch(self, job: str, assets: tuple[str, ...], key: str | None) -> str:
-        """Start one run of a level's job over one cell. Returns its id."""
+    def launch(self, job: str, assets: tuple[str, ...], key: str | None, last_key: str | None = None) -> str:
+        """Start one run of a level's job over one cell, or over a range of cells up to `last_key`. Returns its id."""
+        tags = {"dagster/partition": key} if key else {}
+        if key and last_key:
+            tags = {"dagster/asset_partition_range_start": key, "dagster/asset_partition_range_end": last_key}
         params = {
             "mode": "default",
             "selector": {
@@ -128,7 +133,7 @@ class DagsterServer:
                 "assetSelection": [{"path": [asset]} for asset in assets],
             },
             "runConfigData": {},
-            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": key}] if key else []},
+            "executionMetadata": {"tags": [{"key": name, "value": value} for name, value in tags.items()]},
         }
         answer = self.graphql(LAUNCH, params=params)["launchPipelineExecution"]
         assert answer["__typename"] == "LaunchRunSuccess", answer
