@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -158,6 +159,22 @@ def test_publishing_sends_once_remembers_and_keeps_the_token_to_itself(world: Wo
     assert TOKEN not in said
     written = [path for path in world.home.rglob("*") if path.is_file()]
     assert not [path for path in written if TOKEN.encode() in path.read_bytes()]
+
+
+def test_the_ui_has_links_to_what_was_recorded_and_published(world: World, hub: Hub) -> None:
+    secret = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_RERUN_PUBLIC": "true"}
+    answer(command(world, "publish", *CELL, "--repo", REPO, "--yes", "--json", **secret))
+    with world.instance() as instance:
+        recorded = latest_metadata(instance, "evaluation_recordings", world.cell())
+        published = latest_metadata(instance, "published_recordings", world.cell())
+    assert recorded is not None
+    assert published is not None
+    assert Path(recorded["last recording"]).name == "evaluation_epoch_0001.rrd"
+    assert Path(recorded["last recording"]).is_file()
+    assert recorded["open"] == "thesis-assets rerun open --exp small --run r1"
+    assert published["page"] == f"{hub.url}/datasets/{REPO}"
+    in_repo = f"/datasets/{REPO}/resolve/main/small/r1/{SCENE}/rerun/evaluation_epoch_0001.rrd"
+    assert unquote(published["open in the web viewer"]).endswith(in_repo)
 
 
 def test_without_a_token_publishing_says_where_it_comes_from(world: World, hub: Hub) -> None:

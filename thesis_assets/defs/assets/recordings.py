@@ -25,9 +25,12 @@ _MEGABYTE = 1_000_000
 
 
 def _listed(context: dg.AssetExecutionContext, platform: Platform, asset: str, rows: "Sequence[Row]") -> Verified:
-    """The recordings of one cell, with their pictures on the asset."""
+    """The recordings of one cell, with their pictures on the asset, and how to open them."""
     (cell,) = cells_of(context, "exp_by_run")
     context.add_output_metadata({"recordings": table(("file", "bytes", "absent"), rows)})
+    if rows:
+        opened = f"thesis-assets rerun open --exp {cell.exp_name} --run {cell.run_name}"
+        context.add_output_metadata({"last recording": dg.MetadataValue.path(rows[-1][0]), "open": opened})
     context.add_output_metadata(_pictures(context, platform, [Path(row[0]) for row in rows]))
     files = tuple(NODES[asset].outputs(platform, cell))
     return Verified(files=files, digest=input_digest(platform, context.instance, asset, cell))
@@ -169,12 +172,20 @@ def publication_plan(platform: Platform, cell: Cell, repo_id: str) -> "Publicati
 
 
 def publication_metadata(record: "PublicationRecord") -> dict[str, dg.MetadataValue]:
-    """What was published, as the UI shows it: revision, paths, digests."""
+    """What was published, as the UI shows it: revision, paths, digests, links."""
+    from thesis_assets.publishing.card import viewer_link
+
     rows = [(file.path, file.bytes, file.sha256, file.input_digest, file.path in record.sent) for file in record.files]
+    pages = f"{record.endpoint}/datasets/{record.repo_id}"
+    links = {"page": dg.MetadataValue.url(pages)}
+    if record.files and not record.private:
+        last = max(record.files, key=lambda file: (file.kind == "evaluation", file.epoch or 0))
+        links["open in the web viewer"] = dg.MetadataValue.url(viewer_link(last, record.repo_id, record.endpoint))
     return {
         "repo": dg.MetadataValue.text(f"{record.repo_id} ({'private' if record.private else 'public'})"),
         "revision": dg.MetadataValue.text(record.revision),
         "commit": dg.MetadataValue.url(record.url),
+        **links,
         "published": table(("path", "bytes", "sha256", "input digest", "sent now"), rows),
     }
 
