@@ -18,6 +18,7 @@ from thesis_assets.defs.io_manager import TreeIOManager
 from thesis_assets.defs.jobs import JOBS
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.policy import with_policy
+from thesis_assets.defs.resources import platform_resource
 from thesis_assets.defs.schedules import OPERATION_JOBS, build_schedules
 from thesis_assets.defs.sensors import build_sensors
 from thesis_assets.settings import Settings
@@ -46,7 +47,7 @@ def build_defs(
         jobs=[*JOBS, *OPERATION_JOBS],
         schedules=build_schedules(),
         sensors=build_sensors(settings),
-        resources={PLATFORM: platform, IO_MANAGER: TreeIOManager(platform), **(resources or {})},
+        resources={PLATFORM: platform_resource(platform), IO_MANAGER: TreeIOManager(platform), **(resources or {})},
         executor=dg.in_process_executor,
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import dagster as dg
+from dagster._core.utils import make_new_run_id
 
 from thesis_assets.defs.audit import evaluations_of
 from thesis_assets.defs.checks.outcomes import CHECKS
@@ -56,9 +57,11 @@ def register_snapshot(
     def job() -> None:
         step()
 
+    run_id = make_new_run_id()
     job.execute_in_process(
         instance=instance,
-        tags=holder_tags(),
+        run_id=run_id,
+        tags=holder_tags(run_id),
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )
     return failed

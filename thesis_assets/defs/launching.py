@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import dagster as dg
 
-from thesis_assets.defs.dead_runs import PROCESS_TAG
+from thesis_assets.defs.dead_runs import made_by_command_line
 from thesis_assets.defs.graph import input_digest
 from thesis_assets.defs.metadata import table
 from thesis_assets.defs.partitions import Cell
@@ -43,7 +43,7 @@ def following(context: dg.AssetExecutionContext, report: Callable[[str], None]) 
         run = context.instance.get_run_by_id(context.run_id)
         # A run of the command line is interrupted by the person in front of it. Of the others, one that a person terminates is
         # `CANCELING` before its process hears of it; web server and daemon end theirs without a word when they are restarted.
-        by_command_line = run is not None and PROCESS_TAG in run.tags
+        by_command_line = run is not None and made_by_command_line(run)
         canceling = run is not None and run.status == dg.DagsterRunStatus.CANCELING
         return not by_command_line and not canceling
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
+from dagster._core.utils import make_new_run_id
 
 from thesis_assets.defs.dead_runs import holder_tags
 from thesis_assets.defs.failures import failure_reason
@@ -119,11 +120,13 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Wor
     """
     first, last = work.cells[0], work.cells[-1]
     ranged = len(work.cells) > 1
+    run_id = make_new_run_id()
     result = definitions.resolve_job_def(work.level.job).execute_in_process(
         instance=instance,
+        run_id=run_id,
         partition_key=None if ranged else first.key,
         tags={
-            **holder_tags(),
+            **holder_tags(run_id),
             **({RANGE_START: str(first.key), RANGE_END: str(last.key)} if ranged else {}),
         },
         asset_selection=[dg.AssetKey(name) for name in work.assets],

@@ -126,7 +126,7 @@ def test_the_morning_closes_and_names_a_run_whose_process_was_killed(
         create_run_for_test(
             instance,
             status=dg.DagsterRunStatus.STARTED,
-            tags=holder_tags() | {PROCESS_TAG: "1-1.00", "dagster/partition": "v1"},
+            tags=holder_tags("") | {PROCESS_TAG: "1-1.00", "dagster/partition": "v1"},
         )
     told = json_of(invoke(monkeypatch, world, "status", "--since", "12h", "--json"))
     [run] = told["runs"]
