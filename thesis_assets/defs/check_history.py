@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 
 import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import (
+    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES as EVALUATED,
+)
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 from thesis_assets.defs.checks.outcomes import CHECKS
@@ -40,9 +43,10 @@ def check_rows(instance: dg.DagsterInstance) -> list[CheckRow]:
 def _newest(instance: dg.DagsterInstance, asset: str, name: str) -> Iterator[CheckRow]:
     seen: set[str | None] = set()
     for record in _history(instance, dg.AssetCheckKey(dg.AssetKey(asset), name)):
-        evaluation = record.evaluation
+        evaluation = _evaluation(record)
         partition = record.partition
-        if partition in seen:
+        # What was planned by a run that ended without it was never evaluated: what stood before stands.
+        if partition in seen or (evaluation is None and not _is_at_work(instance, record.run_id)):
             continue
         seen.add(partition)
         when = datetime.fromtimestamp(record.create_timestamp, UTC).isoformat(timespec="seconds")
@@ -66,6 +70,16 @@ def _newest(instance: dg.DagsterInstance, asset: str, name: str) -> Iterator[Che
         )
 
 
+def _evaluation(record: AssetCheckExecutionRecord) -> dg.AssetCheckEvaluation | None:
+    """None of a check that is planned: `record.evaluation` is the plan then."""
+    return record.evaluation if record.status in EVALUATED else None
+
+
+def _is_at_work(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is not None and not run.is_finished
+
+
 def _history(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> Iterator[AssetCheckExecutionRecord]:
     """All executions of a check, newest first, a page at a time."""
     cursor: int | None = None
@@ -78,11 +92,18 @@ def _history(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> Iterator[As
 
 
 def failed_blocking_checks(instance: dg.DagsterInstance, assets: Iterable[str], key: str | None) -> list[str]:
-    """`asset.check` of the blocking checks that stood last as failed in one partition."""
+    """`asset.check` of the blocking checks that failed when they were evaluated last in one partition."""
+    storage, partition = instance.event_log_storage, PartitionKeyFilter(key=key)
     failed = []
     for asset in assets:
         keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for name in CHECKS.get(asset, ())]
-        records = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys, PartitionKeyFilter(key=key))
-        evaluations = [record.evaluation for record in records.values()]
-        failed += [f"{asset}.{each.check_name}" for each in evaluations if each and each.blocking and not each.passed]
+        for record in storage.get_latest_asset_check_execution_by_key(keys, partition).values():
+            evaluation = _evaluation(record)
+            if evaluation is None:  # planned anew since
+                before = storage.get_asset_check_execution_history(
+                    record.key, limit=1, status=EVALUATED, partition_filter=partition
+                )
+                evaluation = before[0].evaluation if before else None
+            if evaluation is not None and evaluation.blocking and not evaluation.passed:
+                failed.append(f"{asset}.{evaluation.check_name}")
     return failed
