@@ -1,6 +1,8 @@
 """`thesis-assets rerun ...`: make recordings, look at them, ask all of them at once."""
 
+import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +21,7 @@ from thesis_assets.cli.console import (
 )
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.layout import TASKS, EvaluationTree
 
 rerun_app = typer.Typer(no_args_is_help=True)
@@ -98,13 +101,30 @@ def open_recordings(
     run: RunOption = None,
     scene: SceneOption = None,
     web: Annotated[bool, typer.Option("--web", help="In the browser, where there is no screen here.")] = False,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of the page of --web. 0 = a free one.")] = 9090,
 ) -> None:
     """Open recordings in the Rerun viewer; several keep their own layouts."""
     from thesis_assets.evaluation.qualitative.verification import rerun_binary
 
     chosen = _recordings(load_platform(), files, exp, run, scene)
-    command = [str(rerun_binary()), *(["--web-viewer", "--bind", "127.0.0.1"] if web else []), *map(str, chosen)]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    if not web and not _has_screen():
+        raise ThesisAssetsError(
+            "there is no screen here to open the viewer on",
+            key="DISPLAY",
+            found="not set",
+            remedy="add --web and open the page through a tunnel, or copy the file to where there is one",
+        )
+    # By itself the viewer listens on every interface, and hands its recordings to whatever viewer has its port already: on a
+    # shared machine that of somebody else.
+    private = ["--bind", "127.0.0.1", "--port", "auto"]
+    command = [str(rerun_binary()), *private, *(["--web-viewer", "--web-viewer-port", str(port)] if web else [])]
+    raise typer.Exit(subprocess.run([*command, *map(str, chosen)], check=False).returncode)
+
+
+def _has_screen() -> bool:
+    return sys.platform != "linux" or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET")
+    )
 
 
 @rerun_app.command("preview")

@@ -2,19 +2,23 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import psutil
 import pytest
 
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 
 from thesis_assets.defs.graph import latest_metadata
+from thesis_assets_tests.services.graphics import require_graphics
 from thesis_assets_tests.services.hub import TOKEN, Hub, serve_hub
 from thesis_assets_tests.worlds import SMALL, World, read_json, thesis_assets
 
@@ -106,6 +110,51 @@ def test_wrong_use_has_exit_code_2_and_says_what_is_right(
     done = CliRunner().invoke(app, list(wrong))
     assert done.exit_code == 2
     assert "error:" in done.output + capsys.readouterr().err
+
+
+def test_a_view_with_a_fault_is_named_and_ends_with_status_3(world: World, tmp_path: Path) -> None:
+    require_graphics()
+    import rerun as rr
+
+    path = tmp_path / "broken.rrd"
+    stream = rr.RecordingStream("broken")
+    stream.save(path)
+    stream.set_time("frame", sequence=0)
+    stream.log("picture", rr.EncodedImage(contents=b"no picture", media_type="image/jpeg"))
+    stream.flush()
+    stream.disconnect()
+
+    done = thesis_assets(world, "rerun", "preview", str(path), "--json")
+
+    assert done.returncode == 3, done.stderr
+    (record,) = json.loads(done.stdout)
+    assert record["faults"]
+
+
+def test_in_a_browser_recordings_are_served_on_loopback_alone(world: World) -> None:
+    command = [sys.executable, "-m", "thesis_assets.cli.main", "rerun", "open", *CELL, "--web", "--port", "0"]
+    viewer = subprocess.Popen(
+        command, env={**os.environ, **world.environment}, cwd=world.home, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert viewer.stderr is not None
+        url = next(found[0] for line in viewer.stderr if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
+        page = urllib.request.urlopen(url, timeout=30).read()
+        (program,) = psutil.Process(viewer.pid).children()
+        listening = [each for each in program.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    finally:
+        for process in (*psutil.Process(viewer.pid).children(recursive=True), viewer):
+            process.kill()
+        viewer.communicate()
+    assert b"<canvas" in page
+    assert {each.laddr.ip for each in listening} == {"127.0.0.1"}
+
+
+def test_without_a_screen_the_viewer_says_how_to_look_all_the_same(world: World) -> None:
+    done = command(world, "rerun", "open", *CELL, DISPLAY="", WAYLAND_DISPLAY="", WAYLAND_SOCKET="")
+    assert done.returncode == 1
+    assert "no screen" in done.stderr
+    assert "--web" in done.stderr
 
 
 def test_the_catalog_answers_for_a_metric(world: World) -> None:

@@ -101,15 +101,17 @@ SPLIT = both(
     | all_of(train_only=st.just(True)),
     some_of(reserved_scenes=WORD_LISTS, group_rules=st.just({"mmm": "scene_name", "new": r"^new_(\w+)_"})),
 )
+EXTERNAL = all_of(backend=st.just("external"), external=both(all_of(script=WORDS), ENVIRONMENT))
 RUN = both(
-    all_of(backend=st.just("tiny"))
-    | all_of(backend=st.sampled_from(["difix", "pretrained"]), model=WORDS)
-    | all_of(backend=st.just("external"), external=both(all_of(script=WORDS), ENVIRONMENT)),
+    both(
+        all_of(backend=st.just("tiny")) | all_of(backend=st.sampled_from(["difix", "pretrained"]), model=WORDS),
+        some_of(checkpointing_steps=COUNTS),
+    )
+    | both(EXTERNAL, some_of(checkpointing_steps=st.integers(2, 50))),  # its script never saves with 1
     some_of(
         learning_rate=WEIGHTS,
         lambda_l2=WEIGHTS,
         max_train_steps=COUNTS,
-        checkpointing_steps=st.integers(2, 50),  # `external` never saves with 1
         mixed_precision=st.sampled_from(["bf16", "fp16", "no"]),
         tracker=some_of(kind=st.sampled_from(["tensorboard", "wandb", "none"]), tags=WORD_LISTS),
         selection=some_of(rule=st.sampled_from(["best_psnr", "last"]), groups=WORD_LISTS, max_samples=COUNTS),
