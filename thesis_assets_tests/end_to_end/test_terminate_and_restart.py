@@ -21,9 +21,9 @@ from thesis_assets_tests.worlds import SMALL, TINY_RUN, World, thesis_assets
 
 LONG: dict[str, Any] = {
     **TINY_RUN,
-    "max_train_steps": 5000,
+    "max_train_steps": 100_000,  # it never ends by itself
     "checkpointing_steps": 20,
-    "eval_freq": 5000,
+    "eval_freq": 100_000,
     "selection": {"rule": "last"},
 }
 RUNS = ("terminated", "restarted")
