@@ -57,18 +57,25 @@ def _check_tiny(flags: TrainerFlags) -> list[str]:
     return []
 
 
+_UNUSED_BY_ALL = {
+    "viz_freq": "pictures are written at every evaluation (eval_freq)",
+    "train_image_prep": "images are resized by `resolution`",
+    "test_image_prep": "images are resized by `resolution`",
+    "num_training_epochs": "max_train_steps ends the run",
+    "set_grads_to_none": "gradients are always set to none",
+}
 _FROM_NOTHING = "the tiny network is trained from nothing"
 TINY = Backend(
     name="tiny",
     script=Path(__file__).parent / "train_tiny.py",
     build=_build_tiny,
     unused={
+        **_UNUSED_BY_ALL,
         "lambda_lpips": "the tiny backend's loss is the L2 term alone",
         "lambda_gram": "the tiny backend's loss is the L2 term alone",
         "gram_loss_warmup_steps": "the tiny backend has no Gram loss",
         "timestep": "the tiny backend does not diffuse",
         "mv_unet": "the tiny network always looks at the reference",
-        "viz_freq": "pictures are written at every evaluation (eval_freq)",
         "prompt": "the tiny network takes no text",
         "lora_rank_vae": "the tiny network has no VAE",
         "pretrained_model_name_or_path": _FROM_NOTHING,
@@ -77,12 +84,8 @@ TINY = Backend(
         "variant": _FROM_NOTHING,
         "tokenizer_name": "the tiny network takes no text",
         "cache_dir": "nothing is downloaded",
-        "train_image_prep": "images are resized by `resolution`",
-        "test_image_prep": "images are resized by `resolution`",
-        "num_training_epochs": "max_train_steps ends the run",
         "gradient_checkpointing": "the tiny network fits",
         "enable_xformers_memory_efficient_attention": "torch's own attention is used",
-        "set_grads_to_none": "gradients are always set to none",
     },
     check=_check_tiny,
 )
@@ -105,13 +108,9 @@ DIFIX = Backend(
     script=Path(__file__).parent / "train_difix.py",
     build=_build_difix,
     unused={
-        "viz_freq": "pictures are written at every evaluation (eval_freq)",
+        **_UNUSED_BY_ALL,
         "tokenizer_name": "the tokenizer is the base model's",
-        "train_image_prep": "images are resized by `resolution`",
-        "test_image_prep": "images are resized by `resolution`",
-        "num_training_epochs": "max_train_steps ends the run",
         "enable_xformers_memory_efficient_attention": "torch's own memory-efficient attention is always used",
-        "set_grads_to_none": "gradients are always set to none",
     },
     check=_check_difix,
 )

@@ -72,7 +72,8 @@ def launch_command(backend: Backend, flags: TrainerFlags, device: str) -> list[s
             `--gpu_ids` would put its own over it.
     """
     launcher = launcher_words(device, flags.num_processes or 1, flags.mixed_precision)
-    return [sys.executable, str(PATIENT_LAUNCH), *launcher, str(backend.script), *flags.as_arguments()]
+    start = [sys.executable, str(PATIENT_LAUNCH), str(flags.num_processes or 1)]
+    return [*start, *launcher, str(backend.script), *flags.as_arguments()]
 
 
 def launcher_words(device: str, processes: int, mixed_precision: str) -> list[str]:
@@ -85,11 +86,7 @@ def launcher_words(device: str, processes: int, mixed_precision: str) -> list[st
     place += ["--multi_gpu", "--main_process_port", "0"] if processes > 1 else []
     # Quiet: a trainer that failed has said why; accelerate would put a traceback of its own below it.
     words = ["accelerate.commands.launch", "--quiet", *place, "--mixed_precision", mixed_precision]
-    words += ["--num_processes", str(processes), "--num_machines", "1", "--dynamo_backend", "no"]
-    if "OMP_NUM_THREADS" not in os.environ:
-        # Left to itself it counts the host's physical cores, also where a container or a job has only a few of them.
-        words += ["--num_cpu_threads_per_process", str(threads_per_process(processes))]
-    return words
+    return [*words, "--num_processes", str(processes), "--num_machines", "1", "--dynamo_backend", "no"]
 
 
 def launch_environment(device: str, processes: int = 1) -> dict[str, str]:
@@ -102,16 +99,5 @@ def launch_environment(device: str, processes: int = 1) -> dict[str, str]:
         return {}
     wanted = {"OMP_WAIT_POLICY": "PASSIVE"}
     if processes > 1:
-        # torchrun gives each process one thread, whatever the machine has.
-        wanted |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": str(threads_per_process(processes))}
+        wanted["ACCELERATE_USE_CPU"] = "true"
     return {name: value for name, value in wanted.items() if name not in os.environ}
-
-
-def threads_per_process(processes: int) -> int:
-    """What each of several training processes may use of this machine's cores, 1 at least."""
-    return max(1, available_cores() // processes)
-
-
-def available_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,10 +1,11 @@
 """Runs a launcher module (`accelerate.commands.launch`, `torch.distributed.run`) that waits for its trainers when asked to stop.
 
-    python patient_launch.py <module> <its arguments>
+    python patient_launch.py <number of trainers> <module> <its arguments>
 
 A cluster sends SIGTERM and SIGUSR2 to every process of a job. The trainers answer by saving, which takes as long as it takes; both
 launchers would die of the signal, or kill the trainers after 30 seconds, and what is left of a job whose first process died is
-killed too. Does not belong here: what the trainers do.
+killed too. It runs where the trainers do, so it is here that they are told how many threads each may have.
+Does not belong here: what the trainers do.
 """
 
 import os
@@ -13,15 +14,19 @@ import signal
 import sys
 
 
-def main(module: str) -> None:
+def main(processes: int, module: str) -> None:
     """Run `module` as `python -m` would, deaf to both signals. A trainer listens again as soon as it runs."""
     for number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     # torchrun would put a handler of its own in place of this.
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGINT,SIGHUP,SIGQUIT"
-    del sys.argv[0]
+    from thesis_assets.tuning.cores import threads_per_process
+
+    # Left to itself one launcher counts the host's physical cores, also where a job has only a few, and the other gives one.
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads_per_process(processes)))
+    del sys.argv[:2]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(int(sys.argv[1]), sys.argv[2])

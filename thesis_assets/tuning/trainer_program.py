@@ -18,8 +18,8 @@ from thesis_assets.errors import DiskFull, NotBuiltYet, ThesisAssetsError
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.storage import full_disk_explained, sha256_file
 from thesis_assets.tuning.backends import Backend
+from thesis_assets.tuning.cores import available_cores
 from thesis_assets.tuning.held_out_samples import from_data_json, stratified
-from thesis_assets.tuning.launch_command import available_cores
 from thesis_assets.tuning.learning_rate import check_schedule
 from thesis_assets.tuning.progress_file import ProgressWriter, last_progress
 from thesis_assets.tuning.run_config import lock_own_config

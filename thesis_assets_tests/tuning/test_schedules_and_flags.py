@@ -1,5 +1,7 @@
 """Pure parts of a training: sample order, sizes, learning rates, flags, progress lines."""
 
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from thesis_assets.errors import InvalidExperiment, NotBuiltYet
 from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.schemas.tuning import ProgressLine
 from thesis_assets.tuning.backends import TINY
+from thesis_assets.tuning.cores import threads_per_process
 from thesis_assets.tuning.launch_command import ACCELERATE_CONFIG, launch_command, launch_environment
 from thesis_assets.tuning.learning_rate import SCHEDULES, check_schedule, learning_rate
 from thesis_assets.tuning.progress_file import ProgressReader, ProgressWriter, read_curves
@@ -159,7 +162,7 @@ def test_the_launch_names_device_processes_and_script(device: str, processes: in
     flags = TrainerFlags(**FLAGS, mixed_precision="bf16", num_processes=processes)
     command = launch_command(TINY, flags, device)
     launcher, script = command[: command.index(str(TINY.script))], command[command.index(str(TINY.script)) + 1 :]
-    assert launcher[2 : 2 + len(start)] == start
+    assert launcher[2 : 3 + len(start)] == [str(processes), *start]
     if "accelerate.commands.launch" in launcher:
         assert launcher[launcher.index("--num_processes") + 1] == str(processes)
     assert parse_flags(script) == flags
@@ -171,12 +174,28 @@ def test_the_users_own_settings_of_accelerate_do_not_reach_a_run() -> None:
     assert (config["distributed_type"], config["num_processes"], config["use_cpu"]) == ("NO", 1, False)
 
 
-def test_several_processes_of_a_cpu_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("processes", "threads"), [(1, 6), (2, 3), (9, 1)])
+def test_processes_share_the_cores_of_where_they_run(
+    processes: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thesis_assets.tuning.cores.available_cores", lambda: 6)
+    assert threads_per_process(processes) == threads
+
+
+@pytest.mark.parametrize("said", [None, "7"])
+def test_a_launch_counts_threads_where_it_runs_unless_the_user_says_how_many(
+    tmp_path: Path, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "telling.py").write_text("import os, sys; print(os.environ['OMP_NUM_THREADS'], sys.argv[1:])")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("thesis_assets.tuning.launch_command.available_cores", lambda: 6)
-    env = launch_environment("cpu", 2)
-    assert (env["OMP_NUM_THREADS"], env["ACCELERATE_USE_CPU"]) == ("3", "true")
-    assert "OMP_NUM_THREADS" not in launch_environment("cpu", 1)
+    if said is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    one_core = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))]
+    command = launch_command(TINY, TrainerFlags(**FLAGS), "cpu")
+    command = [*command[:3], "telling", "a", "b"]
+    told = subprocess.run([*one_core, *command], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == f"{said or 1} ['a', 'b']"
 
 
 def test_threads_of_a_cpu_trainer_do_not_spin_unless_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

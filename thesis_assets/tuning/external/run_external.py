@@ -108,7 +108,7 @@ class _ScriptRun:
         if not self._saved.missing:
             return True
         resume = self._newest()
-        env = script_environment(external, self._config.flags["tracker"])
+        env = script_environment(external, self._config.flags["tracker"], self._config.flags["num_processes"])
         known = known_flags(external, env)
         command, notes = script_command(external, self._config.flags, known, device=self._config.device, resume=resume)
         if resume is not None and "resume" not in known:

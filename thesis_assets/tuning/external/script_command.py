@@ -11,8 +11,9 @@ from typing import Any
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments.runs import External
+from thesis_assets.tuning.cores import available_cores, threads_per_process
 from thesis_assets.tuning.external.start import SCRIPT_FLAGS
-from thesis_assets.tuning.launch_command import available_cores, launcher_words
+from thesis_assets.tuning.launch_command import launcher_words
 
 HELP_SECONDS = 600.0
 """Imports of torch and wandb from a busy network file system take minutes."""
@@ -109,8 +110,14 @@ def _words(name: str, value: object) -> list[str]:
     return [f"--{name}"] if value is True else [f"--{name}", str(value)]
 
 
-def script_environment(external: External, tracker: str) -> dict[str, str]:
-    """The variables that the script has beside those of the job; the user's own win. `tracker`: the run's."""
+def script_environment(external: External, tracker: str, processes: int) -> dict[str, str]:
+    """The variables that the script has beside those of the job; the user's own win.
+
+    Args:
+        tracker: the run's.
+        processes: that train side by side; each has its share of the cores here.
+    """
+    threads = os.environ.get("OMP_NUM_THREADS", str(threads_per_process(processes)))
     # It imports wandb and logs to it in any case.
     quiet = {} if tracker == "wandb" else {"WANDB_MODE": "disabled"}
-    return {**quiet, "PYTHONUNBUFFERED": "1", **external.env}
+    return {**quiet, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": threads, **external.env}
