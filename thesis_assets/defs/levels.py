@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 from dagster._core.utils import make_new_run_id
 
+from thesis_assets.defs.check_history import failed_blocking_checks
 from thesis_assets.defs.dead_runs import holder_tags
 from thesis_assets.defs.failures import failure_reason
 from thesis_assets.defs.graph import NODES, is_current
@@ -70,13 +71,24 @@ def assets_of(platform: Platform, level: Level, cell: Cell) -> tuple[str, ...]:
 
 
 def assets_to_make(
-    platform: Platform, instance: dg.DagsterInstance, level: Level, cell: Cell, until: str | None
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    level: Level,
+    cell: Cell,
+    until: str | None,
+    *,
+    and_refused: bool = False,
 ) -> tuple[str, ...]:
-    """The level's assets that are not current in a cell, and those of the level that follow from them."""
+    """The level's assets that are not current in a cell, and those of the level that follow from them.
+
+    Args:
+        and_refused: those too that are current, and of which a blocking check failed last.
+    """
     made: list[str] = []
     for asset in assets_of(platform, level, cell):
         follows = any(upstream in made for upstream in NODES[asset].upstream)
-        if follows or not is_current(platform, instance, asset, cell):
+        refused = and_refused and failed_blocking_checks(instance, (asset,), cell.key)
+        if follows or refused or not is_current(platform, instance, asset, cell):
             made.append(asset)
         if asset == until:
             break
@@ -105,8 +117,15 @@ def plan_level(
     cells: Sequence[Cell],
     until: str | None = None,
 ) -> list[Work]:
-    """The runs that one level still needs, given what the levels before it have made."""
-    needed = {cell: assets for cell in cells if (assets := assets_to_make(platform, instance, level, cell, until))}
+    """The runs that one level still needs, given what the levels before it have made.
+
+    What a blocking check refused is made and checked again: whoever passed over it as current would go on past the check.
+    """
+    needed = {
+        cell: assets
+        for cell in cells
+        if (assets := assets_to_make(platform, instance, level, cell, until, and_refused=True))
+    }
     if level.kind == "exp_by_scene":
         return [Work(level, level.assets, group) for group in contiguous(instance, list(needed))]
     return [Work(level, assets, (cell,)) for cell, assets in needed.items()]

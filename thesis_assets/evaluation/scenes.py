@@ -1,7 +1,6 @@
 """Which scenes of an experiment are evaluated."""
 
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from thesis_assets.errors import InvalidExperiment
 from thesis_assets.experiments import ExperimentSpec
@@ -11,6 +10,8 @@ from thesis_assets.storage import read_jsonl
 
 def evaluation_scenes(spec: ExperimentSpec, catalog: list[str], tree: DifixTree) -> list[str]:
     """The scenes that `evaluation.scenes` names (globs over the catalog), else the test split's and the reserved ones.
+
+    Where nothing is held out and no run trains, all scenes of the data: nothing here has seen them.
 
     Raises:
         InvalidExperiment: a pattern matches no scene, or nothing is left to evaluate.
@@ -29,12 +30,14 @@ def evaluation_scenes(spec: ExperimentSpec, catalog: list[str], tree: DifixTree)
                 )
             names.update(matched)
         return sorted(names)
-    return _held_out(spec, catalog, tree.split_test)
+    return _by_default(spec, catalog, tree)
 
 
-def _held_out(spec: ExperimentSpec, catalog: list[str], split_test: Path) -> list[str]:
-    tested = {row["scene_name"] for row in read_jsonl(split_test)}
+def _by_default(spec: ExperimentSpec, catalog: list[str], tree: DifixTree) -> list[str]:
+    tested = {row["scene_name"] for row in read_jsonl(tree.split_test)}
     reserved = {name for name in spec.split.reserved_scenes if name in catalog}
+    if not tested | reserved and spec.runs and all(run.backend == "pretrained" for run in spec.runs.values()):
+        return sorted({row["scene_name"] for row in read_jsonl(tree.split_train)})
     if not tested | reserved:
         raise InvalidExperiment(
             "nothing is held out, so nothing can be evaluated by default",

@@ -42,7 +42,7 @@ def from_rows(tree: DifixTree, rows: Sequence[SampleRow]) -> list[HeldOutSample]
 
 
 def from_data_json(path: Path, entries: Mapping[str, DataJsonEntry]) -> list[HeldOutSample]:
-    """The samples of a data.json's test half. Groups come from the manifest beside it, where there is one."""
+    """The samples of a data.json's test half, or of the other where that is empty. Groups come from the manifest beside it."""
     groups = _groups_beside(path)
     return [
         HeldOutSample(
@@ -82,10 +82,9 @@ def stratified(samples: Sequence[HeldOutSample], limit: int, seed: int) -> list[
 def _groups_beside(data_json: Path) -> dict[str, str]:
     if data_json.parent.name != "difix":
         return {}
-    manifest = DifixTree(data_json.parents[2], data_json.parents[1].name).split_test
-    if not manifest.is_file():
-        return {}
-    rows = (SampleRow.model_validate(row) for row in read_jsonl(manifest))
+    tree = DifixTree(data_json.parents[2], data_json.parents[1].name)
+    manifests = [path for path in (tree.split_test, tree.split_train) if path.is_file() and path.stat().st_size > 0]
+    rows = (SampleRow.model_validate(row) for path in manifests[:1] for row in read_jsonl(path))
     return {row.sample_id: group_key(row) for row in rows}
 
 

@@ -27,7 +27,7 @@ class TrainerFailed(ThesisAssetsError):
 
 
 class TrainerStopped(ThesisAssetsError):
-    """The trainer was asked to stop, saved, and ended before its last step."""
+    """The trainer was asked to stop, and ended before its last step."""
 
 
 @dataclass(frozen=True)
@@ -171,11 +171,14 @@ def _train(
     if last_line is not None and last_line.event == "done" and state.returncode in (0, None):
         return
     if last_line is not None and last_line.event == "stopped":
+        # A trainer of ours saves when it is asked to end; the user's own does not.
+        steps = list_checkpoints(run_tree)
         raise TrainerStopped(
-            f"the trainer was stopped after step {last_line.step} of {last_line.max_steps}, having saved",
+            f"the trainer was stopped after step {last_line.step} of {last_line.max_steps}",
             file=run_tree.base,
             found=last_line.message,
-            remedy="start the run again: it goes on from there",
+            remedy="start the run again: it goes on from "
+            + (f"its checkpoint of step {steps[-1]}" if steps else "the beginning, since it has no checkpoint yet"),
         )
     raise _failure(state, last_line, job.stderr, stderr_start)
 

@@ -139,15 +139,24 @@ def test_a_second_evaluation_of_a_cell_says_who_is_at_work_on_it(finished_world:
     assert again(finished_world, "evaluate", ("evaluation_manifest",), cell).success
 
 
-def test_selecting_on_the_people_one_reports_on_is_refused(new_world: Callable[..., World]) -> None:
+def test_selecting_on_the_people_one_reports_on_is_refused_also_when_asked_again(
+    new_world: Callable[..., World],
+) -> None:
     experiment = copy.deepcopy(SMALL)
     experiment["runs"]["r1"]["selection"] = {"rule": "best_psnr", "groups": ["pair03"]}
     world = new_world(experiment)
     report = world.run(until="selected_checkpoint")
-    assert report.exit_code != 0
+    assert report.exit_code == 3
     said = " ".join(error for outcome in report.outcomes for error in outcome.errors + outcome.failed_checks)
     assert "pair03" in said
     assert "selection" in said
+    # What the check refused is made and current: the same command again must not go on past it.
+    report = world.run(until="input_data")
+    assert report.exit_code == 3
+    assert failed_checks(report) == ["selected_checkpoint.selection_disjoint_from_evaluation"]
+    assert [outcome.work.assets for outcome in report.outcomes] == [("selected_checkpoint",)]
+    world.write(SMALL)
+    assert world.run(until="input_data").exit_code == 0, "mended, and refused still"
 
 
 def test_a_cell_that_no_file_declares_fails_at_once_and_names_the_declared_ones(

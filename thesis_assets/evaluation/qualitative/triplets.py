@@ -68,18 +68,20 @@ def export_triplets(
         load_refiner: how a checkpoint becomes a refiner; that of the tuning room by default.
 
     Raises:
-        InvalidFile: the snapshot has no test sample, the run no checkpoint, or the file could not be written.
+        InvalidFile: the snapshot has no sample, the run no checkpoint, or the file could not be written.
     """
     from thesis_assets.evaluation.qualitative.blueprints import triplets_blueprint
 
     run = tree.tuning_run(run_name)
     steps = finished_steps(tree, run_name)
-    samples = chosen_samples(tree, n_samples, seed)
+    samples, are_held_out = _choice(tree, n_samples, seed)
     path = run.triplet_recording
     digest = triplets_digest(tree, run_name, n_samples=n_samples, seed=seed, options=options)
     if not force and (current := digests.current_digest(path, digest)) is not None:
         return current
     absences = Absences(tree.base)
+    if not are_held_out:
+        absences.not_there(tree.split_test, "nothing is held out, so these are samples of the training split")
     pictures = _read_pictures(samples, absences)
     blueprint = triplets_blueprint(ROOT, {shown.entity: shown.title for shown in pictures}, steps[-1])
     with open_recording(path, _identity(tree, run_name), blueprint) as recording:
@@ -106,7 +108,7 @@ def triplets_digest(
     """Digest of all that `triplets.rrd` is made from: the chosen samples' images and the run's checkpoints.
 
     Raises:
-        InvalidFile: the snapshot has no test sample, or the run no checkpoint.
+        InvalidFile: the snapshot has no sample, or the run no checkpoint.
     """
     run = tree.tuning_run(run_name)
     # A checkpoint's side file has its sha256: the file itself, up to 5 GB, is not read for this.
@@ -120,13 +122,21 @@ def triplets_digest(
 def chosen_samples(tree: DifixTree, n_samples: int = N_SAMPLES, seed: int = SEED) -> list[HeldOutSample]:
     """Test samples, as even as can be over people and cameras; the same ones for every run of the snapshot.
 
+    Where nothing is held out they are training samples: a picture of those says more than none.
+
     Raises:
-        InvalidFile: data.json is missing or has no test sample.
+        InvalidFile: data.json is missing or has no sample.
     """
-    entries = storage.read_json(tree.data_json, DataJson, max_bytes=MAX_DATA_JSON_BYTES).test
+    return _choice(tree, n_samples, seed)[0]
+
+
+def _choice(tree: DifixTree, n_samples: int, seed: int) -> tuple[list[HeldOutSample], bool]:
+    """The samples, and whether they are held out."""
+    data = storage.read_json(tree.data_json, DataJson, max_bytes=MAX_DATA_JSON_BYTES)
+    entries = data.test or data.train
     if not entries:
-        raise InvalidFile("there is no test sample to look at", file=tree.data_json, key="test", found="nothing")
-    return stratified(from_data_json(tree.data_json, entries), n_samples, seed)
+        raise InvalidFile("there is no sample to look at", file=tree.data_json, found="nothing")
+    return stratified(from_data_json(tree.data_json, entries), n_samples, seed), bool(data.test)
 
 
 def finished_steps(tree: DifixTree, run_name: str) -> list[int]:

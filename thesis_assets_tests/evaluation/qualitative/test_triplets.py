@@ -179,10 +179,22 @@ def test_a_broken_sample_and_a_broken_checkpoint_are_left_out_and_named(tmp_path
     assert outcome.counts["samples"] == 5
 
 
-def test_a_run_without_checkpoints_and_a_snapshot_without_test_samples_are_errors(tmp_path: Path) -> None:
+def test_where_nothing_is_held_out_it_shows_training_samples_and_says_so(tmp_path: Path) -> None:
+    tree = make_run(tmp_path)
+    test = storage.read_json(tree.data_json, DataJson).test
+    storage.write_json(tree.data_json, DataJson(train=test, test={}))
+    assert export(tree) == [
+        "not there: manifests/split_test.jsonl: nothing is held out, so these are samples of the training split"
+    ]
+    outcome = check_triplet_recording(tree, "tiny_a")
+    assert outcome.passed, outcome.offenders
+    assert outcome.counts["samples"] == 6
+
+
+def test_a_run_without_checkpoints_and_a_snapshot_without_samples_are_errors(tmp_path: Path) -> None:
     tree = make_run(tmp_path)
     with pytest.raises(InvalidFile, match="no finished checkpoint"):
         export_triplets(tree, "tiny_b", load_refiner=brighten)
     storage.write_json(tree.data_json, DataJson(train={}, test={}))
-    with pytest.raises(InvalidFile, match="no test sample"):
+    with pytest.raises(InvalidFile, match="there is no sample"):
         export(tree)
