@@ -26,8 +26,9 @@ from thesis_assets.defs.jobs import Level
 from thesis_assets.defs.levels import Outcome, Work, cells_of_level, execute, levels_until, plan_level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.ready_scenes import unfinished_scenes
 from thesis_assets.defs.registration import plan_registration, register
-from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.errors import InvalidScene, ThesisAssetsError
 
 
 @dataclass
@@ -75,7 +76,11 @@ def run_experiment(
     until: str | None = None,
     replace: bool = False,
 ) -> RunReport:
-    """Run level after level; stop at the first that fails. What is current is not made again."""
+    """Run level after level; stop at the first that fails. What is current is not made again.
+
+    Raises:
+        InvalidScene: a scene that is to be exported is not complete, and not named.
+    """
     from thesis_assets.definitions import build_defs
 
     began = time.perf_counter()
@@ -96,6 +101,8 @@ def run_experiment(
                     f"{exp_name}: {level.title}: current ({len(cells)} {'cell' if len(cells) == 1 else 'cells'})"
                 )
             continue
+        if level.job == "export_scenes":
+            _refuse_unfinished(platform, exp_name, works, scenes)
         for work in works:
             names = ", ".join(str(cell) for cell in work.cells)
             platform.echo(f"{exp_name}: {level.title}: {', '.join(work.assets)} for {names}")
@@ -109,6 +116,27 @@ def run_experiment(
             break
     report.seconds = time.perf_counter() - began
     return report
+
+
+def _refuse_unfinished(platform: Platform, exp_name: str, works: Sequence[Work], named: Sequence[str]) -> None:
+    """Export no scene that is still being copied, unless it is named: a training would freeze what is there of it.
+
+    Raises:
+        InvalidScene: with what the scenes lack.
+    """
+    asked = {cell.scene_name for work in works for cell in work.cells} - {*named}
+    unfinished = unfinished_scenes(platform, platform.experiments.read(exp_name), sorted(asked))
+    if unfinished:
+        first = next(iter(unfinished))
+        raise InvalidScene(
+            "scenes of the experiment are not complete: are they still being copied?",
+            file=platform.roots.tree(first).ground_truth.base,
+            key="generation.scenes",
+            found="; ".join(f"{name}: {why}" for name, why in unfinished.items()),
+            remedy=f"wait for them, and give the same command again; or take them as they are, once: `thesis-assets run --exp "
+            f"{exp_name} --until scene_samples {' '.join(f'--scenes {name}' for name in unfinished)}`; or leave them out of "
+            "generation.scenes. A scene whose misc/preprocess_info.txt says `status: success` is complete",
+        )
 
 
 def tell_where_no_daemon_does(platform: Platform, instance: dg.DagsterInstance, outcome: Outcome) -> None:

@@ -3,6 +3,7 @@
 An answer is kept with the stamp of the scene's folders: a scene that stays as it is costs a listing of its folders a tick.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from thesis_assets.defs.partitions import Cell
@@ -27,6 +28,28 @@ def vanished_scenes(platform: Platform, made: set[str], spec: ExperimentSpec) ->
     declared = set(platform.scene_names(spec))
     cells = [Cell.parse("exp_by_scene", key) for key in made if key.startswith(f"{spec.exp_name}|")]
     return sorted(cell.scene_name for cell in cells if cell.scene_name not in declared)
+
+
+def unfinished_scenes(platform: Platform, spec: ExperimentSpec, scene_names: Iterable[str]) -> dict[str, str]:
+    """Scenes that an experiment's globs match and of which a part is plainly still to come, with what: who starts the export
+    by hand does not wait until folders have rested. A scene that the file names is taken as it is.
+    """
+    from thesis_assets.scenes.catalog import describe_scene
+
+    generation = spec.generation
+    named = None if generation.source_camera == "registry" else generation.source_camera
+    found = {}
+    for name in scene_names:
+        if name in generation.scenes:
+            continue
+        summary = describe_scene(
+            platform.roots, name, source_camera=named, render_source=generation.renders.source, quiet_s=0.0
+        )
+        if summary.problem is None and not summary.completeness.complete:
+            found[name] = summary.completeness.reason
+        elif summary.problem is None and not summary.completeness.declared and summary.gaps:
+            found[name] = "; ".join(summary.gaps)
+    return found
 
 
 @dataclass

@@ -141,7 +141,7 @@ def week(tmp_path_factory: pytest.TempPathFactory, slurm_cluster: SlurmCluster) 
                 "baseline": {"backend": "pretrained", "model": str(model), "resolution": SIZE},
                 "thesis": own,
             },
-            "evaluation": {"tasks": ["nvs"], "epochs": [0, 1]},
+            "evaluation": {"tasks": ["nvs"], "epochs": [0, 1], "frames": {"stride": 2}},
         }
     )
     prepare_home(made)
@@ -185,9 +185,12 @@ def test_of_three_scenes_that_arrive_the_two_complete_ones_are_exported(week: Re
         morning = command(week, "status", "--exp", "week", "--since", "12h")
     finally:
         server.stop()
+    impatient = command(week, "run", "--exp", "week", exit_code=1)
 
     assert exported(week.tree) == {TRAINED, RESERVED}
     assert f"waits: {LATE}: gaussians: 1 of 3 frames, first 000002" in morning
+    assert f"{LATE}: gaussians: 1 of 3 frames" in impatient
+    assert f"--scenes {LATE}" in impatient
     assert not week.tree.all_samples.exists(), "collected without the scene that is on its way"
     jobs = [read_json(week.tree.job(f"scene_samples--{name}").record, JobRecord) for name in (TRAINED, RESERVED)]
     assert {(job.launcher, job.returncode) for job in jobs} == {("slurm", 0)}

@@ -19,12 +19,14 @@ from typing import Any
 
 import torch
 import wandb
-from accelerate import Accelerator
-from tqdm import tqdm
 
 
 def main() -> None:
     arguments = parse()
+    # Slow to import, and `--help` does without.
+    from accelerate import Accelerator
+    from tqdm import tqdm
+
     assert importlib.util.find_spec("thesis_assets") is None, "this environment must not know the package"
     output = Path(arguments.output_dir)
     (output / "checkpoints").mkdir(parents=True, exist_ok=True)
