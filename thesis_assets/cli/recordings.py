@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -58,40 +59,31 @@ def export_input_data_command(
     _export(trees, ("input_data",), "all", ",".join(TASKS), max_frames, lossless, force, as_json)
 
 
-@rerun_app.command("export-evaluation")
-def export_evaluation_command(
-    exp: ExpOption = None,
-    run: RunOption = None,
-    scene: SceneOption = None,
-    exp_dir: ExpDirOption = None,
-    epochs: EpochsOption = "all",
-    tasks: TasksOption = ",".join(TASKS),
-    max_frames: MaxFramesOption = 0,
-    lossless: LosslessOption = False,
-    force: ForceOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Record the evaluation epochs of a run's scenes, one file an epoch."""
-    trees = _trees(load_platform(), exp, run, scene, exp_dir)
-    _export(trees, ("evaluation",), epochs, tasks, max_frames, lossless, force, as_json)
+def _exporter(*parts: str) -> Callable[..., None]:
+    def export(
+        exp: ExpOption = None,
+        run: RunOption = None,
+        scene: SceneOption = None,
+        exp_dir: ExpDirOption = None,
+        epochs: EpochsOption = "all",
+        tasks: TasksOption = ",".join(TASKS),
+        max_frames: MaxFramesOption = 0,
+        lossless: LosslessOption = False,
+        force: ForceOption = False,
+        as_json: JsonOption = False,
+    ) -> None:
+        trees = _trees(load_platform(), exp, run, scene, exp_dir)
+        _export(trees, parts, epochs, tasks, max_frames, lossless, force, as_json)
+
+    return export
 
 
-@rerun_app.command("export-all")
-def export_all_command(
-    exp: ExpOption = None,
-    run: RunOption = None,
-    scene: SceneOption = None,
-    exp_dir: ExpDirOption = None,
-    epochs: EpochsOption = "all",
-    tasks: TasksOption = ",".join(TASKS),
-    max_frames: MaxFramesOption = 0,
-    lossless: LosslessOption = False,
-    force: ForceOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Record the input data and the evaluation epochs."""
-    trees = _trees(load_platform(), exp, run, scene, exp_dir)
-    _export(trees, ("input_data", "evaluation"), epochs, tasks, max_frames, lossless, force, as_json)
+rerun_app.command("export-evaluation", help="Record the evaluation epochs of a run's scenes, one file an epoch.")(
+    _exporter("evaluation")
+)
+rerun_app.command("export-all", help="Record the input data and the evaluation epochs.")(
+    _exporter("input_data", "evaluation")
+)
 
 
 @rerun_app.command("open")

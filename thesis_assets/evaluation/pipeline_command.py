@@ -9,7 +9,6 @@ Does not belong here: what is missing in what it wrote (`source_trees`).
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from thesis_assets.experiments.command_template import fill_template, in_environ
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.logs import log_tail
 from thesis_assets.launch.starter_watch import watched
-from thesis_assets.launch.telling import tell
+from thesis_assets.launch.telling import every, tell
 from thesis_assets.layout import CONVERTED_RECORD, EvaluationTree, epoch_name
 from thesis_assets.schemas.evaluation import PipelineRecord
 from thesis_assets.schemas.tuning import ConvertedModel, JobRecord, SelectedCheckpoint
@@ -235,18 +234,10 @@ def _without_renders(cell: EvaluationCell, lacking: list[str]) -> PipelineFailed
 
 def _reporter(cell: EvaluationCell) -> Callable[[], None]:
     """Tells every few seconds how long the command runs, and how many epochs have renders."""
-    started = said = time.monotonic()
+    n_epochs = len(cell.epoch_steps())
 
-    def report() -> None:
-        nonlocal said
-        now = time.monotonic()
-        if now - said < _REPORT_SECONDS:
-            return
-        said = now
-        epochs = cell.epoch_steps()
-        done = len(epochs) - len(_lacking(cell))
-        tell(
-            f"{cell.scene.name}: the pipeline runs for {now - started:.0f} s, {done} of {len(epochs)} epochs have renders"
-        )
+    def line(seconds: float) -> str:
+        done = n_epochs - len(_lacking(cell))
+        return f"{cell.scene.name}: the pipeline runs for {seconds:.0f} s, {done} of {n_epochs} epochs have renders"
 
-    return report
+    return every(_REPORT_SECONDS, tell, line)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,6 +47,24 @@ def _outward(listener: Callable[[str], None], before: Callable[[str], None] | No
             _listener = now
 
     return hear
+
+
+def every(seconds: float, say: Callable[[str], None], line: Callable[[float], str]) -> Callable[[], None]:
+    """A function to be called often that says a line every so many seconds.
+
+    Args:
+        line: from the seconds since the start to what is said.
+    """
+    started = said = time.monotonic()
+
+    def report() -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said >= seconds:
+            said = now
+            say(line(now - started))
+
+    return report
 
 
 def tell_to_file(folder: Path) -> None:

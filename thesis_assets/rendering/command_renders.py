@@ -7,7 +7,6 @@ gone; a render that it left out when it ended well is a dropped sample, not a re
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from thesis_assets.errors import InvalidScene, ThesisAssetsError
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.logs import log_tail
 from thesis_assets.launch.starter_watch import watched
+from thesis_assets.launch.telling import every
 from thesis_assets.rendering.precomputed import PrecomputedRenderer
 from thesis_assets.scenes.listing import list_frames, list_numbers
 from thesis_assets.schemas.renders import RenderRecord
@@ -173,21 +173,12 @@ def _failure(scene_name: str, returncode: int, stderr: Path, stderr_start: int) 
 
 def _reporter(command: RenderCommand, on_progress: Callable[[str], None] | None) -> Callable[[], None] | None:
     """Says every few seconds how many images there are and how long it took."""
-    if on_progress is None:
-        return None
-    say = on_progress
-    started = said = time.monotonic()
 
-    def report() -> None:
-        nonlocal said
-        now = time.monotonic()
-        if now - said < _REPORT_SECONDS:
-            return
-        said = now
+    def line(seconds: float) -> str:
         count = sum(len(_frames(command.scene, cam_id)) for cam_id in command.target_cameras)
-        say(f"{command.scene.name}: the render command runs for {now - started:.0f} s, {count} renders are there")
+        return f"{command.scene.name}: the render command runs for {seconds:.0f} s, {count} renders are there"
 
-    return report
+    return every(_REPORT_SECONDS, on_progress, line) if on_progress is not None else None
 
 
 def _frames(scene: Scene, cam_id: int) -> set[str]:

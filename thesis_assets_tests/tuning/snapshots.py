@@ -20,6 +20,9 @@ from thesis_assets.schemas.tuning import TrainConfig
 from thesis_assets.splits.data_json import write_data_json
 from thesis_assets.splits.hold_out import group_finder, split_rows
 from thesis_assets.splits.manifests import write_split_manifests
+from thesis_assets.storage import sha256_file
+from thesis_assets.tuning.run_config import lock_config, make_config
+from thesis_assets.tuning.trainer_flags import parse_flags
 
 SIZE = 32
 SPLIT = SplitSpec(test_groups={"studio": ("pair02", "pair03")})
@@ -58,6 +61,28 @@ def write_sample(tree: DifixTree, row: SampleRow, number: int, size: int) -> Non
     for name, image in (("image.png", render), ("target_image.jpg", target), ("ref_image.jpg", target[:, ::-1])):
         Image.fromarray((image * 255).astype(np.uint8)).save(folder / name, quality=95)
     (folder / "meta.json").write_text("{}")
+
+
+def train_run(tree: DifixTree, run_name: str, **changes: Any) -> None:
+    """A whole tiny run of 20 steps with its configuration, saved at 10 and 20."""
+    flags = arguments(
+        tree, run_name, **{"max_train_steps": 20, "checkpointing_steps": 10, "num_processes": 1, **changes}
+    )
+    config = make_config(
+        tree,
+        run_name,
+        backend="tiny",
+        flags=parse_flags(flags),
+        notes=[],
+        command=["trainer"],
+        device="cpu",
+        data_json_sha256=sha256_file(tree.data_json),
+        manifest_sha256={"all_samples.jsonl": "x"},
+        n_train=8,
+        n_test=8,
+    )
+    lock_config(tree, config)
+    assert train(flags) == 0
 
 
 def make_config_file(flags: dict[str, Any]) -> TrainConfig:

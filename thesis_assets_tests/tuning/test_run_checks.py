@@ -16,11 +16,9 @@ from thesis_assets.schemas.samples import SplitSummary
 from thesis_assets.schemas.tuning import SelectedCheckpoint
 from thesis_assets.storage import read_json, sha256_file
 from thesis_assets.tuning import run_checks
-from thesis_assets.tuning.run_config import lock_config, make_config
 from thesis_assets.tuning.selection import select_checkpoint
-from thesis_assets.tuning.trainer_flags import parse_flags
 from thesis_assets.tuning.validation_groups import check_selection_disjoint
-from thesis_assets_tests.tuning.snapshots import arguments, make_run, train, write_snapshot
+from thesis_assets_tests.tuning.snapshots import make_run, train_run, write_snapshot
 
 EVALUATED = {"studio/pair03"}
 
@@ -29,23 +27,7 @@ EVALUATED = {"studio/pair03"}
 def sound(tmp_path_factory: pytest.TempPathFactory) -> DifixTree:
     """A snapshot with the trained run `r1`, chosen on people who are not evaluated."""
     tree = write_snapshot(tmp_path_factory.mktemp("snapshot"))
-    changes = {"max_train_steps": 20, "checkpointing_steps": 10, "eval_freq": 20, "num_processes": 1}
-    flags = arguments(tree, "r1", **changes)
-    config = make_config(
-        tree,
-        "r1",
-        backend="tiny",
-        flags=parse_flags(flags),
-        notes=[],
-        command=["trainer"],
-        device="cpu",
-        data_json_sha256=sha256_file(tree.data_json),
-        manifest_sha256={"all_samples.jsonl": "x"},
-        n_train=8,
-        n_test=8,
-    )
-    lock_config(tree, config)
-    assert train(flags) == 0
+    train_run(tree, "r1", eval_freq=20)
     run = make_run(max_train_steps=20, checkpointing_steps=10, selection={"rule": "best_psnr"})
     select_checkpoint(tree, "r1", run, evaluation_groups=EVALUATED, device="cpu")
     return tree

@@ -17,16 +17,14 @@ from thesis_assets.layout import DifixTree
 from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.schemas.samples import GenerationStats, SplitSummary
 from thesis_assets.schemas.tuning import CheckpointScore, SelectedCheckpoint, TrainConfig
-from thesis_assets.storage import read_json, sha256_file
+from thesis_assets.storage import read_json
 from thesis_assets.tuning import run_checks, selection
 from thesis_assets.tuning.hand_off import DIRECTORY_KEY, hydra_override, pipeline_overrides
 from thesis_assets.tuning.held_out_samples import HeldOutSample, stratified
-from thesis_assets.tuning.run_config import lock_config, make_config
 from thesis_assets.tuning.selection import best_step, select_checkpoint, selection_samples
-from thesis_assets.tuning.trainer_flags import parse_flags
 from thesis_assets.tuning.validation_groups import check_selection_disjoint
 from thesis_assets_tests.images.lpips_weights import write_lpips_weights
-from thesis_assets_tests.tuning.snapshots import arguments, make_run, train, write_snapshot
+from thesis_assets_tests.tuning.snapshots import make_run, train_run, write_snapshot
 
 EVALUATED = {"studio/pair03"}
 
@@ -36,30 +34,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> DifixTree:
     """A snapshot with the runs `trained` (steps 10 and 20) and `still` (learning rate 0)."""
     tree = write_snapshot(tmp_path_factory.mktemp("snapshot"))
     for run_name, rate in (("trained", 1e-3), ("still", 0)):
-        flags = arguments(
-            tree,
-            run_name,
-            learning_rate=rate,
-            max_train_steps=20,
-            checkpointing_steps=10,
-            eval_freq=100,
-            num_processes=1,
-        )
-        config = make_config(
-            tree,
-            run_name,
-            backend="tiny",
-            flags=parse_flags(flags),
-            notes=[],
-            command=["trainer"],
-            device="cpu",
-            data_json_sha256=sha256_file(tree.data_json),
-            manifest_sha256={"all_samples.jsonl": "x"},
-            n_train=8,
-            n_test=8,
-        )
-        lock_config(tree, config)
-        assert train(flags) == 0
+        train_run(tree, run_name, learning_rate=rate, eval_freq=100)
     return tree
 
 
