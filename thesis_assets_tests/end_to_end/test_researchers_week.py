@@ -172,6 +172,10 @@ def exported(tree: DifixTree) -> set[str]:
     return {name for name in (TRAINED, RESERVED, LATE) if tree.scene_run(name).run_stats.is_file()}
 
 
+def runs_are_done(server: DagsterServer) -> bool:
+    return {server.status(run_id) for run_id in server.runs()} == {"SUCCESS"}
+
+
 def test_of_three_scenes_that_arrive_the_two_complete_ones_are_exported(week: Researcher, scene_home: Path) -> None:
     copied_last = ("gaussians/000002.ply", "misc/preprocess_info.txt")
     copy_scene(LATE, scene_home, week.scene_home)
@@ -181,7 +185,7 @@ def test_of_three_scenes_that_arrive_the_two_complete_ones_are_exported(week: Re
     copy_scene(RESERVED, scene_home, week.scene_home)
     server = DagsterServer(week, week.home / "server.log", SOON)
     try:
-        wait_until(lambda: len(exported(week.tree)) >= 2, "two shards", server.log_tail)
+        wait_until(lambda: len(exported(week.tree)) >= 2 and runs_are_done(server), "two shards", server.log_tail)
         morning = command(week, "status", "--exp", "week", "--since", "12h")
     finally:
         server.stop()
