@@ -3,9 +3,14 @@ twice. The web server and the daemon are those of `deploy/`, the history is in P
 
 import contextlib
 import copy
+import http.client
+import os
+import random
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +128,7 @@ def graph(
     monkeypatch.setenv("DAGSTER_HOME", str(world.settings.dagster_home))
     with dg.DagsterInstance.get() as instance:
         register(instance, plan_registration(world.platform, instance))
-    server = DagsterServices(world, home / "server.log", SOON)
+    server = DagsterServices(world, home / "server.log", SOON | {"THESIS_SENSOR_SECONDS": "3"})
     made = Graph(world, server, postgres, reference)
     try:
         yield made
@@ -131,6 +136,8 @@ def graph(
         server.stop()
         if made.run.job.is_file():
             LocalLauncher().end(read_json(made.run.job, JobRecord), grace_seconds=0)
+        # The next one is made at the same place.
+        home.rename(home.with_name(f"{home.name}-{time.time_ns()}"))
 
 
 def until(condition: Callable[[], object], what: str, every: float = 0.003) -> None:
@@ -240,3 +247,184 @@ def test_all_five_are_killed_in_one_graph_and_it_ends_as_if_nothing_had_been(gra
     assert graph.states() == {"done"}
     assert {graph.made(asset) for asset in ("sample_set", "tuned_checkpoint", "evaluation_recordings")} == {1}
     assert assert_equal(graph.world.home, graph.undisturbed) > 300
+
+
+# --- soak ------------------------------------------------------------------------------------------------------------
+
+FINAL = ("SUCCESS", "FAILURE", "CANCELED")
+LONGEST_LEVEL_S = 420
+"""One that was killed as it started is given up by Dagster after 180 s."""
+SPAN_S, DOWN_S = 55.0, 15.0
+"""Within which a kill comes, about as long as the graph takes; and how long at most what was killed stays down."""
+JOBS = ("export_scenes", "prepare_data", "tune", "evaluate", "record")
+
+
+@dataclass
+class Person:
+    """Starts level after level in the UI, and again what failed and the daemon does not start again; loads pages until they come."""
+
+    graph: Graph
+    by_hand: int = 0
+
+    def makes_everything(self) -> None:
+        for job in JOBS:
+            deadline = time.monotonic() + LONGEST_LEVEL_S
+            run_id = self._starts(job, deadline)
+            while (status := self._reads(lambda run=run_id: self.graph.server.status(run), deadline)) != "SUCCESS":
+                assert time.monotonic() < deadline, f"{job} is {status}: {self.graph.server.log_tail()}"
+                if status in FINAL:
+                    run_id = self._what_follows(run_id, deadline) or self._starts(job, deadline)
+                time.sleep(0.5)
+
+    def _what_follows(self, run_id: str, deadline: float) -> str | None:
+        """The run that the daemon starts instead; None where it says that it will not, which it does a moment after the failure."""
+        while (word := self._reads(lambda: self.graph.server.tags(run_id), deadline).get("dagster/will_retry")) is None:
+            assert time.monotonic() < deadline, f"nobody says what follows {run_id}: {self.graph.server.log_tail()}"
+            time.sleep(0.5)
+        if word == "true":
+            return str(self._reads(lambda: self.graph.server.retry_of(run_id), deadline))
+        self.by_hand += 1
+        return None
+
+    def _starts(self, job: str, deadline: float) -> str:
+        """A start whose answer was lost may have been one."""
+        before = self._reads(self.graph.server.runs, deadline)
+        while True:
+            with contextlib.suppress(OSError):
+                return self.graph.launch(job)
+            new = set(self._reads(self.graph.server.runs, deadline)) - set(before)
+            if new:
+                return new.pop()
+
+    def _reads(self, page: Callable[[], Any], deadline: float) -> Any:
+        while True:
+            try:
+                return page()
+            except (OSError, http.client.HTTPException):
+                assert time.monotonic() < deadline, f"no answer: {self.graph.server.log_tail()}"
+                time.sleep(0.5)
+
+
+@dataclass
+class Killer:
+    """Kills one thing twice, each at a random moment, and starts again what does not start by itself."""
+
+    graph: Graph
+    victim: str
+    chance: random.Random
+    kept: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+    starts: int = 0
+    """Of trainers, before the last one."""
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def kills_twice(self) -> None:
+        began = time.monotonic()
+        for moment in sorted(self.chance.uniform(0, SPAN_S) for _ in range(2)):
+            time.sleep(max(0.0, began + moment - time.monotonic()))
+            self._kill()
+
+    def _kill(self) -> None:
+        server, down = self.graph.server, self.chance.uniform(0, DOWN_S)
+        match self.victim:
+            case "worker":
+                self._end([self._waits_for(self._worker)])
+            case "trainer":
+                self._kill_trainer()
+            case "daemon":
+                self._end([psutil.Process(server.daemon.pid)])
+                time.sleep(down)
+                server.start_daemon(wait=False)
+            case "daemon and all below it":
+                daemon = psutil.Process(server.daemon.pid)
+                self._end([daemon, *daemon.children(recursive=True)])
+                time.sleep(down)
+                server.start_daemon(wait=False)
+            case "web server":
+                self._end([psutil.Process(server.process.pid)])
+                time.sleep(down)
+                server.start_web_server()
+            case "database":
+                self._note()
+                self.graph.postgres.kill()
+                time.sleep(down)
+                self.graph.postgres.start()
+        self.told.append(f"{self.victim} down {down:.1f} s")
+
+    def _kill_trainer(self) -> None:
+        """One that was started since the last kill, while it starts, or after a random step that it does."""
+        seen = len(self.graph.lines())
+        self._waits_for(self._trainers)
+        if self.chance.random() < 0.3:
+            time.sleep(self.chance.uniform(0, 3))
+        else:
+            step = self.chance.randrange(STEPS - 20)
+            self._waits_for(lambda: any(line.step >= step for line in self.graph.lines()[seen:]), every=0.003)
+        self._end(self._waits_for(self._trainers))
+        self.starts += [line.event for line in self.graph.lines()[seen:]].count("start")
+
+    def _worker(self) -> psutil.Process | None:
+        with contextlib.suppress(OSError, KeyError):
+            server = self.graph.server
+            return next((found for run in server.runs() if (found := server.worker(run)) is not None), None)
+        return None
+
+    def _trainers(self) -> list[psutil.Process]:
+        """The last processes of a training's tree: what computes."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if self.graph.run.job.is_file():
+                return [process for process in members(self.graph.job_id()) if not process.children()]
+        return []
+
+    def _waits_for(self, look: Callable[[], Any], every: float = 0.1) -> Any:
+        found = look()
+        while not found:
+            assert not self.over.is_set(), f"all was done before there was a {self.victim} to kill"
+            time.sleep(every)
+            found = look()
+        return found
+
+    def _end(self, processes: list[psutil.Process]) -> None:
+        self._note()
+        for number in ("suspend", "kill"):
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    getattr(process, number)()
+        psutil.wait_procs(processes, timeout=20)
+
+    def _note(self) -> None:
+        """What is published now must not be written again."""
+        graph = self.graph
+        found = stamps(graph.difix.samples_dir)
+        found |= {path: stamp for path, stamp in stamps(graph.run.checkpoints_dir).items() if path.suffix == ".pkl"}
+        for epoch in (0, 1):
+            task = graph.evaluated.task(epoch, "nvs")
+            if task.prediction_record.is_file():
+                found |= stamps(task.pred_dir)
+        self.kept |= found
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("victim", ["worker", "trainer", "daemon", "daemon and all below it", "web server", "database"])
+def test_what_is_killed_twice_at_random_moments_leaves_no_trace(graph: Graph, victim: str) -> None:
+    seed = int(os.environ.get("THESIS_ASSETS_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"THESIS_ASSETS_SEED={seed}")
+    killer, person = Killer(graph, victim, random.Random(f"{seed} {victim}")), Person(graph)
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(killer.kills_twice)
+        try:
+            person.makes_everything()
+        finally:
+            killer.over.set()
+        killed.result()
+    assert len(killer.told) == 2
+    graph.server.reload()  # The second kill may have come after the end.
+    assert graph.states() == {"done"}, killer.told
+    again = {
+        path: stamp for folder in (graph.difix.base, graph.evaluated.base) for path, stamp in stamps(folder).items()
+    }
+    assert killer.kept.items() <= again.items()
+    starts = [line.event for line in graph.lines()].count("start")
+    assert starts == killer.starts + 1, killer.told
+    assert assert_equal(graph.world.home, graph.undisturbed) > 300
+    print(f"{victim}: killed twice, started {person.by_hand} times by hand")

@@ -92,14 +92,15 @@ class DagsterServices(DagsterServer):
                     assert time.monotonic() < deadline, self.log_tail()
                     time.sleep(0.2)
 
+    def tags(self, run_id: str) -> dict[str, str]:
+        return {tag["key"]: tag["value"] for tag in self.graphql(TAGS, id=run_id)["runOrError"]["tags"]}
+
     def retry_of(self, run_id: str) -> str:
         """Wait until the daemon has started a lost run again; returns the new run."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            tags = self.graphql(TAGS, id=run_id)["runOrError"]["tags"]
-            retried = next((tag["value"] for tag in tags if tag["key"] == "dagster/auto_retry_run_id"), None)
-            if retried is not None:
-                return str(retried)
+            if (retried := self.tags(run_id).get("dagster/auto_retry_run_id")) is not None:
+                return retried
             time.sleep(0.2)
         pytest.fail(f"the daemon did not start {run_id} again in {START_S} s:\n{self.log_tail()}")
 
