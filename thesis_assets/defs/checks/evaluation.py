@@ -69,7 +69,21 @@ def _evaluation_manifest(platform: Platform, cell: Cell) -> Outcomes:
         "manifest_matches_disk": over_scenes(platform, cell, required_files.check_manifest),
         "layout_version_is_v1": over_scenes(platform, cell, required_files.check_layout_version),
         "metrics_recompute": over_scenes(platform, cell, required_files.check_metrics_recompute),
+        "evaluated_people_unseen": lambda: _unseen(platform, cell),
     }
+
+
+def _unseen(platform: Platform, cell: Cell) -> CheckOutcome:
+    from thesis_assets.evaluation.seen_people import check_evaluated_unseen
+    from thesis_assets.schemas.samples import SplitSummary
+    from thesis_assets.storage import read_json
+
+    spec = platform.spec(cell)
+    trained_here = not spec.evaluation_only and platform.run_spec(cell).backend != "pretrained"
+    summary = read_json(platform.difix(cell).split_summary, SplitSummary) if trained_here else None
+    return check_evaluated_unseen(
+        platform.evaluation_groups(spec), set(summary.train_group_ids) if summary is not None else None
+    )
 
 
 EVALUATION_CHECKS = [

@@ -58,6 +58,7 @@ CHECKS: dict[str, dict[str, str]] = {
         "manifest_matches_disk": "manifest.json lists exactly the tasks and epochs that are complete on disk.",
         "layout_version_is_v1": "output_layout_version is v1.",
         "metrics_recompute": "A seeded share of the numbers is recomputed from the saved images.",
+        "evaluated_people_unseen": "No person that is reported on was trained on.",
     },
     "triplet_recording": {"recording_follows_contract": "Samples, steps and rows are those of the run."},
     "input_data_recording": {"recording_follows_contract": "Entities, timelines and rows are those of the tree."},
@@ -74,6 +75,7 @@ WARNINGS = {
     "improves_over_input",
     "lpips_present",
     "metrics_recompute",
+    "evaluated_people_unseen",
     "input_data_clean",
     "recording_within_size_budget",
 }
