@@ -19,11 +19,13 @@ from thesis_assets_tests.services.dagster_server import RUNS, START_S, DagsterSe
 MODULE = "thesis_assets.definitions"
 WORKER = re.compile(r"Started process for run \(pid: (\d+)\)")
 QUICK = """
-# Nothing else differs from what is shipped: the queue is looked at more often.
+# In place of what is shipped, from which it differs in this alone: the queue is looked at more often.
 run_coordinator:
   module: dagster.core.run_coordinator
   class: QueuedRunCoordinator
   config:
+    max_user_code_failure_retries: 6
+    user_code_failure_retry_delay: 20
     dequeue_interval_seconds: 1
 """
 """Lines for the instance file of a test."""
@@ -56,6 +58,11 @@ class DagsterServices(DagsterServer):
     def kill_web_server(self) -> None:
         """The program alone, as for want of memory: its code server is not asked."""
         _kill(self.process)
+
+    def code_server(self) -> psutil.Process | None:
+        """The daemon's, which starts the workers; None until there is one again."""
+        children = psutil.Process(self.daemon.pid).children()
+        return next((child for child in children if "grpc" in child.cmdline()), None)
 
     def kill_daemon(self) -> None:
         """The program alone: its code server, and the workers below that, are not asked."""
