@@ -41,9 +41,9 @@ LEFT_OUT = {
 def assert_equal(home: Path, undisturbed: Path) -> int:
     """The same files with the same content. Returns how many were compared."""
     files, expected = _files(home), _files(undisturbed)
-    assert sorted(files) == sorted(expected)
+    assert sorted(files) == sorted(expected), sorted(files.keys() ^ expected.keys())
     different = [name for name in expected if _content(files[name], name) != _content(expected[name], name)]
-    assert different == []
+    assert not different, different  # this module is not rewritten by pytest
     return len(expected)
 
 

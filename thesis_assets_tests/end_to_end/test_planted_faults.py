@@ -115,6 +115,7 @@ def test_a_corrupted_checkpoint_fails_its_check_and_the_evaluation_refuses_it(fi
             outcome = again(world, "evaluate", ("predictions",), world.cell())
         assert not outcome.success
         assert "model_4.pkl" in " ".join(outcome.errors)
+    assert check(world, "tune", "tuned_checkpoint", world.cell()) == {}, "put back, and refused still"
 
 
 def test_a_missing_metrics_file_fails_the_right_check_only(finished_world: World) -> None:
@@ -126,6 +127,7 @@ def test_a_missing_metrics_file_fails_the_right_check_only(finished_world: World
         assert set(failed) - {"lpips_present"} == {"nvs_required_files"}  # a warning where there are no weights
         assert "metrics_avg_per_camera.csv" in failed["nvs_required_files"]
         assert check(world, "evaluate", "pose_smplx", world.cell()) == {}
+    assert set(check(world, "evaluate", "nvs", world.cell())) <= {"lpips_present"}, "put back, and refused still"
 
 
 def test_a_second_evaluation_of_a_cell_says_who_is_at_work_on_it(finished_world: World) -> None:

@@ -62,7 +62,8 @@ def write_recording(
             "export",
             max_frames_per_camera=options.max_frames_per_camera,
             lossless=options.lossless,
-            tasks=",".join(tasks),
+            # An empty text is kept or left away by whether this process has sent another before.
+            **({"tasks": ",".join(tasks)} if tasks else {}),
         )
         with_their_pair = _compared_entities(tracks)
         for number, track in enumerate(tracks, start=1):

@@ -2,14 +2,17 @@
 
 import shutil
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+import thesis_assets.evaluation.qualitative as qualitative
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.evaluation.qualitative.evaluation import export_evaluation
 from thesis_assets.evaluation.qualitative.identity import identity_of
+from thesis_assets.evaluation.qualitative.input_data import export_input_data
 from thesis_assets.evaluation.qualitative.recording import RecordingIdentity, open_recording
 from thesis_assets.evaluation.qualitative.verification import read_recording, rerun_binary, verify_recording
 from thesis_assets.images.codecs import encode_png, read_rgb
@@ -127,6 +130,15 @@ def test_two_exports_of_one_tree_are_equal_and_a_changed_pixel_makes_them_differ
     image.write_bytes(encode_png(pixels))
     export_evaluation(tree, 30)
     assert compare(first, path) != 0
+
+
+def test_what_a_process_exported_before_does_not_show_in_a_recording(tree: EvaluationTree) -> None:
+    export_evaluation(tree, 30, force=True)
+    export_input_data(tree, force=True)
+    after = shutil.copy(tree.input_data_recording, tree.rerun_dir / "after.rrd")
+    script = Path(qualitative.__file__).parent / "rerun_export_input_data.py"
+    subprocess.run([sys.executable, str(script), "--exp-dir", str(tree.base), "--force"], check=True, timeout=120)
+    assert compare(after, tree.input_data_recording) == 0
 
 
 def test_recordings_may_be_written_from_several_threads(tree: EvaluationTree) -> None:
