@@ -95,8 +95,8 @@ def failed_blocking_checks(instance: dg.DagsterInstance, assets: Iterable[str], 
     """`asset.check` of the blocking checks that failed when they were evaluated last in one partition."""
     storage, partition = instance.event_log_storage, PartitionKeyFilter(key=key)
     failed = []
-    for asset in assets:
-        keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for name in CHECKS.get(asset, ())]
+    for asset in (asset for asset in assets if asset in CHECKS):
+        keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for name in CHECKS[asset]]
         for record in storage.get_latest_asset_check_execution_by_key(keys, partition).values():
             evaluation = _evaluation(record)
             if evaluation is None:  # planned anew since

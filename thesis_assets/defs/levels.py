@@ -86,9 +86,11 @@ def assets_to_make(
     """
     made: list[str] = []
     for asset in assets_of(platform, level, cell):
-        follows = any(upstream in made for upstream in NODES[asset].upstream)
-        refused = and_refused and failed_blocking_checks(instance, (asset,), cell.key)
-        if follows or refused or not is_current(platform, instance, asset, cell):
+        if (
+            any(upstream in made for upstream in NODES[asset].upstream)
+            or not is_current(platform, instance, asset, cell)
+            or (and_refused and failed_blocking_checks(instance, (asset,), cell.key))
+        ):
             made.append(asset)
         if asset == until:
             break

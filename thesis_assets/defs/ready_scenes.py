@@ -36,20 +36,28 @@ def unfinished_scenes(platform: Platform, spec: ExperimentSpec, scene_names: Ite
     """
     from thesis_assets.scenes.catalog import describe_scene
 
-    generation = spec.generation
-    named = None if generation.source_camera == "registry" else generation.source_camera
     found = {}
     for name in scene_names:
-        if name in generation.scenes:
+        if name in spec.generation.scenes:
             continue
         summary = describe_scene(
-            platform.roots, name, source_camera=named, render_source=generation.renders.source, quiet_s=0.0
+            platform.roots,
+            name,
+            source_camera=_named_camera(spec),
+            render_source=spec.generation.renders.source,
+            quiet_s=0.0,
         )
         if summary.problem is None and not summary.completeness.complete:
             found[name] = summary.completeness.reason
         elif summary.problem is None and not summary.completeness.declared and summary.gaps:
             found[name] = "; ".join(summary.gaps)
     return found
+
+
+def _named_camera(spec: ExperimentSpec) -> int | None:
+    """The source camera that the file names; None where each scene's registry entry does."""
+    camera = spec.generation.source_camera
+    return None if camera == "registry" else camera
 
 
 @dataclass
@@ -93,9 +101,8 @@ class ReadyScenes:
     def _described(self, spec: ExperimentSpec, scene_name: str) -> str:
         from thesis_assets.scenes.catalog import describe_scene
 
-        generation = spec.generation
-        named = None if generation.source_camera == "registry" else generation.source_camera
-        question = f"{scene_name} {named} {generation.renders.source}"
+        named, render_source = _named_camera(spec), spec.generation.renders.source
+        question = f"{scene_name} {named} {render_source}"
         stamp = folder_stamp(self.platform.roots.tree(scene_name))
         self.asked.add(question)
         if self.known.get(question, [""])[0] != stamp:
@@ -103,7 +110,7 @@ class ReadyScenes:
                 self.platform.roots,
                 scene_name,
                 source_camera=named,
-                render_source=generation.renders.source,
+                render_source=render_source,
                 quiet_s=float(self.platform.settings.quiet_seconds),
                 now=self.now,
             )

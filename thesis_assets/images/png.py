@@ -1,7 +1,7 @@
 """A fast PNG encoder, and the decoder of what it wrote: one row filter for the whole image, then ISA-L deflate.
 
 Lossless and readable everywhere: the `Up` or `Sub` filter of the PNG specification (section 9), one zlib stream in one IDAT.
-Why not libpng: its deflate takes 20 to 30 times as long for files about as large, its way back twice as long. ISA-L releases the
+Why not libpng: its deflate takes 20 to 30 times as long for files about as large, its way back nearly twice as long. ISA-L releases the
 interpreter lock. Does not belong here: reading any other PNG, other formats, files.
 """
 

@@ -28,7 +28,7 @@ from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.storage import read_json
 from thesis_assets_tests.end_to_end.equal_worlds import assert_equal, stamps
 from thesis_assets_tests.services.dagster_server import ROOT, prepare_home
-from thesis_assets_tests.services.dagster_services import QUICK, SOON, DagsterServices
+from thesis_assets_tests.services.dagster_services import SOON, DagsterServices, look_at_the_queue_often
 from thesis_assets_tests.services.postgres import PostgresServer, postgres_server
 from thesis_assets_tests.worlds import SCENES, SMALL, TINY_RUN, World
 
@@ -124,7 +124,8 @@ def graph(
         monkeypatch.setenv(name, value)
     world = World(home, scene_home)
     world.write(EXPERIMENT)
-    prepare_home(world, ROOT / "deploy" / "dagster.postgres.yaml", QUICK)
+    prepare_home(world, ROOT / "deploy" / "dagster.postgres.yaml")
+    look_at_the_queue_often(world)
     monkeypatch.setenv("DAGSTER_HOME", str(world.settings.dagster_home))
     with dg.DagsterInstance.get() as instance:
         register(instance, plan_registration(world.platform, instance))

@@ -63,13 +63,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def prepare_home(world: World, config: Path = ROOT / "dagster.yaml", more: str = "") -> None:
-    """An instance file in the world's DAGSTER_HOME, with `more` lines at its end."""
+def prepare_home(world: World, config: Path = ROOT / "dagster.yaml") -> None:
+    """An instance file in the world's DAGSTER_HOME."""
     home = world.settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(config, home / "dagster.yaml")
-    with (home / "dagster.yaml").open("a") as file:
-        file.write(more)
 
 
 class DagsterServer:

@@ -13,24 +13,23 @@ from collections.abc import Sequence
 
 import psutil
 import pytest
+import yaml
 
 from thesis_assets_tests.services.dagster_server import RUNS, START_S, DagsterServer
+from thesis_assets_tests.worlds import World
 
 MODULE = "thesis_assets.definitions"
 WORKER = re.compile(r"Started process for run \(pid: (\d+)\)")
-QUICK = """
-# In place of what is shipped, from which it differs in this alone: the queue is looked at more often.
-run_coordinator:
-  module: dagster.core.run_coordinator
-  class: QueuedRunCoordinator
-  config:
-    max_user_code_failure_retries: 6
-    user_code_failure_retry_delay: 20
-    dequeue_interval_seconds: 1
-"""
-"""Lines for the instance file of a test."""
 SOON = {"DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS": "1"}
 """How often the daemon looks for runs that it is to start again."""
+
+
+def look_at_the_queue_often(world: World) -> None:
+    """In the instance file of a test; nothing else of it differs from what is shipped."""
+    path = world.settings.dagster_home / "dagster.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["run_coordinator"]["config"]["dequeue_interval_seconds"] = 1
+    path.write_text(yaml.safe_dump(config))
 
 
 class DagsterServices(DagsterServer):
