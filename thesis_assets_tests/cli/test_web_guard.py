@@ -54,8 +54,12 @@ def test_the_servers_own_pages_and_programs_pass(method: str, path: str, headers
         pytest.param("GET", "/", {"host": "evil@[::1"}, "Host", id="no host at all"),
         pytest.param("GET", "/", {"host": "127.0.0.1:3000@evil.example"}, "Host", id="a user's name"),
         pytest.param("POST", "/graphql", HERE | JSON | {"origin": "https://evil.example"}, "Origin", id="another site"),
-        pytest.param("POST", "/graphql", HERE | JSON | {"origin": "http://127.0.0.1:8888"}, "Origin", id="another port"),
-        pytest.param("POST", "/graphql", HERE | JSON | {"origin": "http://localhost:3000"}, "Origin", id="another name"),
+        pytest.param(
+            "POST", "/graphql", HERE | JSON | {"origin": "http://127.0.0.1:8888"}, "Origin", id="another port"
+        ),
+        pytest.param(
+            "POST", "/graphql", HERE | JSON | {"origin": "http://localhost:3000"}, "Origin", id="another name"
+        ),
         pytest.param("POST", "/graphql", HERE | JSON | {"origin": "null"}, "Origin", id="a page from a file"),
         pytest.param("GET", "/", HERE | {"origin": "https://evil.example"}, "Origin", id="reads too"),
         pytest.param("OPTIONS", "/graphql", HERE | {"origin": "https://evil.example"}, "Origin", id="may I?"),

@@ -134,7 +134,7 @@ def test_the_same_change_is_made_for_the_servers_own_page_and_refused_for_any_ot
 def test_no_form_reports_an_event(server: DagsterServer, path: str, instance: dg.DagsterInstance) -> None:
     asset = f"planted_{path}"
     address = f"/{path}/{asset}?check_name=a&passed=true&data_version=1"
-    assert ask(server, address, body="", method="POST")[0] == 403
+    assert ask(server, address, method="POST")[0] == 403  # without a type; Dagster takes the values of the address
     assert ask(server, address, body="a=b", content_type="application/x-www-form-urlencoded")[0] == 403
     assert dg.AssetKey(asset) not in instance.all_asset_keys()
 
