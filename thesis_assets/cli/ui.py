@@ -5,7 +5,6 @@ The web server is this process, the daemon a child. They end together: by Ctrl-C
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,10 +16,11 @@ import typer
 from thesis_assets.cli.console import load_platform, prepare_dagster_home, progress_line
 from thesis_assets.cli.serve import MODULE, listen_on_port, run_web_server, serve
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.launch.process_tree import end_tree
 from thesis_assets.launch.starter_watch import watched
 
-DAEMON_SECONDS = 20.0
-"""For the daemon to hand back what it holds; then it is killed."""
+GRACE_SECONDS = 20.0
+"""For the daemon, and the runs below it, to say in the history that they end; then they are killed."""
 
 
 def ui(
@@ -78,8 +78,5 @@ def _daemon(terminal: int) -> Iterator["subprocess.Popen[bytes]"]:
     try:
         yield daemon
     finally:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(daemon.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                daemon.wait(DAEMON_SECONDS)
+        end_tree(daemon.pid, "", grace_seconds=GRACE_SECONDS)
+        daemon.wait()

@@ -108,7 +108,7 @@ def send_failure_mail(settings: Settings, facts: Mapping[str, str]) -> None:
         )
         with smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=COMMAND_SECONDS) as server:
             server.send_message(mail)
-    except Exception as error:  # the network's and the server's; and `email`'s own, an IndexError where an address is none
+    except Exception as error:  # where an address is none, `email` raises an IndexError
         raise ThesisAssetsError(
             "the mail of a failure could not be handed over",
             key="THESIS_FAILURE_MAIL",

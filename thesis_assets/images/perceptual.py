@@ -114,7 +114,7 @@ def _tensors(path: Path) -> Mapping[str, Tensor]:
     try:
         # The older of the two published files is no archive, and only an archive can be mapped instead of read.
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # damaged bytes make torch raise whatever the bytes spell: IndexError, AssertionError, struct.error
+    except Exception as error:  # damaged bytes make torch raise whatever they spell, an IndexError for one
         raise InvalidFile("the weights cannot be read", file=path, found=str(error)[:300]) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InvalidFile("the file holds something else than tensors by name", file=path, found=type(state).__name__)

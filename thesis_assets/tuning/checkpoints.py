@@ -254,7 +254,7 @@ def load_checkpoint(path: Path, map_location: str = "cpu", *, mapped: bool = Tru
         state = torch.load(path, map_location=map_location, weights_only=True, mmap=mapped)
     except FileNotFoundError as error:
         raise InvalidFile("the checkpoint is missing", file=path) from error
-    except Exception as error:  # damaged bytes make torch raise whatever the bytes spell: IndexError, AssertionError, struct.error
+    except Exception as error:  # damaged bytes make torch raise whatever they spell, an IndexError for one
         raise InvalidFile(
             "the checkpoint cannot be read: it is damaged, or holds more than tensors and numbers",
             file=path,
