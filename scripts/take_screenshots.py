@@ -49,9 +49,9 @@ def web_server() -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = home / "screenshots.log"
-    command = [sys.executable, "-m", "dagster_webserver", "-m", "thesis_assets.definitions", "-h", "127.0.0.1"]
+    command = [sys.executable, "-m", "thesis_assets.cli.main", "serve", "--port", str(port), "--read-only"]
     with log.open("wb") as out:
-        process = subprocess.Popen([*command, "-p", str(port), "--read-only"], stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + START_S

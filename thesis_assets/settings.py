@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         default="http://127.0.0.1:3000",
         pattern=r"^https?://[^\s\"'<>]+$",
         validation_alias=_named("THESIS_UI_URL"),
-        description="where the web UI is reached, for links from pages to runs",
+        description="where the web UI is reached: for links from pages to runs, and the name that the server answers to",
     )
     split_recording_mb: int = Field(
         default=1500,

@@ -33,13 +33,13 @@ def require_browser() -> None:
 
 
 @contextlib.contextmanager
-def chromium() -> Iterator["Browser"]:
-    """A headless browser; every page of it is closed with it."""
+def chromium(*flags: str) -> Iterator["Browser"]:
+    """A headless browser, with more flags than the usual; every page of it is closed with it."""
     require_browser()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[*FLAGS, *flags])
         try:
             yield browser
         finally:
