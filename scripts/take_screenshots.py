@@ -3,6 +3,7 @@
 Run it after `make demo`: `make screenshots`. It starts the web server alone, read-only, on a free port of loopback.
 """
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 SIZE = (1440, 900)
 COLOURS = 128
@@ -130,8 +131,8 @@ def main() -> None:
     """
     from playwright.sync_api import sync_playwright
 
-    if not Path(CHROMIUM).is_file():
-        raise SystemExit(f"there is no {CHROMIUM}: scripts/install_system_packages.sh installs it")
+    if CHROMIUM is None:
+        raise SystemExit("there is no chromium: scripts/install_system_packages.sh installs it")
     if not Settings().reports.checks.is_file():
         raise SystemExit("there is nothing to show yet: `make demo` first")
     with web_server() as address, sync_playwright() as playwright:
