@@ -147,16 +147,13 @@ function factsOf(frame) {
   return [title, table, folders];
 }
 
-// The stage takes the form of its pictures, as large as the window lets it be.
+// The stage takes the form of its pictures; the style sheet makes them as large as the column and the window let them be.
 function fit() {
   const picture = layers[0].querySelector("img");
-  if (!picture.naturalWidth || stage.classList.contains("empty")) { stage.style.height = "20rem"; stage.style.width = "100%"; return; }
-  const columns = state.mode !== "side" || window.innerWidth <= 640 ? 1 : state.mapped ? 4 : 3;
-  const rows = state.mode === "side" && window.innerWidth <= 640 ? (state.mapped ? 4 : 3) : 1;
-  const form = picture.naturalWidth / picture.naturalHeight, room = stage.parentElement.clientWidth;
-  const width = Math.min(room, columns * form * Math.max(280, window.innerHeight * .74), columns * picture.naturalWidth * 3);
-  stage.style.width = `${Math.round(width)}px`;
-  stage.style.height = `${Math.round(rows * width / columns / form)}px`;
+  if (!picture.naturalWidth) return;
+  stage.style.setProperty("--form", picture.naturalWidth / picture.naturalHeight);
+  const shown = layers[state.mode === "alone" ? state.alone : 0].querySelector("img").clientWidth * state.zoom * (window.devicePixelRatio || 1);
+  stage.classList.toggle("enlarged", shown > picture.naturalWidth);
 }
 
 function arrange() {
@@ -164,14 +161,12 @@ function arrange() {
   stage.classList.toggle("split", state.mode === "split");
   stage.classList.toggle("side", state.mode === "side");
   stage.classList.toggle("mapped", state.mapped);
-  stage.classList.toggle("near", state.zoom > 2);
+  stage.classList.toggle("alone", state.mode === "alone");
   stage.style.setProperty("--zoom", state.zoom);
   layers.forEach((layer, place) => {
     const [left, right] = state.mode === "split" ? shares[place] : [0, 100];
-    layer.style.clipPath = state.mode === "split" ? `inset(0 ${100 - right}% 0 ${left}%)` : "none";
-    layer.hidden = state.mode === "alone" && place !== state.alone;
-    layer.style.display = layer.hidden ? "none" : "";
-    layer.querySelector(".tag").style.left = `calc(${left}% + .5rem)`;
+    layer.querySelector(".picture").style.clipPath = state.mode === "split" ? `inset(0 ${100 - right}% 0 ${left}%)` : "none";
+    layer.style.display = (state.mode === "alone" && place !== state.alone) || (state.mapped && state.mode !== "side") ? "none" : "";
   });
   handles.forEach((handle, place) => {
     handle.style.left = `${state.cuts[place]}%`;
@@ -279,7 +274,7 @@ stage.addEventListener("pointerdown", event => {
   cut(near, percent);
 });
 stage.addEventListener("pointermove", event => {
-  const box = (event.target.closest(".layer") || stage).getBoundingClientRect();
+  const box = (event.target.closest(".picture") || stage).getBoundingClientRect();
   if (state.dragged !== undefined && state.mode === "split") {
     const whole = stage.getBoundingClientRect();
     cut(state.dragged, 100 * (event.clientX - whole.left) / whole.width);
