@@ -72,7 +72,7 @@ def render_compare_page(
 
 @dataclass(frozen=True)
 class Judged:
-    """What one metric says of the run: `kind` is `gain`, `loss`, `open` (the interval holds 0), `same` or `absent`."""
+    """What one metric says of the run: `kind` is `gain`, `loss`, `open` (the interval holds 0), `same` or `unmeasured`."""
 
     metric: ShownMetric
     row: DifferenceRow | None
@@ -80,7 +80,7 @@ class Judged:
     @property
     def kind(self) -> str:
         if self.row is None or self.row.difference is None:
-            return "absent"
+            return "unmeasured"
         if self.row.low is not None and self.row.high is not None and self.row.low <= 0 <= self.row.high:
             return "open" if any(self.row.by_scene.values()) else "same"
         return kind_of(self.row.difference, self.metric) or "same"
@@ -110,7 +110,7 @@ def _verdict(compared: ComparedRuns) -> list[tuple[str, str]]:
         "loss": "farther from the truth by {}",
         "open": "not decided by {} (the interval holds 0)",
         "same": "the same by {}",
-        "absent": "{}",
+        "unmeasured": "{}",
     }
     judged = _judged(compared)
     parts: list[tuple[str, str]] = []
@@ -148,7 +148,7 @@ def _lost_frames(compared: ComparedRuns, metric: ShownMetric) -> str:
     worst = min(paired, key=lambda value: better * value)
     unit = f" {metric.unit}" if metric.unit else ""
     return (
-        f"{lost:,} of {_count(len(paired), 'frame')} ({100 * lost / len(paired):.0f} %) lost {metric.title}, "
+        f"{lost:,} of {_count(len(paired), 'frame')} ({100 * lost / len(paired):.0f}\u00a0%) lost {metric.title}, "
         f"the worst {signed(metric, worst)}{unit}"
     )
 

@@ -147,12 +147,13 @@ function factsOf(frame) {
   return [title, table, folders];
 }
 
-// The stage takes the form of its pictures; the style sheet makes them as large as the column and the window let them be.
+// The style sheet makes the pictures as large as the column and the window let them be; it needs their form and how many stand abreast.
 function fit() {
-  const picture = layers[0].querySelector("img");
+  const picture = layers[0].querySelector("img"), bench = stage.closest(".bench");
   if (!picture.naturalWidth) return;
-  stage.style.setProperty("--form", picture.naturalWidth / picture.naturalHeight);
-  const shown = layers[state.mode === "alone" ? state.alone : 0].querySelector("img").clientWidth * state.zoom * (window.devicePixelRatio || 1);
+  bench.style.setProperty("--form", picture.naturalWidth / picture.naturalHeight);
+  bench.style.setProperty("--columns", state.mode !== "side" || window.innerWidth <= 640 ? 1 : state.mapped ? 4 : 3);
+  const shown = layers[state.mode === "alone" ? state.alone : 0].querySelector(".picture").clientWidth * state.zoom * (window.devicePixelRatio || 1);
   stage.classList.toggle("enlarged", shown > picture.naturalWidth);
 }
 
