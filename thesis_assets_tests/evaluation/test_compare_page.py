@@ -213,7 +213,7 @@ def cut(watched: Watched, handle: int) -> float:
 
 
 def test_the_page_opens_from_a_file_and_its_slider_moves_by_pointer_and_key(browser: "Browser", page: Path) -> None:
-    with opened(browser, page) as watched:
+    with opened(browser, page, size=(1440, 900)) as watched:
         watched.page.wait_for_selector("#layer-0 img[src^='data:image/png']")
         assert current(watched) == "lab_talk/cam_28/000001"
         assert watched.page.evaluate("document.querySelector('#layer-1 img').naturalWidth") == 48
@@ -236,6 +236,35 @@ def test_the_page_opens_from_a_file_and_its_slider_moves_by_pointer_and_key(brow
         assert watched.page.locator("#layer-2 img").is_visible()
         assert not watched.page.locator("#layer-0 img").is_visible()
         watched.screenshot("compare_page")
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
+def test_pictures_fill_their_column_with_sharp_pixels_whole_labels_and_handles_below(
+    browser: "Browser", compared: ComparedRuns, pictures: Pictures, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    path = tmp_path / "page.html"
+    named = replace(
+        compared, run_name="lr2e-5_lpips1.0_gram0.5_resolution512", baseline_name="difix_without_a_reference"
+    )
+    path.write_text(page_of(named, pictures), encoding="utf-8")
+    with opened(browser, path, size=size) as watched:
+        watched.page.wait_for_selector(".stage.enlarged")
+        picture = watched.page.locator("#layer-1 .picture").bounding_box()
+        column = watched.page.locator(".view").bounding_box()
+        handle = watched.page.locator("#handle-0").bounding_box()
+        assert picture is not None
+        assert column is not None
+        assert handle is not None
+        assert picture["width"] == pytest.approx(column["width"], abs=1)
+        assert picture["width"] > 5 * 48  # pixels of the measured image
+        assert handle["y"] + handle["height"] > picture["y"] + picture["height"] + 20  # what one takes hold of
+        assert (
+            watched.page.evaluate("getComputedStyle(document.querySelector('#layer-1 img')).imageRendering")
+            == "pixelated"
+        )
+        cut = "[...document.querySelectorAll('.tag, .name, h1, th, button')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+        assert watched.page.evaluate(f"{cut}.map(each => each.textContent)") == []
+        assert watched.page.evaluate("document.documentElement.scrollWidth") <= size[0]
 
 
 def test_frames_are_sorted_filtered_and_followed_by_links(browser: "Browser", page: Path) -> None:
@@ -264,14 +293,14 @@ def test_a_link_to_a_frame_opens_on_that_frame(browser: "Browser", page: Path) -
 
 
 def test_the_gain_map_and_the_side_by_side_view_work_in_the_dark_and_on_a_phone(browser: "Browser", page: Path) -> None:
-    with opened(browser, page, size=(420, 800), colours="dark") as watched:
+    with opened(browser, page, size=(390, 844), colours="dark") as watched:
         watched.page.wait_for_selector("#layer-0 img[src^='data:image/png']")
         watched.page.keyboard.press("s")
         watched.page.keyboard.press("d")
         watched.page.wait_for_selector("#map canvas[width='48']", state="attached")
         assert watched.page.locator("#map canvas").is_visible()
         width = watched.page.evaluate("document.documentElement.scrollWidth")
-        assert width <= 420  # nothing sticks out sideways
+        assert width <= 390  # nothing sticks out sideways
         background = "getComputedStyle(document.body).backgroundColor"
         dark = watched.page.evaluate(background)
         watched.page.keyboard.press("t")
@@ -284,7 +313,8 @@ def test_without_scripts_the_numbers_are_there(browser: "Browser", page: Path) -
     try:
         plain = context.new_page()
         plain.goto(page.as_uri())
-        assert "of 12 frames" in plain.locator(".verdict").inner_text()
+        assert "PSNR" in plain.locator(".verdict").inner_text()
+        assert "of 12 frames" in plain.locator(".evidence").inner_text()
         assert plain.locator(".dots a.row").count() == 2
         assert plain.locator("#lineage").is_visible()
     finally:
