@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 JPEG_QUALITY = 88
 MAX_SIDE = 720
 """Pixels of the longer side: a metric image of a 940 x 1280 photograph, halved, fits as it is."""
-EXACT_SIDE = 256
+EXACT_SIDE = 160
 """Pictures up to this size are shown much enlarged, where one sees what JPEG adds: they are PNG."""
 
 
