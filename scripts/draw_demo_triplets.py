@@ -7,7 +7,8 @@ that stand under the pictures.
 import io
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 import torch
 
 from thesis_assets.defs.partitions import Cell
@@ -38,7 +39,8 @@ def main() -> None:
     selected = read_json(tree.tuning_run(run_name).selected_checkpoint, SelectedCheckpoint)
     refiner = load_refiner(Path(selected.path), "cpu")
     # Twice the width of a README: sharp on a dense screen too.
-    figure, axes = plt.subplots(2 * len(SHOWN), len(COLUMNS), figsize=(8.3, 9.1), dpi=200, layout="constrained")
+    figure = Figure(figsize=(8.3, 9.1), dpi=200, layout="constrained")
+    axes = figure.subplots(2 * len(SHOWN), len(COLUMNS))
     for row, (sample, (left, top, side)) in enumerate(SHOWN.items()):
         render, target, reference = map(
             read_rgb, (tree.image(sample), tree.target_image(sample), tree.ref_image(sample))
@@ -50,7 +52,7 @@ def main() -> None:
         for column, picture in enumerate(pictures):
             whole, part = axes[2 * row, column], axes[2 * row + 1, column]
             whole.imshow(picture, interpolation="nearest")
-            whole.add_patch(plt.Rectangle((x - 0.5, y - 0.5), n, n, fill=False, edgecolor="gold", linewidth=1.2))
+            whole.add_patch(Rectangle((x - 0.5, y - 0.5), n, n, fill=False, edgecolor="gold", linewidth=1.2))
             part.imshow(picture[y : y + n, x : x + n], interpolation="nearest")
             part.spines[:].set(color="gold", linewidth=1.5)
             pair = [(picture, target), (picture[y : y + n, x : x + n], target[y : y + n, x : x + n])]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thesis_assets.evaluation.compared_runs import ComparedRuns
-from thesis_assets.evaluation.leaderboard_plot import value_range
 from thesis_assets.evaluation.metric_names import ShownMetric, shown_metrics
 from thesis_assets.schemas.evaluation import DifferenceRow
 
@@ -83,6 +83,15 @@ class _Axis:
         count = round((self.high - self.low) / self.step)
         values = [self.low + number * self.step for number in range(0, count + 1, 1 if count <= 8 else 2)]
         return [(self.percent(v), "0" if abs(v) < self.step / 1000 else f"{v:+.3g}".replace("-", "−")) for v in values]
+
+
+def value_range(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lowest and highest tick, and the step between ticks: round numbers, with zero and all values inside."""
+    low, high = min(0.0, *values), max(0.0, *values)
+    rough = max(high - low, 1e-3) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    return math.floor(low / step - 0.2) * step, math.ceil(high / step + 0.2) * step, step
 
 
 def _spread(compared: ComparedRuns, scene: str) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import pytest
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.compare_page import PageFacts, headline, render_compare_page
 from thesis_assets.evaluation.compare_pictures import EXACT_SIDE, Pictures, embed_pictures, picture_order
+from thesis_assets.evaluation.compare_scenes import value_range
 from thesis_assets.evaluation.compared_runs import ComparedRuns, Trees, compare_runs
 from thesis_assets.schemas.evaluation import DifferenceRow
 from thesis_assets.schemas.lineage import linked
@@ -197,6 +198,14 @@ def test_large_pictures_are_jpeg_and_the_page_says_so(tmp_path: Path) -> None:
     large = embed_pictures(found.frames, max_frames=1, max_bytes=10_000_000)
     assert all(image.startswith("data:image/jpeg") for image in large.by_frame[0])
     assert "as JPEG" in page_of(found, large)
+
+
+@pytest.mark.parametrize("values", [[0.0], [0.1, -0.05], [1e-6], [3.0, 20.0], [-7.0], [1234.5, -0.01]])
+def test_the_ticks_hold_zero_and_every_value(values: list[float]) -> None:
+    low, high, step = value_range(values)
+    assert low <= min(0.0, *values)
+    assert high >= max(0.0, *values)
+    assert 2 <= round((high - low) / step) <= 12
 
 
 def current(watched: Watched) -> str:
