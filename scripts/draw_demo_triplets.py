@@ -7,9 +7,9 @@ that stand under the pictures.
 import io
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-import torch
 
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
