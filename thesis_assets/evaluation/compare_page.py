@@ -56,6 +56,9 @@ def render_compare_page(
         evidence=list(_evidence(compared)),
         cards=list(_cards(compared)),
         chart=scenes_chart(compared),
+        measured=[
+            (place, each.metric.title) for place, each in enumerate(_judged(compared)) if each.kind != "unmeasured"
+        ],
         cameras=sorted({frame.cam_id for frame in compared.frames}),
         only_pictured=len(pictures.by_frame) < len(compared.frames),
         tables=list(_tables(compared)),
@@ -342,7 +345,7 @@ def _data(compared: ComparedRuns, pictures: Pictures, facts: PageFacts) -> dict[
     names = _frame_metrics(compared)
     return {
         "names": [compared.baseline_name, compared.run_name, "truth"],
-        "metrics": [[each.title, each.decimals, each.higher_is_better] for each in map(_metric, names)],
+        "metrics": [[each.title, each.decimals, each.higher_is_better, each.unit] for each in map(_metric, names)],
         "scenes": compared.scenes,
         "folders": _folders(compared, facts.root),
         "frames": [

@@ -99,6 +99,7 @@ def _draw(chart: Chart, panel: Axes) -> bool:
     panel.spines[["top", "right"]].set_visible(False)
     panel.tick_params(labelsize=8, colors=MUTED)
     if len(lines) > 1:
-        place = {"loc": "lower right", "bbox_to_anchor": (1, 0.96), "borderpad": 0}
-        panel.legend(ncols=len(lines), frameon=False, fontsize=8, **place)
+        panel.legend(
+            loc="lower right", bbox_to_anchor=(1, 0.96), borderpad=0, ncols=len(lines), frameon=False, fontsize=8
+        )
     return log

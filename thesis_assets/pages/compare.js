@@ -3,11 +3,11 @@ const data = JSON.parse(byId("data").textContent);
 const SCENE = 0, CAMERA = 1, NAME = 2, VALUES = 3, PICTURE = VALUES + 2 * data.metrics.length;
 const LISTED = 200, STEP = 2;
 const stage = byId("stage"), layers = [0, 1, 2].map(place => byId(`layer-${place}`)), handles = [0, 1].map(place => byId(`handle-${place}`));
-const state = { order: [], at: 0, listed: LISTED, mode: "split", alone: 0, cuts: [33, 67], held: 1, zoom: 1, mapped: false };
+const state = { order: [], at: 0, listed: LISTED, mode: "split", alone: 0, cuts: [33, 67], held: 1, zoom: 1, mapped: false, metric: 0 };
 
-const before = (frame, metric = 0) => frame[VALUES + 2 * metric];
-const after = (frame, metric = 0) => frame[VALUES + 2 * metric + 1];
-const change = (frame, metric = 0) => before(frame, metric) === null || after(frame, metric) === null ? null : after(frame, metric) - before(frame, metric);
+const before = (frame, metric = state.metric) => frame[VALUES + 2 * metric];
+const after = (frame, metric = state.metric) => frame[VALUES + 2 * metric + 1];
+const change = (frame, metric = state.metric) => before(frame, metric) === null || after(frame, metric) === null ? null : after(frame, metric) - before(frame, metric);
 const nameOf = frame => `${data.scenes[frame[SCENE]]}/cam_${frame[CAMERA]}/${frame[NAME]}`;
 const signed = (value, decimals) => value === null ? "" : (value < 0 ? "−" : "+") + Math.abs(value).toFixed(decimals);
 const kindOf = (value, higher = true) => !value ? "" : (value > 0) === higher ? "gain" : "loss";
@@ -21,12 +21,15 @@ function element(tag, className, text) {
 
 // --- which frames, in which order -------------------------------------------------------------------------------------
 
+// How much nearer to the truth a frame came by the chosen metric: of some, lower is better.
+const gain = frame => { const value = change(frame); return value === null || data.metrics[state.metric][2] ? value : -value; };
+const standing = frame => after(frame) === null ? Infinity : data.metrics[state.metric][2] ? after(frame) : -after(frame);
 const last = (value, otherwise) => value === null ? otherwise : value;
 const ORDERS = {
-  worst: (a, b) => last(change(a), Infinity) - last(change(b), Infinity),
-  best: (a, b) => last(change(b), -Infinity) - last(change(a), -Infinity),
+  worst: (a, b) => last(gain(a), Infinity) - last(gain(b), Infinity),
+  best: (a, b) => last(gain(b), -Infinity) - last(gain(a), -Infinity),
   change: (a, b) => Math.abs(last(change(b), 0)) - Math.abs(last(change(a), 0)),
-  lowest: (a, b) => last(after(a), Infinity) - last(after(b), Infinity),
+  lowest: (a, b) => standing(a) - standing(b),
   time: (a, b) => a[SCENE] - b[SCENE] || a[CAMERA] - b[CAMERA] || Number(a[NAME]) - Number(b[NAME]),
 };
 
@@ -52,8 +55,9 @@ function drawList() {
     link.href = `#frame=${nameOf(frame)}`;
     link.dataset.place = place;
     if (data.scenes.length > 1) who.append(element("small", "muted", data.scenes[frame[SCENE]]));
-    const number = element("small", "muted", after(frame) === null ? "" : after(frame).toFixed(2));
-    link.append(element("span", `d ${kindOf(value)}`, value === null ? "–" : signed(value, 3)), who, number);
+    const [, decimals, higher] = data.metrics[state.metric];
+    const number = element("small", "muted", after(frame) === null ? "" : after(frame).toFixed(decimals));
+    link.append(element("span", `d ${kindOf(value, higher)}`, value === null ? "–" : signed(value, decimals)), who, number);
     const item = element("li");
     item.append(link);
     return item;
@@ -88,8 +92,8 @@ function drawRanks() {
   pen.scale(sharp, sharp);
   if (!n) return;
   // A single frame that fell apart must not flatten all others: what is beyond three times the 90th percentile is cut off.
-  const sizes = state.order.map(frame => Math.abs(change(frame) || 0)).sort((a, b) => a - b), most = 3 * sizes[Math.floor(.9 * (n - 1))] || Infinity;
-  const shown = frame => Math.min(most, Math.max(-most, change(frame) || 0));
+  const sizes = state.order.map(frame => Math.abs(gain(frame) || 0)).sort((a, b) => a - b), most = 3 * sizes[Math.floor(.9 * (n - 1))] || Infinity;
+  const shown = frame => Math.min(most, Math.max(-most, gain(frame) || 0));
   let low = 0, high = 0;
   for (const frame of state.order) { low = Math.min(low, shown(frame)); high = Math.max(high, shown(frame)); }
   const room = height - 8, span = high - low || 1, zero = 4 + room * high / span, wide = width / n;
@@ -117,7 +121,8 @@ function show() {
     data.pictures[frame[PICTURE]].forEach((source, place) => { layers[place].querySelector("img").src = source; });
     layers.forEach((layer, place) => {
       const value = [before(frame), after(frame), null][place];
-      layer.querySelector(".value").textContent = value === null ? "" : `${value.toFixed(2)} dB`;
+      const [title, decimals, , unit] = data.metrics[state.metric];
+      layer.querySelector(".value").textContent = value === null ? "" : `${value.toFixed(decimals)} ${unit || title}`;
     });
     layers[0].querySelector("img").decode().then(fit, fit);
     if (state.mapped) drawMap();
@@ -246,6 +251,7 @@ function follow() {
   }
 }
 
+byId("metric").addEventListener("input", () => { state.metric = Number(byId("metric").value); choose(); });
 for (const id of ["sort", "scene", "camera", "text", "pictured"])
   byId(id).addEventListener("input", () => choose(id === "sort" ? undefined : state.order[state.at]));
 byId("split").addEventListener("click", () => setMode("split"));

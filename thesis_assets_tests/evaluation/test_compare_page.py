@@ -283,6 +283,9 @@ def test_frames_are_sorted_filtered_and_followed_by_links(browser: "Browser", pa
         assert worst_first == sorted(worst_first)
         watched.page.select_option("#sort", "best")
         assert deltas(watched) == sorted(worst_first, reverse=True)
+        watched.page.select_option("#sort", "worst")
+        watched.page.select_option("#metric", label="SSIM")
+        assert deltas(watched) == sorted(deltas(watched)) != worst_first
         watched.page.click(".dots a[data-scene='lab_hug']")
         watched.page.wait_for_selector(".dots a[data-scene='lab_hug'][aria-current]")
         assert len(deltas(watched)) == 6
