@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from thesis_assets.cli.console import WRONG_USE, JsonOption, human_bytes, load_platform, print_json, progress_line
-from thesis_assets.defs.compare_pages import MAX_FRAMES, UNREFINED, Comparison, MadePage, make_page
+from thesis_assets.defs.compare_pages import MAX_FRAMES, UNREFINED, ComparePages, Comparison, MadePage
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 
@@ -30,9 +30,7 @@ def compare(
     tuned = Cell(exp, run_name=run)
     platform.run_spec(tuned)
     comparison = Comparison(tuned, _other(platform, exp, run, against), epoch)
-    made = make_page(
-        platform, comparison, max_bytes=max_mb * 1_000_000, max_frames=max_frames, on_progress=progress_line
-    )
+    made = ComparePages(platform, progress_line).make(comparison, max_bytes=max_mb * 1_000_000, max_frames=max_frames)
     page = platform.settings.reports.comparison(*comparison.place)
     _say(str(page), made, as_json=as_json)
     if open_page:

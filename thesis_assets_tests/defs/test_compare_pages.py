@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets.defs.compare_pages import renew_pages
+from thesis_assets.defs.compare_pages import ComparePages
 from thesis_assets.defs.platform import Platform
 from thesis_assets.schemas.evaluation import ComparisonRecord
 from thesis_assets.storage import read_json
@@ -30,7 +30,8 @@ def world(new_world: Callable[..., World]) -> World:
 
 def renewed(world: World, **settings: object) -> list[ComparisonRecord]:
     """What a leaderboard does, under other settings."""
-    return renew_pages(Platform(world.settings.model_copy(update=settings), world.lines.append), world.lines.append)
+    platform = Platform(world.settings.model_copy(update=settings))
+    return ComparePages(platform, world.lines.append).renew()
 
 
 def page(world: World, against: str, run_name: str = "tuned") -> Path:

@@ -6,7 +6,7 @@ import dagster as dg
 
 from thesis_assets.defs.assets.declaration import graph_asset
 from thesis_assets.defs.check_history import check_rows
-from thesis_assets.defs.compare_pages import renew_pages
+from thesis_assets.defs.compare_pages import ComparePages
 from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.io_manager import Verified
 from thesis_assets.defs.metadata import picture_file
@@ -32,7 +32,7 @@ def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
     board = build_leaderboard(platform.evaluated_trees(), platform.baselines())
     reports = platform.settings.reports
     write_leaderboard(reports, board)
-    pages = renew_pages(platform, platform.reporter(context))
+    pages = ComparePages(platform, platform.reporter(context)).renew()
     context.add_output_metadata(
         {
             "dagster/row_count": len(board.rows),
