@@ -42,7 +42,7 @@ def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
             "differences": dg.MetadataValue.path(reports.leaderboard_differences),
             "latex": dg.MetadataValue.path(reports.leaderboard_latex),
             **_largest_gain(board),
-            "compare pages": dg.MetadataValue.md(_pages_table(pages)),
+            **({"compare pages": dg.MetadataValue.md(_pages_table(pages))} if pages else {}),
         }
     )
     files = tuple(NODES["leaderboard"].outputs(platform, Cell()))
