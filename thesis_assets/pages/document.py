@@ -1,15 +1,67 @@
-"""One self-contained HTML file: its frame, its common look, and text that never becomes markup.
+"""The one place that makes a page: a jinja2 environment, and the base template with the look that all pages share.
 
-Belongs here: what every page shares. Does not belong here: what a page is about.
+A page `<name>` is a template `<name>.html.j2` here that extends `document.html.j2`, with its style sheet `<name>.css` and its script
+`<name>.js` beside it. Belongs here: what every page shares. Does not belong here: what a page is about.
 """
 
+import base64
 import html
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 """The browser itself then refuses whatever would leave the file."""
+FOLDER = Path(__file__).parent
+
+
+def render_page(name: str, title: str, *, data: Mapping[str, object] | None = None, **values: object) -> str:
+    """The whole file of one page, which loads nothing. Text in `values` never becomes markup.
+
+    Args:
+        data: by element id, what the page's script reads as JSON; nothing in it can end its element.
+        values: what the template `<name>.html.j2` speaks of; one that it asks for and that is missing is an error.
+    """
+    template = environment().get_template(f"{name}.html.j2")
+    return template.render(name=name, title=title, data=data or {}, policy=POLICY, **values)
+
+
+def data_uri(picture: bytes, kind: str) -> str:
+    """A picture inside the file, as the address of an `<img>`; `kind` as in `image/png`."""
+    return f"data:{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+@cache
+def environment() -> "Environment":
+    """Every value is escaped, every name must exist; `file(name)` gives a style sheet or a script that lies here as it is."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["file"] = _file
+    made.policies["json.dumps_function"] = lambda value, **_: orjson.dumps(value).decode()
+    return made
+
+
+def _file(name: str) -> "Markup":
+    from markupsafe import Markup
+
+    return Markup((FOLDER / name).read_text(encoding="utf-8"))  # noqa: S704 - our own files
+
+
+# --- for pages that are still put together as text ------------------------------------------------------------------
 
 
 def escaped(value: object) -> str:
