@@ -1,13 +1,13 @@
 """`thesis-assets checks report` and `checks samples`: the page over all cells, and a thorough look at one."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from thesis_assets.cli.console import CHECK_FAILED, JsonOption, dagster_instance, load_platform, print_json, print_table
-from thesis_assets.defs.check_history import check_rows
-from thesis_assets.defs.check_page import write_check_page
 from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.report_pages import write_pages
 
 checks_app = typer.Typer(no_args_is_help=True)
 
@@ -25,17 +25,16 @@ def checks_report(
     """Write the page of every check of every partition; exit code 3 where a blocking check has failed."""
     platform = load_platform()
     with dagster_instance(platform.settings) as instance:
-        rows = check_rows(instance)
+        rows = write_pages(platform, instance)
     path = platform.settings.reports.checks
-    write_check_page(path, rows, ui_url=platform.settings.ui_url)
     if as_json:
-        print_json({"page": str(path), "checks": [row.__dict__ for row in rows]})
+        print_json({"page": str(path), "checks": [asdict(row) for row in rows]})
     else:
         failed = [row for row in rows if row.status == "failed"]
         print_table(
             "Failed checks",
-            ("check", "partition", "found"),
-            [(f"{r.asset}.{r.check}", r.cell, r.message) for r in failed],
+            ("check", "partition", "found", "to mend it"),
+            [(f"{r.asset}.{r.check}", r.cell, r.message, r.remedy) for r in failed],
         )
         print(f"{len(rows)} checks, {len(failed)} failed: {path}")
     if open_page:

@@ -30,7 +30,7 @@ def render_page(name: str, title: str, *, data: Mapping[str, object] | None = No
         values: what the template `<name>.html.j2` speaks of; one that it asks for and that is missing is an error.
     """
     template = environment().get_template(f"{name}.html.j2")
-    return template.render(name=name, title=title, data=data or {}, policy=POLICY, **values)
+    return template.render(name=name, title=title, data=data or {}, **values)
 
 
 def data_uri(picture: bytes, kind: str) -> str:

@@ -1,16 +1,17 @@
 """Tables and pages over all cells: the leaderboard and the check dashboard."""
 
+import time
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import graph_asset
-from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.io_manager import Verified
 from thesis_assets.defs.metadata import picture_file
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import PlatformParam
+from thesis_assets.defs.report_pages import CHECK_REPORT, HISTORY_READ_AT, write_pages
 from thesis_assets.schemas.evaluation import LeaderboardRow
 from thesis_assets.storage import sha256_file
 
@@ -63,17 +64,22 @@ def _without_picture(markdown: str) -> str:
 
 
 @graph_asset(
-    "check_report",
+    CHECK_REPORT,
     description="One page: every check of every partition, with when, what and the first offenders.",
     kinds={"html"},
 )
 def check_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     """Write the partition x check page from the event log."""
-    from thesis_assets.defs.check_page import write_check_page
-
-    rows = check_rows(context.instance)
+    read_at = time.time()
+    rows = write_pages(platform, context.instance)
     path = platform.settings.reports.checks
-    write_check_page(path, rows, ui_url=platform.settings.ui_url)
-    failed = sum(row.status == "failed" for row in rows)
-    context.add_output_metadata({"dagster/row_count": len(rows), "failed": failed, "page": dg.MetadataValue.path(path)})
+    context.add_output_metadata(
+        {
+            "dagster/row_count": len(rows),
+            "failed": sum(row.status == "failed" for row in rows),
+            "warnings": sum(row.status == "warning" for row in rows),
+            "page": dg.MetadataValue.path(path),
+            HISTORY_READ_AT: dg.MetadataValue.timestamp(read_at),
+        }
+    )
     return Verified(files=(path,), digest=sha256_file(path))
