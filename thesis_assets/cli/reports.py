@@ -36,7 +36,7 @@ def checks_report(
             ("check", "partition", "found", "to mend it"),
             [(f"{r.asset}.{r.check}", r.cell, r.message, r.remedy) for r in failed],
         )
-        print(f"{len(rows)} checks, {len(failed)} failed: {path}")
+        print(f"{len(rows)} checks, {len(failed)} failed: {path}; everything else: {platform.settings.reports.index}")
     if open_page:
         typer.launch(path.as_uri())
     if any(row.status == "failed" and row.blocking for row in rows):

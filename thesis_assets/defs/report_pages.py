@@ -1,6 +1,6 @@
-"""The pages over all cells that follow the history: the check page.
+"""Writing the pages over all cells that follow the history: the check page, and the index that links everything.
 
-Belongs here: gathering what a page tells. Does not belong here: how it looks (`pages/`).
+Belongs here: when they are written and by what name. Does not belong here: what they tell (`check_history`, `index_content`).
 """
 
 import dagster as dg
@@ -18,10 +18,13 @@ HISTORY_READ_AT = "history read at"
 
 def write_pages(platform: Platform, instance: dg.DagsterInstance) -> list[CheckRow]:
     """Write the pages from what is there now. Returns the newest outcome of every check."""
+    from thesis_assets.defs.index_content import index_content
     from thesis_assets.pages.checks import write_check_page
+    from thesis_assets.pages.index import write_index_page
 
     rows = check_rows(instance)
     write_check_page(platform.settings.reports.checks, rows, ui_url=platform.settings.ui_url)
+    write_index_page(platform.settings.reports.index, index_content(platform, instance, rows))
     return rows
 
 
@@ -30,4 +33,4 @@ def renew_pages(platform: Platform, instance: dg.DagsterInstance) -> None:
     try:
         write_pages(platform, instance)
     except (ThesisAssetsError, OSError) as error:
-        platform.echo(f"the check page is not renewed: {error}")
+        platform.echo(f"check page and index are not renewed: {error}")

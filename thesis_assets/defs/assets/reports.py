@@ -11,7 +11,7 @@ from thesis_assets.defs.io_manager import Verified
 from thesis_assets.defs.metadata import picture_file
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import PlatformParam
-from thesis_assets.defs.report_pages import CHECK_REPORT, HISTORY_READ_AT, write_pages
+from thesis_assets.defs.report_pages import CHECK_REPORT, HISTORY_READ_AT, renew_pages, write_pages
 from thesis_assets.schemas.evaluation import LeaderboardRow
 from thesis_assets.storage import sha256_file
 
@@ -32,6 +32,7 @@ def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
     board = build_leaderboard(platform.evaluated_trees(), platform.baselines())
     reports = platform.settings.reports
     write_leaderboard(reports, board)
+    renew_pages(platform, context.instance)
     context.add_output_metadata(
         {
             "dagster/row_count": len(board.rows),
@@ -65,21 +66,22 @@ def _without_picture(markdown: str) -> str:
 
 @graph_asset(
     CHECK_REPORT,
-    description="One page: every check of every partition, with when, what and the first offenders.",
+    description="One page: every check of every partition, with when, what, the first offenders and what mends it. And the index page.",
     kinds={"html"},
 )
 def check_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
-    """Write the partition x check page from the event log."""
+    """Write the partition x check page from the event log, and the index page that links everything."""
     read_at = time.time()
     rows = write_pages(platform, context.instance)
-    path = platform.settings.reports.checks
+    reports = platform.settings.reports
     context.add_output_metadata(
         {
             "dagster/row_count": len(rows),
             "failed": sum(row.status == "failed" for row in rows),
             "warnings": sum(row.status == "warning" for row in rows),
-            "page": dg.MetadataValue.path(path),
+            "page": dg.MetadataValue.path(reports.checks),
+            "index of everything": dg.MetadataValue.path(reports.index),
             HISTORY_READ_AT: dg.MetadataValue.timestamp(read_at),
         }
     )
-    return Verified(files=(path,), digest=sha256_file(path))
+    return Verified(files=(reports.checks, reports.index), digest=sha256_file(reports.checks))
