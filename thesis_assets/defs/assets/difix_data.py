@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from thesis_assets.defs.assets.declaration import cells_of, graph_asset
+from thesis_assets.defs.assets.declaration import declared_cells, graph_asset
 from thesis_assets.defs.graph import OUTPUT_DIGEST
 from thesis_assets.defs.io_manager import AdapterTable, SplitTables, SplitTriplets
 from thesis_assets.defs.launching import GPU, cell_call, job_cores, run_calls
@@ -43,7 +43,7 @@ def scene_samples(
     from thesis_assets.samples.preview import shard_sheet
     from thesis_assets.scenes.groups import group_id
 
-    cells = cells_of(context, "exp_by_scene")
+    cells = declared_cells(context, platform, "exp_by_scene")
     report = platform.reporter(context)
     works = {}
     for cell in cells:
