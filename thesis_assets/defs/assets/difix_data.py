@@ -76,19 +76,19 @@ def scene_samples(
     records = {cell: result for cell, result in results.items() if not isinstance(result, Exception)}
     for cell, record in records.items():
         stats = record.stats
-        metadata: dict[str, Any] = {
-            OUTPUT_DIGEST: stats.rows_sha256,
+        # A shard that was current made no picture; whoever materializes its cell again wants to look at it all the same.
+        preview = record.preview or shard_sheet(platform.difix(cell), cell.scene_name)
+        metadata: dict[str, Any] = {"render | target | reference": picture(preview)} if preview else {}
+        metadata |= {
             "dagster/row_count": stats.n_saved,
             "candidates": stats.n_total_candidates,
             "dropped": stats.n_dropped,
             "exported": record.exported,
             "linked from another experiment": record.linked,
             "samples per second": round(stats.n_saved / max(stats.seconds, 1e-6), 2),
+            OUTPUT_DIGEST: stats.rows_sha256,
             "path": dg.MetadataValue.path(platform.difix(cell).scene_run(cell.scene_name).base),
         }
-        # A shard that was current made no picture; whoever materializes its cell again wants to look at it all the same.
-        if preview := record.preview or shard_sheet(platform.difix(cell), cell.scene_name):
-            metadata["render | target | reference"] = picture(preview)
         if failed:  # the step will fail, so what did succeed is registered here
             context.log_event(dg.AssetMaterialization(asset_key="scene_samples", partition=cell.key, metadata=metadata))
         else:

@@ -33,13 +33,17 @@ def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
     write_leaderboard(reports, board)
     context.add_output_metadata(
         {
-            "dagster/row_count": len(board.rows),
-            "table": dg.MetadataValue.md(_without_picture(reports.leaderboard_markdown.read_text(encoding="utf-8"))),
             "plot": picture_file(reports.leaderboard_plot),
+            **_largest_gain(board),
+            "table": dg.MetadataValue.md(_without_picture(reports.leaderboard_markdown.read_text(encoding="utf-8"))),
+            "dagster/row_count": len(board.rows),
+        }
+    )
+    context.add_asset_metadata(  # of the asset, so that they stand below the digests
+        {
             "csv": dg.MetadataValue.path(reports.leaderboard_csv),
             "differences": dg.MetadataValue.path(reports.leaderboard_differences),
             "latex": dg.MetadataValue.path(reports.leaderboard_latex),
-            **_largest_gain(board),
         }
     )
     files = tuple(NODES["leaderboard"].outputs(platform, Cell()))
@@ -54,7 +58,7 @@ def _largest_gain(board: "Leaderboard") -> dict[str, float]:
     gains = [
         row.difference for row in psnr_differences(board) if row.against == UNREFINED and row.difference is not None
     ]
-    return {"largest PSNR gain over the unrefined render": max(gains)} if gains else {}
+    return {"largest PSNR gain over the unrefined render": round(max(gains), 3)} if gains else {}
 
 
 def _without_picture(markdown: str) -> str:
@@ -75,5 +79,5 @@ def check_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> 
     path = platform.settings.reports.checks
     write_check_page(path, rows, ui_url=platform.settings.ui_url)
     failed = sum(row.status == "failed" for row in rows)
-    context.add_output_metadata({"dagster/row_count": len(rows), "failed": failed, "page": dg.MetadataValue.path(path)})
+    context.add_output_metadata({"failed": failed, "dagster/row_count": len(rows), "page": dg.MetadataValue.path(path)})
     return Verified(files=(path,), digest=sha256_file(path))
