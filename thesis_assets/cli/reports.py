@@ -119,8 +119,8 @@ def checks_run(
         if shown:
             header = ("check", "partition", "status", "found")
             print_table("", header, [[row[name] for name in header] for row in shown])
-        for error in errors:
-            print(f"FAILED {error}")
+        for reason in errors:
+            print(f"FAILED {reason}")
         print(f"{len(rows)} checks of {exp}: {failed} failed, {warned} warnings")
     if code != DONE:
         raise typer.Exit(code)
