@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import dagster as dg
 
-from thesis_assets.defs.checks.outcomes import CHECKS, OUTCOMES, outcome_of, result_of
+from thesis_assets.defs.checks.outcomes import CHECKS, outcome_of, outcomes_of, result_of
 from thesis_assets.defs.history import History
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import cells_of_level
@@ -60,12 +60,7 @@ def evaluations_of(platform: Platform, asset: str, cell: Cell) -> Iterator[dg.As
 
 
 def _checks(platform: Platform, asset: str, cell: Cell) -> Mapping[str, Check]:
-    """The asset's checks by name. Where the files that they are made from cannot be read, each of them has failed with that."""
-    try:
-        checks = dict(OUTCOMES[asset](platform, cell))
-    except (ThesisAssetsError, OSError) as error:
-        failed = CheckOutcome(passed=False, message=str(error), offenders=[])
-        return dict.fromkeys(CHECKS[asset], lambda: failed)
+    checks = dict(outcomes_of(platform, asset, cell))
     if asset == "sample_set":
         checks["every_sample_complete"] = lambda: _every_image(platform, cell)
     return checks

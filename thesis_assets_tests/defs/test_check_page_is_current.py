@@ -56,11 +56,11 @@ def make(ticks: Ticks, asset: str = "sample_set", *, damaged: bool = True) -> No
 
 def test_the_daemon_writes_the_page_anew_once_after_each_run_with_checks_and_it_shows_the_failure(ticks: Ticks) -> None:
     page = ticks.world.settings.reports.checks
-    assert "blocking check failed" not in page.read_text()
+    assert "blocking check failed." not in page.read_text()
     make(ticks)
     assert {row.status for row in check_rows(ticks.instance)} >= {"failed"}
     assert pages_asked(ticks) == 1
-    assert "blocking check failed" in page.read_text()
+    assert "1 blocking check failed." in page.read_text()
     assert pages_asked(ticks) <= 1, (
         "the same tick may have asked for what follows from the samples, with checks of its own"
     )

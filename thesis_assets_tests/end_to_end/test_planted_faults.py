@@ -9,15 +9,16 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from thesis_assets.definitions import build_defs
-from thesis_assets.defs.checks.outcomes import remedy_of
+from thesis_assets.defs.checks.outcomes import CHECKS, remedy_of
 from thesis_assets.defs.jobs import LEVELS
-from thesis_assets.defs.levels import Outcome, Work, execute
+from thesis_assets.defs.levels import Outcome, Work, execute, make_checks
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.storage import cell_lock
-from thesis_assets_tests.cli.in_process import invoke
+from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.worlds import SMALL, TINY_RUN, World, failed_checks
 
 LEVEL = {level.job: level for level in LEVELS}
@@ -31,20 +32,11 @@ def again(world: World, job: str, assets: tuple[str, ...], cell: Cell) -> Outcom
         )
 
 
-def check(world: World, job: str, asset: str, cell: Cell) -> dict[str, str]:
-    """Run the checks of one asset alone, as a checks-only job does: name to message of those that fail."""
-    import dagster as dg
-
+def check(world: World, asset: str, cell: Cell) -> dict[str, str]:
+    """Make the checks of one asset alone: name to message of those that fail."""
     with world.instance() as instance:
-        job_def = build_defs(settings=world.settings, echo=world.lines.append).resolve_job_def(job)
-        keys = {key for key in job_def.asset_layer.asset_graph.asset_check_keys if key.asset_key == dg.AssetKey(asset)}
-        result = job_def.get_subset(asset_selection=set(), asset_check_selection=keys).execute_in_process(
-            instance=instance,
-            partition_key=cell.key,
-            tags={"dagster/partition": str(cell.key)},
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            raise_on_error=False,
-        )
+        definitions = build_defs(settings=world.settings, echo=world.lines.append)
+        result = make_checks(definitions, instance, asset, cell, CHECKS[asset])
     return {each.check_name: str(each.description) for each in result.get_asset_check_evaluations() if not each.passed}
 
 
@@ -109,7 +101,7 @@ def test_a_leaked_pair_fails_its_check_and_a_trainer_refuses_in_another_run(new_
     leaked = next(line for line in test_rows if "pair02" in line)
     train = sorted([*tree.split_train.read_text().splitlines(keepends=True), leaked])
     tree.split_train.write_text("".join(train))
-    failed = check(world, "prepare_data", "split_manifests", cell)
+    failed = check(world, "split_manifests", cell)
     assert "group_non_leakage" in failed
     assert "pair02" in " ".join(failed.values())
     outcome = again(world, "tune", ("tuned_checkpoint",), world.cell())
@@ -125,7 +117,7 @@ def test_a_corrupted_checkpoint_fails_its_check_and_the_evaluation_refuses_it(fi
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 0xFF
         path.write_bytes(bytes(content))
-        failed = check(world, "tune", "tuned_checkpoint", world.cell())
+        failed = check(world, "tuned_checkpoint", world.cell())
         assert "checkpoint_loads" in failed
         assert "model_4.pkl" in failed["checkpoint_loads"]
         tree = next(iter(world.platform.evaluation_trees(world.cell()).values()))
@@ -134,7 +126,7 @@ def test_a_corrupted_checkpoint_fails_its_check_and_the_evaluation_refuses_it(fi
             outcome = again(world, "evaluate", ("predictions",), world.cell())
         assert not outcome.success
         assert "model_4.pkl" in " ".join(outcome.errors)
-    assert check(world, "tune", "tuned_checkpoint", world.cell()) == {}, "put back, and refused still"
+    assert check(world, "tuned_checkpoint", world.cell()) == {}, "put back, and refused still"
 
 
 def test_a_missing_metrics_file_fails_the_right_check_only(finished_world: World) -> None:
@@ -142,11 +134,11 @@ def test_a_missing_metrics_file_fails_the_right_check_only(finished_world: World
     tree = next(iter(world.platform.evaluation_trees(world.cell()).values()))
     with put_back(tree.task(1, "nvs").nvs_per_camera) as path:
         path.unlink()
-        failed = check(world, "evaluate", "nvs", world.cell())
+        failed = check(world, "nvs", world.cell())
         assert set(failed) - {"lpips_present"} == {"nvs_required_files"}  # a warning where there are no weights
         assert "metrics_avg_per_camera.csv" in failed["nvs_required_files"]
-        assert check(world, "evaluate", "pose_smplx", world.cell()) == {}
-    assert set(check(world, "evaluate", "nvs", world.cell())) <= {"lpips_present"}, "put back, and refused still"
+        assert check(world, "pose_smplx", world.cell()) == {}
+    assert set(check(world, "nvs", world.cell())) <= {"lpips_present"}, "put back, and refused still"
 
 
 def test_a_missing_metrics_file_and_a_changed_image_are_mended_by_the_command_beside_their_checks(
@@ -157,19 +149,19 @@ def test_a_missing_metrics_file_and_a_changed_image_are_mended_by_the_command_be
     task = tree.task(1, "nvs")
     table = task.nvs_per_camera.read_bytes()
     task.nvs_per_camera.unlink()
-    assert "nvs_required_files" in check(world, "evaluate", "nvs", cell)
+    assert "nvs_required_files" in check(world, "nvs", cell)
     mend(monkeypatch, world, "nvs.nvs_required_files", cell)
     assert task.nvs_per_camera.read_bytes() == table
     for image in task.pred_dir.rglob("*.png"):
         other = next(task.gt_inputs_dir.rglob("*.png")).read_bytes()
         image.unlink()
         image.write_bytes(other)
-    assert "metrics_recompute" in check(world, "evaluate", "evaluation_manifest", cell)
+    assert "metrics_recompute" in check(world, "evaluation_manifest", cell)
     for folder in (task.metrics_dir, task.pred_dir, task.gt_inputs_dir):  # what a person does first
         shutil.rmtree(folder)
     mend(monkeypatch, world, "evaluation_manifest.metrics_recompute", cell)
     assert task.nvs_per_camera.read_bytes() == table
-    assert check(world, "evaluate", "evaluation_manifest", cell) == {}
+    assert check(world, "evaluation_manifest", cell) == {}
 
 
 def test_a_damaged_checkpoint_is_made_again_by_the_command_beside_its_check(
@@ -180,19 +172,19 @@ def test_a_damaged_checkpoint_is_made_again_by_the_command_beside_its_check(
     whole = run.checkpoint(4).read_bytes()
     run.checkpoint(4).unlink()
     run.checkpoint(4).write_bytes(whole[: len(whole) // 2])
-    assert "checkpoint_loads" in check(world, "tune", "tuned_checkpoint", cell)
+    assert "checkpoint_loads" in check(world, "tuned_checkpoint", cell)
     run.checkpoint(4).unlink()  # what a person does first
     run.checkpoint_info(4).unlink()
     mend(monkeypatch, world, "tuned_checkpoint.checkpoint_loads", cell)
     assert run.checkpoint(4).read_bytes() == whole
-    assert check(world, "tune", "tuned_checkpoint", cell) == {}
+    assert check(world, "tuned_checkpoint", cell) == {}
     config = run.train_config.read_bytes()
     run.train_config.unlink()
     run.train_config.write_bytes(config.replace(b'"flags"', b'"flagged"'))
-    assert "train_config_complete" in check(world, "tune", "tuned_checkpoint", cell)
+    assert "train_config_complete" in check(world, "tuned_checkpoint", cell)
     run.train_config.unlink()
     mend(monkeypatch, world, "tuned_checkpoint.train_config_complete", cell)
-    assert check(world, "tune", "tuned_checkpoint", cell) == {}
+    assert check(world, "tuned_checkpoint", cell) == {}
 
 
 def test_a_second_evaluation_of_a_cell_says_who_is_at_work_on_it(finished_world: World) -> None:
@@ -301,3 +293,61 @@ def test_another_generation_section_is_refused_with_its_keys_unless_replacing_is
     tree = world.platform.difix(Cell("small"))
     frames = {json.loads(line)["target_fname"] for line in tree.all_samples.read_text().splitlines()}
     assert frames == {"000000", "000002"}
+
+
+def test_checks_are_made_again_by_a_command_that_makes_nothing_else(
+    finished_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, sample_set = finished_world, dg.AssetKey("sample_set")
+    folder = sorted(world.platform.difix(world.cell()).samples_dir.iterdir())[0]
+    with world.instance() as instance:
+        before = len(instance.fetch_materializations(sample_set, limit=100).records)
+    with put_back(folder / "image.png") as image:
+        image.unlink()
+        spoiled = invoke(monkeypatch, world, "checks", "run", "--exp", "small", "every_sample_complete", "--json")
+    assert spoiled.exit_code == 3
+    (row,) = json.loads(spoiled.stdout)["checks"]
+    assert (row["partition"], row["status"]) == ("small", "failed")
+    assert folder.name in row["found"]
+    rows = json_of(invoke(monkeypatch, world, "checks", "run", "--exp", "small", "sample_set", "input_data", "--json"))
+    assert {row["check"] for row in rows["checks"]} == {
+        *(f"sample_set.{name}" for name in CHECKS["sample_set"]),
+        *(f"input_data.{name}" for name in CHECKS["input_data"]),
+    }
+    assert {row["status"] for row in rows["checks"]} == {"passed"}
+    of_run = json_of(
+        invoke(
+            monkeypatch,
+            world,
+            "checks",
+            "run",
+            "--exp",
+            "small",
+            "--run",
+            "r1",
+            "tuned_checkpoint",
+            "sample_set",
+            "--json",
+        )
+    )
+    assert {row["partition"] for row in of_run["checks"]} == {"small|r1"}
+    with world.instance() as instance:
+        assert len(instance.fetch_materializations(sample_set, limit=100).records) == before
+        jobs = {run.job_name for run in instance.get_runs(limit=4)}
+    assert jobs == {"sample_set_checks", "input_data_checks", "tuned_checkpoint_checks"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["no_such_check"], "no check 'no_such_check'"),
+        (["--run", "r9"], "wanted: r1"),
+        (["--scenes", "studio_pair03_dance"], "nothing of small has such a check"),
+    ],
+)
+def test_checks_that_are_not_there_are_wrong_use(
+    finished_world: World, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+) -> None:
+    done = invoke(monkeypatch, finished_world, "checks", "run", "--exp", "small", *words)
+    assert done.exit_code == 2
+    assert told in done.stderr

@@ -35,13 +35,17 @@ def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
     renew_pages(platform, context.instance)
     context.add_output_metadata(
         {
-            "dagster/row_count": len(board.rows),
-            "table": dg.MetadataValue.md(_without_picture(reports.leaderboard_markdown.read_text(encoding="utf-8"))),
             "plot": picture_file(reports.leaderboard_plot),
+            **_largest_gain(board),
+            "table": dg.MetadataValue.md(_without_picture(reports.leaderboard_markdown.read_text(encoding="utf-8"))),
+            "dagster/row_count": len(board.rows),
+        }
+    )
+    context.add_asset_metadata(  # of the asset, so that they stand below the digests
+        {
             "csv": dg.MetadataValue.path(reports.leaderboard_csv),
             "differences": dg.MetadataValue.path(reports.leaderboard_differences),
             "latex": dg.MetadataValue.path(reports.leaderboard_latex),
-            **_largest_gain(board),
         }
     )
     files = tuple(NODES["leaderboard"].outputs(platform, Cell()))
@@ -56,7 +60,7 @@ def _largest_gain(board: "Leaderboard") -> dict[str, float]:
     gains = [
         row.difference for row in psnr_differences(board) if row.against == UNREFINED and row.difference is not None
     ]
-    return {"largest PSNR gain over the unrefined render": max(gains)} if gains else {}
+    return {"largest PSNR gain over the unrefined render": round(max(gains), 3)} if gains else {}
 
 
 def _without_picture(markdown: str) -> str:
@@ -76,9 +80,9 @@ def check_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> 
     reports = platform.settings.reports
     context.add_output_metadata(
         {
-            "dagster/row_count": len(rows),
             "failed": sum(row.status == "failed" for row in rows),
             "warnings": sum(row.status == "warning" for row in rows),
+            "dagster/row_count": len(rows),
             "page": dg.MetadataValue.path(reports.checks),
             "index of everything": dg.MetadataValue.path(reports.index),
             HISTORY_READ_AT: dg.MetadataValue.timestamp(read_at),

@@ -11,6 +11,7 @@ import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of
 from thesis_assets.defs.graph import NODES
+from thesis_assets.defs.jobs import checks_job
 from thesis_assets.defs.metadata import check_result
 from thesis_assets.defs.partitions import PARTITIONS, Cell
 from thesis_assets.defs.platform import Platform
@@ -232,7 +233,7 @@ def checks_of(asset: str, outcomes: Callable[[Platform, Cell], Outcomes]) -> dg.
     OUTCOMES[asset] = outcomes
 
     @dg.multi_asset_check(
-        name=f"{asset}_checks",
+        name=f"check_{asset}",
         specs=[
             dg.AssetCheckSpec(
                 name,
@@ -243,15 +244,17 @@ def checks_of(asset: str, outcomes: Callable[[Platform, Cell], Outcomes]) -> dg.
             )
             for name, check in names.items()
         ],
+        can_subset=True,
     )
     def run(
         context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> Iterator[dg.AssetCheckResult]:
-        (cell,) = cells_of(context, node.kind)
-        functions = outcomes(platform, cell)
-        assert functions.keys() == names.keys(), f"{asset}: {functions.keys()} are not the declared {names.keys()}"
-        for name, function in functions.items():
-            outcome = outcome_of(function)
+        cell = _the_cell(context, asset)
+        platform.refuse_undeclared([cell])
+        functions = outcomes_of(platform, asset, cell)
+        selected = {key.name for key in context.selected_asset_check_keys}
+        for name in (name for name in names if name in selected):
+            outcome = outcome_of(functions[name])
             word = "passed" if outcome.passed else "FAILED" if names[name].blocks else "warning"
             detail = "" if outcome.passed else ": " + "; ".join([outcome.message, *outcome.offenders[:1]])
             platform.echo(f"  check {asset}.{name}: {word}{detail}")
@@ -266,6 +269,36 @@ def result_of(asset: str, name: str, outcome: CheckOutcome, key: str | None) -> 
     """The outcome of a check in one partition as the UI shows it, with what mends it where it did not pass."""
     remedy = None if outcome.passed else remedy_of(asset, name, key)
     return check_result(asset, name, outcome, blocks=CHECKS[asset][name].blocks, remedy=remedy)
+
+
+def _the_cell(context: dg.AssetCheckExecutionContext, asset: str) -> Cell:
+    """The one cell that the checks are made of.
+
+    Raises:
+        dagster.Failure: they were started without a partition, as the tab "Checks" does.
+    """
+    kind = NODES[asset].kind
+    if kind != "none" and not context.run.is_partitioned:
+        option = "--exp <name> --run <name>" if kind == "exp_by_run" else "--exp <name>"
+        raise dg.Failure(
+            description=f"the checks of {asset} are made of one partition, and this run has none. Start the job "
+            f"`{checks_job(asset)}`, which asks for it (Jobs, {checks_job(asset)}, Launchpad), or on the command line: "
+            f"`thesis-assets checks run {option} {asset}`",
+            allow_retries=False,
+        )
+    (cell,) = cells_of(context, kind)
+    return cell
+
+
+def outcomes_of(platform: Platform, asset: str, cell: Cell) -> Outcomes:
+    """The asset's checks of one cell, by name. Where the files that they read cannot be read, each of them has failed with that."""
+    try:
+        found = OUTCOMES[asset](platform, cell)
+    except (ThesisAssetsError, OSError) as error:
+        failed = CheckOutcome(passed=False, message=str(error), offenders=[])
+        return dict.fromkeys(CHECKS[asset], lambda: failed)
+    assert found.keys() == CHECKS[asset].keys(), f"{asset}: {found.keys()} are not the declared {CHECKS[asset].keys()}"
+    return found
 
 
 def outcome_of(check: Callable[[], CheckOutcome]) -> CheckOutcome:
