@@ -966,6 +966,11 @@ class ReportsTree:
     def checks(self) -> Path:
         return self.root / "checks.html"
 
+    @property
+    def index(self) -> Path:
+        """The page that is opened first."""
+        return self.root / "index.html"
+
     def comparison(self, exp_name: str, run_name: str, against: str, epoch: int | None = None) -> Path:
         """The page that compares one run with another. `against`: a run, `<exp>/<run>`, or `unrefined`.
 

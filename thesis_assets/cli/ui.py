@@ -22,6 +22,8 @@ def ui(
     platform = load_platform()
     home = prepare_dagster_home(platform.settings)
     progress_line(f"Dagster on http://127.0.0.1:{port} (history in {home}); Ctrl-C ends it")
+    if (index := platform.settings.reports.index).is_file():
+        progress_line(f"what there is, as one page without a server: {index}")
     command = [
         sys.executable,
         "-m",

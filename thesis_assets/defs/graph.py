@@ -287,7 +287,7 @@ NODES: dict[str, Node] = {
             "none",
             (),
             _nothing_more,
-            lambda platform, _: [platform.settings.reports.checks],
+            lambda platform, _: [platform.settings.reports.checks, platform.settings.reports.index],
         ),
     )
 }

@@ -172,28 +172,36 @@ class Platform:
             )
         return runs[cell.run_name]
 
+    def why_undeclared(self, cell: Cell) -> InvalidExperiment | InvalidKey | None:
+        """Why a product's cell stands for nothing that an experiment file declares, with what it does; None where it does."""
+        if cell == Cell():
+            return None
+        try:
+            spec = self.spec(cell)
+            if cell.run_name:
+                self.run_spec(cell)
+            declared = self.scene_names(spec) if cell.scene_name else []
+        except (InvalidExperiment, InvalidKey) as error:
+            return error
+        if not cell.scene_name or cell.scene_name in declared:
+            return None
+        return InvalidExperiment(
+            "the experiment does not name this scene",
+            file=self.experiments.path(cell.exp_name),
+            key="generation.scenes",
+            found=cell.scene_name,
+            wanted=", ".join(declared),
+        )
+
     def refuse_undeclared(self, cells: list[Cell]) -> None:
-        """Fail at once, without retry, where a product's cell stands for nothing that an experiment file declares.
+        """Fail at once, without retry, where a cell is not declared.
 
         Raises:
             dagster.Failure: with the declared cells of the same experiment.
         """
         for cell in cells:
-            if cell == Cell():
-                continue
-            try:
-                spec = self.spec(cell)
-                if cell.run_name:
-                    self.run_spec(cell)
-                if cell.scene_name and cell.scene_name not in (declared := self.scene_names(spec)):
-                    raise InvalidExperiment(
-                        "the experiment does not name this scene",
-                        file=self.experiments.path(cell.exp_name),
-                        key="generation.scenes",
-                        found=cell.scene_name,
-                        wanted=", ".join(declared),
-                    )
-            except (InvalidExperiment, InvalidKey) as error:
+            error = self.why_undeclared(cell)
+            if error is not None:
                 raise dg.Failure(description=str(error), metadata={"cell": str(cell)}, allow_retries=False) from error
 
     # --- values of a cell --------------------------------------------------------------------------------------------

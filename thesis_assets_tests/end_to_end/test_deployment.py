@@ -25,6 +25,8 @@ from thesis_assets_tests.services.dagster_server import LAUNCH, ROOT, free_port,
 from thesis_assets_tests.services.required import absent
 from thesis_assets_tests.worlds import SMALL, World
 
+pytestmark = pytest.mark.service
+
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 START_S = 120

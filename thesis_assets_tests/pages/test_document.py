@@ -13,7 +13,7 @@ EVIL = "</script></td><script>alert(1)</script>\"' onmouseover=x & <!--"
 
 def rendered(body: str, **values: object) -> str:
     template = environment().from_string('{% extends "document.html.j2" %}{% block body %}' + body + "{% endblock %}")
-    return template.render({"name": "document", "title": "t", "data": {}, "policy": "p"} | values)
+    return template.render({"name": "document", "title": "t", "data": {}} | values)
 
 
 def test_a_value_never_becomes_markup() -> None:
