@@ -36,6 +36,7 @@ class Platform:
 
     settings: Settings
     echo: Callable[[str], None] = field(default=_silent)
+    _said: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @cached_property
     def experiments(self) -> ExperimentFolder:
@@ -272,7 +273,10 @@ class Platform:
         try:
             trees = self.evaluation_trees(cell)
         except InvalidExperiment as error:
-            self.echo(f"{cell} is left out: {' '.join(str(error).split())}")
+            line = f"{cell} is left out: {' '.join(str(error).split())}"
+            if line not in self._said:  # several reports ask for the same cell
+                self._said.add(line)
+                self.echo(line)
             return {}
         return {name: tree for name, tree in trees.items() if tree.manifest.is_file()}
 

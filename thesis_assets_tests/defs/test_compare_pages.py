@@ -116,3 +116,12 @@ def test_a_page_of_images_that_may_not_be_passed_on_says_so_at_its_top(world: Wo
     head = page(world, "unrefined").read_text().split("<section")[0]
     assert "Not to be passed on" in head
     assert "Ask &lt;us&gt; first" in head
+
+
+def test_an_experiment_whose_scenes_are_gone_is_left_out_and_said_once(world: World) -> None:
+    gone = SMALL | {"exp_name": "gone", "evaluation": {"scenes": ["hi4d_pair15_fight"], "epochs": [0, 30]}}
+    world.write(gone)
+    platform = world.platform
+    platform.evaluated_trees()
+    assert len(ComparePages(platform, world.lines.append).renew()) == 3
+    assert sum("gone|r1 is left out" in line for line in world.lines) == 1
