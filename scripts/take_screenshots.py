@@ -104,6 +104,8 @@ def show_picture(page: "Page", key: str) -> None:
 
 def tour(page: "Page", address: str) -> None:
     """Every picture of the tour, in its order."""
+    visit(page, address, "evaluate")
+    keep(page, "overview")
     visit(page, f"{address}/asset-groups", "Global asset lineage")
     settle(page)
     keep(page, "lineage")
@@ -112,6 +114,8 @@ def tour(page: "Page", address: str) -> None:
     keep(page, "contact_sheet")
     visit(page, f"{address}/assets/tuned_checkpoint?view=partitions&partition={RUN}", "run directory")
     keep(page, "tuned_checkpoint")
+    visit(page, f"{address}/assets/nvs?view=partitions&partition={RUN}", "results")
+    keep(page, "nvs")
     visit(page, f"{address}/assets/nvs?view=overview", "Plots")
     page.get_by_text("Plots", exact=True).first.click()
     page.locator("canvas").first.wait_for()

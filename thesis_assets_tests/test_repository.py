@@ -139,13 +139,15 @@ def test_dagster_accepts_the_instance_file(tmp_path: Path) -> None:
         assert instance.get_settings("run_retries")["retry_on_asset_or_op_failure"] is False
 
 
-def test_every_way_to_load_the_code_location_names_the_same_module() -> None:
-    workspace = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+def test_every_way_to_load_the_code_location_gives_it_the_same_name() -> None:
+    # The UI shows the runs of a location by its name; `dagster dev -m` gives it the module's.
+    from dagster._core.workspace.load_target import PyProjectFileTarget, WorkspaceFileTarget
 
-    assert [place["python_module"]["module_name"] for place in workspace] == [
-        PYPROJECT["tool"]["dagster"]["module_name"]
-    ]
-    assert PYPROJECT["tool"]["dg"]["project"]["code_location_target_module"] == "thesis_assets.definitions"
+    targets = [WorkspaceFileTarget([str(ROOT / "workspace.yaml")]), PyProjectFileTarget(str(ROOT / "pyproject.toml"))]
+    names = [origin.location_name for target in targets for origin in target.create_origins()]
+    assert names == ["thesis_assets.definitions"] * 2
+    project = PYPROJECT["tool"]["dg"]["project"]
+    assert project["code_location_name"] == project["code_location_target_module"] == names[0]
 
 
 def pinned() -> dict[str, str]:

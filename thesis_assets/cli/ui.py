@@ -39,9 +39,8 @@ def ui(
     log = home / "ui.log"
     progress_line(f"Dagster: http://127.0.0.1:{port} (the first page comes in some seconds)")
     progress_line(f"History: {home}; what Dagster says: {log}")
-    overview = platform.settings.reports_root / "index.html"
-    if overview.is_file():
-        progress_line(f"Results on one page: {overview}")
+    if (index := platform.settings.reports.index).is_file():
+        progress_line(f"Results on one page: {index}")
     progress_line("Ctrl-C ends it.")
     with contextlib.suppress(KeyboardInterrupt):
         terminal = _say_only_errors(log)

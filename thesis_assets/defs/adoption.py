@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import dagster as dg
-from dagster._core.utils import make_new_run_id
 
 from thesis_assets.defs.audit import evaluations_of
 from thesis_assets.defs.checks.outcomes import CHECKS
-from thesis_assets.defs.dead_runs import holder_tags
 from thesis_assets.defs.graph import INPUT_DIGEST, NODES, OUTPUT_DIGEST, input_digest, is_current
 from thesis_assets.defs.jobs import LEVELS
-from thesis_assets.defs.levels import Outcome, execute, plan_level
+from thesis_assets.defs.levels import Outcome, execute, make_run, plan_level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.schemas.samples import SplitSummary
@@ -53,17 +51,11 @@ def register_snapshot(
                 if not evaluation.passed and evaluation.blocking:
                     failed.append(f"{asset}.{evaluation.check_name} of {cell}: {evaluation.description}")
 
-    @dg.job(name="adopt")
+    @dg.job(name="adopt", executor_def=dg.in_process_executor)
     def job() -> None:
         step()
 
-    run_id = make_new_run_id()
-    job.execute_in_process(
-        instance=instance,
-        run_id=run_id,
-        tags=holder_tags(run_id),
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-    )
+    make_run(instance, job)
     return failed
 
 

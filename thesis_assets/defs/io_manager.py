@@ -103,9 +103,9 @@ def _write_sample_set(platform: Platform, cell: Cell, value: "SampleSet") -> Met
     tree = platform.difix(cell)
     write_sample_set(tree, value)
     return {
-        OUTPUT_DIGEST: sha256_file(tree.all_samples),
         "dagster/row_count": len(value.rows),
         "dropped": len(value.dropped),
+        OUTPUT_DIGEST: sha256_file(tree.all_samples),
         "path": dg.MetadataValue.path(tree.all_samples),
     }
 
@@ -129,12 +129,12 @@ def _write_split(platform: Platform, cell: Cell, value: SplitTables) -> Metadata
         generation_digest(spec.generation),
     )
     return {
-        OUTPUT_DIGEST: sha256_value(summary.manifest_sha256),
-        "dagster/row_count": summary.n_all,
         "train samples": summary.n_train,
         "test samples": summary.n_test,
         "train groups": counts_table("group", _by_group(value.result.train)),
         "test groups": counts_table("group", _by_group(value.result.test)),
+        "dagster/row_count": summary.n_all,
+        OUTPUT_DIGEST: sha256_value(summary.manifest_sha256),
         "path": dg.MetadataValue.path(tree.manifests_dir),
     }
 
@@ -153,9 +153,9 @@ def _write_adapter(platform: Platform, cell: Cell, value: AdapterTable) -> Metad
     tree = platform.difix(cell)
     stats = write_data_json(tree, value.train, value.test, value.prompt)
     return {
-        OUTPUT_DIGEST: stats.sha256,
         "dagster/row_count": stats.n_train + stats.n_test,
         "bytes": stats.bytes,
+        OUTPUT_DIGEST: stats.sha256,
         "path": dg.MetadataValue.path(tree.data_json),
     }
 
@@ -177,10 +177,10 @@ def write_stream(stream: TripletStream) -> Metadata:
     if refused and not written:
         raise InvalidFile("no triplet of the stream could be written", found=str(refused[0].error))
     return {
-        OUTPUT_DIGEST: stream.digest,
         "dagster/row_count": len(written),
-        "bytes": sum(result.bytes_written for result in written),
         "refused": counts_table("reason", _by_message(refused)),
+        "bytes": sum(result.bytes_written for result in written),
+        OUTPUT_DIGEST: stream.digest,
     }
 
 

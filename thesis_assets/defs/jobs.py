@@ -1,10 +1,12 @@
 """One job a level of the graph: levels have different partitions and cannot share a run."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition  # no public name yet
 
-from thesis_assets.defs.partitions import CellKind
+from thesis_assets.defs.partitions import PARTITIONS, CellKind
 
 
 @dataclass(frozen=True)
@@ -37,3 +39,25 @@ JOBS = [
     dg.define_asset_job(level.job, dg.AssetSelection.assets(*level.assets), description=f"Materialize {level.title}.")
     for level in LEVELS
 ]
+
+
+def checks_job(asset: str) -> str:
+    """The name of the job that makes an asset's checks alone."""
+    return f"{asset}_checks"
+
+
+def checks_jobs(assets: Iterable[str]) -> list[UnresolvedAssetJobDefinition]:
+    """A job an asset for its checks alone, with the asset's partitions: the tab "Checks" cannot ask for a partition."""
+    kinds = {asset: level.kind for level in LEVELS for asset in level.assets}
+    return [
+        dg.define_asset_job(
+            checks_job(asset),
+            dg.AssetSelection.checks_for_assets(asset),
+            # Dagster infers the partitions of a job from its assets, and this one has none.
+            config=dg.PartitionedConfig(definition, run_config_for_partition_key_fn=lambda key: {})
+            if (definition := PARTITIONS[kinds[asset]]) is not None
+            else None,
+            description=f"Make every check of `{asset}` for one partition anew, and nothing else.",
+        )
+        for asset in assets
+    ]

@@ -3,21 +3,34 @@
 Belongs here: what `thesis-assets run` does where no daemon runs. Does not belong here: printing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+from dagster._core.execution.api import execute_run
+from dagster._core.execution.execute_in_process import merge_run_tags
+from dagster._core.execution.job_execution_result import JobExecutionResult
+from dagster._core.remote_origin import RemoteRepositoryOrigin
+from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._core.utils import make_new_run_id
+from dagster._core.workspace.load_target import ModuleTarget
 
 from thesis_assets.defs.check_history import failed_blocking_checks
+from thesis_assets.defs.checks.outcomes import MENDED_BY
 from thesis_assets.defs.dead_runs import holder_tags
 from thesis_assets.defs.failures import failure_reason
 from thesis_assets.defs.graph import NODES, is_current
-from thesis_assets.defs.history import RANGE_END, RANGE_START
-from thesis_assets.defs.jobs import LEVELS, Level
+from thesis_assets.defs.history import RANGE_END, RANGE_START, History
+from thesis_assets.defs.jobs import LEVELS, Level, checks_job
 from thesis_assets.defs.partitions import EXP_BY_SCENE, Cell
 from thesis_assets.defs.platform import Platform
 
+CODE_LOCATION = ModuleTarget(
+    module_name="thesis_assets.definitions", attribute=None, working_directory=None, location_name=None
+)
+"""What `-m thesis_assets.definitions` loads. Its name is the module's: a web server shows the runs of a location of that name."""
 WITH_DATA = ("export_scenes", "prepare_data", "tune", "publish")
 OF_DATA = ("triplet_recording",)
 """Levels, and assets of others, that an experiment of evaluated trees alone does not have."""
@@ -89,12 +102,21 @@ def assets_to_make(
         if (
             any(upstream in made for upstream in NODES[asset].upstream)
             or not is_current(platform, instance, asset, cell)
-            or (and_refused and failed_blocking_checks(instance, (asset,), cell.key))
+            or (and_refused and _is_refused(instance, asset, cell))
         ):
             made.append(asset)
         if asset == until:
             break
     return tuple(made)
+
+
+def _is_refused(instance: dg.DagsterInstance, asset: str, cell: Cell) -> bool:
+    """Whether a blocking check failed last that making the cell anew mends: its own, or one of what is collected from it."""
+    if failed_blocking_checks(instance, (asset,), cell.key):
+        return True
+    collected, names = MENDED_BY.get(asset, ("", ()))
+    failed = failed_blocking_checks(instance, (collected,), cell.exp_name) if collected else []
+    return any(f"{collected}.{name}" in failed for name in names)
 
 
 def contiguous(instance: dg.DagsterInstance, cells: Sequence[Cell]) -> Iterator[tuple[Cell, ...]]:
@@ -141,35 +163,21 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Wor
     """
     first, last = work.cells[0], work.cells[-1]
     ranged = len(work.cells) > 1
-    run_id = make_new_run_id()
-    result = definitions.resolve_job_def(work.level.job).execute_in_process(
-        instance=instance,
-        run_id=run_id,
+    anew = replace and "scene_samples" in work.assets
+    result = make_run(
+        instance,
+        definitions.resolve_job_def(work.level.job),
         partition_key=None if ranged else first.key,
-        tags={
-            **holder_tags(run_id),
-            **({RANGE_START: str(first.key), RANGE_END: str(last.key)} if ranged else {}),
-        },
-        asset_selection=[dg.AssetKey(name) for name in work.assets],
-        run_config={
-            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            **(
-                {"ops": {"scene_samples": {"config": {"replace": True}}}}
-                if replace and "scene_samples" in work.assets
-                else {}
-            ),
-        },
-        raise_on_error=False,
+        tags={RANGE_START: str(first.key), RANGE_END: str(last.key)} if ranged else {},
+        config={"ops": {"scene_samples": {"config": {"replace": True}}}} if anew else {},
+        assets=[dg.AssetKey(name) for name in work.assets],
     )
-    failures = result.get_step_failure_events()
-    if any(_was_interrupted(event) for event in failures):
-        raise KeyboardInterrupt  # Dagster ends the run for a signal and goes on; whoever sent it means the whole command
     evaluations = result.get_asset_check_evaluations()
     return Outcome(
         work=work,
         run_id=result.run_id,
         success=result.success,
-        errors=[failure_reason(event) for event in failures],
+        errors=[failure_reason(event) for event in result.get_step_failure_events()],
         failed_checks=[
             f"{each.asset_key.to_user_string()}.{each.check_name}: {each.description}"
             for each in evaluations
@@ -177,6 +185,73 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Wor
         ],
         n_checks=len(evaluations),
     )
+
+
+def works_of_checks(
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    exp_name: str,
+    assets: Collection[str],
+    runs: Sequence[str] = (),
+    scenes: Sequence[str] = (),
+) -> Iterator[tuple[str, Cell, bool]]:
+    """The (asset, cell)s of one experiment whose checks can be made, and whether the cell was ever materialized.
+
+    Where runs or scenes are named, only what has a partition of them.
+    """
+    history = History(instance)
+    wanted = {"exp_by_run": runs, "exp_by_scene": scenes}
+    for level in LEVELS:
+        if level.kind == "none" or ((runs or scenes) and not wanted.get(level.kind)):
+            continue
+        for cell in cells_of_level(platform, level, exp_name, runs, scenes):
+            for asset in assets_of(platform, level, cell):
+                if asset in assets:
+                    yield asset, cell, cell.key in history.made(asset)
+
+
+def make_checks(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, asset: str, cell: Cell, names: Iterable[str]
+) -> JobExecutionResult:
+    """Make some checks of one asset in one cell, in a run of the asset's job of checks; nothing is materialized."""
+    keys = {dg.AssetCheckKey(dg.AssetKey(asset), name) for name in names}
+    job = definitions.resolve_job_def(checks_job(asset)).get_subset(asset_check_selection=keys)
+    return make_run(instance, job, partition_key=cell.key)
+
+
+def make_run(
+    instance: dg.DagsterInstance,
+    job: dg.JobDefinition,
+    *,
+    partition_key: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    config: Mapping[str, object] | None = None,
+    assets: Sequence[dg.AssetKey] = (),
+) -> JobExecutionResult:
+    """What `JobDefinition.execute_in_process` does, for a run of this command line that has an origin.
+
+    The UI leaves a run without one out of its timeline and of its job's history, and a failure sensor passes over it.
+
+    Raises:
+        KeyboardInterrupt: a step was interrupted.
+    """
+    run_id = make_new_run_id()
+    run_config = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **(config or {})}
+    # A daemon starts a run again whose process is gone; this one's is the person's to start again, and two would meet.
+    tags = {**(tags or {}), **holder_tags(run_id), MAX_RETRIES_TAG: "0"}
+    (location,) = CODE_LOCATION.create_origins()
+    run = instance.create_run_for_job(
+        job,
+        run_id=run_id,
+        run_config=run_config,
+        tags=merge_run_tags(job, partition_key, tags, assets, instance, run_config),
+        asset_selection=frozenset(assets) or None,
+        remote_job_origin=RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME).get_job_origin(job.name),
+    )
+    result = execute_run(InMemoryJob(job), run, instance)
+    if any(_was_interrupted(event) for event in result.get_step_failure_events()):
+        raise KeyboardInterrupt  # Dagster ends the run for a signal and goes on; whoever sent it means the whole command
+    return result
 
 
 def _was_interrupted(event: dg.DagsterEvent) -> bool:

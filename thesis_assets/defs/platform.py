@@ -36,6 +36,7 @@ class Platform:
 
     settings: Settings
     echo: Callable[[str], None] = field(default=_silent)
+    _said: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @cached_property
     def experiments(self) -> ExperimentFolder:
@@ -172,28 +173,36 @@ class Platform:
             )
         return runs[cell.run_name]
 
+    def why_undeclared(self, cell: Cell) -> InvalidExperiment | InvalidKey | None:
+        """Why a product's cell stands for nothing that an experiment file declares, with what it does; None where it does."""
+        if cell == Cell():
+            return None
+        try:
+            spec = self.spec(cell)
+            if cell.run_name:
+                self.run_spec(cell)
+            declared = self.scene_names(spec) if cell.scene_name else []
+        except (InvalidExperiment, InvalidKey) as error:
+            return error
+        if not cell.scene_name or cell.scene_name in declared:
+            return None
+        return InvalidExperiment(
+            "the experiment does not name this scene",
+            file=self.experiments.path(cell.exp_name),
+            key="generation.scenes",
+            found=cell.scene_name,
+            wanted=", ".join(declared),
+        )
+
     def refuse_undeclared(self, cells: list[Cell]) -> None:
-        """Fail at once, without retry, where a product's cell stands for nothing that an experiment file declares.
+        """Fail at once, without retry, where a cell is not declared.
 
         Raises:
             dagster.Failure: with the declared cells of the same experiment.
         """
         for cell in cells:
-            if cell == Cell():
-                continue
-            try:
-                spec = self.spec(cell)
-                if cell.run_name:
-                    self.run_spec(cell)
-                if cell.scene_name and cell.scene_name not in (declared := self.scene_names(spec)):
-                    raise InvalidExperiment(
-                        "the experiment does not name this scene",
-                        file=self.experiments.path(cell.exp_name),
-                        key="generation.scenes",
-                        found=cell.scene_name,
-                        wanted=", ".join(declared),
-                    )
-            except (InvalidExperiment, InvalidKey) as error:
+            error = self.why_undeclared(cell)
+            if error is not None:
                 raise dg.Failure(description=str(error), metadata={"cell": str(cell)}, allow_retries=False) from error
 
     # --- values of a cell --------------------------------------------------------------------------------------------
@@ -254,22 +263,26 @@ class Platform:
         """Scene name to tree, without opening the scenes."""
         return {name: self.tree(cell, name) for name in self.evaluation_scenes(self.spec(cell))}
 
-    def evaluated_trees(self) -> list[tuple[str, EvaluationTree]]:
-        """(run name, tree) of every declared run's scenes that have a manifest.
+    def evaluated_scenes(self, cell: Cell) -> dict[str, EvaluationTree]:
+        """Scene name to tree of a run's scenes that have a manifest.
 
-        An experiment whose scenes are gone from the roots is left out, and said: it must not take the others' numbers away.
+        An experiment whose scenes are gone from the roots has none, which is said: it must not take the others' numbers away.
         """
-        found = []
-        for cell in self.run_cells():
-            if not (self.difix(cell).split_test.is_file() or self.spec(cell).evaluation.scenes):
-                continue
-            try:
-                trees = self.evaluation_trees(cell).values()
-            except InvalidExperiment as error:
-                self.echo(f"{cell} is left out: {' '.join(str(error).split())}")
-                continue
-            found += [(cell.run_name, tree) for tree in trees if tree.manifest.is_file()]
-        return found
+        if not (self.difix(cell).split_test.is_file() or self.spec(cell).evaluation.scenes):
+            return {}
+        try:
+            trees = self.evaluation_trees(cell)
+        except InvalidExperiment as error:
+            line = f"{cell} is left out: {' '.join(str(error).split())}"
+            if line not in self._said:  # several reports ask for the same cell
+                self._said.add(line)
+                self.echo(line)
+            return {}
+        return {name: tree for name, tree in trees.items() if tree.manifest.is_file()}
+
+    def evaluated_trees(self) -> list[tuple[str, EvaluationTree]]:
+        """(run name, tree) of every declared run's evaluated scenes."""
+        return [(cell.run_name, tree) for cell in self.run_cells() for tree in self.evaluated_scenes(cell).values()]
 
     def baselines(self) -> dict[tuple[str, str], tuple[str, str]]:
         """By (experiment, run) the run of the same experiment that it is compared with: the one that trains nothing."""

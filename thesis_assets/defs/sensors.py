@@ -5,6 +5,7 @@ Concept: https://docs.dagster.io/guides/automate/sensors
 """
 
 import time
+from collections.abc import Callable
 
 import dagster as dg
 
@@ -15,6 +16,7 @@ from thesis_assets.defs.failures import tell_of_failure
 from thesis_assets.defs.history import ASSETS_OF_JOB, History
 from thesis_assets.defs.jobs import JOBS, LEVELS
 from thesis_assets.defs.lost_jobs import lost_jobs
+from thesis_assets.defs.metadata import as_markdown
 from thesis_assets.defs.new_scenes import LateScenes, fork_for_late_scenes, late_scenes
 from thesis_assets.defs.platform import PlatformParam
 from thesis_assets.defs.ready_scenes import ReadyScenes
@@ -127,6 +129,10 @@ def _result(context: dg.SensorEvaluationContext, asked: Asked, wishes: list[Wish
     return dg.SensorResult(run_requests=requests, skip_reason=reason, cursor=asked.dump())
 
 
+def _described(tick: Callable[..., object]) -> str:
+    return as_markdown(" ".join((tick.__doc__ or "").split()))
+
+
 def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     """All sensors. Those that start work are off where `THESIS_AUTO_START` is `nothing`, until somebody turns them on."""
     on = dg.DefaultSensorStatus.RUNNING
@@ -134,10 +140,18 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     often, seldom = settings.sensor_seconds, 10 * settings.sensor_seconds
     export = next(job for job in JOBS if job.name == EXPORT.job)
     return [
-        dg.sensor(minimum_interval_seconds=often, default_status=on, jobs=JOBS)(experiment_files),
-        dg.sensor(minimum_interval_seconds=often, default_status=working, jobs=[export])(new_scenes),
-        dg.sensor(minimum_interval_seconds=seldom, default_status=working, jobs=JOBS)(stale_data),
-        dg.sensor(minimum_interval_seconds=2 * often, default_status=on)(lost_runs),
-        dg.run_failure_sensor(minimum_interval_seconds=often, default_status=on)(failed_runs),
+        dg.sensor(
+            minimum_interval_seconds=often, default_status=on, jobs=JOBS, description=_described(experiment_files)
+        )(experiment_files),
+        dg.sensor(
+            minimum_interval_seconds=often, default_status=working, jobs=[export], description=_described(new_scenes)
+        )(new_scenes),
+        dg.sensor(
+            minimum_interval_seconds=seldom, default_status=working, jobs=JOBS, description=_described(stale_data)
+        )(stale_data),
+        dg.sensor(minimum_interval_seconds=2 * often, default_status=on, description=_described(lost_runs))(lost_runs),
+        dg.run_failure_sensor(minimum_interval_seconds=often, default_status=on, description=_described(failed_runs))(
+            failed_runs
+        ),
         cheap_assets_sensor(working, often),
     ]

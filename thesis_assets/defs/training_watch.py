@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from thesis_assets.defs.metadata import picture, picture_file
+from thesis_assets.defs.metadata import picture, picture_file, rounded
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
@@ -119,7 +119,7 @@ def _numbers(line: ProgressLine) -> dict[str, dg.MetadataValue]:
         "minutes left": None if line.seconds_left is None else line.seconds_left / 60,
         **{_title(name): value for name, value in line.metrics.items()},
     }
-    return {name: _number(value) for name, value in values.items() if value is not None}
+    return {name: rounded(value) for name, value in values.items() if value is not None}
 
 
 def final_numbers(curves: Mapping[str, Sequence[float]]) -> dict[str, dg.MetadataValue]:
@@ -130,15 +130,10 @@ def final_numbers(curves: Mapping[str, Sequence[float]]) -> dict[str, dg.Metadat
         if name in ("step", "eval_step") or not finite:
             continue
         value = sum(finite) / len(finite) if name == "samples_per_second" else finite[-1]
-        found[_title(name)] = _number(value)
+        found[_title(name)] = rounded(value)
     if curves.get("step"):
         found["step"] = dg.MetadataValue.int(int(curves["step"][-1]))
     return found
-
-
-def _number(value: float) -> dg.MetadataValue:
-    """Of as many digits as a person reads."""
-    return dg.MetadataValue.float(float(f"{value:.6g}"))
 
 
 def _title(name: str) -> str:

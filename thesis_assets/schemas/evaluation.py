@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from thesis_assets.schemas.base import FileModel
 
 NVS_FRAME_COLUMNS = ("camera_id", "frame_id", "psnr", "ssim", "lpips", "psnr_channel_sum")
@@ -133,29 +135,25 @@ class RecordingDigest(FileModel):
 class LeaderboardRow(FileModel):
     """One metric of one (experiment, run, scene, epoch, task)."""
 
-    exp_name: str
-    run_name: str
-    scene_name: str
-    epoch: int
-    step: int | None
-    task: str
-    metric: str
-    value: float | None
-    difference_to_unrefined: float | None
-    """Paired: mean over the frames that both epochs have; None where they may not be paired."""
-    unrefined_reason: str | None = None
-    """Why there is no difference to the unrefined render."""
-    baseline: str | None = None
-    """`<exp>/<run>` of the run that is compared with, at the same epoch."""
-    difference_to_baseline: float | None = None
-    baseline_reason: str | None = None
-    n_frames: int
-    protocol_digest: str
-    """Equal where two rows may be paired."""
-    table_digest: str
-    """Equal where two rows may stand in one table."""
-    protocol_stated: bool
-    """False: an older tree without `protocol.json`."""
+    exp_name: str = Field(description="the experiment: the name of its file")
+    run_name: str = Field(description="one of its runs")
+    scene_name: str = Field(description="the evaluated scene")
+    epoch: int = Field(description="the evaluated epoch; of a refined run 0 is the unrefined render")
+    step: int | None = Field(description="the checkpoint's training step; empty: unrefined, or the tree does not say")
+    task: str = Field(description="`nvs`, `pose_smplx` or `pose_smpl`")
+    metric: str = Field(description="its name in the tables of the tree")
+    value: float | None = Field(description="mean over the frames; empty: not measured, and protocol.json says why")
+    difference_to_unrefined: float | None = Field(
+        description="paired: mean over the frames that both epochs have; empty where they may not be paired"
+    )
+    unrefined_reason: str | None = Field(None, description="why there is no difference to the unrefined render")
+    baseline: str | None = Field(None, description="`<exp>/<run>` that is compared with, at the same epoch")
+    difference_to_baseline: float | None = Field(None, description="as that to the unrefined render")
+    baseline_reason: str | None = Field(None, description="why there is no difference to the baseline")
+    n_frames: int = Field(description="frames that the value is the mean of")
+    protocol_digest: str = Field(description="equal where two rows may be paired")
+    table_digest: str = Field(description="equal where two rows may stand in one table")
+    protocol_stated: bool = Field(description="false: an older tree without protocol.json")
 
 
 class DifferenceRow(FileModel):
@@ -182,6 +180,33 @@ class DifferenceRow(FileModel):
     by_scene: dict[str, float]
     reason: str | None
     """Why there is no difference."""
+
+
+class ComparisonRecord(FileModel):
+    """Beside a compare page: what it says in one line and what it was made from, or why there is none.
+
+    Attributes:
+        against: `unrefined`, `<run>` of the same experiment, or `<exp>/<run>`.
+        epoch: that the page shows; None where there is no page.
+        page: the file beside the record; None: not made, for `reason`.
+        input_digest: of the tables, pictures' records and protocols that the page shows; another one makes the page stale.
+        headline: PSNR, SSIM and LPIPS with their signs, as plain text.
+        not_for_sharing: the datasets whose licence forbids passing the page on; it holds their images.
+        command: makes the page, whatever the automatic budget says.
+    """
+
+    exp_name: str
+    run_name: str
+    against: str
+    epoch: int | None
+    page: str | None
+    input_digest: str
+    headline: str = ""
+    n_bytes: int = 0
+    seconds: float = 0.0
+    not_for_sharing: list[str] = []
+    reason: str | None = None
+    command: str
 
 
 class PipelineRecord(FileModel):

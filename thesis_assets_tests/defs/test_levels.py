@@ -1,10 +1,21 @@
-"""Planning the runs of a level: neighbouring cells share a run, others do not."""
+"""Planning and making the runs of a level: neighbours share a run, undeclared cells are left out, checks are made alone."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.levels import contiguous, levels_until
+from thesis_assets.cli import serve
+from thesis_assets.definitions import build_defs
+from thesis_assets.defs.failures import failure_reason
+from thesis_assets.defs.graph import is_current
+from thesis_assets.defs.history import RANGE_END, RANGE_START
+from thesis_assets.defs.levels import CODE_LOCATION, contiguous, levels_until, make_checks, make_run
 from thesis_assets.defs.partitions import Cell
+from thesis_assets_tests.worlds import SCENES, SMALL, World
+
+BACKFILL = {"dagster/backfill": "abcdefgh"}
 
 
 def test_neighbouring_scenes_share_a_run_and_a_gap_makes_two() -> None:
@@ -20,3 +31,84 @@ def test_until_stops_at_the_level_of_its_asset() -> None:
     assert [level.job for level in levels_until("sample_set")][-1] == "prepare_data"
     with pytest.raises(KeyError):
         levels_until("nothing")
+
+
+class Maker:
+    """Makes runs of one world, in this process."""
+
+    def __init__(self, world: World, instance: dg.DagsterInstance) -> None:
+        self.world, self.instance = world, instance
+        self.definitions = build_defs(settings=world.settings)
+
+    def make(
+        self, job: str, assets: Sequence[str], tags: Mapping[str, str], key: str | None = None
+    ) -> tuple[bool, str]:
+        """Whether the run succeeded, and why not."""
+        keys = [dg.AssetKey(asset) for asset in assets]
+        result = make_run(
+            self.instance, self.definitions.resolve_job_def(job), partition_key=key, tags=tags, assets=keys
+        )
+        return result.success, " ".join(failure_reason(event) for event in result.get_step_failure_events())
+
+    def made(self, asset: str) -> set[str]:
+        return self.instance.get_materialized_partitions(dg.AssetKey(asset))
+
+
+@pytest.fixture(scope="module")
+def maker(tmp_path_factory: pytest.TempPathFactory, scene_home: Path) -> Iterator[Maker]:
+    """`small` declares the first and the third of four scenes, `all` each of them; so all their keys are registered."""
+    world = World(tmp_path_factory.mktemp("levels") / "home", scene_home)
+    named = {"generation": {"scenes": [SCENES[0], SCENES[2]]}, "split": {"test_groups": {"studio": ["pair02"]}}}
+    world.write(SMALL | named)
+    world.write(SMALL | {"exp_name": "all"})
+    with world.instance() as instance:
+        instance.add_dynamic_partitions("run_name", ["r9"])
+        yield Maker(world, instance)
+
+
+def test_a_range_with_undeclared_cells_in_its_middle_makes_the_declared_ones(maker: Maker) -> None:
+    ends = {RANGE_START: f"small|{SCENES[0]}", RANGE_END: f"small|{SCENES[3]}"}
+    assert maker.make("export_scenes", ["scene_samples"], ends) == (True, "")
+    assert maker.made("scene_samples") == {f"small|{SCENES[0]}", f"small|{SCENES[2]}"}
+    for scene in (SCENES[0], SCENES[2]):
+        assert is_current(maker.world.platform, maker.instance, "scene_samples", Cell("small", scene_name=scene))
+
+
+def test_undeclared_cells_of_a_backfill_are_skipped_and_asked_for_alone_they_fail(maker: Maker) -> None:
+    scene, tuning = f"small|{SCENES[1]}", ["tuned_checkpoint", "selected_checkpoint"]
+    assert maker.make("export_scenes", ["scene_samples"], BACKFILL, scene) == (True, "")
+    assert maker.make("tune", tuning, BACKFILL, "small|r9") == (True, "")
+    assert scene not in maker.made("scene_samples")
+    assert maker.made("tuned_checkpoint") == set()
+    succeeded, reason = maker.make("export_scenes", ["scene_samples"], {}, scene)
+    assert not succeeded
+    assert f"wanted: {SCENES[0]}, {SCENES[2]}" in reason
+    succeeded, reason = maker.make("tune", tuning, {}, "small|r9")
+    assert not succeeded
+    assert "wanted: r1" in reason
+
+
+def test_checks_started_without_a_partition_name_the_job_and_the_command(maker: Maker) -> None:
+    succeeded, reason = maker.make("nvs_checks", [], {})
+    assert not succeeded
+    assert "the job `nvs_checks`" in reason
+    assert "`thesis-assets checks run --exp <name> --run <name> nvs`" in reason
+
+
+def test_checks_of_one_partition_are_made_alone_as_a_run_of_their_job(maker: Maker) -> None:
+    result = make_checks(maker.definitions, maker.instance, "sample_set", Cell("small"), ["every_sample_complete"])
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert (evaluation.check_name, evaluation.partition, evaluation.passed) == ("every_sample_complete", "small", False)
+    assert result.dagster_run.job_name == "sample_set_checks"
+    assert maker.made("sample_set") == set()
+
+
+def test_a_run_of_the_command_line_names_the_code_location_that_the_web_server_loads(maker: Maker) -> None:
+    assert CODE_LOCATION.module_name == serve.MODULE
+    assert maker.make("observe_scenes", ["scene_catalog"], {})[0]
+    (run,) = maker.instance.get_runs(limit=1)
+    assert run.remote_job_origin is not None
+    (served,) = CODE_LOCATION.create_origins()
+    assert run.remote_job_origin.location_name == served.location_name
+    # A daemon does not start it again when its process is lost: its command is the person's to give again.
+    assert run.tags["dagster/max_retries"] == "0"

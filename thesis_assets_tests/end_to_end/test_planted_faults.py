@@ -4,15 +4,21 @@ import contextlib
 import copy
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dagster as dg
+import pytest
+
 from thesis_assets.definitions import build_defs
+from thesis_assets.defs.checks.outcomes import CHECKS, remedy_of
 from thesis_assets.defs.jobs import LEVELS
-from thesis_assets.defs.levels import Outcome, Work, execute
+from thesis_assets.defs.levels import Outcome, Work, execute, make_checks
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.storage import cell_lock
+from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.worlds import SMALL, TINY_RUN, World, failed_checks
 
 LEVEL = {level.job: level for level in LEVELS}
@@ -26,21 +32,19 @@ def again(world: World, job: str, assets: tuple[str, ...], cell: Cell) -> Outcom
         )
 
 
-def check(world: World, job: str, asset: str, cell: Cell) -> dict[str, str]:
-    """Run the checks of one asset alone, as a checks-only job does: name to message of those that fail."""
-    import dagster as dg
-
+def check(world: World, asset: str, cell: Cell) -> dict[str, str]:
+    """Make the checks of one asset alone: name to message of those that fail."""
     with world.instance() as instance:
-        job_def = build_defs(settings=world.settings, echo=world.lines.append).resolve_job_def(job)
-        keys = {key for key in job_def.asset_layer.asset_graph.asset_check_keys if key.asset_key == dg.AssetKey(asset)}
-        result = job_def.get_subset(asset_selection=set(), asset_check_selection=keys).execute_in_process(
-            instance=instance,
-            partition_key=cell.key,
-            tags={"dagster/partition": str(cell.key)},
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            raise_on_error=False,
-        )
+        definitions = build_defs(settings=world.settings, echo=world.lines.append)
+        result = make_checks(definitions, instance, asset, cell, CHECKS[asset])
     return {each.check_name: str(each.description) for each in result.get_asset_check_evaluations() if not each.passed}
+
+
+def mend(monkeypatch: pytest.MonkeyPatch, world: World, failed: str, cell: Cell, *more: str) -> None:
+    """Give the commands that stand beside a failed check, `<asset>.<check>`, as a person would; `more` narrows them."""
+    for command in remedy_of(*failed.split("."), cell.key).commands:
+        done = invoke(monkeypatch, world, *shlex.split(command)[1:], *more)
+        assert done.exit_code == 0, (command, done.output, done.stderr)
 
 
 @contextlib.contextmanager
@@ -68,7 +72,9 @@ def kept(folder: Path) -> Iterator[None]:
         copy_of_it.replace(folder)
 
 
-def test_a_missing_sample_file_fails_its_check_and_stops_what_follows(new_world: Callable[..., World]) -> None:
+def test_a_missing_sample_file_fails_its_check_stops_what_follows_and_is_made_again_by_the_command_beside_it(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = new_world()
     assert world.run(until="scene_samples").exit_code == 0
     tree = world.platform.difix(Cell("small"))
@@ -79,6 +85,11 @@ def test_a_missing_sample_file_fails_its_check_and_stops_what_follows(new_world:
     assert any("every_sample_complete" in line for line in outcome.failed_checks)
     assert not tree.split_train.exists()
     assert not tree.data_json.exists()
+    (sample / "target_image.jpg").write_bytes(b"not whole")
+    shutil.rmtree(sample)  # what a person does first
+    mend(monkeypatch, world, "sample_set.every_sample_complete", Cell("small"), "--until", "difix_data")
+    assert (sample / "ref_image.jpg").is_file()
+    assert tree.data_json.is_file()
 
 
 def test_a_leaked_pair_fails_its_check_and_a_trainer_refuses_in_another_run(new_world: Callable[..., World]) -> None:
@@ -90,7 +101,7 @@ def test_a_leaked_pair_fails_its_check_and_a_trainer_refuses_in_another_run(new_
     leaked = next(line for line in test_rows if "pair02" in line)
     train = sorted([*tree.split_train.read_text().splitlines(keepends=True), leaked])
     tree.split_train.write_text("".join(train))
-    failed = check(world, "prepare_data", "split_manifests", cell)
+    failed = check(world, "split_manifests", cell)
     assert "group_non_leakage" in failed
     assert "pair02" in " ".join(failed.values())
     outcome = again(world, "tune", ("tuned_checkpoint",), world.cell())
@@ -106,7 +117,7 @@ def test_a_corrupted_checkpoint_fails_its_check_and_the_evaluation_refuses_it(fi
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 0xFF
         path.write_bytes(bytes(content))
-        failed = check(world, "tune", "tuned_checkpoint", world.cell())
+        failed = check(world, "tuned_checkpoint", world.cell())
         assert "checkpoint_loads" in failed
         assert "model_4.pkl" in failed["checkpoint_loads"]
         tree = next(iter(world.platform.evaluation_trees(world.cell()).values()))
@@ -115,7 +126,7 @@ def test_a_corrupted_checkpoint_fails_its_check_and_the_evaluation_refuses_it(fi
             outcome = again(world, "evaluate", ("predictions",), world.cell())
         assert not outcome.success
         assert "model_4.pkl" in " ".join(outcome.errors)
-    assert check(world, "tune", "tuned_checkpoint", world.cell()) == {}, "put back, and refused still"
+    assert check(world, "tuned_checkpoint", world.cell()) == {}, "put back, and refused still"
 
 
 def test_a_missing_metrics_file_fails_the_right_check_only(finished_world: World) -> None:
@@ -123,11 +134,57 @@ def test_a_missing_metrics_file_fails_the_right_check_only(finished_world: World
     tree = next(iter(world.platform.evaluation_trees(world.cell()).values()))
     with put_back(tree.task(1, "nvs").nvs_per_camera) as path:
         path.unlink()
-        failed = check(world, "evaluate", "nvs", world.cell())
+        failed = check(world, "nvs", world.cell())
         assert set(failed) - {"lpips_present"} == {"nvs_required_files"}  # a warning where there are no weights
         assert "metrics_avg_per_camera.csv" in failed["nvs_required_files"]
-        assert check(world, "evaluate", "pose_smplx", world.cell()) == {}
-    assert set(check(world, "evaluate", "nvs", world.cell())) <= {"lpips_present"}, "put back, and refused still"
+        assert check(world, "pose_smplx", world.cell()) == {}
+    assert set(check(world, "nvs", world.cell())) <= {"lpips_present"}, "put back, and refused still"
+
+
+def test_a_missing_metrics_file_and_a_changed_image_are_mended_by_the_command_beside_their_checks(
+    finished_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, cell = finished_world, finished_world.cell()
+    tree = next(iter(world.platform.evaluation_trees(cell).values()))
+    task = tree.task(1, "nvs")
+    table = task.nvs_per_camera.read_bytes()
+    task.nvs_per_camera.unlink()
+    assert "nvs_required_files" in check(world, "nvs", cell)
+    mend(monkeypatch, world, "nvs.nvs_required_files", cell)
+    assert task.nvs_per_camera.read_bytes() == table
+    for image in task.pred_dir.rglob("*.png"):
+        other = next(task.gt_inputs_dir.rglob("*.png")).read_bytes()
+        image.unlink()
+        image.write_bytes(other)
+    assert "metrics_recompute" in check(world, "evaluation_manifest", cell)
+    for folder in (task.metrics_dir, task.pred_dir, task.gt_inputs_dir):  # what a person does first
+        shutil.rmtree(folder)
+    mend(monkeypatch, world, "evaluation_manifest.metrics_recompute", cell)
+    assert task.nvs_per_camera.read_bytes() == table
+    assert check(world, "evaluation_manifest", cell) == {}
+
+
+def test_a_damaged_checkpoint_is_made_again_by_the_command_beside_its_check(
+    finished_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, cell = finished_world, finished_world.cell()
+    run = world.platform.difix(cell).tuning_run("r1")
+    whole = run.checkpoint(4).read_bytes()
+    run.checkpoint(4).unlink()
+    run.checkpoint(4).write_bytes(whole[: len(whole) // 2])
+    assert "checkpoint_loads" in check(world, "tuned_checkpoint", cell)
+    run.checkpoint(4).unlink()  # what a person does first
+    run.checkpoint_info(4).unlink()
+    mend(monkeypatch, world, "tuned_checkpoint.checkpoint_loads", cell)
+    assert run.checkpoint(4).read_bytes() == whole
+    assert check(world, "tuned_checkpoint", cell) == {}
+    config = run.train_config.read_bytes()
+    run.train_config.unlink()
+    run.train_config.write_bytes(config.replace(b'"flags"', b'"flagged"'))
+    assert "train_config_complete" in check(world, "tuned_checkpoint", cell)
+    run.train_config.unlink()
+    mend(monkeypatch, world, "tuned_checkpoint.train_config_complete", cell)
+    assert check(world, "tuned_checkpoint", cell) == {}
 
 
 def test_a_second_evaluation_of_a_cell_says_who_is_at_work_on_it(finished_world: World) -> None:
@@ -236,3 +293,61 @@ def test_another_generation_section_is_refused_with_its_keys_unless_replacing_is
     tree = world.platform.difix(Cell("small"))
     frames = {json.loads(line)["target_fname"] for line in tree.all_samples.read_text().splitlines()}
     assert frames == {"000000", "000002"}
+
+
+def test_checks_are_made_again_by_a_command_that_makes_nothing_else(
+    finished_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, sample_set = finished_world, dg.AssetKey("sample_set")
+    folder = sorted(world.platform.difix(world.cell()).samples_dir.iterdir())[0]
+    with world.instance() as instance:
+        before = len(instance.fetch_materializations(sample_set, limit=100).records)
+    with put_back(folder / "image.png") as image:
+        image.unlink()
+        spoiled = invoke(monkeypatch, world, "checks", "run", "--exp", "small", "every_sample_complete", "--json")
+    assert spoiled.exit_code == 3
+    (row,) = json.loads(spoiled.stdout)["checks"]
+    assert (row["partition"], row["status"]) == ("small", "failed")
+    assert folder.name in row["found"]
+    rows = json_of(invoke(monkeypatch, world, "checks", "run", "--exp", "small", "sample_set", "input_data", "--json"))
+    assert {row["check"] for row in rows["checks"]} == {
+        *(f"sample_set.{name}" for name in CHECKS["sample_set"]),
+        *(f"input_data.{name}" for name in CHECKS["input_data"]),
+    }
+    assert {row["status"] for row in rows["checks"]} == {"passed"}
+    of_run = json_of(
+        invoke(
+            monkeypatch,
+            world,
+            "checks",
+            "run",
+            "--exp",
+            "small",
+            "--run",
+            "r1",
+            "tuned_checkpoint",
+            "sample_set",
+            "--json",
+        )
+    )
+    assert {row["partition"] for row in of_run["checks"]} == {"small|r1"}
+    with world.instance() as instance:
+        assert len(instance.fetch_materializations(sample_set, limit=100).records) == before
+        jobs = {run.job_name for run in instance.get_runs(limit=4)}
+    assert jobs == {"sample_set_checks", "input_data_checks", "tuned_checkpoint_checks"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["no_such_check"], "no check 'no_such_check'"),
+        (["--run", "r9"], "wanted: r1"),
+        (["--scenes", "studio_pair03_dance"], "nothing of small has such a check"),
+    ],
+)
+def test_checks_that_are_not_there_are_wrong_use(
+    finished_world: World, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+) -> None:
+    done = invoke(monkeypatch, finished_world, "checks", "run", "--exp", "small", *words)
+    assert done.exit_code == 2
+    assert told in done.stderr

@@ -1,15 +1,16 @@
-"""The web UI as a person uses it: one partition, its pictures, a failed check, a backfill of new scenes, the check page.
+"""The web UI as a new user uses it: the history of the command line, one partition and its pictures, backfills, checks.
 
-The tests follow one another over one server, as a person's morning does. Screenshots of each step: `test_artifacts/screenshots/`.
+The tests follow one another over one server, as a person's first hour does. Screenshots of each step: `test_artifacts/screenshots/`.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from thesis_assets.defs.partitions import Cell
 from thesis_assets_tests.services.browser import SCREENSHOTS, chromium, opened
 from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SCENES, SMALL, World, thesis_assets
@@ -21,17 +22,19 @@ pytestmark = pytest.mark.service
 
 PAGE_S = 120
 WORK_S = 240
-FIRST, NEW = SCENES[:2], SCENES[2:]
+DECLARED = (SCENES[0], SCENES[2])
+JOBS = "/locations/__repository__@thesis_assets.definitions/jobs"
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, scene_home: Path) -> World:
-    """Two of its four scenes are exported; the others are new."""
-    made = World(tmp_path_factory.mktemp("ui") / "home", scene_home)
-    made.write(SMALL)
+def world(tmp_path_factory: pytest.TempPathFactory, finished_world: World) -> World:
+    """A finished experiment, whose history a user finds; and another that declares two of the four scenes, and nothing of it made."""
+    made = World(tmp_path_factory.mktemp("ui") / "home", finished_world.scene_home)
+    shutil.copytree(finished_world.home, made.home)
+    named = {"generation": {"scenes": list(DECLARED)}, "split": {"test_groups": {"studio": ["pair02"]}}, "runs": {}}
+    made.write({**SMALL, "exp_name": "other", **named, "evaluation": {}})
     prepare_home(made)
-    options = [word for scene in FIRST for word in ("--scenes", scene)]
-    done = thesis_assets(made, "run", "--exp", "small", "--until", "scene_samples", *options)
+    done = thesis_assets(made, "sync")
     assert done.returncode == 0, done.stderr
     return made
 
@@ -76,19 +79,28 @@ def keep(page: "Page", name: str) -> None:
 
 def newest_run(server: DagsterServer) -> tuple[str, str]:
     """Id and status."""
-    answer = server.graphql("query { runsOrError(limit: 1) { ... on Runs { results { runId status } } } }")
-    (run,) = answer["runsOrError"]["results"]
-    return run["runId"], run["status"]
+    return server.newest_runs(1)[0]
 
 
 def button(page: "Page", text: str) -> "Locator":
     return page.get_by_role("button", name=text).last
 
 
+def test_a_new_user_lands_on_the_runs_that_the_command_line_made(page: "Page", server: DagsterServer) -> None:
+    visit(page, server, "/", "Timeline")
+    for job in ("export_scenes", "prepare_data", "tune", "evaluate", "record", "report"):
+        page.get_by_text(job, exact=True).first.wait_for()
+    keep(page, "overview")
+    page.get_by_text("evaluate", exact=True).first.click()
+    page.wait_for_url("**/jobs/evaluate**")
+    visit(page, server, f"{JOBS}/evaluate/runs", "partition: small|r1")
+    assert page.get_by_text("Success", exact=True).count() > 0
+
+
 def test_one_partition_is_materialized_from_its_assets_page_and_shows_pictures_and_plots(
     page: "Page", server: DagsterServer
 ) -> None:
-    cell = f"small%7C{FIRST[0]}"
+    cell = f"small%7C{SCENES[0]}"
     visit(page, server, f"/assets/scene_samples?view=partitions&partition={cell}", "Metadata")
     page.get_by_text("Materialize…").first.click()
     button(page, "Launch 1 run").click()
@@ -111,6 +123,18 @@ def test_one_partition_is_materialized_from_its_assets_page_and_shows_pictures_a
     keep(page, "plots")
 
 
+def test_the_views_numbers_stand_above_their_digests_with_the_gain(page: "Page", server: DagsterServer) -> None:
+    visit(page, server, "/assets/nvs?view=partitions&partition=small%7Cr1", "results")
+    labels = ["render | truth", "PSNR gain of the last epoch", "results", "not measured", "output_digest"]
+    rows = [page.get_by_text(label, exact=True).filter(visible=True).first.bounding_box() for label in labels]
+    heights = [row["y"] for row in rows if row is not None]
+    assert len(heights) == len(labels)
+    assert heights == sorted(heights)
+    assert page.get_by_text("gain dB", exact=True).count() > 0
+    assert page.get_by_text("nan", exact=True).count() == 0
+    keep(page, "results")
+
+
 def test_a_backfill_of_two_new_scenes_goes_over_two_levels(page: "Page", server: DagsterServer, world: World) -> None:
     visit(page, server, "/asset-groups", "Global asset lineage")
     search = page.locator(".CodeMirror").first
@@ -121,36 +145,62 @@ def test_a_backfill_of_two_new_scenes_goes_over_two_levels(page: "Page", server:
     keep(page, "two_levels")
     page.get_by_text("Materialize all").first.click()
     page.get_by_text("Launch runs to materialize 2 assets").wait_for()
-    dialog = page.get_by_role("dialog").last
-    chosen = dialog.get_by_text("small", exact=True).filter(visible=True)
-
-    def choose_all() -> bool:  # the keys come a moment after the dialog
-        dialog.get_by_text("All", exact=True).first.click()
-        page.wait_for_timeout(500)
-        return chosen.count() > 0
-
-    until(choose_all, "the experiment cannot be chosen")
-    dialog.get_by_text("Select a partition or create one").last.click()
-    for scene in NEW:
-        page.get_by_text(scene, exact=True).filter(visible=True).last.click()
-    page.get_by_text("Launch runs to materialize 2 assets").click()
+    for names in (("other",), DECLARED):
+        # One list is filled after the other: the first that is empty is the next.
+        page.get_by_role("dialog").last.get_by_text("Select a partition or create one").first.click()
+        for name in names:
+            page.get_by_text(name, exact=True).filter(visible=True).last.click()
+        page.get_by_text("Launch runs to materialize 2 assets").click()
     keep(page, "backfill_dialog")
     button(page, "Launch backfill").click()
-    tree = world.platform.difix(world.cell())
+    tree = world.platform.difix(Cell("other"))
     until(tree.all_samples.is_file, server.log_tail(), WORK_S)
-    assert all(tree.scene_run(scene).run_stats.is_file() for scene in SCENES)
-    visit(page, server, "/runs", "Runs")
-    until(lambda: page.get_by_text("Success", exact=True).count() >= 2, "the runs page shows no finished runs")
-    keep(page, "backfill")
+    assert all(tree.scene_run(scene).run_stats.is_file() for scene in DECLARED)
 
 
-def test_a_failed_check_shows_its_offenders(page: "Page", server: DagsterServer, world: World) -> None:
-    samples = world.platform.difix(world.cell()).samples_dir
+def test_all_missing_only_skips_what_is_not_declared_and_shows_no_failed_run(
+    page: "Page", server: DagsterServer
+) -> None:
+    visit(page, server, "/assets/scene_samples?view=partitions", "Metadata")
+    page.get_by_text("Materialize…").first.click()
+    dialog = page.get_by_role("dialog").last
+    missing = dialog.get_by_text("Backfill only failed and missing partitions within selection")
+    missing.wait_for()
+    before = len(server.newest_runs(100))
+
+    def choose_all() -> bool:  # the keys come a moment after the dialog
+        for place in range(dialog.get_by_text("All", exact=True).count()):
+            dialog.get_by_text("All", exact=True).nth(place).click()
+        page.wait_for_timeout(500)
+        return dialog.get_by_text("other", exact=True).filter(visible=True).count() > 0
+
+    until(choose_all, "the experiments cannot be chosen")
+    missing.click()
+    button(page, "Launch").click()
+    until(
+        lambda: (
+            len(server.newest_runs(100)) - before >= 2
+            and {status for _, status in server.newest_runs(2)} == {"SUCCESS"}
+        ),
+        server.log_tail(),
+        WORK_S,
+    )
+    said = server.messages(newest_run(server)[0])
+    assert any("is skipped: the experiment does not name this scene" in line for line in said), said
+    visit(page, server, "/runs?view=failed", "Runs")
+    assert "FAILURE" not in {status for _, status in server.newest_runs(100)}
+    keep(page, "no_failed_run")
+
+
+def test_a_failed_check_shows_its_offenders_and_their_job_makes_the_checks_of_one_partition_again(
+    page: "Page", server: DagsterServer, world: World
+) -> None:
+    samples = world.platform.difix(Cell("other")).samples_dir
     spoiled = sorted(samples.iterdir())[0]
     image = (spoiled / "image.png").read_bytes()
     (spoiled / "image.png").unlink()
     try:
-        visit(page, server, "/assets/sample_set?view=partitions&partition=small", "Metadata")
+        visit(page, server, "/assets/sample_set?view=partitions&partition=other", "Metadata")
         page.get_by_text("Materialize…").first.click()
         button(page, "Launch 1 run").click()
         until(lambda: newest_run(server)[1] == "FAILURE", server.log_tail(), WORK_S)
@@ -158,10 +208,20 @@ def test_a_failed_check_shows_its_offenders(page: "Page", server: DagsterServer,
         keep(page, "failed_run")
     finally:
         (spoiled / "image.png").write_bytes(image)
-
     visit(page, server, "/assets/sample_set?view=checks&checkDetail=every_sample_complete", "Latest execution")
     page.get_by_text(spoiled.name, exact=False).first.wait_for()
     keep(page, "failed_check")
+
+    visit(page, server, f"{JOBS}/sample_set_checks/playground", "No errors")
+    page.get_by_placeholder("Partition").click()
+    page.get_by_text("other", exact=True).filter(visible=True).last.click()
+    keep(page, "checks_job")
+    button(page, "Launch Run").click()
+    page.wait_for_url("**/runs/*")
+    until(lambda: page.get_by_text("Success", exact=True).count() > 0, server.log_tail(), WORK_S)
+    keep(page, "checks_run")
+    visit(page, server, "/assets/sample_set?view=checks&checkDetail=every_sample_complete", "Latest execution")
+    page.get_by_text("Passed", exact=True).first.wait_for()
 
 
 def test_the_check_page_of_the_reports_opens_from_its_file(page: "Page", world: World) -> None:

@@ -34,6 +34,35 @@ def server(world: World) -> Iterator[DagsterServer]:
     running.stop()
 
 
+TIMELINE = """
+query {
+  runsOrError(filter: {statuses: [SUCCESS]}) {
+    ... on Runs { results { pipelineName startTime repositoryOrigin { repositoryName repositoryLocationName } } }
+  }
+  workspaceOrError { ... on Workspace { locationEntries { name } } }
+}
+"""
+"""What the landing page asks for; it passes over a run without an origin, or with one of another location."""
+HISTORY = """
+query ($job: PipelineSelector!) { pipelineOrError(params: $job) { ... on Pipeline { runs(limit: 5) { status } } } }
+"""
+
+
+def test_a_run_of_the_command_line_stands_in_the_timeline_and_in_its_jobs_history(
+    server: DagsterServer, world: World
+) -> None:
+    done = thesis_assets(world, "run", "--exp", "small", "--until", "scene_catalog")
+    assert done.returncode == 0, done.stderr
+    found = server.graphql(TIMELINE)
+    (location,) = [entry["name"] for entry in found["workspaceOrError"]["locationEntries"]]
+    (run,) = [run for run in found["runsOrError"]["results"] if run["pipelineName"] == "observe_scenes"]
+    assert run["startTime"] is not None
+    origin = {"repositoryName": "__repository__", "repositoryLocationName": location}
+    assert run["repositoryOrigin"] == origin
+    history = server.graphql(HISTORY, job={**origin, "pipelineName": "observe_scenes"})["pipelineOrError"]["runs"]
+    assert history == [{"status": "SUCCESS"}]
+
+
 def test_one_cell_of_every_asset_materializes_through_graphql_and_the_daemon(
     server: DagsterServer, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,7 @@ mutation ($id: String!) {
 MESSAGES = """
 query ($id: ID!) { logsForRun(runId: $id, limit: 1000) { ... on EventConnection { events { ... on MessageEvent { message } } } } }
 """
-RUNS = "query { runsOrError(limit: 20) { ... on Runs { results { runId status } } } }"
+RUNS = "query ($limit: Int = 20) { runsOrError(limit: $limit) { ... on Runs { results { runId status } } } }"
 BACKFILL = """
 mutation ($params: LaunchBackfillParams!) {
   launchPartitionBackfill(backfillParams: $params) {
@@ -148,7 +148,12 @@ class DagsterServer:
 
     def runs(self) -> list[str]:
         """Ids of all runs, the newest first."""
-        return [str(run["runId"]) for run in self.graphql(RUNS)["runsOrError"]["results"]]
+        return [run_id for run_id, _ in self.newest_runs(20)]
+
+    def newest_runs(self, count: int) -> list[tuple[str, str]]:
+        """Id and status of the last runs, the newest first."""
+        found = self.graphql(RUNS, limit=count)["runsOrError"]["results"]
+        return [(run["runId"], run["status"]) for run in found]
 
     def messages(self, run_id: str) -> list[str]:
         """The newest lines of a run's event log."""

@@ -1,6 +1,6 @@
 """How an asset of the graph is declared: everything but its body comes from the table in `graph`.
 
-The wrapper does what every asset needs and no body should repeat: refuse undeclared cells, take the digest of the inputs
+The wrapper does what every asset needs and no body should repeat: refuse or skip undeclared cells, take the digest of the inputs
 *before* the work (a scene that changes during an export leaves the cell stale), and turn our errors into failures without retry.
 """
 
@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import BaseModel
 
 from thesis_assets.defs.graph import CODE_VERSION, INPUT_DIGEST, NODES, input_digest
+from thesis_assets.defs.history import PARTITION
+from thesis_assets.defs.io_manager import verify_files
 from thesis_assets.defs.metadata import COLUMN_SCHEMA, column_schema
 from thesis_assets.defs.partitions import PARTITIONS, Cell, CellKind
 from thesis_assets.defs.platform import Platform
@@ -29,10 +32,23 @@ STEP = "step run"
 
 
 def cells_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, kind: CellKind) -> list[Cell]:
-    """The cells that a step works on: several only under a single-run backfill."""
+    """The cells that a step was started for: several only under a single-run backfill."""
     if kind == "none":
         return [Cell()]
     return [Cell.parse(kind, key) for key in context.partition_keys]
+
+
+def declared_cells(context: dg.AssetExecutionContext, platform: Platform, kind: CellKind) -> list[Cell]:
+    """Those that an experiment file declares. A backfill, or a range, over a product of names holds others too: they are skipped.
+
+    Raises:
+        dagster.Failure: nobody asked for more than cells that are not declared.
+    """
+    cells = cells_of(context, kind)
+    declared = [cell for cell in cells if platform.why_undeclared(cell) is None]
+    if not declared and BACKFILL_ID_TAG not in context.run.tags:
+        platform.refuse_undeclared(cells)
+    return declared
 
 
 def graph_asset(
@@ -57,9 +73,12 @@ def graph_asset(
         loaded = set(inspect.signature(body).parameters) - {"context", "platform", "config"}
 
         @functools.wraps(body)
-        def step(context: dg.AssetExecutionContext, platform: Platform, **inputs: Any) -> Any:
-            cells = cells_of(context, node.kind)
-            platform.refuse_undeclared(cells)
+        def step(context: dg.AssetExecutionContext, platform: Platform, **inputs: Any) -> Iterator[Any]:
+            cells, asked = declared_cells(context, platform, node.kind), cells_of(context, node.kind)
+            for cell in (cell for cell in asked if cell not in cells):
+                context.log.info(f"{cell} is skipped: {platform.why_undeclared(cell)}")
+            if not cells:
+                return
             began = time.perf_counter()
             try:
                 digests = {cell: input_digest(platform, context.instance, name, cell) for cell in cells}
@@ -71,7 +90,10 @@ def graph_asset(
                 seconds = round(time.perf_counter() - began, 2)
                 metadata = {INPUT_DIGEST: digest, SECONDS: seconds, STEP: dg.MetadataValue.dagster_run(context.run_id)}
                 context.add_asset_metadata(metadata, partition_key=cell.key)
-            return value
+            if len(cells) == len(asked):
+                yield dg.Output(value)
+            else:
+                yield from _materializations(context, platform, name, cells)
 
         return dg.asset(
             name=name,
@@ -85,9 +107,26 @@ def graph_asset(
             metadata={COLUMN_SCHEMA: column_schema(columns)} if columns is not None else None,
             pool=pool,
             backfill_policy=backfill_policy,
+            output_required=False,  # of a cell that is skipped there is none
         )(step)
 
     return declare
+
+
+def _materializations(
+    context: dg.AssetExecutionContext, platform: Platform, name: str, cells: Sequence[Cell]
+) -> Iterator[dg.AssetMaterialization]:
+    """The cells of a range one by one: an output of the step would materialize the skipped ones of the range as well."""
+    key, definition = dg.AssetKey(name), PARTITIONS[NODES[name].kind]
+    assert definition is not None, "only a range of partitions has cells to skip"
+    step = context.get_step_execution_context()
+    verify_files(tuple(path for cell in cells for path in NODES[name].outputs(platform, cell)))
+    for cell in cells:
+        # The key itself has a field of its own, and may hold a character that no tag may.
+        tags = definition.get_tags_for_partition_key(cell.key or "")
+        tags = {tag: value for tag, value in tags.items() if tag != PARTITION}
+        metadata = step.get_asset_metadata(key, cell.key)
+        yield dg.AssetMaterialization(key, partition=cell.key, metadata=metadata, tags=tags)
 
 
 @contextlib.contextmanager

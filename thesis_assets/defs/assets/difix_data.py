@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from thesis_assets.defs.assets.declaration import cells_of, graph_asset
+from thesis_assets.defs.assets.declaration import declared_cells, graph_asset
 from thesis_assets.defs.graph import OUTPUT_DIGEST
 from thesis_assets.defs.io_manager import AdapterTable, SplitTables, SplitTriplets
 from thesis_assets.defs.launching import GPU, cell_call, job_cores, run_calls
@@ -43,7 +43,7 @@ def scene_samples(
     from thesis_assets.samples.preview import shard_sheet
     from thesis_assets.scenes.groups import group_id
 
-    cells = cells_of(context, "exp_by_scene")
+    cells = declared_cells(context, platform, "exp_by_scene")
     report = platform.reporter(context)
     works = {}
     for cell in cells:
@@ -76,19 +76,19 @@ def scene_samples(
     records = {cell: result for cell, result in results.items() if not isinstance(result, Exception)}
     for cell, record in records.items():
         stats = record.stats
-        metadata: dict[str, Any] = {
-            OUTPUT_DIGEST: stats.rows_sha256,
+        # A shard that was current made no picture; whoever materializes its cell again wants to look at it all the same.
+        preview = record.preview or shard_sheet(platform.difix(cell), cell.scene_name)
+        metadata: dict[str, Any] = {"render | target | reference": picture(preview)} if preview else {}
+        metadata |= {
             "dagster/row_count": stats.n_saved,
             "candidates": stats.n_total_candidates,
             "dropped": stats.n_dropped,
             "exported": record.exported,
             "linked from another experiment": record.linked,
             "samples per second": round(stats.n_saved / max(stats.seconds, 1e-6), 2),
+            OUTPUT_DIGEST: stats.rows_sha256,
             "path": dg.MetadataValue.path(platform.difix(cell).scene_run(cell.scene_name).base),
         }
-        # A shard that was current made no picture; whoever materializes its cell again wants to look at it all the same.
-        if preview := record.preview or shard_sheet(platform.difix(cell), cell.scene_name):
-            metadata["render | target | reference"] = picture(preview)
         if failed:  # the step will fail, so what did succeed is registered here
             context.log_event(dg.AssetMaterialization(asset_key="scene_samples", partition=cell.key, metadata=metadata))
         else:

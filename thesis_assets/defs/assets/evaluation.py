@@ -1,5 +1,6 @@
 """Evaluating a run: input data, predictions, the three tasks, the manifest. One tree a scene, one row an epoch."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,12 @@ from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.graph import NODES, input_digest
 from thesis_assets.defs.io_manager import Verified
 from thesis_assets.defs.launching import CPU, GPU, SHARED_GPU, Place, cell_call, job_cores, run_calls
-from thesis_assets.defs.metadata import picture_file, table
+from thesis_assets.defs.metadata import GAIN, picture_file, table
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform, PlatformParam
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.layout import epoch_name, frame_name
-from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, POSE_METRICS, parse_results
+from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, parse_results
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.cell import EvaluationCell
@@ -27,6 +28,7 @@ Row = tuple[object, ...]
 
 EPOCHS = "evaluation"
 """What these steps write: a task that is measured anew takes its epoch out of the manifest first."""
+NOT_MEASURED = "not measured"
 LPIPS_WORKERS = 4
 """Processes that share a GPU for LPIPS: about 2 GB each."""
 
@@ -163,27 +165,62 @@ def nvs(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
 
     workers = _measuring_workers(platform)
     outcomes = _over_scenes(context, platform, cell, measure_views, SHARED_GPU, workers=workers)
-    trees = platform.evaluation_trees(cell)
-    results = {
-        (scene, epoch): parse_results(trees[scene].task(epoch, "nvs").nvs_results.read_text(encoding="utf-8"))
-        for scene, epoch in sorted(outcomes.records)
-    }
-    rows = [
-        (scene, epoch_name(epoch), *(f"{values[key]:.4f}" for key in ("psnr", "ssim", "lpips")))
-        for (scene, epoch), values in results.items()
-    ]
-    context.add_output_metadata({"results": table(("scene", "epoch", "psnr", "ssim", "lpips"), rows)})
-    _say_absent(context, outcomes.absent)
-    _say_videos(context, outcomes.records.values())
-    last = max((epoch for _, epoch in results), default=0)
-    last_epoch = [values["psnr"] for (_, epoch), values in results.items() if epoch == last]
-    if last_epoch:
-        context.add_output_metadata({"PSNR of the last epoch": sum(last_epoch) / len(last_epoch)})
     comparison = _worst_comparison(platform, cell)
     if comparison is not None:
         context.add_output_metadata({"render | truth": picture_file(comparison)})
+    _say_results(context, platform, "nvs", cell, outcomes)
+    _say_videos(context, outcomes.records.values())
     outcomes.raise_failures()
     return _verified(context, platform, "nvs", cell)
+
+
+def _say_results(
+    context: dg.AssetExecutionContext, platform: Platform, task: str, cell: Cell, outcomes: "Outcomes[Protocol]"
+) -> None:
+    """The numbers of every scene and epoch, why others are not there, and for views the gain over the unrefined ones."""
+    from thesis_assets.evaluation.leaderboard import UNREFINED, UNREFINED_EPOCH
+    from thesis_assets.evaluation.metric_names import shown_metrics
+
+    metrics, trees = shown_metrics(task), platform.evaluation_trees(cell)
+    rows: list[Row] = []
+    absent: set[str] = set()
+    psnr: dict[int, list[float]] = {}
+    gains: dict[int, list[float]] = {}
+    unrefined: float | None = None  # of the scene whose epochs are passed through
+    for scene, epoch in sorted(outcomes.records):
+        protocol, tree = outcomes.records[scene, epoch], trees[scene].task(epoch, task)
+        text = (tree.nvs_results if task == "nvs" else tree.pose_results).read_text(encoding="utf-8")
+        values = parse_results(text)
+        numbers = [values.get(each.name, math.nan) for each in metrics]
+        shown = [
+            NOT_MEASURED if math.isnan(value) else each.number(value)
+            for each, value in zip(metrics, numbers, strict=True)
+        ]
+        absent |= {
+            f"{each.title}: {protocol.empty_metrics.get(each.name, 'the tree has none')}"
+            for each, value in zip(metrics, numbers, strict=True)
+            if math.isnan(value)
+        }
+        is_unrefined = epoch == UNREFINED_EPOCH and protocol.step is None
+        if task == "nvs":
+            if is_unrefined or not rows or scene != rows[-1][0]:
+                unrefined = numbers[0] if is_unrefined else None
+            gain = None if unrefined is None or is_unrefined else numbers[0] - unrefined
+            shown.insert(1, "" if gain is None else f"{gain:+.3f}")
+            psnr.setdefault(epoch, []).append(numbers[0])
+            gains.setdefault(epoch, []).extend([] if gain is None else [gain])
+        step = UNREFINED if is_unrefined else protocol.step
+        rows.append((scene, epoch_name(epoch), "" if step is None else step, *shown))
+    header = [each.heading for each in metrics]
+    if task == "nvs":
+        header.insert(1, GAIN)
+    for name, of_epochs in (("PSNR gain of the last epoch", gains), ("PSNR of the last epoch", psnr)):
+        if of_epochs and (of_last := of_epochs[max(of_epochs)]):
+            context.add_output_metadata({name: round(sum(of_last) / len(of_last), 3)})
+    context.add_output_metadata({"results": table(("scene", "epoch", "step", *header), rows)})
+    if absent:
+        context.add_output_metadata({NOT_MEASURED: "; ".join(sorted(absent))})
+    _say_absent(context, outcomes.absent)
 
 
 def _worst_comparison(platform: Platform, cell: Cell) -> Path | None:
@@ -219,7 +256,7 @@ def _say_videos(context: dg.AssetExecutionContext, protocols: "Iterable[Protocol
 
 
 def _not_enabled(context: dg.AssetExecutionContext, platform: Platform, task: str, cell: Cell) -> Verified:
-    context.add_output_metadata({"not evaluated": f"`{task}` is not among evaluation.tasks"})
+    context.add_output_metadata({"not evaluated": f"{task} is not among evaluation.tasks"})
     return Verified(files=(), digest=input_digest(platform, context.instance, task, cell))
 
 
@@ -230,13 +267,7 @@ def _pose(context: dg.AssetExecutionContext, platform: Platform, task: str) -> V
     if task not in platform.spec(cell).evaluation.tasks:
         return _not_enabled(context, platform, task, cell)
     outcomes = _over_scenes(context, platform, cell, measure_poses, CPU, task=task)
-    trees = platform.evaluation_trees(cell)
-    rows: list[Row] = []
-    for scene, epoch in sorted(outcomes.records):
-        values = parse_results(trees[scene].task(epoch, task).pose_results.read_text(encoding="utf-8"))
-        rows.append((scene, epoch_name(epoch), *(f"{value:.4f}" for value in values.values())))
-    context.add_output_metadata({"results": table(("scene", "epoch", *POSE_METRICS), rows)})
-    _say_absent(context, outcomes.absent)
+    _say_results(context, platform, task, cell, outcomes)
     outcomes.raise_failures()
     return _verified(context, platform, task, cell)
 

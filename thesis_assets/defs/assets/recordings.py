@@ -27,13 +27,23 @@ _MEGABYTE = 1_000_000
 def _listed(context: dg.AssetExecutionContext, platform: Platform, asset: str, rows: "Sequence[Row]") -> Verified:
     """The recordings of one cell, with their pictures on the asset, and how to open them."""
     (cell,) = cells_of(context, "exp_by_run")
-    context.add_output_metadata({"recordings": table(("file", "bytes", "absent"), rows)})
-    if rows:
-        opened = f"thesis-assets rerun open --exp {cell.exp_name} --run {cell.run_name}"
-        context.add_output_metadata({"last recording": dg.MetadataValue.path(rows[-1][0]), "open": opened})
-    context.add_output_metadata(_pictures(context, platform, [Path(row[0]) for row in rows]))
+    told = _pictures(context, platform, [Path(row[0]) for row in rows])
+    seen = {name: value for name, value in told.items() if isinstance(value, dg.MarkdownMetadataValue)}
+    shown = [
+        (_below(platform.settings.data_home, path), f"{n_bytes / _MEGABYTE:.1f} MB", gone)
+        for path, n_bytes, gone in rows
+    ]
+    opened = f"thesis-assets rerun open --exp {cell.exp_name} --run {cell.run_name}"
+    listed = table(("file", "size", "absent"), shown)
+    context.add_output_metadata({**seen, "open": opened, "recordings": listed, **told})
+    if rows:  # of the asset, so that it stands below the digests
+        context.add_asset_metadata({"last recording": dg.MetadataValue.path(rows[-1][0])})
     files = tuple(NODES[asset].outputs(platform, cell))
     return Verified(files=files, digest=input_digest(platform, context.instance, asset, cell))
+
+
+def _below(folder: Path, path: Path) -> str:
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def _pictures(
@@ -175,7 +185,7 @@ def publication_metadata(record: "PublicationRecord") -> dict[str, dg.MetadataVa
     """What was published, as the UI shows it: revision, paths, digests, links."""
     from thesis_assets.publishing.card import viewer_link
 
-    rows = [(file.path, file.bytes, file.sha256, file.input_digest, file.path in record.sent) for file in record.files]
+    rows = [(file.path, file.bytes, file.path in record.sent, file.sha256, file.input_digest) for file in record.files]
     pages = f"{record.endpoint}/datasets/{record.repo_id}"
     links = {"page": dg.MetadataValue.url(pages)}
     if record.files and not record.private:
@@ -186,7 +196,7 @@ def publication_metadata(record: "PublicationRecord") -> dict[str, dg.MetadataVa
         "revision": dg.MetadataValue.text(record.revision),
         "commit": dg.MetadataValue.url(record.url),
         **links,
-        "published": table(("path", "bytes", "sha256", "input digest", "sent now"), rows),
+        "published": table(("path", "bytes", "sent now", "sha256", "input digest"), rows),
     }
 
 

@@ -5,7 +5,7 @@ import dagster as dg
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.io_manager import Verified
 from thesis_assets.defs.launching import GPU, following, run_call
-from thesis_assets.defs.metadata import picture, picture_file, table
+from thesis_assets.defs.metadata import picture, picture_file, rounded, table
 from thesis_assets.defs.platform import PlatformParam
 from thesis_assets.defs.training_watch import CONTACT_SHEET, TrainingWatch, final_numbers, job_metadata
 from thesis_assets.storage import sha256_file, sha256_value
@@ -39,16 +39,17 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
         following=following(context, report),
         on_progress=TrainingWatch(context, cell, tree, report).see,
     )
-    metadata: dict[str, object] = {
-        "checkpoints": [tree.checkpoint(step).name for step in result.steps],
-        "run directory": dg.MetadataValue.path(tree.base),
-        **job_metadata(tree, result.job),
-        **final_numbers(result.curves),
-        "curves": picture(curves_picture(result.curves)),
-    }
-    if result.contact_sheet is not None:
-        metadata[CONTACT_SHEET] = picture_file(result.contact_sheet)
-    context.add_output_metadata(metadata)
+    pictures = {CONTACT_SHEET: picture_file(result.contact_sheet)} if result.contact_sheet is not None else {}
+    context.add_output_metadata(
+        {
+            **pictures,
+            "curves": picture(curves_picture(result.curves)),
+            **final_numbers(result.curves),
+            "checkpoints": [tree.checkpoint(step).name for step in result.steps],
+        }
+    )
+    # Of the asset, so that they stand below the digests.
+    context.add_asset_metadata({**job_metadata(tree, result.job), "run directory": dg.MetadataValue.path(tree.base)})
     files = tuple(path for step in result.steps for path in (tree.checkpoint(step), tree.checkpoint_info(step)))
     # The side file of a checkpoint that was removed on request is still there: nothing after it is stale for that.
     digest = sha256_value([sha256_file(tree.checkpoint_info(step)) for step in run.saved_steps()])
@@ -82,28 +83,25 @@ def selected_checkpoint(context: dg.AssetExecutionContext, platform: PlatformPar
         (
             score.step,
             score.n_samples,
-            f"{score.psnr:.4f}",
-            f"{score.psnr_render:.4f}",
-            f"{score.psnr - score.psnr_render:+.4f}",
+            f"{score.psnr:.3f}",
+            f"{score.psnr_render:.3f}",
+            f"{score.psnr - score.psnr_render:+.3f}",
             "" if score.lpips is None else f"{score.lpips:.4f}",
             "" if score.lpips_render is None else f"{score.lpips_render:.4f}",
         )
         for score in selected.scores
     ]
-    context.add_output_metadata(
+    chosen = next((score for score in selected.scores if score.step == selected.step), None)
+    if chosen is not None:
+        context.add_output_metadata({"PSNR gain": rounded(chosen.psnr - chosen.psnr_render)})
+    header = ("step", "samples", "PSNR", "PSNR of the render", "gain", "LPIPS", "LPIPS of the render")
+    context.add_output_metadata({"step": selected.step, "rule": selected.rule, "scores": table(header, rows)})
+    context.add_asset_metadata(  # of the asset, so that they stand below the digests
         {
-            "step": selected.step,
-            "rule": selected.rule,
             "sha256": selected.sha256,
-            "scores": table(
-                ("step", "samples", "PSNR", "PSNR of the render", "gain", "LPIPS", "LPIPS of the render"), rows
-            ),
             "Hydra override": hydra_override(selected),
             "checkpoint": dg.MetadataValue.path(selected.path),
             "overrides": dg.MetadataValue.path(tree.pipeline_overrides),
         }
     )
-    chosen = next((score for score in selected.scores if score.step == selected.step), None)
-    if chosen is not None:
-        context.add_output_metadata({"PSNR gain": chosen.psnr - chosen.psnr_render})
     return Verified(files=(tree.selected_checkpoint, tree.pipeline_overrides), digest=sha256_value(selected))
