@@ -79,18 +79,25 @@ def run_experiment(
     """Run level after level; stop at the first that fails. What is current is not made again.
 
     Raises:
+        InvalidExperiment: its patterns match no scene.
         InvalidScene: a scene that is to be exported is not complete, and not named.
     """
-    from thesis_assets.definitions import build_defs
-
     began = time.perf_counter()
     report = RunReport(exp_name)
+    levels = levels_until(until)
+    spec = platform.experiments.read(exp_name)
+    platform.refuse_no_match(spec, evaluated="tune" in {level.job for level in levels} and until != "tuned_checkpoint")
+    for line in platform.idle_globs(spec):
+        platform.echo(f"warning: {exp_name}: {line}")
+
+    from thesis_assets.definitions import build_defs
+
     for run_id in close_dead_runs(instance):
         platform.echo(f"run {run_id[:8]} was killed before it ended; it is closed, and its work goes on here")
     platform.refuse_undeclared([Cell(exp_name, run_name=run) for run in runs])
     platform.refuse_undeclared([Cell(exp_name, scene_name=scene) for scene in scenes])
     definitions = build_defs(settings=platform.settings, echo=platform.echo)
-    for level in levels_until(until):
+    for level in levels:
         cells = cells_of_level(platform, level, exp_name, runs, scenes)
         works = plan_level(platform, instance, level, cells, until)
         if level.job == "report" and report.outcomes:

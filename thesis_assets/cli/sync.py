@@ -56,6 +56,8 @@ def sync(
         for one in late:
             what = "sync without --dry-run forks it" if one.by_itself else f"`{one.command}` takes them"
             print(f"{one.exp_name} is frozen, and scenes came later: {', '.join(one.scenes)}; {what}")
+        for line in plan.warnings:
+            print(f"warning: {line}")
         for name, reason in plan.refused.items():
             print(f"refused: {name}: {reason}")
     if plan.refused:
