@@ -16,6 +16,7 @@ from thesis_assets.cli import (
     compare,
     demo,
     doctor,
+    experiment,
     fork,
     leaderboard,
     lineage,
@@ -40,12 +41,14 @@ app = typer.Typer(
     help="From scene directories to tuned DiFix checkpoints, their evaluation and their recordings.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # help speaks of `[/<task>]` and `[demo]`: no markup of rich
     pretty_exceptions_enable=False,
 )
 app.command("doctor")(doctor.doctor)
 app.command("demo-scenes")(scenes.demo_scenes)
 app.command("scenes")(scenes.list_scenes_command)
 app.add_typer(scene_commands.scene_app, name="scene", help="Import a capture as a scene; check a scene.")
+app.add_typer(experiment.experiment_app, name="experiment", help="Write an experiment file from an example.")
 app.command("sync")(sync.sync)
 app.command("run")(run.run)
 app.command("backfill")(backfill.backfill)
