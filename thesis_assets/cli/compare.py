@@ -33,7 +33,10 @@ def compare(
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write one offline HTML page: baseline, tuned and truth of every frame under a slider, worst first, and where both come from."""
+    """Write a page that compares two runs frame by frame.
+
+    One HTML file that needs no network: baseline, tuned and truth under a slider, worst first, and where both come from.
+    """
     from thesis_assets.evaluation.compare_page import PageFacts, render_compare_page
     from thesis_assets.evaluation.compare_pictures import embed_pictures
     from thesis_assets.evaluation.compared_runs import compare_runs

@@ -19,7 +19,10 @@ def new(
     ] = ANNOTATED,
     as_json: JsonOption = False,
 ) -> None:
-    """Write an experiment file from an example, with its comments. A file that is there is never written over."""
+    """Write an experiment file from an example.
+
+    With its comments, in which every key is explained. A file that is there is never written over.
+    """
     from thesis_assets.experiments.fork import examples, fork_experiment
 
     platform = load_platform()
@@ -30,4 +33,6 @@ def new(
         print_json({"exp_name": name, "from": example, "file": str(path)})
         return
     print(f"{path} is written, from the example {example}")
-    print("next: name your scenes in it, then `thesis-assets sync --dry-run` says what it would register, or what is wrong")
+    print(
+        "next: name your scenes in it, then `thesis-assets sync --dry-run` says what it would register, or what is wrong"
+    )

@@ -15,7 +15,10 @@ def fork(
     name: Annotated[str, typer.Option("--as", help="The new experiment's name; its file must not exist.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Write a second experiment file with the same text under another name. Its run links equal samples and renders only new ones."""
+    """Write an experiment's file once more, under another name.
+
+    Its run links the samples that both have in common and renders only what is new.
+    """
     from thesis_assets.experiments.fork import fork_experiment
 
     platform = load_platform()

@@ -78,7 +78,7 @@ def _exporter(*parts: str) -> Callable[..., None]:
     return export
 
 
-rerun_app.command("export-evaluation", help="Record the evaluation epochs of a run's scenes, one file an epoch.")(
+rerun_app.command("export-evaluation", help="Record a run's evaluation epochs, one file an epoch.")(
     _exporter("evaluation")
 )
 rerun_app.command("export-all", help="Record the input data and the evaluation epochs.")(
@@ -95,7 +95,10 @@ def open_recordings(
     web: Annotated[bool, typer.Option("--web", help="In the browser, where there is no screen here.")] = False,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of the page of --web. 0 = a free one.")] = 9090,
 ) -> None:
-    """Open recordings in the Rerun viewer; several keep their own layouts."""
+    """Open recordings in the Rerun viewer.
+
+    Several keep their own layouts.
+    """
     from thesis_assets.evaluation.qualitative.verification import rerun_binary
 
     chosen = _recordings(load_platform(), files, exp, run, scene)
@@ -128,7 +131,10 @@ def preview_command(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make pictures of recordings without a screen, beside them. Exit code 3 where a view reports a fault."""
+    """Make pictures of recordings, without a screen.
+
+    They lie beside the recordings. Exit code 3 where a view reports a fault.
+    """
     from thesis_assets.evaluation.qualitative.previews import make_previews
 
     chosen = _recordings(load_platform(), files, exp, run, scene)
@@ -154,7 +160,10 @@ def catalog_command(
     task: Annotated[str, typer.Option("--task", help="With --metric.")] = "nvs",
     as_json: JsonOption = False,
 ) -> None:
-    """Serve all recordings of a results root on loopback, for viewers and queries over epochs and runs."""
+    """Serve all recordings of a results root on loopback.
+
+    For viewers, and for queries over epochs and runs.
+    """
     from thesis_assets.evaluation.qualitative.catalog import find_recordings, read_metric, serve_catalog
 
     platform = load_platform()

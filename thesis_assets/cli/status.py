@@ -32,7 +32,10 @@ def status(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which cells of which assets are done, stale, missing, failed, running or refused; with --since, what the night brought."""
+    """Show what is done and what is not.
+
+    A row an asset, over its cells: done, stale, missing, failed, running or refused. With --since also what happened lately: runs, checks, and what waits for what.
+    """
     platform = load_platform()
     if exp is not None:
         platform.experiments.read(exp)

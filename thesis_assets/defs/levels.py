@@ -41,6 +41,8 @@ class Outcome:
     success: bool
     errors: list[str] = field(default_factory=list)
     failed_checks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """`asset.check: what it found` of checks that failed and block nothing."""
     n_checks: int = 0
 
 
@@ -170,13 +172,14 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Wor
         run_id=result.run_id,
         success=result.success,
         errors=[failure_reason(event) for event in failures],
-        failed_checks=[
-            f"{each.asset_key.to_user_string()}.{each.check_name}: {each.description}"
-            for each in evaluations
-            if not each.passed and each.blocking
-        ],
+        failed_checks=[_told(each) for each in evaluations if not each.passed and each.blocking],
+        warnings=[_told(each) for each in evaluations if not each.passed and not each.blocking],
         n_checks=len(evaluations),
     )
+
+
+def _told(evaluation: dg.AssetCheckEvaluation) -> str:
+    return f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}: {evaluation.description}"
 
 
 def _was_interrupted(event: dg.DagsterEvent) -> bool:

@@ -32,7 +32,7 @@ def _silent(line: str) -> None:
 
 @dataclass(frozen=True)
 class Platform:
-    """What assets, checks and the command line share. `echo` receives every progress line."""
+    """What assets, checks and the command line share. `echo` receives every progress line; those of a step at work are indented."""
 
     settings: Settings
     echo: Callable[[str], None] = field(default=_silent)
@@ -103,7 +103,7 @@ class Platform:
 
         def report(line: str) -> None:
             context.log.info(line)
-            self.echo(line)
+            self.echo(f"  {line}")
 
         return report
 
@@ -312,15 +312,17 @@ class Platform:
         An experiment whose scenes are gone from the roots is left out, and said: it must not take the others' numbers away.
         """
         found = []
-        for cell in self.run_cells():
-            if not (self.difix(cell).split_test.is_file() or self.spec(cell).evaluation.scenes):
+        for spec in self.readable_experiments():
+            if not spec.runs or not (self.difix(Cell(spec.exp_name)).split_test.is_file() or spec.evaluation.scenes):
                 continue
             try:
-                trees = self.evaluation_trees(cell).values()
+                scenes = self.evaluation_scenes(spec)
             except InvalidExperiment as error:
-                self.echo(f"{cell} is left out: {' '.join(str(error).split())}")
+                self.echo(f"{spec.exp_name} is left out: {error.problem}: {error.key}: {error.found}")
                 continue
-            found += [(cell.run_name, tree) for tree in trees if tree.manifest.is_file()]
+            for run_name in spec.runs:
+                trees = [self.tree(Cell(spec.exp_name, run_name=run_name), scene) for scene in scenes]
+                found += [(run_name, tree) for tree in trees if tree.manifest.is_file()]
         return found
 
     def baselines(self) -> dict[tuple[str, str], tuple[str, str]]:

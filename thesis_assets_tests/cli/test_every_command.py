@@ -79,3 +79,9 @@ def test_a_command_says_nothing_of_the_libraries_below_it(tmp_path: Path) -> Non
     done = thesis_assets(world, "sync")
     assert done.returncode == 0
     assert "Warning" not in done.stderr
+
+
+@pytest.mark.parametrize("group", sorted({name.rpartition(" ")[0] for name in COMMANDS}))
+def test_the_list_of_commands_has_whole_sentences(group: str) -> None:
+    listed = CliRunner().invoke(app, [*group.split(), "--help"], env={"COLUMNS": "80"}).output
+    assert "..." not in listed.partition("Commands:")[2]

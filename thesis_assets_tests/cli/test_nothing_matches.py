@@ -103,33 +103,25 @@ def test_sensors_and_the_nightly_backfill_say_it_and_serve_the_others(tmp_path: 
         assert night.success
 
 
-def test_frozen_data_whose_scenes_were_purged_stays_current(tmp_path: Path) -> None:
+def test_data_whose_scenes_are_gone_is_not_made_anew_of_nothing_and_frozen_stays_current(tmp_path: Path) -> None:
     world = tiny_world(tmp_path)
     world.write(experiment("v1"))
     for number in range(2):
         add_scene(world, f"hi4d_pair0{number}_hug")
     assert world.run("v1", until="difix_data").exit_code == 0
-    freeze(world.platform.difix(world.cell(exp_name="v1")), reason="a test")
+    tree = world.platform.difix(world.cell(exp_name="v1"))
+    before = tree.all_samples.read_text()
     shutil.rmtree(world.settings.canonical_gt_root)
     shutil.rmtree(world.settings.preprocessing_root)
-    with world.instance() as instance:
-        assert sorted(instance.get_dynamic_partitions("scene_name")) == ["hi4d_pair00_hug", "hi4d_pair01_hug"]
-    report = world.run("v1", until="difix_data")
-    assert [outcome.work.assets for outcome in report.outcomes] == []
-    world.write(experiment("v1", generation={"frames": {"stride": 2}}))
-    changed = world.run("v1", until="difix_data")
-    assert changed.exit_code == 1
-    assert "the snapshot is frozen" in " ".join(changed.outcomes[-1].errors), "a changed section is no gone input"
-
-
-def test_open_data_whose_scenes_are_gone_is_not_made_anew_of_nothing(tmp_path: Path) -> None:
-    world = tiny_world(tmp_path)
-    world.write(experiment("v1"))
-    for number in range(2):
-        add_scene(world, f"hi4d_pair0{number}_hug")
-    assert world.run("v1", until="difix_data").exit_code == 0
-    before = world.platform.difix(world.cell(exp_name="v1")).all_samples.read_text()
-    shutil.rmtree(world.settings.canonical_gt_root)
     with pytest.raises(InvalidExperiment, match="there is none"):
         world.run("v1")
-    assert world.platform.difix(world.cell(exp_name="v1")).all_samples.read_text() == before
+    assert tree.all_samples.read_text() == before
+
+    freeze(tree, reason="a test")
+    with world.instance() as instance:
+        assert sorted(instance.get_dynamic_partitions("scene_name")) == ["hi4d_pair00_hug", "hi4d_pair01_hug"]
+    assert [outcome.work.assets for outcome in world.run("v1", until="difix_data").outcomes] == []
+    world.write(experiment("v1", generation={"frames": {"stride": 2}}))
+    changed = world.run("v1", until="difix_data")
+    assert "there is no such scene" in changed.outcomes[-1].errors[0], "only making it anew needs the scenes"
+    assert tree.all_samples.read_text() == before

@@ -79,6 +79,8 @@ WARNINGS = {
     "input_data_clean",
     "recording_within_size_budget",
 }
+ABSENCES = {"lpips_present"}
+"""Warnings about what this machine lacks: a command says so once, at its end, not at each cell."""
 
 
 OUTCOMES: dict[str, Callable[[Platform, Cell], Outcomes]] = {}
@@ -115,9 +117,6 @@ def checks_of(asset: str, outcomes: Callable[[Platform, Cell], Outcomes]) -> dg.
         assert functions.keys() == names.keys(), f"{asset}: {functions.keys()} are not the declared {names.keys()}"
         for name, function in functions.items():
             outcome = outcome_of(function)
-            word = "passed" if outcome.passed else "warning" if name in WARNINGS else "FAILED"
-            detail = "" if outcome.passed else ": " + "; ".join([outcome.message, *outcome.offenders[:1]])
-            platform.echo(f"  check {asset}.{name}: {word}{detail}")
             yield check_result(asset, name, outcome, blocking_severity=name not in WARNINGS)
 
     return run
