@@ -14,7 +14,6 @@ from thesis_assets.cli.console import (
     dagster_instance,
     load_platform,
     print_json,
-    print_table,
     progress_line,
 )
 from thesis_assets.cli.doctor_machine import Finding, absent_parts
@@ -63,14 +62,12 @@ def last_screen(platform: Platform, instance: dg.DagsterInstance, *, seconds: fl
     rows = [row for name in DEMO_EXPERIMENTS for row in asset_rows(platform, instance, name)]
     made = made_line(platform, instance, DEMO_EXPERIMENTS, rows)
     print(f"Made in {seconds:.0f} s: {made}" if n_made else f"Everything is current ({seconds:.0f} s): {made}")
-    print_table(
-        "PSNR (dB) of views of people that were in no training sample, unrefined and refined",
-        ("run", "on", "step", "views", "unrefined", "refined", "gain"),
-        [
-            (*row[:4], f"{row[4]:.2f}", f"{row[5]:.2f}", f"{row[6]:+.2f}")
-            for row in _first_and_last(gain_rows(platform, DEMO_EXPERIMENTS[-1]))
-        ],
-    )
+    print("PSNR in dB of views of people that were in no training sample:")
+    print(f"  {'run':<8}{'on':<34}{'views':>5}{'unrefined':>11}{'refined':>9}{'gain':>7}")
+    for run_name, where, _, views, unrefined, refined, gain in _first_and_last(
+        gain_rows(platform, DEMO_EXPERIMENTS[-1])
+    ):
+        print(f"  {run_name:<8}{where:<34}{views:>5}{unrefined:>11.2f}{refined:>9.2f}{gain:>+7.2f}")
     run_name = next(iter(platform.experiments.read(DEMO_EXPERIMENTS[-1]).runs))
     cell = Cell(DEMO_EXPERIMENTS[-1], run_name=run_name)
     _say_what_is_absent(platform, cell)
@@ -92,8 +89,8 @@ def _say_what_is_absent(platform: Platform, cell: Cell) -> None:
     recordings = [path for tree in platform.evaluation_trees(cell).values() for path in tree.rerun_dir.glob("*.rrd")]
     drawn = any(EvaluationTree.recording_previews(path).is_dir() for path in recordings)
     if not drawn and "Vulkan driver" not in {part.what for part in parts}:
-        why = f"{_program()} rerun preview --exp {cell.exp_name} --run {cell.run_name} says why"
-        parts.append(Finding("pictures", "missing", "of no recording", why))
+        command = f"{_program()} rerun preview --exp {cell.exp_name} --run {cell.run_name}"
+        parts.append(Finding("pictures", "missing", "none of the recordings", f"{command} draws them, or says why"))
     if parts:
         print("Absent here; everything else works without:")
     for part in parts:
