@@ -15,7 +15,8 @@ SHOWN = 30
 def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only shown.")] = False,
     rest: Annotated[
-        float, typer.Option("--rest-seconds", min=0, help="Leave temporary files alone that changed later than this.")
+        float,
+        typer.Option("--rest-seconds", min=0, help="Leave temporary files alone that changed within so many seconds."),
     ] = REST_SECONDS,
     as_json: JsonOption = False,
 ) -> None:

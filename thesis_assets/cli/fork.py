@@ -12,7 +12,7 @@ from thesis_assets.experiments import ExperimentSpec
 
 def fork(
     exp: Annotated[str, typer.Option("--exp", help="The experiment to fork.")],
-    name: Annotated[str, typer.Option("--as", help="The new experiment's name; its file must not exist.")],
+    name: Annotated[str, typer.Option("--as", help="The name of the new experiment; there must be no file of it yet.")],
     as_json: JsonOption = False,
 ) -> None:
     """Write an experiment's file once more, under another name.

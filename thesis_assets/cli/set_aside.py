@@ -10,7 +10,7 @@ from thesis_assets.defs.partitions import Cell
 
 def set_aside_command(
     exp: Annotated[str, typer.Option("--exp", help="The experiment.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Move them; without it they are only shown.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Move the samples; without it they are only shown.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show samples of scenes that the experiment no longer names.

@@ -28,7 +28,7 @@ def status(
     exp: Annotated[str | None, typer.Option("--exp", help="Only this experiment.")] = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", help="Also what happened in the last 12h (or 90m, 2d): the morning summary."),
+        typer.Option("--since", help="Also what happened since: 12h, 90m or 2d ago."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -12,7 +12,7 @@ from thesis_assets.defs.registration import plan_registration, register, remove_
 
 
 def sync(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be registered; change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be registered; change nothing.")] = False,
     remove: Annotated[
         bool,
         typer.Option(

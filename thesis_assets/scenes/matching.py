@@ -104,7 +104,7 @@ def near_names(names: Sequence[str], patterns: Sequence[str], limit: int = 3) ->
     """In words, which scenes are near to what the patterns ask for; else some of those that there are."""
     if not names:
         return "there is none"
-    near = {}
+    near: dict[str, float] = {}
     for pattern in patterns:
         # What a pattern fixes is its start; where it begins with a wildcard, its end.
         start = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
