@@ -53,7 +53,8 @@ def backfill(
         progress_line("error: choose one of --missing, --stale and --all")
         raise typer.Exit(WRONG_USE)
     platform = load_platform()
-    platform.experiments.read(exp)
+    for line in platform.idle_globs(platform.experiments.read(exp)):
+        progress_line(f"warning: {exp}: {line}")
     with dagster_instance(platform.settings) as instance:
         for run_id in close_dead_runs(instance):
             progress_line(f"run {run_id[:8]} was killed before it ended; it is closed")

@@ -82,6 +82,7 @@ def test_one_glob_without_a_scene_beside_others_is_a_warning_that_names_it(
     done = invoke(monkeypatch, world, "run", "--exp", "small", "--until", "scene_catalog")
     assert done.exit_code == 0
     assert warning in done.output
+    assert warning in invoke(monkeypatch, world, "backfill", "--exp", "small", "--missing", "--dry-run").output
 
 
 def test_sensors_and_the_nightly_backfill_say_it_and_serve_the_others(tmp_path: Path) -> None:
