@@ -3,6 +3,7 @@
 # make test-services  the tests over a Dagster daemon, a browser, PostgreSQL and Slurm of their own
 # make ui      the web UI over the history of earlier runs, on http://127.0.0.1:3000
 # make lint    ruff and mypy
+# make lpips   the weights of LPIPS (0.5 GB), for the column lpips and for training a DiFix
 # make bench   benchmarks, written to benchmarks/results.md
 # make soak    the long tests
 # make screenshots  the pictures of docs/ui_tour.md, from the demo's history
@@ -15,7 +16,9 @@ ARGS ?=
 JOBS ?= 2
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Quiet: hundreds of lines of what is downloaded hide the few that matter. Errors are shown whole.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+VGG16 := https://download.pytorch.org/models/vgg16-397923af.pth
 RUN_STAMP := .venv/.installed
 DEV_STAMP := .venv/.installed-dev
 BENCH_STAMP := .venv/.installed-bench
@@ -23,7 +26,7 @@ SOURCES := pyproject.toml constraints.txt
 
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test test-services ui lint bench soak screenshots install clean
+.PHONY: help demo test test-services ui lint lpips bench soak screenshots install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -52,6 +55,11 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+lpips: $(RUN_STAMP)
+	@$(PIP) install --no-deps lpips==0.1.4
+	@$(BIN)/python -c "import torch; torch.hub.load_state_dict_from_url('$(VGG16)', map_location='cpu', check_hash=True)"
+	@echo "The weights of LPIPS are there. What is measured already is measured again by: $(BIN)/thesis-assets backfill --exp demo --all"
+
 bench: $(BENCH_STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
@@ -69,7 +77,7 @@ $(BIN)/python:
 
 # A newer stamp than both files: nothing to install, and make does not even start pip.
 $(RUN_STAMP): $(SOURCES) | $(BIN)/python
-	@echo "Installing (the first time takes minutes: torch alone is hundreds of megabytes)"
+	@echo "Installing into .venv. The first time takes some minutes, without a word: torch alone is hundreds of megabytes."
 	@$(PIP) install --progress-bar off -c constraints.txt -e '.[demo]'
 	@touch $@
 

@@ -84,6 +84,29 @@ def test_every_link_of_the_pages_leads_to_a_file(page: Path) -> None:
 
 
 @EVERY_PAGE
+def test_every_link_to_a_part_of_a_page_leads_to_its_heading(page: Path) -> None:
+    for file, heading in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+        target = (page.parent / file if file else page).read_text(encoding="utf-8")
+        anchors = [
+            re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", target, re.M)
+        ]
+        assert heading in anchors, f"{file}#{heading}"
+
+
+WORDS = ("cell", "shard", "level", "open", "frozen", "stale")
+
+
+def test_the_words_are_defined_once_and_linked_where_they_are_used() -> None:
+    tour = ROOT / "docs" / "ui_tour.md"
+    _, _, words = tour.read_text(encoding="utf-8").partition("## Words\n")
+    assert tuple(re.findall(r"^\| (\w+) \|", words.partition("\n## ")[0], re.M))[1:7] == WORDS
+    for page in set(PAGES) - {tour, ROOT / "docs" / "decisions.md"}:
+        text = page.read_text(encoding="utf-8")
+        if re.search(r"\b(shards?|frozen|stale)\b", text):
+            assert "ui_tour.md#words" in text, f"{page.name} uses the words and does not say where they are defined"
+
+
+@EVERY_PAGE
 def test_every_experiment_in_the_pages_is_valid(page: Path) -> None:
     for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
         value = yaml.safe_load(block)

@@ -49,9 +49,9 @@ def adopt(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look and say what would be done; write nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take in snapshots, tuning runs, evaluated trees and configuration of other scripts; nothing below the folder is touched.
+    """Take in what other scripts left, without touching it.
 
-    Writes `.env` (missing settings only) and experiment files, links the files under our names, registers materializations, and
+    Snapshots, tuning runs, evaluated trees and configuration. Writes `.env` (missing settings only) and experiment files, links the files under our names, registers materializations, and
     makes every check. Says what it found wrong. Given again, it goes on. Exit code 3 where a check failed.
     """
     from thesis_assets.adoption.planned import plan

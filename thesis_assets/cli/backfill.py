@@ -19,7 +19,7 @@ from thesis_assets.cli.console import (
     print_table,
     progress_line,
 )
-from thesis_assets.cli.run import tell_where_no_daemon_does
+from thesis_assets.cli.run import begun_line, ended_lines, tell_where_no_daemon_does
 from thesis_assets.defs.backfill_plan import BackfillPlan, Mode, PlannedCell, by_asset, plan_backfill
 from thesis_assets.defs.backfill_runs import hand_over, run_here
 from thesis_assets.defs.daemons import daemon_runs
@@ -43,10 +43,10 @@ def backfill(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; start nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an experiment's cells through all levels: one of --missing, --stale, --all, and all that follows from them.
+    """Make some cells of an experiment, and what follows from them.
 
-    The plan is shown first. Where a daemon runs it makes the runs, and this command ends at once; else they are made here, in
-    order, and a failed blocking check stops them (exit code 3).
+    Which ones: --missing, --stale or --all. The plan is shown first. Where a daemon runs, it makes the runs, and this command ends at
+    once; else they are made here, in order, and a failed blocking check stops them (exit code 3).
     """
     given: dict[Mode, bool] = {"missing": missing, "stale": stale, "all": every}
     modes = [mode for mode, chosen in given.items() if chosen]
@@ -54,7 +54,8 @@ def backfill(
         progress_line("error: choose one of --missing, --stale and --all")
         raise typer.Exit(WRONG_USE)
     platform = load_platform()
-    platform.experiments.read(exp)
+    for line in platform.idle_globs(platform.experiments.read(exp)):
+        progress_line(f"warning: {exp}: {line}")
     with dagster_instance(platform.settings) as instance:
         for run_id in close_dead_runs(instance):
             progress_line(f"run {run_id[:8]} was killed before it ended; it is closed")
@@ -100,16 +101,19 @@ def _act(
             print("next: `thesis-assets status`, or the UI's page Runs > Backfills")
         return DONE
 
-    def say(work: Work) -> None:
-        cells = ", ".join(str(cell) for cell in work.cells)
-        progress_line(f"{plan.exp_name}: {work.level.title}: {', '.join(work.assets)} for {cells}")
+    step_began = 0.0
+
+    def on_work(work: Work) -> None:
+        nonlocal step_began
+        step_began = time.perf_counter()
+        progress_line(begun_line(plan.exp_name, work))
 
     outcomes: list[Outcome] = []
     try:
-        for outcome in run_here(definitions, instance, plan, say):
+        for outcome in run_here(definitions, instance, plan, on_work):
             outcomes.append(outcome)
-            for reason in [*outcome.failed_checks, *outcome.errors]:
-                progress_line(f"FAILED {reason}")
+            for line in ended_lines(plan.exp_name, outcome, time.perf_counter() - step_began):
+                progress_line(line)
             if not outcome.success:
                 tell_where_no_daemon_does(platform, instance, outcome)
     finally:

@@ -34,7 +34,10 @@ def refine(
     model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Refine one render, or a folder of them, by a checkpoint, at their own size."""
+    """Refine one render, or a folder of them, by a checkpoint.
+
+    At their own size.
+    """
     from thesis_assets.tuning.refine import refine_file, refine_folder
 
     device = load_platform().local_device
@@ -58,7 +61,10 @@ def verify(
     run: Annotated[str, typer.Option("--run", help="The run.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Verify every checkpoint of a run: digest, loading without unpickling, finiteness. Exit code 3 where one is not whole."""
+    """Verify every checkpoint of a run.
+
+    Its digest, that it loads without unpickling, that it is finite. Exit code 3 where one is not whole.
+    """
     from thesis_assets.tuning.checkpoints import list_checkpoints, verify_checkpoint
 
     platform = load_platform()
@@ -93,7 +99,10 @@ def convert(
     model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a DiFix checkpoint as a diffusers directory that a DifixPipeline loads, or such a directory as a checkpoint."""
+    """Convert a DiFix checkpoint to diffusers, or back.
+
+    To a directory that a DifixPipeline loads, or from such a directory to a checkpoint.
+    """
     from thesis_assets.tuning.difix.convert import to_checkpoint, to_directory
     from thesis_assets.tuning.hand_off import directory_override
 

@@ -15,13 +15,14 @@ SHOWN = 30
 def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only shown.")] = False,
     rest: Annotated[
-        float, typer.Option("--rest-seconds", min=0, help="Leave temporary files alone that changed later than this.")
+        float,
+        typer.Option("--rest-seconds", min=0, help="Leave temporary files alone that changed within so many seconds."),
     ] = REST_SECONDS,
     as_json: JsonOption = False,
 ) -> None:
-    """Show temporary files and free locks of processes that are gone, and runs they left open; `--yes` removes and closes them.
+    """Show what killed processes left behind; --yes removes it.
 
-    What a process of this machine holds open stays, and so does what changed in the last hour: it may be another machine's.
+    Temporary files and free locks are removed, runs that were left open are closed. What a process of this machine holds open stays, and so does what changed in the last hour: it may be another machine's.
     """
     platform = load_platform()
     found = leftovers(platform.settings, time.time(), rest_seconds=rest)

@@ -25,7 +25,10 @@ def compare(
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write one offline HTML page: baseline, tuned and truth of every frame under a slider, worst first, and where both come from."""
+    """Write a page that compares two runs frame by frame.
+
+    One HTML file that needs no network: baseline, tuned and truth under a slider, worst first, and where both come from.
+    """
     platform = load_platform()
     tuned = Cell(exp, run_name=run)
     platform.run_spec(tuned)

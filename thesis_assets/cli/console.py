@@ -2,9 +2,12 @@
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,10 +33,48 @@ def console(*, stderr: bool = False) -> Console:
     return Console(file=stream, width=None if stream.isatty() else 140, highlight=False)
 
 
-def progress_line(line: str) -> None:
-    """Progress goes to standard error, so that standard output stays the result."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+class _Progress:
+    """Lines on standard error, so that standard output stays the result.
+
+    A line that begins with a blank tells of a step at work. In a terminal it stands until the next line takes its place; in
+    a file one is written at once, then now and then.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._in_place = False
+        self._step_began, self._told = -math.inf, -math.inf
+
+    def write(self, line: str) -> None:
+        with self._lock:
+            if line.startswith(" "):
+                self._detail(line)
+            else:
+                self._end_detail()
+                sys.stderr.write(line + "\n")
+                self._step_began, self._told = time.monotonic(), -math.inf
+            sys.stderr.flush()
+
+    def _detail(self, line: str) -> None:
+        if sys.stderr.isatty():
+            self._end_detail()
+            sys.stderr.write(line.splitlines()[0][: shutil.get_terminal_size().columns - 1])
+            self._in_place = True
+            return
+        now = time.monotonic()
+        if now - self._told >= min(60.0, max(DETAIL_SECONDS, (now - self._step_began) / 20)):
+            sys.stderr.write(line + "\n")
+            self._told = now
+
+    def _end_detail(self) -> None:
+        if self._in_place:
+            sys.stderr.write("\r\x1b[K")
+            self._in_place = False
+
+
+DETAIL_SECONDS = 15.0
+"""Between two lines of one step's progress where no terminal shows them; more after five minutes, up to a minute."""
+progress_line = _Progress().write
 
 
 def load_platform() -> Platform:

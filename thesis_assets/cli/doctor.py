@@ -21,7 +21,10 @@ LOW_SPACE_BYTES = 5_000_000_000
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Look at versions, roots, space, GPU, Slurm, Hub token (never its value), ffmpeg, body models, Vulkan; say each fix."""
+    """Show what this machine has and lacks, with the fix for each.
+
+    Versions, roots and their free space, GPU, Slurm, ffmpeg, Vulkan, body models, LPIPS weights, Hub token (never its value).
+    """
     settings = load_platform().settings
     findings = [*_versions(), *_roots(settings), *_dagster_home(settings), *machine(settings), *_hub()]
     if as_json:

@@ -1,5 +1,6 @@
 """What `doctor` finds on the machine itself: GPU, Slurm, programs, Vulkan, and files that others publish (body models, weights)."""
 
+import os
 import re
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.settings import Settings
 
 ANSWER_SECONDS = 15
+LPIPS_FIX = "make lpips (0.5 GB); or THESIS_LPIPS_WEIGHTS, see docs/operate.md"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ def machine(settings: Settings) -> Iterator[Finding]:
     yield from _body_models(settings)
     yield _lpips(settings)
     yield from _failure_hook(settings)
+
+
+def absent_parts(settings: Settings) -> list[Finding]:
+    """What the pictures and numbers of an evaluation lack here, each with what it costs and the command that brings it."""
+    return [part for part in (_lpips(settings), _vulkan(), _ffmpeg()) if part.state == "missing"]
 
 
 def _gpu() -> Iterator[Finding]:
@@ -105,12 +112,15 @@ def _slurm(settings: Settings) -> Iterator[Finding]:
     yield Finding("Slurm", "ok" if up else absent, shown, "" if up else "wait, or ask who runs the cluster")
 
 
-def _programs() -> Iterator[Finding]:
+def _ffmpeg() -> Finding:
     version = _answer(["ffmpeg", "-hide_banner", "-version"])
     if version is None:
-        yield Finding("ffmpeg", "missing", "not on PATH; needed for videos beside the images", "install ffmpeg")
-    else:
-        yield Finding("ffmpeg", "ok", " ".join(version.split()[:3]))
+        return Finding("ffmpeg", "missing", "no videos of the evaluated views", "sudo apt-get install ffmpeg")
+    return Finding("ffmpeg", "ok", " ".join(version.split()[:3]))
+
+
+def _programs() -> Iterator[Finding]:
+    yield _ffmpeg()
     rerun = Path(sys.executable).with_name("rerun")
     there = rerun.is_file()
     yield Finding("rerun viewer", "ok" if there else "bad", str(rerun), "" if there else "pip install rerun-sdk")
@@ -120,13 +130,22 @@ def _programs() -> Iterator[Finding]:
 
 def _vulkan() -> Finding:
     folders = ("/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d")
-    drivers = sorted({path.stem for folder in folders for path in Path(folder).glob("*.json")})
+    named = os.environ.get("VK_DRIVER_FILES") or os.environ.get("VK_ICD_FILENAMES")  # in their place, where one is set
+    files = (
+        [path for path in map(Path, named.split(os.pathsep)) if path.is_file()]
+        if named
+        else [path for folder in folders for path in Path(folder).glob("*.json")]
+    )
+    drivers = sorted({path.stem for path in files})
     if not drivers:
         return Finding(
-            "Vulkan", "missing", "no driver", "for pictures of recordings: mesa-vulkan-drivers, or the GPU's own"
+            "Vulkan driver",
+            "missing",
+            "no pictures of recordings",
+            "sudo apt-get install mesa-vulkan-drivers (or the GPU's own)",
         )
     software = all(name.startswith(("lvp", "gfxstream", "virtio")) for name in drivers)
-    return Finding("Vulkan", "ok", f"{', '.join(drivers)}{' (on the CPU)' if software else ''}")
+    return Finding("Vulkan driver", "ok", f"{', '.join(drivers)}{' (on the CPU)' if software else ''}")
 
 
 def _body_models(settings: Settings) -> Iterator[Finding]:
@@ -151,8 +170,8 @@ def _lpips(settings: Settings) -> Finding:
 
     try:
         files = find_lpips(settings.lpips_weights)
-    except InvalidFile as error:
-        return Finding("LPIPS weights", "missing", f"no {error.file}", error.remedy or "")
+    except InvalidFile:
+        return Finding("LPIPS weights", "missing", "the column lpips is empty", LPIPS_FIX)
     return Finding("LPIPS weights", "ok", str(files.backbone.parent))
 
 

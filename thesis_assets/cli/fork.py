@@ -12,10 +12,13 @@ from thesis_assets.experiments import ExperimentSpec
 
 def fork(
     exp: Annotated[str, typer.Option("--exp", help="The experiment to fork.")],
-    name: Annotated[str, typer.Option("--as", help="The new experiment's name; its file must not exist.")],
+    name: Annotated[str, typer.Option("--as", help="The name of the new experiment; there must be no file of it yet.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Write a second experiment file with the same text under another name. Its run links equal samples and renders only new ones."""
+    """Write an experiment's file once more, under another name.
+
+    Its run links the samples that both have in common and renders only what is new.
+    """
     from thesis_assets.experiments.fork import fork_experiment
 
     platform = load_platform()

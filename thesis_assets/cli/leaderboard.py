@@ -49,9 +49,9 @@ def leaderboard(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Every evaluated run, with paired differences to the unrefined render and to a baseline run.
+    """Show every evaluated run, and how it differs from others.
 
-    Without options the files of the reports folder are written too; with --exp, --run or --against it is only printed.
+    Differences are paired: to the unrefined render, and to a baseline run. Without options the files of the reports folder are written too; with --exp, --run or --against it is only printed.
     """
     from thesis_assets.evaluation.leaderboard import build_leaderboard, write_leaderboard
 

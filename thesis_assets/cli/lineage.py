@@ -31,7 +31,10 @@ def lineage_command(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Show what something was made from, each digest computed again. Exit code 3 where the chain breaks."""
+    """Show what something was made from, down to the scenes.
+
+    Each digest is computed again. Exit code 3 where the chain breaks.
+    """
     link = _lineage(load_platform(), target)
     breaks = list(link.breaks())
     if as_json:

@@ -16,6 +16,7 @@ from thesis_assets.cli import (
     compare,
     demo,
     doctor,
+    experiment,
     fork,
     leaderboard,
     lineage,
@@ -32,7 +33,7 @@ from thesis_assets.cli import (
     sync,
     ui,
 )
-from thesis_assets.cli.console import FAILED
+from thesis_assets.cli.console import FAILED, progress_line
 from thesis_assets.errors import ThesisAssetsError
 
 app = typer.Typer(
@@ -40,12 +41,14 @@ app = typer.Typer(
     help="From scene directories to tuned DiFix checkpoints, their evaluation and their recordings.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # help speaks of `[/<task>]` and `[demo]`: no markup of rich
     pretty_exceptions_enable=False,
 )
 app.command("doctor")(doctor.doctor)
 app.command("demo-scenes")(scenes.demo_scenes)
 app.command("scenes")(scenes.list_scenes_command)
 app.add_typer(scene_commands.scene_app, name="scene", help="Import a capture as a scene; check a scene.")
+app.add_typer(experiment.experiment_app, name="experiment", help="Write an experiment file from an example.")
 app.command("sync")(sync.sync)
 app.command("run")(run.run)
 app.command("backfill")(backfill.backfill)
@@ -55,15 +58,15 @@ app.command("freeze")(run.freeze_command)
 app.command("fork")(fork.fork)
 app.command("set-aside")(set_aside.set_aside_command)
 app.command("demo")(demo.demo)
-app.command("ui")(ui.ui)
+app.command("ui", short_help="Start the web server and the daemon on this machine.")(ui.ui)
 app.command("serve")(serve.serve)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("compare")(compare.compare)
 app.command("adopt")(adopt.adopt)
-app.add_typer(reports.checks_app, name="checks", help="The partition x check page, and a thorough look.")
-app.add_typer(recordings.rerun_app, name="rerun", help="Rerun recordings.")
+app.add_typer(reports.checks_app, name="checks", help="The checks: their page, and a thorough look.")
+app.add_typer(recordings.rerun_app, name="rerun", help="Recordings: write them, open them, ask all of them.")
 app.command("refine")(checkpoints.refine)
-app.add_typer(checkpoints.checkpoint_app, name="checkpoint", help="Checkpoints of a run.")
+app.add_typer(checkpoints.checkpoint_app, name="checkpoint", help="Verify a run's checkpoints; convert them.")
 app.command("prune")(prune.prune_command)
 app.command("lineage")(lineage.lineage_command)
 app.command("publish")(publish.publish)
@@ -76,10 +79,10 @@ def main() -> None:
     try:
         app()
     except ThesisAssetsError as error:
-        sys.stderr.write(f"error: {error}\n")
+        progress_line(f"error: {error}")
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; what was published stays, the same command goes on from there\n")
+        progress_line("interrupted; what was published stays, the same command goes on from there")
         sys.exit(130)
 
 

@@ -35,9 +35,9 @@ def prune_command(
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it they are only shown.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the checkpoints that no evaluation epoch and no selection needs; `--yes` removes them.
+    """Show the checkpoints that nothing needs; --yes removes them.
 
-    Never removed: the last one, the selected one, and every step that an evaluation epoch maps to.
+    Needed are those of an evaluation epoch or a selection. Never removed: the last one, the selected one, and every step that an evaluation epoch maps to.
     """
     from thesis_assets.tuning.checkpoints import list_checkpoints
     from thesis_assets.tuning.pruning import plan_pruning, prune

@@ -34,7 +34,10 @@ def publish(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a run's recordings: what changed, by one commit, with a card. Nothing in the repo is deleted."""
+    """Publish a run's recordings on the Hub.
+
+    What changed goes up, by one commit, with a card. Nothing in the repo is deleted.
+    """
     from thesis_assets.defs.assets.recordings import publication_plan
     from thesis_assets.publishing.publication import publish as send
 

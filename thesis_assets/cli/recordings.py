@@ -36,10 +36,10 @@ ExpDirOption = Annotated[
 EpochsOption = Annotated[str, typer.Option("--epochs", help="all, latest, or numbers with commas between.")]
 TasksOption = Annotated[str, typer.Option("--tasks", help=f"Some of {','.join(TASKS)}.")]
 MaxFramesOption = Annotated[
-    int, typer.Option("--max-frames-per-camera", min=0, help="The first so many frames; 0 = all.")
+    int, typer.Option("--max-frames-per-camera", min=0, help="Only the first so many frames of each camera; 0 = all.")
 ]
-LosslessOption = Annotated[bool, typer.Option("--lossless", help="Keep PNG pictures as they are, not as JPEG.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Write what is current again.")]
+LosslessOption = Annotated[bool, typer.Option("--lossless", help="Record PNG pictures as they are; else as JPEG.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Write recordings again that are current.")]
 FilesArgument = Annotated[list[Path] | None, typer.Argument(help="Recordings (.rrd); or give --exp and --run.")]
 
 
@@ -78,7 +78,7 @@ def _exporter(*parts: str) -> Callable[..., None]:
     return export
 
 
-rerun_app.command("export-evaluation", help="Record the evaluation epochs of a run's scenes, one file an epoch.")(
+rerun_app.command("export-evaluation", help="Record a run's evaluation epochs, one file an epoch.")(
     _exporter("evaluation")
 )
 rerun_app.command("export-all", help="Record the input data and the evaluation epochs.")(
@@ -92,10 +92,15 @@ def open_recordings(
     exp: ExpOption = None,
     run: RunOption = None,
     scene: SceneOption = None,
-    web: Annotated[bool, typer.Option("--web", help="In the browser, where there is no screen here.")] = False,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of the page of --web. 0 = a free one.")] = 9090,
+    web: Annotated[bool, typer.Option("--web", help="Show them in a browser: for machines without a screen.")] = False,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The port of the page of --web; 0 = a free one.")
+    ] = 9090,
 ) -> None:
-    """Open recordings in the Rerun viewer; several keep their own layouts."""
+    """Open recordings in the Rerun viewer.
+
+    Several keep their own layouts.
+    """
     from thesis_assets.evaluation.qualitative.verification import rerun_binary
 
     chosen = _recordings(load_platform(), files, exp, run, scene)
@@ -128,7 +133,10 @@ def preview_command(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make pictures of recordings without a screen, beside them. Exit code 3 where a view reports a fault."""
+    """Make pictures of recordings, without a screen.
+
+    They lie beside the recordings. Exit code 3 where a view reports a fault.
+    """
     from thesis_assets.evaluation.qualitative.previews import make_previews
 
     chosen = _recordings(load_platform(), files, exp, run, scene)
@@ -148,13 +156,18 @@ def preview_command(
 @rerun_app.command("catalog")
 def catalog_command(
     root: Annotated[Path | None, typer.Option("--root", help="Default: the results root.")] = None,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 = a free one.")] = 51234,
-    metric: Annotated[str | None, typer.Option("--metric", help="Ask for this metric, then end.")] = None,
-    camera: Annotated[int | None, typer.Option("--camera", help="With --metric: of this camera alone.")] = None,
-    task: Annotated[str, typer.Option("--task", help="With --metric.")] = "nvs",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 = a free one.")] = 51234,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="Print this metric of all recordings, then end.")
+    ] = None,
+    camera: Annotated[int | None, typer.Option("--camera", help="With --metric: only this camera.")] = None,
+    task: Annotated[str, typer.Option("--task", help="With --metric: of this task.")] = "nvs",
     as_json: JsonOption = False,
 ) -> None:
-    """Serve all recordings of a results root on loopback, for viewers and queries over epochs and runs."""
+    """Serve all recordings of a results root on loopback.
+
+    For viewers, and for queries over epochs and runs.
+    """
     from thesis_assets.evaluation.qualitative.catalog import find_recordings, read_metric, serve_catalog
 
     platform = load_platform()

@@ -40,7 +40,10 @@ def checks_report(
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the page of every check of every partition; exit code 3 where a blocking check has failed."""
+    """Write the page of every check of every partition.
+
+    Exit code 3 where a blocking check has failed.
+    """
     platform = load_platform()
     with dagster_instance(platform.settings) as instance:
         rows = write_pages(platform, instance)
@@ -168,7 +171,10 @@ def checks_samples(
     exp: Annotated[str, typer.Option("--exp", help="The experiment whose samples are read.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Decode every image of every sample (the check in the graph decodes a share); exit code 3 where one is damaged."""
+    """Decode every image of every sample.
+
+    The check in the graph decodes a share. Exit code 3 where one is damaged.
+    """
     from thesis_assets.samples.integrity import check_samples_complete
     from thesis_assets.samples.sample_rows import read_rows
 

@@ -19,6 +19,8 @@ from thesis_assets.cli.console import (
     print_json,
     progress_line,
 )
+from thesis_assets.cli.doctor_machine import absent_parts
+from thesis_assets.defs.checks.outcomes import ABSENCES
 from thesis_assets.defs.daemons import daemon_runs
 from thesis_assets.defs.dead_runs import close_dead_runs
 from thesis_assets.defs.failures import tell_of_failure
@@ -80,12 +82,19 @@ def run_experiment(
     """Run level after level; stop at the first that fails. What is current is not made again.
 
     Raises:
+        InvalidExperiment: its patterns match no scene.
         InvalidScene: a scene that is to be exported is not complete, and not named.
     """
     began = time.perf_counter()
     report = RunReport(exp_name)
+    levels = levels_until(until)
+    spec = platform.experiments.read(exp_name)
+    platform.refuse_no_match(spec, evaluated="tune" in {level.job for level in levels} and until != "tuned_checkpoint")
+    for line in platform.idle_globs(spec):
+        platform.echo(f"warning: {exp_name}: {line}")
+
     try:
-        _run_levels(platform, instance, report, runs=runs, scenes=scenes, until=until, replace=replace)
+        _run_levels(platform, instance, report, levels, runs=runs, scenes=scenes, until=until, replace=replace)
     finally:
         # Whatever ended it, what its checks found stands on the page; the last level writes it by itself.
         if report.outcomes and not (report.outcomes[-1].success and report.outcomes[-1].work.level.job == "report"):
@@ -98,6 +107,7 @@ def _run_levels(
     platform: Platform,
     instance: dg.DagsterInstance,
     report: RunReport,
+    levels: Sequence[Level],
     *,
     runs: Sequence[str],
     scenes: Sequence[str],
@@ -112,30 +122,59 @@ def _run_levels(
     platform.refuse_undeclared([Cell(exp_name, run_name=run) for run in runs])
     platform.refuse_undeclared([Cell(exp_name, scene_name=scene) for scene in scenes])
     definitions = build_defs(settings=platform.settings, echo=platform.echo)
-    for level in levels_until(until):
+    for level in levels:
         cells = cells_of_level(platform, level, exp_name, runs, scenes)
         works = plan_level(platform, instance, level, cells, until)
         if level.job == "report" and report.outcomes:
             works = [_with_check_page(level, works)]
         if not works:
             if cells:
-                platform.echo(
-                    f"{exp_name}: {level.title}: current ({len(cells)} {'cell' if len(cells) == 1 else 'cells'})"
-                )
+                platform.echo(f"{exp_name}: {level.title}{told_cells(cells)}: current")
             continue
         if level.job == "export_scenes":
             _refuse_unfinished(platform, exp_name, works, scenes)
         for work in works:
-            names = ", ".join(str(cell) for cell in work.cells)
-            platform.echo(f"{exp_name}: {level.title}: {', '.join(work.assets)} for {names}")
+            platform.echo(begun_line(exp_name, work))
+            step_began = time.perf_counter()
             outcome = execute(definitions, instance, work, replace=replace)
             report.outcomes.append(outcome)
+            for line in ended_lines(exp_name, outcome, time.perf_counter() - step_began):
+                platform.echo(line)
             if not outcome.success:
-                for reason in [*outcome.failed_checks, *outcome.errors]:
-                    platform.echo(f"FAILED {reason}")
                 tell_where_no_daemon_does(platform, instance, outcome)
         if report.exit_code != DONE:
             break
+
+
+def begun_line(exp_name: str, work: Work) -> str:
+    """What is being made, as the step's first detail: its last line takes its place."""
+    return f"  {exp_name}: {work.level.title}{told_cells(work.cells)} ..."
+
+
+def ended_lines(exp_name: str, outcome: Outcome, seconds: float) -> list[str]:
+    """What failed or is to be looked at, a line each, and one line for the whole: what was made, how long, its checks."""
+    warnings = [line for line in outcome.warnings if line.partition(":")[0].partition(".")[2] not in ABSENCES]
+    passed = outcome.n_checks - len(outcome.failed_checks) - len(outcome.warnings)
+    told = {
+        "checks passed": passed,
+        "warning" if len(warnings) == 1 else "warnings": len(warnings),
+        "failed": len(outcome.failed_checks),
+    }
+    word = ", ".join(f"{count} {what}" for what, count in told.items() if count)
+    word = word if outcome.success or outcome.failed_checks else "failed"
+    whole = f"{exp_name}: {outcome.work.level.title}{told_cells(outcome.work.cells)}: {seconds:.0f} s"
+    return [
+        *(f"FAILED {reason}" for reason in [*outcome.failed_checks, *outcome.errors]),
+        *(f"warning {line}" for line in warnings),
+        whole + (f"; {word}" if word else ""),
+    ]
+
+
+def told_cells(cells: Sequence[Cell]) -> str:
+    """` (tiny_a)`, ` (6 scenes)`; nothing where the experiment is the cell."""
+    names = [cell.run_name or cell.scene_name for cell in cells if cell.run_name or cell.scene_name]
+    kind = "scenes" if any(cell.scene_name for cell in cells) else "runs"
+    return f" ({names[0]})" if len(names) == 1 else f" ({len(names)} {kind})" if names else ""
 
 
 def _refuse_unfinished(platform: Platform, exp_name: str, works: Sequence[Work], named: Sequence[str]) -> None:
@@ -179,21 +218,29 @@ def _with_check_page(level: Level, works: Sequence[Work]) -> Work:
 def run(
     exp: Annotated[str, typer.Option("--exp", help="The experiment: the name of its file.")],
     run_names: Annotated[list[str] | None, typer.Option("--run", help="Only these runs (repeatable).")] = None,
-    until: Annotated[str | None, typer.Option("--until", help="Stop after this asset.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Stop after this asset, such as `difix_data`.")] = None,
     scenes: Annotated[
         list[str] | None, typer.Option("--scenes", help="Only these scenes' shards (repeatable).")
     ] = None,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="runs.<run>.<key>=<value>: declare a derived run, then run it.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="Write a run derived from another into the file, and run it: runs.<run>.<key>=<value>."
+        ),
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Export anew where the samples were made by another generation section.")
+        bool,
+        typer.Option(
+            "--replace",
+            help="Export the scenes anew where the file's `generation` is not that of the samples. Not of frozen data.",
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Materialize the declared cells of one experiment that are not current, in order, in this process.
+    """Make what one experiment declares and is not current.
 
-    Stops at a failed run or a failed blocking check (exit code 3). Interrupted, the same command goes on where it was.
+    The cells are made in the graph's order, in this process; no daemon is needed. Stops at a failed run, or at a failed blocking
+    check (exit code 3). Interrupted, the same command goes on where it was.
     """
     platform = load_platform()
     names = list(run_names or [])
@@ -216,7 +263,7 @@ def run(
     if as_json:
         print_json(report.to_json())
     else:
-        _say_what_next(report)
+        _say_what_next(platform, report)
     if report.exit_code != DONE:
         raise typer.Exit(report.exit_code)
 
@@ -230,14 +277,17 @@ def _declare_derived_runs(platform: Platform, exp_name: str, changes: Sequence[s
     return declared
 
 
-def _say_what_next(report: RunReport) -> None:
+def _say_what_next(platform: Platform, report: RunReport) -> None:
     made = sum(outcome.success for outcome in report.outcomes)
     checks = sum(outcome.n_checks for outcome in report.outcomes)
+    if {"nvs", "evaluation_recordings"} & {asset for outcome in report.outcomes for asset in outcome.work.assets}:
+        for part in absent_parts(platform.settings):
+            print(f"absent: {part.what} ({part.found}): {part.fix}")
     if report.exit_code == DONE:
         print(
-            f"{report.exp_name}: {made} runs made, {checks} checks, {report.seconds:.0f} s; everything asked for is current"
+            f"{report.exp_name}: {made} runs of the graph, {checks} checks, {report.seconds:.0f} s; all that was asked for is current"
         )
-        print("next: `thesis-assets status`, `thesis-assets leaderboard`, `make ui`")
+        print("next: `thesis-assets status`, `thesis-assets leaderboard`, `thesis-assets ui`")
     else:
         print(f"{report.exp_name}: stopped; mend what is named above, then give the same command again")
 
@@ -246,7 +296,10 @@ def freeze_command(
     exp: Annotated[str, typer.Option("--exp", help="The experiment whose snapshot is to stay as it is.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Freeze a data snapshot: from now on nothing may change its samples, manifests or data.json."""
+    """Let nothing change an experiment's data any more.
+
+    Its samples, manifests and data.json stay as they are, so that every run is made from the same. The first tuning run does it too.
+    """
     from thesis_assets.splits.freeze import freeze
 
     platform = load_platform()

@@ -128,7 +128,7 @@ def check(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a scene lacks for which task, and which of its files are broken.
+    """Say what a scene lacks for which task, and what is broken.
 
     Exit code 3: a file is broken, or something is missing for a task of `--for`.
     """

@@ -6,9 +6,9 @@ from thesis_assets.cli.console import JsonOption, load_platform, print_json, pri
 
 
 def demo_scenes(as_json: JsonOption = False) -> None:
-    """Make the demo scenes: a synthetic studio of moving pairs, and one pair of real stereo photographs.
+    """Make the demo scenes.
 
-    Scenes that are there already, whole, are left alone.
+    A synthetic studio with moving pairs of people, and one pair of real stereo photographs. Scenes that are there already, whole, are left alone.
     """
     from thesis_assets.demo.motorcycle import make_motorcycle
     from thesis_assets.demo.studio import make_studio
@@ -22,7 +22,7 @@ def demo_scenes(as_json: JsonOption = False) -> None:
 
 
 def list_scenes_command(as_json: JsonOption = False) -> None:
-    """List the scenes on disk: frames, cameras, modalities, and what is missing for which task."""
+    """List the scenes on disk, and what each lacks for which task."""
     from thesis_assets.scenes.catalog import describe_scene, list_scenes, missing_text
 
     platform = load_platform()

@@ -10,12 +10,12 @@ from thesis_assets.defs.partitions import Cell
 
 def set_aside_command(
     exp: Annotated[str, typer.Option("--exp", help="The experiment.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Move them; without it they are only shown.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Move the samples; without it they are only shown.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show samples of scenes that the experiment no longer names; `--yes` moves them out of `samples/`.
+    """Show samples of scenes that the experiment no longer names.
 
-    They go to `set_aside/` in the experiment's folder; nothing is deleted.
+    With --yes they are moved out of `samples/`: they go to `set_aside/` in the experiment's folder; nothing is deleted.
     """
     from thesis_assets.samples.set_aside import set_aside, unnamed_scenes
 

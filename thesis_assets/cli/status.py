@@ -21,17 +21,21 @@ from thesis_assets.cli.morning import morning_json, print_morning
 from thesis_assets.defs.cell_states import CellState, cell_states
 from thesis_assets.defs.dead_runs import close_dead_runs
 from thesis_assets.defs.morning import morning
+from thesis_assets.defs.registration import plan_registration
 
 
 def status(
     exp: Annotated[str | None, typer.Option("--exp", help="Only this experiment.")] = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", help="Also what happened in the last 12h (or 90m, 2d): the morning summary."),
+        typer.Option("--since", help="Also what happened since: 12h, 90m or 2d ago."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which cells of which assets are done, stale, missing, failed or running; with --since, what the night brought."""
+    """Show what is done and what is not.
+
+    A row an asset, over its cells: done, stale, missing, failed, running or refused. With --since also what happened lately: runs, checks, and what waits for what.
+    """
     platform = load_platform()
     if exp is not None:
         platform.experiments.read(exp)
@@ -41,6 +45,7 @@ def status(
         for run_id in close_dead_runs(instance):
             progress_line(f"run {run_id[:8]} was killed before it ended; it is closed")
         states = [state for name in names for state in cell_states(platform, instance, name)]
+        plan = plan_registration(platform, instance)
         night = morning(platform, instance, began, time.time(), exp_names=names) if began is not None else None
     cells = [state.__dict__ | {"cell": str(state.cell)} for state in states]
     if as_json:
@@ -49,7 +54,13 @@ def status(
     if night is not None:
         print_morning(night)
     print_table("Assets", ("experiment", "asset", "cells", "state", "not done"), _by_asset(states))
-    if any(state.state != "done" for state in states):
+    for line in plan.warnings:
+        if exp is None or line.startswith(f"{exp}: "):
+            print(f"warning: {line}")
+    for name, reason in plan.refused.items():
+        if exp is None or name == exp:
+            print(f"refused: {name}: {reason}")
+    if any(state.state not in ("done", "refused") for state in states):
         print("next: `thesis-assets run --exp <experiment>` makes what is not done")
 
 

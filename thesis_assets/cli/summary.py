@@ -1,7 +1,11 @@
 """What a finished experiment amounts to: a row an asset, and the gain of every run on people it never saw."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 import dagster as dg
 
+from thesis_assets.cli.console import human_bytes
 from thesis_assets.defs.assets.declaration import SECONDS, STEP
 from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.footprint import footprint
@@ -12,6 +16,7 @@ from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.layout import epoch_name
 from thesis_assets.schemas.evaluation import parse_results
+from thesis_assets.schemas.samples import SplitSummary
 from thesis_assets.schemas.tuning import SelectedCheckpoint
 from thesis_assets.storage import read_json
 
@@ -60,6 +65,33 @@ def _seconds(materializations: list[dict[str, object] | None]) -> float:
     """Seconds of the steps, each once: cells of one single-run step share its time."""
     steps = {str(each.get(STEP)): float(str(each.get(SECONDS, 0))) for each in materializations if each is not None}
     return sum(steps.values())
+
+
+def made_line(platform: Platform, instance: dg.DagsterInstance, exp_names: Sequence[str], rows: list[AssetRow]) -> str:
+    """`7 scenes, 265 triplets, 2 tuned checkpoints, ...`: the rows of some experiments, added up."""
+    cells: Counter[str] = Counter()
+    files: Counter[str] = Counter()
+    for _, asset, n_cells, n_files, *_ in rows:
+        cells[asset] += n_cells
+        files[asset] += n_files
+    trees = [platform.difix(Cell(name)) for name in exp_names]
+    triplets = sum(read_json(tree.split_summary, SplitSummary).n_all for tree in trees if tree.split_summary.is_file())
+    recordings = sum(files[asset] for asset in next(level for level in LEVELS if level.job == "record").assets)
+    outcomes = Counter(row.status for row in check_rows(instance) if row.cell.split("|")[0] in exp_names)
+    counts = {
+        "scenes": cells["scene_samples"],
+        "triplets": triplets,
+        "tuned checkpoints": cells["selected_checkpoint"],
+        "evaluated runs": cells["evaluation_manifest"],
+        "recordings": recordings,
+        "checks passed": outcomes["passed"],
+        "warnings": outcomes["warning"],
+        "failed": outcomes["failed"],
+    }
+    told = ", ".join(
+        f"{count} {what.removesuffix('s') if count == 1 else what}" for what, count in counts.items() if count
+    )
+    return f"{told}; {human_bytes(sum(row[4] for row in rows))}"
 
 
 def gain_rows(platform: Platform, exp_name: str) -> list[GainRow]:

@@ -12,16 +12,20 @@ from thesis_assets.defs.registration import plan_registration, register, remove_
 
 
 def sync(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be registered; change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be registered; change nothing.")] = False,
     remove: Annotated[
-        bool, typer.Option("--remove-withdrawn", help="Take keys away that no experiment file declares; files stay.")
+        bool,
+        typer.Option(
+            "--remove-withdrawn", help="Take keys away that no experiment file declares and that have no data on disk."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Register the partitions that the experiment files declare, and the pools' slots.
+    """Register the partitions that the experiment files declare.
 
-    A bad file is refused with its line and key, and the others are registered. Withdrawn keys stay unless asked. Where scenes came after
-    an experiment was frozen, a fork is written if its file says `auto_fork`, else the command for it is named.
+    The pools' slots, too. A bad file is refused with its line and key; the others are registered. Keys that no file declares any
+    more stay unless you ask. Where scenes came after an experiment was frozen, its fork is written if the file says `auto_fork`, else the
+    command for it is named.
     """
     platform = load_platform()
     ready = ReadyScenes(platform, time.time())
@@ -56,6 +60,8 @@ def sync(
         for one in late:
             what = "sync without --dry-run forks it" if one.by_itself else f"`{one.command}` takes them"
             print(f"{one.exp_name} is frozen, and scenes came later: {', '.join(one.scenes)}; {what}")
+        for line in plan.warnings:
+            print(f"warning: {line}")
         for name, reason in plan.refused.items():
             print(f"refused: {name}: {reason}")
     if plan.refused:

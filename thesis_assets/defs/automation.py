@@ -45,10 +45,10 @@ class DeclaredInputsAreMade(When[dg.AssetKey]):
         for key in context.candidate_subset.expensively_compute_partition_keys():
             try:
                 pairs = upstream_cells(self._platform, node, self._declared(Cell.parse(node.kind, str(key))))
+                if self._has_lost_scenes(history, node, str(key)):
+                    continue
             except (ThesisAssetsError, dg.Failure):
                 continue  # a withdrawn experiment, or a file that is refused: registering says so
-            if self._has_lost_scenes(history, node, str(key)):
-                continue
             if pairs and all(each.key in history.made(name) or _requested(context, name, each) for name, each in pairs):
                 ready.add(key)
         subset = context.candidate_subset.compute_intersection_with_partition_keys(ready)

@@ -74,9 +74,10 @@ def plan_backfill(
     What is at work already, a scene that is not complete, and frozen data that would change wait, with all that follows.
 
     Raises:
-        InvalidExperiment: there is no such experiment, or its file is not valid.
+        InvalidExperiment: there is no such experiment, its file is not valid, or its patterns match no scene.
         dagster.Failure: it declares no such run.
     """
+    platform.refuse_no_match(platform.experiments.read(exp_name))
     platform.refuse_undeclared([Cell(exp_name, run_name=run) for run in runs])
     planner = _Planner(platform, instance, exp_name, mode, ready)
     for level in PLANNED_LEVELS:

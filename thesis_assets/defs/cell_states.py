@@ -1,4 +1,4 @@
-"""The state of every declared cell of an experiment: done, stale, missing, failed or running."""
+"""The state of every declared cell of an experiment: done, stale, missing, failed, running or refused."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.levels import assets_of, cells_of_level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
 
 ASSET_JOB = "__ASSET_JOB"
 """Dagster's name for runs of backfills and conditions."""
@@ -26,7 +26,7 @@ class CellState:
     asset: str
     cell: Cell
     state: str
-    """`done`, `stale`, `missing`, `failed` or `running`."""
+    """`done`, `stale`, `missing`, `failed`, `running`, or `refused`: its patterns match no scene, or name one that is not there."""
     detail: str = ""
 
 
@@ -37,7 +37,13 @@ def cell_states(platform: Platform, instance: dg.DagsterInstance, exp_name: str)
         if level.kind == "none" or level.job == "publish":
             continue
         runs = _latest_runs(instance, level)
-        for cell in cells_of_level(platform, level, exp_name, (), ()):
+        try:
+            cells = cells_of_level(platform, level, exp_name, (), ())
+        except InvalidExperiment as error:
+            why = f"{error.problem}: {error.found}; {error.wanted}"
+            states += [CellState(exp_name, asset, Cell(exp_name), "refused", why) for asset in level.assets]
+            continue
+        for cell in cells:
             last = runs.get(cell.key)
             assets = assets_of(platform, level, cell)
             states += [_state(platform, instance, asset, exp_name, cell, last) for asset in assets]

@@ -342,9 +342,23 @@ def input_digest(platform: Platform, instance: dg.DagsterInstance, asset: str, c
     return sha256_value([asset, CODE_VERSION, node.own(platform, cell), upstream])
 
 
+def _is_of_the_section(platform: Platform, cell: Cell) -> bool:
+    """Whether a shard was made by the generation section that the experiment's file has now."""
+    from thesis_assets.samples.generation_config import generation_digest
+    from thesis_assets.samples.shard_files import read_shard
+
+    made_by = read_shard(platform.difix(cell), cell.scene_name).stats.generation_digest
+    return made_by == generation_digest(platform.spec(cell).generation)
+
+
 def is_current(platform: Platform, instance: dg.DagsterInstance, asset: str, cell: Cell) -> bool:
-    """Whether a cell's newest materialization was made from what is there now, and its outputs are still there."""
+    """Whether a cell's newest materialization was made from what is there now, and its outputs are still there.
+
+    A scene that is gone makes its samples not stale: only making them anew needs it.
+    """
     metadata = latest_metadata(instance, asset, cell)
     if metadata is None or not all(path.is_file() for path in NODES[asset].outputs(platform, cell)):
         return False
+    if cell.scene_name and not platform.roots.tree(cell.scene_name).ground_truth.base.is_dir():
+        return _is_of_the_section(platform, cell)
     return metadata.get(INPUT_DIGEST) == input_digest(platform, instance, asset, cell)

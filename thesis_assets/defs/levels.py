@@ -24,6 +24,7 @@ from thesis_assets.defs.failures import failure_reason
 from thesis_assets.defs.graph import NODES, is_current
 from thesis_assets.defs.history import RANGE_END, RANGE_START, History
 from thesis_assets.defs.jobs import LEVELS, Level, checks_job
+from thesis_assets.defs.metadata import MEND
 from thesis_assets.defs.partitions import EXP_BY_SCENE, Cell
 from thesis_assets.defs.platform import Platform
 
@@ -54,6 +55,8 @@ class Outcome:
     success: bool
     errors: list[str] = field(default_factory=list)
     failed_checks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """`asset.check: what it found` of checks that failed and block nothing."""
     n_checks: int = 0
 
 
@@ -178,11 +181,8 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Wor
         run_id=result.run_id,
         success=result.success,
         errors=[failure_reason(event) for event in result.get_step_failure_events()],
-        failed_checks=[
-            f"{each.asset_key.to_user_string()}.{each.check_name}: {each.description}"
-            for each in evaluations
-            if not each.passed and each.blocking
-        ],
+        failed_checks=[_told(each) for each in evaluations if not each.passed and each.blocking],
+        warnings=[_told(each) for each in evaluations if not each.passed and not each.blocking],
         n_checks=len(evaluations),
     )
 
@@ -252,6 +252,13 @@ def make_run(
     if any(_was_interrupted(event) for event in result.get_step_failure_events()):
         raise KeyboardInterrupt  # Dagster ends the run for a signal and goes on; whoever sent it means the whole command
     return result
+
+
+def _told(evaluation: dg.AssetCheckEvaluation) -> str:
+    """What a check found, and what mends it."""
+    said = f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}: {evaluation.description}"
+    remedy = evaluation.metadata.get(MEND)
+    return f"{said}\n    {MEND}: {remedy.value}" if remedy is not None else said
 
 
 def _was_interrupted(event: dg.DagsterEvent) -> bool:

@@ -104,7 +104,7 @@ def _waiting(platform: Platform, instance: dg.DagsterInstance, now: float, exp_n
         if late.exp_name in exp_names:
             waiting[late.exp_name] = f"frozen, and {', '.join(late.scenes)} came later: `{late.command}`"
     for spec in platform.readable_experiments():
-        if spec.exp_name not in exp_names:
+        if spec.exp_name not in exp_names or platform.is_frozen(spec.exp_name):
             continue
         try:
             scenes = platform.scene_names(spec)

@@ -32,7 +32,7 @@ def _silent(line: str) -> None:
 
 @dataclass(frozen=True)
 class Platform:
-    """What assets, checks and the command line share. `echo` receives every progress line."""
+    """What assets, checks and the command line share. `echo` receives every progress line; those of a step at work are indented."""
 
     settings: Settings
     echo: Callable[[str], None] = field(default=_silent)
@@ -104,7 +104,7 @@ class Platform:
 
         def report(line: str) -> None:
             context.log.info(line)
-            self.echo(line)
+            self.echo(f"  {line}")
 
         return report
 
@@ -122,38 +122,85 @@ class Platform:
         """The scenes that the experiment's names and globs match in the catalog, sorted.
 
         A glob of a frozen experiment matches no scene that came later: its runs resume on what it has, and a fork takes the
-        new ones. A scene that is named stays named, and is refused when it is exported.
+        new ones. What it was frozen with stays its own where the scene itself is gone. A scene that is named stays named, and
+        is refused when it is exported.
 
         Raises:
-            InvalidExperiment: a named scene is not on disk, or `scenes_from` is no directory of scene files.
+            InvalidExperiment: nothing matches, a named scene is not on disk, or `scenes_from` is no directory of scene files.
         """
+        from thesis_assets.scenes.catalog import list_scenes
+        from thesis_assets.scenes.matching import nothing_matches
+
+        generation = spec.generation
+        try:
+            matched, frozen = self._matched(spec)
+            if frozen is not None:
+                matched = [name for name in matched if name in frozen or name in generation.scenes]
+            if not matched and not spec.evaluation_only:
+                raise nothing_matches(
+                    list_scenes(self.roots),
+                    generation.scenes or [f"the scene files of {generation.scenes_from}"],
+                    key="generation.scenes_from" if generation.scenes_from else "generation.scenes",
+                    root=self.roots.canonical_gt,
+                    exclude=generation.exclude,
+                )
+        except InvalidExperiment as error:
+            raise self._placed(spec, error) from error
+        return matched
+
+    def _matched(self, spec: ExperimentSpec) -> tuple[list[str], frozenset[str] | None]:
+        """What the experiment's patterns match of the scenes that there are or that it was frozen with, and the latter."""
         from thesis_assets.samples.snapshot import frozen_scenes
         from thesis_assets.scenes.catalog import list_scenes, match_scenes
 
-        try:
-            matched = match_scenes(list_scenes(self.roots), spec.generation, self.settings.experiments_dir)
-        except InvalidExperiment as error:
-            raise InvalidExperiment(
-                error.problem,
-                file=place_in_file(self.experiments.path(spec.exp_name), error.key or "generation"),
-                key=error.key,
-                found=error.found if error.found is not None else error.file,
-                wanted=error.wanted,
-                remedy=error.remedy,
-            ) from error
         frozen = frozen_scenes(DifixTree(self.settings.difix_data_root, spec.exp_name))
-        if frozen is None:
-            return matched
-        return [name for name in matched if name in frozen or name in spec.generation.scenes]
+        known = [*list_scenes(self.roots), *(frozen or ())]
+        return match_scenes(known, spec.generation, self.settings.experiments_dir), frozen
+
+    def _placed(self, spec: ExperimentSpec, error: InvalidExperiment) -> InvalidExperiment:
+        """The error with the line of its key in the experiment's file."""
+        return InvalidExperiment(
+            error.problem,
+            file=place_in_file(self.experiments.path(spec.exp_name), error.key or "generation"),
+            key=error.key,
+            found=error.found if error.found is not None else error.file,
+            wanted=error.wanted,
+            remedy=error.remedy,
+        )
 
     def late_scenes(self, spec: ExperimentSpec) -> list[str]:
         """The scenes that an experiment's globs match and that came after it was frozen; none while it is open."""
-        from thesis_assets.scenes.catalog import list_scenes, match_scenes
-
         if spec.generation.on_new_scenes == "ignore":
             return []
-        matched = match_scenes(list_scenes(self.roots), spec.generation, self.settings.experiments_dir)
-        return sorted(set(matched) - set(self.scene_names(spec)))
+        return sorted(set(self._matched(spec)[0]) - set(self.scene_names(spec)))
+
+    def idle_globs(self, spec: ExperimentSpec) -> list[str]:
+        """A line for each glob of an experiment that matches no scene, beside others that do: a slip, or scenes to come."""
+        from thesis_assets.samples.snapshot import frozen_scenes
+        from thesis_assets.scenes.catalog import list_scenes
+        from thesis_assets.scenes.matching import idle_globs, near_names
+
+        there = list_scenes(self.roots)
+        frozen = frozen_scenes(self.difix(Cell(spec.exp_name))) or ()
+        return [
+            f"{key}: {pattern} matches no scene of {self.roots.canonical_gt} ({near_names(there, [pattern])})"
+            for key, patterns, known in (
+                ("generation.scenes", spec.generation.scenes, [*there, *frozen]),
+                ("evaluation.scenes", spec.evaluation.scenes, there),
+            )
+            for pattern in idle_globs(known, patterns)
+        ]
+
+    def refuse_no_match(self, spec: ExperimentSpec, *, evaluated: bool = True) -> None:
+        """Refuse an experiment before its first step where it has no scene to work on, or none to evaluate.
+
+        Raises:
+            InvalidExperiment: as `scene_names` and `evaluation_scenes`.
+        """
+        if not spec.evaluation_only:
+            self.scene_names(spec)
+        if evaluated and spec.runs and spec.evaluation.scenes:
+            self.evaluation_scenes(spec)
 
     def run_spec(self, cell: Cell) -> RunSpec:
         """The run of a cell.
@@ -229,7 +276,12 @@ class Platform:
         from thesis_assets.evaluation.scenes import evaluation_scenes
         from thesis_assets.scenes.catalog import list_scenes
 
-        return evaluation_scenes(spec, list_scenes(self.roots), DifixTree(self.settings.difix_data_root, spec.exp_name))
+        try:
+            return evaluation_scenes(
+                spec, list_scenes(self.roots), self.difix(Cell(spec.exp_name)), self.roots.canonical_gt
+            )
+        except InvalidExperiment as error:
+            raise self._placed(spec, error) from error
 
     def evaluation_groups(self, spec: ExperimentSpec) -> set[str]:
         """`<dataset>/<group_id>` of every evaluated scene."""

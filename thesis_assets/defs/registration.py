@@ -1,15 +1,18 @@
 """From experiment files to partition keys: what is new, what is withdrawn, which files are refused.
 
-Registering adds keys. A withdrawn experiment's keys, and so what the UI shows of it, stay until somebody asks for their removal.
+Registering adds keys. A withdrawn experiment's keys, and so what the UI shows of it, stay until somebody asks for their removal;
+those of an experiment whose data is on disk stay in any case.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import dagster as dg
 
-from thesis_assets.defs.partitions import EXP_NAMES, RUN_NAMES, SCENE_NAMES
+from thesis_assets.defs.partitions import EXP_NAMES, RUN_NAMES, SCENE_NAMES, Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.errors import InvalidKey, ThesisAssetsError
+from thesis_assets.layout import check_key
 
 DIMENSIONS = ("exp_name", "scene_name", "run_name")
 
@@ -23,6 +26,8 @@ class Registration:
     cells: dict[str, dict[str, list[str]]]
     """By experiment: its scenes and its runs."""
     refused: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    """Globs that match nothing, and data whose experiment file is gone."""
     pools: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -40,14 +45,17 @@ def plan_registration(platform: Platform, instance: dg.DagsterInstance) -> Regis
     wanted: dict[str, dict[str, None]] = {name: {} for name in DIMENSIONS}
     cells: dict[str, dict[str, list[str]]] = {}
     refused: dict[str, str] = platform.experiments.misnamed()
+    warnings: list[str] = []
     for name in platform.experiments.names():
         try:
             spec = platform.experiments.read(name)
             scenes = platform.scene_names(spec)
+            idle = platform.idle_globs(spec)
         except ThesisAssetsError as error:
             refused[name] = str(error)
             continue
         cells[name] = {"scenes": scenes, "runs": list(spec.runs)}
+        warnings += [f"{name}: {line}" for line in idle]
         wanted["exp_name"][name] = None
         wanted["scene_name"] |= dict.fromkeys(scenes)
         wanted["run_name"] |= dict.fromkeys(spec.runs)
@@ -56,17 +64,45 @@ def plan_registration(platform: Platform, instance: dg.DagsterInstance) -> Regis
         for definition in (EXP_NAMES, SCENE_NAMES, RUN_NAMES)
         if definition.name is not None
     }
+    kept: dict[str, set[str]] = {name: set() for name in DIMENSIONS}
+    for name in registered["exp_name"]:
+        if name in wanted["exp_name"] or name in refused or not _is_key(name):
+            continue
+        tree = platform.difix(Cell(name))
+        if not tree.base.is_dir():
+            continue
+        kept["exp_name"].add(name)
+        kept["scene_name"] |= _folders(tree.scene_runs_dir)
+        kept["run_name"] |= _folders(tree.tuning_runs_dir)
+        warnings.append(
+            f"{name}: its data is in {tree.base}, its file {platform.experiments.path(name)} is gone: its partitions stay. "
+            f"Put the file back, or write one by `thesis-assets experiment new {name}`"
+        )
     settings = platform.settings
     return Registration(
         added={name: [key for key in keys if key not in registered[name]] for name, keys in wanted.items()},
         withdrawn={
-            name: [key for key in keys if key not in wanted[name] and key not in refused]
+            name: [key for key in keys if key not in wanted[name] and key not in refused and key not in kept[name]]
             for name, keys in registered.items()
         },
         cells=cells,
         refused=refused,
+        warnings=warnings,
         pools={"gpu": settings.gpu_slots, "render": settings.render_slots, "upload": settings.upload_slots},
     )
+
+
+def _is_key(name: str) -> bool:
+    """Whether a registered name may become a folder: in the web UI anybody can add any."""
+    try:
+        check_key(name, "exp_name")
+    except InvalidKey:
+        return False
+    return True
+
+
+def _folders(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir() if path.is_dir()} if directory.is_dir() else set()
 
 
 def register(instance: dg.DagsterInstance, registration: Registration) -> None:

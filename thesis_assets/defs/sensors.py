@@ -40,6 +40,7 @@ def experiment_files(context: dg.SensorEvaluationContext, platform: PlatformPara
     plan = plan_registration(platform, instance)
     register(instance, plan)
     said = [f"refused {name}: {' '.join(reason.split())}" for name, reason in plan.refused.items()]
+    said += plan.warnings
     said += [f"{name}: {len(keys)} new keys" for name, keys in plan.added.items() if keys]
     said += [
         f"no longer declared, kept (`thesis-assets sync --remove-withdrawn` removes them): {name} {', '.join(keys)}"

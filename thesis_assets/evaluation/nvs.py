@@ -114,8 +114,6 @@ def _plan(cell: EvaluationCell, epoch: int, on_progress: Progress) -> NvsPlan | 
     current = read_protocol(task)
     if current is not None and current.input_digest == digest and is_whole(task):
         return current
-    if lpips is None:
-        on_progress(f"{cell.scene.name} {epoch_name(epoch)}: the column lpips stays empty: {why_not}")
     return NvsPlan(cell, epoch, record, views, digest, lpips, why_not)
 
 

@@ -1,17 +1,23 @@
 """Which scenes of an experiment are evaluated."""
 
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from thesis_assets.errors import InvalidExperiment
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.layout import DifixTree
+from thesis_assets.scenes.matching import nothing_matches
 from thesis_assets.storage import read_jsonl
 
 
-def evaluation_scenes(spec: ExperimentSpec, catalog: list[str], tree: DifixTree) -> list[str]:
+def evaluation_scenes(spec: ExperimentSpec, catalog: list[str], tree: DifixTree, root: Path) -> list[str]:
     """The scenes that `evaluation.scenes` names (globs over the catalog), else the test split's and the reserved ones.
 
     Where nothing is held out and no run trains, all scenes of the data: nothing here has seen them.
+
+    Args:
+        catalog: the scenes on disk.
+        root: where they were looked for.
 
     Raises:
         InvalidExperiment: a pattern matches no scene, or nothing is left to evaluate.
@@ -22,12 +28,7 @@ def evaluation_scenes(spec: ExperimentSpec, catalog: list[str], tree: DifixTree)
         for pattern in spec.evaluation.scenes:
             matched = [name for name in catalog if fnmatchcase(name, pattern)]
             if not matched:
-                raise InvalidExperiment(
-                    "no scene on disk matches",
-                    key="evaluation.scenes",
-                    found=pattern,
-                    wanted=f"one of {', '.join(catalog[:20])}",
-                )
+                raise nothing_matches(catalog, [pattern], key="evaluation.scenes", root=root)
             names.update(matched)
         return sorted(names)
     return _by_default(spec, catalog, tree)

@@ -1,4 +1,4 @@
-"""Forking an experiment: the same file under another name, so that a frozen snapshot stays and its successor may grow."""
+"""An experiment's file under another name: a fork, so that a frozen snapshot stays and its successor may grow; a shipped example."""
 
 import os
 import re
@@ -7,13 +7,16 @@ from pathlib import Path
 import yaml
 
 from thesis_assets.errors import InvalidExperiment
-from thesis_assets.experiments.reading import parse_experiment, parse_yaml, read_experiment
+from thesis_assets.experiments.reading import ExperimentFolder, parse_experiment, parse_yaml, read_experiment
 from thesis_assets.experiments.spec import ExperimentSpec
 from thesis_assets.layout import check_key
 
 
-def fork_experiment(path: Path, exp_name: str) -> ExperimentSpec:
-    """Write `<exp_name>.yaml` beside an experiment file: its text with only the value of `exp_name` changed, comments kept.
+def fork_experiment(path: Path, exp_name: str, folder: Path | None = None) -> ExperimentSpec:
+    """Write `<exp_name>.yaml` from an experiment file: its text with only the value of `exp_name` changed, comments kept.
+
+    Args:
+        folder: where it is written; beside the file where none is given.
 
     Raises:
         InvalidKey: the new name may not become a folder.
@@ -21,7 +24,8 @@ def fork_experiment(path: Path, exp_name: str) -> ExperimentSpec:
     """
     check_key(exp_name, "exp_name")
     read_experiment(path)
-    target = path.with_name(f"{exp_name}.yaml")
+    target = (folder or path.parent) / f"{exp_name}.yaml"
+    target.parent.mkdir(parents=True, exist_ok=True)
     text = _renamed(path, exp_name)
     spec = parse_experiment(text, target)
     try:
@@ -36,9 +40,14 @@ def fork_experiment(path: Path, exp_name: str) -> ExperimentSpec:
             file=target,
             found=exp_name,
             wanted="a name that is not taken",
-            remedy="choose another name for the fork; an experiment file is never overwritten",
+            remedy="choose another name: an experiment file is never overwritten",
         ) from error
     return spec
+
+
+def examples() -> ExperimentFolder:
+    """The shipped examples, with every key explained. Nobody reads them as experiments: `thesis-assets experiment new` copies one."""
+    return ExperimentFolder(Path(__file__).parent / "examples")
 
 
 def successor_name(exp_name: str) -> str:

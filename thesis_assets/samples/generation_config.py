@@ -133,6 +133,8 @@ def check_generation_config(tree: DifixTree, generation: GenerationSpec, shard_d
     Args:
         shard_digests: `generation_digest` of each shard, by scene name.
     """
+    if not shard_digests:
+        return CheckOutcome.of_nothing("the list of shards")
     wanted = generation_digest(generation)
     offenders = []
     try:

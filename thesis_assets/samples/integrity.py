@@ -43,6 +43,8 @@ def check_samples_complete(
         decode_share: this share of the samples (at least one), drawn by `seed`, is decoded as well.
         full: decode all.
     """
+    if not rows:
+        return CheckOutcome.of_nothing(tree.all_samples.name)
     decoded = _drawn(len(rows), 1.0 if full else decode_share, seed)
     samples_dir = str(tree.samples_dir)
     offenders = [
@@ -93,6 +95,8 @@ def _drawn(n: int, share: float, seed: int) -> set[int]:
 
 def check_manifest_matches_disk(tree: DifixTree, rows: Sequence[SampleRow]) -> CheckOutcome:
     """Every row has its folder with an equal `meta.json`, and every folder below `samples/` its row."""
+    if not rows:
+        return CheckOutcome.of_nothing(tree.all_samples.name)
     expected = {row.sample_id for row in rows}
     samples_dir = tree.samples_dir
     offenders = [fault for row in rows for fault in _meta_faults(samples_dir / row.sample_id, row)]
@@ -133,7 +137,9 @@ def _meta_faults(folder: Path, row: SampleRow) -> list[str]:
 def check_dropped_share(n_saved: int, dropped: Sequence[DroppedSample], *, below: float = 0.05) -> CheckOutcome:
     """Less than the share `below` of all candidates was dropped. Offenders are scenes and reasons, the most frequent first."""
     n_candidates = n_saved + len(dropped)
-    share = len(dropped) / max(1, n_candidates)
+    if n_candidates == 0:
+        return CheckOutcome.of_nothing("the list of candidates")
+    share = len(dropped) / n_candidates
     reasons = Counter((row.scene_name, row.reason) for row in dropped).most_common(MAX_OFFENDERS)
     return CheckOutcome(
         passed=share < below,

@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from thesis_assets.layout import dataset_of
 
 
 def match_scenes(names: Iterable[str], generation: GenerationSpec, base_dir: Path) -> list[str]:
-    """The scenes of an experiment, sorted, each once.
+    """The scenes of an experiment, sorted, each once; none where its globs match nothing (`nothing_matches`).
 
     A glob takes what there is; a scene named in full must be there. `exclude` wins.
 
@@ -73,12 +74,57 @@ def _scenes_from(directory: Path) -> list[str]:
     return names
 
 
+def idle_globs(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    """The globs among patterns that match no scene, in their order."""
+    there = list(names)
+    return [each for each in patterns if is_glob(each) and not any(fnmatch.fnmatchcase(name, each) for name in there)]
+
+
+def nothing_matches(
+    names: Sequence[str], patterns: Sequence[str], *, key: str, root: Path, exclude: Sequence[str] = ()
+) -> InvalidExperiment:
+    """The error where the patterns of one key take no scene at all, with the names that are near.
+
+    Args:
+        names: the scenes on disk.
+        root: where they were looked for.
+        exclude: patterns that take scenes away again.
+    """
+    return InvalidExperiment(
+        "no scene on disk matches",
+        key=key,
+        found=", ".join(patterns) + (f", without {', '.join(exclude)}" if exclude else ""),
+        wanted=f"a scene of {root}: {near_names(names, patterns)}",
+        remedy="correct the pattern, bring the scenes, or set THESIS_CANONICAL_GT_ROOT_DIR to where they are; "
+        "`thesis-assets scenes` lists what is there",
+    )
+
+
+def near_names(names: Sequence[str], patterns: Sequence[str], limit: int = 3) -> str:
+    """In words, which scenes are near to what the patterns ask for; else some of those that there are."""
+    if not names:
+        return "there is none"
+    near: dict[str, float] = {}
+    for pattern in patterns:
+        # What a pattern fixes is its start; where it begins with a wildcard, its end.
+        start = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+        end = "" if start else re.split(r"[*?\]]", pattern)[-1]
+        for name in names:
+            part = name[: len(start)] if start else name[-len(end) :] if end else ""
+            likeness = difflib.SequenceMatcher(None, part.lower(), (start or end).lower()).ratio()
+            if part and likeness >= 0.6:
+                near[name] = max(likeness, near.get(name, 0.0))
+    if near:
+        found = sorted(near, key=lambda name: (-near[name], name))[:limit]
+        return f"near: {', '.join(found)}" + (f" and {len(near) - limit} more" if len(near) > limit else "")
+    return f"{len(names)} {'is' if len(names) == 1 else 'are'} there, such as {', '.join(names[:limit])}"
+
+
 def _not_there(name: str, there: Sequence[str], key: str) -> InvalidExperiment:
-    near = difflib.get_close_matches(name, there, n=3)
     return InvalidExperiment(
         "a scene that the experiment names is not on disk",
         key=key,
         found=name,
-        wanted=("close to it: " + ", ".join(near)) if near else f"one of the {len(there)} scenes there are",
+        wanted=f"a scene that is there: {near_names(there, [name])}",
         remedy="bring the scene, correct the name, or take it out; `thesis-assets scenes` lists the scenes there are",
     )

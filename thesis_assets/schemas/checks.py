@@ -26,6 +26,11 @@ class CheckOutcome(FileModel):
             offenders=offenders[:MAX_OFFENDERS],
         )
 
+    @classmethod
+    def of_nothing(cls, what: str) -> "CheckOutcome":
+        """Failed, as there was nothing to look at: an empty set would pass every check."""
+        return cls.of([f"{what} is empty"], message=f"there is nothing to check: {what} is empty")
+
 
 @dataclass(frozen=True)
 class Remedy:

@@ -19,6 +19,8 @@ def check_group_non_leakage(
     Args:
         group_of: finds a scene's group anew by the rules; a row that names another group is an offender, too.
     """
+    if not train and not test:
+        return CheckOutcome.of_nothing("the split")
     train_groups, test_groups = {group_key(row) for row in train}, {group_key(row) for row in test}
     offenders = []
     for group in sorted(train_groups & test_groups):
@@ -50,6 +52,8 @@ def check_reserved_scenes(train: Sequence[SampleRow], reserved: set[str]) -> Che
     Args:
         reserved: groups, `<dataset>/<group_id>`, as `hold_out.reserved_groups` gives them.
     """
+    if not train:
+        return CheckOutcome.of_nothing("split_train.jsonl")
     offenders = [
         f"{row.sample_id} is of the reserved group {group_key(row)}" for row in train if group_key(row) in reserved
     ]
@@ -62,6 +66,8 @@ def check_reserved_scenes(train: Sequence[SampleRow], reserved: set[str]) -> Che
 
 def check_partition(every: Sequence[SampleRow], train: Sequence[SampleRow], test: Sequence[SampleRow]) -> CheckOutcome:
     """Train and test are disjoint, together all, equal row by row, and sorted by sample id."""
+    if not every:
+        return CheckOutcome.of_nothing("all_samples.jsonl")
     of_train = {row.sample_id: row for row in train}
     of_test = {row.sample_id: row for row in test}
     of_all = {row.sample_id: row for row in every}

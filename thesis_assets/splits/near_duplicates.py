@@ -64,6 +64,8 @@ def check_near_duplicates(train: Sequence[SampleRow], test: Sequence[SampleRow],
     Of each camera some frames are compared, at most `MAX_PHOTOGRAPHS` in all: its first and last, and others that are the same
     for every scene, so that copies meet. Offenders are pairs of scenes, with the closest photographs of each.
     """
+    if not train and not test:
+        return CheckOutcome.of_nothing("the split")
     sides = [_chosen(_photographs(rows)) for rows in (train, test)]
     (train_photographs, train_prints), (test_photographs, test_prints) = (_read(side, roots) for side in sides)
     closest: dict[tuple[str, str], tuple[int, Photograph, Photograph]] = {}

@@ -50,16 +50,16 @@ def guard_snapshot(tree: DifixTree, split: SplitSpec, rules: Mapping[str, str]) 
     """
     state = read_snapshot(tree)
     group_of = group_finder(rules)
+    whole = check_not_empty(state.train, state.test, train_only=split.train_only)
+    if not whole.passed:
+        raise _changed(tree, whole.message, "; ".join(whole.offenders))
     _raise_leak(tree, check_group_non_leakage(state.train, state.test, group_of), "group_non_leakage")
     _raise_leak(
         tree, check_reserved_scenes(state.train, reserved_groups(split, group_of)), "reserved_scenes_not_in_train"
     )
-    for outcome in (
-        check_not_empty(state.train, state.test, train_only=split.train_only),
-        check_partition(read_rows(tree.all_samples), state.train, state.test),
-    ):
-        if not outcome.passed:
-            raise _changed(tree, outcome.message, "; ".join(outcome.offenders[:5]))
+    partition = check_partition(read_rows(tree.all_samples), state.train, state.test)
+    if not partition.passed:
+        raise _changed(tree, partition.message, "; ".join(partition.offenders[:5]))
     _refuse_absent_files(tree, [*state.train, *state.test])
     return state
 

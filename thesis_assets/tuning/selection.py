@@ -59,7 +59,7 @@ def select_checkpoint(
     samples: list[HeldOutSample] = []
     if run.selection.rule in ("best_psnr", "best_lpips"):
         samples = selection_samples(tree, run.selection, evaluation_groups)
-        lpips = _lpips_where_it_is(lpips_weights, device, on_progress)
+        lpips = _lpips_where_it_is(lpips_weights, device)
         scores = _score_checkpoints(tree, run_name, run, samples, device, lpips, on_progress)
         step = best_step(run.selection.rule, scores)
     else:
@@ -131,14 +131,12 @@ def best_step(rule: str, scores: Sequence[CheckpointScore]) -> int:
     return min(measured)[1]
 
 
-def _lpips_where_it_is(folder: Path | None, device: str, on_progress: Callable[[str], None] | None) -> Lpips | None:
+def _lpips_where_it_is(folder: Path | None, device: str) -> Lpips | None:
     from thesis_assets.images.perceptual import find_lpips, load_lpips
 
     try:
         find_lpips(folder)
-    except InvalidFile as error:
-        if on_progress:
-            on_progress(f"checkpoints are scored without LPIPS: {error.file} is not there; {error.remedy}")
+    except InvalidFile:
         return None
     return load_lpips(folder, device)
 

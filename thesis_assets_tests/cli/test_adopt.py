@@ -139,7 +139,7 @@ def test_an_experiment_whose_scenes_are_gone_leaves_the_others_their_numbers(new
     world = new_world(SMALL, gone)
     platform = world.platform
     assert platform.evaluated_trees() == []
-    assert any("gone|r1 is left out" in line for line in world.lines)
+    assert any("gone is left out" in line for line in world.lines)
 
 
 def test_a_tree_of_the_output_document_is_read_where_it_lies_and_stays_as_it_was(

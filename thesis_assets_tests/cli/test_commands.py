@@ -1,6 +1,7 @@
 """The command line as a person and a script use it: exit codes, JSON, messages without tracebacks."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,6 +121,12 @@ def test_samples_of_a_scene_that_is_no_longer_named_are_shown_and_moved_only_on_
 def test_every_image_is_decoded_on_request_and_a_damaged_one_named(new_world: Callable[..., World]) -> None:
     world = new_world()
     assert world.run(until="sample_set").exit_code == 0
+    lasting = [re.sub(r"[0-9]+ s\b", "N s", line) for line in world.lines if not line.startswith(" ")]
+    assert lasting == [
+        "small: the scenes on disk: N s",
+        "small: triplets, a scene each (4 scenes): N s",
+        "small: manifests, hold-out, data.json: N s; 4 checks passed",
+    ]
     whole = json.loads(thesis_assets(world, "checks", "samples", "--exp", "small", "--json").stdout)
     assert whole["passed"]
     assert whole["counts"]["decoded"] == whole["counts"]["samples"] == 36

@@ -38,7 +38,7 @@ def test_everything_that_is_missing_has_its_fix(tmp_path: Path, monkeypatch: pyt
     findings = {each.what: each for each in machine(settings)}
     for each in findings.values():
         assert each.state == "ok" or each.fix or each.what == "git revision", each
-    assert {"GPU", "Slurm", "ffmpeg", "Vulkan", "SMPLX models", "SMPL models", "LPIPS weights"} <= set(findings)
+    assert {"GPU", "Slurm", "ffmpeg", "Vulkan driver", "SMPLX models", "SMPL models", "LPIPS weights"} <= set(findings)
     assert findings["Slurm"].state == "bad", "the settings ask for it"
     assert findings["failure command"].state == "bad"
 

@@ -42,6 +42,17 @@ def test_a_command_says_what_it_does_and_prints_json_on_request(name: str) -> No
         assert not getattr(parameter, "prompt", None), f"{name} asks for {parameter.name}"
 
 
+@pytest.mark.parametrize("name", ["", *COMMANDS, *sorted({name.rpartition(" ")[0] for name in COMMANDS} - {""})])
+def test_help_is_printed_whole(name: str) -> None:
+    """`lineage --help` ended in a traceback: its `[/<task>]` was read as a closing tag."""
+    result = CliRunner().invoke(app, [*name.split(), "--help"])
+    assert result.exit_code == 0, result.exception
+    command = COMMANDS.get(name)
+    words = " ".join(result.output.split())
+    for text in [command.help, *(getattr(each, "help", "") for each in command.params)] if command else []:
+        assert " ".join((text or "").split()) in words
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_option_that_is_not_there_is_wrong_use(name: str) -> None:
     result = CliRunner().invoke(app, [*name.split(), "--no-such-option"])
@@ -68,3 +79,9 @@ def test_a_command_says_nothing_of_the_libraries_below_it(tmp_path: Path) -> Non
     done = thesis_assets(world, "sync")
     assert done.returncode == 0
     assert "Warning" not in done.stderr
+
+
+@pytest.mark.parametrize("group", sorted({name.rpartition(" ")[0] for name in COMMANDS}))
+def test_the_list_of_commands_has_whole_sentences(group: str) -> None:
+    listed = CliRunner().invoke(app, [*group.split(), "--help"], env={"COLUMNS": "80"}).output
+    assert "..." not in listed.partition("Commands:")[2]

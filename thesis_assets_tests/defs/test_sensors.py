@@ -234,6 +234,29 @@ def test_a_withdrawn_experiments_keys_stay_until_they_are_asked_away(ticks: Tick
     assert ticks.instance.get_dynamic_partitions("scene_name") == ["hi4d_pair00_hug"]
 
 
+def test_an_experiment_with_data_and_no_file_keeps_its_partitions(ticks: Ticks) -> None:
+    """The file of an experiment is moved or lost more easily than its data; its history must not go with it."""
+    from thesis_assets.defs.registration import plan_registration, remove_withdrawn
+
+    world = ticks.world
+    world.write(experiment("old", runs={"r1": {"max_train_steps": 10}}))
+    world.write(experiment("empty", generation={"scenes": ["hi4d_pair01_*"]}, runs={"r2": {"max_train_steps": 10}}))
+    for number in range(2):
+        add_scene(world, f"hi4d_pair0{number}_hug")
+    ticks.tick("experiment_files")
+    assert world.run("old", until="scene_samples").exit_code == 0
+    world.platform.difix(world.cell(exp_name="old")).tuning_run("r1").base.mkdir(parents=True)
+    for name in ("old", "empty"):
+        world.platform.experiments.path(name).unlink()
+
+    ticks.tick("experiment_files")
+    assert "`thesis-assets experiment new old`" in ticks.said["experiment_files"]
+    removed = remove_withdrawn(ticks.instance, plan_registration(world.platform, ticks.instance))
+    assert removed == {"exp_name": ["empty"], "run_name": ["r2"]}
+    ticks.instance.add_dynamic_partitions("exp_name", ["../out"])
+    assert "../out" in plan_registration(world.platform, ticks.instance).withdrawn["exp_name"]
+
+
 def test_a_scene_that_vanishes_asks_for_nothing_and_loses_nothing(ticks: Ticks) -> None:
     world = ticks.world
     world.write(experiment("v1"))

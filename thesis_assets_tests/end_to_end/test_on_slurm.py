@@ -99,7 +99,7 @@ def test_an_experiment_goes_from_scenes_to_recordings_on_the_cluster(
     assert difix.tuning_run("r1").triplet_recording.is_file()
     # Where it ran is told, and what the jobs said stands in the run's log.
     assert any("Slurm job" in line and "RUNNING on n" in line for line in world.lines)
-    assert any(line.startswith("[4/4] studio") and line.endswith("done") for line in world.lines)
+    assert any(line.startswith("  [4/4] studio") and line.endswith("done") for line in world.lines)
 
 
 # --- one run ---------------------------------------------------------------------------------------------------------

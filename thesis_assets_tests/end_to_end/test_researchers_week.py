@@ -272,8 +272,8 @@ def test_its_job_dies_at_night_and_one_command_resumes_from_the_last_checkpoint(
     assert min(line.step for line in others) > STEPS[0]
     assert [step for step in range(9) if week.tuned.checkpoint(step).is_file()] == STEPS
     # What was made before it died is not made again.
-    assert "triplets, a scene each: current (3 cells)" in said
-    assert "week|baseline" not in said[: said.index("evaluation at every epoch")]
+    assert "triplets, a scene each (3 scenes): current" in said
+    assert "(baseline)" not in said[: said.index("evaluation at every epoch")]
 
 
 # --- what came of it -------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def scenes(root: Path, runs: dict[str, Any], *, train: tuple[str, ...], test: tu
     spec = ExperimentSpec.model_validate(
         {"exp_name": "v1", "generation": {"scenes": ["garden_*"]}, "split": split, "runs": runs}
     )
-    return evaluation_scenes(spec, [*train, *test], tree)
+    return evaluation_scenes(spec, [*train, *test], tree, root)
 
 
 def test_they_are_those_of_the_test_split(tmp_path: Path) -> None:

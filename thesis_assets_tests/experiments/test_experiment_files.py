@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from thesis_assets.experiments import ExperimentFolder, ExperimentSpec
 from thesis_assets.experiments.evaluation import EvaluationSpec
+from thesis_assets.experiments.fork import examples
 from thesis_assets.experiments.generation import GenerationSpec
 from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.experiments.split import SplitSpec
@@ -53,7 +54,7 @@ def test_the_stereo_pair_is_one_group_and_has_no_runs() -> None:
 
 
 def test_the_annotated_experiment_keeps_the_reserved_scenes_and_shows_each_kind_of_run() -> None:
-    spec = FOLDER.read("hi4d_v1")
+    spec = examples().read("hi4d_v1")
 
     assert spec.split.reserved_scenes == RESERVED
     assert {run.backend for run in spec.runs.values()} == {"external", "difix", "pretrained"}
@@ -82,7 +83,7 @@ def test_the_annotated_experiment_has_every_key_of_each_part(
     part: str, model: type[BaseModel], elsewhere: set[str]
 ) -> None:
     """A key whose alternative is in use stands in a comment."""
-    text = FOLDER.path("hi4d_v1").read_text()
+    text = examples().path("hi4d_v1").read_text()
     written = set(yaml.safe_load(text)[part])
 
     assert keys_of(model) == written | elsewhere
@@ -91,14 +92,14 @@ def test_the_annotated_experiment_has_every_key_of_each_part(
 
 
 def test_the_annotated_experiment_has_every_key_of_a_run() -> None:
-    runs = yaml.safe_load(FOLDER.path("hi4d_v1").read_text())["runs"]
+    runs = yaml.safe_load(examples().path("hi4d_v1").read_text())["runs"]
 
     assert keys_of(RunSpec) == set().union(*(set(run) for run in runs.values()))
 
 
 def test_the_defaults_that_the_annotated_experiment_names_are_the_defaults() -> None:
     """Every commented `default` of a plain number or word, against the model's."""
-    written = yaml.safe_load(FOLDER.path("hi4d_v1").read_text())
+    written = yaml.safe_load(examples().path("hi4d_v1").read_text())
     defaults = RunSpec(backend="difix", model="a").model_dump(mode="json")
     not_defaults = {"backend", "model", "learning_rate", "preset", "tracker", "selection"}
 
@@ -116,7 +117,7 @@ def test_the_defaults_that_the_annotated_experiment_names_are_the_defaults() -> 
 def test_an_experiment_that_is_not_there_is_answered_with_those_that_are() -> None:
     from thesis_assets.errors import InvalidExperiment, InvalidKey
 
-    with pytest.raises(InvalidExperiment, match=r"demo, hi4d_v1, motorcycle"):
+    with pytest.raises(InvalidExperiment, match=r"demo, motorcycle"):
         FOLDER.read("no_such")
     with pytest.raises(InvalidKey):
         FOLDER.read("../pyproject")

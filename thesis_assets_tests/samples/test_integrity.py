@@ -109,4 +109,14 @@ def test_the_share_of_drops_is_named_by_scene_and_reason():
     assert outcome.counts == {"saved": 97, "dropped": 3, "share": 0.03}
     assert outcome.offenders == [f"{NAME}: missing_render: 3"]
     assert not check_dropped_share(97, dropped, below=0.03).passed
-    assert check_dropped_share(0, []).passed
+
+
+def test_an_empty_set_passes_no_check(tree):
+    outcomes = [
+        check_samples_complete(tree, []),
+        check_manifest_matches_disk(tree, []),
+        check_dropped_share(0, []),
+        check_generation_config(tree, generation(), {}),
+    ]
+    assert [outcome.passed for outcome in outcomes] == [False] * 4
+    assert all("there is nothing to check" in outcome.message for outcome in outcomes)

@@ -10,6 +10,7 @@ from thesis_assets.errors import InvalidExperiment
 from thesis_assets.experiments.generation import GenerationSpec
 from thesis_assets.scenes.catalog import describe_scene, list_scenes, match_scenes, unusable_folders
 from thesis_assets.scenes.completeness import upstream_completeness
+from thesis_assets.scenes.matching import idle_globs, near_names, nothing_matches
 from thesis_assets.scenes.scene import SceneRoots
 from thesis_assets_tests.scenes.tiny_scene import put, roots_in, write_body, write_image, write_scene
 
@@ -178,6 +179,28 @@ def test_names_and_globs_take_scenes_and_exclude_wins() -> None:
 
 def test_a_glob_that_fits_nothing_takes_nothing() -> None:
     assert match_scenes(NAMES, generation(scenes=["mmm_*"]), Path()) == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("studoi_*", "near: studio_pair00_dance"),
+        ("HI4D_*", "near: hi4d_pair01_hug, hi4d_pair02_fight"),
+        ("*_figth", "near: hi4d_pair02_fight"),
+        ("hi4d_pair2_fight", "near: hi4d_pair02_fight"),
+        ("mmm_*", "3 are there, such as hi4d_pair01_hug"),
+        ("*", "3 are there"),
+    ],
+)
+def test_what_nothing_matches_is_told_with_the_names_that_are_near(pattern: str, said: str) -> None:
+    error = nothing_matches(NAMES, [pattern], key="generation.scenes", root=Path("/scenes"))
+    assert said in str(error.wanted)
+    assert "/scenes" in str(error.wanted)
+    assert "there is none" in near_names([], [pattern])
+
+
+def test_only_globs_that_match_nothing_are_idle() -> None:
+    assert idle_globs(NAMES, ["studio_*", "mmm_*", "hi4d_pair09_x"]) == ["mmm_*"]
 
 
 def test_a_named_scene_that_is_not_there_is_an_error_with_the_names_close_to_it() -> None:

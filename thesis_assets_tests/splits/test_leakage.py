@@ -1,9 +1,11 @@
+from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.splits.leakage import (
     check_group_non_leakage,
     check_not_empty,
     check_partition,
     check_reserved_scenes,
 )
+from thesis_assets.splits.near_duplicates import check_near_duplicates
 from thesis_assets_tests.splits.rows import group_of, pair_rows
 
 
@@ -51,6 +53,18 @@ def test_a_partition_has_each_row_once_unchanged_and_in_order():
         outcome = check_partition(every, bad_train, bad_test)
         assert not outcome.passed
         assert any(word in offender for offender in outcome.offenders), (word, outcome.offenders)
+
+
+def test_an_empty_split_passes_no_check(tmp_path):
+    roots = SceneRoots(tmp_path, tmp_path, tmp_path, tmp_path)
+    outcomes = [
+        check_group_non_leakage([], []),
+        check_reserved_scenes([], {"hi4d/pair15"}),
+        check_partition([], [], []),
+        check_not_empty([], [], train_only=True),
+        check_near_duplicates([], [], roots),
+    ]
+    assert [outcome.passed for outcome in outcomes] == [False] * 5
 
 
 def test_an_empty_half_is_an_offender_unless_it_is_meant():

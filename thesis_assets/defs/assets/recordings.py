@@ -60,7 +60,7 @@ def _pictures(
     try:
         records = make_previews(recordings, on_progress=platform.reporter(context))
     except (ThesisAssetsError, OSError) as error:
-        platform.reporter(context)(f"previews skipped: {str(error).splitlines()[0]}")
+        context.log.warning(f"previews skipped: {str(error).splitlines()[0]}")
         return {"previews": dg.MetadataValue.text(f"skipped: {error}")}
     shown: dict[str, dg.MetadataValue] = {}
     if sheet := preview_sheet(recordings[-1:]):

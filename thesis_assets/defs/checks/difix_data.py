@@ -4,6 +4,7 @@ from thesis_assets.defs.checks.outcomes import Outcomes, checks_of
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.layout import dataset_of
+from thesis_assets.schemas.checks import CheckOutcome
 
 
 def _sample_set(platform: Platform, cell: Cell) -> Outcomes:
@@ -16,12 +17,15 @@ def _sample_set(platform: Platform, cell: Cell) -> Outcomes:
     spec = platform.spec(cell)
     rows = read_rows(tree.all_samples)
     dropped = read_dropped(tree.dropped_samples)
-    scenes = platform.scene_names(spec)
-    shard_digests = {name: read_shard(tree, name).stats.generation_digest for name in scenes}
+
+    def generation_config_unchanged() -> CheckOutcome:
+        shards = {name: read_shard(tree, name).stats.generation_digest for name in platform.scene_names(spec)}
+        return check_generation_config(tree, spec.generation, shards)
+
     return {
         "every_sample_complete": lambda: integrity.check_samples_complete(tree, rows),
         "manifest_matches_disk": lambda: integrity.check_manifest_matches_disk(tree, rows),
-        "generation_config_unchanged": lambda: check_generation_config(tree, spec.generation, shard_digests),
+        "generation_config_unchanged": generation_config_unchanged,
         "dropped_share_below": lambda: integrity.check_dropped_share(len(rows), dropped),
     }
 

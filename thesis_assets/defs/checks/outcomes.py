@@ -219,6 +219,10 @@ def remedy_of(asset: str, name: str, key: str | None) -> Remedy:
     return CHECKS[asset][name].remedy(cell.exp_name, cell.run_name)
 
 
+ABSENCES = {"lpips_present"}
+"""Warnings about what this machine lacks: a command says so once, at its end, not at each cell."""
+
+
 OUTCOMES: dict[str, Callable[[Platform, Cell], Outcomes]] = {}
 """By asset, what `checks_of` was given: for whoever makes the checks without the graph."""
 
@@ -255,11 +259,6 @@ def checks_of(asset: str, outcomes: Callable[[Platform, Cell], Outcomes]) -> dg.
         selected = {key.name for key in context.selected_asset_check_keys}
         for name in (name for name in names if name in selected):
             outcome = outcome_of(functions[name])
-            word = "passed" if outcome.passed else "FAILED" if names[name].blocks else "warning"
-            detail = "" if outcome.passed else ": " + "; ".join([outcome.message, *outcome.offenders[:1]])
-            platform.echo(f"  check {asset}.{name}: {word}{detail}")
-            if not outcome.passed:
-                platform.echo(f"    to mend it: {remedy_of(asset, name, cell.key)}")
             yield result_of(asset, name, outcome, cell.key)
 
     return run
