@@ -11,8 +11,9 @@ from pydantic import BaseModel
 
 from thesis_assets.schemas.checks import CheckOutcome
 
-OFFENDERS = "first offenders"
-PICTURE = "offenders seen"
+OFFENDERS = "First offenders"
+PICTURE = "A look at the first offenders"
+"""Entries of a check. Dagster sorts them by their names, so these two stand above the counts, whose names are small."""
 COLUMN_SCHEMA = "dagster/column_schema"
 GAIN = "gain dB"
 COLUMNS = {
@@ -130,13 +131,14 @@ def check_result(
     asset: str, name: str, outcome: CheckOutcome, *, blocking_severity: bool = True
 ) -> dg.AssetCheckResult:
     """A check's result with counts and offenders, on pass as on fail."""
-    metadata: dict[str, dg.MetadataValue] = {}
-    if outcome.picture:
-        metadata[PICTURE] = picture(outcome.picture)
+    metadata: dict[str, dg.MetadataValue] = {
+        key: rounded(value) if isinstance(value, float) else dg.MetadataValue.int(value)
+        for key, value in outcome.counts.items()
+    }
     if outcome.offenders:
         metadata[OFFENDERS] = dg.MetadataValue.json(outcome.offenders)
-    for key, value in outcome.counts.items():
-        metadata[key] = rounded(value) if isinstance(value, float) else dg.MetadataValue.int(value)
+    if outcome.picture:
+        metadata[PICTURE] = picture(outcome.picture)
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=name,
