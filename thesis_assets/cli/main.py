@@ -60,7 +60,9 @@ app.command("serve")(serve.serve)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("compare")(compare.compare)
 app.command("adopt")(adopt.adopt)
-app.add_typer(reports.checks_app, name="checks", help="The partition x check page, and a thorough look.")
+app.add_typer(
+    reports.checks_app, name="checks", help="The partition x check page, checks made again, and a thorough look."
+)
 app.add_typer(recordings.rerun_app, name="rerun", help="Rerun recordings.")
 app.command("refine")(checkpoints.refine)
 app.add_typer(checkpoints.checkpoint_app, name="checkpoint", help="Checkpoints of a run.")
