@@ -11,9 +11,10 @@ from pydantic import BaseModel
 
 from thesis_assets.schemas.checks import CheckOutcome, Remedy
 
-OFFENDERS = "first offenders"
-MEND = "to mend it"
-PICTURE = "offenders seen"
+MEND = "How to mend it"
+OFFENDERS = "First offenders"
+PICTURE = "A look at the first offenders"
+"""Entries of a check. Dagster sorts them by their names, so these stand above the counts, whose names are small."""
 COLUMN_SCHEMA = "dagster/column_schema"
 GAIN = "gain dB"
 COLUMNS = {
@@ -136,15 +137,16 @@ def check_result(
     asset: str, name: str, outcome: CheckOutcome, *, blocks: bool = True, remedy: Remedy | None = None
 ) -> dg.AssetCheckResult:
     """A check's result with counts and offenders, on pass as on fail, and with what mends it where it is known."""
-    metadata: dict[str, dg.MetadataValue] = {}
+    metadata: dict[str, dg.MetadataValue] = {
+        key: rounded(value) if isinstance(value, float) else dg.MetadataValue.int(value)
+        for key, value in outcome.counts.items()
+    }
     if remedy is not None:
         metadata[MEND] = dg.MetadataValue.text(str(remedy))
-    if outcome.picture:
-        metadata[PICTURE] = picture(outcome.picture)
     if outcome.offenders:
         metadata[OFFENDERS] = dg.MetadataValue.json(outcome.offenders)
-    for key, value in outcome.counts.items():
-        metadata[key] = rounded(value) if isinstance(value, float) else dg.MetadataValue.int(value)
+    if outcome.picture:
+        metadata[PICTURE] = picture(outcome.picture)
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=name,

@@ -78,6 +78,7 @@ def test_undeclared_cells_of_a_backfill_are_skipped_and_asked_for_alone_they_fai
     scene, tuning = f"small|{SCENES[1]}", ["tuned_checkpoint", "selected_checkpoint"]
     assert maker.make("export_scenes", ["scene_samples"], BACKFILL, scene) == (True, "")
     assert maker.make("tune", tuning, BACKFILL, "small|r9") == (True, "")
+    assert maker.make("nvs_checks", [], BACKFILL, "small|r9") == (True, "")
     assert scene not in maker.made("scene_samples")
     assert maker.made("tuned_checkpoint") == set()
     succeeded, reason = maker.make("export_scenes", ["scene_samples"], {}, scene)

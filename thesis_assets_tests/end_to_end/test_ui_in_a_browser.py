@@ -187,8 +187,9 @@ def test_all_missing_only_skips_what_is_not_declared_and_shows_no_failed_run(
     )
     said = server.messages(newest_run(server)[0])
     assert any("is skipped: the experiment does not name this scene" in line for line in said), said
-    visit(page, server, "/runs?view=failed", "Runs")
     assert "FAILURE" not in {status for _, status in server.newest_runs(100)}
+    visit(page, server, "/runs?view=runs", "Success")  # what "Show runs within backfills" does: runs alone
+    assert page.get_by_text("Failure", exact=True).count() == 0
     keep(page, "no_failed_run")
 
 
