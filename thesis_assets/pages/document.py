@@ -5,7 +5,6 @@ A page `<name>` is a template `<name>.html.j2` here that extends `document.html.
 """
 
 import base64
-import html
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
-"""The browser itself then refuses whatever would leave the file."""
 FOLDER = Path(__file__).parent
 
 
@@ -59,59 +56,3 @@ def _file(name: str) -> "Markup":
     from markupsafe import Markup
 
     return Markup((FOLDER / name).read_text(encoding="utf-8"))  # noqa: S704 - our own files
-
-
-# --- for pages that are still put together as text ------------------------------------------------------------------
-
-
-def escaped(value: object) -> str:
-    """Any value as text inside an element or a quoted attribute."""
-    return html.escape(str(value), quote=True)
-
-
-def beside(module_file: str, name: str) -> str:
-    """The text of a style sheet or script that lies beside a module."""
-    return Path(module_file).with_name(name).read_text(encoding="utf-8")
-
-
-def data_block(element_id: str, value: object) -> str:
-    """A value that the page's script reads as JSON; nothing in it can end the element."""
-    text = orjson.dumps(value).decode().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    return f'<script type="application/json" id="{escaped(element_id)}">{text}</script>'
-
-
-def html_page(title: str, body: str, *, style: str, script: str) -> str:
-    """The whole file.
-
-    Args:
-        body: markup; every text in it went through `escaped`.
-        style: rules of this page, after the common ones.
-        script: runs when the body is there.
-    """
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="color-scheme" content="light dark">
-<title>{escaped(title)}</title>
-<style>
-{beside(__file__, "document.css")}
-{style}
-</style>
-</head>
-<body>
-{body}
-<script>
-{beside(__file__, "document.js")}
-{script}
-</script>
-</body>
-</html>
-"""
-
-
-def theme_button() -> str:
-    """The switch between the light, the dark and the system's own colours."""
-    return '<button type="button" class="theme" id="theme" title="light, dark, or as the system (t)">◐</button>'

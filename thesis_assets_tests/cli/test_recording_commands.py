@@ -145,7 +145,9 @@ def test_in_a_browser_recordings_are_served_on_loopback_alone(world: World) -> N
     try:
         assert viewer.stderr is not None
         # Not the address of the data, `rerun+http://`: which of both comes first is chance.
-        url = next(found[1] for line in viewer.stderr if (found := re.search(r"web-viewer at (http://127\.0\.0\.1:\d+)", line)))
+        url = next(
+            found[1] for line in viewer.stderr if (found := re.search(r"web-viewer at (http://127\.0\.0\.1:\d+)", line))
+        )
         page = urllib.request.urlopen(url, timeout=30).read()
         (program,) = psutil.Process(viewer.pid).children()
         listening = [each for each in program.net_connections("tcp") if each.status == psutil.CONN_LISTEN]

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import graph_asset
+from thesis_assets.defs.compare_pages import ComparePages
 from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.io_manager import Verified
 from thesis_assets.defs.metadata import picture_file
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import PlatformParam
 from thesis_assets.defs.report_pages import CHECK_REPORT, HISTORY_READ_AT, renew_pages, write_pages
-from thesis_assets.schemas.evaluation import LeaderboardRow
+from thesis_assets.schemas.evaluation import ComparisonRecord, LeaderboardRow
 from thesis_assets.storage import sha256_file
 
 if TYPE_CHECKING:
@@ -26,17 +27,19 @@ if TYPE_CHECKING:
     columns=LeaderboardRow,
 )
 def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
-    """Build the table from the trees that have a manifest."""
+    """Build the table from the trees that have a manifest, and renew the compare pages."""
     from thesis_assets.evaluation.leaderboard import build_leaderboard, write_leaderboard
 
     board = build_leaderboard(platform.evaluated_trees(), platform.baselines())
     reports = platform.settings.reports
     write_leaderboard(reports, board)
+    pages = ComparePages(platform, platform.reporter(context)).renew()
     renew_pages(platform, context.instance)
     context.add_output_metadata(
         {
             "plot": picture_file(reports.leaderboard_plot),
             **_largest_gain(board),
+            **({"compare pages": dg.MetadataValue.md(_pages_table(pages))} if pages else {}),
             "table": dg.MetadataValue.md(_without_picture(reports.leaderboard_markdown.read_text(encoding="utf-8"))),
             "dagster/row_count": len(board.rows),
         }
@@ -61,6 +64,19 @@ def _largest_gain(board: "Leaderboard") -> dict[str, float]:
         row.difference for row in psnr_differences(board) if row.against == UNREFINED and row.difference is not None
     ]
     return {"largest PSNR gain over the unrefined render": round(max(gains), 3)} if gains else {}
+
+
+def _pages_table(pages: list[ComparisonRecord]) -> str:
+    lines = [
+        f"| {page.exp_name}/{page.run_name} | {page.against} | {page.headline} | {_where(page)} |" for page in pages
+    ]
+    return "\n".join(["| run | against | difference | page |", "| --- | --- | --- | --- |", *lines])
+
+
+def _where(page: ComparisonRecord) -> str:
+    if page.reason is None:
+        return f"`compare/{page.page}`"
+    return f"not current: {page.reason}; `{page.command}`".replace("|", "\\|")
 
 
 def _without_picture(markdown: str) -> str:
