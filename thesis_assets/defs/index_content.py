@@ -42,7 +42,7 @@ def index_content(platform: Platform, instance: dg.DagsterInstance, rows: Sequen
 
     counts = Counter(row.status for row in rows)
     gathering = _Gathering(platform, instance, rows)
-    every = [gathering.experiment(spec) for spec in platform.readable_experiments()]
+    every = list(gathering.experiments())
     failed = [row for row in rows if row.status == "failed"]
     return IndexContent(
         experiments=[part for part in every if not part.command],
@@ -115,7 +115,17 @@ class _Gathering:
                 self.notes.append(f"A compare page is left out: {error}")
         return found
 
-    def experiment(self, spec: ExperimentSpec) -> "ExperimentPart":
+    def experiments(self) -> "Iterator[ExperimentPart]":
+        """Every one whose file can be read; of the others, why not."""
+        for name in self._platform.experiments.names():
+            try:
+                spec = self._platform.experiments.read(name)
+            except InvalidExperiment as error:
+                self.notes.append(f"{name} is left out: {printable(' '.join(str(error).split()))}")
+                continue
+            yield self._experiment(spec)
+
+    def _experiment(self, spec: ExperimentSpec) -> "ExperimentPart":
         from thesis_assets.evaluation.gain_curves import gain_curves
         from thesis_assets.pages.index import ExperimentPart
 

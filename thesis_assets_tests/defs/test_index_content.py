@@ -99,9 +99,12 @@ def test_pictures_of_a_dataset_that_may_not_be_passed_on_are_told(
 
 def test_before_anything_is_made_the_experiment_waits_with_its_first_command(new_world: Callable[..., World]) -> None:
     world = new_world()
+    (world.settings.experiments_dir / "wrong.yaml").write_text("exp_name: wrong\nruns: 3\n")
     with dg.DagsterInstance.ephemeral() as instance:
         write_pages(world.platform, instance)
-        (waiting,) = index_content(world.platform, instance, []).waiting
+        content = index_content(world.platform, instance, [])
+    (waiting,) = content.waiting
+    assert content.notes[0].startswith("wrong is left out: ")
     assert waiting.command == "thesis-assets run --exp small"
     assert "Nothing is made yet" in world.settings.reports.index.read_text()
 

@@ -150,7 +150,7 @@ def test_a_missing_metrics_file_and_a_changed_image_are_mended_by_the_command_be
     table = task.nvs_per_camera.read_bytes()
     task.nvs_per_camera.unlink()
     assert "nvs_required_files" in check(world, "nvs", cell)
-    mend(monkeypatch, world, "nvs.nvs_required_files", cell)
+    mend(monkeypatch, world, "nvs.nvs_required_files", cell, "--until", "evaluation_manifest")
     assert task.nvs_per_camera.read_bytes() == table
     for image in task.pred_dir.rglob("*.png"):
         other = next(task.gt_inputs_dir.rglob("*.png")).read_bytes()
@@ -159,7 +159,7 @@ def test_a_missing_metrics_file_and_a_changed_image_are_mended_by_the_command_be
     assert "metrics_recompute" in check(world, "evaluation_manifest", cell)
     for folder in (task.metrics_dir, task.pred_dir, task.gt_inputs_dir):  # what a person does first
         shutil.rmtree(folder)
-    mend(monkeypatch, world, "evaluation_manifest.metrics_recompute", cell)
+    mend(monkeypatch, world, "evaluation_manifest.metrics_recompute", cell, "--until", "evaluation_manifest")
     assert task.nvs_per_camera.read_bytes() == table
     assert check(world, "evaluation_manifest", cell) == {}
 
@@ -175,7 +175,7 @@ def test_a_damaged_checkpoint_is_made_again_by_the_command_beside_its_check(
     assert "checkpoint_loads" in check(world, "tuned_checkpoint", cell)
     run.checkpoint(4).unlink()  # what a person does first
     run.checkpoint_info(4).unlink()
-    mend(monkeypatch, world, "tuned_checkpoint.checkpoint_loads", cell)
+    mend(monkeypatch, world, "tuned_checkpoint.checkpoint_loads", cell, "--until", "tuned_checkpoint")
     assert run.checkpoint(4).read_bytes() == whole
     assert check(world, "tuned_checkpoint", cell) == {}
     config = run.train_config.read_bytes()
@@ -183,7 +183,7 @@ def test_a_damaged_checkpoint_is_made_again_by_the_command_beside_its_check(
     run.train_config.write_bytes(config.replace(b'"flags"', b'"flagged"'))
     assert "train_config_complete" in check(world, "tuned_checkpoint", cell)
     run.train_config.unlink()
-    mend(monkeypatch, world, "tuned_checkpoint.train_config_complete", cell)
+    mend(monkeypatch, world, "tuned_checkpoint.train_config_complete", cell, "--until", "tuned_checkpoint")
     assert check(world, "tuned_checkpoint", cell) == {}
 
 

@@ -233,3 +233,27 @@ def test_the_check_page_of_the_reports_opens_from_its_file(page: "Page", world: 
     with opened(browser, world.settings.reports.checks) as watched:
         assert watched.page.get_by_text("every_sample_complete").filter(visible=True).count() > 0
         watched.screenshot("ui_check_page")
+
+
+def test_a_planted_fault_leads_from_the_index_to_its_row_on_the_check_page_with_the_command_that_mends_it(
+    page: "Page", world: World
+) -> None:
+    browser = page.context.browser
+    assert browser is not None
+    sample = sorted(world.platform.difix(Cell("small")).samples_dir.iterdir())[0]
+    image = (sample / "ref_image.jpg").read_bytes()
+    (sample / "ref_image.jpg").unlink()
+    try:
+        done = thesis_assets(world, "checks", "run", "--exp", "small", "sample_set.every_sample_complete")
+        assert done.returncode == 3, done.stderr
+        with opened(browser, world.settings.reports.index, size=(390, 900)) as watched:
+            watched.page.get_by_text("1 check failed.").wait_for()
+            watched.screenshot("ui_index_with_a_fault")
+            watched.page.get_by_role("link", name="sample_set.every_sample_complete").click()
+            row = watched.page.locator(".outcome:target")
+            row.get_by_text(f"{sample.name}/ref_image.jpg").first.wait_for()
+            assert row.locator(".command").inner_text() == "thesis-assets run --exp small"
+            watched.screenshot("ui_check_page_with_a_fault")
+    finally:
+        (sample / "ref_image.jpg").write_bytes(image)
+    assert thesis_assets(world, "checks", "run", "--exp", "small", "sample_set").returncode == 0
