@@ -258,7 +258,7 @@ def _told(evaluation: dg.AssetCheckEvaluation) -> str:
     """What a check found, and what mends it."""
     said = f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}: {evaluation.description}"
     remedy = evaluation.metadata.get(MEND)
-    return f"{said}\n    {MEND}: {remedy.value}" if remedy is not None else said
+    return f"{said}\n    to mend it: {remedy.value}" if remedy is not None else said
 
 
 def _was_interrupted(event: dg.DagsterEvent) -> bool:
