@@ -1,5 +1,6 @@
 # make demo    everything, from an empty environment to a tuned checkpoint and its evaluation
-# make test    the tests
+# make test    the tests, without those below
+# make test-services  the tests over a Dagster daemon, a browser, PostgreSQL and Slurm of their own
 # make ui      the web UI over the history of earlier runs, on http://127.0.0.1:3000
 # make lint    ruff and mypy
 # make bench   benchmarks, written to benchmarks/results.md
@@ -22,7 +23,7 @@ SOURCES := pyproject.toml constraints.txt
 
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test ui lint bench soak screenshots install clean
+.PHONY: help demo test test-services ui lint bench soak screenshots install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -35,8 +36,11 @@ ui: $(RUN_STAMP)
 	@$(BIN)/thesis-assets ui
 
 test: $(DEV_STAMP)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not soak" $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not soak and not service" $(ARGS)
 	@echo "All tests passed. Next: make ui (the asset graph and its history), docs/your_own_scenes.md (your own data)."
+
+test-services: $(DEV_STAMP)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "service and not soak" $(ARGS)
 
 # pytest's exit code 5: no test was selected.
 soak: $(DEV_STAMP)

@@ -117,9 +117,8 @@ def _page_seconds(home: Path) -> float:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "dagster_webserver", "-m", "thesis_assets.definitions", "-h", "127.0.0.1"]
     server = subprocess.Popen(
-        [*command, "-p", str(port), "--read-only"],
+        [sys.executable, "-m", "thesis_assets.cli.main", "serve", "--port", str(port), "--read-only"],
         env=_environment(home),
         cwd=home,
         stdout=subprocess.DEVNULL,

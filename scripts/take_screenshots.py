@@ -3,6 +3,7 @@
 Run it after `make demo`: `make screenshots`. It starts the web server alone, read-only, on a free port of loopback.
 """
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 SIZE = (1440, 900)
 COLOURS = 128
@@ -49,9 +50,9 @@ def web_server() -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = home / "screenshots.log"
-    command = [sys.executable, "-m", "dagster_webserver", "-m", "thesis_assets.definitions", "-h", "127.0.0.1"]
+    command = [sys.executable, "-m", "thesis_assets.cli.main", "serve", "--port", str(port), "--read-only"]
     with log.open("wb") as out:
-        process = subprocess.Popen([*command, "-p", str(port), "--read-only"], stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + START_S
@@ -134,8 +135,8 @@ def main() -> None:
     """
     from playwright.sync_api import sync_playwright
 
-    if not Path(CHROMIUM).is_file():
-        raise SystemExit(f"there is no {CHROMIUM}: scripts/install_system_packages.sh installs it")
+    if CHROMIUM is None:
+        raise SystemExit("there is no chromium: scripts/install_system_packages.sh installs it")
     if not Settings().reports.checks.is_file():
         raise SystemExit("there is nothing to show yet: `make demo` first")
     with web_server() as address, sync_playwright() as playwright:

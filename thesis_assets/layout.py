@@ -966,11 +966,28 @@ class ReportsTree:
     def checks(self) -> Path:
         return self.root / "checks.html"
 
-    def comparison(self, exp_name: str, run_name: str, against: str) -> Path:
-        """The page that compares one run with another. `against`: a run, `<exp>/<run>`, or `unrefined`."""
+    @property
+    def index(self) -> Path:
+        """The page that is opened first."""
+        return self.root / "index.html"
+
+    def comparison(self, exp_name: str, run_name: str, against: str, epoch: int | None = None) -> Path:
+        """The page that compares one run with another. `against`: a run, `<exp>/<run>`, or `unrefined`.
+
+        `epoch`: only where a person named one; the page of the last epoch, which is renewed, has none in its name.
+        """
         keys = [check_key(key, "against") for key in against.split("/")]
         words = [check_key(exp_name, "exp_name"), check_key(run_name, "run_name"), "against", *keys]
+        words += [] if epoch is None else [epoch_name(epoch)]
         return self.root / "compare" / ("__".join(words) + ".html")
+
+    def comparison_record(self, exp_name: str, run_name: str, against: str, epoch: int | None = None) -> Path:
+        """What the page was made from and how large it is, or why it was not made."""
+        return self.comparison(exp_name, run_name, against, epoch).with_suffix(".json")
+
+    def comparison_records(self) -> list[Path]:
+        """Those that are there, in the order of their names."""
+        return sorted((self.root / "compare").glob("*__against__*.json"))
 
 
 @dataclass(frozen=True)

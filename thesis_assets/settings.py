@@ -79,13 +79,25 @@ class Settings(BaseSettings):
         default="http://127.0.0.1:3000",
         pattern=r"^https?://[^\s\"'<>]+$",
         validation_alias=_named("THESIS_UI_URL"),
-        description="where the web UI is reached, for links from pages to runs",
+        description="where the web UI is reached: for links from pages to runs, and the name that the server answers to",
     )
     split_recording_mb: int = Field(
         default=1500,
         ge=0,
         validation_alias=_named("THESIS_SPLIT_RECORDING_MB"),
         description="above it an epoch's tasks also get files of their own; 0 = never",
+    )
+    compare_mb: int = Field(
+        default=200,
+        ge=0,
+        validation_alias=_named("THESIS_COMPARE_MB"),
+        description="of all compare pages together that are made by themselves, a tenth at most a page; 0 = none",
+    )
+    compare_seconds: int = Field(
+        default=120,
+        ge=0,
+        validation_alias=_named("THESIS_COMPARE_SECONDS"),
+        description="after which a leaderboard begins no further compare page",
     )
     recording_previews: Literal["auto", "off"] = Field(
         default="auto", validation_alias=_named("THESIS_RECORDING_PREVIEWS")

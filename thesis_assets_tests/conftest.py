@@ -11,6 +11,7 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 
+from thesis_assets_tests.kept_worlds import kept_folder, made_once
 from thesis_assets_tests.services.browser import chromium
 from thesis_assets_tests.worlds import N_FRAMES, SCENES, SIZE, SMALL, World
 
@@ -23,17 +24,26 @@ settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")
-def scene_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kept(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """See `kept_worlds`."""
+    with kept_folder(lambda: request.session.testsfailed) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def scene_home(kept: Path) -> Path:
     """A data home that holds the small studio scenes; nothing may change it."""
     from thesis_assets.defs.platform import Platform
     from thesis_assets.demo.studio import make_studio
     from thesis_assets.demo.studio_cast import SCENES as CAST
     from thesis_assets.settings import Settings
 
-    home = tmp_path_factory.mktemp("scenes")
-    platform = Platform(Settings(_env_file=None, data_home=home, device="cpu"))
-    chosen = [scene for scene in CAST if scene.name in SCENES]
-    make_studio(platform.roots, lambda line: None, scenes=chosen, size=SIZE, n_frames=N_FRAMES)
+    home = kept / "scenes"
+    with made_once(home) as is_new:
+        if is_new:
+            platform = Platform(Settings(_env_file=None, data_home=home, device="cpu"))
+            chosen = [scene for scene in CAST if scene.name in SCENES]
+            make_studio(platform.roots, lambda line: None, scenes=chosen, size=SIZE, n_frames=N_FRAMES)
     return home
 
 
@@ -51,12 +61,14 @@ def new_world(tmp_path: Path, scene_home: Path) -> Callable[..., World]:
 
 
 @pytest.fixture(scope="session")
-def finished_world(tmp_path_factory: pytest.TempPathFactory, scene_home: Path) -> World:
-    """The small experiment, run to its end once. A test that changes a file of it puts it back."""
-    world = World(tmp_path_factory.mktemp("finished") / "home", scene_home)
-    world.write(SMALL)
-    report = world.run()
-    assert report.exit_code == 0, [outcome.errors + outcome.failed_checks for outcome in report.outcomes]
+def finished_world(kept: Path, scene_home: Path) -> World:
+    """The small experiment, run to its end. A test that changes a file of it puts it back."""
+    world = World(kept / "finished", scene_home)
+    with made_once(world.home) as is_new:
+        if is_new:
+            world.write(SMALL)
+            report = world.run()
+            assert report.exit_code == 0, [outcome.errors + outcome.failed_checks for outcome in report.outcomes]
     return world
 
 
@@ -65,3 +77,42 @@ def browser() -> "Iterator[Browser]":
     """One headless chromium for the tests of a module; while it runs, nothing else in this process can use asyncio."""
     with chromium() as launched:
         yield launched
+
+
+# --- the tests that the run before had skipped -----------------------------------------------------------------------
+
+_SKIPPED = "thesis_assets/skipped"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--skipped-before`."""
+    parser.addoption("--skipped-before", action="store_true", help="only the tests that the run before had skipped")
+
+
+class _Skipped:
+    """Notes the skipped tests of a run, for `--skipped-before` in the next one."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config, self._names = config, set[str]()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self._names.add(report.nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        if self._config.cache is not None:
+            self._config.cache.set(_SKIPPED, sorted(self._names))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Note what is skipped, once: where the tests run side by side, in the process that hears of all of them."""
+    if not hasattr(config, "workerinput") and not config.getoption("skipped_before"):
+        config.pluginmanager.register(_Skipped(config))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave only what was skipped before, where that is asked for."""
+    if config.getoption("skipped_before") and config.cache is not None:
+        wanted = set(config.cache.get(_SKIPPED, []))
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in wanted])
+        items[:] = [item for item in items if item.nodeid in wanted]

@@ -29,6 +29,7 @@ from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.policy import GPU_ASSETS
 from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.defs.registration import plan_registration, register
+from thesis_assets.defs.report_pages import renew_pages
 
 
 def backfill(
@@ -104,12 +105,15 @@ def _act(
         progress_line(f"{plan.exp_name}: {work.level.title}: {', '.join(work.assets)} for {cells}")
 
     outcomes: list[Outcome] = []
-    for outcome in run_here(definitions, instance, plan, say):
-        outcomes.append(outcome)
-        for reason in [*outcome.failed_checks, *outcome.errors]:
-            progress_line(f"FAILED {reason}")
-        if not outcome.success:
-            tell_where_no_daemon_does(platform, instance, outcome)
+    try:
+        for outcome in run_here(definitions, instance, plan, say):
+            outcomes.append(outcome)
+            for reason in [*outcome.failed_checks, *outcome.errors]:
+                progress_line(f"FAILED {reason}")
+            if not outcome.success:
+                tell_where_no_daemon_does(platform, instance, outcome)
+    finally:
+        renew_pages(platform, instance)
     done["runs"] = [
         {"job": each.work.level.job, "cells": [str(cell) for cell in each.work.cells], "success": each.success}
         for each in outcomes

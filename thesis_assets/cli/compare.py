@@ -1,24 +1,13 @@
 """`thesis-assets compare`: one offline page of two runs, frame by frame, worst first."""
 
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from thesis_assets import __version__
 from thesis_assets.cli.console import WRONG_USE, JsonOption, human_bytes, load_platform, print_json, progress_line
+from thesis_assets.defs.compare_pages import MAX_FRAMES, UNREFINED, ComparePages, Comparison, MadePage
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.layout import EvaluationTree
-from thesis_assets.schemas.lineage import LineageLink, linked
-from thesis_assets.storage import sha256_file, write_text
-
-if TYPE_CHECKING:
-    from thesis_assets.evaluation.compare_pictures import Pictures
-    from thesis_assets.evaluation.compared_runs import ComparedRuns
-
-UNREFINED = "unrefined"
 
 
 def compare(
@@ -27,33 +16,23 @@ def compare(
     against: Annotated[
         str, typer.Option("--against", help="A run of the experiment, <exp>/<run>, or `unrefined`: its own renders.")
     ] = UNREFINED,
-    epoch: Annotated[int | None, typer.Option("--epoch", help="Default: the last one that both have.")] = None,
+    epoch: Annotated[
+        int | None,
+        typer.Option("--epoch", help="Default: the last one that both have. Another one is a page of its own."),
+    ] = None,
     max_mb: Annotated[int, typer.Option("--max-mb", min=1, help="Of pictures in the page.")] = 40,
-    max_frames: Annotated[int, typer.Option("--max-frames", min=1, help="Frames with pictures.")] = 240,
+    max_frames: Annotated[int, typer.Option("--max-frames", min=1, help="Frames with pictures.")] = MAX_FRAMES,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write one offline HTML page: baseline, tuned and truth of every frame under a slider, worst first, and where both come from."""
-    from thesis_assets.evaluation.compare_page import PageFacts, render_compare_page
-    from thesis_assets.evaluation.compare_pictures import embed_pictures
-    from thesis_assets.evaluation.compared_runs import compare_runs
-
     platform = load_platform()
     tuned = Cell(exp, run_name=run)
     platform.run_spec(tuned)
-    other = _other(platform, exp, run, against)
-    trees = _trees(platform, tuned)
-    baseline = None if other is None else ((other.exp_name, other.run_name), _trees(platform, other))
-    compared = compare_runs(((exp, run), trees), baseline, epoch)
-    progress_line(f"{len(compared.frames)} frames of {len(compared.scenes)} scenes at epoch {compared.epoch}")
-    pictures = embed_pictures(
-        compared.frames, max_frames=max_frames, max_bytes=max_mb * 1_000_000, on_progress=progress_line
-    )
-    lineage = [_lineage(platform, cell, compared.scenes, compared.epoch) for cell in (tuned, other) if cell is not None]
-    facts = PageFacts(time.strftime("%Y-%m-%d %H:%M %Z"), __version__, platform.settings.results_root)
-    page = platform.settings.reports.comparison(exp, run, compared.baseline_name)
-    write_text(page, render_compare_page(compared, pictures, lineage, facts))
-    _say(page, compared, pictures, as_json=as_json)
+    comparison = Comparison(tuned, _other(platform, exp, run, against), epoch)
+    made = ComparePages(platform, progress_line).make(comparison, max_bytes=max_mb * 1_000_000, max_frames=max_frames)
+    page = platform.settings.reports.comparison(*comparison.place)
+    _say(str(page), made, as_json=as_json)
     if open_page:
         typer.launch(page.as_uri())
 
@@ -71,44 +50,26 @@ def _other(platform: Platform, exp: str, run: str, against: str) -> Cell | None:
     return other
 
 
-def _trees(platform: Platform, cell: Cell) -> dict[str, EvaluationTree]:
-    return {name: tree for name, tree in platform.evaluation_trees(cell).items() if tree.manifest.is_file()}
-
-
-def _lineage(platform: Platform, cell: Cell, scenes: list[str], epoch: int) -> LineageLink:
-    """The whole chain below the first scene; the other scenes were made by the same checkpoint, which is not read again."""
-    from thesis_assets.evaluation.lineage import evaluation_lineage
-
-    trees = platform.evaluation_trees(cell)
-    below = []
-    for place, scene in enumerate(scenes):
-        tree = trees[scene]
-        if place == 0:
-            chain = (tree, platform.difix(cell), cell.run_name, platform.roots)
-            below.append(evaluation_lineage(*chain, epochs=[epoch], tasks=["nvs"]))
-            continue
-        name = f"{cell.exp_name}/{cell.run_name}/{scene}"
-        note = "by the same checkpoint"
-        below.append(linked("evaluation", name, path=tree.manifest, digest=sha256_file(tree.manifest), note=note))
-    return linked("run", f"{cell.exp_name}/{cell.run_name}", note=f"epoch {epoch}", verified=False, made_from=below)
-
-
-def _say(page: Path, compared: "ComparedRuns", pictures: "Pictures", *, as_json: bool) -> None:
+def _say(page: str, made: MadePage, *, as_json: bool) -> None:
+    compared, pictures = made.compared, made.pictures
     found = next(row for row in compared.differences if (row.task, row.metric) == ("nvs", compared.metric))
     if as_json:
         print_json(
             {
-                "page": str(page),
+                "page": page,
                 "difference": found.model_dump(mode="json"),
+                "headline": made.record.headline,
                 "frames": len(compared.frames),
                 "frames_with_pictures": len(pictures.by_frame),
                 "left_out": compared.left_out,
+                "not_for_sharing": made.record.not_for_sharing,
             }
         )
         return
     for scene, reason in compared.left_out.items():
         print(f"not compared: {scene}: {reason}")
-    if found.difference is not None:
-        print(f"{found.metric} {found.difference:+.3f} dB against {compared.baseline_name}, {found.n_scenes} scenes")
+    print(f"{made.record.headline}; against {compared.baseline_name}, scenes: {len(compared.scenes)}")
+    for dataset in made.record.not_for_sharing:
+        print(f"not to be passed on: the page holds images of {dataset}")
     shown = f"{len(pictures.by_frame)} of {len(compared.frames)} frames have their pictures"
     print(f"{shown} ({human_bytes(pictures.n_bytes)}): {page}")

@@ -5,8 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thesis_assets.cli.console import WRONG_USE, JsonOption, load_platform, print_json, print_table, progress_line
+from thesis_assets.cli.console import (
+    WRONG_USE,
+    JsonOption,
+    dagster_instance,
+    load_platform,
+    print_json,
+    print_table,
+    progress_line,
+)
 from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.report_pages import renew_pages
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.leaderboard import Leaderboard
@@ -58,6 +67,8 @@ def leaderboard(
     board = build_leaderboard(keep, baselines)
     if not (exp or run_names or against):
         write_leaderboard(platform.settings.reports, board)
+        with dagster_instance(platform.settings) as instance:
+            renew_pages(platform, instance)
     if as_json:
         print_json(
             {
@@ -98,7 +109,9 @@ def _print(board: "Leaderboard", form: Format, platform: Platform) -> None:
         case Format.TABLE:
             _print_tables(board)
             reports = platform.settings.reports
-            print(f"pages: {reports.leaderboard_markdown}, {reports.leaderboard_csv}, {reports.leaderboard_plot}")
+            print(
+                f"pages: {reports.index}, {reports.leaderboard_markdown}, {reports.leaderboard_csv}, {reports.leaderboard_plot}"
+            )
 
 
 def _print_tables(board: "Leaderboard") -> None:

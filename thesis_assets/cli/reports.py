@@ -1,6 +1,7 @@
 """`thesis-assets checks`: the page over all cells, the checks of some cells made anew, and a thorough look at the samples."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 import dagster as dg
@@ -18,13 +19,13 @@ from thesis_assets.cli.console import (
     print_table,
     progress_line,
 )
-from thesis_assets.defs.check_history import check_rows
-from thesis_assets.defs.check_page import write_check_page
 from thesis_assets.defs.checks.outcomes import CHECKS
 from thesis_assets.defs.failures import failure_reason
 from thesis_assets.defs.levels import make_checks, works_of_checks
+from thesis_assets.defs.metadata import MEND
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.registration import plan_registration, register
+from thesis_assets.defs.report_pages import renew_pages, write_pages
 
 checks_app = typer.Typer(no_args_is_help=True)
 
@@ -42,19 +43,18 @@ def checks_report(
     """Write the page of every check of every partition; exit code 3 where a blocking check has failed."""
     platform = load_platform()
     with dagster_instance(platform.settings) as instance:
-        rows = check_rows(instance)
+        rows = write_pages(platform, instance)
     path = platform.settings.reports.checks
-    write_check_page(path, rows, ui_url=platform.settings.ui_url)
     if as_json:
-        print_json({"page": str(path), "checks": [row.__dict__ for row in rows]})
+        print_json({"page": str(path), "checks": [asdict(row) for row in rows]})
     else:
         failed = [row for row in rows if row.status == "failed"]
         print_table(
             "Failed checks",
-            ("check", "partition", "found"),
-            [(f"{r.asset}.{r.check}", r.cell, r.message) for r in failed],
+            ("check", "partition", "found", "to mend it"),
+            [(f"{r.asset}.{r.check}", r.cell, r.message, r.remedy) for r in failed],
         )
-        print(f"{len(rows)} checks, {len(failed)} failed: {path}")
+        print(f"{len(rows)} checks, {len(failed)} failed: {path}; everything else: {platform.settings.reports.index}")
     if open_page:
         typer.launch(path.as_uri())
     if any(row.status == "failed" and row.blocking for row in rows):
@@ -96,16 +96,20 @@ def checks_run(
             raise typer.Exit(WRONG_USE) from error
         works = list(works_of_checks(platform, instance, exp, chosen, run_names or (), scenes or ()))
         definitions = build_defs(settings=platform.settings, echo=platform.echo)
-        for asset, cell, is_made in works:
-            if not is_made:
-                continue
-            made += 1
-            progress_line(f"{asset} of {cell}")
-            result = make_checks(definitions, instance, asset, cell, chosen[asset])
-            evaluations = result.get_asset_check_evaluations()
-            rows += [_check_row(each, str(cell), result.run_id) for each in evaluations]
-            if not evaluations:
-                errors += [failure_reason(event) for event in result.get_step_failure_events()]
+        try:
+            for asset, cell, is_made in works:
+                if not is_made:
+                    continue
+                made += 1
+                progress_line(f"{asset} of {cell}")
+                result = make_checks(definitions, instance, asset, cell, chosen[asset])
+                evaluations = result.get_asset_check_evaluations()
+                rows += [_check_row(each, str(cell), result.run_id) for each in evaluations]
+                if not evaluations:
+                    errors += [failure_reason(event) for event in result.get_step_failure_events()]
+        finally:
+            if made:
+                renew_pages(platform, instance)
     if not made:
         told = "is made yet: `thesis-assets run` makes it" if works else "has such a check"
         progress_line(f"error: nothing of {exp} {told}")
@@ -117,7 +121,7 @@ def checks_run(
     else:
         shown = [row for row in rows if row["status"] != "passed"]
         if shown:
-            header = ("check", "partition", "status", "found")
+            header = ("check", "partition", "status", "found", "mend")
             print_table("", header, [[row[name] for name in header] for row in shown])
         for reason in errors:
             print(f"FAILED {reason}")
@@ -154,6 +158,7 @@ def _check_row(evaluation: dg.AssetCheckEvaluation, cell: str, run_id: str) -> d
         "partition": cell,
         "status": "passed" if evaluation.passed else "failed" if blocking else "warning",
         "found": evaluation.description or "",
+        "mend": str(evaluation.metadata[MEND].value) if MEND in evaluation.metadata else "",
         "run_id": run_id,
     }
 

@@ -28,6 +28,7 @@ from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.ready_scenes import unfinished_scenes
 from thesis_assets.defs.registration import plan_registration, register
+from thesis_assets.defs.report_pages import CHECK_REPORT, renew_pages
 from thesis_assets.errors import InvalidScene, ThesisAssetsError
 
 
@@ -81,10 +82,31 @@ def run_experiment(
     Raises:
         InvalidScene: a scene that is to be exported is not complete, and not named.
     """
-    from thesis_assets.definitions import build_defs
-
     began = time.perf_counter()
     report = RunReport(exp_name)
+    try:
+        _run_levels(platform, instance, report, runs=runs, scenes=scenes, until=until, replace=replace)
+    finally:
+        # Whatever ended it, what its checks found stands on the page; the last level writes it by itself.
+        if report.outcomes and not (report.outcomes[-1].success and report.outcomes[-1].work.level.job == "report"):
+            renew_pages(platform, instance)
+    report.seconds = time.perf_counter() - began
+    return report
+
+
+def _run_levels(
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    report: RunReport,
+    *,
+    runs: Sequence[str],
+    scenes: Sequence[str],
+    until: str | None,
+    replace: bool,
+) -> None:
+    from thesis_assets.definitions import build_defs
+
+    exp_name = report.exp_name
     for run_id in close_dead_runs(instance):
         platform.echo(f"run {run_id[:8]} was killed before it ended; it is closed, and its work goes on here")
     platform.refuse_undeclared([Cell(exp_name, run_name=run) for run in runs])
@@ -114,8 +136,6 @@ def run_experiment(
                 tell_where_no_daemon_does(platform, instance, outcome)
         if report.exit_code != DONE:
             break
-    report.seconds = time.perf_counter() - began
-    return report
 
 
 def _refuse_unfinished(platform: Platform, exp_name: str, works: Sequence[Work], named: Sequence[str]) -> None:
@@ -153,7 +173,7 @@ def tell_where_no_daemon_does(platform: Platform, instance: dg.DagsterInstance, 
 def _with_check_page(level: Level, works: Sequence[Work]) -> Work:
     """The reports that are to be made, and always the check page: it follows the event log, which has grown."""
     planned = {asset for work in works for asset in work.assets}
-    return Work(level, tuple(asset for asset in level.assets if asset in planned or asset == "check_report"), (Cell(),))
+    return Work(level, tuple(asset for asset in level.assets if asset in planned or asset == CHECK_REPORT), (Cell(),))
 
 
 def run(

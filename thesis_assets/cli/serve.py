@@ -3,20 +3,31 @@
 For a machine where the daemon runs as a service of its own; `thesis-assets ui` starts both. Does not belong here: runs, the daemon.
 """
 
+import contextlib
 import os
-import sys
+import signal
+import subprocess
+import threading
 from pathlib import Path
+from socket import AF_INET, AF_UNIX, SO_REUSEADDR, SOL_SOCKET
+from socket import socket as Socket  # noqa: N812 - an option has its name
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import dagster as dg
 import typer
 
 from thesis_assets.cli.console import WRONG_USE, load_platform, prepare_dagster_home, progress_line
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.settings import Settings
 
 MODULE = "thesis_assets.definitions"
 LONGEST_SOCKET_PATH = 107
 """Bytes, of a Unix socket's address on Linux."""
+POLL_MS = 2000
+"""How often open pages ask for what is new."""
+GRACE_SECONDS = 5
+"""For answers that are under way when the server is ended."""
 
 
 def serve(
@@ -31,27 +42,114 @@ def serve(
     home = prepare_dagster_home(platform.settings)
     kind = "read-only dashboard" if read_only else "web server"
     if socket is not None:
-        path = prepare_socket(socket)
+        listening, path = listen_on_socket_file(socket)
         progress_line(f"{kind} on {path} (history in {home}); from your machine: ssh -L 3000:{path} <this machine>")
-        serve_on_socket(path, read_only=read_only)
-        return
-    progress_line(f"{kind} on http://127.0.0.1:{port} (history in {home}); Ctrl-C ends it")
-    command = [sys.executable, "-m", "dagster_webserver", "-m", MODULE, "-h", "127.0.0.1", "-p", str(port)]
-    if read_only:
-        command.append("--read-only")
-    os.execv(command[0], command)  # noqa: S606 - the server takes this process's place, so that a signal reaches it
+    else:
+        listening = listen_on_port(port)
+        progress_line(f"{kind} on http://127.0.0.1:{port} (history in {home}); Ctrl-C ends it")
+    with contextlib.suppress(KeyboardInterrupt):
+        run_web_server(listening, platform.settings, read_only=read_only)
+
+
+def run_web_server(
+    listening: Socket,
+    settings: Settings,
+    *,
+    read_only: bool = False,
+    beside: "subprocess.Popen[bytes] | None" = None,
+) -> None:
+    """Dagster's own application behind the guard, with a code server of its own, until a signal comes.
+
+    `dagster-webserver` has no option for a guard, nor for a socket file.
+
+    Args:
+        beside: a process with whose end this one ends.
+
+    Raises:
+        KeyboardInterrupt: a signal ended it.
+    """
+    import uvicorn
+    from dagster._core.workspace.context import WorkspaceProcessContext
+    from dagster._core.workspace.load_target import ModuleTarget
+    from dagster_webserver import cli as defaults
+    from dagster_webserver.app import create_app_from_workspace_process_context
+    from dagster_webserver.version import __version__
+
+    from thesis_assets.cli.web_guard import Guard
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the code server is ended too
+    target = ModuleTarget(module_name=MODULE, attribute=None, working_directory=str(Path.cwd()), location_name=None)
+    with (
+        dg.DagsterInstance.get() as instance,
+        WorkspaceProcessContext(
+            instance,
+            version=__version__,
+            read_only=read_only,
+            workspace_load_target=target,
+            code_server_log_level="warning",
+        ) as context,
+    ):
+        instance.optimize_for_webserver(
+            defaults.DEFAULT_DB_STATEMENT_TIMEOUT, defaults.DEFAULT_POOL_RECYCLE, defaults.DEFAULT_POOL_MAX_OVERFLOW
+        )
+        app = create_app_from_workspace_process_context(context, live_data_poll_rate=POLL_MS)
+        guarded = Guard(app, [str(urlsplit(settings.ui_url).hostname)])
+        config = uvicorn.Config(guarded, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS)
+        server = uvicorn.Server(config)
+
+        def end_with(process: "subprocess.Popen[bytes]") -> None:
+            process.wait()
+            server.should_exit = True
+
+        if beside is not None:
+            threading.Thread(target=end_with, args=[beside], daemon=True).start()
+        server.run(sockets=[listening])
+
+
+def listen_on_port(port: int) -> Socket:
+    """A port of 127.0.0.1, taken at once: who connects while Dagster is being loaded, waits.
+
+    Raises:
+        ThesisAssetsError: the port is taken, or not allowed.
+    """
+    listening = Socket(AF_INET)
+    listening.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+    try:
+        listening.bind(("127.0.0.1", port))
+        listening.listen()
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise ThesisAssetsError(
+            "the port cannot be used",
+            key="--port",
+            found=f"{port}: {getattr(error, 'strerror', None) or error}",
+            wanted="a free port of 127.0.0.1",
+            remedy=f"open http://127.0.0.1:{port} (perhaps a server of yours answers there already), or name another: --port {port + 1}",
+        ) from error
+    return listening
+
+
+def listen_on_socket_file(path: Path) -> tuple[Socket, Path]:
+    """A socket file in a folder that nobody but its owner can enter, and its absolute path.
+
+    Raises:
+        ThesisAssetsError: the folder lets others in, the address is too long.
+        typer.Exit: a server answers there.
+    """
+    path = prepare_socket(path)
+    listening = Socket(AF_UNIX)
+    listening.bind(str(path))
+    path.chmod(0o600)
+    listening.listen()
+    return listening, path
 
 
 def prepare_socket(path: Path) -> Path:
     """A free place for a socket file in a folder that nobody but its owner can enter.
 
-    The folder's mode protects the socket: the file's own mode is set by the server, after it exists.
-
     Raises:
         ThesisAssetsError: the folder lets others in, the address is too long, or a server answers there.
     """
-    import socket
-
     path = path.expanduser().absolute()
     if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
         raise ThesisAssetsError(
@@ -74,7 +172,7 @@ def prepare_socket(path: Path) -> Path:
             wanted=f"mode 700, owner {os.geteuid()}",
             remedy=f"chmod 700 {path.parent}, or name a path in a folder of its own",
         )
-    with socket.socket(socket.AF_UNIX) as probe:
+    with Socket(AF_UNIX) as probe:
         try:
             probe.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
@@ -82,21 +180,3 @@ def prepare_socket(path: Path) -> Path:
             return path
     progress_line(f"error: a server answers on {path} already")
     raise typer.Exit(WRONG_USE)
-
-
-def serve_on_socket(path: Path, *, read_only: bool) -> None:
-    """Dagster's own application under uvicorn, which can listen on a socket file; `dagster-webserver` has no option for it."""
-    import uvicorn
-    from dagster._core.workspace.context import WorkspaceProcessContext
-    from dagster._core.workspace.load_target import ModuleTarget
-    from dagster_webserver.app import create_app_from_workspace_process_context
-    from dagster_webserver.version import __version__
-
-    target = ModuleTarget(module_name=MODULE, attribute=None, working_directory=None, location_name=None)
-    with (
-        dg.DagsterInstance.get() as instance,
-        WorkspaceProcessContext(
-            instance, version=__version__, read_only=read_only, workspace_load_target=target
-        ) as context,
-    ):
-        uvicorn.run(create_app_from_workspace_process_context(context), uds=str(path), log_level="warning")

@@ -1,13 +1,26 @@
-"""`thesis-assets ui`: the Dagster web server and daemon on this machine's loopback."""
+"""`thesis-assets ui`: the Dagster web server and daemon on this machine's loopback.
 
+The web server is this process, the daemon a child. They end together: by Ctrl-C, and when one of them is killed.
+"""
+
+import contextlib
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from thesis_assets.cli.console import load_platform, prepare_dagster_home, progress_line
-from thesis_assets.cli.serve import serve
+from thesis_assets.cli.serve import MODULE, listen_on_port, run_web_server, serve
+from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.launch.process_tree import end_tree
+from thesis_assets.launch.starter_watch import watched
+
+GRACE_SECONDS = 20.0
+"""For the daemon, and the runs below it, to say in the history that they end; then they are killed."""
 
 
 def ui(
@@ -19,19 +32,50 @@ def ui(
     """Start the web server and the daemon, with the history of earlier runs. Ends with Ctrl-C."""
     if read_only:
         serve(port=port, socket=None, read_only=True)
+        return
     platform = load_platform()
     home = prepare_dagster_home(platform.settings)
-    progress_line(f"Dagster on http://127.0.0.1:{port} (history in {home}); Ctrl-C ends it")
-    command = [
-        sys.executable,
-        "-m",
-        "dagster",
-        "dev",
-        "-m",
-        "thesis_assets.definitions",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        str(port),
-    ]
-    os.execv(command[0], command)  # noqa: S606 - the server takes this process's place, so that Ctrl-C reaches it
+    listening = listen_on_port(port)
+    log = home / "ui.log"
+    progress_line(f"Dagster: http://127.0.0.1:{port} (the first page comes in some seconds)")
+    progress_line(f"History: {home}; what Dagster says: {log}")
+    if (index := platform.settings.reports.index).is_file():
+        progress_line(f"Results on one page: {index}")
+    progress_line("Ctrl-C ends it.")
+    with contextlib.suppress(KeyboardInterrupt):
+        terminal = _say_only_errors(log)
+        with _daemon(terminal) as daemon:
+            run_web_server(listening, platform.settings, beside=daemon)
+            raise ThesisAssetsError(
+                "the daemon has ended, and the web server with it",
+                file=log,
+                found=f"exit code {daemon.poll()}",
+                remedy=f"tail -50 {log}; then start it again",
+            )
+
+
+def _say_only_errors(log: Path) -> int:
+    """From here on, what code servers and runs write goes to a file. Returns the terminal, where errors go."""
+    terminal = os.dup(2)
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stderr = os.fdopen(terminal, "w", buffering=1, closefd=False)
+    return terminal
+
+
+@contextlib.contextmanager
+def _daemon(terminal: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Dagster's daemon, which ends with this process however that ends; runs that are under way end with it."""
+    level = os.environ.get("DAGSTER_DAEMON_LOG_LEVEL", "error")
+    daemon = subprocess.Popen(
+        watched([sys.executable, "-m", "dagster._daemon", "run", "-m", MODULE]),
+        env={**os.environ, "DAGSTER_DAEMON_LOG_LEVEL": level},
+        stdout=terminal,
+        process_group=0,
+    )
+    try:
+        yield daemon
+    finally:
+        end_tree(daemon.pid, "", grace_seconds=GRACE_SECONDS)
+        daemon.wait()

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import dagster as dg
 
-from thesis_assets.defs.checks.outcomes import CHECKS, WARNINGS, outcome_of, outcomes_of
+from thesis_assets.defs.checks.outcomes import CHECKS, outcome_of, outcomes_of, result_of
 from thesis_assets.defs.history import History
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import cells_of_level
-from thesis_assets.defs.metadata import check_result
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError
@@ -47,8 +46,7 @@ def _cells(platform: Platform, job: str, exp_name: str) -> list[Cell]:
 def evaluations_of(platform: Platform, asset: str, cell: Cell) -> Iterator[dg.AssetCheckEvaluation]:
     """Every check of one asset in one cell, made now."""
     for name, check in _checks(platform, asset, cell).items():
-        outcome = outcome_of(check)
-        result = check_result(asset, name, outcome, blocking_severity=name not in WARNINGS)
+        result = result_of(asset, name, outcome_of(check), cell.key)
         yield dg.AssetCheckEvaluation(
             asset_key=dg.AssetKey(asset),
             check_name=name,
@@ -56,7 +54,7 @@ def evaluations_of(platform: Platform, asset: str, cell: Cell) -> Iterator[dg.As
             metadata=result.metadata,
             severity=result.severity,
             description=result.description,
-            blocking=name not in WARNINGS,
+            blocking=CHECKS[asset][name].blocks,
             partition=cell.key,
         )
 

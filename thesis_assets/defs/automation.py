@@ -4,16 +4,20 @@ Only what costs a CPU seconds is here: a GPU run starts because a person, a sche
 Concept: https://docs.dagster.io/guides/automate/declarative-automation
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 from dagster import AutomationCondition as When
 
-from thesis_assets.defs.graph import NODES, Node, upstream_cells
+from thesis_assets.defs.checks.outcomes import CHECKS
+from thesis_assets.defs.dead_runs import IN_PROGRESS
+from thesis_assets.defs.graph import NODES, Node, latest_metadata, upstream_cells
 from thesis_assets.defs.history import History
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.ready_scenes import vanished_scenes
+from thesis_assets.defs.report_pages import CHECK_REPORT, HISTORY_READ_AT
 from thesis_assets.errors import ThesisAssetsError
 
 MORNING = "0 6 * * *"
@@ -67,25 +71,42 @@ def _requested(context: dg.AutomationContext[dg.AssetKey], asset: str, cell: Cel
 
 
 class ChecksHaveRun(When[dg.AssetKey]):
-    """A check has run since the page of checks was written."""
+    """A check has run, or a run that was to make checks has failed, since the history was read for the check page.
+
+    Times are compared, never ids: in SQLite those of check events count within a run, those of materializations over all runs.
+    """
 
     @property
     def name(self) -> str:
         return "checks_have_run"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        storage = context.asset_graph_view.instance.event_log_storage
-        newest = storage.get_event_records(
-            dg.EventRecordsFilter(dg.DagsterEventType.ASSET_CHECK_EVALUATION), limit=1, ascending=False
-        )
-        written = storage.get_event_records(
-            dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION, asset_key=context.key),
-            limit=1,
-            ascending=False,
-        )
-        moved = bool(newest) and (not written or newest[0].storage_id > written[0].storage_id)
+        moved = _checks_moved(context.asset_graph_view.instance)
         subset = context.candidate_subset if moved else context.get_empty_subset()
         return dg.AutomationResult(context=context, true_subset=subset)
+
+
+def _checks_moved(instance: dg.DagsterInstance) -> bool:
+    made = latest_metadata(instance, CHECK_REPORT, Cell())
+    if made is None:
+        keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for asset, names in CHECKS.items() for name in names]
+        return bool(instance.event_log_storage.get_latest_asset_check_execution_by_key(keys))
+    read_at = float(str(made.get(HISTORY_READ_AT, 0.0)))
+    since = dg.RunsFilter(updated_after=datetime.fromtimestamp(read_at, UTC))
+    records = [*instance.get_run_records(since), *instance.get_run_records(dg.RunsFilter(statuses=IN_PROGRESS))]
+    return any(_moved_checks(instance, record, read_at) for record in records)
+
+
+def _moved_checks(instance: dg.DagsterInstance, record: dg.RunRecord, read_at: float) -> bool:
+    run = record.dagster_run
+    if run.asset_selection == {dg.AssetKey(CHECK_REPORT)}:
+        return False
+    if run.is_failure_or_canceled and (record.end_time or 0.0) > read_at:
+        return True
+    newest = instance.get_records_for_run(
+        run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION, limit=1, ascending=False
+    ).records
+    return bool(newest) and newest[0].timestamp > read_at
 
 
 def conditions(platform: Platform) -> "dict[str, When[Any]]":
@@ -99,7 +120,7 @@ def conditions(platform: Platform) -> "dict[str, When[Any]]":
     return {
         **dict.fromkeys(FOLLOWING, follow),
         "leaderboard": (When.any_deps_updated().since_last_handled() & at_rest).with_label("an evaluation moved"),
-        "check_report": (ChecksHaveRun() & ~When.in_progress()).with_label("a check has run"),
+        CHECK_REPORT: (ChecksHaveRun() & ~When.in_progress()).with_label("a check has run"),
         "scene_catalog": When.on_cron(MORNING),
     }
 
@@ -110,7 +131,7 @@ def cheap_assets_sensor(
     """The sensor that evaluates the conditions, in this code location, since two of them are its own."""
     return dg.AutomationConditionSensorDefinition(
         "cheap_assets",
-        target=dg.AssetSelection.assets(*FOLLOWING, "leaderboard", "check_report", "scene_catalog"),
+        target=dg.AssetSelection.assets(*FOLLOWING, "leaderboard", CHECK_REPORT, "scene_catalog"),
         default_status=status,
         minimum_interval_seconds=interval_seconds,
         emit_backfills=False,

@@ -19,6 +19,7 @@ from thesis_assets.defs.past_work import PastWork
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.policy import GPU_ASSETS
 from thesis_assets.defs.ready_scenes import ReadyScenes
+from thesis_assets.defs.report_pages import CHECK_REPORT
 from thesis_assets.defs.wishes import EXPORT, PREPARE
 
 Mode = Literal["missing", "stale", "all"]
@@ -101,7 +102,7 @@ class _Planner:
         self.waiting: dict[str, str] = {}
 
     def look(self, level: Level, asset: str, cell: Cell) -> None:
-        if level.kind == "none" and asset == "check_report":
+        if level.kind == "none" and asset == CHECK_REPORT:
             return  # it follows the event log, not the graph
         upstream = [pair for pair in upstream_cells(self._platform, NODES[asset], cell) if self._concerns(pair)]
         why = self._why(asset, cell, upstream)

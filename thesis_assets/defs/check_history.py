@@ -1,7 +1,6 @@
 """The newest outcome of every check of every partition, read from the event log."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -11,33 +10,21 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
-from thesis_assets.defs.checks.outcomes import CHECKS
-from thesis_assets.defs.metadata import OFFENDERS
+from thesis_assets.defs.checks.outcomes import CHECKS, remedy_of
+from thesis_assets.defs.metadata import OFFENDERS, first_of
+from thesis_assets.schemas.checks import CheckRow, Remedy
 
 PAGE = 500
 
 
-@dataclass(frozen=True)
-class CheckRow:
-    """One check of one partition, as it stood last."""
-
-    asset: str
-    check: str
-    cell: str
-    status: str
-    """`passed`, `warning`, `failed` or `running`."""
-    blocking: bool
-    when: str
-    message: str
-    offenders: str
-    run_id: str
-
-
 def check_rows(instance: dg.DagsterInstance) -> list[CheckRow]:
-    """Every check's newest outcome a partition, failed ones first."""
-    order = {"failed": 0, "warning": 1, "running": 2, "passed": 3}
-    rows = [row for asset, names in CHECKS.items() for name in names for row in _newest(instance, asset, name)]
-    return sorted(rows, key=lambda row: (order[row.status], row.asset, row.check, row.cell))
+    """Every check's newest outcome a partition, in the order of the graph."""
+    return [
+        row
+        for asset, names in CHECKS.items()
+        for name in names
+        for row in sorted(_newest(instance, asset, name), key=lambda row: row.cell)
+    ]
 
 
 def _newest(instance: dg.DagsterInstance, asset: str, name: str) -> Iterator[CheckRow]:
@@ -56,7 +43,8 @@ def _newest(instance: dg.DagsterInstance, asset: str, name: str) -> Iterator[Che
         status = "passed" if evaluation.passed else "failed"
         if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.WARN:
             status = "warning"
-        offenders = evaluation.metadata.get(OFFENDERS)
+        found = evaluation.metadata.get(OFFENDERS)
+        offenders = [str(line) for line in found.value] if found is not None else []  # type: ignore[union-attr]
         yield CheckRow(
             asset=asset,
             check=name,
@@ -64,9 +52,10 @@ def _newest(instance: dg.DagsterInstance, asset: str, name: str) -> Iterator[Che
             status=status,
             blocking=bool(evaluation.blocking),
             when=when,
-            message=evaluation.description or "",
-            offenders="\n".join(str(line) for line in offenders.value) if offenders is not None else "",  # type: ignore[union-attr]
+            message=(evaluation.description or "").removesuffix(first_of(offenders)),
+            offenders="\n".join(offenders),
             run_id=record.run_id,
+            remedy=Remedy() if evaluation.passed else remedy_of(asset, name, partition),
         )
 
 

@@ -23,16 +23,18 @@ MAX_REASON = 4000
 
 
 def tell_of_failure(settings: Settings, instance: dg.DagsterInstance, run: dg.DagsterRun, reason: str) -> None:
-    """Start `THESIS_FAILURE_COMMAND` and write to `THESIS_FAILURE_MAIL`, where they are set.
+    """Start `THESIS_FAILURE_COMMAND` and write to `THESIS_FAILURE_MAIL`, where they are set. Where one fails, the other is tried.
 
     Raises:
         ThesisAssetsError: the command could not be started or failed, or the mail could not be handed over.
     """
     facts = failure_facts(instance, run, reason)
-    if settings.failure_command:
-        run_failure_command(settings.failure_command, facts)
-    if settings.failure_mail:
-        send_failure_mail(settings, facts)
+    try:
+        if settings.failure_command:
+            run_failure_command(settings.failure_command, facts)
+    finally:
+        if settings.failure_mail:
+            send_failure_mail(settings, facts)
 
 
 def failure_facts(instance: dg.DagsterInstance, run: dg.DagsterRun, reason: str) -> dict[str, str]:
@@ -69,9 +71,8 @@ def failure_reason(event: dg.DagsterEvent | None) -> str:
 def run_failure_command(command: str, facts: Mapping[str, str]) -> None:
     """Start the command with the facts in its environment. It is split into words, and never seen by a shell."""
     try:
-        words = shlex.split(command)
         done = subprocess.run(
-            words,
+            shlex.split(command) or [command],
             env={**os.environ, **facts},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -98,16 +99,16 @@ def send_failure_mail(settings: Settings, facts: Mapping[str, str]) -> None:
     assert settings.failure_mail is not None, "the caller looked"
     mail = EmailMessage()
     where = facts["THESIS_FAILED_CELL"] or facts["THESIS_FAILED_JOB"]
-    mail["Subject"] = " ".join(f"thesis-assets: {facts['THESIS_FAILED_JOB']} failed for {where}".split())[:200]
-    mail["From"] = settings.failure_mail
-    mail["To"] = settings.failure_mail
-    mail.set_content(
-        "\n".join(f"{name.removeprefix('THESIS_FAILED_').lower()}: {value}" for name, value in facts.items())
-    )
     try:
+        mail["Subject"] = " ".join(f"thesis-assets: {facts['THESIS_FAILED_JOB']} failed for {where}".split())[:200]
+        mail["From"] = settings.failure_mail
+        mail["To"] = settings.failure_mail
+        mail.set_content(
+            "\n".join(f"{name.removeprefix('THESIS_FAILED_').lower()}: {value}" for name, value in facts.items())
+        )
         with smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=COMMAND_SECONDS) as server:
             server.send_message(mail)
-    except (OSError, smtplib.SMTPException) as error:
+    except Exception as error:  # where an address is none, `email` raises an IndexError
         raise ThesisAssetsError(
             "the mail of a failure could not be handed over",
             key="THESIS_FAILURE_MAIL",

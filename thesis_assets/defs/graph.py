@@ -272,7 +272,7 @@ NODES: dict[str, Node] = {
             "reports",
             "none",
             ("evaluation_manifest",),
-            _nothing_more,
+            lambda platform, _: [platform.settings.compare_mb, platform.settings.compare_seconds],
             lambda platform, _: [
                 platform.settings.reports.leaderboard_markdown,
                 platform.settings.reports.leaderboard_csv,
@@ -287,7 +287,7 @@ NODES: dict[str, Node] = {
             "none",
             (),
             _nothing_more,
-            lambda platform, _: [platform.settings.reports.checks],
+            lambda platform, _: [platform.settings.reports.checks, platform.settings.reports.index],
         ),
     )
 }

@@ -18,6 +18,7 @@ from dagster._core.utils import make_new_run_id
 from dagster._core.workspace.load_target import ModuleTarget
 
 from thesis_assets.defs.check_history import failed_blocking_checks
+from thesis_assets.defs.checks.outcomes import MENDED_BY
 from thesis_assets.defs.dead_runs import holder_tags
 from thesis_assets.defs.failures import failure_reason
 from thesis_assets.defs.graph import NODES, is_current
@@ -101,12 +102,21 @@ def assets_to_make(
         if (
             any(upstream in made for upstream in NODES[asset].upstream)
             or not is_current(platform, instance, asset, cell)
-            or (and_refused and failed_blocking_checks(instance, (asset,), cell.key))
+            or (and_refused and _is_refused(instance, asset, cell))
         ):
             made.append(asset)
         if asset == until:
             break
     return tuple(made)
+
+
+def _is_refused(instance: dg.DagsterInstance, asset: str, cell: Cell) -> bool:
+    """Whether a blocking check failed last that making the cell anew mends: its own, or one of what is collected from it."""
+    if failed_blocking_checks(instance, (asset,), cell.key):
+        return True
+    collected, names = MENDED_BY.get(asset, ("", ()))
+    failed = failed_blocking_checks(instance, (collected,), cell.exp_name) if collected else []
+    return any(f"{collected}.{name}" in failed for name in names)
 
 
 def contiguous(instance: dg.DagsterInstance, cells: Sequence[Cell]) -> Iterator[tuple[Cell, ...]]:

@@ -9,11 +9,12 @@ from typing import get_args
 import dagster as dg
 from pydantic import BaseModel
 
-from thesis_assets.schemas.checks import CheckOutcome
+from thesis_assets.schemas.checks import CheckOutcome, Remedy
 
 OFFENDERS = "First offenders"
+MEND = "To mend it"
 PICTURE = "A look at the first offenders"
-"""Entries of a check. Dagster sorts them by their names, so these two stand above the counts, whose names are small."""
+"""Entries of a check. Dagster sorts them by their names, so these stand above the counts, whose names are small."""
 COLUMN_SCHEMA = "dagster/column_schema"
 GAIN = "gain dB"
 COLUMNS = {
@@ -127,14 +128,21 @@ def picture_file(path: Path) -> dg.MarkdownMetadataValue:
     return picture(path.read_bytes())
 
 
+def first_of(offenders: Sequence[str]) -> str:
+    """What a description ends with where a check failed: a list of checks shows no more of each."""
+    return f"; first: {offenders[0]}" if offenders else ""
+
+
 def check_result(
-    asset: str, name: str, outcome: CheckOutcome, *, blocking_severity: bool = True
+    asset: str, name: str, outcome: CheckOutcome, *, blocks: bool = True, remedy: Remedy | None = None
 ) -> dg.AssetCheckResult:
-    """A check's result with counts and offenders, on pass as on fail."""
+    """A check's result with counts and offenders, on pass as on fail, and with what mends it where it is known."""
     metadata: dict[str, dg.MetadataValue] = {
         key: rounded(value) if isinstance(value, float) else dg.MetadataValue.int(value)
         for key, value in outcome.counts.items()
     }
+    if remedy is not None:
+        metadata[MEND] = dg.MetadataValue.text(str(remedy))
     if outcome.offenders:
         metadata[OFFENDERS] = dg.MetadataValue.json(outcome.offenders)
     if outcome.picture:
@@ -143,7 +151,7 @@ def check_result(
         asset_key=asset,
         check_name=name,
         passed=outcome.passed,
-        severity=dg.AssetCheckSeverity.ERROR if blocking_severity else dg.AssetCheckSeverity.WARN,
-        description=outcome.message if outcome.passed else "; first: ".join([outcome.message, *outcome.offenders[:1]]),
+        severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
+        description=outcome.message if outcome.passed else outcome.message + first_of(outcome.offenders),
         metadata=metadata,
     )

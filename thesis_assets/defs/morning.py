@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from thesis_assets.defs.check_history import CheckRow, check_rows
+from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.daemons import daemon_runs
 from thesis_assets.defs.dead_runs import IN_PROGRESS
 from thesis_assets.defs.failures import failure_reason
@@ -17,6 +17,7 @@ from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.defs.registration import plan_registration
 from thesis_assets.errors import ThesisAssetsError, printable
+from thesis_assets.schemas.checks import CheckRow
 
 MAX_RUNS = 2000
 
@@ -63,7 +64,7 @@ def morning(
     return Morning(
         since=since,
         runs=sorted((run for run in runs if _concerns(run.cells, exp_names)), key=lambda run: run.status),
-        checks=[row for row in checks if _concerns(row.cell, exp_names)],
+        checks=sorted((row for row in checks if _concerns(row.cell, exp_names)), key=lambda row: row.status),
         jobs=[job for job in lost_jobs(platform, instance) if job.cell.exp_name in exp_names],
         waiting=_waiting(platform, instance, now, exp_names),
         daemon=daemon_runs(instance),

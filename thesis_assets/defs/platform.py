@@ -36,6 +36,7 @@ class Platform:
 
     settings: Settings
     echo: Callable[[str], None] = field(default=_silent)
+    _said: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @cached_property
     def experiments(self) -> ExperimentFolder:
@@ -262,22 +263,26 @@ class Platform:
         """Scene name to tree, without opening the scenes."""
         return {name: self.tree(cell, name) for name in self.evaluation_scenes(self.spec(cell))}
 
-    def evaluated_trees(self) -> list[tuple[str, EvaluationTree]]:
-        """(run name, tree) of every declared run's scenes that have a manifest.
+    def evaluated_scenes(self, cell: Cell) -> dict[str, EvaluationTree]:
+        """Scene name to tree of a run's scenes that have a manifest.
 
-        An experiment whose scenes are gone from the roots is left out, and said: it must not take the others' numbers away.
+        An experiment whose scenes are gone from the roots has none, which is said: it must not take the others' numbers away.
         """
-        found = []
-        for cell in self.run_cells():
-            if not (self.difix(cell).split_test.is_file() or self.spec(cell).evaluation.scenes):
-                continue
-            try:
-                trees = self.evaluation_trees(cell).values()
-            except InvalidExperiment as error:
-                self.echo(f"{cell} is left out: {' '.join(str(error).split())}")
-                continue
-            found += [(cell.run_name, tree) for tree in trees if tree.manifest.is_file()]
-        return found
+        if not (self.difix(cell).split_test.is_file() or self.spec(cell).evaluation.scenes):
+            return {}
+        try:
+            trees = self.evaluation_trees(cell)
+        except InvalidExperiment as error:
+            line = f"{cell} is left out: {' '.join(str(error).split())}"
+            if line not in self._said:  # several reports ask for the same cell
+                self._said.add(line)
+                self.echo(line)
+            return {}
+        return {name: tree for name, tree in trees.items() if tree.manifest.is_file()}
+
+    def evaluated_trees(self) -> list[tuple[str, EvaluationTree]]:
+        """(run name, tree) of every declared run's evaluated scenes."""
+        return [(cell.run_name, tree) for cell in self.run_cells() for tree in self.evaluated_scenes(cell).values()]
 
     def baselines(self) -> dict[tuple[str, str], tuple[str, str]]:
         """By (experiment, run) the run of the same experiment that it is compared with: the one that trains nothing."""

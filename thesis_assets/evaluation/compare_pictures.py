@@ -1,14 +1,14 @@
-"""Which frames of a comparison get their pictures into the page, and the pictures themselves: JPEG, bounded in number and bytes."""
+"""Which frames of a comparison get their pictures into the page, and the pictures themselves, bounded in number and bytes."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.compared_runs import ComparedFrame
+from thesis_assets.pages.document import data_uri
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 JPEG_QUALITY = 88
 MAX_SIDE = 720
 """Pixels of the longer side: a metric image of a 940 x 1280 photograph, halved, fits as it is."""
+EXACT_SIDE = 160
+"""Pictures up to this size are shown much enlarged, where one sees what JPEG adds: they are PNG."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,14 @@ class Pictures:
     """`by_frame`: place in the list of frames -> baseline, tuned and truth as data addresses.
 
     `unreadable`: place -> why it has none. `scale`: of the shown to the measured size, below 1 where pictures were made smaller.
+    `exact`: all are the very pixels that were measured; else some are JPEG.
     """
 
     by_frame: dict[int, tuple[str, str, str]]
     n_bytes: int
     scale: float
     unreadable: dict[int, str]
+    exact: bool
 
 
 def picture_order(frames: Sequence[ComparedFrame]) -> list[int]:
@@ -71,7 +75,7 @@ def embed_pictures(
     """
     by_frame: dict[int, tuple[str, str, str]] = {}
     unreadable: dict[int, str] = {}
-    total, scale = 0, 1.0
+    total, scale, exact = 0, 1.0, True
     for place in picture_order(frames):
         if len(by_frame) >= max_frames:
             break
@@ -84,18 +88,22 @@ def embed_pictures(
         if total + size > max_bytes:
             break
         by_frame[place], total, scale = images, total + size, min(scale, factor)
+        exact = exact and not any(image.startswith("data:image/jpeg") for image in images)
         if len(by_frame) % 50 == 0:
             on_progress(f"{len(by_frame)} frames have their pictures, {total / 1e6:.0f} MB")
-    return Pictures(by_frame, total, scale, unreadable)
+    return Pictures(by_frame, total, scale, unreadable, exact)
 
 
 def _encoded(paths: tuple[Path, Path, Path]) -> tuple[tuple[str, str, str], float]:
-    from thesis_assets.images.codecs import encode_jpeg, read_rgb
+    from thesis_assets.images.codecs import encode_jpeg, encode_png, read_rgb
 
-    texts = []
+    texts, factor = [], 1.0
     for path in paths:
         pixels, factor = _fitted(read_rgb(path))
-        texts.append("data:image/jpeg;base64," + base64.b64encode(encode_jpeg(pixels, JPEG_QUALITY)).decode())
+        if max(pixels.shape) <= EXACT_SIDE:
+            texts.append(data_uri(encode_png(pixels, "pillow"), "image/png"))
+        else:
+            texts.append(data_uri(encode_jpeg(pixels, JPEG_QUALITY), "image/jpeg"))
     return (texts[0], texts[1], texts[2]), factor
 
 

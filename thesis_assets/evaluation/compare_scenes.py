@@ -2,31 +2,69 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from thesis_assets.evaluation.compared_runs import ComparedRuns
-from thesis_assets.evaluation.leaderboard_plot import value_range
-from thesis_assets.evaluation.metric_names import shown_metrics
-from thesis_assets.pages.document import escaped
+from thesis_assets.evaluation.metric_names import ShownMetric, shown_metrics
 from thesis_assets.schemas.evaluation import DifferenceRow
 
 
-def scenes_section(compared: ComparedRuns) -> str:
-    """Scenes by their difference, the worst first; each leads to its frames."""
-    row = next((each for each in compared.differences if (each.task, each.metric) == ("nvs", compared.metric)), None)
-    if row is None or row.difference is None:
+@dataclass(frozen=True)
+class ChartRow:
+    """One line of the chart; places are percent of the track's width.
+
+    Attributes:
+        scene: that the line leads to; None: the mean.
+        bar: left end and width of the spread of a scene's frames, or of the mean's interval.
+        over: what the mean's interval is over, else None.
+    """
+
+    scene: str | None
+    value: str
+    kind: str
+    dot: float
+    bar: tuple[float, float] | None
+    over: str | None = None
+
+
+@dataclass(frozen=True)
+class ScenesChart:
+    """Scenes by their difference, the worst first, after the mean over them."""
+
+    title: str
+    rows: list[ChartRow]
+    ticks: list[tuple[float, str]]
+    zero: float
+
+
+def signed(metric: ShownMetric, value: float | None, *, minus: str = "−") -> str:
+    """A difference as a person reads it, with the metric's decimals."""
+    return metric.number(value, sign=True).replace("-", minus)
+
+
+def kind_of(difference: float | None, metric: ShownMetric) -> str:
+    """`gain` or `loss`, or empty where nothing has changed."""
+    if not difference:
         return ""
+    return "gain" if (difference > 0) == metric.higher_is_better else "loss"
+
+
+def scenes_chart(compared: ComparedRuns) -> ScenesChart | None:
+    """None where there is one scene: the list of its frames says more than one dot."""
+    row = next((each for each in compared.differences if (each.task, each.metric) == ("nvs", compared.metric)), None)
+    if row is None or row.difference is None or row.n_scenes < 2:
+        return None
+    metric = next(metric for metric in shown_metrics("nvs") if metric.name == compared.metric)
     spreads = {scene: _spread(compared, scene) for scene in row.by_scene}
-    axis = _Axis(
-        [*row.by_scene.values(), *(end for ends in spreads.values() for end in ends), row.low or 0, row.high or 0]
-    )
-    title = next(metric.title for metric in shown_metrics("nvs") if metric.name == compared.metric)
-    lines = [_mean_line(row, axis)] if row.n_scenes > 1 else []
+    ends = (end for pair in spreads.values() for end in pair)
+    axis = _Axis([*row.by_scene.values(), *ends, row.low or 0, row.high or 0])
+    rows = [_mean_row(row, metric, axis)]
     for scene, value in sorted(row.by_scene.items(), key=lambda item: item[1]):
-        lines.append(_scene_line(scene, value, spreads[scene], axis))
-    return f"""<section id="scenes"><h2>Scenes <small class="muted">Δ {escaped(title)} in dB; dot: mean of a scene's frames, bar: the middle 80 % of
-them</small></h2><div class="dots">{"".join(lines)}
-<div class="row axis"><span></span><span class="track">{axis.ticks()}</span><span></span></div></div></section>"""
+        kind = kind_of(value, metric)
+        rows.append(ChartRow(scene, signed(metric, value), kind, axis.percent(value), axis.bar(*spreads[scene])))
+    return ScenesChart(metric.title, rows, axis.ticks(), axis.percent(0))
 
 
 class _Axis:
@@ -36,31 +74,28 @@ class _Axis:
         self.low, self.high, self.step = value_range(values)
 
     def percent(self, value: float) -> float:
-        return 100 * (value - self.low) / (self.high - self.low)
+        return round(100 * (value - self.low) / (self.high - self.low), 2)
 
-    def ticks(self) -> str:
+    def bar(self, low: float, high: float) -> tuple[float, float]:
+        return self.percent(low), round(max(0.0, self.percent(high) - self.percent(low)), 2)
+
+    def ticks(self) -> list[tuple[float, str]]:
         count = round((self.high - self.low) / self.step)
-        every = 1 if count <= 8 else 2
-        parts = []
-        for number in range(0, count + 1, every):
-            value = self.low + number * self.step
-            text = "0" if abs(value) < self.step / 1000 else f"{value:+.3g}"
-            parts.append(f'<i class="tick" style="left:{self.percent(value):.2f}%">{text}</i>')
-        return "".join(parts)
+        values = [self.low + number * self.step for number in range(0, count + 1, 1 if count <= 8 else 2)]
+        return [(self.percent(v), "0" if abs(v) < self.step / 1000 else f"{v:+.3g}".replace("-", "−")) for v in values]
 
-    def zero(self) -> str:
-        return f'<i class="zero" style="left:{self.percent(0):.2f}%"></i>'
 
-    def bar(self, kind: str, ends: tuple[float, float]) -> str:
-        left, right = self.percent(ends[0]), self.percent(ends[1])
-        return f'<i class="{kind}" style="left:{left:.2f}%;width:{max(0.0, right - left):.2f}%"></i>'
-
-    def dot(self, value: float, kind: str = "dot") -> str:
-        sign = "gain" if value > 0 else "loss" if value < 0 else ""
-        return f'<i class="{kind} {sign}" style="left:{self.percent(value):.2f}%"></i>'
+def value_range(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lowest and highest tick, and the step between ticks: round numbers, with zero and all values inside."""
+    low, high = min(0.0, *values), max(0.0, *values)
+    rough = max(high - low, 1e-3) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    return math.floor(low / step - 0.2) * step, math.ceil(high / step + 0.2) * step, step
 
 
 def _spread(compared: ComparedRuns, scene: str) -> tuple[float, float]:
+    """Between which differences the middle 80 % of a scene's frames lie."""
     values = sorted(
         frame.difference for frame in compared.frames if frame.scene_name == scene and frame.difference is not None
     )
@@ -70,24 +105,7 @@ def _spread(compared: ComparedRuns, scene: str) -> tuple[float, float]:
     return values[round(0.1 * last)], values[round(0.9 * last)]
 
 
-def _scene_line(scene: str, value: float, spread: tuple[float, float], axis: _Axis) -> str:
-    sign = "gain" if value > 0 else "loss" if value < 0 else ""
-    return (
-        f'<a class="row" href="#scene={escaped(scene)}" data-scene="{escaped(scene)}"><span class="name">{escaped(scene)}</span>'
-        f'<span class="track">{axis.zero()}{axis.bar("spread", spread)}{axis.dot(value)}</span>'
-        f'<span class="n {sign}">{value:+.3f}</span></a>'
-    )
-
-
-def _mean_line(row: DifferenceRow, axis: _Axis) -> str:
+def _mean_row(row: DifferenceRow, metric: ShownMetric, axis: _Axis) -> ChartRow:
     value = row.difference or 0.0
-    interval = (
-        axis.bar(f"interval {row.interval_over}", (row.low, row.high))
-        if row.low is not None and row.high is not None
-        else ""
-    )
-    over = {"scenes": "95 % over scenes", "frames": "95 % over frames only", None: ""}[row.interval_over]
-    return (
-        f'<div class="row mean"><span class="name">mean <small>{over}</small></span>'
-        f'<span class="track">{axis.zero()}{interval}{axis.dot(value, "diamond")}</span><span class="n">{value:+.3f}</span></div>'
-    )
+    bar = axis.bar(row.low, row.high) if row.low is not None and row.high is not None else None
+    return ChartRow(None, signed(metric, value), kind_of(value, metric), axis.percent(value), bar, row.interval_over)

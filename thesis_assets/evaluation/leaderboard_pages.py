@@ -6,14 +6,17 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from pydantic import BaseModel
 
-from thesis_assets.evaluation.leaderboard import UNREFINED_EPOCH, Leaderboard
+from thesis_assets.errors import InvalidFile
+from thesis_assets.evaluation.leaderboard import UNREFINED, UNREFINED_EPOCH, Leaderboard
 from thesis_assets.evaluation.leaderboard_tables import (
     ScoreTable,
     against_words,
     protocol_text,
+    psnr_differences,
     reasons_for_nothing,
     score_tables,
     shown_differences,
@@ -34,6 +37,32 @@ def csv_text(rows: Sequence[BaseModel], model: type[BaseModel]) -> str:
     writer.writeheader()
     writer.writerows({name: _field(value) for name, value in row.model_dump().items()} for row in rows)
     return text.getvalue()
+
+
+def read_differences(path: Path) -> list[DifferenceRow]:
+    """The PSNR differences to the unrefined render of a table that `csv_text` wrote, one a run and epoch.
+
+    Raises:
+        InvalidFile: it cannot be read, or was written by another version.
+    """
+    metrics = ("psnr", "psnr_channel_sum")
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            rows = [
+                DifferenceRow.model_validate(
+                    {name: json.loads(text) if name == "by_scene" else text or None for name, text in row.items()}
+                )
+                for row in csv.DictReader(lines)
+                if row["metric"] in metrics and row["against"] == UNREFINED
+            ]
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise InvalidFile(
+            "the table of differences cannot be read",
+            file=path,
+            found=str(error).splitlines()[0],
+            remedy="`thesis-assets leaderboard` writes it anew",
+        ) from error
+    return psnr_differences(Leaderboard([], rows))
 
 
 def _field(value: object) -> object:

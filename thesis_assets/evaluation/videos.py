@@ -33,13 +33,16 @@ def write_video(path: Path, pictures: Sequence[Path], *, program: str | None) ->
         *("-c:v", "png", "-i", "-", "-vf", scale, "-c:v", "libx264", "-preset", "veryfast", "-crf", "18"),
         *("-pix_fmt", "yuv420p", "-threads", "1", "-fflags", "+bitexact", "-movflags", "+faststart", str(path)),
     ]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    except OSError as error:
+        return f"ffmpeg could not be started: {error.strerror}"
     try:
         said = _feed(process, pictures)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, OSError) as error:
         process.kill()
         process.communicate()
-        said = f"it did not end within {SECONDS} s"
+        said = f"it did not end within {SECONDS} s" if isinstance(error, subprocess.TimeoutExpired) else str(error)
     if process.returncode == 0:
         return None
     path.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import pickle
+import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,10 +69,10 @@ def _packaged() -> Iterator[Path]:
 
 def _existing(places: Sequence[Path]) -> Path:
     for path in places:
-        if path.is_file():
+        if os.access(path, os.R_OK) and path.is_file():  # `is_file` alone raises in a folder that may not be entered
             return path
     raise InvalidFile(
-        "LPIPS needs a file of weights that is not there",
+        "LPIPS needs a file of weights that is not there or cannot be read",
         file=places[0],
         wanted=f"{BACKBONE_FILE} (VGG16 of torchvision) and {LINEAR_FILE} (v0.1 of the package lpips)",
         remedy=f"put both into one folder and name it in {WEIGHTS_VARIABLE}, or into {places[0].parent}",
@@ -114,7 +114,7 @@ def _tensors(path: Path) -> Mapping[str, Tensor]:
     try:
         # The older of the two published files is no archive, and only an archive can be mapped instead of read.
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # damaged bytes make torch raise whatever they spell, an IndexError for one
         raise InvalidFile("the weights cannot be read", file=path, found=str(error)[:300]) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InvalidFile("the file holds something else than tensors by name", file=path, found=type(state).__name__)
@@ -127,8 +127,7 @@ def _convolutions(path: Path, state: Mapping[str, Tensor]) -> list[list[nn.Conv2
         stage: list[nn.Conv2d] = []
         for place in places:
             weight, bias = (_tensor(path, state, f"features.{place}.{kind}") for kind in ("weight", "bias"))
-            outputs = weight.shape[0]
-            if weight.shape != (outputs, inputs, 3, 3) or bias.shape != (outputs,):
+            if weight.shape[1:] != (inputs, 3, 3) or bias.shape != weight.shape[:1]:
                 raise InvalidFile(
                     "a convolution has another shape",
                     file=path,
@@ -136,6 +135,7 @@ def _convolutions(path: Path, state: Mapping[str, Tensor]) -> list[list[nn.Conv2
                     found=tuple(weight.shape),
                     wanted=f"(outputs, {inputs}, 3, 3)",
                 )
+            outputs = weight.shape[0]
             convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
             with torch.no_grad():
                 convolution.weight.copy_(weight)

@@ -167,16 +167,13 @@ class HubRepo:
             yield
         except HfHubHTTPError as error:
             raise self._error(what, error) from None
-        except (OSError, ValueError) as error:
-            raise HubRefused(f"could not {what}", found=self._without_token(str(error))) from None
-        except Exception as error:
-            if not any(name in type(error).__name__ for name in _NETWORK):
-                raise
-            raise HubUnavailable(
-                f"could not {what}: the Hub was not reached",
-                file=self.endpoint,
-                found=self._without_token(f"{type(error).__name__}: {error}"),
-            ) from None
+        except Exception as error:  # noqa: BLE001 - its network and transfer libraries' own, and an answer that is no Hub's
+            said = self._without_token(f"{type(error).__name__}: {error}")
+            if any(name in type(error).__name__ for name in _NETWORK):
+                raise HubUnavailable(
+                    f"could not {what}: the Hub was not reached", file=self.endpoint, found=said
+                ) from None
+            raise HubRefused(f"could not {what}", file=self.endpoint, found=said) from None
 
     def _error(self, what: str, error: Any) -> ThesisAssetsError:
         status = error.response.status_code if error.response is not None else 0

@@ -5,7 +5,7 @@ A recording of a scene holds its images: to share it is to share the data. Does 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from thesis_assets.errors import ThesisAssetsError
@@ -42,6 +42,12 @@ def licence_of(dataset: str, entries: Mapping[str, DatasetEntry]) -> DatasetLice
     entry = entries.get(dataset, DatasetEntry())
     allowed = known.redistribution if entry.redistribution is None else entry.redistribution
     return DatasetLicence(entry.licence or known.name, allowed)
+
+
+def licences_that_forbid(datasets: Iterable[str], entries: Mapping[str, DatasetEntry]) -> dict[str, str]:
+    """By dataset the licence, of those whose images may not be passed on."""
+    found = {name: licence_of(name, entries) for name in sorted(set(datasets))}
+    return {name: licence.name for name, licence in found.items() if licence.redistribution is False}
 
 
 def check_may_be_shared(datasets: Sequence[str], entries: Mapping[str, DatasetEntry]) -> list[str]:

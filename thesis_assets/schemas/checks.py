@@ -1,4 +1,6 @@
-"""The outcome of a check: passed or not, how much was looked at, the first offenders."""
+"""The outcome of a check: passed or not, how much was looked at, the first offenders; how it stood last, and what mends it."""
+
+from dataclasses import dataclass
 
 from thesis_assets.schemas.base import FileModel
 
@@ -23,3 +25,36 @@ class CheckOutcome(FileModel):
             counts={**(counts or {}), "offenders": len(offenders)},
             offenders=offenders[:MAX_OFFENDERS],
         )
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What mends a failed check: what only a person can do first, then commands in their order."""
+
+    first: str = ""
+    commands: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        commands = ", then ".join(f"`{command}`" for command in self.commands)
+        return f"{self.first}; then {commands}" if self.first else commands
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """One check of one partition, as it stood last.
+
+    Attributes:
+        status: `passed`, `warning`, `failed` or `running`.
+        remedy: what mends it, where it failed or warns.
+    """
+
+    asset: str
+    check: str
+    cell: str
+    status: str
+    blocking: bool
+    when: str
+    message: str
+    offenders: str
+    run_id: str
+    remedy: Remedy = Remedy()

@@ -182,6 +182,33 @@ class DifferenceRow(FileModel):
     """Why there is no difference."""
 
 
+class ComparisonRecord(FileModel):
+    """Beside a compare page: what it says in one line and what it was made from, or why there is none.
+
+    Attributes:
+        against: `unrefined`, `<run>` of the same experiment, or `<exp>/<run>`.
+        epoch: that the page shows; None where there is no page.
+        page: the file beside the record; None: not made, for `reason`.
+        input_digest: of the tables, pictures' records and protocols that the page shows; another one makes the page stale.
+        headline: PSNR, SSIM and LPIPS with their signs, as plain text.
+        not_for_sharing: the datasets whose licence forbids passing the page on; it holds their images.
+        command: makes the page, whatever the automatic budget says.
+    """
+
+    exp_name: str
+    run_name: str
+    against: str
+    epoch: int | None
+    page: str | None
+    input_digest: str
+    headline: str = ""
+    n_bytes: int = 0
+    seconds: float = 0.0
+    not_for_sharing: list[str] = []
+    reason: str | None = None
+    command: str
+
+
 class PipelineRecord(FileModel):
     """`_pipeline/<exp_name>/command.json`: which command wrote the tree beside it.
 

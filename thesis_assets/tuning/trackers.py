@@ -46,10 +46,10 @@ class RunTracker:
     @property
     def url(self) -> str | None:
         """Where the run is looked at; None for a tracker without an address."""
-        if self._kind != "wandb" or self.failure is not None or not self._accelerator.is_main_process:
-            return None
-        url: str | None = self._accelerator.get_tracker("wandb").run.url
-        return url
+        found: list[str] = []
+        if self._kind == "wandb" and self._accelerator.is_main_process:
+            self._safely(lambda: found.append(self._accelerator.get_tracker("wandb").run.url))
+        return found[0] if found else None
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Points of curves."""

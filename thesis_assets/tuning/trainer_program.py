@@ -21,7 +21,7 @@ from thesis_assets.tuning.backends import Backend
 from thesis_assets.tuning.cores import available_cores
 from thesis_assets.tuning.held_out_samples import from_data_json, stratified
 from thesis_assets.tuning.learning_rate import check_schedule
-from thesis_assets.tuning.progress_file import ProgressWriter, last_progress
+from thesis_assets.tuning.progress_file import ProgressReader, ProgressWriter
 from thesis_assets.tuning.run_config import lock_own_config
 from thesis_assets.tuning.run_identity import RunIdentity
 from thesis_assets.tuning.stop_signals import StopRequest, stop_on_signals
@@ -45,15 +45,21 @@ def main(arguments: Sequence[str], backend: Backend) -> int:
         except ThesisAssetsError as error:
             return _fail(backend, error, None)
         tree = TuningRunTree(Path(flags.output_dir).absolute())
+        since = ProgressReader(tree.progress, from_end=True)
         report = TrainerReport(ProgressWriter(tree.progress), flags.max_train_steps, speaks=_is_first_process())
         try:
-            return _status(backend, flags, tree, report, stop)
+            return _status(backend, flags, tree, report, since, stop)
         finally:
             report.close()
 
 
 def _status(
-    backend: Backend, flags: TrainerFlags, tree: TuningRunTree, report: TrainerReport, stop: StopRequest
+    backend: Backend,
+    flags: TrainerFlags,
+    tree: TuningRunTree,
+    report: TrainerReport,
+    since: ProgressReader,
+    stop: StopRequest,
 ) -> int:
     try:
         with full_disk_explained(tree.base):
@@ -65,7 +71,7 @@ def _status(
     except ThesisAssetsError as error:
         return _fail(backend, error, report)
     except RuntimeError:
-        if not _another_process_failed(tree):
+        if not any(line.event == "failed" for line in since.new_lines()):
             raise
         # What gloo or nccl says of a peer that is gone is not the cause.
         return _fail(backend, AnotherProcessFailed("another process failed; its message is the one to read"), None)
@@ -167,11 +173,6 @@ def _refuse_foreign_resume(flags: TrainerFlags, tree: TuningRunTree) -> None:
 def _is_first_process() -> bool:
     """By the variable that torchrun and `accelerate launch` set: torch is not imported yet."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def _another_process_failed(tree: TuningRunTree) -> bool:
-    line = last_progress(tree.progress) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
-    return line is not None and line.event == "failed"
 
 
 def _fail(backend: Backend, error: ThesisAssetsError, report: TrainerReport | None) -> int:

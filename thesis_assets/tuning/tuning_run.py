@@ -162,7 +162,9 @@ def _train(
         if following.poll is not None:
             following.poll()
         for line in reader.new_lines():
-            last_line = line
+            # Of several processes one may still tell of its step when another has told why all of them end.
+            if last_line is None or last_line.event != "failed":
+                last_line = line
             if on_progress:
                 on_progress(line)
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -134,17 +135,24 @@ def test_a_view_with_a_fault_is_named_and_ends_with_status_3(world: World, tmp_p
 def test_in_a_browser_recordings_are_served_on_loopback_alone(world: World) -> None:
     command = [sys.executable, "-m", "thesis_assets.cli.main", "rerun", "open", *CELL, "--web", "--port", "0"]
     viewer = subprocess.Popen(
-        command, env={**os.environ, **world.environment}, cwd=world.home, stderr=subprocess.PIPE, text=True
+        command,
+        env={**os.environ, **world.environment},
+        cwd=world.home,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         assert viewer.stderr is not None
-        url = next(found[0] for line in viewer.stderr if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
+        # Not the address of the data, `rerun+http://`: which of both comes first is chance.
+        url = next(
+            found[1] for line in viewer.stderr if (found := re.search(r"web-viewer at (http://127\.0\.0\.1:\d+)", line))
+        )
         page = urllib.request.urlopen(url, timeout=30).read()
         (program,) = psutil.Process(viewer.pid).children()
         listening = [each for each in program.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
     finally:
-        for process in (*psutil.Process(viewer.pid).children(recursive=True), viewer):
-            process.kill()
+        os.killpg(viewer.pid, signal.SIGKILL)
         viewer.communicate()
     assert b"<canvas" in page
     assert {each.laddr.ip for each in listening} == {"127.0.0.1"}

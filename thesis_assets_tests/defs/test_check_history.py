@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.check_history import CheckRow, check_rows, failed_blocking_checks
+from thesis_assets.defs.check_history import check_rows, failed_blocking_checks
+from thesis_assets.schemas.checks import CheckRow
 
 ASSET, CHECK, KEY = "sample_set", "every_sample_complete", "v1"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.cli.run import run_experiment
-from thesis_assets.defs.failures import run_failure_command, send_failure_mail
+from thesis_assets.defs.failures import run_failure_command, send_failure_mail, tell_of_failure
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets_tests.defs.sensor_ticks import Ticks, add_scene, experiment, tiny_world
@@ -48,7 +48,7 @@ def test_the_command_gets_the_facts_word_for_word_and_no_shell_sees_them(
 
 
 @pytest.mark.parametrize(
-    "command", ["/no/such/program", f"{sys.executable} -c 'raise SystemExit(3)'", "echo 'unclosed"]
+    "command", ["/no/such/program", f"{sys.executable} -c 'raise SystemExit(3)'", "echo 'unclosed", "  "]
 )
 def test_a_command_that_does_not_work_is_named(command: str) -> None:
     with pytest.raises(ThesisAssetsError, match="failure command"):
@@ -96,6 +96,32 @@ def test_a_mail_has_what_failed_and_its_subject_stays_one_line(tmp_path: Path, m
     assert mail["Bcc"] is None
     assert "export_scenes failed for v1 Bcc" in mail["Subject"]
     assert "touch pwned" in mail.get_payload()
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [("someone@example.org", "mail..example"), ("<", "127.0.0.1"), ("a\nb@example.org", "127.0.0.1")],
+)
+def test_an_address_or_a_server_that_is_none_is_named(tmp_path: Path, address: str, host: str) -> None:
+    settings = tiny_world(tmp_path).settings.model_copy(update={"failure_mail": address, "smtp_host": host})
+    with pytest.raises(ThesisAssetsError, match="THESIS_SMTP_HOST"):
+        send_failure_mail(settings, FACTS)
+
+
+def test_the_mail_is_sent_where_the_command_fails(tmp_path: Path, mailbox: socketserver.TCPServer) -> None:
+    import dagster as dg
+
+    settings = tiny_world(tmp_path).settings.model_copy(
+        update={
+            "failure_command": "/no/such/program",
+            "failure_mail": "someone@example.org",
+            "smtp_host": "127.0.0.1",
+            "smtp_port": mailbox.server_address[1],
+        }
+    )
+    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(ThesisAssetsError, match="failure command"):
+        tell_of_failure(settings, instance, dg.DagsterRun(job_name="export_scenes"), "it failed")
+    assert "it failed" in mailbox.mails[0]  # type: ignore[attr-defined]
 
 
 def failing_world(tmp_path: Path) -> World:

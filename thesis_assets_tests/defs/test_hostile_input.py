@@ -11,14 +11,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.check_history import CheckRow
-from thesis_assets.defs.check_page import render_check_page
 from thesis_assets.defs.metadata import table
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import InvalidKey, ThesisAssetsError, printable
 from thesis_assets.layout import DifixTree, SceneTree, check_key, dataset_of, evaluation_tree
+from thesis_assets.pages.checks import render_check_page
 from thesis_assets.scenes.catalog import list_scenes, unusable_folders
+from thesis_assets.schemas.checks import CheckRow
 from thesis_assets_tests.defs.hostile import MARKUP, N_FILES, N_NAMES, SENTINEL, files, names
 from thesis_assets_tests.defs.sensor_ticks import Ticks, add_scene, tiny_world
 

@@ -25,6 +25,8 @@ from thesis_assets_tests.services.dagster_server import LAUNCH, ROOT, free_port,
 from thesis_assets_tests.services.required import absent
 from thesis_assets_tests.worlds import SMALL, World
 
+pytestmark = pytest.mark.service
+
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 START_S = 120
@@ -136,6 +138,7 @@ def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
 def test_the_web_servers_socket_is_its_owners_alone(web_socket: Path) -> None:
     assert "dagster_version" in json.loads(ask_socket(web_socket, "/server_info"))
     assert stat.S_IMODE(web_socket.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(web_socket.stat().st_mode) == 0o600
 
 
 def test_a_second_server_does_not_take_the_socket_away(web_socket: Path, world: World, person: Path) -> None:
@@ -210,9 +213,12 @@ def test_the_door_opens_for_the_token_and_for_nothing_else(web_socket: Path, per
     trusting = ssl.create_default_context(cafile=str(folder / "tls.crt"))
     trusting.check_hostname = False
 
-    def ask(url: str, cookie: str | None = None) -> tuple[int, http.client.HTTPMessage, bytes]:
+    def ask(
+        url: str, cookie: str | None = None, body: str | None = None, **headers: str
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
         connection = http.client.HTTPSConnection("127.0.0.1", port, context=trusting, timeout=60)
-        connection.request("GET", url, headers={"Cookie": f"thesis_token={cookie}"} if cookie else {})
+        given = headers | ({"Cookie": f"thesis_token={cookie}"} if cookie else {})
+        connection.request("POST" if body else "GET", url, body, given)
         answer = connection.getresponse()
         return answer.status, answer.headers, answer.read()
 
@@ -226,6 +232,10 @@ def test_the_door_opens_for_the_token_and_for_nothing_else(web_socket: Path, per
         status, _, body = ask("/server_info", TOKEN)
         assert status == 200
         assert "dagster_version" in json.loads(body)
+        query = {"body": json.dumps({"query": "{ version }"}), "Content-Type": "application/json"}
+        assert ask("/graphql", TOKEN, Origin=f"https://127.0.0.1:{port}", **query)[0] == 200
+        status, _, body = ask("/graphql", TOKEN, Origin="https://evil.example", **query)
+        assert (status, b"Origin" in body) == (403, True)
     finally:
         process.terminate()
         process.wait(timeout=20)

@@ -21,6 +21,8 @@ from thesis_assets_tests.services.slurm import SMALL_PRESETS, SlurmCluster, slur
 from thesis_assets_tests.tuning.snapshots import SPLIT, make_run, write_snapshot
 from thesis_assets_tests.worlds import SCENES, SMALL, World
 
+pytestmark = pytest.mark.service
+
 __all__ = ["slurm_cluster"]
 
 SITE = Site(presets=presets_with(SMALL_PRESETS), poll_seconds=0.5, vanished_seconds=2.0, signal_seconds=40)

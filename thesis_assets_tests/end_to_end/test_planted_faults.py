@@ -4,6 +4,7 @@ import contextlib
 import copy
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import dagster as dg
 import pytest
 
 from thesis_assets.definitions import build_defs
-from thesis_assets.defs.checks.outcomes import CHECKS
+from thesis_assets.defs.checks.outcomes import CHECKS, remedy_of
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import Outcome, Work, execute, make_checks
 from thesis_assets.defs.partitions import Cell
@@ -37,6 +38,13 @@ def check(world: World, asset: str, cell: Cell) -> dict[str, str]:
         definitions = build_defs(settings=world.settings, echo=world.lines.append)
         result = make_checks(definitions, instance, asset, cell, CHECKS[asset])
     return {each.check_name: str(each.description) for each in result.get_asset_check_evaluations() if not each.passed}
+
+
+def mend(monkeypatch: pytest.MonkeyPatch, world: World, failed: str, cell: Cell, *more: str) -> None:
+    """Give the commands that stand beside a failed check, `<asset>.<check>`, as a person would; `more` narrows them."""
+    for command in remedy_of(*failed.split("."), cell.key).commands:
+        done = invoke(monkeypatch, world, *shlex.split(command)[1:], *more)
+        assert done.exit_code == 0, (command, done.output, done.stderr)
 
 
 @contextlib.contextmanager
@@ -64,7 +72,9 @@ def kept(folder: Path) -> Iterator[None]:
         copy_of_it.replace(folder)
 
 
-def test_a_missing_sample_file_fails_its_check_and_stops_what_follows(new_world: Callable[..., World]) -> None:
+def test_a_missing_sample_file_fails_its_check_stops_what_follows_and_is_made_again_by_the_command_beside_it(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = new_world()
     assert world.run(until="scene_samples").exit_code == 0
     tree = world.platform.difix(Cell("small"))
@@ -75,6 +85,11 @@ def test_a_missing_sample_file_fails_its_check_and_stops_what_follows(new_world:
     assert any("every_sample_complete" in line for line in outcome.failed_checks)
     assert not tree.split_train.exists()
     assert not tree.data_json.exists()
+    (sample / "target_image.jpg").write_bytes(b"not whole")
+    shutil.rmtree(sample)  # what a person does first
+    mend(monkeypatch, world, "sample_set.every_sample_complete", Cell("small"), "--until", "difix_data")
+    assert (sample / "ref_image.jpg").is_file()
+    assert tree.data_json.is_file()
 
 
 def test_a_leaked_pair_fails_its_check_and_a_trainer_refuses_in_another_run(new_world: Callable[..., World]) -> None:
@@ -124,6 +139,52 @@ def test_a_missing_metrics_file_fails_the_right_check_only(finished_world: World
         assert "metrics_avg_per_camera.csv" in failed["nvs_required_files"]
         assert check(world, "pose_smplx", world.cell()) == {}
     assert set(check(world, "nvs", world.cell())) <= {"lpips_present"}, "put back, and refused still"
+
+
+def test_a_missing_metrics_file_and_a_changed_image_are_mended_by_the_command_beside_their_checks(
+    finished_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, cell = finished_world, finished_world.cell()
+    tree = next(iter(world.platform.evaluation_trees(cell).values()))
+    task = tree.task(1, "nvs")
+    table = task.nvs_per_camera.read_bytes()
+    task.nvs_per_camera.unlink()
+    assert "nvs_required_files" in check(world, "nvs", cell)
+    mend(monkeypatch, world, "nvs.nvs_required_files", cell)
+    assert task.nvs_per_camera.read_bytes() == table
+    for image in task.pred_dir.rglob("*.png"):
+        other = next(task.gt_inputs_dir.rglob("*.png")).read_bytes()
+        image.unlink()
+        image.write_bytes(other)
+    assert "metrics_recompute" in check(world, "evaluation_manifest", cell)
+    for folder in (task.metrics_dir, task.pred_dir, task.gt_inputs_dir):  # what a person does first
+        shutil.rmtree(folder)
+    mend(monkeypatch, world, "evaluation_manifest.metrics_recompute", cell)
+    assert task.nvs_per_camera.read_bytes() == table
+    assert check(world, "evaluation_manifest", cell) == {}
+
+
+def test_a_damaged_checkpoint_is_made_again_by_the_command_beside_its_check(
+    finished_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, cell = finished_world, finished_world.cell()
+    run = world.platform.difix(cell).tuning_run("r1")
+    whole = run.checkpoint(4).read_bytes()
+    run.checkpoint(4).unlink()
+    run.checkpoint(4).write_bytes(whole[: len(whole) // 2])
+    assert "checkpoint_loads" in check(world, "tuned_checkpoint", cell)
+    run.checkpoint(4).unlink()  # what a person does first
+    run.checkpoint_info(4).unlink()
+    mend(monkeypatch, world, "tuned_checkpoint.checkpoint_loads", cell)
+    assert run.checkpoint(4).read_bytes() == whole
+    assert check(world, "tuned_checkpoint", cell) == {}
+    config = run.train_config.read_bytes()
+    run.train_config.unlink()
+    run.train_config.write_bytes(config.replace(b'"flags"', b'"flagged"'))
+    assert "train_config_complete" in check(world, "tuned_checkpoint", cell)
+    run.train_config.unlink()
+    mend(monkeypatch, world, "tuned_checkpoint.train_config_complete", cell)
+    assert check(world, "tuned_checkpoint", cell) == {}
 
 
 def test_a_second_evaluation_of_a_cell_says_who_is_at_work_on_it(finished_world: World) -> None:

@@ -33,6 +33,8 @@ from thesis_assets_tests.tuning.difix_models import write_sd_turbo
 from thesis_assets_tests.tuning.environments import make_environment
 from thesis_assets_tests.worlds import SIZE, World
 
+pytestmark = pytest.mark.service
+
 __all__ = ["slurm_cluster"]
 
 STAND_IN = Path(__file__).parents[1] / "tuning" / "published_trainer.py"

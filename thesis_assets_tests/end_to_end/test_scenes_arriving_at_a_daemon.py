@@ -15,6 +15,8 @@ from thesis_assets.defs.cell_states import cell_states
 from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SMALL, World, thesis_assets
 
+pytestmark = pytest.mark.service
+
 WAIT_S = 240
 SOON = {"THESIS_SCENE_QUIET_SECONDS": "8", "THESIS_SENSOR_SECONDS": "3"}
 LATE = "studio_pair01_fight"

@@ -13,6 +13,8 @@ from thesis_assets.defs.cell_states import cell_states
 from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SMALL, World
 
+pytestmark = pytest.mark.service
+
 WAIT_S = 480
 SOON = {"THESIS_SENSOR_SECONDS": "3"}
 

@@ -19,6 +19,8 @@ from thesis_assets.tuning.checkpoints import latest_verified
 from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SMALL, TINY_RUN, World, thesis_assets
 
+pytestmark = pytest.mark.service
+
 LONG: dict[str, Any] = {
     **TINY_RUN,
     "max_train_steps": 100_000,  # it never ends by itself

@@ -18,6 +18,8 @@ from thesis_assets_tests.worlds import SCENES, SMALL, World, thesis_assets
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
+pytestmark = pytest.mark.service
+
 PAGE_S = 120
 WORK_S = 240
 DECLARED = (SCENES[0], SCENES[2])

@@ -13,6 +13,8 @@ from thesis_assets.defs.jobs import LEVELS
 from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SCENES, SMALL, World, thesis_assets
 
+pytestmark = pytest.mark.service
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, scene_home: Path) -> World:

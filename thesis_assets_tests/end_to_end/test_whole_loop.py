@@ -134,3 +134,8 @@ def test_the_check_page_stands_after_the_last_level(finished_world: World) -> No
     page = finished_world.settings.reports.checks.read_text(encoding="utf-8")
     assert "recording_follows_contract" in page
     assert "small|r1" in page
+
+
+def test_a_run_has_its_compare_page_without_being_asked_for(finished_world: World) -> None:
+    page = finished_world.settings.reports.comparison("small", "r1", "unrefined")
+    assert "against</span> unrefined" in page.read_text(encoding="utf-8")

@@ -1,14 +1,18 @@
 """The compare page: which frames are paired, which pictures go in, and what a person can do with it in a browser."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.compare_page import PageFacts, render_compare_page
-from thesis_assets.evaluation.compare_pictures import Pictures, embed_pictures, picture_order
+from thesis_assets.evaluation.compare_page import PageFacts, headline, render_compare_page
+from thesis_assets.evaluation.compare_pictures import EXACT_SIDE, Pictures, embed_pictures, picture_order
+from thesis_assets.evaluation.compare_scenes import value_range
 from thesis_assets.evaluation.compared_runs import ComparedRuns, Trees, compare_runs
+from thesis_assets.schemas.evaluation import DifferenceRow
 from thesis_assets.schemas.lineage import linked
 from thesis_assets_tests.evaluation.compared_trees import write_run
 from thesis_assets_tests.services.browser import Watched, opened
@@ -141,9 +145,67 @@ def test_text_from_outside_never_becomes_markup(compared: ComparedRuns, pictures
 
 def test_the_page_says_what_a_person_would_quote(compared: ComparedRuns, pictures: Pictures) -> None:
     text = page_of(compared, pictures)
-    assert "1 of 12 frames (8 %) lost" in text
+    assert "1 of 12 frames (8\u00a0%) lost PSNR" in text
     assert "over the frames of these scenes; too few scenes to speak of others" in text
     assert "sign-flip p = " in text
+
+
+def test_what_rose_never_stands_without_what_fell(compared: ComparedRuns, pictures: Pictures) -> None:
+    """A page that says "+0.5 dB" alone lets a reader cite a run that lost SSIM."""
+    assert headline(compared).startswith("epoch 30: PSNR ")
+    (ssim,) = (row for row in compared.differences if row.metric == "ssim")
+    fell = ssim.model_copy(update={"difference": -0.01, "low": -0.02, "high": -0.005})
+    mixed = replace(compared, differences=[fell if row is ssim else raised(row) for row in compared.differences])
+    text = verdict_of(page_of(mixed, pictures))
+    assert (
+        text == "Nearer to the truth by PSNR +0.500 dB, but farther from the truth by SSIM −0.0100; LPIPS not measured."
+    )
+    assert "SSIM -0.0100" in headline(mixed)
+    unsure = replace(
+        mixed, differences=[row.model_copy(update={"low": -0.1, "high": 0.1}) for row in mixed.differences]
+    )
+    assert verdict_of(page_of(unsure, pictures)).startswith("Not decided by PSNR +0.500 dB and SSIM −0.0100")
+
+
+def raised(row: DifferenceRow) -> DifferenceRow:
+    return row.model_copy(update={"difference": 0.5, "low": 0.4, "high": 0.6}) if row.metric == "psnr" else row
+
+
+def verdict_of(page: str) -> str:
+    (found,) = re.findall(r'<p class="verdict">(.*?)</p>', page, re.DOTALL)
+    return re.sub("<[^>]*>", "", found)
+
+
+def test_what_is_the_same_on_both_sides_folds_into_a_line(compared: ComparedRuns, pictures: Pictures) -> None:
+    bodies = {(scene, "pose_smplx", "mpjpe_mm"): (94.504, 94.504) for scene in compared.scenes}
+    still = {key: (pair[1], pair[1]) for key, pair in compared.values.items() if key[0] == "lab_hug"}
+    rows = [row.model_copy(update={"by_scene": {"lab_talk": 1.0}}) for row in compared.differences]
+    same = replace(compared, values={**compared.values, **still, **bodies}, differences=rows)
+    table = page_of(same, pictures).split('<section id="table">')[1].split("</section>")[0]
+    views, folded = table.split("<details")
+    assert "The same on both sides: lab_hug." in views
+    assert "PSNR*" not in views  # it moves as the PSNR beside it
+    assert "in every scene and measure: MPJPE 94.50 mm</summary>" in folded
+
+
+def test_large_pictures_are_jpeg_and_the_page_says_so(tmp_path: Path) -> None:
+    size = (EXACT_SIDE + 2, 32)
+    one = {"cameras": (4,), "frames": ("000000",), "size": size}
+    pair = [
+        write_run(tmp_path, name, {"lab_hug": sigma}, **one) for name, sigma in (("tuned", 18.0), ("baseline", 20.0))
+    ]
+    found = compare_runs((TUNED, pair[0]), (BASELINE, pair[1]))
+    large = embed_pictures(found.frames, max_frames=1, max_bytes=10_000_000)
+    assert all(image.startswith("data:image/jpeg") for image in large.by_frame[0])
+    assert "as JPEG" in page_of(found, large)
+
+
+@pytest.mark.parametrize("values", [[0.0], [0.1, -0.05], [1e-6], [3.0, 20.0], [-7.0], [1234.5, -0.01]])
+def test_the_ticks_hold_zero_and_every_value(values: list[float]) -> None:
+    low, high, step = value_range(values)
+    assert low <= min(0.0, *values)
+    assert high >= max(0.0, *values)
+    assert 2 <= round((high - low) / step) <= 12
 
 
 def current(watched: Watched) -> str:
@@ -160,8 +222,8 @@ def cut(watched: Watched, handle: int) -> float:
 
 
 def test_the_page_opens_from_a_file_and_its_slider_moves_by_pointer_and_key(browser: "Browser", page: Path) -> None:
-    with opened(browser, page) as watched:
-        watched.page.wait_for_selector("#layer-0 img[src^='data:image/jpeg']")
+    with opened(browser, page, size=(1440, 900)) as watched:
+        watched.page.wait_for_selector("#layer-0 img[src^='data:image/png']")
         assert current(watched) == "lab_talk/cam_28/000001"
         assert watched.page.evaluate("document.querySelector('#layer-1 img').naturalWidth") == 48
         before = cut(watched, 1)
@@ -170,18 +232,48 @@ def test_the_page_opens_from_a_file_and_its_slider_moves_by_pointer_and_key(brow
         assert stage is not None
         grip = watched.page.locator("#handle-1").bounding_box()
         assert grip is not None
-        watched.page.mouse.move(grip["x"] + grip["width"] / 2, grip["y"] + 20)
+        rail = grip["y"] + grip["height"] - 12
+        watched.page.mouse.move(grip["x"] + grip["width"] / 2, rail)
         watched.page.mouse.down()
-        watched.page.mouse.move(stage["x"] + 0.9 * stage["width"], grip["y"] + 25, steps=3)
+        watched.page.mouse.move(stage["x"] + 0.9 * stage["width"], rail, steps=3)
         watched.page.mouse.up()
         assert cut(watched, 1) == pytest.approx(90, abs=2) != before
-        assert "inset(0" in (watched.page.locator("#layer-2").get_attribute("style") or "")
+        assert "inset(0" in (watched.page.locator("#layer-2 .picture").get_attribute("style") or "")
         watched.page.keyboard.press("ArrowLeft")
         assert cut(watched, 1) == pytest.approx(88, abs=2)
         watched.page.keyboard.press("3")
-        assert watched.page.locator("#layer-2").is_visible()
-        assert not watched.page.locator("#layer-0").is_visible()
+        assert watched.page.locator("#layer-2 img").is_visible()
+        assert not watched.page.locator("#layer-0 img").is_visible()
         watched.screenshot("compare_page")
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
+def test_pictures_fill_their_column_with_sharp_pixels_whole_labels_and_handles_below(
+    browser: "Browser", compared: ComparedRuns, pictures: Pictures, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    path = tmp_path / "page.html"
+    named = replace(
+        compared, run_name="lr2e-5_lpips1.0_gram0.5_resolution512", baseline_name="difix_without_a_reference"
+    )
+    path.write_text(page_of(named, pictures), encoding="utf-8")
+    with opened(browser, path, size=size) as watched:
+        watched.page.wait_for_selector(".stage.enlarged")
+        picture = watched.page.locator("#layer-1 .picture").bounding_box()
+        column = watched.page.locator(".view").bounding_box()
+        handle = watched.page.locator("#handle-0").bounding_box()
+        assert picture is not None
+        assert column is not None
+        assert handle is not None
+        assert picture["width"] == pytest.approx(column["width"], abs=1)
+        assert picture["width"] > 5 * 48  # pixels of the measured image
+        assert handle["y"] + handle["height"] > picture["y"] + picture["height"] + 20  # what one takes hold of
+        assert (
+            watched.page.evaluate("getComputedStyle(document.querySelector('#layer-1 img')).imageRendering")
+            == "pixelated"
+        )
+        cut = "[...document.querySelectorAll('.tag, .name, h1, th, button')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+        assert watched.page.evaluate(f"{cut}.map(each => each.textContent)") == []
+        assert watched.page.evaluate("document.documentElement.scrollWidth") <= size[0]
 
 
 def test_frames_are_sorted_filtered_and_followed_by_links(browser: "Browser", page: Path) -> None:
@@ -191,6 +283,9 @@ def test_frames_are_sorted_filtered_and_followed_by_links(browser: "Browser", pa
         assert worst_first == sorted(worst_first)
         watched.page.select_option("#sort", "best")
         assert deltas(watched) == sorted(worst_first, reverse=True)
+        watched.page.select_option("#sort", "worst")
+        watched.page.select_option("#metric", label="SSIM")
+        assert deltas(watched) == sorted(deltas(watched)) != worst_first
         watched.page.click(".dots a[data-scene='lab_hug']")
         watched.page.wait_for_selector(".dots a[data-scene='lab_hug'][aria-current]")
         assert len(deltas(watched)) == 6
@@ -210,14 +305,14 @@ def test_a_link_to_a_frame_opens_on_that_frame(browser: "Browser", page: Path) -
 
 
 def test_the_gain_map_and_the_side_by_side_view_work_in_the_dark_and_on_a_phone(browser: "Browser", page: Path) -> None:
-    with opened(browser, page, size=(420, 800), colours="dark") as watched:
-        watched.page.wait_for_selector("#layer-0 img[src^='data:image/jpeg']")
+    with opened(browser, page, size=(390, 844), colours="dark") as watched:
+        watched.page.wait_for_selector("#layer-0 img[src^='data:image/png']")
         watched.page.keyboard.press("s")
         watched.page.keyboard.press("d")
         watched.page.wait_for_selector("#map canvas[width='48']", state="attached")
-        assert watched.page.locator("#map").is_visible()
+        assert watched.page.locator("#map canvas").is_visible()
         width = watched.page.evaluate("document.documentElement.scrollWidth")
-        assert width <= 420  # nothing sticks out sideways
+        assert width <= 390  # nothing sticks out sideways
         background = "getComputedStyle(document.body).backgroundColor"
         dark = watched.page.evaluate(background)
         watched.page.keyboard.press("t")
@@ -230,7 +325,8 @@ def test_without_scripts_the_numbers_are_there(browser: "Browser", page: Path) -
     try:
         plain = context.new_page()
         plain.goto(page.as_uri())
-        assert "of 12 frames" in plain.locator(".verdict").inner_text()
+        assert "PSNR" in plain.locator(".verdict").inner_text()
+        assert "of 12 frames" in plain.locator(".evidence").inner_text()
         assert plain.locator(".dots a.row").count() == 2
         assert plain.locator("#lineage").is_visible()
     finally:

@@ -14,7 +14,7 @@ from thesis_assets.evaluation.input_data import documented_folders
 from thesis_assets.evaluation.metric_tables import read_results, read_table
 from thesis_assets.evaluation.nvs import evaluate_nvs
 from thesis_assets.evaluation.predictions import make_predictions
-from thesis_assets.evaluation.videos import NO_FFMPEG
+from thesis_assets.evaluation.videos import NO_FFMPEG, write_video
 from thesis_assets.evaluation.views import View, evaluated_views
 from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, NVS_RESULT_KEYS, InputDataRecord, PredictionRecord
 from thesis_assets.storage import directory_stamp
@@ -116,6 +116,13 @@ def test_without_ffmpeg_the_protocol_says_why_there_is_no_video(
     protocol = evaluate_nvs(cell, 0)
     assert protocol.details["no_video"] == {"cam_4": NO_FFMPEG, "cam_28": NO_FFMPEG}
     assert not cell.tree.task(0, "nvs").viz_video(4).exists()
+
+
+def test_a_video_program_that_cannot_do_it_is_a_reason_and_no_failure(tmp_path: Path) -> None:
+    reason = write_video(tmp_path / "a.mp4", [], program=str(tmp_path))  # a folder cannot be started
+    assert "could not be started" in str(reason)
+    reason = write_video(tmp_path / "a.mp4", [tmp_path / "gone.png"], program=shutil.which("cat"))
+    assert "gone.png" in str(reason)
 
 
 def test_equal_ground_truth_is_one_file_over_the_epochs(evaluated: EvaluationCell) -> None:

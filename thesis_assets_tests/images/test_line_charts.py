@@ -1,31 +1,30 @@
-"""Charts are small, and draw what is there: every finite point, round ticks, a logarithmic axis where values span decades."""
+"""Charts are small, and draw what is there: every finite point, and a logarithmic axis where values span decades."""
 
 import io
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageColor
 
 from thesis_assets.images.contact_sheet import MAX_MARKDOWN_BYTES
-from thesis_assets.images.line_charts import LEFT, PALETTE, WIDTH, Chart, Series, line_charts, ticks
+from thesis_assets.images.line_charts import PALETTE, Chart, Series, line_charts
 
 
 def drawn(*charts: Chart) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(line_charts(charts))).convert("RGB")).astype(int)
 
 
-def near(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+def near(pixels: np.ndarray, colour: str) -> np.ndarray:
     """Where a picture has a colour, nearly."""
-    return np.abs(pixels - colour).max(axis=-1) < 40
+    return np.abs(pixels - ImageColor.getrgb(colour)).max(axis=-1) < 40
 
 
 def test_a_line_rises_where_its_values_rise() -> None:
     pixels = drawn(Chart("loss", [Series("loss", [1, 2, 3], [0.0, 5.0, 10.0])]))
     rows, columns = np.nonzero(near(pixels, PALETTE[0]))
-    left, right = rows[columns < LEFT + 20], rows[columns > WIDTH - 60]
+    span = columns.max() - columns.min()
+    left, right = rows[columns < columns.min() + span / 10], rows[columns > columns.max() - span / 10]
     assert left.min() > right.max()
 
 
@@ -58,18 +57,11 @@ def test_decades_are_drawn_logarithmically_only_where_all_values_are_positive() 
     steps = [1.0, 2.0, 3.0]
 
     def height_of_the_middle(values: list[float]) -> float:
+        """As a share of what the line spans: 0 at its lowest value, 1 at its highest."""
         pixels = drawn(Chart("loss", [Series("loss", steps, values)], log=True))
         rows, columns = np.nonzero(near(pixels, PALETTE[0]))
-        middle = (LEFT + WIDTH - 28) // 2
-        return float(np.mean(rows[np.abs(columns - middle) < 2]) / pixels.shape[0])
+        middle = rows[np.abs(columns - (columns.min() + columns.max()) / 2) < 2].mean()
+        return float((rows.max() - middle) / (rows.max() - rows.min()))
 
     assert height_of_the_middle([0.01, 0.1, 1.0]) == pytest.approx(0.5, abs=0.1)
-    assert height_of_the_middle([0.0, 0.1, 1.0]) > 0.6
-
-
-@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
-def test_ticks_hold_all_values_between_them_and_are_few(low: float, span: float) -> None:
-    marks = ticks(low, low + span)
-    assert marks[0] <= low + span * 1e-6
-    assert marks[-1] >= low + span * (1 - 1e-6)
-    assert 2 <= len(marks) <= 7
+    assert height_of_the_middle([0.0, 0.1, 1.0]) < 0.2

@@ -1,5 +1,6 @@
 """LPIPS against its formula written out in numpy, its gradient, and what is said where its weights are not usable."""
 
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,11 @@ def test_a_missing_file_is_named_with_where_it_goes(tmp_path: Path, monkeypatch:
         find_lpips(None)
 
 
+def test_a_folder_that_the_system_cannot_look_into_is_one_without_weights() -> None:
+    with pytest.raises(InvalidFile, match="cannot be read"):
+        find_lpips(Path("/" + "x" * 300))  # the system's answer is an error, not that there is none
+
+
 def test_without_a_folder_the_hub_cache_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_lpips_weights(tmp_path / "hub" / "checkpoints")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
@@ -118,7 +124,7 @@ def test_without_a_folder_the_hub_cache_is_read(tmp_path: Path, monkeypatch: pyt
     assert load_lpips(None).distance(image(1), image(2)) is not None
 
 
-@pytest.mark.parametrize("damage", ["pickle", "key", "shape", "nan", "linear"])
+@pytest.mark.parametrize("damage", ["pickle", "key", "shape", "number", "nan", "linear"])
 def test_weights_that_are_not_what_their_name_says_are_refused(damage: str, tmp_path: Path) -> None:
     folder = write_lpips_weights(tmp_path)
     path = folder / (LINEAR_FILE if damage == "linear" else BACKBONE_FILE)
@@ -129,6 +135,8 @@ def test_weights_that_are_not_what_their_name_says_are_refused(damage: str, tmp_
         del state["features.28.bias"]
     elif damage == "shape":
         state["features.2.weight"] = torch.zeros(4, 5, 3, 3)
+    elif damage == "number":
+        state["features.2.weight"] = torch.tensor(1.0)
     elif damage == "nan":
         state["features.7.weight"][0, 0, 0, 0] = torch.nan
     else:
@@ -136,3 +144,21 @@ def test_weights_that_are_not_what_their_name_says_are_refused(damage: str, tmp_
     torch.save(state, path)
     with pytest.raises(InvalidFile, match=path.name):
         load_lpips(folder)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_damaged_bytes_are_refused_whatever_they_spell(tmp_path: Path) -> None:
+    path = write_lpips_weights(tmp_path) / LINEAR_FILE
+    state = torch.load(path, weights_only=True)
+    torch.save(state, path, _use_new_zipfile_serialization=False)  # the older format: nothing in it finds damage
+    whole, chance = path.read_bytes(), random.Random(0)
+    refused = 0
+    for _ in range(200):
+        damaged = bytearray(whole)
+        damaged[chance.randrange(400)] = chance.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            load_lpips(tmp_path)
+        except InvalidFile:
+            refused += 1
+    assert refused > 50

@@ -25,6 +25,8 @@ from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import read_json
 from thesis_assets_tests.services.slurm import GPUS_A_NODE, SMALL_PRESETS, SlurmCluster, slurm_cluster
 
+pytestmark = pytest.mark.service
+
 __all__ = ["slurm_cluster"]
 
 SITE = Site(presets=presets_with(SMALL_PRESETS), poll_seconds=0.5, vanished_seconds=2.0, signal_seconds=35)

@@ -240,6 +240,14 @@ def test_a_hub_that_is_not_there_is_asked_again_then_named(
     assert len(send.waits) == ATTEMPTS - 1
 
 
+def test_a_server_that_is_no_hub_is_named(send: Published, hub: Hub) -> None:
+    hub.faults.append(Fault("GET /api/datasets/", 200))  # what answers is JSON, and nothing that the client expects
+    with pytest.raises(HubRefused, match="could not read the repo") as caught:
+        send()
+    assert hub.url in str(caught.value)
+    assert not send.record_file.exists()
+
+
 def test_two_runs_share_a_repo_and_its_card(send: Published, hub: Hub, tmp_path: Path) -> None:
     from thesis_assets.schemas.evaluation import EvaluationManifest
 

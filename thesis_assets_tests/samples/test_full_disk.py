@@ -24,7 +24,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.service
 def test_a_full_disk_is_explained_and_the_export_goes_on_after_space_is_made(
     tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,22 +82,19 @@ def file_models() -> list[type[FileModel]]:
 # --- all files -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", file_models(), ids=lambda model: model.__name__)
-def test_a_key_that_no_schema_knows_is_refused(model: type[FileModel]) -> None:
-    with pytest.raises(ValidationError) as refused:
-        model.model_validate({"no_such_key": 1})
+def test_a_key_that_no_schema_knows_is_refused() -> None:
+    for model in file_models():
+        with pytest.raises(ValidationError) as refused:
+            model.model_validate({"no_such_key": 1})
 
-    assert [problem["loc"] for problem in refused.value.errors() if problem["type"] == "extra_forbidden"] == [
-        ("no_such_key",)
-    ]
+        extra = [problem["loc"] for problem in refused.value.errors() if problem["type"] == "extra_forbidden"]
+        assert extra == [("no_such_key",)], model
 
 
-@pytest.mark.parametrize("model", file_models(), ids=lambda model: model.__name__)
-def test_a_value_from_a_file_cannot_be_changed(model: type[FileModel]) -> None:
-    value = model.model_construct()
-
-    with pytest.raises(ValidationError, match="frozen"):
-        setattr(value, next(iter(model.model_fields)), None)
+def test_a_value_from_a_file_cannot_be_changed() -> None:
+    for model in file_models():
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(model.model_construct(), next(iter(model.model_fields)), None)
 
 
 def test_every_file_model_was_found() -> None:

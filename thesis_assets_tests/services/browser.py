@@ -4,7 +4,7 @@ Screenshots of what a person would see go to `test_artifacts/screenshots/` of th
 """
 
 import contextlib
-import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from thesis_assets_tests.services.required import absent
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
 
-CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -26,25 +27,19 @@ WITHIN_THE_FILE = ("file:", "data:", "blob:", "about:")
 
 def require_browser() -> None:
     """Skip the test (or fail it, where `THESIS_ASSETS_REQUIRE_SERVICES` is 1) where there is no chromium or no playwright."""
-    problem = None if CHROMIUM.is_file() else f"there is no {CHROMIUM}; scripts/install_system_packages.sh installs it"
-    try:
-        import playwright.sync_api  # noqa: F401
-    except ImportError:
-        problem = problem or "playwright is not installed; it is in the extra `dev`"
-    if problem and os.environ.get("THESIS_ASSETS_REQUIRE_SERVICES") == "1":
-        pytest.fail(problem)
-    if problem:
-        pytest.skip(problem)
+    if shutil.which("chromium") is None:
+        pytest.skip(absent("chromium", "it is not on the path"))
+    pytest.importorskip("playwright", reason="playwright is not installed; it is in the extra `dev`")
 
 
 @contextlib.contextmanager
-def chromium() -> Iterator["Browser"]:
-    """A headless browser; every page of it is closed with it."""
+def chromium(*flags: str) -> Iterator["Browser"]:
+    """A headless browser, with more flags than the usual; every page of it is closed with it."""
     require_browser()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[*FLAGS, *flags])
         try:
             yield browser
         finally:

@@ -71,7 +71,7 @@ def prepare_home(world: World, config: Path = ROOT / "dagster.yaml") -> None:
 
 
 class DagsterServer:
-    """`dagster dev`: web server, daemon and code server, ended with its whole group."""
+    """`thesis-assets ui`: web server, daemon and their code servers, which end with it."""
 
     def __init__(self, world: World, log: Path, env: dict[str, str] | None = None) -> None:
         self.world, self.log, self.port = world, log, free_port()
@@ -80,10 +80,9 @@ class DagsterServer:
 
     def start(self) -> None:
         """Start it (again), and wait until it answers."""
-        command = [sys.executable, "-m", "dagster", "dev", "-m", "thesis_assets.definitions"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "-h", "127.0.0.1", "-p", str(self.port)],
+                [sys.executable, "-m", "thesis_assets.cli.main", "ui", "--port", str(self.port)],
                 env=self._env,
                 cwd=self.world.home,
                 stdout=log,
@@ -105,7 +104,9 @@ class DagsterServer:
         pytest.fail(f"the web server did not start in {START_S} s:\n{self.log_tail()}")
 
     def log_tail(self, n_characters: int = 6000) -> str:
-        return self.log.read_text(errors="replace")[-n_characters:]
+        """What is on the terminal, then what code servers and runs wrote."""
+        logs = [log for log in (self.log, self.world.settings.dagster_home / "ui.log") if log.is_file()]
+        return "\n".join(log.read_text(errors="replace")[-n_characters:] for log in logs)
 
     def graphql(self, query: str, **variables: Any) -> Any:
         request = urllib.request.Request(
@@ -194,7 +195,7 @@ class DagsterServer:
         pytest.fail(f"the backfill did not end in {seconds} s:\n{self.log_tail()}")
 
     def stop(self, first: signal.Signals = signal.SIGTERM) -> None:
-        """End the whole group: asked first, killed then."""
+        """Asked first, killed then; its children end with it however it ends."""
         for signal_number in (first, signal.SIGKILL):
             try:
                 os.killpg(self.process.pid, signal_number)

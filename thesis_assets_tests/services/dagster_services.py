@@ -1,6 +1,6 @@
 """Dagster's web server and daemon as `deploy/` starts them: two programs, each with a code server of its own, killed one by one.
 
-`dagster_server` starts both as one program (`dagster dev`), which ends with whichever of them dies.
+`dagster_server` starts both as one program (`thesis-assets ui`), which ends with whichever of them dies.
 """
 
 import os
@@ -44,7 +44,7 @@ class DagsterServices(DagsterServer):
 
     def start_web_server(self) -> None:
         """Start it (again), and wait until it answers."""
-        self.process = self._started(["-m", "dagster_webserver", "-m", MODULE, "-h", "127.0.0.1", "-p", str(self.port)])
+        self.process = self._started(["-m", "thesis_assets.cli.main", "serve", "--port", str(self.port)])
         self._wait()
 
     def start_daemon(self, *, wait: bool = True) -> None:

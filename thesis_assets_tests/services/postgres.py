@@ -22,9 +22,13 @@ PROGRAMS = ("initdb", "pg_ctl", "createdb")
 
 
 def binaries() -> Path | None:
-    """The folder of the programs: on the path, or where Debian puts them; the newest version that has them all."""
+    """The folder of the programs: on the path, or where Debian puts them; the newest version that has them all.
+
+    Debian puts them beside the path, and a program on it that finds them: without that one they count as not here.
+    """
     on_path = shutil.which("initdb")
-    by_version = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[-2]), reverse=True)
+    debian = Path("/usr/lib/postgresql").glob("*/bin") if shutil.which("pg_ctlcluster") else ()
+    by_version = sorted(debian, key=lambda path: int(path.parts[-2]), reverse=True)
     folders = [*([Path(on_path).parent] if on_path else []), *by_version]
     return next((each for each in folders if all((each / name).is_file() for name in PROGRAMS)), None)
 
@@ -104,7 +108,7 @@ def postgres_server() -> Iterator[PostgresServer]:
     """
     programs = binaries()
     if programs is None:
-        pytest.skip(absent("PostgreSQL", "initdb is neither on the path nor in /usr/lib/postgresql"))
+        pytest.skip(absent("PostgreSQL", "neither initdb nor Debian's pg_ctlcluster is on the path"))
     with tempfile.TemporaryDirectory(prefix="thesis-assets-postgres-", ignore_cleanup_errors=True) as folder:
         server = PostgresServer(programs, Path(folder))
         try:

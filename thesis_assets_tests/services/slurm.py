@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from thesis_assets_tests.services.required import absent
+
 NODES = ("n0", "n1", "n2")
 GPUS_A_NODE = 2
 CORES_A_NODE = 4
@@ -217,9 +219,9 @@ def _write_configuration(base: Path) -> None:
 
 def _missing() -> str | None:
     """Why there can be no cluster here; None where there can."""
-    absent = [program for program in PROGRAMS if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") is None]
-    if absent:
-        return f"no {', '.join(absent)}: scripts/install_system_packages.sh installs Slurm"
+    hidden = [program for program in PROGRAMS if shutil.which(program) is None]
+    if hidden:
+        return f"{', '.join(hidden)}: not on the path, to which /usr/sbin must belong"
     return None if os.geteuid() == 0 else "slurmd needs root"
 
 
@@ -228,9 +230,7 @@ def slurm_cluster() -> Iterator[SlurmCluster]:
     """A cluster for the whole session."""
     missing = _missing()
     if missing is not None:
-        if os.environ.get("THESIS_ASSETS_REQUIRE_SERVICES") == "1":
-            pytest.fail(missing)
-        pytest.skip(missing)
+        pytest.skip(absent("Slurm", missing))
     # Short: a socket's path has at most 107 characters, and pytest's own folders are long.
     with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as folder:
         cluster = SlurmCluster(Path(folder))

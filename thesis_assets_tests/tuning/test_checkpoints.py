@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,24 @@ def test_a_malicious_pickle_is_refused_and_does_not_run(tree: TuningRunTree, tmp
             with pytest.raises(InvalidFile, match="more than tensors and numbers"):
                 read()
     assert not mark.exists()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_damaged_bytes_are_refused_whatever_they_spell(tmp_path: Path) -> None:
+    path, chance, refused = tmp_path / "model_10.pkl", random.Random(0), 0
+    torch.save(
+        make_state(10), path, _use_new_zipfile_serialization=False
+    )  # the older format: nothing in it finds damage
+    whole = path.read_bytes()
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[chance.randrange(400)] = chance.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            load_checkpoint(path)
+        except InvalidFile:
+            refused += 1
+    assert refused > 100
 
 
 @pytest.mark.parametrize("damage", ["byte", "tail", "empty", "missing"])

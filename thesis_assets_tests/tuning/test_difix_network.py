@@ -201,6 +201,15 @@ def test_the_digest_is_of_the_files_that_a_checkpoint_does_not_hold(base: Path, 
     assert find_model(copy).digest() != digest
 
 
+def test_a_download_that_fails_in_a_library_below_the_client_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("Data processing error: CAS service error")  # as the client's transfer library has it
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    with pytest.raises(InvalidFile, match=r"(?s)cannot be had from the Hub.*CAS service"):
+        find_model("someone/model")
+
+
 def test_a_package_that_is_missing_is_named_with_the_extra(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "peft" else True)
     with pytest.raises(InvalidFile, match=r"(?s)without peft.*thesis-assets\[difix\]"):

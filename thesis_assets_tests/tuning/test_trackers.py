@@ -77,6 +77,16 @@ def test_a_service_that_refuses_is_told_and_the_run_goes_on(
     assert "api_key not configured" in capsys.readouterr().err
 
 
+def test_a_run_without_an_address_is_told_and_goes_on(tree: DifixTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> SimpleNamespace:
+        return SimpleNamespace(log=lambda *_, **__: None, finish=lambda: None)
+
+    with monkeypatch.context() as patch:
+        put_in_place_of_wandb(patch, init)
+        assert train(arguments(tree, "nowhere", max_train_steps=1, report_to="wandb")) == 0
+    assert start_line(tree, "nowhere").tracker_url is None
+
+
 def test_the_address_of_a_run_is_kept_and_a_resumed_one_goes_on_in_its_curves(
     tree: DifixTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,7 +115,6 @@ def test_an_unreadable_image_names_step_and_sample(tmp_path: Path, capsys: pytes
         assert str(bad) in told
 
 
-@pytest.mark.service
 def test_a_full_disk_names_step_and_space_and_leaves_the_last_checkpoint(tree: DifixTree, tmp_path: Path) -> None:
     """6 MB hold one checkpoint of 4 MB."""
     with mounted(tmp_path / "small_disk", "6m") as disk:
@@ -134,7 +133,6 @@ def test_a_full_disk_names_step_and_space_and_leaves_the_last_checkpoint(tree: D
         assert list_checkpoints(run) == [3, 6]
 
 
-@pytest.mark.service
 def test_a_disk_too_full_for_a_line_of_progress_is_told_in_the_log(
     tree: DifixTree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,6 +72,16 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     )
 
 
+def test_why_one_process_failed_is_told_though_another_speaks_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = '{{"event": "{}", "step": 1, "max_steps": 6, "seconds": 1.0, "message": "{}"}}'
+    told = "\n".join([line.format("failed", "sample 7 is unreadable"), line.format("start", "12 samples on cpu")])
+    stand_in(monkeypatch, f"print({told!r}, file=log, flush=True); sys.exit(1)")
+    with pytest.raises(TrainerFailed, match="sample 7 is unreadable"):
+        start(write_snapshot(tmp_path), "r1")
+
+
 def test_progress_comes_line_by_line_while_it_trains(finished: DifixTree, lines: list[ProgressLine]) -> None:
     assert [line.step for line in lines if line.event == "step"] == [1, 2, 3, 4, 5, 6]
     assert lines[-1].event == "done"

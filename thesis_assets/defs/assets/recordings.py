@@ -59,8 +59,8 @@ def _pictures(
 
     try:
         records = make_previews(recordings, on_progress=platform.reporter(context))
-    except ThesisAssetsError as error:
-        platform.reporter(context)(f"previews skipped: {error.problem}")
+    except (ThesisAssetsError, OSError) as error:
+        platform.reporter(context)(f"previews skipped: {str(error).splitlines()[0]}")
         return {"previews": dg.MetadataValue.text(f"skipped: {error}")}
     shown: dict[str, dg.MetadataValue] = {}
     if sheet := preview_sheet(recordings[-1:]):

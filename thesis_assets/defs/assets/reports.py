@@ -1,17 +1,19 @@
 """Tables and pages over all cells: the leaderboard and the check dashboard."""
 
+import time
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import graph_asset
-from thesis_assets.defs.check_history import check_rows
+from thesis_assets.defs.compare_pages import ComparePages
 from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.io_manager import Verified
 from thesis_assets.defs.metadata import picture_file
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import PlatformParam
-from thesis_assets.schemas.evaluation import LeaderboardRow
+from thesis_assets.defs.report_pages import CHECK_REPORT, HISTORY_READ_AT, renew_pages, write_pages
+from thesis_assets.schemas.evaluation import ComparisonRecord, LeaderboardRow
 from thesis_assets.storage import sha256_file
 
 if TYPE_CHECKING:
@@ -25,16 +27,19 @@ if TYPE_CHECKING:
     columns=LeaderboardRow,
 )
 def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
-    """Build the table from the trees that have a manifest."""
+    """Build the table from the trees that have a manifest, and renew the compare pages."""
     from thesis_assets.evaluation.leaderboard import build_leaderboard, write_leaderboard
 
     board = build_leaderboard(platform.evaluated_trees(), platform.baselines())
     reports = platform.settings.reports
     write_leaderboard(reports, board)
+    pages = ComparePages(platform, platform.reporter(context)).renew()
+    renew_pages(platform, context.instance)
     context.add_output_metadata(
         {
             "plot": picture_file(reports.leaderboard_plot),
             **_largest_gain(board),
+            **({"compare pages": dg.MetadataValue.md(_pages_table(pages))} if pages else {}),
             "table": dg.MetadataValue.md(_without_picture(reports.leaderboard_markdown.read_text(encoding="utf-8"))),
             "dagster/row_count": len(board.rows),
         }
@@ -61,23 +66,42 @@ def _largest_gain(board: "Leaderboard") -> dict[str, float]:
     return {"largest PSNR gain over the unrefined render": round(max(gains), 3)} if gains else {}
 
 
+def _pages_table(pages: list[ComparisonRecord]) -> str:
+    lines = [
+        f"| {page.exp_name}/{page.run_name} | {page.against} | {page.headline} | {_where(page)} |" for page in pages
+    ]
+    return "\n".join(["| run | against | difference | page |", "| --- | --- | --- | --- |", *lines])
+
+
+def _where(page: ComparisonRecord) -> str:
+    if page.reason is None:
+        return f"`compare/{page.page}`"
+    return f"not current: {page.reason}; `{page.command}`".replace("|", "\\|")
+
+
 def _without_picture(markdown: str) -> str:
     """The page without its link to the plot beside it: a browser of the UI cannot reach that file."""
     return "\n".join(line for line in markdown.splitlines() if not line.startswith("!["))
 
 
 @graph_asset(
-    "check_report",
-    description="One page: every check of every partition, with when, what and the first offenders.",
+    CHECK_REPORT,
+    description="One page: every check of every partition, with when, what, the first offenders and what mends it. And the index page.",
     kinds={"html"},
 )
 def check_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
-    """Write the partition x check page from the event log."""
-    from thesis_assets.defs.check_page import write_check_page
-
-    rows = check_rows(context.instance)
-    path = platform.settings.reports.checks
-    write_check_page(path, rows, ui_url=platform.settings.ui_url)
-    failed = sum(row.status == "failed" for row in rows)
-    context.add_output_metadata({"failed": failed, "dagster/row_count": len(rows), "page": dg.MetadataValue.path(path)})
-    return Verified(files=(path,), digest=sha256_file(path))
+    """Write the partition x check page from the event log, and the index page that links everything."""
+    read_at = time.time()
+    rows = write_pages(platform, context.instance)
+    reports = platform.settings.reports
+    context.add_output_metadata(
+        {
+            "failed": sum(row.status == "failed" for row in rows),
+            "warnings": sum(row.status == "warning" for row in rows),
+            "dagster/row_count": len(rows),
+            "page": dg.MetadataValue.path(reports.checks),
+            "index of everything": dg.MetadataValue.path(reports.index),
+            HISTORY_READ_AT: dg.MetadataValue.timestamp(read_at),
+        }
+    )
+    return Verified(files=(reports.checks, reports.index), digest=sha256_file(reports.checks))

@@ -7,10 +7,13 @@ from thesis_assets.defs.checks.outcomes import Outcomes, checks_of
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.layout import POSE_TASKS
-from thesis_assets.schemas.checks import CheckOutcome
+from thesis_assets.schemas.checks import MAX_OFFENDERS, CheckOutcome
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.cell import EvaluationCell
+
+MAX_TOLD = 5
+"""Scenes whose message stands in the joined one: a hundred of them are no message."""
 
 
 def over_scenes(
@@ -33,11 +36,14 @@ def joined(outcomes: dict[str, CheckOutcome]) -> CheckOutcome:
             counts[name] = counts.get(name, 0) + count
     failed = {name: outcome for name, outcome in outcomes.items() if not outcome.passed}
     shown = failed or outcomes
+    said = [f"{name}: {outcome.message}" for name, outcome in list(shown.items())[:MAX_TOLD]]
+    more = [f"and {len(shown) - MAX_TOLD} more scenes"] if len(shown) > MAX_TOLD else []
+    offenders = [offender for outcome in failed.values() for offender in outcome.offenders]
     return CheckOutcome(
         passed=not failed,
-        message="; ".join(f"{name}: {outcome.message}" for name, outcome in shown.items()),
+        message="; ".join([*said, *more]),
         counts={**counts, "scenes": len(outcomes)},
-        offenders=[offender for outcome in failed.values() for offender in outcome.offenders],
+        offenders=offenders[:MAX_OFFENDERS],
     )
 
 

@@ -1,10 +1,11 @@
-"""How checks are declared: a table of names an asset, and one function that gives their outcomes.
+"""How checks are declared: a table of an asset's checks with what mends each, and one function that gives their outcomes.
 
 One multi-check an asset, with the asset's partitions, so that there is a status a partition. A check declared inside an asset
 would run before the IO manager has written.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import dagster as dg
 
@@ -15,71 +16,207 @@ from thesis_assets.defs.metadata import check_result
 from thesis_assets.defs.partitions import PARTITIONS, Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.schemas.checks import CheckOutcome
+from thesis_assets.layout import POSE_TASKS
+from thesis_assets.schemas.checks import CheckOutcome, Remedy
 
 Outcomes = Mapping[str, Callable[[], CheckOutcome]]
 
-CHECKS: dict[str, dict[str, str]] = {
+
+@dataclass(frozen=True)
+class Check:
+    """One check of an asset: what holds where it passes, and what mends it where it does not.
+
+    Attributes:
+        mend: the commands, in order, with `{exp}` and `{run}` for the parts of the partition.
+        first: what only a person can do, before the commands.
+        blocks: whether what is downstream stands still where it fails; else a failure is a warning.
+        by: the asset that the commands make anew, where it is not the one that is checked.
+    """
+
+    says: str
+    mend: tuple[str, ...]
+    first: str = ""
+    blocks: bool = True
+    by: str | None = None
+
+    def remedy(self, exp_name: str, run_name: str = "") -> Remedy:
+        """What mends the check in one partition."""
+        parts = {"exp": exp_name, "run": run_name}
+        return Remedy(self.first.format(**parts), tuple(command.format(**parts) for command in self.mend))
+
+
+_EXP = "thesis-assets run --exp {exp}"
+_RUN = f"{_EXP} --run {{run}}"
+_ALL = "thesis-assets backfill --exp {exp} --run {run} --all"
+_RECORD = "thesis-assets rerun export-all --exp {exp} --run {run} --force"
+
+CHECKS: dict[str, dict[str, Check]] = {
     "sample_set": {
-        "every_sample_complete": "Four files a sample, whole images of equal size; a seeded share decoded.",
-        "manifest_matches_disk": "Every row has its folder and every folder its row.",
-        "generation_config_unchanged": "generation_config.yaml and every shard have one digest.",
-        "dropped_share_below": "Not too many candidates were dropped.",
+        "every_sample_complete": Check(
+            "Four files a sample, whole images of equal size; a seeded share decoded.",
+            (_EXP,),
+            first="remove the folders of the named samples below the experiment's samples/",
+            by="scene_samples",
+        ),
+        "manifest_matches_disk": Check(
+            "Every row has its folder and every folder its row.",
+            ("thesis-assets set-aside --exp {exp} --yes", _EXP),
+            first="remove the folders of samples whose meta.json is named",
+            by="scene_samples",
+        ),
+        "generation_config_unchanged": Check(
+            "generation_config.yaml and every shard have one digest.",
+            (f"{_EXP} --replace",),
+            first="where the samples are to stay, put `generation` in {exp}.yaml back as it was",
+        ),
+        "dropped_share_below": Check(
+            "Not too many candidates were dropped.",
+            (_EXP,),
+            first="meta/dropped_samples.csv has a reason a sample: mend those scenes, or leave them out "
+            "(`generation.exclude` in {exp}.yaml)",
+            blocks=False,
+        ),
     },
     "split_manifests": {
-        "group_non_leakage": "No (dataset, group) stands in both train and test.",
-        "reserved_scenes_not_in_train": "No sample of a reserved scene's group is in training.",
-        "splits_partition_all_samples": "Train and test are disjoint and together all samples.",
-        "splits_not_empty": "Both sides have samples (train alone where the file says train_only).",
-        "near_duplicates_across_splits": "No photograph of a test group is nearly one of a training group.",
+        "group_non_leakage": Check("No (dataset, group) stands in both train and test.", (_EXP,)),
+        "reserved_scenes_not_in_train": Check("No sample of a reserved scene's group is in training.", (_EXP,)),
+        "splits_partition_all_samples": Check("Train and test are disjoint and together all samples.", (_EXP,)),
+        "splits_not_empty": Check(
+            "Both sides have samples (train alone where the file says train_only).",
+            (_EXP,),
+            first="name groups that there are in `split.test_groups` of {exp}.yaml, or set `split.train_only: true`",
+        ),
+        "near_duplicates_across_splits": Check(
+            "No photograph of a test group is nearly one of a training group.",
+            (_EXP,),
+            first="where one capture has two names, give both one group in `split.group_rules` of {exp}.yaml",
+            blocks=False,
+        ),
     },
     "difix_data": {
-        "data_json_matches_manifests": "data.json holds exactly the manifests' samples, with files that exist."
+        "data_json_matches_manifests": Check(
+            "data.json holds exactly the manifests' samples, with files that exist.", (_EXP,)
+        )
     },
     "tuned_checkpoint": {
-        "checkpoint_loads": "Every checkpoint has its digest, loads without unpickling, and is finite.",
-        "checkpoint_belongs_to_data": "Every checkpoint and the configuration name this data.json.",
-        "loss_is_finite": "Every loss the trainer reported is finite.",
-        "train_config_complete": "train_config.json has every key.",
+        "checkpoint_loads": Check(
+            "Every checkpoint has its digest, loads without unpickling, and is finite.",
+            (_RUN,),
+            first="remove the named checkpoints with the .json beside them: the trainer goes on from the last whole one",
+        ),
+        "checkpoint_belongs_to_data": Check(
+            "Every checkpoint and the configuration name this data.json.",
+            (_ALL,),
+            first="where {exp} was meant to get other data, declare the run under a new name in {exp}.yaml",
+        ),
+        "loss_is_finite": Check(
+            "Every loss the trainer reported is finite.",
+            (f"{_EXP} --set runs.{{run}}.learning_rate=1e-6",),
+            first="a run keeps its settings: the command trains one with a lower rate beside it; then take {run} out of {exp}.yaml",
+        ),
+        "train_config_complete": Check(
+            "train_config.json has every key.",
+            (_RUN,),
+            first="remove train_config.json of the run: it is written anew, nothing is trained again",
+        ),
     },
     "selected_checkpoint": {
-        "selection_disjoint_from_evaluation": "No person the choice looked at is one the evaluation reports on.",
-        "improves_over_input": "The chosen checkpoint scores above the unrefined render.",
+        "selection_disjoint_from_evaluation": Check(
+            "No person the choice looked at is one the evaluation reports on.",
+            (_RUN,),
+            first="name the proposed group in `runs.{run}.selection.groups` of {exp}.yaml",
+        ),
+        "improves_over_input": Check(
+            "The chosen checkpoint scores above the unrefined render.",
+            (f"{_EXP} --set runs.{{run}}.max_train_steps=20000",),
+            first="no file is at fault; a run keeps its settings, so another one is trained beside it, longer for instance",
+            blocks=False,
+        ),
     },
     "input_data": {
-        "input_data_clean": "input_data/train holds core inputs only; est_* debug lies under misc/nv_generation."
+        "input_data_clean": Check(
+            "input_data/train holds core inputs only; est_* debug lies under misc/nv_generation.",
+            (_ALL,),
+            first="remove what is named",
+            blocks=False,
+        )
     },
     "nvs": {
-        "nvs_required_files": "Every enabled epoch and scene has the three files, complete and finite.",
-        "lpips_present": "The tables have LPIPS, or say why not.",
+        "nvs_required_files": Check("Every enabled epoch and scene has the three files, complete and finite.", (_RUN,)),
+        "lpips_present": Check(
+            "The tables have LPIPS, or say why not.",
+            (_ALL,),
+            first="put the two files of weights where the message says; `thesis-assets doctor` looks for them there",
+            blocks=False,
+        ),
     },
-    "pose_smplx": {"pose_smplx_required_files": "Every enabled epoch and scene has both files, complete and finite."},
-    "pose_smpl": {"pose_smpl_required_files": "Every enabled epoch and scene has both files, complete and finite."},
+    **{
+        task: {
+            f"{task}_required_files": Check(
+                "Every enabled epoch and scene has both files, complete and finite.", (_RUN,)
+            )
+        }
+        for task in POSE_TASKS
+    },
     "evaluation_manifest": {
-        "manifest_matches_disk": "manifest.json lists exactly the tasks and epochs that are complete on disk.",
-        "layout_version_is_v1": "output_layout_version is v1.",
-        "metrics_recompute": "A seeded share of the numbers is recomputed from the saved images.",
-        "evaluated_people_unseen": "No person that is reported on was trained on.",
+        "manifest_matches_disk": Check(
+            "manifest.json lists exactly the tasks and epochs that are complete on disk.", (_RUN,)
+        ),
+        "layout_version_is_v1": Check(
+            "output_layout_version is v1.", (_RUN,), first="take what is no entry of the layout out of the tree"
+        ),
+        "metrics_recompute": Check(
+            "A seeded share of the numbers is recomputed from the saved images.",
+            (_RUN,),
+            first="remove the folders metrics/, pred/ and gt_inputs/ of the named epochs",
+            blocks=False,
+        ),
+        "evaluated_people_unseen": Check(
+            "No person that is reported on was trained on.",
+            (_RUN,),
+            first="leave the scenes out of `evaluation.scenes` in {exp}.yaml, or hold the people out in a fork",
+            blocks=False,
+        ),
     },
-    "triplet_recording": {"recording_follows_contract": "Samples, steps and rows are those of the run."},
-    "input_data_recording": {"recording_follows_contract": "Entities, timelines and rows are those of the tree."},
+    "triplet_recording": {
+        "recording_follows_contract": Check(
+            "Samples, steps and rows are those of the run.", (_RUN,), first="remove rerun/triplets.rrd of the run"
+        )
+    },
+    "input_data_recording": {
+        "recording_follows_contract": Check("Entities, timelines and rows are those of the tree.", (_RECORD, _RUN))
+    },
     "evaluation_recordings": {
-        "recording_follows_contract": "Entities, timelines and rows are those of the tree, in both directions.",
-        "recording_verifies": "Every file of rerun/ passes the SDK's own verification.",
-        "recording_is_current": "Every recording was made from the files that are on disk now.",
-        "recording_within_size_budget": "No file is larger than the web viewer can hold.",
+        "recording_follows_contract": Check(
+            "Entities, timelines and rows are those of the tree, in both directions.", (_RECORD, _RUN)
+        ),
+        "recording_verifies": Check("Every file of rerun/ passes the SDK's own verification.", (_RECORD, _RUN)),
+        "recording_is_current": Check("Every recording was made from the files that are on disk now.", (_RUN,)),
+        "recording_within_size_budget": Check(
+            "No file is larger than the web viewer can hold.",
+            (_RECORD,),
+            first="lower THESIS_SPLIT_RECORDING_MB in .env: an epoch above it gets a recording a task",
+            blocks=False,
+        ),
     },
 }
-WARNINGS = {
-    "dropped_share_below",
-    "near_duplicates_across_splits",
-    "improves_over_input",
-    "lpips_present",
-    "metrics_recompute",
-    "evaluated_people_unseen",
-    "input_data_clean",
-    "recording_within_size_budget",
+
+
+MENDED_BY: dict[str, tuple[str, tuple[str, ...]]] = {
+    check.by: (asset, tuple(name for name, other in checks.items() if other.by == check.by))
+    for asset, checks in CHECKS.items()
+    for check in checks.values()
+    if check.by is not None
 }
+"""By asset: the checks of what is collected from it that making it anew mends."""
+
+
+def remedy_of(asset: str, name: str, key: str | None) -> Remedy:
+    """What mends a check in the partition `key`, as the event log has it; nothing where it was made of no partition."""
+    if key is None:
+        return Remedy()
+    cell = Cell.parse(NODES[asset].kind, key)
+    return CHECKS[asset][name].remedy(cell.exp_name, cell.run_name)
 
 
 OUTCOMES: dict[str, Callable[[Platform, Cell], Outcomes]] = {}
@@ -101,11 +238,11 @@ def checks_of(asset: str, outcomes: Callable[[Platform, Cell], Outcomes]) -> dg.
             dg.AssetCheckSpec(
                 name,
                 asset=asset,
-                description=description,
-                blocking=name not in WARNINGS,
+                description=check.says,
+                blocking=check.blocks,
                 partitions_def=PARTITIONS[node.kind],
             )
-            for name, description in names.items()
+            for name, check in names.items()
         ],
         can_subset=True,
     )
@@ -120,12 +257,20 @@ def checks_of(asset: str, outcomes: Callable[[Platform, Cell], Outcomes]) -> dg.
         selected = {key.name for key in context.selected_asset_check_keys}
         for name in (name for name in names if name in selected):
             outcome = outcome_of(functions[name])
-            word = "passed" if outcome.passed else "warning" if name in WARNINGS else "FAILED"
+            word = "passed" if outcome.passed else "FAILED" if names[name].blocks else "warning"
             detail = "" if outcome.passed else ": " + "; ".join([outcome.message, *outcome.offenders[:1]])
             platform.echo(f"  check {asset}.{name}: {word}{detail}")
-            yield check_result(asset, name, outcome, blocking_severity=name not in WARNINGS)
+            if not outcome.passed:
+                platform.echo(f"    to mend it: {remedy_of(asset, name, cell.key)}")
+            yield result_of(asset, name, outcome, cell.key)
 
     return run
+
+
+def result_of(asset: str, name: str, outcome: CheckOutcome, key: str | None) -> dg.AssetCheckResult:
+    """The outcome of a check in one partition as the UI shows it, with what mends it where it did not pass."""
+    remedy = None if outcome.passed else remedy_of(asset, name, key)
+    return check_result(asset, name, outcome, blocks=CHECKS[asset][name].blocks, remedy=remedy)
 
 
 def _the_cell(context: dg.AssetCheckExecutionContext, asset: str) -> Cell:

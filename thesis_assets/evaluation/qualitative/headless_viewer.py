@@ -12,10 +12,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.qualitative.verification import rerun_binary
@@ -26,11 +27,12 @@ START_SECONDS = 60.0
 SETTLE_SECONDS = 20.0
 """Pictures are decoded and meshes uploaded in the background: one waits until two pictures in a row are the same."""
 _LOOK_AGAIN_SECONDS = 0.15
+_END_SECONDS = 5.0
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "VK_ICD_FILENAMES", "VK_DRIVER_FILES", "XDG_DATA_DIRS", "XDG_RUNTIME_DIR")
 
 
 class NoGraphics(ThesisAssetsError):
-    """The viewer cannot draw here: there is no Vulkan (or Metal, DirectX) driver, not even one in software."""
+    """The viewer ends by itself: mostly there is no Vulkan (or Metal, DirectX) driver, not even one in software."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,54 @@ class Page:
 
 
 class HeadlessViewer:
-    """A running viewer. Made by `headless_viewer`."""
+    """A running viewer. Made by `headless_viewer`. Whatever goes wrong in it, its methods raise errors of ours.
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    Raises (every method):
+        NoGraphics: the viewer ended. Without a driver it can answer at first and end a moment later.
+        ThesisAssetsError: it runs, and refuses or does not answer.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, port: int) -> None:
+        self._process, self._log = process, log
+        self._client: Any = None
+        self._client = self._connected(f"rerun+http://127.0.0.1:{port}/proxy")
+
+    def _connected(self, address: str) -> Any:
+        """A client of the viewer, once it has drawn: without a driver it can answer, and end with the first picture."""
+        from rerun.experimental import ViewerClient
+
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                client = self._asked(ViewerClient.connect, address)
+                self._asked(client.take_screenshot)
+            except NoGraphics:
+                raise
+            except ThesisAssetsError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOOK_AGAIN_SECONDS)
+            else:
+                return client
+
+    def _asked(self, question: Callable[..., Any], *arguments: object, **options: object) -> Any:
+        """What the viewer answers; the client's own exceptions end here."""
+        try:
+            return question(*arguments, **options)
+        except Exception as error:
+            if self._has_ended(_END_SECONDS if self._client and isinstance(error, ConnectionError) else 0):
+                raise _ended(self._log) from error
+            raise ThesisAssetsError(
+                "the headless viewer does not answer as it should", found=f"{type(error).__name__}: {error}"[:300]
+            ) from error
+
+    def _has_ended(self, within_seconds: float) -> bool:
+        """A broken connection is seen a moment before the process that broke it has ended."""
+        try:
+            self._process.wait(within_seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def open(self, recording: Path) -> str:
         """Open a recording, show it, hide the viewer's own bar, and stop playing. Returns its id in the viewer.
@@ -59,14 +105,14 @@ class HeadlessViewer:
         Raises:
             ThesisAssetsError: the viewer does not take it.
         """
-        opened = self._client.open(str(recording.resolve()))
+        opened = self._asked(self._client.open, str(recording.resolve()))
         deadline = time.monotonic() + START_SECONDS
-        while self._client.get_state().loading and time.monotonic() < deadline:
+        while self._state().loading and time.monotonic() < deadline:
             time.sleep(_LOOK_AGAIN_SECONDS)
         if not opened.store_ids:
             raise ThesisAssetsError("the viewer does not open the recording", file=recording, found=opened.loading)
         self._change_blueprint(_hide_bar)
-        self._client.set_time(play_state="paused")
+        self._asked(self._client.set_time, play_state="paused")
         return str(opened.store_ids[0])
 
     def pages(self) -> list[Page]:
@@ -98,13 +144,15 @@ class HeadlessViewer:
 
     def timelines(self) -> dict[str, tuple[int, int]]:
         """Timeline of the recording on screen to its first and last position."""
-        state = self._client.get_state()
-        shown = next(one for one in state.recordings if one.store_id == state.active_recording)
-        return {line.name: (int(line.start), int(line.end)) for line in shown.timelines if line.start is not None}
+        state = self._state()
+        shown = [one.timelines for one in state.recordings if one.store_id == state.active_recording]
+        return {
+            line.name: (int(line.start), int(line.end)) for line in chain.from_iterable(shown) if line.start is not None
+        }
 
     def set_time(self, timeline: str, position: int) -> None:
         """Move the time cursor of the recording on screen."""
-        self._client.set_time(timeline, sequence=position, play_state="paused")
+        self._asked(self._client.set_time, timeline, sequence=position, play_state="paused")
 
     def picture(self, view_id: str | None = None) -> bytes:
         """A PNG of the window, or of one view, once it no longer changes.
@@ -124,7 +172,7 @@ class HeadlessViewer:
 
     def views(self) -> list[Any]:
         """The views of the recording on screen: name, class, origin, visible, reports."""
-        return list(self._client.get_state().views)
+        return list(self._state().views)
 
     def faults(self) -> list[str]:
         """What the views on screen report as wrong, a line each."""
@@ -138,26 +186,28 @@ class HeadlessViewer:
         """Warnings and errors of the viewer's log, but those about drawing in software."""
         return [
             f"{entry.target}: {entry.message}"
-            for entry in self._client.get_logs()
+            for entry in self._asked(self._client.get_logs)
             if entry.level in ("WARN", "ERROR") and "oftware rasterizer" not in entry.message
         ]
 
     def _taken(self, view_id: str | None) -> bytes:
-        for attempt in (1, 2):
-            try:
-                return bytes(self._client.take_screenshot(view_id))
-            except RuntimeError as error:  # a slow first frame in software runs into the viewer's own 15 seconds
-                if attempt == 2:
-                    raise ThesisAssetsError("the viewer gives no picture", found=str(error)[:300]) from error
-        raise AssertionError
+        try:
+            return bytes(self._asked(self._client.take_screenshot, view_id))
+        except NoGraphics:
+            raise
+        except ThesisAssetsError:  # a slow first frame in software runs into the viewer's own 15 seconds
+            return bytes(self._asked(self._client.take_screenshot, view_id))
+
+    def _state(self) -> Any:
+        return self._asked(self._client.get_state)
 
     def _blueprint(self) -> dict[str, Any]:
-        return dict(self._client.get_blueprint(of="recording").blueprint)
+        return dict(self._asked(self._client.get_blueprint, of="recording").blueprint)
 
     def _change_blueprint(self, change: Any) -> None:
         blueprint = self._blueprint()
         change(blueprint)
-        self._client.set_blueprint(blueprint, of="recording")
+        self._asked(self._client.set_blueprint, blueprint, of="recording")
 
     @staticmethod
     def _title(tab: str, blueprint: dict[str, Any]) -> str:
@@ -172,7 +222,7 @@ def headless_viewer(window: tuple[int, int]) -> Iterator[HeadlessViewer]:
 
     Raises:
         NoGraphics: it cannot draw here; the message has its reason.
-        ThesisAssetsError: it does not answer in time.
+        ThesisAssetsError: there is no viewer, or it does not answer in time.
     """
     with tempfile.TemporaryDirectory(prefix="rerun-") as home:
         log = Path(home) / "viewer.log"
@@ -181,12 +231,9 @@ def headless_viewer(window: tuple[int, int]) -> Iterator[HeadlessViewer]:
         command = [str(rerun_binary()), "--headless", "--bind", "127.0.0.1", "--port", str(port)]
         command += ["--window-size", f"{window[0]}x{window[1]}", "--hide-welcome-screen", "--threads", "2"]
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=home,
-                env={**environment, "CI": "1", "HOME": home, "NO_COLOR": "1"},
-            )  # fmt: skip
+            process = _started(command, output, {**environment, "CI": "1", "HOME": home, "NO_COLOR": "1"})
             try:
-                yield HeadlessViewer(_connected(process, port, log))
+                yield HeadlessViewer(process, log, port)
             finally:
                 process.terminate()
                 try:
@@ -196,38 +243,25 @@ def headless_viewer(window: tuple[int, int]) -> Iterator[HeadlessViewer]:
                     process.wait()
 
 
-def _connected(process: subprocess.Popen[bytes], port: int, log: Path) -> Any:
-    """A client of the viewer, once it draws."""
-    from rerun.experimental import ViewerClient
-
-    deadline = time.monotonic() + START_SECONDS
-    problem = ""
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise _ended(log)
-        try:
-            client = ViewerClient.connect(f"rerun+http://127.0.0.1:{port}/proxy")
-            client.get_state()
-            return client
-        except (RuntimeError, ConnectionError, ValueError) as error:
-            problem = str(error)
-            time.sleep(_LOOK_AGAIN_SECONDS)
-    raise ThesisAssetsError(
-        "the headless viewer does not answer", found=problem[:300], wanted=f"an answer within {START_SECONDS:.0f} s"
-    )
-
-
-def _ended(log: Path) -> ThesisAssetsError:
-    said = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8", errors="replace")).strip()
-    telling = [line for line in said.splitlines() if re.search(r"adapter|graphics|vulkan|wgpu", line, re.IGNORECASE)]
-    if telling:
-        return NoGraphics(
-            "the viewer finds nothing to draw with",
-            found=telling[-1][:300],
-            wanted="a Vulkan driver, at least one in software",
-            remedy="on Debian and Ubuntu: apt-get install mesa-vulkan-drivers",
+def _started(command: list[str], output: IO[bytes], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=environment["HOME"], env=environment
         )
-    return ThesisAssetsError("the headless viewer ended at its start", found=said[-500:] or "it said nothing")
+    except OSError as error:
+        raise ThesisAssetsError("the viewer does not start", file=Path(command[0]), found=str(error)) from error
+
+
+def _ended(log: Path) -> NoGraphics:
+    said = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8", errors="replace")).strip().splitlines()
+    last_words = [line for line in said if "panicked" in line] or said[-1:] or ["it said nothing"]
+    cannot_draw = re.search(r"adapter|graphics|render context|vulkan|wgpu", last_words[0], re.IGNORECASE)
+    return NoGraphics(
+        "the viewer finds nothing to draw with" if cannot_draw else "the viewer ended while it was asked to draw",
+        found=last_words[0][:300],
+        wanted="a Vulkan driver, at least one in software",
+        remedy="on Debian and Ubuntu: apt-get install mesa-vulkan-drivers",
+    )
 
 
 def _free_port() -> int:

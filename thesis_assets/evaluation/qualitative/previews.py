@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.evaluation.qualitative.digests import sdk_version
 from thesis_assets.evaluation.qualitative.headless_viewer import TOP_BAR, HeadlessViewer, headless_viewer
 from thesis_assets.evaluation.qualitative.recording import EPOCH, FRAME, STEP
@@ -147,7 +147,9 @@ def without_bar(png: bytes) -> bytes:
 def _positions(viewer: HeadlessViewer) -> tuple[str, list[int]]:
     """The main timeline, and its first, middle and last position."""
     timelines = viewer.timelines()
-    timeline = next(name for name in (FRAME, STEP, EPOCH, *timelines) if name in timelines)
+    timeline = next((name for name in (FRAME, STEP, EPOCH, *timelines) if name in timelines), None)
+    if timeline is None:
+        raise ThesisAssetsError("the viewer shows a recording without a timeline")
     first, last = timelines[timeline]
     return timeline, sorted({first, (first + last) // 2, last})
 

@@ -133,7 +133,6 @@ def require_packages() -> None:
 
 def _download(model: str, revision: str | None, variant: str | None, cache_dir: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     infix = f".{variant}" if variant else ""
     patterns = ["model_index.json", "tokenizer/*", "scheduler/*.json", "*/config.json"]
@@ -142,7 +141,7 @@ def _download(model: str, revision: str | None, variant: str | None, cache_dir: 
     patterns += [f"text_encoder/{_TEXT_WEIGHTS}{infix}.safetensors"]
     try:
         return Path(snapshot_download(model, revision=revision, cache_dir=cache_dir, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+    except Exception as error:  # the client's own, its network's and its transfer library's
         raise InvalidFile(
             "the base model cannot be had from the Hub",
             file=model,

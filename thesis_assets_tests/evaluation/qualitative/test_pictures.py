@@ -2,13 +2,17 @@
 
 import io
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
+from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.qualitative import previews
 from thesis_assets.evaluation.qualitative.evaluation import export_evaluation
 from thesis_assets.evaluation.qualitative.headless_viewer import HeadlessViewer, NoGraphics, headless_viewer
@@ -16,6 +20,7 @@ from thesis_assets.evaluation.qualitative.tracks import PREDICTION_COLOUR, TRUTH
 from thesis_assets.images.codecs import read_rgb
 from thesis_assets.layout import EvaluationTree
 from thesis_assets_tests.evaluation.qualitative.small_tree import HEIGHT, WIDTH
+from thesis_assets_tests.services.dagster_server import free_port
 from thesis_assets_tests.services.graphics import require_graphics
 
 WINDOW = (960, 640)
@@ -185,6 +190,35 @@ def test_without_a_driver_the_reason_and_what_to_do_are_said(
         previews.make_previews([exported.input_data_recording], force=True)
     assert "mesa-vulkan-drivers" in str(caught.value.remedy)
     assert not EvaluationTree.recording_previews(exported.input_data_recording).exists()
+
+
+def test_a_viewer_that_answers_and_then_dies_has_nothing_to_draw_with(exported: EvaluationTree) -> None:
+    require_graphics()
+    others = psutil.Process().children()
+    with headless_viewer((320, 200)) as viewer:
+        viewer.open(exported.input_data_recording)
+        (running,) = (child for child in psutil.Process().children() if child not in others)
+        running.kill()
+        for ask in (viewer.picture, viewer.pages, viewer.timelines, viewer.complaints):
+            with pytest.raises(NoGraphics):
+                ask()
+        with pytest.raises(NoGraphics):
+            viewer.open(exported.input_data_recording)
+
+
+def test_a_viewer_that_does_not_know_what_is_asked_is_an_error_of_ours(viewer: HeadlessViewer) -> None:
+    with pytest.raises(ThesisAssetsError, match="does not answer as it should"):
+        viewer.picture("no such view")
+
+
+def test_a_viewer_that_never_answers_is_told_by_what_it_said_last(tmp_path: Path) -> None:
+    log = tmp_path / "viewer.log"
+    log.write_text("No graphics adapter was found\n")
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as process:
+        process.wait()
+        with pytest.raises(NoGraphics) as caught:
+            HeadlessViewer(process, log, free_port())
+    assert caught.value.found == "No graphics adapter was found"
 
 
 def test_the_pictures_show_images_at_their_own_size(viewer: HeadlessViewer, exported: EvaluationTree) -> None:

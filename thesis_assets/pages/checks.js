@@ -1,19 +1,26 @@
 // The filters of the check page. They stand in the address too (#exp=demo&status=failed), so that a view can be kept or sent.
-const NAMES = ["exp", "run", "check"], outcomes = [...document.querySelectorAll("tr.outcome")], chips = [...document.querySelectorAll(".chip")];
-const words = new Map(outcomes.map(row => [row, row.textContent.toLowerCase()]));
+const NAMES = ["exp", "run", "check"], outcomes = [...document.querySelectorAll(".outcome")], chips = [...document.querySelectorAll(".chip")];
+const words = new Map(outcomes.map(row => [row, `${row.dataset.check} ${row.textContent}`.toLowerCase()]));
+const folds = [...document.querySelectorAll("details.more, #passed details.experiment")];
 const pressed = () => chips.filter(chip => chip.getAttribute("aria-pressed") === "true").map(chip => chip.dataset.status);
+let narrowed = false;
 
 function apply() {
-  const statuses = pressed(), text = byId("text").value.trim().toLowerCase();
+  const statuses = pressed(), text = byId("text").value.trim().toLowerCase(), before = narrowed;
+  narrowed = NAMES.some(name => byId(name).value) || statuses.length > 0 || text !== "";
   let shown = 0;
   for (const row of outcomes) {
     row.hidden = NAMES.some(name => byId(name).value && row.dataset[name] !== byId(name).value) ||
       (statuses.length > 0 && !statuses.includes(row.dataset.status)) || (text !== "" && !words.get(row).includes(text));
     shown += !row.hidden;
   }
-  for (const row of document.querySelectorAll(".matrix tbody tr"))
-    row.hidden = ["exp", "run"].some(name => byId(name).value && row.dataset[name] !== byId(name).value);
+  // Whoever filters wants to see what fits, folded or not; without a filter what passed is folded again.
+  if (narrowed || before) for (const fold of folds) fold.open = narrowed;
+  for (const box of document.querySelectorAll(".group, .more, #passed details.experiment")) box.hidden = !box.querySelector(".outcome:not([hidden])");
+  for (const row of document.querySelectorAll(".matrix tbody tr")) row.hidden = byId("run").value !== "" && row.dataset.run !== byId("run").value;
   for (const table of document.querySelectorAll(".matrix")) table.hidden = ![...table.tBodies[0].rows].some(row => !row.hidden);
+  for (const box of document.querySelectorAll("#matrix details.experiment")) box.hidden = (byId("exp").value !== "" && box.dataset.exp !== byId("exp").value) || !box.querySelector(".matrix:not([hidden])");
+  for (const part of document.querySelectorAll("#open, #passed")) part.hidden = !part.querySelector(".outcome:not([hidden])");
   byId("nothing").hidden = shown > 0;
   byId("count").textContent = shown === outcomes.length ? "" : `${shown} of ${outcomes.length}`;
 }
@@ -40,13 +47,20 @@ function clear() {
   remember();
 }
 
+// An outcome that is linked to is seen, whatever filter or fold it is in.
+function reveal() {
+  const row = byId(decodeURIComponent(location.hash.slice(1)));
+  if (!row?.classList.contains("outcome")) return;
+  if (row.hidden) { const hash = location.hash; clear(); location.hash = hash; }
+  for (let fold = row.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+  row.scrollIntoView();
+}
+
 for (const name of [...NAMES, "text"]) byId(name).addEventListener("input", remember);
 for (const chip of chips) chip.addEventListener("click", () => { chip.setAttribute("aria-pressed", chip.getAttribute("aria-pressed") !== "true"); remember(); });
 byId("clear").addEventListener("click", clear);
-// A sign of the matrix leads to its outcome, also where a filter hides that.
-for (const sign of document.querySelectorAll(".matrix a"))
-  sign.addEventListener("click", () => { const row = byId(decodeURIComponent(sign.hash.slice(1))); if (row?.hidden) { clear(); } });
 document.addEventListener("keydown", event => { if (event.key === "/" && !typing()) { event.preventDefault(); byId("text").focus(); } });
-window.addEventListener("hashchange", () => { recall(); apply(); });
+window.addEventListener("hashchange", () => { recall(); apply(); reveal(); });
 recall();
 apply();
+reveal();

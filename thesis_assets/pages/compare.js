@@ -3,11 +3,11 @@ const data = JSON.parse(byId("data").textContent);
 const SCENE = 0, CAMERA = 1, NAME = 2, VALUES = 3, PICTURE = VALUES + 2 * data.metrics.length;
 const LISTED = 200, STEP = 2;
 const stage = byId("stage"), layers = [0, 1, 2].map(place => byId(`layer-${place}`)), handles = [0, 1].map(place => byId(`handle-${place}`));
-const state = { order: [], at: 0, listed: LISTED, mode: "split", alone: 0, cuts: [33, 67], held: 1, zoom: 1, mapped: false };
+const state = { order: [], at: 0, listed: LISTED, mode: "split", alone: 0, cuts: [33, 67], held: 1, zoom: 1, mapped: false, metric: 0 };
 
-const before = (frame, metric = 0) => frame[VALUES + 2 * metric];
-const after = (frame, metric = 0) => frame[VALUES + 2 * metric + 1];
-const change = (frame, metric = 0) => before(frame, metric) === null || after(frame, metric) === null ? null : after(frame, metric) - before(frame, metric);
+const before = (frame, metric = state.metric) => frame[VALUES + 2 * metric];
+const after = (frame, metric = state.metric) => frame[VALUES + 2 * metric + 1];
+const change = (frame, metric = state.metric) => before(frame, metric) === null || after(frame, metric) === null ? null : after(frame, metric) - before(frame, metric);
 const nameOf = frame => `${data.scenes[frame[SCENE]]}/cam_${frame[CAMERA]}/${frame[NAME]}`;
 const signed = (value, decimals) => value === null ? "" : (value < 0 ? "−" : "+") + Math.abs(value).toFixed(decimals);
 const kindOf = (value, higher = true) => !value ? "" : (value > 0) === higher ? "gain" : "loss";
@@ -21,12 +21,15 @@ function element(tag, className, text) {
 
 // --- which frames, in which order -------------------------------------------------------------------------------------
 
+// How much nearer to the truth a frame came by the chosen metric: of some, lower is better.
+const gain = frame => { const value = change(frame); return value === null || data.metrics[state.metric][2] ? value : -value; };
+const standing = frame => after(frame) === null ? Infinity : data.metrics[state.metric][2] ? after(frame) : -after(frame);
 const last = (value, otherwise) => value === null ? otherwise : value;
 const ORDERS = {
-  worst: (a, b) => last(change(a), Infinity) - last(change(b), Infinity),
-  best: (a, b) => last(change(b), -Infinity) - last(change(a), -Infinity),
+  worst: (a, b) => last(gain(a), Infinity) - last(gain(b), Infinity),
+  best: (a, b) => last(gain(b), -Infinity) - last(gain(a), -Infinity),
   change: (a, b) => Math.abs(last(change(b), 0)) - Math.abs(last(change(a), 0)),
-  lowest: (a, b) => last(after(a), Infinity) - last(after(b), Infinity),
+  lowest: (a, b) => standing(a) - standing(b),
   time: (a, b) => a[SCENE] - b[SCENE] || a[CAMERA] - b[CAMERA] || Number(a[NAME]) - Number(b[NAME]),
 };
 
@@ -52,8 +55,9 @@ function drawList() {
     link.href = `#frame=${nameOf(frame)}`;
     link.dataset.place = place;
     if (data.scenes.length > 1) who.append(element("small", "muted", data.scenes[frame[SCENE]]));
-    const number = element("small", "muted", after(frame) === null ? "" : after(frame).toFixed(2));
-    link.append(element("span", `d ${kindOf(value)}`, value === null ? "–" : signed(value, 3)), who, number);
+    const [, decimals, higher] = data.metrics[state.metric];
+    const number = element("small", "muted", after(frame) === null ? "" : after(frame).toFixed(decimals));
+    link.append(element("span", `d ${kindOf(value, higher)}`, value === null ? "–" : signed(value, decimals)), who, number);
     const item = element("li");
     item.append(link);
     return item;
@@ -88,8 +92,8 @@ function drawRanks() {
   pen.scale(sharp, sharp);
   if (!n) return;
   // A single frame that fell apart must not flatten all others: what is beyond three times the 90th percentile is cut off.
-  const sizes = state.order.map(frame => Math.abs(change(frame) || 0)).sort((a, b) => a - b), most = 3 * sizes[Math.floor(.9 * (n - 1))] || Infinity;
-  const shown = frame => Math.min(most, Math.max(-most, change(frame) || 0));
+  const sizes = state.order.map(frame => Math.abs(gain(frame) || 0)).sort((a, b) => a - b), most = 3 * sizes[Math.floor(.9 * (n - 1))] || Infinity;
+  const shown = frame => Math.min(most, Math.max(-most, gain(frame) || 0));
   let low = 0, high = 0;
   for (const frame of state.order) { low = Math.min(low, shown(frame)); high = Math.max(high, shown(frame)); }
   const room = height - 8, span = high - low || 1, zero = 4 + room * high / span, wide = width / n;
@@ -117,7 +121,8 @@ function show() {
     data.pictures[frame[PICTURE]].forEach((source, place) => { layers[place].querySelector("img").src = source; });
     layers.forEach((layer, place) => {
       const value = [before(frame), after(frame), null][place];
-      layer.querySelector(".value").textContent = value === null ? "" : `${value.toFixed(2)} dB`;
+      const [title, decimals, , unit] = data.metrics[state.metric];
+      layer.querySelector(".value").textContent = value === null ? "" : `${value.toFixed(decimals)} ${unit || title}`;
     });
     layers[0].querySelector("img").decode().then(fit, fit);
     if (state.mapped) drawMap();
@@ -147,16 +152,14 @@ function factsOf(frame) {
   return [title, table, folders];
 }
 
-// The stage takes the form of its pictures, as large as the window lets it be.
+// The style sheet makes the pictures as large as the column and the window let them be; it needs their form and how many stand abreast.
 function fit() {
-  const picture = layers[0].querySelector("img");
-  if (!picture.naturalWidth || stage.classList.contains("empty")) { stage.style.height = "20rem"; stage.style.width = "100%"; return; }
-  const columns = state.mode !== "side" || window.innerWidth <= 640 ? 1 : state.mapped ? 4 : 3;
-  const rows = state.mode === "side" && window.innerWidth <= 640 ? (state.mapped ? 4 : 3) : 1;
-  const form = picture.naturalWidth / picture.naturalHeight, room = stage.parentElement.clientWidth;
-  const width = Math.min(room, columns * form * Math.max(280, window.innerHeight * .74), columns * picture.naturalWidth * 3);
-  stage.style.width = `${Math.round(width)}px`;
-  stage.style.height = `${Math.round(rows * width / columns / form)}px`;
+  const picture = layers[0].querySelector("img"), bench = stage.closest(".bench");
+  if (!picture.naturalWidth) return;
+  bench.style.setProperty("--form", picture.naturalWidth / picture.naturalHeight);
+  bench.style.setProperty("--columns", state.mode !== "side" || window.innerWidth <= 640 ? 1 : state.mapped ? 4 : 3);
+  const shown = layers[state.mode === "alone" ? state.alone : 0].querySelector(".picture").clientWidth * state.zoom * (window.devicePixelRatio || 1);
+  stage.classList.toggle("enlarged", shown > picture.naturalWidth);
 }
 
 function arrange() {
@@ -164,14 +167,12 @@ function arrange() {
   stage.classList.toggle("split", state.mode === "split");
   stage.classList.toggle("side", state.mode === "side");
   stage.classList.toggle("mapped", state.mapped);
-  stage.classList.toggle("near", state.zoom > 2);
+  stage.classList.toggle("alone", state.mode === "alone");
   stage.style.setProperty("--zoom", state.zoom);
   layers.forEach((layer, place) => {
     const [left, right] = state.mode === "split" ? shares[place] : [0, 100];
-    layer.style.clipPath = state.mode === "split" ? `inset(0 ${100 - right}% 0 ${left}%)` : "none";
-    layer.hidden = state.mode === "alone" && place !== state.alone;
-    layer.style.display = layer.hidden ? "none" : "";
-    layer.querySelector(".tag").style.left = `calc(${left}% + .5rem)`;
+    layer.querySelector(".picture").style.clipPath = state.mode === "split" ? `inset(0 ${100 - right}% 0 ${left}%)` : "none";
+    layer.style.display = (state.mode === "alone" && place !== state.alone) || (state.mapped && state.mode !== "side") ? "none" : "";
   });
   handles.forEach((handle, place) => {
     handle.style.left = `${state.cuts[place]}%`;
@@ -250,6 +251,7 @@ function follow() {
   }
 }
 
+byId("metric").addEventListener("input", () => { state.metric = Number(byId("metric").value); choose(); });
 for (const id of ["sort", "scene", "camera", "text", "pictured"])
   byId(id).addEventListener("input", () => choose(id === "sort" ? undefined : state.order[state.at]));
 byId("split").addEventListener("click", () => setMode("split"));
@@ -279,7 +281,7 @@ stage.addEventListener("pointerdown", event => {
   cut(near, percent);
 });
 stage.addEventListener("pointermove", event => {
-  const box = (event.target.closest(".layer") || stage).getBoundingClientRect();
+  const box = (event.target.closest(".picture") || stage).getBoundingClientRect();
   if (state.dragged !== undefined && state.mode === "split") {
     const whole = stage.getBoundingClientRect();
     cut(state.dragged, 100 * (event.clientX - whole.left) / whole.width);

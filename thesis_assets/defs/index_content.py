@@ -1,0 +1,366 @@
+"""What the index page tells, gathered from the trees, the leaderboard's table and the checks' outcomes; nothing is computed anew.
+
+Belongs here: where each part comes from, and how much of it is shown. Does not belong here: how it looks (`pages/index`).
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from thesis_assets.defs.history import History
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import Platform
+from thesis_assets.errors import InvalidExperiment, InvalidFile, printable
+from thesis_assets.experiments import ExperimentSpec
+from thesis_assets.layout import EvaluationTree, SampleId, dataset_of, parse_epoch
+from thesis_assets.schemas.checks import CheckRow
+from thesis_assets.schemas.evaluation import ComparisonRecord, DifferenceRow, EvaluationManifest
+from thesis_assets.schemas.samples import SplitSummary
+from thesis_assets.schemas.tuning import SelectedCheckpoint
+from thesis_assets.storage import read_json, read_jsonl
+
+if TYPE_CHECKING:
+    from thesis_assets.pages.index import ExperimentPart, IndexContent, Link, RunPart, Triplet
+
+MAX_TRIPLETS = 24
+"""On the whole page: about 20 KB each."""
+MAX_NAMED = 12
+"""Failed checks that are named here; the check page has all."""
+MAX_PATHS = 4
+PICTURE_HEIGHT = 110
+QUALITY = 80
+
+
+def index_content(platform: Platform, instance: dg.DagsterInstance, rows: Sequence[CheckRow]) -> "IndexContent":
+    """Gather the page. What cannot be read is told on it, and leaves the rest."""
+    from thesis_assets.pages.checks import STATUSES
+    from thesis_assets.pages.index import IndexContent
+
+    counts = Counter(row.status for row in rows)
+    gathering = _Gathering(platform, instance, rows)
+    every = [gathering.experiment(spec) for spec in platform.readable_experiments()]
+    failed = [row for row in rows if row.status == "failed"]
+    return IndexContent(
+        experiments=[part for part in every if not part.command],
+        waiting=[part for part in every if part.command],
+        counts={status: counts[status] for status in STATUSES},
+        failed=[_failed_link(row) for row in failed[:MAX_NAMED]],
+        more_failed=max(0, len(failed) - MAX_NAMED),
+        files=list(_files(platform)),
+        notes=gathering.notes,
+        not_for_sharing=sorted(gathering.forbidden),
+        unknown_licences=sorted(gathering.unknown),
+        ui_url=platform.settings.ui_url,
+        made_at=time.strftime("%Y-%m-%d %H:%M %Z"),
+    )
+
+
+def _failed_link(row: CheckRow) -> "Link":
+    from urllib.parse import quote
+
+    from thesis_assets.pages.checks import anchor_of
+    from thesis_assets.pages.index import Link
+
+    return Link(f"{row.asset}.{row.check}", f"checks.html#{quote(anchor_of(row))}", row.cell.replace("|", " | "))
+
+
+def _files(platform: Platform) -> "Iterator[Link]":
+    from thesis_assets.pages.index import Link
+
+    reports = platform.settings.reports
+    for path, text in (
+        (reports.leaderboard_markdown, "every run, with differences and how to read them"),
+        (reports.leaderboard_csv, "a row a metric of every scene"),
+        (reports.leaderboard_differences, "paired differences of runs"),
+        (reports.leaderboard_latex, "LaTeX: booktabs, siunitx"),
+        (reports.leaderboard_plot, "PSNR differences, a dot a scene"),
+    ):
+        if path.is_file():
+            yield Link(text, path.name)
+
+
+class _Gathering:
+    """One look at everything; remembers how many pictures are in and of whose data."""
+
+    def __init__(self, platform: Platform, instance: dg.DagsterInstance, rows: Sequence[CheckRow]) -> None:
+        self._platform, self._rows = platform, rows
+        self._exported = History(instance).made("scene_samples")
+        self._room = MAX_TRIPLETS
+        self.notes: list[str] = []
+        self.forbidden: set[str] = set()
+        self.unknown: set[str] = set()
+        self._differences = self._read_differences()
+        self._comparisons = self._read_comparisons()
+
+    def _read_differences(self) -> list[DifferenceRow]:
+        from thesis_assets.evaluation.leaderboard_pages import read_differences
+
+        path = self._platform.settings.reports.leaderboard_differences
+        try:
+            return read_differences(path) if path.is_file() else []
+        except InvalidFile as error:
+            self.notes.append(f"No gains are shown: {error}")
+            return []
+
+    def _read_comparisons(self) -> list[ComparisonRecord]:
+        found = []
+        for path in self._platform.settings.reports.comparison_records():
+            try:
+                found.append(read_json(path, ComparisonRecord))
+            except InvalidFile as error:
+                self.notes.append(f"A compare page is left out: {error}")
+        return found
+
+    def experiment(self, spec: ExperimentSpec) -> "ExperimentPart":
+        from thesis_assets.evaluation.gain_curves import gain_curves
+        from thesis_assets.pages.index import ExperimentPart
+
+        platform, name = self._platform, spec.exp_name
+        try:
+            scenes = platform.scene_names(spec)
+        except InvalidExperiment as error:
+            return ExperimentPart(name, [printable(" ".join(error.problem.split()))], command="thesis-assets scenes")
+        evaluated = self._evaluated(spec)
+        n_exported = sum(f"{name}|{scene}" in self._exported for scene in scenes)
+        trees = {
+            run: {scene: platform.tree(Cell(name, run_name=run), scene) for scene in evaluated} for run in spec.runs
+        }
+        done = {
+            run: {scene: tree for scene, tree in of_run.items() if tree.manifest.is_file()}
+            for run, of_run in trees.items()
+        }
+        if not (n_exported or any(done.values())):
+            if not scenes and not spec.evaluation_only:
+                return ExperimentPart(name, ["its globs match no scene that is here"], command="thesis-assets scenes")
+            return ExperimentPart(name, ["declared, nothing made yet"], command=f"thesis-assets run --exp {name}")
+        gains = [row for row in self._differences if row.exp_name == name]
+        curves = gain_curves(gains)
+        runs = [
+            self._run(spec, run, done[run], len(evaluated), gains, curves.colours.get(run, "") if curves else "")
+            for run in spec.runs
+        ]
+        triplets, left_out = self._triplets(spec, scenes, done)
+        return ExperimentPart(
+            name=name,
+            state=list(self._data_state(spec, scenes, n_exported)),
+            runs=runs,
+            curves=curves.svg if curves else "",
+            curves_note=_curves_note(gains),
+            triplets=triplets,
+            triplets_note=f"{left_out} more groups are not pictured, so that this page stays small."
+            if left_out
+            else "",
+        )
+
+    def _evaluated(self, spec: ExperimentSpec) -> list[str]:
+        """The evaluated scenes; none where no run is declared, or the data that says which they are is not made yet."""
+        if not spec.runs:
+            return []
+        try:
+            return self._platform.evaluation_scenes(spec)
+        except (InvalidExperiment, InvalidFile):
+            return []  # `run` says why; here it is a run that is not evaluated
+
+    def _data_state(self, spec: ExperimentSpec, scenes: Sequence[str], n_exported: int) -> Iterator[str]:
+        if spec.evaluation_only:
+            yield "evaluated trees alone"
+            return
+        yield _count(len(scenes), "scene") + ("" if n_exported == len(scenes) else f", {n_exported} of them exported")
+        tree = self._platform.difix(Cell(spec.exp_name))
+        try:
+            summary = read_json(tree.split_summary, SplitSummary) if tree.split_summary.is_file() else None
+        except InvalidFile:
+            summary = None  # the checks of the manifests say so
+        if summary is not None:
+            yield f"{_count(summary.n_train, 'sample')} to train on, {summary.n_test:,} held out"
+            yield f"{_count(len(summary.train_group_ids), 'group')} in training, {len(summary.test_group_ids)} held out"
+        if tree.frozen.exists():
+            yield "frozen"
+
+    def _run(
+        self,
+        spec: ExperimentSpec,
+        run_name: str,
+        done: dict[str, EvaluationTree],
+        n_evaluated: int,
+        gains: Sequence[DifferenceRow],
+        colour: str,
+    ) -> "RunPart":
+        from thesis_assets.pages.index import RunPart
+
+        cell = Cell(spec.exp_name, run_name=run_name)
+        of_cell = Counter(row.status for row in self._rows if row.cell == cell.key)
+        recordings = [path for tree in done.values() for path in sorted(tree.rerun_dir.glob("*.rrd"))]
+        triplets = self._platform.difix(cell).tuning_run(run_name).triplet_recording
+        recordings = [*([triplets] if triplets.is_file() else []), *recordings]
+        last = max((row for row in gains if row.run_name == run_name), key=lambda row: row.epoch, default=None)
+        return RunPart(
+            name=run_name,
+            state=list(self._run_state(spec, cell, len(done), n_evaluated)),
+            failed=of_cell["failed"],
+            warnings=of_cell["warning"],
+            gain=f"{last.difference:+.2f} dB".replace("-", "−") if last is not None else "",
+            certainty=_certainty(last) if last is not None else "",
+            colour=colour,
+            comparisons=[
+                _comparison(each)
+                for each in self._comparisons
+                if (each.exp_name, each.run_name) == (spec.exp_name, run_name)
+            ],
+            n_recordings=len(recordings),
+            recordings=[self._shown(path) for path in recordings[:MAX_PATHS]],
+            opens=f"thesis-assets rerun open --web --exp {spec.exp_name} --run {run_name}",
+        )
+
+    def _run_state(self, spec: ExperimentSpec, cell: Cell, n_done: int, n_evaluated: int) -> Iterator[str]:
+        if not spec.evaluation_only:
+            path = self._platform.difix(cell).tuning_run(cell.run_name).selected_checkpoint
+            try:
+                yield (
+                    f"tuned, step {read_json(path, SelectedCheckpoint).step:,} chosen"
+                    if path.is_file()
+                    else "not tuned yet"
+                )
+            except InvalidFile:
+                yield "its choice of a checkpoint cannot be read"
+        if n_done == 0:
+            yield "not evaluated yet"
+        elif n_done < n_evaluated:
+            yield f"evaluated on {n_done} of {n_evaluated} scenes"
+        else:
+            yield f"evaluated on {_count(n_done, 'scene')}"
+
+    def _shown(self, path: Path) -> str:
+        root = self._platform.settings.data_home.resolve().parent
+        return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+    # --- pictures ----------------------------------------------------------------------------------------------------
+
+    def _triplets(
+        self, spec: ExperimentSpec, scenes: Sequence[str], done: dict[str, dict[str, EvaluationTree]]
+    ) -> "tuple[list[Triplet], int]":
+        """A triplet a group, evaluated groups first; and how many groups have none for want of room."""
+        from thesis_assets.scenes.groups import group_id
+
+        evaluated = {scene: (run, tree) for run, of_run in reversed(done.items()) for scene, tree in of_run.items()}
+        groups: dict[str, str] = {}
+        for scene in [*evaluated, *scenes]:
+            groups.setdefault(f"{dataset_of(scene)}/{group_id(scene, spec.split.group_rules)}", scene)
+        shown: list[Triplet] = []
+        left_out = 0
+        for group, scene in groups.items():
+            if self._room == 0:
+                left_out += 1
+                continue
+            try:
+                triplet = (
+                    _evaluated_triplet(group, scene, *evaluated[scene])
+                    if scene in evaluated
+                    else self._sample_triplet(group, scene, Cell(spec.exp_name))
+                )
+            except InvalidFile as error:
+                self.notes.append(f"No pictures of {group}: {error}")
+                continue
+            if triplet is not None:
+                shown.append(triplet)
+                self._room -= 1
+                self._note_licence(spec, dataset_of(scene))
+        return shown, left_out
+
+    def _note_licence(self, spec: ExperimentSpec, dataset: str) -> None:
+        from thesis_assets.publishing.licences import licence_of
+
+        allowed = licence_of(dataset, spec.datasets).redistribution
+        if allowed is False:
+            self.forbidden.add(dataset)
+        elif allowed is None:
+            self.unknown.add(dataset)
+
+    def _sample_triplet(self, group: str, scene: str, cell: Cell) -> "Triplet | None":
+        from thesis_assets.pages.index import Triplet
+
+        tree = self._platform.difix(cell)
+        rows = tree.scene_run(scene).all_samples
+        first = next(iter(read_jsonl(rows)), None) if rows.is_file() else None
+        if first is None:
+            return None
+        sample = SampleId.parse(first["sample_id"])
+        parts = (("render", tree.image(sample)), ("target", tree.target_image(sample)))
+        return Triplet(group, f"{scene}, as exported", _pictures(*parts))
+
+
+def _evaluated_triplet(group: str, scene: str, run_name: str, tree: EvaluationTree) -> "Triplet | None":
+    from thesis_assets.pages.index import Triplet
+
+    epochs = [parse_epoch(name) for name in read_json(tree.manifest, EvaluationManifest).eval_epochs]
+    last = tree.task(max(epochs, default=0), "nvs")
+    images = sorted(last.pred_dir.glob("*/*.png"))
+    if not images:
+        return None
+    place = images[len(images) // 2].relative_to(last.pred_dir)
+    parts = [("render", tree.task(0, "nvs").pred_dir / place)] if 0 in epochs else []
+    if max(epochs) != 0:
+        parts.append((f"refined, epoch {max(epochs)}", last.pred_dir / place))
+    parts.append(("target", last.gt_inputs_dir / place))
+    return Triplet(group, f"{scene}, {place.with_suffix('').as_posix()}, run {run_name}", _pictures(*parts))
+
+
+def _pictures(*parts: tuple[str, Path]) -> list[tuple[str, str]]:
+    from thesis_assets.images.codecs import encode_jpeg, read_reduced, reduced
+    from thesis_assets.pages.document import data_uri
+
+    return [
+        (
+            label,
+            data_uri(encode_jpeg(reduced(read_reduced(path, PICTURE_HEIGHT), PICTURE_HEIGHT), QUALITY), "image/jpeg"),
+        )
+        for label, path in parts
+        if path.is_file()
+    ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _comparison(record: ComparisonRecord) -> "Link":
+    from thesis_assets.pages.index import Link
+
+    notes = [
+        record.headline,
+        record.reason or "",
+        f"not to be passed on: {', '.join(record.not_for_sharing)}" if record.not_for_sharing else "",
+    ]
+    against = "the unrefined render" if record.against == "unrefined" else record.against
+    return Link(
+        f"compared with {against}",
+        f"compare/{record.page}" if record.page else "",
+        "; ".join(note for note in notes if note),
+        record.command if record.reason else "",
+    )
+
+
+def _certainty(row: DifferenceRow) -> str:
+    """How sure a gain is, in few words: an interval only where it speaks of other scenes too."""
+    if row.interval_over == "scenes" and row.low is not None and row.high is not None:
+        return f"95 %: {row.low:+.2f} to {row.high:+.2f} over {row.n_scenes} scenes".replace("-", "−")
+    if row.n_scenes == 1:
+        return "one scene: it says nothing of others"
+    return f"{row.scenes_above} of {row.n_scenes} scenes gained; too few for an interval"
+
+
+def _curves_note(rows: Sequence[DifferenceRow]) -> str:
+    if not rows:
+        return ""
+    parts = ["Paired PSNR difference to the unrefined render, mean over scenes"]
+    if any(row.interval_over == "scenes" for row in rows):
+        parts.append("whisker: 95 % over scenes")
+    if any(row.interval_over != "scenes" and row.n_scenes > 1 for row in rows):
+        parts.append("pale dot: a scene")
+    if any(row.metric != "psnr" for row in rows):
+        parts.append("some by the older PSNR of earlier scripts")
+    return "; ".join(parts) + "."

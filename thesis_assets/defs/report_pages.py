@@ -1,0 +1,36 @@
+"""Writing the pages over all cells that follow the history: the check page, and the index that links everything.
+
+Belongs here: when they are written and by what name. Does not belong here: what they tell (`check_history`, `index_content`).
+"""
+
+import dagster as dg
+
+from thesis_assets.defs.check_history import check_rows
+from thesis_assets.defs.platform import Platform
+from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.schemas.checks import CheckRow
+
+CHECK_REPORT = "check_report"
+"""The asset that writes the pages."""
+HISTORY_READ_AT = "history read at"
+"""Of its materialization: checks that ran later do not stand on its pages."""
+
+
+def write_pages(platform: Platform, instance: dg.DagsterInstance) -> list[CheckRow]:
+    """Write the pages from what is there now. Returns the newest outcome of every check."""
+    from thesis_assets.defs.index_content import index_content
+    from thesis_assets.pages.checks import write_check_page
+    from thesis_assets.pages.index import write_index_page
+
+    rows = check_rows(instance)
+    write_check_page(platform.settings.reports.checks, rows, ui_url=platform.settings.ui_url)
+    write_index_page(platform.settings.reports.index, index_content(platform, instance, rows))
+    return rows
+
+
+def renew_pages(platform: Platform, instance: dg.DagsterInstance) -> None:
+    """As `write_pages`, at the end of a command that has something else to say: what keeps the pages from it is told, no more."""
+    try:
+        write_pages(platform, instance)
+    except (ThesisAssetsError, OSError) as error:
+        platform.echo(f"check page and index are not renewed: {error}")

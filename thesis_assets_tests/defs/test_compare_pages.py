@@ -1,0 +1,127 @@
+"""Compare pages that are made by themselves: which there are to be, which are renewed, and what the budget leaves out."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from thesis_assets.defs.compare_pages import ComparePages
+from thesis_assets.defs.platform import Platform
+from thesis_assets.schemas.evaluation import ComparisonRecord
+from thesis_assets.storage import read_json
+from thesis_assets_tests.evaluation.compared_trees import write_run
+from thesis_assets_tests.worlds import SMALL, TINY_RUN, World
+
+SCENE = "studio_pair03_dance"
+
+
+@pytest.fixture
+def world(new_world: Callable[..., World]) -> World:
+    """A tuned run and the experiment's baseline, which trains nothing; both measured unrefined and at the end."""
+    pretrained = {"backend": "pretrained", "model": "nvidia/difix_ref"}
+    runs = {"tuned": copy.deepcopy(TINY_RUN), "baseline": pretrained}
+    made = new_world(SMALL | {"exp_name": "demo", "runs": runs, "evaluation": {"scenes": [SCENE], "epochs": [0, 30]}})
+    for run, sigma in (("tuned", 18.0), ("baseline", 20.0)):
+        write_run(made.settings.results_root, run, {SCENE: 22.0}, epoch=0, step=None)
+        write_run(made.settings.results_root, run, {SCENE: sigma})
+    return made
+
+
+def renewed(world: World, **settings: object) -> list[ComparisonRecord]:
+    """What a leaderboard does, under other settings."""
+    platform = Platform(world.settings.model_copy(update=settings))
+    return ComparePages(platform, world.lines.append).renew()
+
+
+def page(world: World, against: str, run_name: str = "tuned") -> Path:
+    return world.settings.reports.comparison("demo", run_name, against)
+
+
+def test_each_run_has_a_page_against_its_renders_and_one_against_the_baseline(world: World) -> None:
+    made = renewed(world)
+    assert [(each.run_name, each.against) for each in made] == [
+        ("tuned", "unrefined"),
+        ("tuned", "baseline"),
+        ("baseline", "unrefined"),
+    ]
+    assert [each.reason for each in made] == [None] * 3
+    assert all(page(world, each.against, each.run_name).is_file() for each in made)
+    records = [read_json(path, ComparisonRecord) for path in world.settings.reports.comparison_records()]
+    assert sorted(records, key=str) == sorted(made, key=str)
+    assert made[1].headline.startswith("epoch 30: PSNR +")
+
+
+def test_only_pages_whose_numbers_moved_or_that_are_gone_are_made_anew(world: World) -> None:
+    renewed(world)
+    before = {name: page(world, name).stat().st_mtime_ns for name in ("unrefined", "baseline")}
+    renewed(world)
+    assert before == {name: page(world, name).stat().st_mtime_ns for name in before}
+    write_run(world.settings.results_root, "baseline", {SCENE: 21.0})
+    page(world, "unrefined", "baseline").unlink()
+    renewed(world)
+    assert page(world, "unrefined").stat().st_mtime_ns == before["unrefined"]
+    assert page(world, "baseline").stat().st_mtime_ns > before["baseline"]
+    assert page(world, "unrefined", "baseline").is_file()
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [({"compare_mb": 0}, "THESIS_COMPARE_MB"), ({"compare_seconds": 0}, "THESIS_COMPARE_SECONDS")],
+)
+def test_what_does_not_fit_the_budget_is_said_with_its_command(
+    world: World, settings: dict[str, int], why: str
+) -> None:
+    made = renewed(world, **settings)
+    assert not page(world, "baseline").exists()
+    assert [(each.page, why in (each.reason or "")) for each in made] == [(None, True)] * 3
+    assert made[1].command == "thesis-assets compare --exp demo --run tuned --against baseline"
+    assert sum(made[1].command in line for line in world.lines) == 1
+
+
+def test_an_older_page_that_cannot_be_renewed_stays_and_is_called_stale(world: World) -> None:
+    renewed(world)
+    text = page(world, "baseline").read_text()
+    write_run(world.settings.results_root, "baseline", {SCENE: 21.0})
+    stale = renewed(world, compare_seconds=0)[1]
+    assert (stale.page, stale.reason) == (page(world, "baseline").name, "THESIS_COMPARE_SECONDS=0 were used up")
+    assert page(world, "baseline").read_text() == text
+    assert renewed(world)[1].reason is None
+
+
+def test_the_megabytes_are_of_all_pages_together(world: World) -> None:
+    other = world.settings.reports.comparison("another", "run", "unrefined")
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"x" * 950_000)
+    assert {each.reason for each in renewed(world, compare_mb=1)} == {
+        "the other compare pages take 1 MB of THESIS_COMPARE_MB=1"
+    }
+    other.unlink()
+    assert renewed(world, compare_mb=1)[0].reason is None
+
+
+def test_runs_that_cannot_be_compared_get_the_reason_and_do_not_stop_the_others(world: World) -> None:
+    write_run(world.settings.results_root, "baseline", {SCENE: 20.0}, cameras=(4,))
+    made = renewed(world)
+    assert "nothing to compare" in (made[1].reason or "")
+    assert made[0].reason is None
+
+
+def test_a_page_of_images_that_may_not_be_passed_on_says_so_at_its_top(world: World) -> None:
+    experiment = SMALL | {"exp_name": "demo", "runs": {"tuned": copy.deepcopy(TINY_RUN)}}
+    datasets = {"studio": {"redistribution": False, "licence": "Ask <us> first"}}
+    world.write(experiment | {"evaluation": {"scenes": [SCENE], "epochs": [0, 30]}, "datasets": datasets})
+    made = renewed(world)
+    assert made[0].not_for_sharing == ["studio"]
+    head = page(world, "unrefined").read_text().split("<section")[0]
+    assert "Not to be passed on" in head
+    assert "Ask &lt;us&gt; first" in head
+
+
+def test_an_experiment_whose_scenes_are_gone_is_left_out_and_said_once(world: World) -> None:
+    gone = SMALL | {"exp_name": "gone", "evaluation": {"scenes": ["hi4d_pair15_fight"], "epochs": [0, 30]}}
+    world.write(gone)
+    platform = world.platform
+    platform.evaluated_trees()
+    assert len(ComparePages(platform, world.lines.append).renew()) == 3
+    assert sum("gone|r1 is left out" in line for line in world.lines) == 1

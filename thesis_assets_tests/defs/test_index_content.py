@@ -1,0 +1,120 @@
+"""What the index page gathers: the experiments with their states, gains, pictures, links; and what is not there is said, not missed."""
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from thesis_assets.defs.index_content import index_content
+from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.report_pages import write_pages
+from thesis_assets.pages.index import render_index
+from thesis_assets.publishing.licences import KNOWN_LICENCES, DatasetLicence
+from thesis_assets.schemas.evaluation import ComparisonRecord
+from thesis_assets.storage import write_json
+from thesis_assets_tests.pages.test_checks import row
+from thesis_assets_tests.worlds import World
+
+
+def test_a_finished_experiment_stands_on_the_page_with_all_that_belongs_to_it(finished_world: World) -> None:
+    reports = finished_world.settings.reports
+    assert reports.index.is_file(), "`run` writes it"
+    with finished_world.instance() as instance:
+        content = index_content(finished_world.platform, instance, write_pages(finished_world.platform, instance))
+    (part,) = content.experiments
+    (run,) = part.runs
+    assert part.state[0] == "4 scenes"
+    assert "frozen" in part.state
+    assert run.state[1:] == ["evaluated on 1 scene"]
+    assert run.state[0].startswith("tuned, step ")
+    assert run.gain.endswith(" dB")
+    assert run.certainty == "one scene: it says nothing of others"
+    assert part.curves.startswith("<svg")
+    assert run.n_recordings == 4  # input data, two epochs, triplets
+    assert [[label for label, _ in each.pictures] for each in part.triplets] == [
+        ["render", "refined, epoch 1", "target"],
+        *[["render", "target"]] * 3,
+    ]
+    assert len({each.group for each in part.triplets}) == 4
+    page = reports.index.read_text()
+    for target in re.findall(r'href="([^"#:]+)["#]', page):
+        assert (reports.root / target).is_file(), target
+    assert content.notes == []
+
+
+def test_compare_pages_are_linked_with_their_headline_or_named_with_why_there_is_none(finished_world: World) -> None:
+    reports = finished_world.settings.reports
+    record = ComparisonRecord(
+        exp_name="small",
+        run_name="r1",
+        against="unrefined",
+        epoch=1,
+        page=reports.comparison("small", "r1", "unrefined").name,
+        input_digest="d",
+        headline="PSNR +0.123 dB, SSIM -0.0010",
+        not_for_sharing=["hi4d"],
+        command="thesis-assets compare --exp small --run r1",
+    )
+    none = record.model_copy(
+        update={"against": "other", "page": None, "reason": "over the budget", "not_for_sharing": []}
+    )
+    kept = reports.comparison_record("small", "r1", "unrefined")
+    before = kept.read_bytes() if kept.is_file() else None
+    write_json(kept, record)
+    write_json(reports.comparison_record("small", "r1", "other"), none)
+    try:
+        with finished_world.instance() as instance:
+            page = render_index(index_content(finished_world.platform, instance, []))
+    finally:
+        reports.comparison_record("small", "r1", "other").unlink()
+        kept.unlink() if before is None else kept.write_bytes(before)
+    assert 'href="compare/small__r1__against__unrefined.html">compared with the unrefined render</a>' in page
+    assert "PSNR +0.123 dB, SSIM -0.0010; not to be passed on: hi4d" in page
+    assert "over the budget" in page
+    assert "thesis-assets compare --exp small --run r1</code>" in page
+
+
+def test_failed_checks_are_named_up_to_a_number_and_lead_into_the_check_page(finished_world: World) -> None:
+    rows = [row(cell=f"small|r{n}", asset="nvs", check="nvs_required_files") for n in range(20)]
+    with finished_world.instance() as instance:
+        content = index_content(finished_world.platform, instance, rows)
+    assert content.counts["failed"] == 20
+    assert len(content.failed) + content.more_failed == 20
+    assert content.failed[0].href == "checks.html#small%7Cr0/nvs.nvs_required_files"
+
+
+def test_pictures_of_a_dataset_that_may_not_be_passed_on_are_told(
+    finished_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbidden = {**KNOWN_LICENCES, "studio": replace(KNOWN_LICENCES["studio"], redistribution=False)}
+    monkeypatch.setattr("thesis_assets.publishing.licences.KNOWN_LICENCES", forbidden)
+    assert isinstance(forbidden["studio"], DatasetLicence)
+    with finished_world.instance() as instance:
+        assert index_content(finished_world.platform, instance, []).not_for_sharing == ["studio"]
+
+
+def test_before_anything_is_made_the_experiment_waits_with_its_first_command(new_world: Callable[..., World]) -> None:
+    world = new_world()
+    with dg.DagsterInstance.ephemeral() as instance:
+        write_pages(world.platform, instance)
+        (waiting,) = index_content(world.platform, instance, []).waiting
+    assert waiting.command == "thesis-assets run --exp small"
+    assert "Nothing is made yet" in world.settings.reports.index.read_text()
+
+
+def test_a_table_or_a_picture_that_cannot_be_read_is_told_and_takes_nothing_else_away(
+    finished_world: World, tmp_path: Path
+) -> None:
+    settings = finished_world.settings
+    shutil.copytree(settings.reports.root, tmp_path / "reports")
+    moved = Platform(settings.model_copy(update={"reports_root": tmp_path / "reports"}))
+    moved.settings.reports.leaderboard_differences.write_text("of,another,version\n1,2,3\n")
+    with finished_world.instance() as instance:
+        content = index_content(moved, instance, [])
+    assert "the table of differences cannot be read" in content.notes[0]
+    assert content.experiments[0].curves == ""
+    assert content.experiments[0].triplets
