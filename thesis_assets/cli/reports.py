@@ -79,9 +79,9 @@ def checks_run(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make checks of what is there anew, and nothing else; exit code 3 where a blocking one fails.
+    """Make the checks of what is there, and nothing else.
 
-    Each asset's checks are a run of its job `<asset>_checks`, which the web UI shows too.
+    Exit code 3 where a blocking one fails. Each asset's checks are a run of its job `<asset>_checks`, which the web UI shows too.
     """
     from thesis_assets.definitions import build_defs
 

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from thesis_assets.schemas.checks import CheckOutcome, Remedy
 
-MEND = "How to mend it"
 OFFENDERS = "First offenders"
+MEND = "To mend it"
 PICTURE = "A look at the first offenders"
 """Entries of a check. Dagster sorts them by their names, so these stand above the counts, whose names are small."""
 COLUMN_SCHEMA = "dagster/column_schema"

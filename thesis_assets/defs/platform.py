@@ -325,8 +325,8 @@ class Platform:
         try:
             trees = self.evaluation_trees(cell)
         except InvalidExperiment as error:
-            line = f"{cell} is left out: {' '.join(str(error).split())}"
-            if line not in self._said:  # several reports ask for the same cell
+            line = f"{cell.exp_name} is left out: {error.problem}: {error.key}: {error.found}"
+            if line not in self._said:  # several reports ask, for each run
                 self._said.add(line)
                 self.echo(line)
             return {}
