@@ -124,4 +124,4 @@ def test_an_experiment_whose_scenes_are_gone_is_left_out_and_said_once(world: Wo
     platform = world.platform
     platform.evaluated_trees()
     assert len(ComparePages(platform, world.lines.append).renew()) == 3
-    assert sum("gone|r1 is left out" in line for line in world.lines) == 1
+    assert sum("gone is left out" in line for line in world.lines) == 1
