@@ -67,6 +67,8 @@ def cells_of_level(
     spec = platform.experiments.read(exp_name)
     if spec.evaluation_only and level.job in WITH_DATA:
         return []
+    if level.job == "publish" and platform.settings.hf_rerun_repo_id is None:
+        return []  # sharing is off
     match level.kind:
         case "none":
             return [Cell()]

@@ -146,7 +146,7 @@ CHECKS: dict[str, dict[str, Check]] = {
         "lpips_present": Check(
             "The tables have LPIPS, or say why not.",
             (_ALL,),
-            first="put the two files of weights where the message says; `thesis-assets doctor` looks for them there",
+            first="`make lpips` fetches the two files of weights; or put them where the message says, and `thesis-assets doctor` looks",
             blocks=False,
         ),
     },
