@@ -11,7 +11,7 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 
-from thesis_assets_tests.kept_worlds import kept_folder, made_once
+from thesis_assets_tests.kept_worlds import KeptFolder, kept_folder
 from thesis_assets_tests.services.browser import chromium
 from thesis_assets_tests.worlds import N_FRAMES, SCENES, SIZE, SMALL, World
 
@@ -24,27 +24,26 @@ settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")
-def kept(request: pytest.FixtureRequest) -> Iterator[Path]:
+def kept() -> Iterator[KeptFolder]:
     """See `kept_worlds`."""
-    with kept_folder(lambda: request.session.testsfailed) as folder:
+    with kept_folder() as folder:
         yield folder
 
 
 @pytest.fixture(scope="session")
-def scene_home(kept: Path) -> Path:
+def scene_home(kept: KeptFolder) -> Path:
     """A data home that holds the small studio scenes; nothing may change it."""
     from thesis_assets.defs.platform import Platform
     from thesis_assets.demo.studio import make_studio
     from thesis_assets.demo.studio_cast import SCENES as CAST
     from thesis_assets.settings import Settings
 
-    home = kept / "scenes"
-    with made_once(home) as is_new:
-        if is_new:
-            platform = Platform(Settings(_env_file=None, data_home=home, device="cpu"))
-            chosen = [scene for scene in CAST if scene.name in SCENES]
-            make_studio(platform.roots, lambda line: None, scenes=chosen, size=SIZE, n_frames=N_FRAMES)
-    return home
+    def make(home: Path) -> None:
+        platform = Platform(Settings(_env_file=None, data_home=home, device="cpu"))
+        chosen = [scene for scene in CAST if scene.name in SCENES]
+        make_studio(platform.roots, lambda line: None, scenes=chosen, size=SIZE, n_frames=N_FRAMES)
+
+    return kept.make_once("scenes", make)
 
 
 @pytest.fixture
@@ -61,15 +60,16 @@ def new_world(tmp_path: Path, scene_home: Path) -> Callable[..., World]:
 
 
 @pytest.fixture(scope="session")
-def finished_world(kept: Path, scene_home: Path) -> World:
+def finished_world(kept: KeptFolder, scene_home: Path) -> World:
     """The small experiment, run to its end. A test that changes a file of it puts it back."""
-    world = World(kept / "finished", scene_home)
-    with made_once(world.home) as is_new:
-        if is_new:
-            world.write(SMALL)
-            report = world.run()
-            assert report.exit_code == 0, [outcome.errors + outcome.failed_checks for outcome in report.outcomes]
-    return world
+
+    def make(home: Path) -> None:
+        world = World(home, scene_home)
+        world.write(SMALL)
+        report = world.run()
+        assert report.exit_code == 0, [outcome.errors + outcome.failed_checks for outcome in report.outcomes]
+
+    return World(kept.make_once("finished", make), scene_home)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,38 +26,52 @@ def source_digest() -> str:
 
 
 @contextlib.contextmanager
-def kept_folder(failed: Callable[[], object]) -> Iterator[Path]:
-    """This process's folder, with what an earlier test run left in it, or empty.
-
-    Nothing is taken over from a run that failed or was killed, since a test may have left a change, nor from other sources. Where
-    another test run is at work in the folder, this one gets a temporary one.
-
-    Args:
-        failed: whether a test has failed, asked at the end.
-    """
-    folder = KEPT / os.environ.get("PYTEST_XDIST_WORKER", "alone")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (KEPT / f"{folder.name}.lock").open("w") as lock:
+def kept_folder() -> Iterator["KeptFolder"]:
+    """This process's folder. Where another test run is at work in it, this one gets a temporary one."""
+    base = KEPT / os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    base.mkdir(parents=True, exist_ok=True)
+    with (KEPT / f"{base.name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             with tempfile.TemporaryDirectory(prefix="worlds-") as temporary:
-                yield Path(temporary)
-            return
-        mark, digest = folder / "whole", source_digest()
-        if not mark.is_file() or mark.read_text() != digest:
-            shutil.rmtree(folder)
-            folder.mkdir()
-        mark.unlink(missing_ok=True)
-        yield folder
-        if not failed():
-            mark.write_text(digest)
+                yield KeptFolder(Path(temporary))
+        else:
+            yield KeptFolder(base)
 
 
-@contextlib.contextmanager
-def made_once(folder: Path) -> Iterator[bool]:
-    """Whether a part of a kept folder is still to be made; it counts as made when the block ends without an error."""
-    mark = folder.with_suffix(".made")
-    is_new = not mark.is_file()
-    yield is_new
-    mark.touch()
+class KeptFolder:
+    """What is made in `live` is copied to `whole`, and comes back from there at the start of the next test run: what a test
+    changed, or left half when it was killed, is not taken over. Paths, times and links between the files stay as they were made.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.live, self._whole, self._mark = base / "live", base / "whole", base / "made_by"
+        self._digest = source_digest()
+        _remove(self.live)
+        if self._mark.is_file() and self._mark.read_text() == self._digest:
+            _copy(self._whole, self.live)
+        else:
+            _remove(self._whole)
+            self.live.mkdir()
+
+    def make_once(self, name: str, make: Callable[[Path], None]) -> Path:
+        """A folder of `live` that `make` fills, unless an earlier test run has."""
+        folder = self.live / name
+        if not folder.is_dir():
+            make(folder)
+            self._mark.unlink(missing_ok=True)
+            _remove(self._whole)
+            _copy(self.live, self._whole)
+            self._mark.write_text(self._digest)
+        return folder
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_dir():
+        shutil.rmtree(folder)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """With times and hard links, which `shutil.copytree` does not keep."""
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True, timeout=120)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import dagster as dg
 import pytest
 
 from thesis_assets.defs.partitions import Cell
@@ -31,6 +32,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, finished_world: World) -> Wo
     """A finished experiment, whose history a user finds; and another that declares two of the four scenes, and nothing of it made."""
     made = World(tmp_path_factory.mktemp("ui") / "home", finished_world.scene_home)
     shutil.copytree(finished_world.home, made.home)
+    with made.instance() as instance:  # of a world that others have planted faults in
+        for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])):
+            instance.delete_run(run.run_id)
     named = {"generation": {"scenes": list(DECLARED)}, "split": {"test_groups": {"studio": ["pair02"]}}, "runs": {}}
     made.write({**SMALL, "exp_name": "other", **named, "evaluation": {}})
     prepare_home(made)
