@@ -10,15 +10,16 @@ VISIBLE=(
     touch tr true truncate tty uname uniq wc which whoami xargs yes
 )
 
-bin=$(mktemp -d)
-trap 'rm -rf "$bin"' EXIT
+bin=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/test_artifacts/bare_machine
+mkdir -p "$bin"
 for name in "${VISIBLE[@]}"; do
-    if program=$(type -P "$name"); then ln -s "$program" "$bin/$name"; fi
+    if program=$(type -P "$name"); then ln -sf "$program" "$bin/$name"; fi
 done
 # Not a link: an environment that is made with Python remembers where Python was called.
 python=$("${PYTHON:-python3}" -c 'import sys; print(sys.executable)')
-printf '#!/bin/sh\nexec "%s" "$@"\n' "$python" >"$bin/python3"
-chmod +x "$bin/python3"
+printf '#!/bin/sh\nexec "%s" "$@"\n' "$python" >"$bin/python3.$$"
+chmod +x "$bin/python3.$$"
+mv "$bin/python3.$$" "$bin/python3"
 
 hidden=(VK_ICD_FILENAMES=/hidden.json VK_DRIVER_FILES=/hidden.json DISPLAY= WAYLAND_DISPLAY=)
-env -u THESIS_ASSETS_REQUIRE_SERVICES "${hidden[@]}" PATH="$bin" "$@"
+exec env -u THESIS_ASSETS_REQUIRE_SERVICES "${hidden[@]}" PATH="$bin" "$@"

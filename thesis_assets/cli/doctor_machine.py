@@ -166,12 +166,16 @@ def _body_models(settings: Settings) -> Iterator[Finding]:
 
 
 def _lpips(settings: Settings) -> Finding:
-    from thesis_assets.images.perceptual import find_lpips
+    from thesis_assets.images.perceptual import find_lpips, load_lpips
 
     try:
         files = find_lpips(settings.lpips_weights)
     except InvalidFile:
         return Finding("LPIPS weights", "missing", "the column lpips is empty", LPIPS_FIX)
+    try:
+        load_lpips(settings.lpips_weights)
+    except InvalidFile as error:
+        return Finding("LPIPS weights", "bad", f"{error.file}: {error.problem}", LPIPS_FIX)
     return Finding("LPIPS weights", "ok", str(files.backbone.parent))
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
+import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 FRAMES_A_SECOND = 10
 MAX_HEIGHT = 640
@@ -34,28 +39,41 @@ def write_video(path: Path, pictures: Sequence[Path], *, program: str | None) ->
         *("-pix_fmt", "yuv420p", "-threads", "1", "-fflags", "+bitexact", "-movflags", "+faststart", str(path)),
     ]
     try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        with tempfile.TemporaryFile() as said:  # not a pipe: one that is full stops the program, and then us
+            status = _run(command, said, pictures)
+            said.seek(0)
+            why = said.read()[-300:].decode("utf-8", errors="replace").strip()
     except OSError as error:
-        return f"ffmpeg could not be started: {error.strerror}"
-    try:
-        said = _feed(process, pictures)
-    except (subprocess.TimeoutExpired, OSError) as error:
-        process.kill()
-        process.communicate()
-        said = f"it did not end within {SECONDS} s" if isinstance(error, subprocess.TimeoutExpired) else str(error)
-    if process.returncode == 0:
+        status, why = None, str(error)
+    if status == 0 and path.is_file() and path.stat().st_size > 0:
         return None
     path.unlink(missing_ok=True)
-    return f"ffmpeg failed: {said[-300:].strip() or f'exit status {process.returncode}'}"
+    if status == -signal.SIGKILL:
+        why = f"it did not end within {SECONDS} s"
+    return f"ffmpeg failed: {why or f'exit status {status}, and no video'}"
 
 
-def _feed(process: subprocess.Popen[bytes], pictures: Sequence[Path]) -> str:
-    """Give the pictures one by one: they are never all in memory. Returns what it said on stderr."""
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # It ended before the last picture; its stderr says why.
-        for picture in pictures:
-            process.stdin.write(picture.read_bytes())
-        process.stdin.close()
-    process.stdin = None
-    _, errors = process.communicate(timeout=SECONDS)
-    return errors.decode("utf-8", errors="replace")
+def _run(command: Sequence[str], said: IO[bytes], pictures: Sequence[Path]) -> int:
+    """Give the pictures one by one: they are never all in memory. Returns the exit status; what takes too long is killed."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+    )
+    clock = threading.Timer(SECONDS, _kill, [process])
+    clock.start()
+    try:
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as given:  # it ended before: what it said tells why
+            for picture in pictures:
+                given.write(picture.read_bytes())
+        return process.wait()
+    finally:
+        clock.cancel()
+        if process.poll() is None:
+            _kill(process)
+            process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """With all that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,6 +1,8 @@
 """A whole scene: predictions, tasks, artifacts; what is current stays, what changed is made again."""
 
 import shutil
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from PIL import Image
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidExperiment, InvalidFile
+from thesis_assets.evaluation import videos
 from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
 from thesis_assets.evaluation.input_data import documented_folders
 from thesis_assets.evaluation.metric_tables import read_results, read_table
@@ -120,9 +123,32 @@ def test_without_ffmpeg_the_protocol_says_why_there_is_no_video(
 
 def test_a_video_program_that_cannot_do_it_is_a_reason_and_no_failure(tmp_path: Path) -> None:
     reason = write_video(tmp_path / "a.mp4", [], program=str(tmp_path))  # a folder cannot be started
-    assert "could not be started" in str(reason)
+    assert "Permission denied" in str(reason)
     reason = write_video(tmp_path / "a.mp4", [tmp_path / "gone.png"], program=shutil.which("cat"))
     assert "gone.png" in str(reason)
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import time; time.sleep(60)", "did not end within 1 s"),
+        ("import subprocess; subprocess.run(['sleep', '60'])", "did not end within 1 s"),
+        ("import sys; sys.stderr.write('x' * 1_000_000 + 'no such codec'); sys.exit(1)", "no such codec"),
+        ("import sys; sys.stdin.buffer.read()", "no video"),
+    ],
+)
+def test_a_video_program_that_hangs_shouts_or_makes_nothing_is_told_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, told: str
+) -> None:
+    monkeypatch.setattr(videos, "SECONDS", 1)
+    program = tmp_path / "ffmpeg"
+    program.write_text(f"#!{sys.executable}\n{code}\n")
+    program.chmod(0o755)
+    (tmp_path / "picture.png").write_bytes(bytes(1_000_000))
+    began = time.monotonic()
+    reason = write_video(tmp_path / "a.mp4", [tmp_path / "picture.png"] * 3, program=str(program))
+    assert told in str(reason)
+    assert time.monotonic() - began < 30
 
 
 def test_equal_ground_truth_is_one_file_over_the_epochs(evaluated: EvaluationCell) -> None:

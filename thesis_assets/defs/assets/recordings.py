@@ -59,11 +59,12 @@ def _pictures(
 
     try:
         records = make_previews(recordings, on_progress=platform.reporter(context))
+        sheet = preview_sheet(recordings[-1:])
     except (ThesisAssetsError, OSError) as error:
         context.log.warning(f"previews skipped: {str(error).splitlines()[0]}")
         return {"previews": dg.MetadataValue.text(f"skipped: {error}")}
     shown: dict[str, dg.MetadataValue] = {}
-    if sheet := preview_sheet(recordings[-1:]):
+    if sheet:
         shown["previews"] = picture(sheet)
     faults = [(path.name, fault) for path, record in records.items() for fault in record.faults]
     if faults:

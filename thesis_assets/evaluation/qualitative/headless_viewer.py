@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ TOP_BAR = 36
 START_SECONDS = 60.0
 SETTLE_SECONDS = 20.0
 """Pictures are decoded and meshes uploaded in the background: one waits until two pictures in a row are the same."""
+ANSWER_SECONDS = 60.0
+"""The client gives up after 15, and waits for ever where the viewer takes a question and stands still: then it is killed."""
 _LOOK_AGAIN_SECONDS = 0.15
 _END_SECONDS = 5.0
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "VK_ICD_FILENAMES", "VK_DRIVER_FILES", "XDG_DATA_DIRS", "XDG_RUNTIME_DIR")
@@ -82,6 +85,8 @@ class HeadlessViewer:
 
     def _asked(self, question: Callable[..., Any], *arguments: object, **options: object) -> Any:
         """What the viewer answers; the client's own exceptions end here."""
+        clock = threading.Timer(ANSWER_SECONDS, self._process.kill)
+        clock.start()
         try:
             return question(*arguments, **options)
         except Exception as error:
@@ -90,6 +95,8 @@ class HeadlessViewer:
             raise ThesisAssetsError(
                 "the headless viewer does not answer as it should", found=f"{type(error).__name__}: {error}"[:300]
             ) from error
+        finally:
+            clock.cancel()
 
     def _has_ended(self, within_seconds: float) -> bool:
         """A broken connection is seen a moment before the process that broke it has ended."""

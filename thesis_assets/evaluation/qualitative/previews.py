@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 WINDOW = (960, 600)
 """Small: without a GPU each pixel of a 3D view is drawn by a core."""
 RECORD = "previews.json"
+_PNG_END = b"IEND\xaeB`\x82"
 _SHEET_PICTURES, _SHEET_HEIGHT = 6, 300
 
 
@@ -75,8 +76,19 @@ def current_previews(recording: Path) -> PreviewRecord | None:
         digest = _digest(recording)
     except InvalidFile:
         return None
-    whole = all((folder / picture.file).is_file() for picture in record.pictures)
+    whole = all(_is_whole(folder / picture.file) for picture in record.pictures)
     return record if whole and record.input_digest == digest else None
+
+
+def _is_whole(picture: Path) -> bool:
+    """Whether a PNG is there to its end."""
+    try:
+        with picture.open("rb") as file:
+            return (
+                picture.stat().st_size > len(_PNG_END) and file.seek(-len(_PNG_END), 2) > 0 and file.read() == _PNG_END
+            )
+    except OSError:
+        return False
 
 
 def preview_files(recording: Path) -> list[Path]:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.evaluation.qualitative import headless_viewer as headless
 from thesis_assets.evaluation.qualitative import previews
 from thesis_assets.evaluation.qualitative.evaluation import export_evaluation
 from thesis_assets.evaluation.qualitative.headless_viewer import HeadlessViewer, NoGraphics, headless_viewer
@@ -204,6 +205,32 @@ def test_a_viewer_that_answers_and_then_dies_has_nothing_to_draw_with(exported: 
                 ask()
         with pytest.raises(NoGraphics):
             viewer.open(exported.input_data_recording)
+
+
+def test_a_viewer_that_stands_still_is_ended_and_not_waited_for(
+    exported: EvaluationTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_graphics()
+    others = psutil.Process().children()
+    with headless_viewer((320, 200)) as viewer:
+        viewer.open(exported.input_data_recording)
+        (running,) = (child for child in psutil.Process().children() if child not in others)
+        monkeypatch.setattr(headless, "ANSWER_SECONDS", 1.0)
+        running.suspend()
+        with pytest.raises(NoGraphics):
+            viewer.picture()
+
+
+def test_pictures_that_were_cut_are_taken_again(tree: EvaluationTree) -> None:
+    require_graphics()
+    recording = tree.input_data_recording
+    previews.make_previews([recording], window=(320, 200))
+    first = previews.preview_files(recording)[0]
+    whole = first.read_bytes()
+    first.write_bytes(whole[:200])
+    assert previews.preview_sheet([recording]) is None
+    previews.make_previews([recording], window=(320, 200))
+    assert len(first.read_bytes()) > 200
 
 
 def test_a_viewer_that_does_not_know_what_is_asked_is_an_error_of_ours(viewer: HeadlessViewer) -> None:
