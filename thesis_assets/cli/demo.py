@@ -98,11 +98,8 @@ def _say_what_is_absent(platform: Platform, cell: Cell) -> None:
 
 
 def _say_what_to_open(platform: Platform, cell: Cell) -> None:
-    reports = platform.settings.reports
-    index = reports.root / "index.html"
-    page, what = (index, "all results on one page") if index.is_file() else (reports.checks, "every check")
     opened = [
-        (_short(page), f"{what}: open the file in a browser"),
+        (_short(platform.settings.reports.index), "all results on one page: open the file in a browser"),
         ("make ui", "the graph with its history, on http://127.0.0.1:3000"),
         (f"{_program()} rerun open --exp {cell.exp_name} --run {cell.run_name} --web", "the recordings, in a browser"),
         (f"{_program()} leaderboard", "the evaluated runs; `status`: what is made, and what is not"),

@@ -8,6 +8,7 @@ import dagster as dg
 from thesis_assets.cli.console import human_bytes
 from thesis_assets.defs.assets.declaration import SECONDS, STEP
 from thesis_assets.defs.check_history import check_rows
+from thesis_assets.defs.checks.outcomes import ABSENCES
 from thesis_assets.defs.footprint import footprint
 from thesis_assets.defs.graph import latest_metadata
 from thesis_assets.defs.jobs import LEVELS
@@ -77,7 +78,9 @@ def made_line(platform: Platform, instance: dg.DagsterInstance, exp_names: Seque
     trees = [platform.difix(Cell(name)) for name in exp_names]
     triplets = sum(read_json(tree.split_summary, SplitSummary).n_all for tree in trees if tree.split_summary.is_file())
     recordings = sum(files[asset] for asset in next(level for level in LEVELS if level.job == "record").assets)
-    outcomes = Counter(row.status for row in check_rows(instance) if row.cell.split("|")[0] in exp_names)
+    checks = [row for row in check_rows(instance) if row.cell.split("|")[0] in exp_names]
+    # What this machine lacks is said beside it, with what brings it.
+    outcomes = Counter(row.status for row in checks if row.check not in ABSENCES)
     counts = {
         "scenes": cells["scene_samples"],
         "triplets": triplets,
