@@ -1,0 +1,32 @@
+"""What commands say of what is declared and not made yet: of what, and the whole command that makes it."""
+
+from collections.abc import Callable
+
+import dagster as dg
+import pytest
+
+from thesis_assets.cli.console import dagster_instance
+from thesis_assets.evaluation.qualitative import contract
+from thesis_assets_tests.cli.in_process import invoke
+from thesis_assets_tests.worlds import World
+
+CELL = ("--exp", "small", "--run", "r1")
+SCENE = "studio_pair03_dance"
+MAKES_IT = "`thesis-assets run --exp small --run r1`"
+
+
+@pytest.fixture
+def world(new_world: Callable[..., World]) -> World:
+    """One experiment with a run, evaluated on one scene that it names; nothing is made."""
+    return new_world()
+
+
+def test_a_lineage_says_once_that_a_file_is_missing_and_what_makes_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = invoke(monkeypatch, world, "lineage", f"small/r1/{SCENE}")
+    assert done.exit_code == 3
+    assert "the file is missing: /" in " ".join(done.output.split())
+    assert "missing file:" not in " ".join(done.output.split())
+    assert "the chain breaks in one place" in done.output
+    assert f"next: {MAKES_IT}, for what is missing" in done.output
