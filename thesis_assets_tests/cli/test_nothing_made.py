@@ -21,6 +21,13 @@ def world(new_world: Callable[..., World]) -> World:
     return new_world()
 
 
+def test_the_leaderboard_of_a_run_names_it_and_its_command(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for options in (CELL, ("--run", "r1")):
+        done = invoke(monkeypatch, world, "leaderboard", *options)
+        assert done.exit_code == 0
+        assert f"nothing of r1 is evaluated yet; next: {MAKES_IT}" in done.output
+
+
 def test_a_lineage_says_once_that_a_file_is_missing_and_what_makes_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
