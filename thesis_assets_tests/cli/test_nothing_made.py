@@ -28,6 +28,16 @@ def test_the_leaderboard_of_a_run_names_it_and_its_command(world: World, monkeyp
         assert f"nothing of r1 is evaluated yet; next: {MAKES_IT}" in done.output
 
 
+def test_recordings_that_are_not_there_are_asked_for_with_a_whole_command(
+    world: World, finished_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = str(invoke(monkeypatch, world, "rerun", "open", *CELL).exception)
+    assert f"remedy: {MAKES_IT} makes them" in said
+    monkeypatch.setattr(contract, "recordings_of", lambda tree: [])
+    said = str(invoke(monkeypatch, finished_world, "rerun", "open", *CELL, "--scene", SCENE).exception)
+    assert f"`thesis-assets rerun export-all --exp small --run r1 --scene {SCENE}`" in said
+
+
 def test_a_lineage_says_once_that_a_file_is_missing_and_what_makes_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
