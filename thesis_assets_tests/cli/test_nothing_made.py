@@ -28,6 +28,13 @@ def test_the_leaderboard_of_a_run_names_it_and_its_command(world: World, monkeyp
         assert f"nothing of r1 is evaluated yet; next: {MAKES_IT}" in done.output
 
 
+def test_checks_name_what_they_would_look_at_and_its_command(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = invoke(monkeypatch, world, "checks", "run", *CELL, "nvs")
+    assert done.exit_code == 1
+    assert "nvs of small|r1: not made yet" in done.output
+    assert MAKES_IT in done.output
+
+
 def test_recordings_that_are_not_there_are_asked_for_with_a_whole_command(
     world: World, finished_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
