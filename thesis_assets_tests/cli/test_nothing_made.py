@@ -54,3 +54,35 @@ def test_a_lineage_says_once_that_a_file_is_missing_and_what_makes_it(
     assert "missing file:" not in " ".join(done.output.split())
     assert "the chain breaks in one place" in done.output
     assert f"next: {MAKES_IT}, for what is missing" in done.output
+
+
+def test_failed_and_warning_checks_are_counted_where_one_looks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    invoke(monkeypatch, world, "sync")
+    assert "blocking check" not in invoke(monkeypatch, world, "status").output
+
+    def report(check: str, *, blocks: bool) -> None:
+        severity = dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN
+        with dagster_instance(world.settings) as instance:
+            instance.report_runless_asset_event(
+                dg.AssetCheckEvaluation(
+                    asset_key=dg.AssetKey("sample_set"),
+                    check_name=check,
+                    passed=False,
+                    metadata={},
+                    severity=severity,
+                    blocking=blocks,
+                    partition="small",
+                )
+            )
+
+    report("dropped_share_below", blocks=False)
+    assert "blocking check" not in invoke(monkeypatch, world, "status").output
+    page = invoke(monkeypatch, world, "checks", "report")
+    assert "1 checks, 0 failed, 1 warnings" in page.output
+    assert "to mend it" not in page.output, "an empty table"
+
+    report("every_sample_complete", blocks=True)
+    for options in ((), ("--exp", "small")):
+        last = invoke(monkeypatch, world, "status", *options).output.splitlines()[-1]
+        assert last == "1 blocking check failed: `thesis-assets checks report --open`"
+    assert invoke(monkeypatch, world, "checks", "report").exit_code == 3
