@@ -3,6 +3,9 @@
 Belongs here: exception types shared by several rooms. Does not belong here: anything that decides whether there is an error.
 """
 
+import difflib
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -44,6 +47,16 @@ class ThesisAssetsError(Exception):
                 parts.append(f"  {name}: {value}")
         return printable("\n".join(parts))
 
+    @property
+    def in_one_line(self) -> str:
+        """The message as a note among others: `the file is missing: /data/a.json; wanted: ...`."""
+        parts = [self.problem + (f": {self.file}" if self.file is not None else "")]
+        for name in ("key", "found", "wanted", "remedy"):
+            value = getattr(self, name)
+            if value is not None:
+                parts.append(f"{name}: {value}")
+        return " ".join(printable("; ".join(parts)).split())
+
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword-only arguments do not survive pickling by default; worker processes send them back.
         state = {name: getattr(self, name) for name in ("file", "key", "found", "wanted", "remedy")}
@@ -57,6 +70,26 @@ def printable(text: str) -> str:
     )
 
 
+def near_names(names: Sequence[str], patterns: Sequence[str], limit: int = 3) -> str:
+    """In words, which of the names are near to what is asked for (names, or globs); else some of those that there are."""
+    if not names:
+        return "there is none"
+    near: dict[str, float] = {}
+    for pattern in patterns:
+        # What a pattern fixes is its start; where it begins with a wildcard, its end.
+        start = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+        end = "" if start else re.split(r"[*?\]]", pattern)[-1]
+        for name in names:
+            part = name[: len(start)] if start else name[-len(end) :] if end else ""
+            likeness = difflib.SequenceMatcher(None, part.lower(), (start or end).lower()).ratio()
+            if part and likeness >= 0.6:
+                near[name] = max(likeness, near.get(name, 0.0))
+    if near:
+        found = sorted(near, key=lambda name: (-near[name], name))[:limit]
+        return f"near: {', '.join(found)}" + (f" and {len(near) - limit} more" if len(near) > limit else "")
+    return f"{len(names)} {'is' if len(names) == 1 else 'are'} there, such as {', '.join(names[:limit])}"
+
+
 def _rebuild(kind: type[ThesisAssetsError], problem: str, state: dict[str, object]) -> ThesisAssetsError:
     return kind(problem, **state)  # type: ignore[arg-type]
 
@@ -67,6 +100,10 @@ class InvalidKey(ThesisAssetsError):
 
 class InvalidExperiment(ThesisAssetsError):
     """An experiment file that cannot be used as it stands."""
+
+
+class Undeclared(InvalidExperiment):
+    """A name that no experiment file declares. From a command that was given it, wrong use: exit code 2."""
 
 
 class InvalidScene(ThesisAssetsError):

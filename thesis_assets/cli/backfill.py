@@ -14,6 +14,7 @@ from thesis_assets.cli.console import (
     WRONG_USE,
     JsonOption,
     dagster_instance,
+    first_names,
     load_platform,
     print_json,
     print_table,
@@ -136,14 +137,14 @@ def _show(plan: BackfillPlan) -> None:
         for each in members:
             reasons[each.why] = reasons.get(each.why, 0) + 1
         why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-        rows.append((asset, len(members), why, _names([str(each.cell) for each in members]), _hours(members)))
-    print_table(
-        f"Backfill of {plan.exp_name}: {plan.mode}", ("asset", "cells", "why", "which", "hours by past runs"), rows
-    )
+        rows.append((asset, len(members), why, first_names([str(each.cell) for each in members]), _hours(members)))
+    if rows:
+        header = ("asset", "cells", "why", "which", "hours by past runs")
+        print_table(f"Backfill of {plan.exp_name}: {plan.mode}", header, rows)
     for cell, why in plan.waiting.items():
         print(f"waits: {cell}: {' '.join(why.split())}")
     if not plan.cells:
-        print("nothing to make" + ("" if plan.waiting else ": all is current"))
+        print(f"{plan.exp_name}: nothing to make" + ("" if plan.waiting else ": all is current"))
         return
     unknown = f"; without {', '.join(plan.unknown)}, which were never made" if plan.unknown else ""
     print(f"{len(plan.cells)} cells; about {plan.gpu_hours:.2f} hours on the GPU by past runs{unknown}")
@@ -152,11 +153,6 @@ def _show(plan: BackfillPlan) -> None:
 def _hours(members: Sequence[PlannedCell]) -> str:
     known = [each.seconds for each in members if each.seconds is not None]
     return f"{sum(known) / 3600:.2f}" if known else "unknown"
-
-
-def _names(names: Sequence[str], limit: int = 4) -> str:
-    shown = ", ".join(dict.fromkeys(names[:limit]))
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 
 
 def _plan_json(plan: BackfillPlan) -> dict[str, object]:

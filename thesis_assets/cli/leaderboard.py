@@ -1,5 +1,6 @@
 """`thesis-assets leaderboard`: every evaluated run with its paired differences, in the terminal and as files."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,13 +10,16 @@ from thesis_assets.cli.console import (
     WRONG_USE,
     JsonOption,
     dagster_instance,
+    first_names,
     load_platform,
     print_json,
     print_table,
     progress_line,
 )
+from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.report_pages import renew_pages
+from thesis_assets.errors import Undeclared, near_names
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.leaderboard import Leaderboard
@@ -56,6 +60,7 @@ def leaderboard(
     from thesis_assets.evaluation.leaderboard import build_leaderboard, write_leaderboard
 
     platform = load_platform()
+    _refuse_undeclared(platform, exp, run_names or ())
     trees = platform.evaluated_trees()
     baselines = _baselines(platform, against, exp) if against else platform.baselines()
     named = {*baselines.values()} if against else set()
@@ -78,6 +83,42 @@ def leaderboard(
         )
         return
     _print(board, form, platform)
+    if not board.rows and form == Format.TABLE:
+        print(_how_to_evaluate(platform, exp, run_names or ()))
+
+
+def _refuse_undeclared(platform: Platform, exp: str | None, run_names: Sequence[str]) -> None:
+    """Refuse a name of which no line can ever come.
+
+    Raises:
+        Undeclared: no experiment, or none of its runs, has the name.
+    """
+    if exp is not None:
+        platform.experiments.read(exp)
+        for run in run_names:
+            platform.run_spec(Cell(exp, run_name=run))
+        return
+    declared = list(dict.fromkeys(cell.run_name for cell in platform.run_cells()))
+    for run in run_names:
+        if run not in declared:
+            raise Undeclared(
+                "no experiment declares this run",
+                file=platform.settings.experiments_dir,
+                found=run,
+                wanted=", ".join(declared) or "no run is declared",
+                remedy=f"correct the name ({near_names(declared, [run])}), or declare it in an experiment's file",
+            )
+
+
+def _how_to_evaluate(platform: Platform, exp: str | None, run_names: Sequence[str]) -> str:
+    cells = [cell for cell in platform.run_cells() if exp in (None, cell.exp_name)]
+    names = list(dict.fromkeys(cell.exp_name for cell in cells if not run_names or cell.run_name in run_names))
+    runs = "".join(f" --run {run}" for run in run_names)
+    what, command = ", ".join(run_names) or exp or "what is declared", "thesis-assets run --exp"
+    if len(names) == 1:
+        return f"nothing of {what} is evaluated yet; next: `{command} {names[0]}{runs}`"
+    among = f" of {first_names(names)}" if names else ": `thesis-assets experiment new <name>` writes one"
+    return f"nothing of {what} is evaluated yet; next: `{command} <exp_name>{runs}`, an experiment{among}"
 
 
 def _baselines(platform: Platform, against: str, exp: str | None) -> dict[RunKey, RunKey]:
@@ -119,8 +160,6 @@ def _print_tables(board: "Leaderboard") -> None:
     from thesis_assets.evaluation.leaderboard_tables import reasons_for_nothing, score_tables
     from thesis_assets.evaluation.metric_names import TASK_TITLES
 
-    if not board.rows:
-        print("nothing is evaluated yet; next: `thesis-assets run --exp <exp_name>`")
     for table in score_tables(board):
         older = "" if table.stated else ", measured by older scripts"
         title = f"{TASK_TITLES[table.task]}{older} (protocol {table.digest[:8]})"

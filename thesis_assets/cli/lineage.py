@@ -9,7 +9,7 @@ import typer
 
 from thesis_assets.cli.console import CHECK_FAILED, JsonOption, console, load_platform, print_json
 from thesis_assets.defs.partitions import Cell
-from thesis_assets.errors import InvalidFile, InvalidKey
+from thesis_assets.errors import InvalidFile, Undeclared
 from thesis_assets.layout import EvaluationTree, SampleId, check_key, parse_checkpoint_step, parse_epoch
 
 if TYPE_CHECKING:
@@ -44,9 +44,20 @@ def lineage_command(
         for broken in breaks:
             console().print(f"the chain breaks at {broken.kind} {broken.name}: {broken.note}", markup=False)
         print("✓ digest computed now and equal to the recorded one, · known by its record")
-        print("the chain holds" if not breaks else f"the chain breaks in {len(breaks)} places")
+        where = "one place" if len(breaks) == 1 else f"{len(breaks)} places"
+        print("the chain holds" if not breaks else f"the chain breaks in {where}")
+        if any(broken.path is not None and not Path(broken.path).exists() for broken in breaks):
+            print(f"next: `{_makes(target)}`, for what is missing")
     if breaks:
         raise typer.Exit(CHECK_FAILED)
+
+
+def _makes(target: str) -> str:
+    """The command that makes what is missing of a cell; of a file, the one that names it."""
+    if Path(target).exists():
+        return "thesis-assets status"
+    exp_name, run_name, *_ = _words(target)
+    return f"thesis-assets run --exp {exp_name}" + (f" --run {run_name}" if run_name else "")
 
 
 def _lineage(platform: Platform, target: str) -> LineageLink:
@@ -116,7 +127,7 @@ def _of_cell(platform: Platform, target: str) -> LineageLink:
         return (selected_lineage if chosen else config_lineage)(tree, run_name, platform.roots)
     scenes = platform.evaluation_trees(cell)
     if scene_name not in scenes:
-        raise InvalidKey("the scene is not evaluated by this experiment", found=scene_name, wanted=", ".join(scenes))
+        raise Undeclared("the scene is not evaluated by this experiment", found=scene_name, wanted=", ".join(scenes))
     return evaluation_lineage(
         scenes[scene_name],
         tree,
@@ -130,7 +141,7 @@ def _of_cell(platform: Platform, target: str) -> LineageLink:
 def _words(target: str) -> list[str]:
     words = target.strip("/").split("/")
     if len(words) > 5 or not all(words):
-        raise InvalidKey(
+        raise Undeclared(
             "neither a file nor a cell",
             found=target,
             wanted="a path that is there, or <experiment>[/<run>[/<scene>[/<epoch>[/<task>]]]]",

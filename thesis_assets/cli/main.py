@@ -33,8 +33,8 @@ from thesis_assets.cli import (
     sync,
     ui,
 )
-from thesis_assets.cli.console import FAILED, progress_line
-from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.cli.console import FAILED, WRONG_USE, progress_line
+from thesis_assets.errors import ThesisAssetsError, Undeclared
 
 app = typer.Typer(
     name="thesis-assets",
@@ -73,14 +73,14 @@ app.command("publish")(publish.publish)
 
 
 def main() -> None:
-    """Run one command; an error of ours is a message and exit code 1, never a traceback."""
+    """Run one command; an error of ours is a message and exit code 1, of a name that is not declared 2; never a traceback."""
     # OpenMP threads that spin at barriers make busy cores four times slower; read by torch when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except ThesisAssetsError as error:
         progress_line(f"error: {error}")
-        sys.exit(FAILED)
+        sys.exit(WRONG_USE if isinstance(error, Undeclared) else FAILED)
     except KeyboardInterrupt:
         progress_line("interrupted; what was published stays, the same command goes on from there")
         sys.exit(130)

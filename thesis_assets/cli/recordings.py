@@ -22,7 +22,7 @@ from thesis_assets.cli.console import (
 )
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.layout import TASKS, EvaluationTree
 
 rerun_app = typer.Typer(no_args_is_help=True)
@@ -115,6 +115,10 @@ def open_recordings(
     # shared machine that of somebody else.
     private = ["--bind", "127.0.0.1", "--port", "auto"]
     command = [str(rerun_binary()), *private, *(["--web-viewer", "--web-viewer-port", str(port)] if web else [])]
+    if web:
+        # Without its `?url=` the page stands empty; the port in there is the viewer's own choice, and told by it alone.
+        address = f" (http://127.0.0.1:{port}?url=...)" if port else ""
+        progress_line(f"open in a browser the whole address that follows, after `connect at`{address}; Ctrl-C ends it")
     raise typer.Exit(subprocess.run([*command, *map(str, chosen)], check=False).returncode)
 
 
@@ -266,6 +270,7 @@ def _trees(
     if exp_dir is not None or exp is None or run is None:
         progress_line("error: give --exp and --run, or --exp-dir alone")
         raise typer.Exit(WRONG_USE)
+    platform.run_spec(Cell(exp, run_name=run))
     trees = platform.evaluation_trees(Cell(exp, run_name=run))
     if scene is not None and scene not in trees:
         progress_line(f"error: {scene} is not evaluated; evaluated are: {', '.join(trees) or 'none'}")
@@ -292,6 +297,12 @@ def _recordings(
     triplets = platform.difix(Cell(str(exp), run_name=str(run))).tuning_run(str(run)).triplet_recording
     found += [triplets] if scene is None and triplets.is_file() else []
     if not found:
-        progress_line("error: there are no recordings yet: `thesis-assets rerun export-all`")
-        raise typer.Exit(1)
+        evaluated = any(tree.manifest.is_file() for _, tree in trees.values())
+        cell = f"--exp {exp} --run {run}" + (f" --scene {scene}" if scene and evaluated else "")
+        raise InvalidFile(
+            "there are no recordings yet",
+            file=platform.settings.results_root / str(run),
+            found="an evaluation without recordings" if evaluated else "nothing is evaluated",
+            remedy=f"`thesis-assets {'rerun export-all' if evaluated else 'run'} {cell}` makes them",
+        )
     return found

@@ -14,6 +14,7 @@ from thesis_assets.cli.console import (
     WRONG_USE,
     JsonOption,
     dagster_instance,
+    first_names,
     load_platform,
     print_json,
     print_table,
@@ -26,6 +27,7 @@ from thesis_assets.defs.metadata import MEND
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.report_pages import renew_pages, write_pages
+from thesis_assets.errors import near_names
 
 checks_app = typer.Typer(no_args_is_help=True)
 
@@ -52,12 +54,15 @@ def checks_report(
         print_json({"page": str(path), "checks": [asdict(row) for row in rows]})
     else:
         failed = [row for row in rows if row.status == "failed"]
-        print_table(
-            "Failed checks",
-            ("check", "partition", "found", "to mend it"),
-            [(f"{r.asset}.{r.check}", r.cell, r.message, r.remedy) for r in failed],
-        )
-        print(f"{len(rows)} checks, {len(failed)} failed: {path}; everything else: {platform.settings.reports.index}")
+        warned = sum(row.status == "warning" for row in rows)
+        if failed:
+            print_table(
+                "Failed checks",
+                ("check", "partition", "found", "to mend it"),
+                [(f"{r.asset}.{r.check}", r.cell, r.message, r.remedy) for r in failed],
+            )
+        print(f"{len(rows)} checks, {len(failed)} failed, {warned} warnings: {path}")
+        print(f"everything else: {platform.settings.reports.index}")
     if open_page:
         typer.launch(path.as_uri())
     if any(row.status == "failed" and row.blocking for row in rows):
@@ -114,8 +119,14 @@ def checks_run(
             if made:
                 renew_pages(platform, instance)
     if not made:
-        told = "is made yet: `thesis-assets run` makes it" if works else "has such a check"
-        progress_line(f"error: nothing of {exp} {told}")
+        named = [*(f" --run {run}" for run in run_names or ()), *(f" --scenes {scene}" for scene in scenes or ())]
+        assets, cells = [asset for asset, _, _ in works], [str(cell) for _, cell, _ in works]
+        progress_line(
+            f"error: {first_names(assets)} of {first_names(cells)}: not made yet, and so not to be checked: "
+            f"`thesis-assets run --exp {exp}{''.join(named)}` makes it"
+            if works
+            else f"error: nothing of {exp} has such a check"
+        )
         raise typer.Exit(FAILED if works else WRONG_USE)
     failed, warned = (sum(row["status"] == status for row in rows) for status in ("failed", "warning"))
     code = CHECK_FAILED if failed else FAILED if errors else DONE
@@ -146,8 +157,13 @@ def _chosen_checks(names: Sequence[str]) -> dict[str, list[str]]:
             if name in (asset, check, f"{asset}.{check}")
         ]
         if not found:
-            known = ", ".join(f"{asset}.{check}" for asset, checks in CHECKS.items() for check in checks)
-            progress_line(f"error: there is no asset with checks and no check {name!r}; there are {known}")
+            known = [*CHECKS, *(f"{asset}.{check}" for asset, checks in CHECKS.items() for check in checks)]
+            known = [*known, *dict.fromkeys(check for checks in CHECKS.values() for check in checks)]
+            near = near_names(known, [name])
+            progress_line(
+                f"error: there is no asset with checks and no check {name!r} ({near}); "
+                "the page of `thesis-assets checks report` has all that were made"
+            )
             raise typer.Exit(WRONG_USE)
         for asset, check in found:
             chosen.setdefault(asset, []).append(check)
@@ -179,6 +195,7 @@ def checks_samples(
     from thesis_assets.samples.sample_rows import read_rows
 
     platform = load_platform()
+    platform.experiments.read(exp)
     tree = platform.difix(Cell(exp))
     outcome = check_samples_complete(tree, read_rows(tree.all_samples), full=True)
     if as_json:

@@ -24,14 +24,14 @@ from thesis_assets.defs.checks.outcomes import ABSENCES
 from thesis_assets.defs.daemons import daemon_runs
 from thesis_assets.defs.dead_runs import close_dead_runs
 from thesis_assets.defs.failures import tell_of_failure
-from thesis_assets.defs.jobs import Level
+from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.levels import Outcome, Work, cells_of_level, execute, levels_until, plan_level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.ready_scenes import unfinished_scenes
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.report_pages import CHECK_REPORT, renew_pages
-from thesis_assets.errors import InvalidScene, ThesisAssetsError
+from thesis_assets.errors import InvalidScene, ThesisAssetsError, near_names
 
 
 @dataclass
@@ -247,7 +247,8 @@ def run(
     try:
         levels_until(until)
     except KeyError as error:
-        progress_line(f"error: there is no asset {error}; `thesis-assets status` lists them")
+        near = near_names([asset for level in LEVELS for asset in level.assets], [str(until)])
+        progress_line(f"error: there is no asset {error} ({near}); `thesis-assets status` lists them")
         raise typer.Exit(WRONG_USE) from error
     if changes:
         names += _declare_derived_runs(platform, exp, changes)

@@ -19,6 +19,7 @@ from thesis_assets.cli.console import (
 )
 from thesis_assets.cli.morning import morning_json, print_morning
 from thesis_assets.defs.cell_states import CellState, cell_states
+from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.dead_runs import close_dead_runs
 from thesis_assets.defs.morning import morning
 from thesis_assets.defs.registration import plan_registration
@@ -46,6 +47,7 @@ def status(
             progress_line(f"run {run_id[:8]} was killed before it ended; it is closed")
         states = [state for name in names for state in cell_states(platform, instance, name)]
         plan = plan_registration(platform, instance)
+        failed = [] if as_json else [row for row in check_rows(instance) if row.blocking and row.status == "failed"]
         night = morning(platform, instance, began, time.time(), exp_names=names) if began is not None else None
     cells = [state.__dict__ | {"cell": str(state.cell)} for state in states]
     if as_json:
@@ -61,7 +63,10 @@ def status(
         if exp is None or name == exp:
             print(f"refused: {name}: {reason}")
     if any(state.state not in ("done", "refused") for state in states):
-        print("next: `thesis-assets run --exp <experiment>` makes what is not done")
+        print(f"next: `thesis-assets run --exp {exp or '<experiment>'}` makes what is not done")
+    # A row's cell begins with its experiment, as partition keys do.
+    if n_failed := sum(exp is None or row.cell.partition("|")[0] == exp for row in failed):
+        print(f"{n_failed} blocking check{'s' * (n_failed > 1)} failed: `thesis-assets checks report --open`")
 
 
 def _moment(since: str | None) -> datetime | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from thesis_assets.defs.partitions import Cell
-from thesis_assets.errors import InvalidExperiment, InvalidKey
+from thesis_assets.errors import InvalidExperiment, InvalidKey, Undeclared, near_names
 from thesis_assets.experiments import ExperimentFolder, ExperimentSpec
 from thesis_assets.experiments.reading import place_in_file
 from thesis_assets.experiments.runs import RunSpec
@@ -178,7 +178,7 @@ class Platform:
         """A line for each glob of an experiment that matches no scene, beside others that do: a slip, or scenes to come."""
         from thesis_assets.samples.snapshot import frozen_scenes
         from thesis_assets.scenes.catalog import list_scenes
-        from thesis_assets.scenes.matching import idle_globs, near_names
+        from thesis_assets.scenes.matching import idle_globs
 
         there = list_scenes(self.roots)
         frozen = frozen_scenes(self.difix(Cell(spec.exp_name))) or ()
@@ -210,13 +210,13 @@ class Platform:
         """
         runs = self.spec(cell).runs
         if cell.run_name not in runs:
-            raise InvalidExperiment(
+            raise Undeclared(
                 "the experiment does not declare this run",
                 file=self.experiments.path(cell.exp_name),
                 key="runs",
                 found=cell.run_name,
                 wanted=", ".join(runs) or "no run is declared",
-                remedy="declare it in the experiment's file, then `thesis-assets sync`; or choose a declared one",
+                remedy=f"correct the name ({near_names(list(runs), [cell.run_name])}), or declare it in the experiment's file",
             )
         return runs[cell.run_name]
 
@@ -233,7 +233,7 @@ class Platform:
             return error
         if not cell.scene_name or cell.scene_name in declared:
             return None
-        return InvalidExperiment(
+        return Undeclared(
             "the experiment does not name this scene",
             file=self.experiments.path(cell.exp_name),
             key="generation.scenes",

@@ -36,7 +36,7 @@ def evaluation_lineage(
     try:
         manifest = read_json(tree.manifest, EvaluationManifest)
     except InvalidFile as error:
-        return linked("evaluation", str(tree.base), path=tree.manifest, faults=[_one_line(error)])
+        return linked("evaluation", str(tree.base), path=tree.manifest, faults=[error.in_one_line])
     wanted_epochs = list(epochs) or [parse_epoch(name) for name in manifest.eval_epochs]
     wanted_tasks = list(tasks) or manifest.tasks
     faults = [
@@ -89,7 +89,7 @@ def _numbers(tree: EvaluationTree, epoch: int, task: str) -> LineageLink:
     try:
         protocol = read_json(place.protocol, Protocol)
     except InvalidFile as error:
-        return linked("numbers", task, path=place.protocol, faults=[_one_line(error)])
+        return linked("numbers", task, path=place.protocol, faults=[error.in_one_line])
     faults = [] if protocol.epoch == epoch else [f"protocol.json is of epoch {protocol.epoch}"]
     faults += [f"{file.name} is missing" for file in place.required_files if not file.is_file()]
     try:
@@ -113,7 +113,7 @@ def _predictions(
     try:
         record = read_json(path, PredictionRecord)
     except InvalidFile as error:
-        return linked("predictions", path.name, path=path, faults=[_one_line(error)])
+        return linked("predictions", path.name, path=path, faults=[error.in_one_line])
     below = []
     if record.step is not None:
         below = [checkpoint_lineage(difix, run_name, record.step, roots, wanted=record.checkpoint_sha256)]
@@ -127,7 +127,3 @@ def _predictions(
         verified=False,
         made_from=below,
     )
-
-
-def _one_line(error: InvalidFile) -> str:
-    return " ".join(str(error).split())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import yaml
 from pydantic import ValidationError
 
-from thesis_assets.errors import InvalidExperiment, InvalidKey
+from thesis_assets.errors import InvalidExperiment, InvalidKey, Undeclared, near_names
 from thesis_assets.experiments.spec import ExperimentSpec
 from thesis_assets.layout import check_key
 
@@ -222,16 +222,19 @@ class ExperimentFolder:
         """Read one experiment.
 
         Raises:
-            InvalidExperiment: there is no such file (the message lists those there are), or it is not valid.
+            Undeclared: there is no such file; the message lists those there are, and which are near.
+            InvalidExperiment: it is not valid.
         """
         path = self.path(exp_name)
         if not path.is_file():
-            raise InvalidExperiment(
+            names = self.names()
+            correct = f"correct the name ({near_names(names, [exp_name])}), or " if names else ""
+            raise Undeclared(
                 "there is no such experiment",
                 file=path,
                 found=exp_name,
-                wanted=", ".join(self.names()) or "at least one experiment file",
-                remedy="write the file, then `thesis-assets sync`",
+                wanted=", ".join(names) or "at least one experiment file",
+                remedy=f"{correct}write the file: `thesis-assets experiment new {exp_name}`",
             )
         status = path.stat()
         return _read_once(path, (status.st_mtime_ns, status.st_size, status.st_ino))

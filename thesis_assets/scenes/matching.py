@@ -1,12 +1,10 @@
 """Which of the scenes on disk an experiment takes: names, globs, a directory of scene files, exclusions."""
 
-import difflib
 import fnmatch
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from thesis_assets.errors import InvalidExperiment, InvalidKey
+from thesis_assets.errors import InvalidExperiment, InvalidKey, near_names
 from thesis_assets.experiments.generation import GenerationSpec
 from thesis_assets.layout import dataset_of
 
@@ -98,26 +96,6 @@ def nothing_matches(
         remedy="correct the pattern, bring the scenes, or set THESIS_CANONICAL_GT_ROOT_DIR to where they are; "
         "`thesis-assets scenes` lists what is there",
     )
-
-
-def near_names(names: Sequence[str], patterns: Sequence[str], limit: int = 3) -> str:
-    """In words, which scenes are near to what the patterns ask for; else some of those that there are."""
-    if not names:
-        return "there is none"
-    near: dict[str, float] = {}
-    for pattern in patterns:
-        # What a pattern fixes is its start; where it begins with a wildcard, its end.
-        start = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-        end = "" if start else re.split(r"[*?\]]", pattern)[-1]
-        for name in names:
-            part = name[: len(start)] if start else name[-len(end) :] if end else ""
-            likeness = difflib.SequenceMatcher(None, part.lower(), (start or end).lower()).ratio()
-            if part and likeness >= 0.6:
-                near[name] = max(likeness, near.get(name, 0.0))
-    if near:
-        found = sorted(near, key=lambda name: (-near[name], name))[:limit]
-        return f"near: {', '.join(found)}" + (f" and {len(near) - limit} more" if len(near) > limit else "")
-    return f"{len(names)} {'is' if len(names) == 1 else 'are'} there, such as {', '.join(names[:limit])}"
 
 
 def _not_there(name: str, there: Sequence[str], key: str) -> InvalidExperiment:

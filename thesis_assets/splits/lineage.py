@@ -55,7 +55,7 @@ def data_lineage(
         ):
             faults.append("it was not made of the manifests beside it")
     except InvalidFile as error:
-        faults.append(_one_line(error))
+        faults.append(error.in_one_line)
     return linked(
         "data",
         tree.relative(tree.data_json),
@@ -75,7 +75,7 @@ def sample_lineage(tree: DifixTree, sample: SampleId, roots: SceneRoots) -> Line
         stats = read_json(tree.scene_run(sample.scene_name).run_stats, ShardStats)
         faults = _sample_faults(meta, stats)
     except InvalidFile as error:
-        faults = [_one_line(error)]
+        faults = [error.in_one_line]
     return linked(
         "sample",
         str(sample),
@@ -92,7 +92,7 @@ def _manifests(
     try:
         summary = read_json(tree.split_summary, SplitSummary)
     except InvalidFile as error:
-        return [linked("manifests", tree.split_summary.name, path=tree.split_summary, faults=[_one_line(error)])]
+        return [linked("manifests", tree.split_summary.name, path=tree.split_summary, faults=[error.in_one_line])]
     by_scene: dict[str, list[SampleRow]] = {}
     for row in rows.get(tree.all_samples, []):
         by_scene.setdefault(row.scene_name, []).append(row)
@@ -130,7 +130,7 @@ def shard_lineage(
     try:
         stats = read_json(shard.run_stats, ShardStats)
     except InvalidFile as error:
-        return linked("shard", scene_name, path=shard.run_stats, faults=[_one_line(error)])
+        return linked("shard", scene_name, path=shard.run_stats, faults=[error.in_one_line])
     found = _sha256(shard.all_samples)
     faults = []
     if found != stats.rows_sha256:
@@ -156,7 +156,7 @@ def _samples_of(
     try:
         every = read_rows(tree.scene_run(scene_name).all_samples) if rows is None else rows
     except InvalidFile as error:
-        return 0, [_one_line(error)]
+        return 0, [error.in_one_line]
     draw = random.Random(0)  # noqa: S311 - a draw of samples, no secret
     drawn = every if len(every) <= SAMPLES_A_SCENE else draw.sample(every, SAMPLES_A_SCENE)
     wrong = []
@@ -164,7 +164,7 @@ def _samples_of(
         try:
             meta = read_json(tree.samples_dir / row.sample_id / "meta.json", SampleMeta)
         except InvalidFile as error:
-            wrong.append(f"{row.sample_id}: {_one_line(error)}")
+            wrong.append(f"{row.sample_id}: {error.in_one_line}")
         else:
             wrong += [f"{row.sample_id}: {fault}" for fault in _sample_faults(meta, stats)]
     return len(drawn), wrong
@@ -182,7 +182,7 @@ def _scene(tree: DifixTree, scene_name: str, roots: SceneRoots, stats: ShardStat
     try:
         identity = _identity_now(tree, scene_name, roots, stats)
     except ThesisAssetsError as error:
-        return linked("scene", scene_name, digest=stats.scene_digest, faults=[_one_line(error)])
+        return linked("scene", scene_name, digest=stats.scene_digest, faults=[error.in_one_line])
     faults = [
         f"{what}: {found} now, exported from {wanted}"
         for what, found, wanted in (
@@ -213,7 +213,3 @@ def _identity_now(tree: DifixTree, scene_name: str, roots: SceneRoots, stats: Sh
 
 def _sha256(path: Path) -> str | None:
     return sha256_file(path) if path.is_file() else None
-
-
-def _one_line(error: ThesisAssetsError) -> str:
-    return " ".join(str(error).split())

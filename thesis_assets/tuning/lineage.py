@@ -32,7 +32,7 @@ def checkpoint_lineage(
     try:
         info = read_json(run.checkpoint_info(step), CheckpointInfo)
     except InvalidFile as error:
-        return linked("checkpoint", path.name, path=path, faults=[_one_line(error)], made_from=below)
+        return linked("checkpoint", path.name, path=path, faults=[error.in_one_line], made_from=below)
     when = pruned_steps(run).get(step)
     found = sha256_file(path) if path.is_file() else None if when is None else info.sha256
     faults = [] if found is not None else ["the file is missing"]
@@ -58,7 +58,7 @@ def selected_lineage(tree: DifixTree, run_name: str, roots: SceneRoots) -> Linea
     try:
         selected = read_json(path, SelectedCheckpoint)
     except InvalidFile as error:
-        return linked("selection", path.name, path=path, faults=[_one_line(error)])
+        return linked("selection", path.name, path=path, faults=[error.in_one_line])
     faults = []
     if selected.data_json_sha256 != _data_digest(tree, run_name):
         faults.append(f"chosen on data {selected.data_json_sha256}, the run's is {_data_digest(tree, run_name)}")
@@ -80,7 +80,7 @@ def config_lineage(tree: DifixTree, run_name: str, roots: SceneRoots) -> Lineage
         config = read_json(path, TrainConfig)
     except InvalidFile as error:
         below = [data_lineage(tree, roots)]
-        return linked("configuration", path.name, path=path, faults=[_one_line(error)], made_from=below)
+        return linked("configuration", path.name, path=path, faults=[error.in_one_line], made_from=below)
     return linked(
         "configuration",
         path.name,
@@ -102,7 +102,9 @@ def _weights(config: TrainConfig) -> list[LineageLink]:
     try:
         source = find_source(model)
     except InvalidFile as error:
-        return [linked("weights", model, digest=wanted, note=f"not there any more: {_one_line(error)}", verified=False)]
+        return [
+            linked("weights", model, digest=wanted, note=f"not there any more: {error.in_one_line}", verified=False)
+        ]
     if source.checkpoint is None:
         return [linked("weights", model, note="a published model; its digest stands in the checkpoint", verified=False)]
     found = sha256_file(source.checkpoint)
@@ -127,7 +129,3 @@ def _data_digest(tree: DifixTree, run_name: str) -> str | None:
         return read_json(tree.tuning_run(run_name).train_config, TrainConfig).data_json_sha256
     except InvalidFile:  # the configuration's own link says so
         return None
-
-
-def _one_line(error: InvalidFile) -> str:
-    return " ".join(str(error).split())

@@ -52,7 +52,7 @@ def test_a_bad_experiment_file_is_refused_with_its_line_and_the_others_are_regis
 def test_an_unknown_experiment_asset_or_run_is_named_without_a_traceback(new_world: Callable[..., World]) -> None:
     world = new_world()
     unknown = thesis_assets(world, "run", "--exp", "nothing")
-    assert unknown.returncode == 1
+    assert unknown.returncode == 2
     assert "small" in unknown.stderr
     assert thesis_assets(world, "run", "--exp", "small", "--until", "nothing").returncode == 2
     undeclared = thesis_assets(world, "run", "--exp", "small", "--run", "r9")

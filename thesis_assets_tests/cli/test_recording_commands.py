@@ -144,6 +144,9 @@ def test_in_a_browser_recordings_are_served_on_loopback_alone(world: World) -> N
     )
     try:
         assert viewer.stderr is not None
+        ours = viewer.stderr.readline()
+        assert "the whole address that follows, after `connect at`" in ours
+        assert "Ctrl-C ends it" in ours
         # Not the address of the data, `rerun+http://`: which of both comes first is chance.
         url = next(
             found[1] for line in viewer.stderr if (found := re.search(r"web-viewer at (http://127\.0\.0\.1:\d+)", line))

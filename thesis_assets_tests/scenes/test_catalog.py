@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thesis_assets.errors import InvalidExperiment
+from thesis_assets.errors import InvalidExperiment, near_names
 from thesis_assets.experiments.generation import GenerationSpec
 from thesis_assets.scenes.catalog import describe_scene, list_scenes, match_scenes, unusable_folders
 from thesis_assets.scenes.completeness import upstream_completeness
-from thesis_assets.scenes.matching import idle_globs, near_names, nothing_matches
+from thesis_assets.scenes.matching import idle_globs, nothing_matches
 from thesis_assets.scenes.scene import SceneRoots
 from thesis_assets_tests.scenes.tiny_scene import put, roots_in, write_body, write_image, write_scene
 
