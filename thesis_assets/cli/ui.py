@@ -5,6 +5,7 @@ The web server is this process, the daemon a child. They end together: by Ctrl-C
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,36 +43,38 @@ def ui(
     if (index := platform.settings.reports.index).is_file():
         progress_line(f"Results on one page: {index}")
     progress_line("Ctrl-C ends it.")
-    with contextlib.suppress(KeyboardInterrupt):
-        terminal = _say_only_errors(log)
-        with _daemon(terminal) as daemon:
-            run_web_server(listening, platform.settings, beside=daemon)
-            raise ThesisAssetsError(
-                "the daemon has ended, and the web server with it",
-                file=log,
-                found=f"exit code {daemon.poll()}",
-                remedy=f"tail -50 {log}; then start it again",
-            )
+    with _everything_said_in(log), contextlib.suppress(KeyboardInterrupt), _daemon() as daemon:
+        run_web_server(listening, platform.settings, beside=daemon)
+        code = daemon.wait()
+        raise ThesisAssetsError(
+            "the daemon has ended, and the web server with it",
+            file=log,
+            found=f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}",
+            remedy=f"tail -50 {log}; then start it again",
+        )
 
 
-def _say_only_errors(log: Path) -> int:
-    """From here on, what code servers and runs write goes to a file. Returns the terminal, where errors go."""
+@contextlib.contextmanager
+def _everything_said_in(log: Path) -> Iterator[None]:
+    """What this process and those below it write goes to a file; the terminal gets an error that ends the command, no more."""
     terminal = os.dup(2)
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    sys.stderr = os.fdopen(terminal, "w", buffering=1, closefd=False)
-    return terminal
+    try:
+        yield
+    except BaseException:
+        os.dup2(terminal, 2)
+        raise
 
 
 @contextlib.contextmanager
-def _daemon(terminal: int) -> Iterator["subprocess.Popen[bytes]"]:
+def _daemon() -> Iterator["subprocess.Popen[bytes]"]:
     """Dagster's daemon, which ends with this process however that ends; runs that are under way end with it."""
     level = os.environ.get("DAGSTER_DAEMON_LOG_LEVEL", "error")
     daemon = subprocess.Popen(
         watched([sys.executable, "-m", "dagster._daemon", "run", "-m", MODULE]),
         env={**os.environ, "DAGSTER_DAEMON_LOG_LEVEL": level},
-        stdout=terminal,
         process_group=0,
     )
     try:
