@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
+import dagster as dg
 import typer
 
 from thesis_assets.cli.console import load_platform, prepare_dagster_home, progress_line
@@ -72,13 +73,16 @@ def _everything_said_in(log: Path) -> Iterator[None]:
 def _daemon() -> Iterator["subprocess.Popen[bytes]"]:
     """Dagster's daemon, which ends with this process however that ends; runs that are under way end with it."""
     level = os.environ.get("DAGSTER_DAEMON_LOG_LEVEL", "error")
-    daemon = subprocess.Popen(
-        watched([sys.executable, "-m", "dagster._daemon", "run", "-m", MODULE]),
-        env={**os.environ, "DAGSTER_DAEMON_LOG_LEVEL": level},
-        process_group=0,
-    )
-    try:
-        yield daemon
-    finally:
-        end_tree(daemon.pid, "", grace_seconds=GRACE_SECONDS)
-        daemon.wait()
+    # The history's tables are made here: two processes that make them at once leave a history that Dagster cannot read.
+    with dg.DagsterInstance.get() as instance:
+        daemon = subprocess.Popen(
+            watched([sys.executable, "-m", "dagster._daemon", "run", "-m", MODULE]),
+            env={**os.environ, "DAGSTER_DAEMON_LOG_LEVEL": level},
+            process_group=0,
+        )
+        try:
+            yield daemon
+        finally:
+            end_tree(daemon.pid, "", grace_seconds=GRACE_SECONDS)
+            daemon.wait()
+            instance.wipe_daemon_heartbeats()  # else a backfill could be handed to it while its last word is fresh

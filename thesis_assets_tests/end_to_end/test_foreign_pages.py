@@ -5,8 +5,11 @@ One server for all tests; the last ones end it, each in another way.
 
 import http.server
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -20,8 +23,9 @@ import dagster as dg
 import psutil
 import pytest
 
+from thesis_assets.defs.daemons import daemon_runs
 from thesis_assets_tests.services.browser import chromium
-from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
+from thesis_assets_tests.services.dagster_server import DagsterServer, free_port, prepare_home
 from thesis_assets_tests.worlds import SMALL, World, thesis_assets
 
 if TYPE_CHECKING:
@@ -278,6 +282,10 @@ def test_web_server_and_daemon_end_together(server: DagsterServer, ended: str, i
     program = psutil.Process(server.process.pid)
     below = program.children(recursive=True)
     (daemon,) = [each for each in below if "dagster._daemon" in each.cmdline() and each.ppid() != program.pid]
+    deadline = time.monotonic() + END_S
+    while ended == "by Ctrl-C" and not daemon_runs(instance):
+        assert time.monotonic() < deadline, server.log_tail()
+        time.sleep(0.2)
     said = server.log.read_text()
     if ended in ("by Ctrl-C", "by SIGTERM"):
         server.launch("report", ("leaderboard",), None)  # It ends in the midst of its work.
@@ -291,6 +299,8 @@ def test_web_server_and_daemon_end_together(server: DagsterServer, ended: str, i
         assert error.startswith("error: the daemon has ended"), error
         assert "ended by SIGKILL" in error
         assert "Traceback" not in error
+    if ended != "by a kill":
+        assert not daemon_runs(instance)
     else:
         program.kill()
         server.process.wait(END_S)
@@ -302,3 +312,19 @@ def test_web_server_and_daemon_end_together(server: DagsterServer, ended: str, i
     while left := [process for process in below if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]:
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
+
+
+def test_the_history_is_made_before_the_daemon_that_would_make_it_too(tmp_path: Path, scene_home: Path) -> None:
+    world = World(tmp_path / "home", scene_home)
+    world.write(SMALL)
+    prepare_home(world)
+    words = [sys.executable, "-m", "thesis_assets.cli.main", "ui", "--port", str(free_port())]
+    with subprocess.Popen(words, env={**os.environ, **world.environment}) as program:
+        deadline = time.monotonic() + END_S
+        while not (children := psutil.Process(program.pid).children()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        made = [path.name for path in world.settings.dagster_home.glob("*/**/*.db")]
+        assert "dagster._daemon" in children[0].cmdline()
+        program.kill()
+    assert sorted(made) == ["index.db", "runs.db", "schedules.db"]
