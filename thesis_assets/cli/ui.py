@@ -26,7 +26,10 @@ GRACE_SECONDS = 20.0
 
 
 def ui(
-    port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1.")] = 3000,
+    port: Annotated[
+        int,
+        typer.Option("--port", help="Port on 127.0.0.1. For another one, set THESIS_UI_URL: links to runs go there."),
+    ] = 3000,
     read_only: Annotated[
         bool, typer.Option("--read-only", help="The web server alone: shows everything, starts and changes nothing.")
     ] = False,
