@@ -142,8 +142,6 @@ def main() -> None:
     with web_server() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         context = browser.new_context(viewport={"width": SIZE[0], "height": SIZE[1]})
-        # The dialog of the first visit has been answered.
-        context.add_init_script("localStorage.setItem('communityNux', '1')")
         page = context.new_page()
         page.set_default_timeout(60_000)
         tour(page, address)

@@ -156,6 +156,7 @@ def test_dagster_accepts_the_instance_file(tmp_path: Path) -> None:
 
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert not instance.telemetry_enabled
+        assert not instance.nux_enabled
         assert instance.run_monitoring_enabled
         assert instance.run_monitoring_max_resume_run_attempts == 0
         assert instance.run_retries_enabled

@@ -68,6 +68,10 @@ def run_web_server(
     Raises:
         KeyboardInterrupt: a signal ended it.
     """
+    # SIGTERM is as Ctrl-C: the code server is ended too. A shell script starts what it puts behind `&` with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+
     import uvicorn
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import ModuleTarget
@@ -77,7 +81,6 @@ def run_web_server(
 
     from thesis_assets.cli.web_guard import Guard
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the code server is ended too
     target = ModuleTarget(module_name=MODULE, attribute=None, working_directory=str(Path.cwd()), location_name=None)
     with (
         dg.DagsterInstance.get() as instance,

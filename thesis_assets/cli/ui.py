@@ -5,12 +5,14 @@ The web server is this process, the daemon a child. They end together: by Ctrl-C
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
+import dagster as dg
 import typer
 
 from thesis_assets.cli.console import load_platform, prepare_dagster_home, progress_line
@@ -24,7 +26,10 @@ GRACE_SECONDS = 20.0
 
 
 def ui(
-    port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1.")] = 3000,
+    port: Annotated[
+        int,
+        typer.Option("--port", help="Port on 127.0.0.1. For another one, set THESIS_UI_URL: links to runs go there."),
+    ] = 3000,
     read_only: Annotated[
         bool, typer.Option("--read-only", help="The web server alone: shows everything, starts and changes nothing.")
     ] = False,
@@ -42,40 +47,45 @@ def ui(
     if (index := platform.settings.reports.index).is_file():
         progress_line(f"Results on one page: {index}")
     progress_line("Ctrl-C ends it.")
-    with contextlib.suppress(KeyboardInterrupt):
-        terminal = _say_only_errors(log)
-        with _daemon(terminal) as daemon:
-            run_web_server(listening, platform.settings, beside=daemon)
-            raise ThesisAssetsError(
-                "the daemon has ended, and the web server with it",
-                file=log,
-                found=f"exit code {daemon.poll()}",
-                remedy=f"tail -50 {log}; then start it again",
-            )
+    with _everything_said_in(log), contextlib.suppress(KeyboardInterrupt), _daemon() as daemon:
+        run_web_server(listening, platform.settings, beside=daemon)
+        code = daemon.wait()
+        raise ThesisAssetsError(
+            "the daemon has ended, and the web server with it",
+            file=log,
+            found=f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}",
+            remedy=f"tail -50 {log}; then start it again",
+        )
 
 
-def _say_only_errors(log: Path) -> int:
-    """From here on, what code servers and runs write goes to a file. Returns the terminal, where errors go."""
+@contextlib.contextmanager
+def _everything_said_in(log: Path) -> Iterator[None]:
+    """What this process and those below it write goes to a file; the terminal gets an error that ends the command, no more."""
     terminal = os.dup(2)
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    sys.stderr = os.fdopen(terminal, "w", buffering=1, closefd=False)
-    return terminal
+    try:
+        yield
+    except BaseException:
+        os.dup2(terminal, 2)
+        raise
 
 
 @contextlib.contextmanager
-def _daemon(terminal: int) -> Iterator["subprocess.Popen[bytes]"]:
+def _daemon() -> Iterator["subprocess.Popen[bytes]"]:
     """Dagster's daemon, which ends with this process however that ends; runs that are under way end with it."""
     level = os.environ.get("DAGSTER_DAEMON_LOG_LEVEL", "error")
-    daemon = subprocess.Popen(
-        watched([sys.executable, "-m", "dagster._daemon", "run", "-m", MODULE]),
-        env={**os.environ, "DAGSTER_DAEMON_LOG_LEVEL": level},
-        stdout=terminal,
-        process_group=0,
-    )
-    try:
-        yield daemon
-    finally:
-        end_tree(daemon.pid, "", grace_seconds=GRACE_SECONDS)
-        daemon.wait()
+    # The history's tables are made here: two processes that make them at once leave a history that Dagster cannot read.
+    with dg.DagsterInstance.get() as instance:
+        daemon = subprocess.Popen(
+            watched([sys.executable, "-m", "dagster._daemon", "run", "-m", MODULE]),
+            env={**os.environ, "DAGSTER_DAEMON_LOG_LEVEL": level},
+            process_group=0,
+        )
+        try:
+            yield daemon
+        finally:
+            end_tree(daemon.pid, "", grace_seconds=GRACE_SECONDS)
+            daemon.wait()
+            instance.wipe_daemon_heartbeats()  # else a backfill could be handed to it while its last word is fresh

@@ -6,7 +6,7 @@ import dagster as dg
 
 BACKFILL_DAEMON = "BACKFILL"
 HEARTBEAT_SECONDS = 90.0
-"""A daemon reports every 30 s; one silent for longer is not there."""
+"""A daemon reports every 30 s; one silent for longer is not there. What `thesis-assets ui` started is unheard of at once when it ends."""
 
 
 def daemon_runs(instance: dg.DagsterInstance) -> bool:

@@ -5,8 +5,11 @@ One server for all tests; the last ones end it, each in another way.
 
 import http.server
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -20,8 +23,9 @@ import dagster as dg
 import psutil
 import pytest
 
+from thesis_assets.defs.daemons import daemon_runs
 from thesis_assets_tests.services.browser import chromium
-from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
+from thesis_assets_tests.services.dagster_server import DagsterServer, free_port, prepare_home
 from thesis_assets_tests.worlds import SMALL, World, thesis_assets
 
 if TYPE_CHECKING:
@@ -53,7 +57,12 @@ def world(tmp_path_factory: pytest.TempPathFactory, scene_home: Path) -> World:
 
 @pytest.fixture(scope="module")
 def server(world: World) -> Iterator[DagsterServer]:
-    running = DagsterServer(world, world.home / "terminal.log", {"THESIS_UI_URL": f"https://{NAME}:3443"})
+    """Started as a shell script starts what it puts behind `&`: with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        running = DagsterServer(world, world.home / "terminal.log", {"THESIS_UI_URL": f"https://{NAME}:3443"})
+    finally:
+        signal.signal(signal.SIGINT, before)
     yield running
     running.stop()
 
@@ -250,7 +259,12 @@ def test_the_terminal_says_where_it_is_and_nothing_of_what_dagster_does(server: 
     assert f"http://127.0.0.1:{server.port}" in lines[0]
     assert str(world.settings.dagster_home) in lines[1]
     assert "Ctrl-C" in lines[2]
-    assert "RUN_SUCCESS" in (world.settings.dagster_home / "ui.log").read_text()
+    log = world.settings.dagster_home / "ui.log"
+    assert "RUN_SUCCESS" in log.read_text()
+    program = psutil.Process(server.process.pid)
+    for process in [program, *program.children(recursive=True)]:
+        said_in = {str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in (1, 2)}
+        assert said_in == {str(log)}, process.cmdline()
 
 
 def test_a_port_that_is_taken_is_said_at_once(server: DagsterServer, world: World) -> None:
@@ -261,20 +275,32 @@ def test_a_port_that_is_taken_is_said_at_once(server: DagsterServer, world: Worl
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("ended", ["by Ctrl-C", "with its daemon", "by a kill"])
-def test_web_server_and_daemon_end_together(server: DagsterServer, ended: str) -> None:
+@pytest.mark.parametrize("ended", ["by Ctrl-C", "by SIGTERM", "with its daemon", "by a kill"])
+def test_web_server_and_daemon_end_together(server: DagsterServer, ended: str, instance: dg.DagsterInstance) -> None:
     if server.process.poll() is not None:
         server.start()
     program = psutil.Process(server.process.pid)
     below = program.children(recursive=True)
     (daemon,) = [each for each in below if "dagster._daemon" in each.cmdline() and each.ppid() != program.pid]
-    if ended == "by Ctrl-C":
-        program.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + END_S
+    while ended == "by Ctrl-C" and not daemon_runs(instance):
+        assert time.monotonic() < deadline, server.log_tail()
+        time.sleep(0.2)
+    said = server.log.read_text()
+    if ended in ("by Ctrl-C", "by SIGTERM"):
+        server.launch("report", ("leaderboard",), None)  # It ends in the midst of its work.
+        program.send_signal(signal.SIGINT if ended == "by Ctrl-C" else signal.SIGTERM)
         assert server.process.wait(END_S) == 0, server.log_tail()
+        assert server.log.read_text() == said
     elif ended == "with its daemon":
         daemon.kill()
         assert server.process.wait(END_S) == 1
-        assert "the daemon has ended" in server.log_tail()
+        error = server.log.read_text().removeprefix(said)
+        assert error.startswith("error: the daemon has ended"), error
+        assert "ended by SIGKILL" in error
+        assert "Traceback" not in error
+    if ended != "by a kill":
+        assert not daemon_runs(instance)
     else:
         program.kill()
         server.process.wait(END_S)
@@ -286,3 +312,19 @@ def test_web_server_and_daemon_end_together(server: DagsterServer, ended: str) -
     while left := [process for process in below if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]:
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
+
+
+def test_the_history_is_made_before_the_daemon_that_would_make_it_too(tmp_path: Path, scene_home: Path) -> None:
+    world = World(tmp_path / "home", scene_home)
+    world.write(SMALL)
+    prepare_home(world)
+    words = [sys.executable, "-m", "thesis_assets.cli.main", "ui", "--port", str(free_port())]
+    with subprocess.Popen(words, env={**os.environ, **world.environment}) as program:
+        deadline = time.monotonic() + END_S
+        while not (children := psutil.Process(program.pid).children()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        made = [path.name for path in world.settings.dagster_home.glob("*/**/*.db")]
+        assert "dagster._daemon" in children[0].cmdline()
+        program.kill()
+    assert sorted(made) == ["index.db", "runs.db", "schedules.db"]

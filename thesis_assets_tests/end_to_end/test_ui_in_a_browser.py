@@ -54,8 +54,6 @@ def server(world: World) -> Iterator[DagsterServer]:
 def page(server: DagsterServer) -> Iterator["Page"]:
     with chromium() as browser:
         context = browser.new_context(viewport={"width": 1440, "height": 900})
-        # The first visit's dialog has been answered.
-        context.add_init_script("localStorage.setItem('communityNux', '1')")
         page = context.new_page()
         page.set_default_timeout(PAGE_S * 1000)
         yield page
