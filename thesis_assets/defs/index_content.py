@@ -14,14 +14,14 @@ import dagster as dg
 from thesis_assets.defs.history import History
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.errors import InvalidExperiment, InvalidFile, printable
+from thesis_assets.errors import InvalidExperiment, InvalidFile, ThesisAssetsError, printable
 from thesis_assets.experiments import ExperimentSpec
-from thesis_assets.layout import EvaluationTree, SampleId, dataset_of, parse_epoch
+from thesis_assets.layout import EvaluationTree, dataset_of, parse_epoch
 from thesis_assets.schemas.checks import CheckRow
 from thesis_assets.schemas.evaluation import ComparisonRecord, DifferenceRow, EvaluationManifest
 from thesis_assets.schemas.samples import SplitSummary
 from thesis_assets.schemas.tuning import SelectedCheckpoint
-from thesis_assets.storage import read_json, read_jsonl
+from thesis_assets.storage import read_json
 
 if TYPE_CHECKING:
     from thesis_assets.pages.index import ExperimentPart, IndexContent, Link, RunPart, Triplet
@@ -31,6 +31,8 @@ MAX_TRIPLETS = 24
 MAX_NAMED = 12
 """Failed checks that are named here; the check page has all."""
 MAX_PATHS = 4
+UNREADABLE = (ThesisAssetsError, OSError)
+"""What a file on disk can do to the page: both name the file. What it belongs to is left out."""
 PICTURE_HEIGHT = 110
 QUALITY = 80
 
@@ -102,8 +104,8 @@ class _Gathering:
         path = self._platform.settings.reports.leaderboard_differences
         try:
             return read_differences(path) if path.is_file() else []
-        except InvalidFile as error:
-            self.notes.append(f"No gains are shown: {error}")
+        except UNREADABLE as error:
+            self.notes.append(f"No gains are shown: {_told(error)}")
             return []
 
     def _read_comparisons(self) -> list[ComparisonRecord]:
@@ -111,19 +113,19 @@ class _Gathering:
         for path in self._platform.settings.reports.comparison_records():
             try:
                 found.append(read_json(path, ComparisonRecord))
-            except InvalidFile as error:
-                self.notes.append(f"A compare page is left out: {error}")
+            except UNREADABLE as error:
+                self.notes.append(f"A compare page is left out: {_told(error)}")
         return found
 
     def experiments(self) -> "Iterator[ExperimentPart]":
-        """Every one whose file can be read; of the others, why not."""
+        """Every one that can be read; of the others, which file is why not."""
         for name in self._platform.experiments.names():
             try:
-                spec = self._platform.experiments.read(name)
-            except InvalidExperiment as error:
-                self.notes.append(f"{name} is left out: {printable(' '.join(str(error).split()))}")
+                part = self._experiment(self._platform.experiments.read(name))
+            except UNREADABLE as error:
+                self.notes.append(f"{name} is left out: {_told(error)}")
                 continue
-            yield self._experiment(spec)
+            yield part
 
     def _experiment(self, spec: ExperimentSpec) -> "ExperimentPart":
         from thesis_assets.evaluation.gain_curves import gain_curves
@@ -272,8 +274,8 @@ class _Gathering:
                     if scene in evaluated
                     else self._sample_triplet(group, scene, Cell(spec.exp_name))
                 )
-            except InvalidFile as error:
-                self.notes.append(f"No pictures of {group}: {error}")
+            except UNREADABLE as error:
+                self.notes.append(f"No pictures of {group}: {_told(error)}")
                 continue
             if triplet is not None:
                 shown.append(triplet)
@@ -292,13 +294,14 @@ class _Gathering:
 
     def _sample_triplet(self, group: str, scene: str, cell: Cell) -> "Triplet | None":
         from thesis_assets.pages.index import Triplet
+        from thesis_assets.samples.sample_rows import first_row, sample_of
 
         tree = self._platform.difix(cell)
         rows = tree.scene_run(scene).all_samples
-        first = next(iter(read_jsonl(rows)), None) if rows.is_file() else None
+        first = first_row(rows) if rows.is_file() else None
         if first is None:
             return None
-        sample = SampleId.parse(first["sample_id"])
+        sample = sample_of(first)
         parts = (("render", tree.image(sample)), ("target", tree.target_image(sample)))
         return Triplet(group, f"{scene}, as exported", _pictures(*parts))
 
@@ -307,7 +310,9 @@ def _evaluated_triplet(group: str, scene: str, run_name: str, tree: EvaluationTr
     from thesis_assets.pages.index import Triplet
 
     epochs = [parse_epoch(name) for name in read_json(tree.manifest, EvaluationManifest).eval_epochs]
-    last = tree.task(max(epochs, default=0), "nvs")
+    if not epochs:  # of a withdrawn evaluation nothing is left
+        return None
+    last = tree.task(max(epochs), "nvs")
     images = sorted(last.pred_dir.glob("*/*.png"))
     if not images:
         return None
@@ -331,6 +336,11 @@ def _pictures(*parts: tuple[str, Path]) -> list[tuple[str, str]]:
         for label, path in parts
         if path.is_file()
     ]
+
+
+def _told(error: Exception) -> str:
+    """What is wrong with which file, in one line."""
+    return printable(" ".join(str(error).split()))
 
 
 def _count(number: int, noun: str) -> str:
