@@ -14,7 +14,7 @@ import dagster as dg
 from thesis_assets.defs.history import History
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.errors import InvalidExperiment, InvalidFile, ThesisAssetsError, printable
+from thesis_assets.errors import InvalidExperiment, InvalidFile, ThesisAssetsError, printable, reason_of
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.layout import EvaluationTree, dataset_of, parse_epoch
 from thesis_assets.schemas.checks import CheckRow
@@ -105,7 +105,7 @@ class _Gathering:
         try:
             return read_differences(path) if path.is_file() else []
         except UNREADABLE as error:
-            self.notes.append(f"No gains are shown: {_told(error)}")
+            self.notes.append(f"No gains are shown: {reason_of(error)}")
             return []
 
     def _read_comparisons(self) -> list[ComparisonRecord]:
@@ -114,7 +114,7 @@ class _Gathering:
             try:
                 found.append(read_json(path, ComparisonRecord))
             except UNREADABLE as error:
-                self.notes.append(f"A compare page is left out: {_told(error)}")
+                self.notes.append(f"A compare page is left out: {reason_of(error)}")
         return found
 
     def experiments(self) -> "Iterator[ExperimentPart]":
@@ -123,7 +123,7 @@ class _Gathering:
             try:
                 part = self._experiment(self._platform.experiments.read(name))
             except UNREADABLE as error:
-                self.notes.append(f"{name} is left out: {_told(error)}")
+                self.notes.append(f"{name} is left out: {reason_of(error)}")
                 continue
             yield part
 
@@ -275,7 +275,7 @@ class _Gathering:
                     else self._sample_triplet(group, scene, Cell(spec.exp_name))
                 )
             except UNREADABLE as error:
-                self.notes.append(f"No pictures of {group}: {_told(error)}")
+                self.notes.append(f"No pictures of {group}: {reason_of(error)}")
                 continue
             if triplet is not None:
                 shown.append(triplet)
@@ -336,11 +336,6 @@ def _pictures(*parts: tuple[str, Path]) -> list[tuple[str, str]]:
         for label, path in parts
         if path.is_file()
     ]
-
-
-def _told(error: Exception) -> str:
-    """What is wrong with which file, in one line."""
-    return printable(" ".join(str(error).split()))
 
 
 def _count(number: int, noun: str) -> str:

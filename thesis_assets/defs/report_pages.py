@@ -3,13 +3,11 @@
 Belongs here: when they are written and by what name. Does not belong here: what they tell (`check_history`, `index_content`).
 """
 
-import traceback
-
 import dagster as dg
 
 from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.platform import Platform
-from thesis_assets.errors import ThesisAssetsError, printable
+from thesis_assets.errors import reason_of
 from thesis_assets.schemas.checks import CheckRow
 
 CHECK_REPORT = "check_report"
@@ -34,11 +32,5 @@ def renew_pages(platform: Platform, instance: dg.DagsterInstance) -> None:
     """As `write_pages`, at the end of what has something else to say: what keeps the pages from it is told, no more."""
     try:
         write_pages(platform, instance)
-    except (ThesisAssetsError, OSError) as error:
-        platform.echo(f"check page and index are not renewed: {error}")
     except Exception as error:  # noqa: BLE001 - a page decorates: no fault in it may end a run, or the asset that renews it
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        platform.echo(
-            f"check page and index are not renewed, by a fault of thesis_assets: {type(error).__name__}: "
-            f"{printable(str(error))} ({place.filename}:{place.lineno})"
-        )
+        platform.echo(f"check page and index are not renewed: {reason_of(error)}")
