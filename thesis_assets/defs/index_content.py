@@ -14,6 +14,7 @@ import dagster as dg
 from thesis_assets.defs.history import History
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.registration import plan_registration
 from thesis_assets.errors import InvalidExperiment, InvalidFile, ThesisAssetsError, printable, reason_of
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.layout import EvaluationTree, dataset_of, parse_epoch
@@ -45,6 +46,7 @@ def index_content(platform: Platform, instance: dg.DagsterInstance, rows: Sequen
     counts = Counter(row.status for row in rows)
     gathering = _Gathering(platform, instance, rows)
     every = list(gathering.experiments())
+    gathering.note_what_no_file_declares(instance)
     failed = [row for row in rows if row.status == "failed"]
     return IndexContent(
         experiments=[part for part in every if not part.command],
@@ -126,6 +128,27 @@ class _Gathering:
                 self.notes.append(f"{name} is left out: {reason_of(error)}")
                 continue
             yield part
+
+    def note_what_no_file_declares(self, instance: dg.DagsterInstance) -> None:
+        """Data and pages of an experiment or a run that is not declared any more would else be on disk and on no page."""
+        try:
+            self.notes += plan_registration(self._platform, instance).warnings
+        except UNREADABLE as error:
+            self.notes.append(f"Not known is which data has no experiment file: {reason_of(error)}")
+        declared = {(cell.exp_name, cell.run_name) for cell in self._platform.run_cells()}
+        unread = {*self._platform.experiments.names()} - {
+            spec.exp_name for spec in self._platform.readable_experiments()
+        }
+        left: dict[tuple[str, str], list[str]] = {}
+        for record in self._comparisons:
+            run = (record.exp_name, record.run_name)
+            if record.page and run not in declared and record.exp_name not in unread:
+                left.setdefault(run, []).append(f"compare/{record.page}")
+        for run, pages in left.items():
+            self.notes.append(
+                f"{'/'.join(run)}: no experiment file declares this run any more, and {_count(len(pages), 'compare page')} of "
+                f"it {'stays' if len(pages) == 1 else 'stay'}: {', '.join(pages)}. Declare it again, or remove them with the .json files beside them"
+            )
 
     def _experiment(self, spec: ExperimentSpec) -> "ExperimentPart":
         from thesis_assets.evaluation.gain_curves import gain_curves

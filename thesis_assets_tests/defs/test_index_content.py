@@ -11,9 +11,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from thesis_assets.defs.compare_pages import ComparePages
 from thesis_assets.defs.index_content import index_content
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.report_pages import renew_pages, write_pages
 from thesis_assets.pages.index import IndexContent, render_index
 from thesis_assets.publishing.licences import KNOWN_LICENCES, DatasetLicence
@@ -211,3 +213,24 @@ def test_a_fault_of_a_page_is_told_with_its_kind_and_place_and_ends_nothing(
     (said,) = evaluated.lines
     assert "not renewed" in said
     assert f"ValueError: max() of nothing ({__file__}:" in said
+
+
+def test_a_run_whose_experiment_file_is_gone_is_named_with_its_data_and_its_pages(evaluated: World) -> None:
+    evaluated.platform.difix(Cell("demo")).base.mkdir(parents=True)
+    reports, file = evaluated.settings.reports, evaluated.platform.experiments.path("demo")
+    with dg.DagsterInstance.ephemeral() as instance:
+        register(instance, plan_registration(evaluated.platform, instance))
+        ComparePages(evaluated.platform, evaluated.lines.append).renew()
+        assert index_content(evaluated.platform, instance, []).notes == []
+        text = file.read_text()
+        file.unlink()
+        data, pages = index_content(evaluated.platform, instance, []).notes
+        file.write_text("exp_name: demo\nruns: 3\n")
+        (refused,) = index_content(evaluated.platform, instance, []).notes
+        file.write_text(text.replace("r1:", "r2:"))
+        (left,) = index_content(evaluated.platform, instance, []).notes
+    assert data.startswith("demo: its data is in ")
+    assert str(file) in data
+    assert f"1 compare page of it stays: compare/{reports.comparison('demo', 'r1', 'unrefined').name}" in pages
+    assert refused.startswith("demo is left out: "), "its file is there, and may declare the run"
+    assert left == pages
