@@ -197,8 +197,12 @@ class _Gathering:
             return []
         try:
             return self._platform.evaluation_scenes(spec)
-        except (InvalidExperiment, InvalidFile):
+        except InvalidExperiment:
             return []  # `run` says why; here it is a run that is not evaluated
+        except InvalidFile as error:
+            if self._platform.difix(Cell(spec.exp_name)).split_test.is_file():
+                self.notes.append(f"Which scenes of {spec.exp_name} are evaluated is not known: {reason_of(error)}")
+            return []
 
     def _data_state(self, spec: ExperimentSpec, scenes: Sequence[str], n_exported: int) -> Iterator[str]:
         if spec.evaluation_only:
@@ -208,8 +212,9 @@ class _Gathering:
         tree = self._platform.difix(Cell(spec.exp_name))
         try:
             summary = read_json(tree.split_summary, SplitSummary) if tree.split_summary.is_file() else None
-        except InvalidFile:
-            summary = None  # the checks of the manifests say so
+        except UNREADABLE as error:
+            summary = None
+            self.notes.append(f"The split of {spec.exp_name} is not shown: {reason_of(error)}")
         if summary is not None:
             yield f"{_count(summary.n_train, 'sample')} to train on, {summary.n_test:,} held out"
             yield f"{_count(len(summary.train_group_ids), 'group')} in training, {len(summary.test_group_ids)} held out"

@@ -198,7 +198,23 @@ def test_a_test_manifest_that_cannot_be_read_takes_no_other_numbers_away(evaluat
     path.write_text(line + "\n")
     assert [tree.exp_name for _, tree in evaluated.platform.evaluated_trees()] == ["demo"]
     assert sum("other is left out" in said and str(path) in said for said in evaluated.lines) == 1
-    assert [part.name for part in renewed(evaluated).experiments] == ["demo"]
+    with dg.DagsterInstance.ephemeral() as instance:
+        content = index_content(evaluated.platform, instance, [])
+    (note,) = content.notes
+    assert note.startswith("Which scenes of other are evaluated is not known: ")
+    assert str(path) in note
+    assert [part.name for part in content.experiments] == ["demo"]
+
+
+def test_a_split_that_cannot_be_read_is_named_and_the_rest_of_its_experiment_stays(evaluated: World) -> None:
+    path = evaluated.platform.difix(Cell("demo")).split_summary
+    path.parent.mkdir(parents=True)
+    path.write_text('{"a": 1}')
+    content = renewed(evaluated)
+    (note,) = content.notes
+    assert note.startswith("The split of demo is not shown: the file is not a SplitSummary")
+    assert str(path) in note
+    assert content.experiments[0].triplets
 
 
 def test_a_fault_of_a_page_is_told_with_its_kind_and_place_and_ends_nothing(
