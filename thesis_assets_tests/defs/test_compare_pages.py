@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.defs.compare_pages import ComparePages, Comparison
-from thesis_assets.defs.graph import NODES
+from thesis_assets.defs.graph import NODES, is_current
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.schemas.evaluation import ComparisonRecord
@@ -172,3 +172,14 @@ def test_the_command_makes_the_pages_that_are_gone(world: World, monkeypatch: py
     assert pages_are_there(world)
     assert page(world, "baseline").is_file()
     assert f"compare/{page(world, 'baseline').name}" in world.settings.reports.index.read_text()
+
+
+def test_a_run_makes_the_leaderboard_again_where_its_pages_are_gone(finished_world: World, tmp_path: Path) -> None:
+    folder = finished_world.settings.reports.comparison("small", "r1", "unrefined").parent
+    with finished_world.instance() as instance:
+        assert is_current(finished_world.platform, instance, "leaderboard", Cell())
+        aside = shutil.move(folder, tmp_path / "compare")
+        try:
+            assert not is_current(finished_world.platform, instance, "leaderboard", Cell())
+        finally:
+            shutil.move(aside, folder)
