@@ -5,6 +5,7 @@ Belongs here: exception types shared by several rooms. Does not belong here: any
 
 import difflib
 import re
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -92,6 +93,15 @@ def near_names(names: Sequence[str], patterns: Sequence[str], limit: int = 3) ->
 
 def _rebuild(kind: type[ThesisAssetsError], problem: str, state: dict[str, object]) -> ThesisAssetsError:
     return kind(problem, **state)  # type: ignore[arg-type]
+
+
+def reason_of(error: Exception) -> str:
+    """Why something is left out, in one line. What names no file, being neither ours nor the system's, has its kind and place."""
+    text = str(error)
+    if not isinstance(error, ThesisAssetsError | OSError):
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"a fault of the program, {type(error).__name__}: {text} ({place.filename}:{place.lineno})"
+    return printable(" ".join(text.split()))
 
 
 class InvalidKey(ThesisAssetsError):

@@ -16,6 +16,7 @@ from thesis_assets.cli.console import (
     print_table,
     progress_line,
 )
+from thesis_assets.defs.compare_pages import ComparePages
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.report_pages import renew_pages
@@ -72,6 +73,7 @@ def leaderboard(
     board = build_leaderboard(keep, baselines)
     if not (exp or run_names or against):
         write_leaderboard(platform.settings.reports, board)
+        ComparePages(platform, progress_line).renew()
         with dagster_instance(platform.settings) as instance:
             renew_pages(platform, instance)
     if as_json:

@@ -139,7 +139,7 @@ def checks_run(
             print_table("", header, [[row[name] for name in header] for row in shown])
         for reason in errors:
             print(f"FAILED {reason}")
-        print(f"{len(rows)} checks of {exp}: {failed} failed, {warned} warnings")
+        print(f"{len(rows)} checks of {exp}: {failed} failed, {warned} {'warning' if warned == 1 else 'warnings'}")
     if code != DONE:
         raise typer.Exit(code)
 

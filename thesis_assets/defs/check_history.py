@@ -45,6 +45,7 @@ def _newest(instance: dg.DagsterInstance, asset: str, name: str) -> Iterator[Che
             status = "warning"
         found = evaluation.metadata.get(OFFENDERS)
         offenders = [str(line) for line in found.value] if found is not None else []  # type: ignore[union-attr]
+        counted = evaluation.metadata.get("offenders")
         yield CheckRow(
             asset=asset,
             check=name,
@@ -56,6 +57,7 @@ def _newest(instance: dg.DagsterInstance, asset: str, name: str) -> Iterator[Che
             offenders="\n".join(offenders),
             run_id=record.run_id,
             remedy=Remedy() if evaluation.passed else remedy_of(asset, name, partition),
+            n_offenders=int(counted.value) if counted is not None else 0,  # type: ignore[arg-type]
         )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from thesis_assets import __version__
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.errors import InvalidFile, reason_of
 from thesis_assets.layout import EvaluationTree, dataset_of, parse_epoch
 from thesis_assets.schemas.evaluation import ComparisonRecord, EvaluationManifest
 from thesis_assets.schemas.lineage import LineageLink, linked
@@ -157,6 +157,15 @@ class ComparePages:
                 self.report(f"no current compare page of {pair}: {record.reason}; `{record.command}`")
         return records
 
+    def files(self) -> list[Path]:
+        """What `renew` leaves: a record of each page that is wanted, and the page where the record names one."""
+        reports, files = self.platform.settings.reports, []
+        for comparison in self.wanted():
+            path = reports.comparison_record(*comparison.place)
+            record = _read(path)
+            files += [path] if record is None or record.page is None else [path, reports.comparison(*comparison.place)]
+        return files
+
     def wanted(self) -> list[Comparison]:
         """Each evaluated run against its unrefined renders, and against the baseline of its experiment where there is one."""
         baselines = self.platform.baselines()
@@ -177,17 +186,16 @@ class ComparePages:
         reports = self.platform.settings.reports
         path, page = reports.comparison_record(*comparison.place), reports.comparison(*comparison.place)
         before = _read(path) if page.is_file() else None
-        if before is not None and before.reason is None and before.input_digest == self._digest(comparison):
-            return before
-        reason = self._why_not_now(page)
-        if reason is None:
-            try:
+        try:
+            if before is not None and before.reason is None and before.input_digest == self._digest(comparison):
+                return before
+            reason = self._why_not_now(page)
+            if reason is None:
                 record = self.make(comparison, max_bytes=self._page_bytes).record
-            except ThesisAssetsError as error:
-                reason = " ".join(str(error).split())
-            else:
                 self.report(f"compare page: {record.exp_name}/{record.run_name}, {record.headline}: {page}")
                 return record
+        except Exception as error:  # noqa: BLE001 - no fault of one page may take the leaderboard or another page away
+            reason = reason_of(error)
         kept = (before or comparison.record("")).model_copy(
             update={"page": page.name if page.is_file() else None, "reason": reason}
         )
@@ -262,5 +270,5 @@ def _read(path: Path) -> ComparisonRecord | None:
         return None
     try:
         return read_json(path, ComparisonRecord)
-    except InvalidFile:  # of another version: the page is made anew
+    except (InvalidFile, OSError):  # of another version, or closed to us: the page is made anew
         return None

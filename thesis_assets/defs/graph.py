@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from thesis_assets.defs.compare_pages import ComparePages
 from thesis_assets.defs.partitions import Cell, CellKind
 from thesis_assets.defs.platform import Platform
 from thesis_assets.layout import POSE_TASKS
@@ -279,6 +280,7 @@ NODES: dict[str, Node] = {
                 platform.settings.reports.leaderboard_differences,
                 platform.settings.reports.leaderboard_latex,
                 platform.settings.reports.leaderboard_plot,
+                *ComparePages(platform, platform.echo).files(),
             ],
         ),
         Node(

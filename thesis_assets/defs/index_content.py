@@ -14,14 +14,15 @@ import dagster as dg
 from thesis_assets.defs.history import History
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.errors import InvalidExperiment, InvalidFile, printable
+from thesis_assets.defs.registration import plan_registration
+from thesis_assets.errors import InvalidExperiment, InvalidFile, ThesisAssetsError, printable, reason_of
 from thesis_assets.experiments import ExperimentSpec
-from thesis_assets.layout import EvaluationTree, SampleId, dataset_of, parse_epoch
+from thesis_assets.layout import EvaluationTree, dataset_of, parse_epoch
 from thesis_assets.schemas.checks import CheckRow
 from thesis_assets.schemas.evaluation import ComparisonRecord, DifferenceRow, EvaluationManifest
 from thesis_assets.schemas.samples import SplitSummary
 from thesis_assets.schemas.tuning import SelectedCheckpoint
-from thesis_assets.storage import read_json, read_jsonl
+from thesis_assets.storage import read_json
 
 if TYPE_CHECKING:
     from thesis_assets.pages.index import ExperimentPart, IndexContent, Link, RunPart, Triplet
@@ -31,6 +32,8 @@ MAX_TRIPLETS = 24
 MAX_NAMED = 12
 """Failed checks that are named here; the check page has all."""
 MAX_PATHS = 4
+UNREADABLE = (ThesisAssetsError, OSError)
+"""What a file on disk can do to the page: both name the file. What it belongs to is left out."""
 PICTURE_HEIGHT = 110
 QUALITY = 80
 
@@ -43,6 +46,7 @@ def index_content(platform: Platform, instance: dg.DagsterInstance, rows: Sequen
     counts = Counter(row.status for row in rows)
     gathering = _Gathering(platform, instance, rows)
     every = list(gathering.experiments())
+    gathering.note_what_no_file_declares(instance)
     failed = [row for row in rows if row.status == "failed"]
     return IndexContent(
         experiments=[part for part in every if not part.command],
@@ -102,8 +106,8 @@ class _Gathering:
         path = self._platform.settings.reports.leaderboard_differences
         try:
             return read_differences(path) if path.is_file() else []
-        except InvalidFile as error:
-            self.notes.append(f"No gains are shown: {error}")
+        except UNREADABLE as error:
+            self.notes.append(f"No gains are shown: {reason_of(error)}")
             return []
 
     def _read_comparisons(self) -> list[ComparisonRecord]:
@@ -111,19 +115,40 @@ class _Gathering:
         for path in self._platform.settings.reports.comparison_records():
             try:
                 found.append(read_json(path, ComparisonRecord))
-            except InvalidFile as error:
-                self.notes.append(f"A compare page is left out: {error}")
+            except UNREADABLE as error:
+                self.notes.append(f"A compare page is left out: {reason_of(error)}")
         return found
 
     def experiments(self) -> "Iterator[ExperimentPart]":
-        """Every one whose file can be read; of the others, why not."""
+        """Every one that can be read; of the others, which file is why not."""
         for name in self._platform.experiments.names():
             try:
-                spec = self._platform.experiments.read(name)
-            except InvalidExperiment as error:
-                self.notes.append(f"{name} is left out: {printable(' '.join(str(error).split()))}")
+                part = self._experiment(self._platform.experiments.read(name))
+            except UNREADABLE as error:
+                self.notes.append(f"{name} is left out: {reason_of(error)}")
                 continue
-            yield self._experiment(spec)
+            yield part
+
+    def note_what_no_file_declares(self, instance: dg.DagsterInstance) -> None:
+        """Data and pages of an experiment or a run that is not declared any more would else be on disk and on no page."""
+        try:
+            self.notes += plan_registration(self._platform, instance).warnings
+        except UNREADABLE as error:
+            self.notes.append(f"Not known is which data has no experiment file: {reason_of(error)}")
+        declared = {(cell.exp_name, cell.run_name) for cell in self._platform.run_cells()}
+        unread = {*self._platform.experiments.names()} - {
+            spec.exp_name for spec in self._platform.readable_experiments()
+        }
+        left: dict[tuple[str, str], list[str]] = {}
+        for record in self._comparisons:
+            run = (record.exp_name, record.run_name)
+            if record.page and run not in declared and record.exp_name not in unread:
+                left.setdefault(run, []).append(f"compare/{record.page}")
+        for run, pages in left.items():
+            self.notes.append(
+                f"{'/'.join(run)}: no experiment file declares this run any more, and {_count(len(pages), 'compare page')} of "
+                f"it {'stays' if len(pages) == 1 else 'stay'}: {', '.join(pages)}. Declare it again, or remove them with the .json files beside them"
+            )
 
     def _experiment(self, spec: ExperimentSpec) -> "ExperimentPart":
         from thesis_assets.evaluation.gain_curves import gain_curves
@@ -172,8 +197,12 @@ class _Gathering:
             return []
         try:
             return self._platform.evaluation_scenes(spec)
-        except (InvalidExperiment, InvalidFile):
+        except InvalidExperiment:
             return []  # `run` says why; here it is a run that is not evaluated
+        except InvalidFile as error:
+            if self._platform.difix(Cell(spec.exp_name)).split_test.is_file():
+                self.notes.append(f"Which scenes of {spec.exp_name} are evaluated is not known: {reason_of(error)}")
+            return []
 
     def _data_state(self, spec: ExperimentSpec, scenes: Sequence[str], n_exported: int) -> Iterator[str]:
         if spec.evaluation_only:
@@ -183,8 +212,9 @@ class _Gathering:
         tree = self._platform.difix(Cell(spec.exp_name))
         try:
             summary = read_json(tree.split_summary, SplitSummary) if tree.split_summary.is_file() else None
-        except InvalidFile:
-            summary = None  # the checks of the manifests say so
+        except UNREADABLE as error:
+            summary = None
+            self.notes.append(f"The split of {spec.exp_name} is not shown: {reason_of(error)}")
         if summary is not None:
             yield f"{_count(summary.n_train, 'sample')} to train on, {summary.n_test:,} held out"
             yield f"{_count(len(summary.train_group_ids), 'group')} in training, {len(summary.test_group_ids)} held out"
@@ -272,8 +302,8 @@ class _Gathering:
                     if scene in evaluated
                     else self._sample_triplet(group, scene, Cell(spec.exp_name))
                 )
-            except InvalidFile as error:
-                self.notes.append(f"No pictures of {group}: {error}")
+            except UNREADABLE as error:
+                self.notes.append(f"No pictures of {group}: {reason_of(error)}")
                 continue
             if triplet is not None:
                 shown.append(triplet)
@@ -292,13 +322,14 @@ class _Gathering:
 
     def _sample_triplet(self, group: str, scene: str, cell: Cell) -> "Triplet | None":
         from thesis_assets.pages.index import Triplet
+        from thesis_assets.samples.sample_rows import first_row, sample_of
 
         tree = self._platform.difix(cell)
         rows = tree.scene_run(scene).all_samples
-        first = next(iter(read_jsonl(rows)), None) if rows.is_file() else None
+        first = first_row(rows) if rows.is_file() else None
         if first is None:
             return None
-        sample = SampleId.parse(first["sample_id"])
+        sample = sample_of(first)
         parts = (("render", tree.image(sample)), ("target", tree.target_image(sample)))
         return Triplet(group, f"{scene}, as exported", _pictures(*parts))
 
@@ -307,7 +338,9 @@ def _evaluated_triplet(group: str, scene: str, run_name: str, tree: EvaluationTr
     from thesis_assets.pages.index import Triplet
 
     epochs = [parse_epoch(name) for name in read_json(tree.manifest, EvaluationManifest).eval_epochs]
-    last = tree.task(max(epochs, default=0), "nvs")
+    if not epochs:  # of a withdrawn evaluation nothing is left
+        return None
+    last = tree.task(max(epochs), "nvs")
     images = sorted(last.pred_dir.glob("*/*.png"))
     if not images:
         return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from thesis_assets.defs.partitions import Cell
-from thesis_assets.errors import InvalidExperiment, InvalidKey, Undeclared, near_names
+from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidKey, Undeclared, near_names
 from thesis_assets.experiments import ExperimentFolder, ExperimentSpec
 from thesis_assets.experiments.reading import place_in_file
 from thesis_assets.experiments.runs import RunSpec
@@ -318,14 +318,16 @@ class Platform:
     def evaluated_scenes(self, cell: Cell) -> dict[str, EvaluationTree]:
         """Scene name to tree of a run's scenes that have a manifest.
 
-        An experiment whose scenes are gone from the roots has none, which is said: it must not take the others' numbers away.
+        An experiment whose scenes are gone from the roots, or whose test manifest cannot be read, has none, which is said: it
+        must not take the others' numbers away.
         """
         if not (self.difix(cell).split_test.is_file() or self.spec(cell).evaluation.scenes):
             return {}
         try:
             trees = self.evaluation_trees(cell)
-        except InvalidExperiment as error:
+        except (InvalidExperiment, InvalidFile) as error:
             line = f"{cell.exp_name} is left out: {error.problem}: {error.key}: {error.found}"
+            line += f" ({error.file})" if isinstance(error, InvalidFile) else ""
             if line not in self._said:  # several reports ask, for each run
                 self._said.add(line)
                 self.echo(line)

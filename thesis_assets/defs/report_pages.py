@@ -7,7 +7,7 @@ import dagster as dg
 
 from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.platform import Platform
-from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.errors import reason_of
 from thesis_assets.schemas.checks import CheckRow
 
 CHECK_REPORT = "check_report"
@@ -29,8 +29,8 @@ def write_pages(platform: Platform, instance: dg.DagsterInstance) -> list[CheckR
 
 
 def renew_pages(platform: Platform, instance: dg.DagsterInstance) -> None:
-    """As `write_pages`, at the end of a command that has something else to say: what keeps the pages from it is told, no more."""
+    """As `write_pages`, at the end of what has something else to say: what keeps the pages from it is told, no more."""
     try:
         write_pages(platform, instance)
-    except (ThesisAssetsError, OSError) as error:
-        platform.echo(f"check page and index are not renewed: {error}")
+    except Exception as error:  # noqa: BLE001 - a page decorates: no fault in it may end a run, or the asset that renews it
+        platform.echo(f"check page and index are not renewed: {reason_of(error)}")

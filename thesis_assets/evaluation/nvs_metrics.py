@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EMPTY_MASK = "the union mask is empty"
 NO_WINDOW = "no whole 11-pixel window lies in the image, or in the region"
 TOO_SMALL = "a side of the compared part is below the 16 pixels that LPIPS needs"
-LPIPS_REASON = "no other metric stands in for LPIPS, whose weights are not there"
+LPIPS_REASON = "LPIPS is not measured, and no other metric stands in for it: its weights are not there"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def lpips_or_reason(folder: Path | None, device: str) -> tuple[Lpips | None, str
     try:
         find_lpips(folder)
     except InvalidFile as error:
-        return None, f"{LPIPS_REASON}: {error.file}; {error.remedy}"
+        return None, f"{LPIPS_REASON}, {error.file} is missing; {error.remedy}"
     return load_lpips(folder, device), ""
 
 

@@ -61,12 +61,18 @@ def check_required_files(cell: EvaluationCell, task_name: str) -> CheckOutcome:
 def check_lpips(cell: EvaluationCell) -> CheckOutcome:
     """`lpips_present`, a warning: the tables of novel views have LPIPS, or say why they do not."""
     protocols = {epoch: read_protocol(cell.tree.task(epoch, "nvs")) for epoch in cell.epoch_steps()}
+    empty: dict[str, list[str]] = {}
+    for epoch, protocol in protocols.items():
+        if protocol is not None and "lpips" in protocol.empty_metrics:
+            empty.setdefault(protocol.empty_metrics["lpips"], []).append(epoch_name(epoch))
     offenders = [
-        f"{epoch_name(epoch)}: {protocol.empty_metrics['lpips']}"
-        for epoch, protocol in protocols.items()
-        if protocol is not None and "lpips" in protocol.empty_metrics
+        f"{cell.scene.name}, {'every epoch' if len(epochs) == len(protocols) else ', '.join(epochs)}: {reason}"
+        for reason, epochs in empty.items()
     ]
-    return CheckOutcome.of(offenders, message=f"LPIPS of {cell.scene.name}", counts={"epochs": len(protocols)})
+    n_empty = sum(map(len, empty.values()))
+    of_all = f"{n_empty} of {len(protocols)} epoch{'' if len(protocols) == 1 else 's'}"
+    message = f"the column lpips is empty in {of_all}" if empty else "LPIPS in every epoch"
+    return CheckOutcome.of(offenders, message=message, counts={"epochs": len(protocols)})
 
 
 def check_manifest(cell: EvaluationCell) -> CheckOutcome:

@@ -55,10 +55,14 @@ def find_lpips(folder: Path | None) -> LpipsFiles:
     Raises:
         InvalidFile: one of the two is not there; the message says what to put where.
     """
+    both = f"{BACKBONE_FILE} and {LINEAR_FILE}"
     if folder is not None:
-        return LpipsFiles(_existing([folder / BACKBONE_FILE]), _existing([folder / LINEAR_FILE]))
+        remedy = f"put {both} into {folder}; or leave {WEIGHTS_VARIABLE} unset, and let `make lpips` fetch them"
+        return LpipsFiles(_existing([folder / BACKBONE_FILE], remedy), _existing([folder / LINEAR_FILE], remedy))
     cache = Path(torch.hub.get_dir()) / "checkpoints"
-    return LpipsFiles(_existing([cache / BACKBONE_FILE]), _existing([cache / LINEAR_FILE, *_packaged()]))
+    remedy = f"`make lpips` fetches {both} (0.5 GB); or put them into one folder and name it in {WEIGHTS_VARIABLE}"
+    linear = [cache / LINEAR_FILE, *_packaged()]
+    return LpipsFiles(_existing([cache / BACKBONE_FILE], remedy), _existing(linear, remedy))
 
 
 def _packaged() -> Iterator[Path]:
@@ -67,7 +71,7 @@ def _packaged() -> Iterator[Path]:
         yield Path(package.origin).parent / "weights" / "v0.1" / LINEAR_FILE
 
 
-def _existing(places: Sequence[Path]) -> Path:
+def _existing(places: Sequence[Path], remedy: str) -> Path:
     for path in places:
         if os.access(path, os.R_OK) and path.is_file():  # `is_file` alone raises in a folder that may not be entered
             return path
@@ -75,7 +79,7 @@ def _existing(places: Sequence[Path]) -> Path:
         "LPIPS needs a file of weights that is not there or cannot be read",
         file=places[0],
         wanted=f"{BACKBONE_FILE} (VGG16 of torchvision) and {LINEAR_FILE} (v0.1 of the package lpips)",
-        remedy=f"put both into one folder and name it in {WEIGHTS_VARIABLE}, or into {places[0].parent}",
+        remedy=remedy,
     )
 
 

@@ -90,7 +90,21 @@ def read_rows(path: Path) -> list[SampleRow]:
         InvalidFile: the file is missing, or a line is not a row; the message has its number.
     """
     with _without_garbage_collection():
-        return [_checked_row(values, path, number) for number, values in enumerate(storage.read_jsonl(path), start=1)]
+        return list(_checked_rows(path))
+
+
+def first_row(path: Path) -> SampleRow | None:
+    """The first row of a manifest; None where it has none.
+
+    Raises:
+        InvalidFile: the file is missing, or its first line is not a row.
+    """
+    return next(_checked_rows(path), None)
+
+
+def _checked_rows(path: Path) -> Iterator[SampleRow]:
+    for number, values in enumerate(storage.read_jsonl(path), start=1):
+        yield _checked_row(values, path, number)
 
 
 @contextlib.contextmanager

@@ -50,7 +50,9 @@ class CheckRow:
 
     Attributes:
         status: `passed`, `warning`, `failed` or `running`.
+        offenders: the first of them, a line each.
         remedy: what mends it, where it failed or warns.
+        n_offenders: of all; 0: the check says no more than the lines.
     """
 
     asset: str
@@ -63,3 +65,4 @@ class CheckRow:
     offenders: str
     run_id: str
     remedy: Remedy = Remedy()
+    n_offenders: int = 0

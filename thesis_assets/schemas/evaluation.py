@@ -1,6 +1,6 @@
 """Files of an evaluation tree: manifest, protocol, metric tables, recording digests, leaderboard rows."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -53,7 +53,7 @@ class EvaluationManifest(FileModel):
     exp_name: str
     scene_name: str
     tasks: list[str]
-    eval_epochs: list[str]
+    eval_epochs: list[Annotated[str, Field(pattern=r"^epoch_([0-9]{4}|[1-9][0-9]{4,8})$")]]
     nvs_cameras: list[int]
     source_camera_id: int | None
     """None: a tree that came from elsewhere does not say."""

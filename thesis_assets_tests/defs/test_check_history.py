@@ -6,7 +6,8 @@ import dagster as dg
 import pytest
 
 from thesis_assets.defs.check_history import check_rows, failed_blocking_checks
-from thesis_assets.schemas.checks import CheckRow
+from thesis_assets.defs.metadata import check_result
+from thesis_assets.schemas.checks import MAX_OFFENDERS, CheckOutcome, CheckRow
 
 ASSET, CHECK, KEY = "sample_set", "every_sample_complete", "v1"
 
@@ -66,3 +67,17 @@ def test_a_failed_check_blocks_until_it_was_evaluated_again(rounds: Rounds) -> N
     assert failed_blocking_checks(rounds.instance, [ASSET], KEY) == [f"{ASSET}.{CHECK}"]
     rounds.make(passes=True)
     assert failed_blocking_checks(rounds.instance, [ASSET], KEY) == []
+
+
+def test_a_row_knows_how_many_offenders_there_are_beside_the_first() -> None:
+    @dg.asset(name=ASSET)
+    def made() -> None: ...
+
+    @dg.asset_check(asset=made, name=CHECK)
+    def checked() -> dg.AssetCheckResult:
+        return check_result(ASSET, CHECK, CheckOutcome.of([f"sample {n}" for n in range(57)], message="not complete"))
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize([made, checked], instance=instance, raise_on_error=False)
+        (row,) = check_rows(instance)
+    assert (len(row.offenders.splitlines()), row.n_offenders) == (MAX_OFFENDERS, 57)

@@ -1,15 +1,19 @@
 """Compare pages that are made by themselves: which there are to be, which are renewed, and what the budget leaves out."""
 
 import copy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from thesis_assets.defs.compare_pages import ComparePages
+from thesis_assets.defs.compare_pages import ComparePages, Comparison
+from thesis_assets.defs.graph import NODES, is_current
+from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.schemas.evaluation import ComparisonRecord
 from thesis_assets.storage import read_json
+from thesis_assets_tests.cli.in_process import invoke
 from thesis_assets_tests.evaluation.compared_trees import write_run
 from thesis_assets_tests.worlds import SMALL, TINY_RUN, World
 
@@ -125,3 +129,57 @@ def test_an_experiment_whose_scenes_are_gone_is_left_out_and_said_once(world: Wo
     platform.evaluated_trees()
     assert len(ComparePages(platform, world.lines.append).renew()) == 3
     assert sum("gone is left out" in line for line in world.lines) == 1
+
+
+def pages_are_there(world: World) -> bool:
+    """As `is_current` asks of the leaderboard."""
+    files = [path for path in NODES["leaderboard"].outputs(world.platform, Cell()) if path.parent.name == "compare"]
+    assert files
+    return all(path.is_file() for path in files)
+
+
+def test_a_leaderboard_is_not_current_without_the_pages_that_it_makes(world: World) -> None:
+    assert not pages_are_there(world)
+    renewed(world)
+    assert pages_are_there(world)
+    page(world, "baseline").unlink()
+    assert not pages_are_there(world)
+    renewed(world, compare_mb=0)
+    assert pages_are_there(world), "with a budget of nothing, the reason is all that there is to be"
+    shutil.rmtree(page(world, "baseline").parent)
+    assert not pages_are_there(world)
+
+
+def test_a_fault_in_one_page_is_its_reason_with_kind_and_place_and_stops_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = ComparePages.make
+
+    def fails(pages: ComparePages, comparison: Comparison, **options: int) -> object:
+        if comparison.other is not None:
+            raise ValueError("of no use")
+        return make(pages, comparison, **options)
+
+    monkeypatch.setattr(ComparePages, "make", fails)
+    made = renewed(world)
+    assert f"ValueError: of no use ({__file__}:" in (made[1].reason or "")
+    assert [made[0].reason, made[2].reason] == [None, None]
+
+
+def test_the_command_makes_the_pages_that_are_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = invoke(monkeypatch, world, "leaderboard")
+    assert done.exit_code == 0, done.output
+    assert pages_are_there(world)
+    assert page(world, "baseline").is_file()
+    assert f"compare/{page(world, 'baseline').name}" in world.settings.reports.index.read_text()
+
+
+def test_a_run_makes_the_leaderboard_again_where_its_pages_are_gone(finished_world: World, tmp_path: Path) -> None:
+    folder = finished_world.settings.reports.comparison("small", "r1", "unrefined").parent
+    with finished_world.instance() as instance:
+        assert is_current(finished_world.platform, instance, "leaderboard", Cell())
+        aside = shutil.move(folder, tmp_path / "compare")
+        try:
+            assert not is_current(finished_world.platform, instance, "leaderboard", Cell())
+        finally:
+            shutil.move(aside, folder)

@@ -1,5 +1,7 @@
 """What the index page gathers: the experiments with their states, gains, pictures, links; and what is not there is said, not missed."""
 
+import copy
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -9,15 +11,19 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from thesis_assets.defs.compare_pages import ComparePages
 from thesis_assets.defs.index_content import index_content
+from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.report_pages import write_pages
-from thesis_assets.pages.index import render_index
+from thesis_assets.defs.registration import plan_registration, register
+from thesis_assets.defs.report_pages import renew_pages, write_pages
+from thesis_assets.pages.index import IndexContent, render_index
 from thesis_assets.publishing.licences import KNOWN_LICENCES, DatasetLicence
 from thesis_assets.schemas.evaluation import ComparisonRecord
 from thesis_assets.storage import write_json
+from thesis_assets_tests.evaluation.compared_trees import write_run
 from thesis_assets_tests.pages.test_checks import row
-from thesis_assets_tests.worlds import World
+from thesis_assets_tests.worlds import SMALL, World
 
 
 def test_a_finished_experiment_stands_on_the_page_with_all_that_belongs_to_it(finished_world: World) -> None:
@@ -121,3 +127,126 @@ def test_a_table_or_a_picture_that_cannot_be_read_is_told_and_takes_nothing_else
     assert "the table of differences cannot be read" in content.notes[0]
     assert content.experiments[0].curves == ""
     assert content.experiments[0].triplets
+
+
+SCENE = "studio_pair03_dance"
+
+
+@pytest.fixture
+def evaluated(new_world: Callable[..., World]) -> World:
+    """An experiment `demo` with one evaluated run, and `other` with one that is not."""
+    both = SMALL | {"evaluation": {"scenes": [SCENE], "epochs": [0, 30]}}
+    world = new_world(*(copy.deepcopy(both | {"exp_name": name}) for name in ("demo", "other")))
+    write_run(world.settings.results_root, "r1", {SCENE: 22.0}, epoch=0, step=None)
+    write_run(world.settings.results_root, "r1", {SCENE: 18.0})
+    return world
+
+
+def renewed(world: World) -> IndexContent:
+    """The page is written, and nothing is said that keeps it from that."""
+    world.settings.reports.index.unlink(missing_ok=True)
+    said: list[str] = []
+    with dg.DagsterInstance.ephemeral() as instance:
+        renew_pages(Platform(world.settings, said.append), instance)
+        assert said == []
+        assert world.settings.reports.index.is_file()
+        return index_content(world.platform, instance, [])
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", '{"sample_id": null}', '{"sample_id": "../../x"}', "not JSON"])
+def test_a_sample_row_that_cannot_be_read_leaves_its_pictures_out_and_names_its_file(
+    evaluated: World, line: str
+) -> None:
+    rows = evaluated.platform.difix(Cell("demo")).scene_run("studio_pair00_dance").all_samples
+    rows.parent.mkdir(parents=True)
+    rows.write_text(line + "\n")
+    content = renewed(evaluated)
+    (note,) = content.notes
+    assert note.startswith("No pictures of studio/pair00: ")
+    assert str(rows) in note
+    assert content.experiments[0].triplets
+
+
+@pytest.mark.parametrize(("epochs", "told"), [([], False), (["epoch_xx"], True), (None, True)])
+def test_a_manifest_without_epochs_has_no_pictures_and_one_that_cannot_be_read_is_named(
+    evaluated: World, epochs: list[str] | None, told: bool
+) -> None:
+    path = evaluated.platform.tree(Cell("demo", run_name="r1"), SCENE).manifest
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eval_epochs": epochs}))
+    content = renewed(evaluated)
+    assert [str(path) in note for note in content.notes] == [True] * told
+    assert content.experiments[0].triplets == []
+
+
+def test_an_experiment_whose_frozen_state_cannot_be_read_is_named_and_the_others_stay(evaluated: World) -> None:
+    tree = evaluated.platform.difix(Cell("other"))
+    for path, value in ((tree.frozen, {}), (tree.split_summary, {"a": 1})):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value))
+    content = renewed(evaluated)
+    (note,) = content.notes
+    assert note.startswith("other is left out: the file is not a SplitSummary")
+    assert str(tree.split_summary) in note
+    assert [part.name for part in content.experiments] == ["demo"]
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", '{"scene_name": null}'])
+def test_a_test_manifest_that_cannot_be_read_takes_no_other_numbers_away(evaluated: World, line: str) -> None:
+    evaluated.write(SMALL | {"exp_name": "other", "evaluation": {"epochs": [0, 30]}})
+    path = evaluated.platform.difix(Cell("other")).split_test
+    path.parent.mkdir(parents=True)
+    path.write_text(line + "\n")
+    assert [tree.exp_name for _, tree in evaluated.platform.evaluated_trees()] == ["demo"]
+    assert sum("other is left out" in said and str(path) in said for said in evaluated.lines) == 1
+    with dg.DagsterInstance.ephemeral() as instance:
+        content = index_content(evaluated.platform, instance, [])
+    (note,) = content.notes
+    assert note.startswith("Which scenes of other are evaluated is not known: ")
+    assert str(path) in note
+    assert [part.name for part in content.experiments] == ["demo"]
+
+
+def test_a_split_that_cannot_be_read_is_named_and_the_rest_of_its_experiment_stays(evaluated: World) -> None:
+    path = evaluated.platform.difix(Cell("demo")).split_summary
+    path.parent.mkdir(parents=True)
+    path.write_text('{"a": 1}')
+    content = renewed(evaluated)
+    (note,) = content.notes
+    assert note.startswith("The split of demo is not shown: the file is not a SplitSummary")
+    assert str(path) in note
+    assert content.experiments[0].triplets
+
+
+def test_a_fault_of_a_page_is_told_with_its_kind_and_place_and_ends_nothing(
+    evaluated: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_: object) -> None:
+        raise ValueError("max() of nothing")
+
+    monkeypatch.setattr("thesis_assets.pages.index.render_index", fault)
+    with dg.DagsterInstance.ephemeral() as instance:
+        renew_pages(evaluated.platform, instance)
+    (said,) = evaluated.lines
+    assert "not renewed" in said
+    assert f"ValueError: max() of nothing ({__file__}:" in said
+
+
+def test_a_run_whose_experiment_file_is_gone_is_named_with_its_data_and_its_pages(evaluated: World) -> None:
+    evaluated.platform.difix(Cell("demo")).base.mkdir(parents=True)
+    reports, file = evaluated.settings.reports, evaluated.platform.experiments.path("demo")
+    with dg.DagsterInstance.ephemeral() as instance:
+        register(instance, plan_registration(evaluated.platform, instance))
+        ComparePages(evaluated.platform, evaluated.lines.append).renew()
+        assert index_content(evaluated.platform, instance, []).notes == []
+        text = file.read_text()
+        file.unlink()
+        data, pages = index_content(evaluated.platform, instance, []).notes
+        file.write_text("exp_name: demo\nruns: 3\n")
+        (refused,) = index_content(evaluated.platform, instance, []).notes
+        file.write_text(text.replace("r1:", "r2:"))
+        (left,) = index_content(evaluated.platform, instance, []).notes
+    assert data.startswith("demo: its data is in ")
+    assert str(file) in data
+    assert f"1 compare page of it stays: compare/{reports.comparison('demo', 'r1', 'unrefined').name}" in pages
+    assert refused.startswith("demo is left out: "), "its file is there, and may declare the run"
+    assert left == pages

@@ -30,6 +30,8 @@ def test_weights_that_come_later_fill_the_column_and_it_is_recomputed(tmp_path: 
     (why,) = check_lpips(cell).offenders
     assert "vgg16-397923af.pth" in why
     assert "THESIS_LPIPS_WEIGHTS" in why
+    assert "`make lpips`" in why
+    assert f"put vgg16-397923af.pth and vgg.pth into {cell.lpips_weights}" in why
     assert not [line for line in said if "vgg16" in line], "what a machine lacks is said once, at the end of a command"
 
     write_lpips_weights(tmp_path / "lpips")

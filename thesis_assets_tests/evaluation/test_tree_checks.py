@@ -1,6 +1,7 @@
 """Spoiling an evaluated tree: the right check fails, names the file, and the others stay silent."""
 
 import contextlib
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -201,8 +202,20 @@ def test_a_missing_documented_folder_fails_the_input_data_check(own: EvaluationC
 
 def test_absent_weights_of_lpips_are_a_warning_of_their_own(evaluated: EvaluationCell) -> None:
     outcome = check_lpips(evaluated)
+    n = len(evaluated.epoch_steps())
+    assert n > 1
     assert not outcome.passed
-    assert "weights" in outcome.offenders[0]
+    assert outcome.message == f"the column lpips is empty in {n} of {n} epochs"
+    (reason,) = outcome.offenders
+    assert reason.startswith(f"{evaluated.scene.name}, every epoch: LPIPS is not measured")
+
+
+def test_an_epoch_that_alone_has_no_lpips_is_named(own: EvaluationCell) -> None:
+    path = own.tree.task(0, "nvs").protocol
+    protocol = json.loads(path.read_text())
+    protocol["empty_metrics"]["lpips"] = "another reason"
+    path.write_text(json.dumps(protocol))
+    assert check_lpips(own).offenders[0] == f"{own.scene.name}, epoch_0000: another reason"
 
 
 def test_the_manifest_names_only_what_is_whole(own: EvaluationCell) -> None:

@@ -89,6 +89,21 @@ def test_a_failed_check_stands_first_with_its_offenders_and_the_command_and_a_pa
     assert "1 blocking check failed." in page
 
 
+@pytest.mark.parametrize(
+    ("n_lines", "n_all", "said"),
+    [
+        (1, 1, "the offender"),
+        (3, 3, "3 offenders"),
+        (3, 0, "3 offenders"),
+        (20, 57, "the first 20 of 57 offenders"),
+        (1, 2, "the first 1 of 2 offenders"),
+    ],
+)
+def test_first_offenders_are_called_so_only_where_there_are_more(n_lines: int, n_all: int, said: str) -> None:
+    lines = "\n".join(f"sample {n}" for n in range(n_lines))
+    assert f"<summary>{said}</summary>" in render_check_page([row(offenders=lines, n_offenders=n_all)])
+
+
 def test_names_from_disk_stay_text() -> None:
     evil = "</td><script>alert(1)</script>\"' onmouseover=x"
     remedy = Remedy(evil, (evil,))

@@ -119,6 +119,7 @@ def test_where_nothing_is_made_the_page_says_what_to_give_first() -> None:
     page = render_index(IndexContent(waiting=waiting))
     assert "Nothing is made yet" in page
     assert "thesis-assets demo</code>" in page
+    assert "the program lies in <code>.venv/bin/</code> of the checkout" in page
     assert "thesis-assets run --exp mine</code>" in page
     assert "Every check passed" not in page
 
