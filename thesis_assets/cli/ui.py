@@ -17,7 +17,7 @@ import typer
 
 from thesis_assets.cli.console import load_platform, prepare_dagster_home, progress_line
 from thesis_assets.cli.serve import MODULE, listen_on_port, run_web_server, serve
-from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.errors import ThesisAssetsError, reason_of
 from thesis_assets.launch.process_tree import end_tree
 from thesis_assets.launch.starter_watch import watched
 
@@ -88,4 +88,7 @@ def _daemon() -> Iterator["subprocess.Popen[bytes]"]:
         finally:
             end_tree(daemon.pid, "", grace_seconds=GRACE_SECONDS)
             daemon.wait()
-            instance.wipe_daemon_heartbeats()  # else a backfill could be handed to it while its last word is fresh
+            try:  # else a backfill could be handed to it while its last word is fresh
+                instance.wipe_daemon_heartbeats()
+            except Exception as error:  # noqa: BLE001  the database may have ended first, and each kind says so in its own way
+                progress_line(f"the daemon's last word stays in the history: {reason_of(error)}")
