@@ -6,7 +6,7 @@ from pathlib import Path
 from thesis_assets.errors import InvalidExperiment
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.layout import DifixTree
-from thesis_assets.samples.sample_rows import read_rows
+from thesis_assets.samples.sample_rows import scenes_of_rows
 from thesis_assets.scenes.matching import nothing_matches
 
 
@@ -35,10 +35,10 @@ def evaluation_scenes(spec: ExperimentSpec, catalog: list[str], tree: DifixTree,
 
 
 def _by_default(spec: ExperimentSpec, catalog: list[str], tree: DifixTree) -> list[str]:
-    tested = {row.scene_name for row in read_rows(tree.split_test)}
+    tested = scenes_of_rows(tree.split_test)
     reserved = {name for name in spec.split.reserved_scenes if name in catalog}
     if not tested | reserved and spec.runs and all(run.backend == "pretrained" for run in spec.runs.values()):
-        return sorted({row.scene_name for row in read_rows(tree.split_train)})
+        return sorted(scenes_of_rows(tree.split_train))
     if not tested | reserved:
         raise InvalidExperiment(
             "nothing is held out, so nothing can be evaluated by default",

@@ -102,6 +102,27 @@ def first_row(path: Path) -> SampleRow | None:
     return next(_checked_rows(path), None)
 
 
+def scenes_of_rows(path: Path) -> set[str]:
+    """The scenes of a manifest's rows. Of each row that key alone is looked at: it is asked for often, of many rows.
+
+    Raises:
+        InvalidFile: the file is missing, or a line names no scene; the message has its number.
+    """
+    names = set()
+    for number, values in enumerate(storage.read_jsonl(path), start=1):
+        name = values.get("scene_name") if isinstance(values, dict) else None
+        if not isinstance(name, str):
+            raise InvalidFile(
+                "a line is not a sample row: it names no scene",
+                file=path,
+                key=f"line {number}: scene_name",
+                found=ascii(values)[:200],
+                remedy="write the manifest again from the shards",
+            )
+        names.add(name)
+    return names
+
+
 def _checked_rows(path: Path) -> Iterator[SampleRow]:
     for number, values in enumerate(storage.read_jsonl(path), start=1):
         yield _checked_row(values, path, number)
