@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus  # no public name yet
 
 from thesis_assets.defs.dead_runs import IN_PROGRESS
 from thesis_assets.defs.graph import NODES
@@ -69,6 +68,11 @@ class History:
         return self._orders[kind]
 
     def _of_backfills(self) -> Iterator[tuple[str, str | None]]:
+        from dagster._core.execution.backfill import (  # no public name yet; weight, as in `backfill_runs`
+            BulkActionsFilter,
+            BulkActionStatus,
+        )
+
         active = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])
         for backfill in self._instance.get_backfills(filters=active):
             if backfill.asset_backfill_data is None:

@@ -12,10 +12,8 @@ from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY
 from dagster._core.execution.api import execute_run
 from dagster._core.execution.execute_in_process import merge_run_tags
 from dagster._core.execution.job_execution_result import JobExecutionResult
-from dagster._core.remote_origin import RemoteRepositoryOrigin
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._core.utils import make_new_run_id
-from dagster._core.workspace.load_target import ModuleTarget
 
 from thesis_assets.defs.check_history import failed_blocking_checks
 from thesis_assets.defs.checks.outcomes import MENDED_BY
@@ -28,9 +26,7 @@ from thesis_assets.defs.metadata import MEND
 from thesis_assets.defs.partitions import EXP_BY_SCENE, Cell
 from thesis_assets.defs.platform import Platform
 
-CODE_LOCATION = ModuleTarget(
-    module_name="thesis_assets.definitions", attribute=None, working_directory=None, location_name=None
-)
+CODE_LOCATION = "thesis_assets.definitions"
 """What `-m thesis_assets.definitions` loads. Its name is the module's: a web server shows the runs of a location of that name."""
 WITH_DATA = ("export_scenes", "prepare_data", "tune", "publish")
 OF_DATA = ("triplet_recording",)
@@ -237,11 +233,15 @@ def make_run(
     Raises:
         KeyboardInterrupt: a step was interrupted.
     """
+    from dagster._core.remote_origin import RemoteRepositoryOrigin
+    from dagster._core.workspace.load_target import ModuleTarget
+
     run_id = make_new_run_id()
     run_config = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **(config or {})}
     # A daemon starts a run again whose process is gone; this one's is the person's to start again, and two would meet.
     tags = {**(tags or {}), **holder_tags(run_id), MAX_RETRIES_TAG: "0"}
-    (location,) = CODE_LOCATION.create_origins()
+    target = ModuleTarget(module_name=CODE_LOCATION, attribute=None, working_directory=None, location_name=None)
+    (location,) = target.create_origins()
     run = instance.create_run_for_job(
         job,
         run_id=run_id,
