@@ -18,10 +18,10 @@ import dagster as dg
 import typer
 
 from thesis_assets.cli.console import WRONG_USE, load_platform, prepare_dagster_home, progress_line
+from thesis_assets.defs.levels import CODE_LOCATION
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.settings import Settings
 
-MODULE = "thesis_assets.definitions"
 LONGEST_SOCKET_PATH = 107
 """Bytes, of a Unix socket's address on Linux."""
 POLL_MS = 2000
@@ -81,7 +81,9 @@ def run_web_server(
 
     from thesis_assets.cli.web_guard import Guard
 
-    target = ModuleTarget(module_name=MODULE, attribute=None, working_directory=str(Path.cwd()), location_name=None)
+    target = ModuleTarget(
+        module_name=CODE_LOCATION, attribute=None, working_directory=str(Path.cwd()), location_name=None
+    )
     with (
         dg.DagsterInstance.get() as instance,
         WorkspaceProcessContext(

@@ -16,7 +16,8 @@ import dagster as dg
 import typer
 
 from thesis_assets.cli.console import load_platform, prepare_dagster_home, progress_line
-from thesis_assets.cli.serve import MODULE, listen_on_port, run_web_server, serve
+from thesis_assets.cli.serve import listen_on_port, run_web_server, serve
+from thesis_assets.defs.levels import CODE_LOCATION
 from thesis_assets.errors import ThesisAssetsError, reason_of
 from thesis_assets.launch.process_tree import end_tree
 from thesis_assets.launch.starter_watch import watched
@@ -79,7 +80,7 @@ def _daemon() -> Iterator["subprocess.Popen[bytes]"]:
     # The history's tables are made here: two processes that make them at once leave a history that Dagster cannot read.
     with dg.DagsterInstance.get() as instance:
         daemon = subprocess.Popen(
-            watched([sys.executable, "-m", "dagster._daemon", "run", "-m", MODULE]),
+            watched([sys.executable, "-m", "dagster._daemon", "run", "-m", CODE_LOCATION]),
             env={**os.environ, "DAGSTER_DAEMON_LOG_LEVEL": level},
             process_group=0,
         )

@@ -6,7 +6,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from thesis_assets.cli import serve
 from thesis_assets.definitions import build_defs
 from thesis_assets.defs.failures import failure_reason
 from thesis_assets.defs.graph import is_current
@@ -105,7 +104,6 @@ def test_checks_of_one_partition_are_made_alone_as_a_run_of_their_job(maker: Mak
 
 
 def test_a_run_of_the_command_line_names_the_code_location_that_the_web_server_loads(maker: Maker) -> None:
-    assert CODE_LOCATION == serve.MODULE
     assert maker.make("observe_scenes", ["scene_catalog"], {})[0]
     (run,) = maker.instance.get_runs(limit=1)
     assert run.remote_job_origin is not None
