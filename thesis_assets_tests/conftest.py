@@ -61,7 +61,7 @@ def new_world(tmp_path: Path, scene_home: Path) -> Callable[..., World]:
 
 @pytest.fixture(scope="session")
 def finished_world(kept: KeptFolder, scene_home: Path) -> World:
-    """The small experiment, run to its end. A test that changes a file of it puts it back."""
+    """The small experiment, run to its end, for tests that only look at it or put back what they change."""
 
     def make(home: Path) -> None:
         world = World(home, scene_home)
@@ -70,6 +70,13 @@ def finished_world(kept: KeptFolder, scene_home: Path) -> World:
         assert report.exit_code == 0, [outcome.errors + outcome.failed_checks for outcome in report.outcomes]
 
     return World(kept.make_once("finished", make), scene_home)
+
+
+@pytest.fixture
+def finished_world_to_change(kept: KeptFolder, finished_world: World) -> Iterator[World]:
+    """The same, brought back as it was made, history and all, when a test that makes something of it anew has ended."""
+    yield finished_world
+    kept.bring_back("finished")
 
 
 @pytest.fixture(scope="module")

@@ -66,6 +66,11 @@ class KeptFolder:
             self._mark.write_text(self._digest)
         return folder
 
+    def bring_back(self, name: str) -> None:
+        """A folder of `live` as `make_once` left it."""
+        _remove(self.live / name)
+        _copy(self._whole / name, self.live / name)
+
 
 def _remove(folder: Path) -> None:
     if folder.is_dir():

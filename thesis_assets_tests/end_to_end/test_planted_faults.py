@@ -110,8 +110,8 @@ def test_a_leaked_pair_fails_its_check_and_a_trainer_refuses_in_another_run(new_
     assert "pair02" in " ".join(outcome.errors) or "split_train" in " ".join(outcome.errors)
 
 
-def test_a_corrupted_checkpoint_fails_its_check_and_the_evaluation_refuses_it(finished_world: World) -> None:
-    world = finished_world
+def test_a_corrupted_checkpoint_fails_its_check_and_the_evaluation_refuses_it(finished_world_to_change: World) -> None:
+    world = finished_world_to_change
     run = world.platform.difix(world.cell()).tuning_run("r1")
     with put_back(run.checkpoint(4)) as path:
         content = bytearray(path.read_bytes())
@@ -129,8 +129,8 @@ def test_a_corrupted_checkpoint_fails_its_check_and_the_evaluation_refuses_it(fi
     assert check(world, "tuned_checkpoint", world.cell()) == {}, "put back, and refused still"
 
 
-def test_a_missing_metrics_file_fails_the_right_check_only(finished_world: World) -> None:
-    world = finished_world
+def test_a_missing_metrics_file_fails_the_right_check_only(finished_world_to_change: World) -> None:
+    world = finished_world_to_change
     tree = next(iter(world.platform.evaluation_trees(world.cell()).values()))
     with put_back(tree.task(1, "nvs").nvs_per_camera) as path:
         path.unlink()
@@ -142,9 +142,9 @@ def test_a_missing_metrics_file_fails_the_right_check_only(finished_world: World
 
 
 def test_a_missing_metrics_file_and_a_changed_image_are_mended_by_the_command_beside_their_checks(
-    finished_world: World, monkeypatch: pytest.MonkeyPatch
+    finished_world_to_change: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world, cell = finished_world, finished_world.cell()
+    world, cell = finished_world_to_change, finished_world_to_change.cell()
     tree = next(iter(world.platform.evaluation_trees(cell).values()))
     task = tree.task(1, "nvs")
     table = task.nvs_per_camera.read_bytes()
@@ -165,9 +165,9 @@ def test_a_missing_metrics_file_and_a_changed_image_are_mended_by_the_command_be
 
 
 def test_a_damaged_checkpoint_is_made_again_by_the_command_beside_its_check(
-    finished_world: World, monkeypatch: pytest.MonkeyPatch
+    finished_world_to_change: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world, cell = finished_world, finished_world.cell()
+    world, cell = finished_world_to_change, finished_world_to_change.cell()
     run = world.platform.difix(cell).tuning_run("r1")
     whole = run.checkpoint(4).read_bytes()
     run.checkpoint(4).unlink()
@@ -187,15 +187,15 @@ def test_a_damaged_checkpoint_is_made_again_by_the_command_beside_its_check(
     assert check(world, "tuned_checkpoint", cell) == {}
 
 
-def test_a_second_evaluation_of_a_cell_says_who_is_at_work_on_it(finished_world: World) -> None:
-    cell = finished_world.cell()
-    with cell_lock(finished_world.platform.difix(cell).lock("evaluation-r1"), "the evaluation"):
-        refused = again(finished_world, "evaluate", ("evaluation_manifest",), cell)
+def test_a_second_evaluation_of_a_cell_says_who_is_at_work_on_it(finished_world_to_change: World) -> None:
+    cell = finished_world_to_change.cell()
+    with cell_lock(finished_world_to_change.platform.difix(cell).lock("evaluation-r1"), "the evaluation"):
+        refused = again(finished_world_to_change, "evaluate", ("evaluation_manifest",), cell)
 
     assert not refused.success
     assert any("another process works on the evaluation of small|r1" in error for error in refused.errors)
     assert any(str(os.getpid()) in error for error in refused.errors)
-    assert again(finished_world, "evaluate", ("evaluation_manifest",), cell).success
+    assert again(finished_world_to_change, "evaluate", ("evaluation_manifest",), cell).success
 
 
 def test_selecting_on_the_people_one_reports_on_is_refused_also_when_asked_again(
@@ -296,9 +296,9 @@ def test_another_generation_section_is_refused_with_its_keys_unless_replacing_is
 
 
 def test_checks_are_made_again_by_a_command_that_makes_nothing_else(
-    finished_world: World, monkeypatch: pytest.MonkeyPatch
+    finished_world_to_change: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world, sample_set = finished_world, dg.AssetKey("sample_set")
+    world, sample_set = finished_world_to_change, dg.AssetKey("sample_set")
     folder = sorted(world.platform.difix(world.cell()).samples_dir.iterdir())[0]
     with world.instance() as instance:
         before = len(instance.fetch_materializations(sample_set, limit=100).records)
@@ -346,8 +346,8 @@ def test_checks_are_made_again_by_a_command_that_makes_nothing_else(
     ],
 )
 def test_checks_that_are_not_there_are_wrong_use(
-    finished_world: World, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+    finished_world_to_change: World, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
 ) -> None:
-    done = invoke(monkeypatch, finished_world, "checks", "run", "--exp", "small", *words)
+    done = invoke(monkeypatch, finished_world_to_change, "checks", "run", "--exp", "small", *words)
     assert done.exit_code == 2
     assert told in done.stderr
