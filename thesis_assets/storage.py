@@ -264,6 +264,11 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def sha256_bytes(content: bytes) -> str:
+    """Hex digest of bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def sha256_value(value: object) -> str:
     """Hex digest of a pydantic model or plain value, by its canonical JSON (sorted keys)."""
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value

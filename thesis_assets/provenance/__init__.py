@@ -1,0 +1,31 @@
+"""What every published output was made from, and whether it still is what one would make: by content, never by time or place.
+
+    record.py     the made-from record, its identity and data version
+    options.py    options that were resolved then, against those that an experiment's file sets now
+    contents.py   what files hold, with the cache of their sizes and times that saves reading them
+    making.py     writing a record: inputs digested before the work, outputs flushed before the record
+    verdict.py    made, missing, stale or damaged, in words
+
+Does not belong here: which outputs there are (`graph`), how any of them is made (its own room).
+"""
+
+from thesis_assets.provenance.contents import Contents
+from thesis_assets.provenance.making import Making, begin
+from thesis_assets.provenance.options import kept_options
+from thesis_assets.provenance.record import MadeFrom, Output, Place, read_record
+from thesis_assets.provenance.verdict import Verdict, Wanted, examine, look
+
+__all__ = [
+    "Contents",
+    "MadeFrom",
+    "Making",
+    "Output",
+    "Place",
+    "Verdict",
+    "Wanted",
+    "begin",
+    "examine",
+    "kept_options",
+    "look",
+    "read_record",
+]

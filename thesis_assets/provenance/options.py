@@ -1,0 +1,68 @@
+"""Options that were resolved when something was made, against those of an experiment's file now.
+
+An option that the file does not set keeps the value it was made with: a default that changed makes no work.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Options = Mapping[str, Any]
+
+
+def differences(then: Options, now: Options, given: Options | None, before: Options) -> Iterator[str]:
+    """In words, each option that the file sets and that was another one then.
+
+    Args:
+        then: as recorded.
+        now: every default resolved.
+        given: those that the file sets, in the same form; None: all of them.
+        before: by dotted key: what the step did before it had the option, for records that do not have it.
+    """
+    old, new = dict(_flat(then)), dict(_flat(now))
+    for key in sorted(old.keys() | new.keys()):
+        if given is not None and not _is_given(given, key):
+            continue
+        was, is_now = old.get(key, before.get(key)), new.get(key)
+        if was != is_now:
+            yield f"`{key}` was {_said(was)}, is {_said(is_now)}"
+
+
+def kept_options(then: Options, now: Options, given: Options | None) -> dict[str, Any]:
+    """The options to make something by that was made before: as the file sets them, else as recorded, else today's default."""
+    if given is None:
+        return dict(now)
+    kept: dict[str, Any] = {}
+    for key, value in now.items():
+        was = then.get(key)
+        if isinstance(value, Mapping) and isinstance(was, Mapping) and isinstance(given.get(key, {}), Mapping):
+            kept[key] = kept_options(was, value, given.get(key, {}))
+            if key not in given:
+                kept[key] = {**was, **kept[key]}
+        else:
+            kept[key] = value if key in given or key not in then else was
+    return kept
+
+
+def _flat(options: Options, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in options.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _is_given(given: Options, key: str) -> bool:
+    """Whether the file sets the dotted key, or a value that it is a part of."""
+    place: Any = given
+    for part in key.split("."):
+        if not isinstance(place, Mapping):
+            return True
+        if part not in place:
+            return False
+        place = place[part]
+    return True
+
+
+def _said(value: object) -> str:
+    text = "not set" if value is None else value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
