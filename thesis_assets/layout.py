@@ -348,6 +348,11 @@ class SceneTree:
         return self.renders_dir / str(check_camera(cam_id)) / f"{check_frame(fname)}.png"
 
     @property
+    def renders_made_from(self) -> Path:
+        """*Ours*: what the command made the renders beside it from."""
+        return self.renders_dir / "made_from.json"
+
+    @property
     def render_record(self) -> Path:
         """*Ours*: which command made the renders beside it, from what."""
         return self.renders_dir / "command.json"
@@ -375,6 +380,11 @@ class SceneRunTree:
     @property
     def run_stats(self) -> Path:
         return self.base / "run_stats.json"
+
+    @property
+    def made_from(self) -> Path:
+        """What the shard was made from: its files here, and those of its samples."""
+        return self.base / "made_from.json"
 
 
 @dataclass(frozen=True)
@@ -455,6 +465,10 @@ class TuningRunTree:
     @property
     def triplet_recording(self) -> Path:
         return self.base / "rerun" / "triplets.rrd"
+
+    def made_from(self, asset: str) -> Path:
+        """*Ours*: what the run's `tuned_checkpoint`, `selected_checkpoint` or another asset of it was made from."""
+        return self.base / f"{asset}.made_from.json"
 
     @property
     def publication(self) -> Path:
@@ -589,6 +603,10 @@ class DifixTree:
         """*Ours*: digests of a snapshot that tuning runs depend on."""
         return self.meta_dir / "frozen.json"
 
+    def made_from(self, asset: str) -> Path:
+        """*Ours*: what `sample_set`, `split_manifests` or `difix_data` was made from."""
+        return self.meta_dir / f"{asset}.made_from.json"
+
     @property
     def locks_dir(self) -> Path:
         """*Ours*: one lock file a cell at work."""
@@ -661,7 +679,17 @@ class TaskTree:
         """*Ours*: how the numbers beside it were computed, and the digest of what they were computed from."""
         return self.metrics_dir / "protocol.json"
 
+    @property
+    def made_from(self) -> Path:
+        """*Ours*: what the task's numbers, images and meshes were made from."""
+        return self.metrics_dir / "made_from.json"
+
     # --- nvs ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def predictions_made_from(self) -> Path:
+        """*Ours*: what the renders under `inputs/` were made from."""
+        return self.inputs_dir / "made_from.json"
 
     @property
     def prediction_record(self) -> Path:
@@ -819,6 +847,20 @@ class EvaluationTree:
         return self.base / "manifest.json"
 
     @property
+    def manifest_made_from(self) -> Path:
+        """*Ours*: what the manifest was made from."""
+        return self.base / "manifest.made_from.json"
+
+    @property
+    def input_data_made_from(self) -> Path:
+        """*Ours*: what was linked in: every file with its digest."""
+        return self.input_data_dir / "made_from.json"
+
+    def training_artifacts_made_from(self, epoch: int) -> Path:
+        """*Ours*: what the pictures of an epoch were made from."""
+        return self.training_artifacts_dir / epoch_name(epoch) / "made_from.json"
+
+    @property
     def training_artifacts_dir(self) -> Path:
         return self.base / "training_artifacts"
 
@@ -874,6 +916,11 @@ class EvaluationTree:
         if task not in TASKS:
             raise InvalidKey("not a task", key="task", found=ascii(task[:80]), wanted=TASKS)
         return self.rerun_dir / f"{task}_{epoch_name(epoch)}.rrd"
+
+    @staticmethod
+    def recording_made_from(recording: Path) -> Path:
+        """*Ours*: what a recording was made from, beside it."""
+        return recording.with_suffix(".made_from.json")
 
     @staticmethod
     def recording_digest(recording: Path) -> Path:

@@ -16,6 +16,7 @@ ROOMS = (
         "layout",
         "storage",
         "schemas",
+        "provenance",
         "experiments",
         "settings",
         "pages",

@@ -10,22 +10,28 @@ Does not belong here: which outputs there are (`graph`), how any of them is made
 """
 
 from thesis_assets.provenance.contents import Contents
-from thesis_assets.provenance.making import Making, begin
-from thesis_assets.provenance.options import kept_options
+from thesis_assets.provenance.making import Making, begin, strike, take_over
+from thesis_assets.provenance.options import kept_options, kept_part, options_of
 from thesis_assets.provenance.record import MadeFrom, Output, Place, read_record
-from thesis_assets.provenance.verdict import Verdict, Wanted, examine, look
+from thesis_assets.provenance.verdict import Older, Unit, Verdict, Wanted, examine, look
 
 __all__ = [
     "Contents",
     "MadeFrom",
     "Making",
+    "Older",
     "Output",
     "Place",
+    "Unit",
     "Verdict",
     "Wanted",
     "begin",
     "examine",
     "kept_options",
+    "kept_part",
     "look",
+    "options_of",
     "read_record",
+    "strike",
+    "take_over",
 ]

@@ -1,6 +1,6 @@
 """Writing a record: inputs are digested before the work, outputs while or after they are written; the record comes last.
 
-making = begin(place, wanted)          # what is read now is what the record will name
+making = begin(unit)                   # what is read now is what the record will name
 ... write the outputs ...
 making.finish(outputs)                 # flushes them together, then publishes the record
 """
@@ -8,26 +8,36 @@ making.finish(outputs)                 # flushes them together, then publishes t
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from thesis_assets import storage
 from thesis_assets.provenance.contents import Contents, stat_of
-from thesis_assets.provenance.record import MadeFrom, Output, Place, identity_of
+from thesis_assets.provenance.record import MadeFrom, Output, Place, identity_of, read_record
 from thesis_assets.provenance.stats import write_stats
-from thesis_assets.provenance.verdict import Wanted
+from thesis_assets.provenance.verdict import Unit
 
 CHANGED_MEANWHILE = "changed while it was read"
 """In place of the digest of an input that is another file at the end of the work than at its beginning: the output is stale."""
+MANY = 100
+"""A record of more outputs is written without indentation: of a shard's thousands it would be a tenth of the file."""
 
 
 class Making:
     """A record in the making."""
 
-    def __init__(self, place: Place, wanted: Wanted, contents: Contents) -> None:
-        self._place, self._wanted, self._contents = place, wanted, contents
-        found = {name: stat_of(path) for name, path in wanted.files.items()}
+    def __init__(self, unit: Unit, contents: Contents) -> None:
+        self._place, self._wanted, self._contents = unit.place, unit.wanted, contents
+        found = {name: stat_of(path) for name, path in unit.wanted.files.items()}
         self._before = {name: stat for name, stat in found.items() if stat is not None}
+
+    @cached_property
+    def identity(self) -> str:
+        """Of what will be made: reads the inputs that nobody has read yet."""
+        wanted = self._wanted
+        return identity_of(wanted.step, wanted.code_version, wanted.options, wanted.tools, self.inputs)
 
     def saw(self, path: Path, content: bytes) -> None:
         """The bytes of an input that was read for the work: it is not read again for its digest."""
@@ -50,8 +60,7 @@ class Making:
         digested = outputs if isinstance(outputs, Mapping) else self._digested(outputs)
         if flush:
             flush_files(self._place.base / name for name in digested)
-        wanted, inputs = self._wanted, self._inputs()
-        identity = identity_of(wanted.step, wanted.code_version, wanted.options, wanted.tools, inputs)
+        wanted, inputs, identity = self._wanted, self.inputs, self.identity
         named = {name: (each.bytes, each.sha256, each.pixels) for name, each in sorted(digested.items())}
         version = identity
         if wanted.of_outputs:
@@ -67,7 +76,7 @@ class Making:
             identity=identity,
             data_version=version,
         )
-        storage.write_bytes(self._place.record, storage.to_json_bytes(record, indent=len(named) <= 100))
+        _publish(self._place, record)
         write_stats(
             self._place,
             [self._before.get(name) for name in inputs],
@@ -75,7 +84,8 @@ class Making:
         )
         return record
 
-    def _inputs(self) -> dict[str, str]:
+    @cached_property
+    def inputs(self) -> dict[str, str]:
         """Digests of the files as they were when the work began, and the data versions, by name."""
         files = {name: self._wanted.files[name] for name in self._before}
         found = self._contents.sha256_of(files.values())
@@ -95,9 +105,42 @@ class Making:
             }
 
 
-def begin(place: Place, wanted: Wanted, contents: Contents | None = None) -> Making:
+def begin(unit: Unit, contents: Contents | None = None) -> Making:
     """Note what is there to make an output from, before the work."""
-    return Making(place, wanted, contents or Contents())
+    return Making(unit, contents or Contents())
+
+
+def take_over(unit: Unit, contents: Contents | None = None) -> MadeFrom | None:
+    """Give a record to an output of a version that wrote none: it is read in full, and nothing is made again.
+
+    What it was made from is what is there now: an older version told by size and time alone. None where there is nothing to take.
+    """
+    older = unit.older() if unit.older is not None else None
+    if older is None or unit.place.record.exists():
+        return None
+    wanted = unit.wanted
+    then = replace(
+        wanted,
+        options=wanted.options if older.options is None else older.options,
+        tools=wanted.tools if older.tools is None else older.tools,
+    )
+    return begin(replace(unit, wanted=then), contents).finish(older.files, noted={"taken_over": True})
+
+
+def strike(place: Place, names: Iterable[str]) -> None:
+    """Take outputs out of a record that somebody removed on purpose: they are not missing. The data version stays.
+
+    Raises:
+        InvalidFile: the record cannot be read.
+    """
+    record, gone = read_record(place), set(names)
+    if record is not None and gone & record.outputs.keys():
+        kept = {name: each for name, each in record.outputs.items() if name not in gone}
+        _publish(place, record.model_copy(update={"outputs": kept}))
+
+
+def _publish(place: Place, record: MadeFrom) -> None:
+    storage.write_bytes(place.record, storage.to_json_bytes(record, indent=len(record.outputs) <= MANY))
 
 
 def flush_files(paths: Iterable[Path]) -> None:

@@ -4,9 +4,46 @@ An option that the file does not set keeps the value it was made with: a default
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 Options = Mapping[str, Any]
+Part = TypeVar("Part", bound=BaseModel)
+
+
+def options_of(parts: Mapping[str, BaseModel]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parts of an experiment as options: every default resolved, and those that the file sets.
+
+    Args:
+        parts: by dotted key in the experiment's file: `evaluation.nvs`.
+    """
+    options: dict[str, Any] = {}
+    given: dict[str, Any] = {}
+    for key, part in parts.items():
+        _put(options, key, part.model_dump(mode="json"))
+        _put(given, key, part.model_dump(mode="json", exclude_unset=True))
+    return options, given
+
+
+def kept_part(key: str, part: Part, then: Options) -> Part:
+    """The part of an experiment to make something by that was made before, see `kept_options`.
+
+    Args:
+        key: its dotted key, under which it stands in the record's options.
+    """
+    place: Any = then
+    for word in key.split("."):
+        place = place.get(word, {})
+    kept = kept_options(place, part.model_dump(mode="json"), part.model_dump(mode="json", exclude_unset=True))
+    return type(part).model_validate(kept)
+
+
+def _put(options: dict[str, Any], key: str, value: Any) -> None:
+    *folders, last = key.split(".")
+    for word in folders:
+        options = options.setdefault(word, {})
+    options[last] = value
 
 
 def differences(then: Options, now: Options, given: Options | None, before: Options) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Whether an output is as wanted: made, missing, stale or damaged, each with what differs, in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,8 @@ from thesis_assets.provenance.record import MadeFrom, Place, read_record
 from thesis_assets.provenance.stats import read_stats, write_stats
 
 State = Literal["made", "missing", "stale", "damaged"]
+NOT_VERIFIED = "not verified yet"
+"""Of what a version without records made: it works, and is read in full once (`take_over`)."""
 NAMED = 3
 """Of several files that differ in one way so many are named, and the others counted."""
 
@@ -39,6 +41,34 @@ class Wanted:
     files: Mapping[str, Path | str] = field(default_factory=dict)
     made: Mapping[str, str] = field(default_factory=dict)
     of_outputs: bool = False
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One output that is made, looked at and mended as a whole: where it lies, and what it would be made from now.
+
+    Attributes:
+        name: for a reader: `nvs of studio_pair03_dance, epoch_0001`.
+        older: of an output that a version without records left: what it was made by and its files; None where there is none.
+    """
+
+    name: str
+    place: Place
+    wanted: Wanted
+    older: Callable[[], "Older | None"] | None = None
+
+    def look(self, contents: Contents | None = None) -> "Verdict":
+        """See `look`."""
+        return look(self, contents)
+
+
+@dataclass(frozen=True)
+class Older:
+    """What is known of an output without a record. `options`, `tools`: as they were then, where its files say so; None: as now."""
+
+    files: Sequence[Path]
+    options: Mapping[str, Any] | None = None
+    tools: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,26 +107,29 @@ class Verdict:
         return self.state + (f" ({'; '.join(self.notes)})" if self.notes else "")
 
 
-def look(place: Place, wanted: Wanted, contents: Contents | None = None) -> Verdict:
+def look(unit: Unit, contents: Contents | None = None) -> Verdict:
     """Compare by presence, size and time; bytes are read only where these differ.
 
     Args:
         contents: of this look, where several places are looked at whose files are partly the same.
     """
-    return _compare(place, wanted, contents or Contents(), full=False)
+    return _compare(unit, contents or Contents(), full=False)
 
 
-def examine(place: Place, wanted: Wanted, contents: Contents | None = None) -> Verdict:
+def examine(unit: Unit, contents: Contents | None = None) -> Verdict:
     """Compare every byte of every input and output."""
-    return _compare(place, wanted, contents or Contents(), full=True)
+    return _compare(unit, contents or Contents(), full=True)
 
 
-def _compare(place: Place, wanted: Wanted, contents: Contents, *, full: bool) -> Verdict:
+def _compare(unit: Unit, contents: Contents, *, full: bool) -> Verdict:
+    place, wanted = unit.place, unit.wanted
     try:
         record = read_record(place)
     except InvalidFile as error:
         return Verdict("damaged", (f"{error.problem}: {place.record.name}",), damaged=(place.record.name,))
     if record is None:
+        if unit.older is not None and unit.older() is not None:
+            return Verdict("made", notes=(NOT_VERIFIED,))
         return Verdict("missing", ("it was not made yet",))
     stale = [*_other_inputs(record, wanted), *differences(record.options, wanted.options, wanted.given, wanted.before)]
     stats = read_stats(place, len(record.inputs), len(record.outputs))

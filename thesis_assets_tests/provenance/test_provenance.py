@@ -10,7 +10,19 @@ import pytest
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
-from thesis_assets.provenance import Contents, Place, Wanted, begin, examine, kept_options, look
+from thesis_assets.provenance import (
+    Contents,
+    Older,
+    Place,
+    Unit,
+    Verdict,
+    Wanted,
+    begin,
+    examine,
+    kept_options,
+    strike,
+    take_over,
+)
 from thesis_assets.provenance.making import CHANGED_MEANWHILE
 
 LONG_AGO = 1_700_000_000
@@ -40,11 +52,15 @@ def wanted(inputs: Path, **changed: Any) -> Wanted:
 
 
 def make(place: Place, of: Wanted) -> None:
-    making = begin(place, of)
+    making = begin(Unit("nvs", place, of))
     for name in ("table.csv", "image.png"):
         (place.base / name).write_bytes(b"content of " + name.encode())
         os.utime(place.base / name, (LONG_AGO, LONG_AGO))
     making.finish([place.base / "table.csv", place.base / "image.png"])
+
+
+def look(place: Place, of: Wanted, contents: Contents | None = None) -> Verdict:
+    return Unit("nvs", place, of).look(contents)
 
 
 def test_what_was_just_made_is_made_and_no_file_is_read_to_know_it(place: Place, inputs: Path) -> None:
@@ -103,7 +119,7 @@ def test_an_edit_that_kept_size_and_time_is_found_by_reading(place: Place, input
     (place.base / "table.csv").write_bytes(b"CONTENT of table.csv")
     os.utime(place.base / "table.csv", ns=(before.st_atime_ns, before.st_mtime_ns))
     assert look(place, wanted(inputs)).state == "made"
-    assert examine(place, wanted(inputs)).state == "damaged"
+    assert examine(Unit("nvs", place, wanted(inputs))).state == "damaged"
 
 
 def test_a_missing_output_is_named(place: Place, inputs: Path) -> None:
@@ -155,7 +171,7 @@ def test_another_data_version_of_an_input_makes_stale(place: Place, inputs: Path
 
 
 def test_an_input_that_changes_during_the_work_leaves_the_output_stale(place: Place, inputs: Path) -> None:
-    making = begin(place, wanted(inputs))
+    making = begin(Unit("nvs", place, wanted(inputs)))
     (inputs / "a.jpg").write_bytes(b"came during the work")
     (place.base / "table.csv").write_bytes(b"made of the older one")
     record = making.finish([place.base / "table.csv"])
@@ -226,7 +242,7 @@ def test_a_step_that_is_not_the_same_twice_has_another_data_version_each_time(pl
     trained = wanted(inputs, of_outputs=True)
     versions = set()
     for weights in (b"first", b"second"):
-        making = begin(place, trained)
+        making = begin(Unit("nvs", place, trained))
         (place.base / "model.pkl").write_bytes(weights)
         versions.add(making.finish([place.base / "model.pkl"]).data_version)
     assert len(versions) == 2
@@ -251,3 +267,24 @@ def test_where_nothing_may_be_written_the_files_are_read_each_time(place: Place,
     place.stats.unlink()
     place.stats.mkdir()
     assert look(place, wanted(inputs)).state == "made"
+
+
+def test_an_output_without_a_record_works_and_is_given_one_without_being_made_again(place: Place, inputs: Path) -> None:
+    table = place.base / "table.csv"
+    table.write_bytes(b"by a version without records")
+    older = Older([table], options=options("white"))
+    unit = Unit("nvs", place, wanted(inputs, given={}), lambda: older)
+    assert unit.look().in_words == "made (not verified yet)"
+    record = take_over(unit)
+    assert record is not None
+    assert record.options == options("white")
+    assert unit.look().in_words == "made"
+    assert take_over(unit) is None
+
+
+def test_what_was_removed_on_purpose_is_not_missing_and_the_rest_keeps_its_version(place: Place, inputs: Path) -> None:
+    make(place, wanted(inputs))
+    version = look(place, wanted(inputs)).data_version
+    (place.base / "image.png").unlink()
+    strike(place, ["image.png"])
+    assert (look(place, wanted(inputs)).state, look(place, wanted(inputs)).data_version) == ("made", version)
