@@ -923,11 +923,6 @@ class EvaluationTree:
         return recording.with_suffix(".made_from.json")
 
     @staticmethod
-    def recording_digest(recording: Path) -> Path:
-        """*Ours*: the digest of a recording's inputs, beside it."""
-        return recording.with_suffix(".inputs.json")
-
-    @staticmethod
     def recording_previews(recording: Path) -> Path:
         """*Ours*: the folder of a recording's pictures, beside it, with their `previews.json`."""
         return recording.with_suffix(".previews")
