@@ -1024,12 +1024,18 @@ class ReportsTree:
         return self.root / "compare" / ("__".join(words) + ".html")
 
     def comparison_record(self, exp_name: str, run_name: str, against: str, epoch: int | None = None) -> Path:
-        """What the page was made from and how large it is, or why it was not made."""
+        """What the page says and how large it is, or why it was not made."""
         return self.comparison(exp_name, run_name, against, epoch).with_suffix(".json")
+
+    def comparison_made_from(self, exp_name: str, run_name: str, against: str, epoch: int | None = None) -> Path:
+        """What the page was made from."""
+        return self.comparison(exp_name, run_name, against, epoch).with_suffix(".made_from.json")
 
     def comparison_records(self) -> list[Path]:
         """Those that are there, in the order of their names."""
-        return sorted((self.root / "compare").glob("*__against__*.json"))
+        beside = (".made_from.json", ".made_from.stats.json")
+        found = (self.root / "compare").glob("*__against__*.json")
+        return sorted(path for path in found if not path.name.endswith(beside))
 
 
 @dataclass(frozen=True)

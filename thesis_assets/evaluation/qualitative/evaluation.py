@@ -14,9 +14,10 @@ from thesis_assets.evaluation.qualitative import tree_files
 from thesis_assets.evaluation.qualitative.identity import identity_of
 from thesis_assets.evaluation.qualitative.input_data import first_camera_files, up_axis
 from thesis_assets.evaluation.qualitative.made_from import (
+    begin_recording,
     finish_recording,
     inputs_of,
-    kept_export_options,
+    options_of,
     place_of,
     recording_facts,
     recording_unit,
@@ -26,7 +27,7 @@ from thesis_assets.evaluation.qualitative.task_tracks import nvs_tracks, pose_tr
 from thesis_assets.evaluation.qualitative.tracks import Absences, ExportOptions, Track, WorldUp
 from thesis_assets.evaluation.qualitative.viewpoints import with_image_planes
 from thesis_assets.layout import TASKS, EvaluationTree, epoch_name, parse_epoch
-from thesis_assets.provenance import Contents, Unit, begin
+from thesis_assets.provenance import Unit
 from thesis_assets.schemas.recordings import RecordingFacts
 
 
@@ -90,7 +91,7 @@ def evaluation_recording_unit(
         if task.task == "nvs":
             inputs.add_part(tree.relative(task.inputs_dir), task.predictions_made_from, [folders.pop(0)])
         inputs.add_part(tree.relative(task.base), task.made_from, folders)
-    return recording_unit(path, identity, kept_export_options(path, options), inputs, tasks=list(tasks))
+    return recording_unit(path, identity, options, inputs, tasks=list(tasks))
 
 
 def epoch_recording_units(
@@ -136,13 +137,12 @@ class _Export:
         from thesis_assets.evaluation.qualitative.blueprints import evaluation_blueprint
         from thesis_assets.evaluation.qualitative.track_writers import write_recording
 
-        tree, epoch, contents = self.tree, self.epoch, Contents()
-        options = kept_export_options(path, self.options)
+        tree, epoch = self.tree, self.epoch
         names = {"run_name": self.run_name, "scene_name": self.scene_name}
-        unit = evaluation_recording_unit(tree, epoch, tasks=tasks, options=options, kind=kind, **names)
-        if not self.force and unit.look(contents).is_made:
+        unit = evaluation_recording_unit(tree, epoch, tasks=tasks, options=self.options, kind=kind, **names)
+        making = begin_recording(unit, force=self.force)
+        if making is None:
             return recording_facts(path)
-        making = begin(unit, contents)
         absences = Absences(tree.base)
         tracks = evaluation_tracks(tree, epoch, tasks, absences)
         if not tracks:
@@ -158,7 +158,7 @@ class _Export:
             identity_of(tree, kind, epoch=epoch, **names),
             tracks,
             evaluation_blueprint(epoch, tracks, first_camera_files(tree)),
-            options,
+            options_of(unit),
             absences,
             tasks=tasks,
             on_progress=self.on_progress,

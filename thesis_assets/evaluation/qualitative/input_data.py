@@ -14,9 +14,10 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.qualitative import tree_files
 from thesis_assets.evaluation.qualitative.identity import identity_of
 from thesis_assets.evaluation.qualitative.made_from import (
+    begin_recording,
     finish_recording,
     inputs_of,
-    kept_export_options,
+    options_of,
     recording_facts,
     recording_unit,
 )
@@ -35,7 +36,7 @@ from thesis_assets.evaluation.qualitative.tracks import (
 )
 from thesis_assets.evaluation.qualitative.viewpoints import with_image_planes
 from thesis_assets.layout import EvaluationTree, SceneFolders
-from thesis_assets.provenance import Contents, Unit, begin
+from thesis_assets.provenance import Unit
 from thesis_assets.scenes.camera import read_camera
 from thesis_assets.schemas.recordings import RecordingFacts
 
@@ -65,12 +66,11 @@ def export_input_data(
     from thesis_assets.evaluation.qualitative.blueprints import input_data_blueprint
     from thesis_assets.evaluation.qualitative.track_writers import write_recording
 
-    path, contents = tree.input_data_recording, Contents()
-    options = kept_export_options(path, options)
+    path = tree.input_data_recording
     unit = input_data_recording_unit(tree, run_name=run_name, scene_name=scene_name, options=options)
-    if not force and unit.look(contents).is_made:
+    making = begin_recording(unit, force=force)
+    if making is None:
         return recording_facts(path)
-    making = begin(unit, contents)
     absences = Absences(tree.base)
     tracks = input_data_tracks(tree, absences)
     if not tracks:
@@ -82,7 +82,7 @@ def export_input_data(
         )
     identity = identity_of(tree, "input_data", run_name=run_name, scene_name=scene_name)
     blueprint = input_data_blueprint(tracks)
-    write_recording(path, identity, tracks, blueprint, options, absences, on_progress=on_progress)
+    write_recording(path, identity, tracks, blueprint, options_of(unit), absences, on_progress=on_progress)
     return finish_recording(making, path, absences.lines)
 
 
@@ -98,7 +98,7 @@ def input_data_recording_unit(
     identity = identity_of(tree, "input_data", run_name=run_name, scene_name=scene_name)
     inputs = inputs_of(path, tree.base)
     inputs.add_part(tree.input_data_dir.name, tree.input_data_made_from, [tree.input_data_dir])
-    return recording_unit(path, identity, kept_export_options(path, options), inputs)
+    return recording_unit(path, identity, options, inputs)
 
 
 def input_data_tracks(tree: EvaluationTree, absences: Absences) -> list[Track]:

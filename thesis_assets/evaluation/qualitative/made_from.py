@@ -7,7 +7,7 @@ Does not belong here: which files shape which recording (the exporters).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from thesis_assets.evaluation.qualitative import tree_files
 from thesis_assets.evaluation.qualitative.recording import RecordingIdentity
 from thesis_assets.evaluation.qualitative.tracks import ExportOptions
 from thesis_assets.layout import EvaluationTree
-from thesis_assets.provenance import MadeFrom, Making, Older, Place, Unit, Wanted, read_record
+from thesis_assets.provenance import Contents, MadeFrom, Making, Older, Place, Unit, Wanted, begin, read_record
 from thesis_assets.schemas.recordings import RecordingFacts
 
 EXPORT_VERSION = "4"
@@ -78,31 +78,36 @@ def inputs_of(recording: Path, base: Path) -> Inputs:
 
 
 def recording_unit(
-    recording: Path, identity: RecordingIdentity, options: ExportOptions, inputs: Inputs, **more: Any
+    recording: Path, identity: RecordingIdentity, options: ExportOptions | None, inputs: Inputs, **more: Any
 ) -> Unit:
     """The unit of one .rrd.
 
     Args:
-        options: see `kept_export_options`.
+        options: None: those that the recording was made by, or today's defaults where there is none.
         more: what else shapes it, by name: the tasks, the number of samples.
     """
+    kept: Mapping[str, Any] = {} if inputs.then is None else inputs.then.options.get(_OPTIONS, {})
+    chosen = {name: kept.get(name, value) for name, value in asdict(ExportOptions()).items()}
     wanted = Wanted(
         step=f"{identity.kind}_recording",
         code_version=EXPORT_VERSION,
-        options={_OPTIONS: {**asdict(identity), **asdict(options), **more}},
+        options={_OPTIONS: {**asdict(identity), **(asdict(options) if options else chosen), **more}},
         files=inputs.files,
         made=inputs.made,
     )
     return Unit(f"{recording.name} of {identity.title}", place_of(recording), wanted, lambda: _older(recording))
 
 
-def kept_export_options(recording: Path, options: ExportOptions | None) -> ExportOptions:
-    """The given options; without, those that the recording was made by, or today's where there is none."""
-    if options is not None:
-        return options
-    then = _record_at(place_of(recording).record)
-    kept: Mapping[str, Any] = {} if then is None else then.options.get(_OPTIONS, {})
-    return ExportOptions(**{name: kept.get(name, value) for name, value in asdict(ExportOptions()).items()})
+def options_of(unit: Unit) -> ExportOptions:
+    """Those that a recording is made by."""
+    chosen = unit.wanted.options[_OPTIONS]
+    return ExportOptions(**{each.name: chosen[each.name] for each in fields(ExportOptions)})
+
+
+def begin_recording(unit: Unit, *, force: bool) -> Making | None:
+    """Note what a recording is made from; None where there is nothing to do, unless forced."""
+    contents = Contents()
+    return begin(unit, contents) if force or not unit.look(contents).is_made else None
 
 
 def finish_recording(making: Making, recording: Path, absent: list[str]) -> RecordingFacts:

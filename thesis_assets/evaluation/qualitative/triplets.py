@@ -16,16 +16,17 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidKey
 from thesis_assets.evaluation.qualitative.image_tracks import encoded_pixels
 from thesis_assets.evaluation.qualitative.made_from import (
+    begin_recording,
     finish_recording,
     inputs_of,
-    kept_export_options,
+    options_of,
     recording_facts,
     recording_unit,
 )
 from thesis_assets.evaluation.qualitative.recording import Recording, RecordingIdentity, open_recording
 from thesis_assets.evaluation.qualitative.tracks import Absences, Colour, ExportOptions, person_colour
 from thesis_assets.layout import DifixTree, SampleId
-from thesis_assets.provenance import Contents, Unit, begin
+from thesis_assets.provenance import Unit
 from thesis_assets.schemas.recordings import RecordingFacts
 from thesis_assets.schemas.samples import DataJson
 from thesis_assets.schemas.tuning import CheckpointInfo
@@ -82,13 +83,12 @@ def export_triplets(
     from thesis_assets.evaluation.qualitative.blueprints import triplets_blueprint
 
     run = tree.tuning_run(run_name)
-    path, contents = run.triplet_recording, Contents()
-    options = kept_export_options(path, options)
+    path = run.triplet_recording
     unit = triplet_recording_unit(tree, run_name, n_samples=n_samples, seed=seed, options=options)
-    if not force and unit.look(contents).is_made:
+    making = begin_recording(unit, force=force)
+    if making is None:
         return recording_facts(path)
-    making = begin(unit, contents)
-    steps = finished_steps(tree, run_name)
+    options, steps = options_of(unit), finished_steps(tree, run_name)
     samples, are_held_out = _choice(tree, n_samples, seed)
     absences = Absences(tree.base)
     if not are_held_out:
@@ -128,21 +128,19 @@ def triplet_recording_unit(
         inputs.add_part("difix_data", data, [])
     else:
         inputs.files |= _sample_files(tree, n_samples, seed)
-    choice = {"n_samples": n_samples, "seed": seed}
-    return recording_unit(path, _identity(tree, run_name), kept_export_options(path, options), inputs, **choice)
+    return recording_unit(path, _identity(tree, run_name), options, inputs, n_samples=n_samples, seed=seed)
 
 
 def _checkpoint_versions(tree: DifixTree, run_name: str) -> dict[str, str]:
     """The digests in the side files: a checkpoint itself, up to 5 GB, is not read for this; a removed one keeps its own."""
-    run, versions = tree.tuning_run(run_name), {}
+    run = tree.tuning_run(run_name)
     try:
-        for step in finished_steps(tree, run_name):
-            versions[f"tuned_checkpoint/model_{step}"] = storage.read_json(
-                run.checkpoint_info(step), CheckpointInfo
-            ).sha256
+        infos = [
+            storage.read_json(run.checkpoint_info(step), CheckpointInfo) for step in finished_steps(tree, run_name)
+        ]
     except InvalidFile:  # none yet, or none any more
-        return versions
-    return versions
+        return {}
+    return {f"tuned_checkpoint/model_{info.step}": info.sha256 for info in infos}
 
 
 def _sample_files(tree: DifixTree, n_samples: int, seed: int) -> dict[str, Path]:
@@ -150,10 +148,11 @@ def _sample_files(tree: DifixTree, n_samples: int, seed: int) -> dict[str, Path]
         samples = chosen_samples(tree, n_samples, seed)
     except InvalidFile:
         return {}
-    images = (
-        (sample.sample_id, path) for sample in samples for path in (sample.render, sample.target, sample.reference)
-    )
-    return {f"{tree.samples_dir.name}/{sample_id}/{path.name}": path for sample_id, path in images}
+    return {
+        f"{tree.samples_dir.name}/{sample.sample_id}/{path.name}": path
+        for sample in samples
+        for path in (sample.render, sample.target, sample.reference)
+    }
 
 
 def chosen_samples(tree: DifixTree, n_samples: int = N_SAMPLES, seed: int = SEED) -> list[HeldOutSample]:
