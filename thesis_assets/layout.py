@@ -1010,6 +1010,21 @@ class ReportsTree:
         return self.root / "leaderboard.png"
 
     @property
+    def leaderboard_files(self) -> list[Path]:
+        return [
+            self.leaderboard_markdown,
+            self.leaderboard_csv,
+            self.leaderboard_differences,
+            self.leaderboard_latex,
+            self.leaderboard_plot,
+        ]
+
+    @property
+    def leaderboard_made_from(self) -> Path:
+        """What the table and its plot were made from."""
+        return self.root / "leaderboard.made_from.json"
+
+    @property
     def checks(self) -> Path:
         return self.root / "checks.html"
 

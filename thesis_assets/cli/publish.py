@@ -102,19 +102,16 @@ def _remember(platform: Platform, cell: Cell, record: "PublicationRecord") -> No
     """Put the publication into the history, as the asset of the graph would."""
     import dagster as dg
 
-    from thesis_assets.defs.assets.recordings import publication_digest, publication_metadata
-    from thesis_assets.defs.graph import INPUT_DIGEST, OUTPUT_DIGEST, input_digest
+    from thesis_assets.defs.assets.recordings import publication_metadata
+    from thesis_assets.defs.graph import DATA_VERSION, data_version
 
     with dagster_instance(platform.settings) as instance:
-        digests = {
-            INPUT_DIGEST: input_digest(platform, instance, "published_recordings", cell),
-            OUTPUT_DIGEST: publication_digest(record),
-        }
+        version = data_version(platform, "published_recordings", cell)
         instance.report_runless_asset_event(
             dg.AssetMaterialization(
                 "published_recordings",
                 description="Published from the command line.",
                 partition=cell.key,
-                metadata={**publication_metadata(record), **digests},
+                metadata={**publication_metadata(record), DATA_VERSION: version},
             )
         )
