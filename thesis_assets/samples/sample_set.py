@@ -61,9 +61,13 @@ def sample_set_unit(tree: DifixTree, scene_names: Sequence[str]) -> Unit:
         options={"scenes": scenes},
         made={f"scene_runs/{name}": record.data_version for name, record in records.items() if record is not None},
     )
+    return Unit("sample_set", Place(tree.base, tree.made_from("sample_set")), wanted, lambda: _older(tree))
+
+
+def _older(tree: DifixTree) -> Older | None:
+    """A set that a version without records left. One that nothing was made of was perhaps not finished."""
     files = [tree.all_samples, tree.dropped_samples]
-    place = Place(tree.base, tree.made_from("sample_set"))
-    return Unit("sample_set", place, wanted, lambda: Older(files) if all(path.is_file() for path in files) else None)
+    return Older(files) if all(path.is_file() for path in [*files, tree.generation_stats]) else None
 
 
 def write_sample_set(tree: DifixTree, sample_set: SampleSet) -> None:

@@ -82,13 +82,18 @@ def _rasteriser(tree: DifixTree, scene_name: str, device: str | None) -> str:
 
 
 def _older(tree: DifixTree, scene_name: str, generation: GenerationSpec) -> Older | None:
-    """A finished shard of a version that wrote no records."""
+    """A finished shard of a version that wrote no records, and a digest of sizes and times into its statistics.
+
+    Statistics without that were left by an export that ended before its record.
+    """
     shard = tree.scene_run(scene_name)
     try:
+        if "scene_digest" not in dict(storage.read_json_value(shard.run_stats)):
+            return None
         stats = storage.read_json(shard.run_stats, ShardStats)
         rows = read_rows(shard.all_samples)
         section = shaping(read_generation_config(tree.generation_config).resolved)
-    except InvalidFile:
+    except (InvalidFile, TypeError, ValueError):
         return None
     samples = [tree.samples_dir / row.sample_id / name for row in rows for name in SAMPLE_FILES]
     # `torch rasteriser 1, torch 2.9.0`; a library's version is no part of what was made.

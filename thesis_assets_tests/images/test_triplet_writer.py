@@ -67,7 +67,7 @@ def test_an_unchanged_photograph_is_linked_and_costs_no_bytes(tmp_path: Path, ph
     assert photograph.samefile(tmp_path / "a" / "target_image.jpg")
     own = (tmp_path / "a" / "image.png").stat().st_size + (tmp_path / "a" / "meta.json").stat().st_size
     assert result.bytes_written == own
-    assert result.meta == meta("hard_link", "hard_link")
+    assert result.meta == Meta(target_mode="hard_link", reference_mode="hard_link")
 
 
 def test_the_copy_mode_never_links(tmp_path: Path, photograph: Path) -> None:
