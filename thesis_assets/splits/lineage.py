@@ -16,7 +16,7 @@ from thesis_assets.samples.sample_rows import read_rows, rows_sha256
 from thesis_assets.samples.snapshot import frozen_snapshot
 from thesis_assets.schemas.lineage import LineageLink, linked
 from thesis_assets.schemas.samples import SampleMeta, SampleRow, ShardStats, SplitSummary
-from thesis_assets.splits.data_json import data_json_sha256, prompt_of
+from thesis_assets.splits.data_json import content_of_file, prompt_of
 from thesis_assets.storage import read_json, sha256_file
 
 if TYPE_CHECKING:
