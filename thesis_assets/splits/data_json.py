@@ -143,8 +143,10 @@ def renew_paths(tree: DifixTree) -> bool:
         return False
     content = content_of_file(tree.data_json)
     frozen = frozen_snapshot(tree)
-    if frozen is not None and frozen.data_json_sha256 != content.sha256 and content.is_named(
-        frozen.data_json_sha256, [folder]
+    if (
+        frozen is not None
+        and frozen.data_json_sha256 != content.sha256
+        and content.is_named(frozen.data_json_sha256, [folder])
     ):
         storage.write_json(tree.frozen, frozen.model_copy(update={"data_json_sha256": content.sha256}))
     _write(tree, content)
@@ -284,6 +286,11 @@ def check_data_json(
     try:
         if storage.sha256_file(tree.data_json) == _sha256(_blocks(_folder(tree), train, test, prompt)):
             return CheckOutcome.of([], message="data.json matches the manifests", counts=counts)
+        if content_of_file(tree.data_json).sha256 == content_of_rows(train, test, prompt).sha256:
+            offender = f"its paths are those of {folder_of(tree.data_json)}, from where it was moved"
+            return CheckOutcome.of(
+                [offender], message="data.json is of another place: the next run renews it", counts=counts
+            )
         value = storage.read_json_value(tree.data_json, max_bytes=MAX_DATA_JSON_BYTES)
         offenders = _differences(tree, value, train, test, prompt)
     except FileNotFoundError:
