@@ -394,6 +394,16 @@ class TuningRunTree:
     base: Path
 
     @property
+    def snapshot(self) -> "DifixTree":
+        """The snapshot that the run lies in.
+
+        Raises:
+            InvalidKey: it lies in none.
+        """
+        folder = self.base.absolute().parent.parent
+        return DifixTree(folder.parent, folder.name)
+
+    @property
     def checkpoints_dir(self) -> Path:
         return self.base / "checkpoints"
 

@@ -171,8 +171,39 @@ def strike(place: Place, names: Iterable[str]) -> None:
     """
     record, gone = read_record(place), set(names)
     if record is not None and gone & record.outputs.keys():
-        kept = {name: each for name, each in record.outputs.items() if name not in gone}
-        _publish(place, record.model_copy(update={"outputs": kept}))
+        _change(place, record, {name: each for name, each in record.outputs.items() if name not in gone})
+
+
+def rewritten(place: Place, outputs: Iterable[Path], *, noted: Mapping[str, Any] | None = None) -> None:
+    """Outputs that hold paths were written anew for another root, to say the same there. The data version stays.
+
+    Raises:
+        InvalidFile: the record cannot be read.
+    """
+    record = read_record(place)
+    if record is not None:
+        paths = {place.name(path): path for path in outputs}
+        new = {
+            name: (path.stat().st_size, storage.sha256_file(path), None)
+            for name, path in paths.items()
+            if name in record.outputs
+        }
+        _change(place, record, record.outputs | new, noted or {})
+
+
+def _change(
+    place: Place,
+    record: MadeFrom,
+    outputs: dict[str, tuple[int, str, str | None]],
+    noted: Mapping[str, Any] | None = None,
+) -> None:
+    """Publish the record with other outputs; what is known of the sizes and times of the others stays known."""
+    stats = read_stats(place, len(record.inputs), len(record.outputs))
+    before = dict(zip(record.outputs, map(stats.sure, stats.outputs), strict=False))
+    changed = {"outputs": dict(sorted(outputs.items())), "noted": {**record.noted, **(noted or {})}}
+    _publish(place, record.model_copy(update=changed))
+    now = [before.get(name) if record.outputs.get(name) == each else None for name, each in sorted(outputs.items())]
+    write_stats(place, [stats.sure(each) for each in stats.inputs] or [None] * len(record.inputs), now)
 
 
 def _publish(place: Place, record: MadeFrom) -> None:

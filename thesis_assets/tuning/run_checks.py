@@ -8,9 +8,11 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import DifixTree, TuningRunTree, parse_checkpoint_step
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.tuning import CheckpointInfo, SelectedCheckpoint, TrainConfig
-from thesis_assets.storage import read_json, sha256_file, sha256_value
+from thesis_assets.splits.data_json import content_of_file
+from thesis_assets.storage import read_json, sha256_value
 from thesis_assets.tuning.checkpoints import list_checkpoints, pruned_steps, verify_checkpoint
 from thesis_assets.tuning.progress_file import ProgressReader
+from thesis_assets.tuning.run_config import is_trained_on
 from thesis_assets.tuning.run_flags import hyperparameters
 from thesis_assets.tuning.trainer_start import setting_names
 
@@ -42,8 +44,8 @@ def checkpoint_belongs_to_data(tree: DifixTree, run_name: str) -> CheckOutcome:
     except InvalidFile as error:
         return _no_config(error)
     offenders = []
-    present = sha256_file(tree.data_json) if tree.data_json.is_file() else "no such file"
-    if present != config.data_json_sha256:
+    if not is_trained_on(tree, config):
+        present = content_of_file(tree.data_json).sha256 if tree.data_json.is_file() else "no such file"
         offenders.append(f"{tree.data_json}: {present}, trained on {config.data_json_sha256}")
     steps = list_checkpoints(run_tree)
     for step in steps:
