@@ -818,6 +818,11 @@ class PipelineTree:
         return self.base / "command.json"
 
     @property
+    def made_from(self) -> Path:
+        """What the finished command made its output from."""
+        return self.base / "made_from.json"
+
+    @property
     def lock(self) -> Path:
         return self.base / "lock"
 
