@@ -1,4 +1,4 @@
-"""Files of an evaluation tree: manifest, protocol, metric tables, recording digests, leaderboard rows."""
+"""Files of an evaluation tree: manifest, protocol, metric tables, leaderboard rows."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -120,16 +120,6 @@ class TrainingArtifactsRecord(OlderKeys):
     """`<kind>` or `<kind>/<sample_id>` to the reason why there is no picture."""
 
 
-class RecordingDigest(FileModel):
-    """`<recording>.inputs.json`: a recording is current while its inputs have this digest."""
-
-    input_digest: str
-    rerun_sdk: str
-    bytes: int
-    absent: list[str]
-    """What the tree did not have, each with its reason."""
-
-
 class LeaderboardRow(FileModel):
     """One metric of one (experiment, run, scene, epoch, task)."""
 
@@ -180,25 +170,25 @@ class DifferenceRow(FileModel):
     """Why there is no difference."""
 
 
-class ComparisonRecord(FileModel):
-    """Beside a compare page: what it says in one line and what it was made from, or why there is none.
+class ComparisonRecord(OlderKeys):
+    """Beside a compare page: what it says in one line, or why there is none.
 
     Attributes:
         against: `unrefined`, `<run>` of the same experiment, or `<exp>/<run>`.
         epoch: that the page shows; None where there is no page.
         page: the file beside the record; None: not made, for `reason`.
-        input_digest: of the tables, pictures' records and protocols that the page shows; another one makes the page stale.
         headline: PSNR, SSIM and LPIPS with their signs, as plain text.
         not_for_sharing: the datasets whose licence forbids passing the page on; it holds their images.
         command: makes the page, whatever the automatic budget says.
     """
+
+    older_keys = frozenset({"input_digest"})
 
     exp_name: str
     run_name: str
     against: str
     epoch: int | None
     page: str | None
-    input_digest: str
     headline: str = ""
     n_bytes: int = 0
     seconds: float = 0.0

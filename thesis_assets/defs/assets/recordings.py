@@ -178,7 +178,7 @@ def publication_metadata(record: "PublicationRecord") -> dict[str, dg.MetadataVa
     """What was published, as the UI shows it: revision, paths, digests, links."""
     from thesis_assets.publishing.card import viewer_link
 
-    rows = [(file.path, file.bytes, file.path in record.sent, file.sha256, file.input_digest) for file in record.files]
+    rows = [(file.path, file.bytes, file.path in record.sent, file.sha256, file.data_version) for file in record.files]
     pages = f"{record.endpoint}/datasets/{record.repo_id}"
     links = {"page": dg.MetadataValue.url(pages)}
     if record.files and not record.private:
@@ -189,5 +189,5 @@ def publication_metadata(record: "PublicationRecord") -> dict[str, dg.MetadataVa
         "revision": dg.MetadataValue.text(record.revision),
         "commit": dg.MetadataValue.url(record.url),
         **links,
-        "published": table(("path", "bytes", "sent now", "sha256", "input digest"), rows),
+        "published": table(("path", "bytes", "sent now", "sha256", "data version"), rows),
     }

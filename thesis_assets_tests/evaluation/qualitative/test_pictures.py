@@ -1,7 +1,6 @@
 """What a person sees who opens the recordings: drawn by the real viewer, without a screen, and looked at pixel by pixel."""
 
 import io
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from thesis_assets.evaluation.qualitative.headless_viewer import HeadlessViewer,
 from thesis_assets.evaluation.qualitative.tracks import PREDICTION_COLOUR, TRUTH_COLOUR, person_colour
 from thesis_assets.images.codecs import read_rgb
 from thesis_assets.layout import EvaluationTree
-from thesis_assets_tests.evaluation.qualitative.small_tree import HEIGHT, WIDTH
+from thesis_assets_tests.evaluation.qualitative.small_tree import HEIGHT, WIDTH, add_nvs
 from thesis_assets_tests.services.dagster_server import free_port
 from thesis_assets_tests.services.graphics import require_graphics
 
@@ -176,7 +175,7 @@ def test_previews_are_kept_beside_the_recording_until_it_changes(tree: Evaluatio
     assert previews.make_previews(recordings) == records
     assert files[0].stat().st_mtime_ns == before
 
-    shutil.rmtree(tree.epoch_dir(30) / "pose_smplx")
+    add_nvs(tree, 30, frames=(0, 1))
     export_evaluation(tree, 30)
     assert previews.preview_files(tree.evaluation_recording(30)) == []
     assert previews.preview_files(tree.input_data_recording) != []
