@@ -39,6 +39,7 @@ def publish(
     What changed goes up, by one commit, with a card. Nothing in the repo is deleted.
     """
     from thesis_assets.defs.assets.recordings import publication_plan
+    from thesis_assets.publishing.publication import publication_unit
     from thesis_assets.publishing.publication import publish as send
 
     platform = load_platform()
@@ -64,7 +65,7 @@ def publish(
         disable_progress_bars()
     record = send(
         plan,
-        platform.difix(cell).tuning_run(run).publication,
+        publication_unit(platform.evaluation_trees(cell), platform.difix(cell), run, repo_id),
         private=not (public or platform.settings.hf_rerun_public),
         on_progress=progress_line,
     )

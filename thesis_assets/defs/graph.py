@@ -72,13 +72,13 @@ def _difix_data(platform: Platform, cell: Cell) -> list[Unit]:
 
 
 def _tuned_checkpoint(platform: Platform, cell: Cell) -> list[Unit]:
-    from thesis_assets.tuning.checkpoints import checkpoint_unit
+    from thesis_assets.tuning.run_record import checkpoint_unit
 
     return [checkpoint_unit(platform.difix(cell), cell.run_name, platform.run_spec(cell))]
 
 
 def _selected_checkpoint(platform: Platform, cell: Cell) -> list[Unit]:
-    from thesis_assets.tuning.selection_step import selection_unit
+    from thesis_assets.tuning.selection_record import selection_unit
 
     groups = frozenset(platform.evaluation_groups(platform.spec(cell)))
     return [selection_unit(platform.difix(cell), cell.run_name, platform.run_spec(cell), groups)]
@@ -108,7 +108,10 @@ def _recorded(asset: str) -> Callable[[Platform, Cell], list[Unit]]:
 
 def _published_recordings(platform: Platform, cell: Cell) -> list[Unit]:
 
-    raise NotImplementedError
+    from thesis_assets.publishing.publication import publication_units
+
+    repo_id = platform.settings.hf_rerun_repo_id
+    return publication_units(platform.evaluation_trees(cell), platform.difix(cell), cell.run_name, repo_id)
 
 
 def _leaderboard(platform: Platform, cell: Cell) -> list[Unit]:

@@ -71,16 +71,17 @@ def new_shards(
 
 def _other_section(platform: Platform, spec: ExperimentSpec) -> str | None:
     """Why no shard can be added: the samples that are there were made by another generation section."""
-    from thesis_assets.samples.generation_config import generation_digest, read_generation_config
+    from thesis_assets.samples.generation_config import read_generation_config, section_changes
 
     path = platform.difix(Cell(spec.exp_name)).generation_config
     try:
-        if not path.exists() or read_generation_config(path).generation_digest == generation_digest(spec.generation):
-            return None
+        changes = section_changes(read_generation_config(path), spec.generation) if path.exists() else []
     except ThesisAssetsError as error:
         return str(error)
+    if not changes:
+        return None
     return (
-        f"its samples were made by another generation section ({path}): fork the experiment, or "
+        f"its samples were made by another generation section ({path}): {'; '.join(changes)}: fork the experiment, or "
         f"`thesis-assets run --exp {spec.exp_name} --replace` exports all of it anew"
     )
 

@@ -121,7 +121,6 @@ def _predictions(
         "predictions",
         path.name,
         path=path,
-        digest=record.input_digest,
         faults=[] if record.epoch == epoch else [f"made for epoch {record.epoch}"],
         note=f"{record.n_images} images, " + ("unrefined" if record.step is None else f"step {record.step}"),
         verified=False,

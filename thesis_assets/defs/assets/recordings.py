@@ -143,7 +143,7 @@ def evaluation_recordings(context: dg.AssetExecutionContext, platform: PlatformP
 )
 def published_recordings(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Publish what changed, or say that publishing is off."""
-    from thesis_assets.publishing.publication import publish
+    from thesis_assets.publishing.publication import publication_unit, publish
 
     (cell,) = cells_of(context, "exp_by_run")
     repo_id = platform.settings.hf_rerun_repo_id
@@ -152,10 +152,10 @@ def published_recordings(context: dg.AssetExecutionContext, platform: PlatformPa
         return
     plan = publication_plan(platform, cell, repo_id)
     context.add_output_metadata({"plan": dg.MetadataValue.md(plan.markdown)})
-    record_file = platform.difix(cell).tuning_run(cell.run_name).publication
+    unit = publication_unit(platform.evaluation_trees(cell), platform.difix(cell), cell.run_name, repo_id)
     record = publish(
         plan,
-        record_file,
+        unit,
         private=not platform.settings.hf_rerun_public,
         on_progress=platform.reporter(context),
     )
