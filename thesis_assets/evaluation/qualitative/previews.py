@@ -20,7 +20,7 @@ from thesis_assets.evaluation.qualitative.recording import EPOCH, FRAME, STEP
 from thesis_assets.images.codecs import encode_png, read_rgb
 from thesis_assets.images.contact_sheet import contact_sheet
 from thesis_assets.layout import EvaluationTree
-from thesis_assets.provenance import Place, Unit, Wanted, begin
+from thesis_assets.provenance import Older, Place, Unit, Wanted, begin, take_over
 from thesis_assets.schemas.recordings import PreviewPicture, PreviewRecord
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def make_previews(
     for path in recordings:
         if not path.is_file():
             raise InvalidFile("the recording is missing", file=path, remedy="export it first")
+        take_over(previews_unit(path, EvaluationTree.recording_previews(path)))
         current = None if force else current_previews(path)
         if current is None:
             stale.append(path)
@@ -78,11 +79,23 @@ def current_previews(recording: Path) -> PreviewRecord | None:
 
 def previews_unit(recording: Path, folder: Path) -> Unit:
     """The pictures of a recording in a folder, made from it: one of another program by its bytes."""
+    made, files = {}, {}
     try:
-        wanted = Wanted(STEP_NAME, PREVIEWS_VERSION, made={"recording": recording_facts(recording).data_version})
+        made["recording"] = recording_facts(recording).data_version
     except InvalidFile:
-        wanted = Wanted(STEP_NAME, PREVIEWS_VERSION, files={"recording": recording})
-    return Unit(f"pictures of {recording.name}", Place(folder, folder / "made_from.json"), wanted)
+        files["recording"] = recording
+    wanted = Wanted(STEP_NAME, PREVIEWS_VERSION, files=files, made=made)
+    place = Place(folder, folder / "made_from.json")
+    return Unit(f"pictures of {recording.name}", place, wanted, lambda: _older(folder, made.get("recording")))
+
+
+def _older(folder: Path, data_version: str | None) -> Older | None:
+    """Pictures of a version without records, if they are of the recording that is there."""
+    try:
+        shown = storage.read_json_value(folder / RECORD)["input_digest"]
+    except (InvalidFile, KeyError, TypeError):
+        return None
+    return Older(list(folder.iterdir())) if shown == data_version else None
 
 
 def preview_files(recording: Path) -> list[Path]:
