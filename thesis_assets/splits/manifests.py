@@ -9,7 +9,7 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments.split import SplitSpec
 from thesis_assets.layout import DifixTree
-from thesis_assets.provenance import Older, Place, Unit, Wanted, begin, options_of, versions_of
+from thesis_assets.provenance import Older, Place, Unit, Wanted, begin, options_of, read_record, versions_of
 from thesis_assets.samples.sample_rows import group_key, rows_sha256, write_rows
 from thesis_assets.samples.snapshot import frozen_snapshot, require_same_manifest
 from thesis_assets.schemas.samples import DroppedSample, GenerationStats, SampleRow, ShardStats, SplitSummary
@@ -34,6 +34,14 @@ def split_unit(tree: DifixTree, split: SplitSpec) -> Unit:
 def split_place(tree: DifixTree) -> Place:
     """Where the split's files and their record lie."""
     return Place(tree.base, tree.made_from("split_manifests"))
+
+
+def kept_split(tree: DifixTree, split: SplitSpec) -> SplitSpec:
+    """The split to write the halves anew by: with the seed that they were drawn by, where the experiment's file names none."""
+    record = read_record(split_place(tree))
+    if record is None or "seed" in split.model_fields_set:
+        return split
+    return split.model_copy(update={"seed": record.options["split"]["seed"]})
 
 
 def _listed(split: Mapping[str, Any]) -> dict[str, Any]:

@@ -114,17 +114,18 @@ def _why_without_losses(run_tree: TuningRunTree) -> str | None:
 
 
 def train_config_complete(tree: DifixTree, run_name: str) -> CheckOutcome:
-    """train_config.json can be read, has every flag of the trainer, and its digest is that of its flags."""
+    """train_config.json can be read, its digest is that of its flags, and each is one of the trainer's."""
     run_tree = tree.tuning_run(run_name)
     try:
         config = read_json(run_tree.train_config, TrainConfig)
     except InvalidFile as error:
         return _no_config(error)
     names = setting_names(config.backend)
-    offenders = [f"flags.{name} is missing" for name in names if name not in config.flags]
-    offenders += [f"flags.{name} is no flag of the trainer" for name in config.flags if name not in names]
-    if not offenders and sha256_value(hyperparameters(config.flags)) != config.hyperparameter_digest:
-        offenders.append("hyperparameter_digest is not that of the flags: the file was changed by hand")
+    offenders = [f"flags.{name} is no flag of the trainer" for name in config.flags if name not in names]
+    if sha256_value(hyperparameters(config.flags)) != config.hyperparameter_digest:
+        # With the right digest, one that is not there came after the run was begun.
+        offenders += [f"flags.{name} is missing" for name in names if name not in config.flags]
+        offenders = offenders or ["hyperparameter_digest is not that of the flags: the file was changed by hand"]
     empty = [name for name in ("launch_command", "versions", "device", "manifest_sha256") if not getattr(config, name)]
     offenders += [f"{name} is empty" for name in empty]
     return CheckOutcome.of(
