@@ -139,7 +139,6 @@ def _write_adapter(platform: Platform, cell: Cell, value: AdapterTable) -> Metad
     stats = write_data_json(tree, value.train, value.test, value.prompt)
     return {
         "dagster/row_count": stats.n_train + stats.n_test,
-        "bytes": stats.bytes,
         "path": dg.MetadataValue.path(tree.data_json),
     }
 
@@ -235,6 +234,8 @@ class TreeIOManager(dg.IOManager):
         if isinstance(obj, TripletStream):
             context.add_output_metadata(write_stream(obj))
             return
+        if asset not in WRITERS:
+            return  # written by workers and programs, and held against its records by the step
         kind = NODES[asset].kind
         keys = context.asset_partition_keys if context.has_asset_partitions else [None]
         for cell in (Cell.parse(kind, key) for key in keys):
