@@ -86,6 +86,8 @@ def run_experiment(
         InvalidExperiment: its patterns match no scene.
         InvalidScene: a scene that is to be exported is not complete, and not named.
     """
+    from thesis_assets.tuning.selection_record import renew_places
+
     began = time.perf_counter()
     report = RunReport(exp_name)
     levels = levels_until(until)
@@ -95,6 +97,7 @@ def run_experiment(
         platform.echo(f"warning: {exp_name}: {line}")
 
     take_over_experiment(platform, exp_name, lambda line: platform.echo(f"  {line}"))
+    renew_places(platform.difix(Cell(exp_name)))
     try:
         _run_levels(platform, instance, report, levels, runs=runs, scenes=scenes, until=until, replace=replace)
     finally:
