@@ -86,6 +86,7 @@ def run_experiment(
         InvalidExperiment: its patterns match no scene.
         InvalidScene: a scene that is to be exported is not complete, and not named.
     """
+    from thesis_assets.launch.telling import tell, told_to
     from thesis_assets.tuning.selection_record import renew_places
 
     began = time.perf_counter()
@@ -96,8 +97,9 @@ def run_experiment(
     for line in platform.idle_globs(spec):
         platform.echo(f"warning: {exp_name}: {line}")
 
-    take_over_experiment(platform, exp_name, lambda line: platform.echo(f"  {line}"))
-    renew_places(platform.difix(Cell(exp_name)))
+    with told_to(lambda line: platform.echo(f"  {line}")):
+        take_over_experiment(platform, exp_name, tell)
+        renew_places(platform.difix(Cell(exp_name)))
     try:
         _run_levels(platform, instance, report, levels, runs=runs, scenes=scenes, until=until, replace=replace)
     finally:

@@ -6,6 +6,7 @@ source camera. Debug pictures of novel-view generation stand under `train/misc/n
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,10 +79,8 @@ def input_data_unit(cell: EvaluationCell) -> Unit:
     as_kept = kept(cell, recorded(place))
     options, given = picked(cell, as_kept, CHOICE)
     paths = choosing_files(cell)
-    try:
+    with contextlib.suppress(ThesisAssetsError):  # the scene is gone, or lacks its source camera: linking it says so
         paths += [link.source for link in _links(as_kept)]
-    except ThesisAssetsError:  # the scene is gone, or lacks its source camera: linking it says so
-        pass
     wanted = Wanted("input_data", INPUT_DATA_VERSION, options, given, files=by_name(cell, paths))
 
     def older() -> Older | None:

@@ -38,7 +38,7 @@ def write_manifest(cell: EvaluationCell, on_progress: Progress = silent) -> Eval
         tasks=tasks,
         eval_epochs=[epoch_name(epoch) for epoch in whole],
         nvs_cameras=nvs_cameras(protocols),
-        source_camera_id=_source_camera(cell, protocols),
+        source_camera_id=source_camera(cell, protocols),
         pose_eval_world_alignment_method=world_alignment(protocols),
         notes={
             "run_name": cell.run_name,
@@ -102,7 +102,7 @@ def incompleteness(
     return None if tasks else "no task can be done for this scene"
 
 
-def _source_camera(cell: EvaluationCell, protocols: list[Protocol]) -> int | None:
+def source_camera(cell: EvaluationCell, protocols: list[Protocol]) -> int | None:
     """The scene's; of one that is gone, what its numbers were measured with."""
     try:
         return cell.source_camera()

@@ -55,13 +55,8 @@ def predict(
     return outcomes
 
 
-def make_predictions(
-    cell: EvaluationCell, epoch: int, step: int | None, on_progress: Progress = silent
-) -> PredictionRecord:
+def make_predictions(cell: EvaluationCell, epoch: int, on_progress: Progress = silent) -> PredictionRecord:
     """The predictions of one epoch of one scene, made in this process.
-
-    Args:
-        step: the checkpoint of the epoch; None keeps the renders unrefined.
 
     Raises:
         ThesisAssetsError: no view can be compared, or the checkpoint, the tree or an image is missing or cannot be read.
@@ -71,7 +66,7 @@ def make_predictions(
             prepare_model_dir(cell)
             run_pipeline(cell)
         return take_predictions(cell, epoch, on_progress)
-    plan = refine_plan(cell, epoch, step)
+    plan = refine_plan(cell, epoch)
     if isinstance(plan, PredictionRecord):
         return plan
     unit = refine_unit(plan, 1, on_progress)
@@ -89,7 +84,7 @@ def _refine(
     # Epoch by epoch: a process loads each checkpoint once for all scenes.
     for epoch, cell in [(epoch, cell) for epoch in cells[0].epoch_steps() for cell in cells]:
         try:
-            plan = refine_plan(cell, epoch, cell.epoch_steps()[epoch], contents)
+            plan = refine_plan(cell, epoch, contents)
         except ThesisAssetsError as error:
             outcomes.fail(cell.scene.name, error)
             continue

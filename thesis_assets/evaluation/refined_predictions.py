@@ -66,9 +66,7 @@ class RefinedViews:
     origins: frozenset[str]
 
 
-def refine_plan(
-    cell: EvaluationCell, epoch: int, step: int | None, contents: Contents | None = None
-) -> RefinePlan | PredictionRecord:
+def refine_plan(cell: EvaluationCell, epoch: int, contents: Contents | None = None) -> RefinePlan | PredictionRecord:
     """What is to be made, by the options it was made with before; or what is there, where it is as wanted.
 
     Raises:
@@ -78,7 +76,7 @@ def refine_plan(
     verdict = verified(unit, contents)
     if verdict.is_made:
         return read_predictions(cell.tree.task(epoch, "nvs"))
-    as_kept = kept(cell, verdict.record)
+    step, as_kept = cell.epoch_steps()[epoch], kept(cell, verdict.record)
     checkpoint = _checkpoint_sha256(cell, step)
     return RefinePlan(as_kept, epoch, step, checkpoint, evaluated_views(as_kept), begin(unit, contents))
 
