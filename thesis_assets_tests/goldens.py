@@ -75,7 +75,7 @@ def _images(paths: Any) -> dict[str, float | str]:
 def _last_loss(folder: Path) -> float:
     rows = sorted(folder.glob("metrics_*.csv"), key=lambda path: int(path.stem.rpartition("_")[2]))[-1].read_text()
     header, *lines = (line.split(",") for line in rows.splitlines())
-    column = header.index("psnr")
+    column = header.index("psnr_refined")
     return round(sum(float(line[column]) for line in lines) / len(lines), 3)
 
 

@@ -1,5 +1,6 @@
 """What a finished experiment was made from is content: places and times may change, and an edit is seen wherever it was made."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -131,17 +132,17 @@ def test_another_revision_of_the_renderer_is_noted_and_a_new_experiment_renders_
 ) -> None:
     import yaml
 
-    from thesis_assets.rendering import torch_rasteriser
+    from thesis_assets.rendering import revisions
 
     before = world.platform.difix(Cell("small")).scene_run(SCENE).made_from.read_bytes()
-    monkeypatch.setattr(torch_rasteriser, "REVISION", "next")
+    monkeypatch.setattr(revisions, "TORCH_REVISION", 2)
     assert differing(world) == {}
     assert "here is" in states(world)["scene_samples", f"small|{SCENE}"].detail
     spec = yaml.safe_load((world.settings.experiments_dir / "small.yaml").read_text())
     world.write({**spec, "exp_name": "other"})
     assert world.run("other", until="scene_samples").exit_code == 0
     own = world.platform.difix(Cell("other"))
-    assert "next" in own.scene_run(SCENE).made_from.read_text()
+    assert json.loads(own.scene_run(SCENE).made_from.read_text())["tools"] == {"torch rasteriser": "2"}
     ours, theirs = (
         sorted(tree.samples_dir.iterdir())[0] / "image.png" for tree in (own, world.platform.difix(Cell("small")))
     )
