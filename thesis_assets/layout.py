@@ -394,6 +394,16 @@ class TuningRunTree:
     base: Path
 
     @property
+    def snapshot(self) -> "DifixTree":
+        """The snapshot that the run lies in.
+
+        Raises:
+            InvalidKey: it lies in none.
+        """
+        folder = self.base.absolute().parent.parent
+        return DifixTree(folder.parent, folder.name)
+
+    @property
     def checkpoints_dir(self) -> Path:
         return self.base / "checkpoints"
 
@@ -808,6 +818,11 @@ class PipelineTree:
         return self.base / "command.json"
 
     @property
+    def made_from(self) -> Path:
+        """What the finished command made its output from."""
+        return self.base / "made_from.json"
+
+    @property
     def lock(self) -> Path:
         return self.base / "lock"
 
@@ -1003,6 +1018,21 @@ class ReportsTree:
     @property
     def leaderboard_plot(self) -> Path:
         return self.root / "leaderboard.png"
+
+    @property
+    def leaderboard_files(self) -> list[Path]:
+        return [
+            self.leaderboard_markdown,
+            self.leaderboard_csv,
+            self.leaderboard_differences,
+            self.leaderboard_latex,
+            self.leaderboard_plot,
+        ]
+
+    @property
+    def leaderboard_made_from(self) -> Path:
+        """What the table and its plot were made from."""
+        return self.root / "leaderboard.made_from.json"
 
     @property
     def checks(self) -> Path:

@@ -13,9 +13,11 @@ from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.samples import SplitSummary
 from thesis_assets.schemas.tuning import ADOPTED_COMMAND, CheckpointInfo
+from thesis_assets.splits.data_json import content_of_file
 from thesis_assets.tuning.checkpoints import load_checkpoint
 from thesis_assets.tuning.run_config import make_config
 from thesis_assets.tuning.run_flags import PlainFlags
+from thesis_assets.tuning.run_record import record_run
 from thesis_assets.tuning.trainer_start import setting_names
 
 NOT_RECORDED = "not recorded"
@@ -30,7 +32,7 @@ def adopt_run(
 ) -> None:
     """Link the checkpoints that the declared run says it saves, and write what our checks read beside them."""
     target = tree.tuning_run(run.run_name)
-    data_sha256 = storage.sha256_file(tree.data_json)
+    data_sha256 = content_of_file(tree.data_json).sha256
     summary = storage.read_json(tree.split_summary, SplitSummary)
     config = make_config(
         tree,
@@ -58,6 +60,7 @@ def adopt_run(
         storage.write_json(target.checkpoint_info(step), info)
         on_progress(f"{tree.exp_name}/{run.run_name}: checkpoint {step} of {info.bytes / 1e6:.0f} MB")
     _link_evaluations(run, tree)
+    record_run(tree, run.run_name, spec)
 
 
 def _settings(spec: RunSpec, tree: DifixTree, run_name: str) -> dict[str, Any]:

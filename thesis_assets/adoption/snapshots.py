@@ -6,6 +6,7 @@ Nothing is written into the tree it comes from. Does not belong here: the experi
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from thesis_assets import storage
@@ -14,9 +15,13 @@ from thesis_assets.adoption.older_rows import FoundRows
 from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.layout import DifixTree
+from thesis_assets.provenance import begin
 from thesis_assets.samples.generation_config import generation_digest, write_generation_config
-from thesis_assets.samples.sample_rows import rows_sha256, sample_of, write_rows
-from thesis_assets.samples.shard_files import Shard, write_dropped, write_shard
+from thesis_assets.samples.sample_rows import rows_sha256, sample_of
+from thesis_assets.samples.sample_set import SampleSet, write_sample_set
+from thesis_assets.samples.shard_files import Shard, write_shard
+from thesis_assets.samples.shard_identity import shard_unit
+from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.schemas.samples import SampleMeta, SampleProvenance, SampleRow, ShardStats
 from thesis_assets.splits.data_json import write_data_json
 from thesis_assets.splits.freeze import freeze
@@ -33,6 +38,7 @@ def adopt_snapshot(
     rows: FoundRows,
     spec: ExperimentSpec,
     tree: DifixTree,
+    roots: SceneRoots,
     findings: Findings,
     on_progress: Callable[[str], None],
 ) -> None:
@@ -44,10 +50,9 @@ def adopt_snapshot(
     origin = f"adopted from {found.folder}"
     with storage.cell_lock(tree.lock("adopt"), f"the snapshot {tree.exp_name}"):
         write_generation_config(tree, spec.generation)
-        _link_samples(rows, spec, tree, origin, findings, on_progress)
-        shards = [_write_shard(tree, scene, rows, spec, origin) for scene in rows.scenes]
-        write_rows(tree.all_samples, rows.rows)
-        write_dropped(tree.dropped_samples, [])
+        _link_samples(rows, tree, origin, findings, on_progress)
+        shards = [_write_shard(tree, roots, scene, rows, spec, origin) for scene in rows.scenes]
+        write_sample_set(tree, SampleSet(rows.rows, [], shards))
         result = SplitResult(rows.half("train"), rows.half("test"), rows.groups("train"), rows.groups("test"))
         write_split_manifests(tree, rows.rows, result, spec.split, [], shards, generation_digest(spec.generation))
         write_data_json(tree, result.train, result.test, spec.generation.export.prompt)
@@ -56,14 +61,12 @@ def adopt_snapshot(
 
 def _link_samples(
     rows: FoundRows,
-    spec: ExperimentSpec,
     tree: DifixTree,
     origin: str,
     findings: Findings,
     on_progress: Callable[[str], None],
 ) -> None:
     """`samples/` by one rename: a folder a row, its images by links and its meta.json in today's form."""
-    digest = generation_digest(spec.generation)
     missing: list[Path] = []
     with storage.atomic_directory(tree.samples_dir) as staging:
         for number, row in enumerate(rows.rows, start=1):
@@ -76,7 +79,7 @@ def _link_samples(
                     missing.append(source)
                     continue
                 mode = storage.link_or_copy(source, folder / name)
-            meta = SampleMeta(**row.__dict__, provenance=_provenance(digest, origin, mode))
+            meta = SampleMeta(**row.__dict__, provenance=_provenance(origin, mode))
             (folder / "meta.json").write_bytes(storage.to_json_bytes(meta))
             if number % SAMPLES_A_LINE == 0:
                 on_progress(f"{tree.exp_name}: {number}/{len(rows.rows)} samples linked")
@@ -88,10 +91,8 @@ def _link_samples(
         )
 
 
-def _provenance(digest: str, origin: str, mode: str) -> SampleProvenance:
+def _provenance(origin: str, mode: str) -> SampleProvenance:
     return SampleProvenance(
-        generation_digest=digest,
-        scene_digest=NOT_RECORDED,
         renderer=origin,
         mask_coverage=None,
         png_encoder=NOT_RECORDED,
@@ -100,7 +101,10 @@ def _provenance(digest: str, origin: str, mode: str) -> SampleProvenance:
     )
 
 
-def _write_shard(tree: DifixTree, scene: str, found: FoundRows, spec: ExperimentSpec, origin: str) -> ShardStats:
+def _write_shard(
+    tree: DifixTree, roots: SceneRoots, scene: str, found: FoundRows, spec: ExperimentSpec, origin: str
+) -> ShardStats:
+    """The scene's rows as a shard. Of what it was made from, only the scene's files as they are now are known, and no renderer."""
     rows = [row for row in found.rows if row.scene_name == scene]
     height, width = _size(tree, rows)
     stats = ShardStats(
@@ -111,8 +115,6 @@ def _write_shard(tree: DifixTree, scene: str, found: FoundRows, spec: Experiment
         n_total_candidates=len(rows),
         n_saved=len(rows),
         n_dropped=0,
-        generation_digest=generation_digest(spec.generation),
-        scene_digest=NOT_RECORDED,
         rows_sha256=rows_sha256(rows),
         image_height=height,
         image_width=width,
@@ -121,7 +123,12 @@ def _write_shard(tree: DifixTree, scene: str, found: FoundRows, spec: Experiment
         seconds=0.0,
         bytes_written=0,
     )
-    write_shard(tree.scene_run(scene), Shard(stats, rows, []))
+    unit = shard_unit(tree, roots, scene, spec.generation, stats.group_id)
+    making = begin(replace(unit, wanted=replace(unit.wanted, tools={})))
+    shard = tree.scene_run(scene)
+    write_shard(shard, Shard(stats, rows, []))
+    samples = (path for row in rows for path in (tree.samples_dir / row.sample_id).iterdir())
+    making.finish([shard.run_stats, shard.all_samples, shard.dropped_samples, *samples], noted={"origin": origin})
     return stats
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from thesis_assets import storage
+from thesis_assets.layout import TEMPORARY_PREFIX
+
+_RECORDS = ("made_from.json", "made_from.stats.json")
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,9 @@ class Staging:
         return storage.link_or_copy(source, self.place(path))
 
     def link_all(self, source: Path) -> None:
-        """Link every file below the directory `source` to the same relative path here."""
-        for path in sorted(source.rglob("*")):
-            if path.is_file():
-                self.link(path, self.final / path.relative_to(source))
+        """Link every file below the directory `source` to the same relative path here; its record is of there, and stays."""
+        for path in files_below(source):
+            self.link(path, self.final / path.relative_to(source))
 
 
 @contextlib.contextmanager
@@ -61,3 +64,18 @@ def staged(final: Path) -> Iterator[Staging]:
     """Yield a staging of `final`; publish it on success, remove it on failure."""
     with storage.atomic_directory(final) as temporary:
         yield Staging(final, temporary)
+
+
+def files_below(*folders: Path) -> list[Path]:
+    """Every file of an output: not records and their caches, and not what is being written."""
+    return [path for folder in folders for path in _files_below(folder)]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(TEMPORARY_PREFIX))
+        yield from (
+            Path(place, name)
+            for name in sorted(names)
+            if name not in _RECORDS and not name.startswith(TEMPORARY_PREFIX)
+        )

@@ -1,5 +1,6 @@
 """The made-from record of a published output: step and code version, options, tools, inputs and outputs by their content."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,3 +107,17 @@ def read_record(place: Place) -> MadeFrom | None:
             found=str(error).splitlines()[0][:200],
             remedy="remove it; what lies beside it is then looked at, and made again where it has to be",
         ) from error
+
+
+def versions_of(places: Mapping[str, Place]) -> dict[str, str]:
+    """The data versions of records, by the names that a later record gives them; without those that are not there.
+
+    One that cannot be read is left out too: what it is of is told as damaged, and nothing after it is stale for that.
+    """
+    found = {}
+    for name, place in places.items():
+        with contextlib.suppress(InvalidFile):
+            record = read_record(place)
+            if record is not None:
+                found[name] = record.data_version
+    return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from thesis_assets.provenance.contents import Stat, stat_of
+from thesis_assets.provenance.contents import Stat, is_unchanged, stat_of
 from thesis_assets.provenance.record import Place
 from thesis_assets.storage import temporary_sibling
 
@@ -19,6 +19,10 @@ class Stats:
     noted_ns: int = 0
     inputs: Sequence[Stat | None] = field(default_factory=list)
     outputs: Sequence[Stat | None] = field(default_factory=list)
+
+    def sure(self, noted: Stat | None) -> Stat | None:
+        """A size and time of this note that a later one may repeat: not those of a file that may have changed just after it."""
+        return noted if noted is not None and is_unchanged(noted, noted, self.noted_ns) else None
 
 
 NOTHING = Stats()

@@ -1,30 +1,68 @@
-"""Lineage of a data snapshot: data.json to its manifests, to the shards, to the scenes, each digest computed and compared.
+"""Lineage of a data snapshot: data.json to its manifests, to the shards, to the scenes, each compared with what was recorded.
 
 Does not belong here: what was trained on the snapshot.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import DifixTree, SampleId
+from thesis_assets.provenance import Contents, MadeFrom, Place, Unit, Wanted, examine, read_record
 from thesis_assets.samples.sample_rows import read_rows, rows_sha256
 from thesis_assets.samples.snapshot import frozen_snapshot
 from thesis_assets.schemas.lineage import LineageLink, linked
-from thesis_assets.schemas.samples import SampleMeta, SampleRow, ShardStats, SplitSummary
-from thesis_assets.splits.data_json import data_json_sha256, prompt_of
+from thesis_assets.schemas.samples import SAMPLE_FILES, SampleRow, ShardStats, SplitSummary
+from thesis_assets.splits.data_json import (
+    content_of_file,
+    content_of_rows,
+    folder_of_configuration,
+    former_folders,
+    prompt_of,
+)
+from thesis_assets.splits.manifests import split_place
+from thesis_assets.splits.recorded_images import shard_place
 from thesis_assets.storage import read_json, sha256_file
 
 if TYPE_CHECKING:
-    from thesis_assets.samples.shard_identity import ShardIdentity
     from thesis_assets.scenes.scene import SceneRoots
 
-SAMPLES_A_SCENE = 200
-"""Records of samples that are read a scene; a seeded draw where there are more."""
+NAMED = 3
+"""Of several files with one fault so many are named, and the others counted."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A file beside its record.
+
+    Attributes:
+        digest: of what is there; None where nothing is.
+        verified: whether a record names it.
+    """
+
+    digest: str | None
+    faults: list[str]
+    verified: bool
+
+
+def compared(place: Place, path: Path) -> Compared:
+    """Compare a file with the record of its place."""
+    digest = sha256_file(path) if path.is_file() else None
+    if digest is None:
+        return Compared(None, ["the file is missing"], verified=False)
+    try:
+        record = read_record(place)
+    except InvalidFile as error:
+        return Compared(digest, [error.in_one_line], verified=False)
+    named = None if record is None else record.output(place.name(path))
+    if named is None:
+        return Compared(digest, [], verified=False)
+    faults = [] if named.sha256 == digest else [f"sha256 {digest}, {place.record.name} names {named.sha256}"]
+    return Compared(digest, faults, verified=True)
 
 
 def data_lineage(
@@ -33,26 +71,30 @@ def data_lineage(
     *,
     wanted: str | None = None,
     wanted_manifests: Mapping[str, str] | None = None,
+    trained_in: str | None = None,
 ) -> LineageLink:
     """`difix/data.json` and everything below it.
 
     Args:
         wanted: the digest that a run was trained on; None where nothing was.
         wanted_manifests: the manifests' digests that the run names, by file name.
+        trained_in: the path that data.json had for the run.
     """
-    found = _sha256(tree.data_json)
-    faults = [] if found is not None else ["the file is missing"]
-    if found is not None and wanted is not None and found != wanted:
-        faults.append(f"sha256 {found}, trained on {wanted}")
+    faults: list[str] = []
+    found: str | None = None
     rows: dict[Path, list[SampleRow]] = {}
     try:
+        data = content_of_file(tree.data_json)
+        found = data.sha256
+        folders = [*former_folders(tree), *([folder_of_configuration(trained_in)] if trained_in else [])]
+        if wanted is not None and not data.is_named(wanted, folders):
+            faults.append(f"sha256 {found}, trained on {wanted}")
         frozen = frozen_snapshot(tree)
-        if frozen is not None and found not in (None, frozen.data_json_sha256):
+        if frozen is not None and not data.is_named(frozen.data_json_sha256, folders):
             faults.append(f"sha256 {found}, frozen as {frozen.data_json_sha256}")
         rows = {path: read_rows(path) for path in (tree.split_train, tree.split_test, tree.all_samples)}
-        if found is not None and found != data_json_sha256(
-            tree, rows[tree.split_train], rows[tree.split_test], prompt_of(tree.data_json) or ""
-        ):
+        of_rows = content_of_rows(rows[tree.split_train], rows[tree.split_test], prompt_of(tree.data_json) or "")
+        if found != of_rows.sha256:
             faults.append("it was not made of the manifests beside it")
     except InvalidFile as error:
         faults.append(error.in_one_line)
@@ -68,20 +110,16 @@ def data_lineage(
 
 
 def sample_lineage(tree: DifixTree, sample: SampleId, roots: SceneRoots) -> LineageLink:
-    """One sample's record, its shard and its scene."""
-    path = tree.sample_meta(sample)
-    try:
-        meta = read_json(path, SampleMeta)
-        stats = read_json(tree.scene_run(sample.scene_name).run_stats, ShardStats)
-        faults = _sample_faults(meta, stats)
-    except InvalidFile as error:
-        faults = [error.in_one_line]
+    """One sample's files, its shard and its scene."""
+    place = shard_place(tree, sample.scene_name)
+    files = [compared(place, tree.sample_dir(sample) / name) for name in SAMPLE_FILES]
     return linked(
         "sample",
         str(sample),
-        path=path,
-        digest=_sha256(path),
-        faults=faults,
+        path=tree.sample_meta(sample),
+        digest=files[-1].digest,
+        faults=[f"{name}: {fault}" for name, each in zip(SAMPLE_FILES, files, strict=True) for fault in each.faults],
+        verified=all(each.verified for each in files),
         made_from=[shard_lineage(tree, sample.scene_name, roots)],
     )
 
@@ -96,120 +134,98 @@ def _manifests(
     by_scene: dict[str, list[SampleRow]] = {}
     for row in rows.get(tree.all_samples, []):
         by_scene.setdefault(row.scene_name, []).append(row)
+    places = {tree.all_samples: Place(tree.base, tree.made_from("sample_set"))}
     links = []
     for path in (tree.split_train, tree.split_test, tree.all_samples):
-        found = _sha256(path)
-        faults = [] if found is not None else ["the file is missing"]
-        for who, wanted in (("split_summary.json", summary.manifest_sha256), ("the run", trained_on)):
-            if found is not None and wanted.get(path.name, found) != found:
-                faults.append(f"sha256 {found}, {who} names {wanted[path.name]}")
-        shards = [shard_lineage(tree, name, roots, by_scene.get(name, [])) for name in summary.scene_runs]
+        found = compared(places.get(path, split_place(tree)), path)
+        named = [(who, names[path.name]) for who, names in _who_names(summary, trained_on) if path.name in names]
+        other = [f"sha256 {found.digest}, {who} names {sha256}" for who, sha256 in named if sha256 != found.digest]
+        scenes = summary.scene_runs if path == tree.all_samples else []
         links.append(
             linked(
                 "manifest",
                 tree.relative(path),
                 path=path,
-                digest=found,
-                faults=faults,
+                digest=found.digest,
+                faults=found.faults + (other if found.digest is not None else []),
                 note=f"{len(rows.get(path, []))} samples",
-                made_from=shards if path == tree.all_samples else [],
+                verified=found.verified or bool(named),
+                made_from=[shard_lineage(tree, name, roots, by_scene.get(name, [])) for name in scenes],
             )
         )
     return links
 
 
+def _who_names(summary: SplitSummary, trained_on: Mapping[str, str]) -> list[tuple[str, Mapping[str, str]]]:
+    return [("split_summary.json", summary.manifest_sha256), ("the run", trained_on)]
+
+
 def shard_lineage(
     tree: DifixTree, scene_name: str, roots: SceneRoots, collected: list[SampleRow] | None = None
 ) -> LineageLink:
-    """One scene's shard: its rows, its samples' records, and its scene.
+    """One scene's shard: its rows, every file of its samples, and its scene.
 
     Args:
         collected: the scene's rows of `all_samples.jsonl`; None where they are not in question.
     """
-    shard = tree.scene_run(scene_name)
+    shard, place = tree.scene_run(scene_name), shard_place(tree, scene_name)
+    verdict = examine(Unit(scene_name, place, Wanted("scene_samples", "", given={})))
+    record = verdict.record
+    faults = list(verdict.reasons) if record is not None or verdict.damaged else []
+    found = sha256_file(shard.all_samples) if shard.all_samples.is_file() else None
     try:
         stats = read_json(shard.run_stats, ShardStats)
     except InvalidFile as error:
-        return linked("shard", scene_name, path=shard.run_stats, faults=[error.in_one_line])
-    found = _sha256(shard.all_samples)
-    faults = []
+        return linked("shard", scene_name, path=shard.run_stats, faults=[*faults, error.in_one_line])
     if found != stats.rows_sha256:
         faults.append(f"sha256 {found}, run_stats.json names {stats.rows_sha256}")
     if collected is not None and rows_sha256(collected) != stats.rows_sha256:
         faults.append("all_samples.jsonl holds other rows of this scene than the shard")
-    read, wrong = _samples_of(tree, scene_name, collected, stats)
+    read = "not verified yet" if record is None else f"{len(record.outputs)} files read"
     return linked(
         "shard",
         scene_name,
         path=shard.all_samples,
         digest=found,
-        faults=faults + wrong[:3] + ([f"and {len(wrong) - 3} samples more"] if len(wrong) > 3 else []),
-        note=f"{stats.n_saved} samples ({read} of their records read), renderer {stats.renderer}",
-        made_from=[_scene(tree, scene_name, roots, stats)],
+        faults=faults,
+        note=f"{stats.n_saved} samples ({read}), renderer {stats.renderer}",
+        verified=record is not None,
+        made_from=[_scene(scene_name, roots, record, f"{stats.dataset}, group {stats.group_id}")],
     )
 
 
-def _samples_of(
-    tree: DifixTree, scene_name: str, rows: list[SampleRow] | None, stats: ShardStats
-) -> tuple[int, list[str]]:
-    """How many records were read, and what is wrong with them."""
-    try:
-        every = read_rows(tree.scene_run(scene_name).all_samples) if rows is None else rows
-    except InvalidFile as error:
-        return 0, [error.in_one_line]
-    draw = random.Random(0)  # noqa: S311 - a draw of samples, no secret
-    drawn = every if len(every) <= SAMPLES_A_SCENE else draw.sample(every, SAMPLES_A_SCENE)
-    wrong = []
-    for row in drawn:
-        try:
-            meta = read_json(tree.samples_dir / row.sample_id / "meta.json", SampleMeta)
-        except InvalidFile as error:
-            wrong.append(f"{row.sample_id}: {error.in_one_line}")
-        else:
-            wrong += [f"{row.sample_id}: {fault}" for fault in _sample_faults(meta, stats)]
-    return len(drawn), wrong
-
-
-def _sample_faults(meta: SampleMeta, stats: ShardStats) -> list[str]:
-    return [
-        f"meta.json has {name} {getattr(meta.provenance, name)}, the shard {getattr(stats, name)}"
-        for name in ("generation_digest", "scene_digest")
-        if getattr(meta.provenance, name) != getattr(stats, name)
-    ]
-
-
-def _scene(tree: DifixTree, scene_name: str, roots: SceneRoots, stats: ShardStats) -> LineageLink:
-    try:
-        identity = _identity_now(tree, scene_name, roots, stats)
-    except ThesisAssetsError as error:
-        return linked("scene", scene_name, digest=stats.scene_digest, faults=[error.in_one_line])
-    faults = [
-        f"{what}: {found} now, exported from {wanted}"
-        for what, found, wanted in (
-            ("the scene's files (path, size, time)", identity.scene_digest, stats.scene_digest),
-            ("generation_config.yaml", identity.generation_digest, stats.generation_digest),
-        )
-        if found != wanted
-    ]
+def _scene(scene_name: str, roots: SceneRoots, record: MadeFrom | None, note: str) -> LineageLink:
+    """The scene's files, against those that the shard was made from. One that is gone is known by the record alone."""
+    folder = roots.tree(scene_name).ground_truth.base
+    if record is None:
+        return linked("scene", scene_name, path=folder, note=f"{note}; not verified yet", verified=False)
+    paths = _input_paths(roots, record)
+    now = dict(zip(paths, Contents().sha256_of(paths.values()), strict=True))
+    changed = [name for name, sha256 in now.items() if sha256 not in (None, record.inputs[name])]
+    gone = [name for name, sha256 in now.items() if sha256 is None]
     return linked(
         "scene",
         scene_name,
-        path=roots.tree(scene_name).ground_truth.base,
-        digest=identity.scene_digest,
-        faults=faults,
-        note=f"{stats.dataset}, group {stats.group_id}",
+        path=folder,
+        digest=record.identity,
+        faults=[f"{_some(changed)} changed since it was exported"] if changed else [],
+        note=f"{note}; {len(now) - len(gone)} files read" + (f", {len(gone)} are gone" if gone else ""),
+        verified=bool(now) and not gone,
     )
 
 
-def _identity_now(tree: DifixTree, scene_name: str, roots: SceneRoots, stats: ShardStats) -> ShardIdentity:
-    from thesis_assets.experiments.generation import GenerationSpec
-    from thesis_assets.samples.generation_config import read_generation_config
-    from thesis_assets.samples.shard_identity import shard_identity
-    from thesis_assets.scenes.scene import open_scene
+def _input_paths(roots: SceneRoots, record: MadeFrom) -> dict[str, Path]:
+    """Where the files lie now that a shard was made from, by their names in its record."""
+    folders = {
+        "canonical_gt": roots.canonical_gt,
+        "preprocessing": roots.preprocessing,
+        "registry": roots.registry,
+        "renders": roots.renders,
+    }
+    split = {name: name.partition("/") for name in record.inputs}
+    return {name: folders[root] / below for name, (root, _, below) in split.items() if root in folders and below}
 
-    generation = GenerationSpec.model_validate(read_generation_config(tree.generation_config).resolved)
-    return shard_identity(open_scene(roots, scene_name), generation, stats.group_id, exp_name=tree.exp_name)
 
-
-def _sha256(path: Path) -> str | None:
-    return sha256_file(path) if path.is_file() else None
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -1,15 +1,69 @@
 """The split's files: `split_train.jsonl`, `split_test.jsonl`, `split_summary.json`, `generation_stats.json`."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from thesis_assets import storage
+from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments.split import SplitSpec
 from thesis_assets.layout import DifixTree
+from thesis_assets.provenance import Older, Place, Unit, Wanted, begin, options_of, read_record, versions_of
 from thesis_assets.samples.sample_rows import group_key, rows_sha256, write_rows
 from thesis_assets.samples.snapshot import frozen_snapshot, require_same_manifest
 from thesis_assets.schemas.samples import DroppedSample, GenerationStats, SampleRow, ShardStats, SplitSummary
 from thesis_assets.splits.hold_out import SplitResult
+
+SPLIT_VERSION = "1"
+
+
+def split_unit(tree: DifixTree, split: SplitSpec) -> Unit:
+    """The two halves and what is counted about them, as one thing that is made."""
+    options, given = (_listed(each["split"]) for each in options_of({"split": split}))
+    wanted = Wanted(
+        step="split_manifests",
+        code_version=SPLIT_VERSION,
+        options=options,
+        given=given,
+        made=versions_of({"sample_set": Place(tree.base, tree.made_from("sample_set"))}),
+    )
+    return Unit(f"split_manifests of {tree.exp_name}", split_place(tree), wanted, lambda: _older(tree))
+
+
+def split_place(tree: DifixTree) -> Place:
+    """Where the split's files and their record lie."""
+    return Place(tree.base, tree.made_from("split_manifests"))
+
+
+def kept_split(tree: DifixTree, split: SplitSpec) -> SplitSpec:
+    """The split to write the halves anew by: with the seed that they were drawn by, where the experiment's file names none."""
+    record = read_record(split_place(tree))
+    if record is None or "seed" in split.model_fields_set:
+        return split
+    return split.model_copy(update={"seed": record.options["split"]["seed"]})
+
+
+def _listed(split: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings of names as lists: one name less is another option, not one that the experiment's file leaves open."""
+    listed = {
+        key: sorted(f"{name}: {each}" for name, each in value.items()) if isinstance(value, Mapping) else value
+        for key, value in split.items()
+    }
+    return {"split": listed}
+
+
+def _older(tree: DifixTree) -> Older | None:
+    files = _files(tree)
+    try:
+        spec = storage.read_json(tree.split_summary, SplitSummary).split_spec
+    except InvalidFile:
+        return None
+    return Older(files, options=_listed(spec)) if all(path.is_file() for path in files) else None
+
+
+def _files(tree: DifixTree) -> list[Path]:
+    return [tree.split_train, tree.split_test, tree.split_summary, tree.generation_stats]
 
 
 def write_split_manifests(
@@ -30,6 +84,7 @@ def write_split_manifests(
         SnapshotChanged: the snapshot is frozen and a manifest would change. Nothing is written then.
     """
     _refuse_to_change_frozen_manifests(tree, rows, result)
+    making = begin(split_unit(tree, split))
     digests = {
         tree.all_samples.name: rows_sha256(rows),
         tree.split_train.name: write_rows(tree.split_train, result.train),
@@ -50,6 +105,7 @@ def write_split_manifests(
         manifest_sha256=digests,
     )
     storage.write_json(tree.split_summary, summary)
+    making.finish(_files(tree))
     return summary
 
 

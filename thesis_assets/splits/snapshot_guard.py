@@ -17,7 +17,14 @@ from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.samples.snapshot import frozen_snapshot, refuse_change
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.samples import SampleRow, SplitSummary
-from thesis_assets.splits.data_json import data_json_sha256, prompt_of
+from thesis_assets.splits.data_json import (
+    DataContent,
+    content_of_file,
+    content_of_rows,
+    former_folders,
+    prompt_of,
+    renew_paths,
+)
 from thesis_assets.splits.hold_out import group_finder, reserved_groups
 from thesis_assets.splits.leakage import (
     check_group_non_leakage,
@@ -25,11 +32,12 @@ from thesis_assets.splits.leakage import (
     check_partition,
     check_reserved_scenes,
 )
+from thesis_assets.splits.recorded_images import refuse_other_images
 
 
 @dataclass(frozen=True)
 class SnapshotState:
-    """A snapshot as it is on disk, found consistent."""
+    """A snapshot as it is on disk, found consistent. `data_json_sha256`: of what data.json says, wherever the snapshot lies."""
 
     train: list[SampleRow]
     test: list[SampleRow]
@@ -38,16 +46,18 @@ class SnapshotState:
 
 
 def guard_snapshot(tree: DifixTree, split: SplitSpec, rules: Mapping[str, str]) -> SnapshotState:
-    """Refuse to start on a snapshot that leaks, was changed, or lacks files.
+    """Refuse to start on a snapshot that leaks, was changed, or lacks files. Paths of a place that it was moved from are renewed.
 
     Args:
         rules: `split.group_rules` of the experiment: groups are found anew from the scenes' names, not taken from the rows.
 
     Raises:
-        SnapshotChanged: manifests and data.json do not belong together, or differ from what was frozen.
+        SnapshotChanged: manifests and data.json do not belong together, or differ from what was frozen; or an image is not
+            the one that was exported.
         Leak: a group stands in both splits, or reserved people are in training.
         InvalidFile: a file of the snapshot, or of one of its samples, is missing or cannot be read.
     """
+    renew_paths(tree)
     state = read_snapshot(tree)
     group_of = group_finder(rules)
     whole = check_not_empty(state.train, state.test, train_only=split.train_only)
@@ -60,7 +70,9 @@ def guard_snapshot(tree: DifixTree, split: SplitSpec, rules: Mapping[str, str]) 
     partition = check_partition(read_rows(tree.all_samples), state.train, state.test)
     if not partition.passed:
         raise _changed(tree, partition.message, "; ".join(partition.offenders[:5]))
-    _refuse_absent_files(tree, [*state.train, *state.test])
+    rows = [*state.train, *state.test]
+    _refuse_absent_files(tree, rows)
+    refuse_other_images(tree, rows)
     return state
 
 
@@ -78,11 +90,11 @@ def read_snapshot(tree: DifixTree) -> SnapshotState:
         if found != summary.manifest_sha256.get(path.name):
             raise _changed(tree, f"{path.name} is not the file that split_summary.json speaks of", found)
     train, test = read_rows(tree.split_train), read_rows(tree.split_test)
-    found = _sha256(tree.data_json)
-    if found != data_json_sha256(tree, train, test, prompt_of(tree.data_json) or ""):
-        raise _changed(tree, "data.json was not made of these manifests", found)
-    _refuse_other_than_frozen(tree, summary, found)
-    return SnapshotState(train, test, summary.manifest_sha256, found)
+    data = content_of_file(tree.data_json)
+    if data.sha256 != content_of_rows(train, test, prompt_of(tree.data_json) or "").sha256:
+        raise _changed(tree, "data.json was not made of these manifests", data.sha256)
+    _refuse_other_than_frozen(tree, summary, data)
+    return SnapshotState(train, test, summary.manifest_sha256, data.sha256)
 
 
 def _sha256(path: Path) -> str:
@@ -101,16 +113,18 @@ def _changed(tree: DifixTree, problem: str, found: str) -> SnapshotChanged:
     )
 
 
-def _refuse_other_than_frozen(tree: DifixTree, summary: SplitSummary, data_json: str) -> None:
+def _refuse_other_than_frozen(tree: DifixTree, summary: SplitSummary, data: DataContent) -> None:
     frozen = frozen_snapshot(tree)
     if frozen is None:
         return
-    for key, found, wanted in (
-        ("manifest_sha256", summary.manifest_sha256, frozen.manifest_sha256),
-        ("data_json_sha256", data_json, frozen.data_json_sha256),
-    ):
-        if found != wanted:
-            raise refuse_change(tree, "and its files differ from what was frozen", key=key, found=found, wanted=wanted)
+    if not data.is_named(frozen.data_json_sha256, former_folders(tree)):
+        raise _other_than_frozen(tree, "data_json_sha256", data.sha256, frozen.data_json_sha256)
+    if summary.manifest_sha256 != frozen.manifest_sha256:
+        raise _other_than_frozen(tree, "manifest_sha256", summary.manifest_sha256, frozen.manifest_sha256)
+
+
+def _other_than_frozen(tree: DifixTree, key: str, found: object, wanted: object) -> SnapshotChanged:
+    return refuse_change(tree, "and its files differ from what was frozen", key=key, found=found, wanted=wanted)
 
 
 def _raise_leak(tree: DifixTree, outcome: CheckOutcome, check: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.tuning.backends import BACKENDS, Backend
+from thesis_assets.tuning.kept_settings import kept_settings, settings_in_file
 from thesis_assets.tuning.trackers import usable_tracker
 from thesis_assets.tuning.trainer_flags import TrainerFlags, parse_flags
 
@@ -55,6 +56,7 @@ def resolve_flags(
     )
     # Through the parser even without `extra_args`: what stands in train_config.json is what the trainer reads.
     flags = parse_flags([*flags.as_arguments(), *run.extra_args])
+    flags = TrainerFlags(**kept_settings(tree.tuning_run(run_name), flags.values(), settings_in_file(run)))
     return flags, notes + BACKENDS[run.backend].notes_on_unused(flags)
 
 

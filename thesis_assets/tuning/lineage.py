@@ -8,10 +8,12 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.lineage import LineageLink, linked
 from thesis_assets.schemas.tuning import CheckpointInfo, SelectedCheckpoint, TrainConfig
-from thesis_assets.splits.lineage import data_lineage
+from thesis_assets.splits.lineage import compared, data_lineage
 from thesis_assets.storage import read_json, sha256_file
 from thesis_assets.tuning.checkpoints import pruned_steps
 from thesis_assets.tuning.pretrained import find_source
+from thesis_assets.tuning.run_record import checkpoint_place
+from thesis_assets.tuning.selection_record import selection_place
 
 if TYPE_CHECKING:
     from thesis_assets.scenes.scene import SceneRoots
@@ -36,6 +38,8 @@ def checkpoint_lineage(
     when = pruned_steps(run).get(step)
     found = sha256_file(path) if path.is_file() else None if when is None else info.sha256
     faults = [] if found is not None else ["the file is missing"]
+    recorded = compared(checkpoint_place(tree, run_name), path) if when is None else None
+    faults += recorded.faults if found is not None and recorded is not None else []
     for who, named in (("its side file", info.sha256), ("what was made from it", wanted)):
         if found is not None and named not in (None, found):
             faults.append(f"sha256 {found}, {who} names {named}")
@@ -59,16 +63,18 @@ def selected_lineage(tree: DifixTree, run_name: str, roots: SceneRoots) -> Linea
         selected = read_json(path, SelectedCheckpoint)
     except InvalidFile as error:
         return linked("selection", path.name, path=path, faults=[error.in_one_line])
-    faults = []
+    found = compared(selection_place(tree, run_name), path)
+    faults = list(found.faults)
     if selected.data_json_sha256 != _data_digest(tree, run_name):
         faults.append(f"chosen on data {selected.data_json_sha256}, the run's is {_data_digest(tree, run_name)}")
     return linked(
         "selection",
         path.name,
         path=path,
-        digest=sha256_file(path),
+        digest=found.digest,
         faults=faults,
         note=f"rule {selected.rule}, step {selected.step}",
+        verified=found.verified,
         made_from=[checkpoint_lineage(tree, run_name, selected.step, roots, wanted=selected.sha256)],
     )
 
@@ -81,15 +87,24 @@ def config_lineage(tree: DifixTree, run_name: str, roots: SceneRoots) -> Lineage
     except InvalidFile as error:
         below = [data_lineage(tree, roots)]
         return linked("configuration", path.name, path=path, faults=[error.in_one_line], made_from=below)
+    found = compared(checkpoint_place(tree, run_name), path)
     return linked(
         "configuration",
         path.name,
         path=path,
-        digest=sha256_file(path),
+        digest=found.digest,
+        faults=found.faults,
         note=f"backend {config.backend}, hyperparameters {config.hyperparameter_digest[:12]}",
+        verified=found.verified,
         made_from=[
             *_weights(config),
-            data_lineage(tree, roots, wanted=config.data_json_sha256, wanted_manifests=config.manifest_sha256),
+            data_lineage(
+                tree,
+                roots,
+                wanted=config.data_json_sha256,
+                wanted_manifests=config.manifest_sha256,
+                trained_in=config.data_json,
+            ),
         ],
     )
 

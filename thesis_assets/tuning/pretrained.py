@@ -17,6 +17,7 @@ from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import SelectedCheckpoint, TrainConfig
 from thesis_assets.storage import read_json, sha256_file
 from thesis_assets.tuning.checkpoints import list_checkpoints
+from thesis_assets.tuning.kept_settings import kept_settings, settings_in_file
 from thesis_assets.tuning.launch_command import launch_environment
 from thesis_assets.tuning.run_flags import PlainFlags
 from thesis_assets.tuning.trainer_flags import parse_flags
@@ -74,6 +75,7 @@ def pretrained_start(tree: DifixTree, run_name: str, run: RunSpec, device: str) 
     assert tuple(settings) == SETTINGS
     notes = ["nothing is trained: the settings of a training have no effect"]
     command = [sys.executable, str(TAKE_PRETRAINED), str(run_tree.base.absolute())]
+    settings = kept_settings(run_tree, settings, settings_in_file(run))
     return TrainerStart(PlainFlags(settings, run.seed), notes, command, launch_environment(device))
 
 

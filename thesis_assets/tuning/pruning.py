@@ -13,9 +13,11 @@ from datetime import UTC, datetime
 from thesis_assets.errors import InvalidExperiment, InvalidFile
 from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.layout import DifixTree, TuningRunTree
+from thesis_assets.provenance import strike
 from thesis_assets.schemas.tuning import CheckpointInfo, PrunedCheckpoints, SelectedCheckpoint
 from thesis_assets.storage import cell_lock, read_json, write_json
 from thesis_assets.tuning.checkpoints import list_checkpoints, pruned_steps
+from thesis_assets.tuning.run_record import checkpoint_place
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def prune(
             now = datetime.now(UTC).isoformat(timespec="seconds")
             # Before the files go: one that is noted and still there is simply not pruned yet.
             write_json(run_tree.pruned, PrunedCheckpoints(steps=pruned_steps(run_tree) | dict.fromkeys(removed, now)))
+            place = checkpoint_place(tree, run_name)
+            strike(place, [place.name(run_tree.checkpoint(step)) for step in removed])
         for step in removed:
             run_tree.checkpoint(step).unlink()
     return plan

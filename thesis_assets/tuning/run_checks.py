@@ -8,9 +8,11 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import DifixTree, TuningRunTree, parse_checkpoint_step
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.tuning import CheckpointInfo, SelectedCheckpoint, TrainConfig
-from thesis_assets.storage import read_json, sha256_file, sha256_value
+from thesis_assets.splits.data_json import content_of_file
+from thesis_assets.storage import read_json, sha256_value
 from thesis_assets.tuning.checkpoints import list_checkpoints, pruned_steps, verify_checkpoint
 from thesis_assets.tuning.progress_file import ProgressReader
+from thesis_assets.tuning.run_config import is_trained_on
 from thesis_assets.tuning.run_flags import hyperparameters
 from thesis_assets.tuning.trainer_start import setting_names
 
@@ -42,8 +44,8 @@ def checkpoint_belongs_to_data(tree: DifixTree, run_name: str) -> CheckOutcome:
     except InvalidFile as error:
         return _no_config(error)
     offenders = []
-    present = sha256_file(tree.data_json) if tree.data_json.is_file() else "no such file"
-    if present != config.data_json_sha256:
+    if not is_trained_on(tree, config):
+        present = content_of_file(tree.data_json).sha256 if tree.data_json.is_file() else "no such file"
         offenders.append(f"{tree.data_json}: {present}, trained on {config.data_json_sha256}")
     steps = list_checkpoints(run_tree)
     for step in steps:
@@ -112,17 +114,18 @@ def _why_without_losses(run_tree: TuningRunTree) -> str | None:
 
 
 def train_config_complete(tree: DifixTree, run_name: str) -> CheckOutcome:
-    """train_config.json can be read, has every flag of the trainer, and its digest is that of its flags."""
+    """train_config.json can be read, its digest is that of its flags, and each is one of the trainer's."""
     run_tree = tree.tuning_run(run_name)
     try:
         config = read_json(run_tree.train_config, TrainConfig)
     except InvalidFile as error:
         return _no_config(error)
     names = setting_names(config.backend)
-    offenders = [f"flags.{name} is missing" for name in names if name not in config.flags]
-    offenders += [f"flags.{name} is no flag of the trainer" for name in config.flags if name not in names]
-    if not offenders and sha256_value(hyperparameters(config.flags)) != config.hyperparameter_digest:
-        offenders.append("hyperparameter_digest is not that of the flags: the file was changed by hand")
+    offenders = [f"flags.{name} is no flag of the trainer" for name in config.flags if name not in names]
+    if sha256_value(hyperparameters(config.flags)) != config.hyperparameter_digest:
+        # With the right digest, one that is not there came after the run was begun.
+        offenders += [f"flags.{name} is missing" for name in names if name not in config.flags]
+        offenders = offenders or ["hyperparameter_digest is not that of the flags: the file was changed by hand"]
     empty = [name for name in ("launch_command", "versions", "device", "manifest_sha256") if not getattr(config, name)]
     offenders += [f"{name} is empty" for name in empty]
     return CheckOutcome.of(

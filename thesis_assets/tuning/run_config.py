@@ -7,13 +7,16 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 
-from thesis_assets.errors import InvalidKey, SnapshotChanged
+from thesis_assets.errors import InvalidFile, InvalidKey, SnapshotChanged
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import TrainConfig
+from thesis_assets.splits.data_json import content_of_file, folder_of_configuration, former_folders
 from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning.checkpoints import list_checkpoints
+from thesis_assets.tuning.kept_settings import before
 from thesis_assets.tuning.run_flags import RunFlags, hyperparameters
 from thesis_assets.tuning.trainer_flags import TrainerFlags
 
@@ -55,8 +58,11 @@ def make_config(
     )
 
 
-def lock_config(tree: DifixTree, config: TrainConfig) -> None:
+def lock_config(tree: DifixTree, config: TrainConfig) -> TrainConfig:
     """Write the configuration, or refuse where the run's name has another one already. The first one is never overwritten.
+
+    Returns:
+        The one that is there now.
 
     Raises:
         SnapshotChanged: other data or other hyperparameters; the message has the differences.
@@ -64,9 +70,9 @@ def lock_config(tree: DifixTree, config: TrainConfig) -> None:
     run_tree = tree.tuning_run(config.run_name)
     if not run_tree.train_config.is_file():
         write_json(run_tree.train_config, config)
-        return
+        return config
     present = read_json(run_tree.train_config, TrainConfig)
-    differences = config_differences(present, config)
+    differences = config_differences(present, config, same_data=is_trained_on(tree, present))
     if differences:
         steps = list_checkpoints(run_tree)
         raise SnapshotChanged(
@@ -80,6 +86,19 @@ def lock_config(tree: DifixTree, config: TrainConfig) -> None:
                 "), or change it back" if steps else f"; remove {run_tree.base} if it is not wanted), or change it back"
             ),
         )
+    return present
+
+
+def is_trained_on(tree: DifixTree, config: TrainConfig) -> bool:
+    """Whether the snapshot's data.json says what a run was trained on.
+
+    The version before named it by its bytes, which hold the paths of where the snapshot lay then.
+    """
+    folders = chain([folder_of_configuration(config.data_json)], former_folders(tree))
+    try:
+        return content_of_file(tree.data_json).is_named(config.data_json_sha256, folders)
+    except InvalidFile:
+        return False
 
 
 def lock_own_config(
@@ -91,18 +110,18 @@ def lock_own_config(
     data_json_sha256: str,
     n_train: int,
     n_test: int,
-) -> None:
+) -> TrainConfig | None:
     """The same lock, taken by the trainer itself: one that was started by hand writes the configuration of its run.
 
     Only in a snapshot's folder (`<root>/<exp_name>/tuning_runs/<run_name>` beside `difix/data.json`); elsewhere the checkpoints'
-    side files alone know their data.
+    side files alone know their data, and None is returned.
 
     Raises:
         SnapshotChanged: the run's name has other data or other hyperparameters.
     """
-    tree = _snapshot_of(run_tree, Path(flags.dataset_path))
+    tree = snapshot_of(run_tree, Path(flags.dataset_path))
     if tree is None:
-        return
+        return None
     manifests = (tree.all_samples, tree.split_train, tree.split_test)
     config = make_config(
         tree,
@@ -117,16 +136,16 @@ def lock_own_config(
         n_train=n_train,
         n_test=n_test,
     )
-    lock_config(tree, config)
+    return lock_config(tree, config)
 
 
-def _snapshot_of(run_tree: TuningRunTree, data_json: Path) -> DifixTree | None:
+def snapshot_of(run_tree: TuningRunTree, data_json: Path) -> DifixTree | None:
     """The snapshot that both the run's folder and its data.json belong to."""
     try:
-        tree = DifixTree(data_json.parents[2], data_json.parents[1].name)
-        return tree if tree.data_json == data_json and tree.tuning_run(run_tree.base.name) == run_tree else None
-    except (InvalidKey, IndexError):
+        tree = run_tree.snapshot
+    except InvalidKey:
         return None
+    return tree if (tree.data_json, tree.tuning_run(run_tree.base.name)) == (data_json.absolute(), run_tree) else None
 
 
 def _device() -> str:
@@ -135,13 +154,16 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def config_differences(present: TrainConfig, wanted: TrainConfig) -> dict[str, tuple[object, object]]:
+def config_differences(
+    present: TrainConfig, wanted: TrainConfig, *, same_data: bool
+) -> dict[str, tuple[object, object]]:
     """What the weights depend on and differs: key to (there, asked for)."""
-    pairs: dict[str, tuple[object, object]] = {
-        key: (getattr(present, key), getattr(wanted, key)) for key in ("backend", "data_json_sha256")
-    }
-    names = hyperparameters({**wanted.flags, **present.flags})
-    pairs |= {name: (present.flags.get(name), wanted.flags.get(name)) for name in names}
+    pairs: dict[str, tuple[object, object]] = {"backend": (present.backend, wanted.backend)}
+    if not same_data:
+        pairs["data_json_sha256"] = (present.data_json_sha256, wanted.data_json_sha256)
+    for name in hyperparameters({**wanted.flags, **present.flags}):
+        asked = wanted.flags.get(name)
+        pairs[name] = (present.flags[name] if name in present.flags else before(name, asked), asked)
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from thesis_assets.errors import SnapshotChanged
@@ -11,10 +12,15 @@ from thesis_assets.schemas.tuning import CheckpointInfo
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What the weights depend on, as digests."""
+    """What the weights depend on, as digests.
+
+    Attributes:
+        is_same_data: whether another digest, of the version before, names the same data.
+    """
 
     data_json_sha256: str
     hyperparameter_digest: str
+    is_same_data: Callable[[str], bool] = lambda sha256: False
 
     def refuse_another(self, tree: TuningRunTree, info: CheckpointInfo) -> None:
         """Refuse to go on from a checkpoint of another identity.
@@ -24,7 +30,7 @@ class RunIdentity:
         """
         for key in ("data_json_sha256", "hyperparameter_digest"):
             found, wanted = getattr(self, key), getattr(info, key)
-            if found != wanted:
+            if found != wanted and not (key == "data_json_sha256" and self.is_same_data(wanted)):
                 raise SnapshotChanged(
                     "the run's checkpoints were trained on other data or with other hyperparameters",
                     file=tree.checkpoint_info(info.step),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.tuning import TrainConfig
 from thesis_assets.tuning import checkpoints
@@ -21,7 +19,7 @@ def evaluate_saved(tree: TuningRunTree, config: TrainConfig, step: int, report: 
     from thesis_assets.tuning.step_evaluation import evaluate_step
     from thesis_assets.tuning.triplets import read_data_json
 
-    path = Path(config.data_json)
+    path = tree.snapshot.data_json
     test = read_data_json(path).test
     if not test or tree.eval_metrics(step).is_file():
         return

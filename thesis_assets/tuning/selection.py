@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING
 from thesis_assets.errors import InvalidExperiment, InvalidFile, SnapshotChanged
 from thesis_assets.experiments.runs import RunSpec, Selection
 from thesis_assets.layout import DifixTree
+from thesis_assets.provenance import begin
 from thesis_assets.samples.sample_rows import group_key, read_rows
 from thesis_assets.schemas.samples import GenerationStats, SampleRow, SplitSummary
 from thesis_assets.schemas.tuning import CheckpointScore, SelectedCheckpoint, TrainConfig
-from thesis_assets.storage import read_json, sha256_file, write_json
+from thesis_assets.splits.data_json import content_of_file, renew_paths
+from thesis_assets.splits.recorded_images import refuse_other_images
+from thesis_assets.storage import read_json, write_json
 from thesis_assets.tuning.checkpoints import kept_steps, verify_checkpoint
 from thesis_assets.tuning.hand_off import write_pipeline_overrides
 from thesis_assets.tuning.held_out_samples import HeldOutSample, from_rows, stratified
+from thesis_assets.tuning.kept_settings import kept_run
+from thesis_assets.tuning.run_config import is_trained_on
+from thesis_assets.tuning.selection_record import selection_files, selection_unit
 from thesis_assets.tuning.validation_groups import every_group_is_evaluated
 
 if TYPE_CHECKING:
@@ -48,13 +54,16 @@ def select_checkpoint(
     Raises:
         Leak: the rule names no groups, and every test group is evaluated; the message proposes a validation group.
         InvalidExperiment: a named group has no test sample.
-        SnapshotChanged: data.json is not the one that the run was trained on.
+        SnapshotChanged: data.json is not the one that the run was trained on, or an image of a sample is another one.
         InvalidFile: a checkpoint is missing or damaged, or `best_lpips` lacks its weights.
     """
     require_rule_weights(run.selection, lpips_weights)
     run_tree = tree.tuning_run(run_name)
+    run = kept_run(run_tree, run)
     config = read_json(run_tree.train_config, TrainConfig)
+    renew_paths(tree)
     _refuse_other_data(tree, config)
+    making = begin(selection_unit(tree, run_name, run, evaluation_groups))
     scores: list[CheckpointScore] = []
     samples: list[HeldOutSample] = []
     if run.selection.rule in ("best_psnr", "best_lpips"):
@@ -86,6 +95,7 @@ def select_checkpoint(
     )
     write_pipeline_overrides(run_tree, selected)
     write_json(run_tree.selected_checkpoint, selected)
+    making.finish(selection_files(run_tree))
     return selected
 
 
@@ -165,7 +175,9 @@ def selection_samples(tree: DifixTree, selection: Selection, evaluation_groups: 
         groups = {group for group in present if group not in evaluation_groups}
         if not groups:
             raise every_group_is_evaluated(read_json(tree.split_summary, SplitSummary), present)
-    return stratified(from_rows(tree, _of_groups(rows, groups)), selection.max_samples, selection.seed)
+    chosen = _of_groups(rows, groups)
+    refuse_other_images(tree, chosen)
+    return stratified(from_rows(tree, chosen), selection.max_samples, selection.seed)
 
 
 def _score_checkpoints(
@@ -231,13 +243,12 @@ def _of_groups(rows: Sequence[SampleRow], groups: Set[str]) -> list[SampleRow]:
 
 
 def _refuse_other_data(tree: DifixTree, config: TrainConfig) -> None:
-    found = sha256_file(tree.data_json) if tree.data_json.is_file() else "no such file"
-    if found != config.data_json_sha256:
+    if not is_trained_on(tree, config):
         raise SnapshotChanged(
             "the run was trained on another data.json than the one that is there",
             file=tree.data_json,
             key="data_json_sha256",
-            found=found,
+            found=content_of_file(tree.data_json).sha256 if tree.data_json.is_file() else "no such file",
             wanted=config.data_json_sha256,
             remedy="restore the snapshot's files, or train on the new data under another exp_name",
         )

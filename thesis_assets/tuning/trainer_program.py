@@ -15,14 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets.errors import DiskFull, NotBuiltYet, ThesisAssetsError
-from thesis_assets.layout import TuningRunTree
-from thesis_assets.storage import full_disk_explained, sha256_file
+from thesis_assets.layout import DifixTree, TuningRunTree
+from thesis_assets.samples.sample_rows import read_rows
+from thesis_assets.schemas.samples import SampleRow
+from thesis_assets.schemas.tuning import TrainConfig
+from thesis_assets.splits.data_json import content_of_file, former_folders, renew_paths
+from thesis_assets.splits.recorded_images import recorded_images, refuse_other_images
+from thesis_assets.storage import full_disk_explained
 from thesis_assets.tuning.backends import Backend
 from thesis_assets.tuning.cores import available_cores
 from thesis_assets.tuning.held_out_samples import from_data_json, stratified
+from thesis_assets.tuning.kept_settings import flags_in, kept_settings
 from thesis_assets.tuning.learning_rate import check_schedule
 from thesis_assets.tuning.progress_file import ProgressReader, ProgressWriter
-from thesis_assets.tuning.run_config import lock_own_config
+from thesis_assets.tuning.run_config import lock_own_config, snapshot_of
 from thesis_assets.tuning.run_identity import RunIdentity
 from thesis_assets.tuning.stop_signals import StopRequest, stop_on_signals
 from thesis_assets.tuning.trackers import RunTracker, usable_tracker
@@ -41,7 +47,7 @@ def main(arguments: Sequence[str], backend: Backend) -> int:
     # From the very first moment: the imports below take seconds.
     with stop_on_signals() as stop:
         try:
-            flags = parse_flags(arguments)
+            flags = _kept(parse_flags(arguments), arguments)
         except ThesisAssetsError as error:
             return _fail(backend, error, None)
         tree = TuningRunTree(Path(flags.output_dir).absolute())
@@ -51,6 +57,12 @@ def main(arguments: Sequence[str], backend: Backend) -> int:
             return _status(backend, flags, tree, report, since, stop)
         finally:
             report.close()
+
+
+def _kept(flags: TrainerFlags, arguments: Sequence[str]) -> TrainerFlags:
+    """The flags, where a run is gone on with: what the command line leaves out is as it was begun with."""
+    tree = TuningRunTree(Path(flags.output_dir).absolute())
+    return TrainerFlags(**kept_settings(tree, flags.values(), flags_in(arguments)))
 
 
 def _status(
@@ -83,6 +95,7 @@ def _train(
 ) -> None:
     check_schedule(flags.lr_scheduler)
     _refuse_foreign_resume(flags, tree)
+    _look_at_data(flags, tree)
     # torch and accelerate take seconds to import: what can be refused is refused before.
     import torch
 
@@ -94,7 +107,7 @@ def _train(
     flags = replace(flags, num_processes=accelerator.num_processes)
     inputs = _inputs(flags, tree)
     if accelerator.is_main_process:
-        lock_own_config(
+        config = lock_own_config(
             tree,
             backend.name,
             flags,
@@ -104,6 +117,7 @@ def _train(
             n_train=len(inputs.triplets),
             n_test=inputs.n_test,
         )
+        inputs = replace(inputs, identity=_as_begun(inputs.identity, config))
     torch.manual_seed(flags.seed)
     model = backend.build(flags)
     notes = [*([note] if note else []), *precision_notes(accelerator, model.network)]
@@ -123,20 +137,50 @@ def _train(
     report.event("done" if finished else "stopped", "" if finished else f"asked by {stop.signal_name}")
 
 
+def _look_at_data(flags: TrainerFlags, tree: TuningRunTree) -> None:
+    """In the first second: its paths are renewed after a move, and other images than the exported ones are refused.
+
+    A data.json that is no snapshot's has nothing to compare with.
+    """
+    snapshot = snapshot_of(tree, Path(flags.dataset_path))
+    if snapshot is not None:
+        renew_paths(snapshot)
+        if _is_first_process():
+            refuse_other_images(snapshot, _rows(snapshot))
+
+
+def _rows(snapshot: DifixTree) -> list[SampleRow]:
+    return [row for path in (snapshot.split_train, snapshot.split_test) if path.is_file() for row in read_rows(path)]
+
+
+def _as_begun(identity: RunIdentity, config: TrainConfig | None) -> RunIdentity:
+    """By the names that the run's configuration has: a later version may name the same data and settings otherwise."""
+    if config is None:
+        return identity
+    return replace(
+        identity, data_json_sha256=config.data_json_sha256, hyperparameter_digest=config.hyperparameter_digest
+    )
+
+
 def _inputs(flags: TrainerFlags, tree: TuningRunTree) -> TrainingInputs:
     from thesis_assets.tuning.training_loop import TrainingInputs
     from thesis_assets.tuning.triplets import Triplets, read_data_json
 
     data_json = Path(flags.dataset_path).absolute()
     data = read_data_json(data_json)
+    content, snapshot = content_of_file(data_json), snapshot_of(tree, data_json)
+    folders = [str(data_json.parent.parent)] if snapshot is None else list(former_folders(snapshot))
+    recorded = {} if snapshot is None else recorded_images(snapshot, {row.scene_name for row in _rows(snapshot)})
     processes = flags.num_processes or 1
     return TrainingInputs(
         flags=flags,
         tree=tree,
-        triplets=Triplets(data.train, flags.resolution),
+        triplets=Triplets(data.train, flags.resolution, recorded),
         n_test=len(data.test),
         test_samples=stratified(from_data_json(data_json, data.test), flags.num_samples_eval, flags.seed),
-        identity=RunIdentity(sha256_file(data_json), flags.hyperparameter_digest()),
+        identity=RunIdentity(
+            content.sha256, flags.hyperparameter_digest(), lambda named: content.is_named(named, folders)
+        ),
         workers=min(flags.dataloader_num_workers, max(0, available_cores() // processes - 1)),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from thesis_assets.errors import InvalidFile
 from thesis_assets.images.codecs import image_size, read_rgb
 from thesis_assets.schemas.samples import DataJson, DataJsonEntry
-from thesis_assets.storage import read_json
+from thesis_assets.storage import read_json, sha256_file
 from thesis_assets.tuning.resolution import processing_size, resize
 from thesis_assets.tuning.sample_order import Draw
 from thesis_assets.tuning.trained_model import TripletImages
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MAX_DATA_JSON_BYTES = 4 * 1024**3
 CACHE_BYTES = 1024**3
 """Decoded samples up to this size together are kept in memory."""
+
+NOTHING_RECORDED: Mapping[str, str] = {}
 
 Answer = TypeVar("Answer")
 
@@ -87,14 +89,21 @@ def read_data_json(path: Path) -> DataJson:
     return entries
 
 
-def read_triplet(sample_id: str, entry: DataJsonEntry, resolution: int) -> Triplet:
+def read_triplet(
+    sample_id: str, entry: DataJsonEntry, resolution: int, recorded: Mapping[str, str] = NOTHING_RECORDED
+) -> Triplet:
     """Decode one sample and resize it. The render's size decides; the reference, of another camera, is brought to it.
 
+    Args:
+        recorded: sha256 of images by path, of those that have a record.
+
     Raises:
-        InvalidFile: an image cannot be read, or render and target differ in size; the message has the sample.
+        InvalidFile: an image cannot be read, is not the recorded one, or render and target differ in size; the message has
+            the sample.
     """
     render, target, reference = (
-        read_image(sample_id, Path(path)) for path in (entry.image, entry.target_image, str(entry.ref_image))
+        read_image(sample_id, Path(path), recorded.get(path))
+        for path in (entry.image, entry.target_image, str(entry.ref_image))
     )
     if render.shape != target.shape:
         raise InvalidFile(
@@ -106,13 +115,20 @@ def read_triplet(sample_id: str, entry: DataJsonEntry, resolution: int) -> Tripl
     return Triplet(sample_id, *(_at_size(image, size) for image in (render, target, reference)))
 
 
-def read_image(sample_id: str, path: Path) -> NDArray[np.uint8]:
+def read_image(sample_id: str, path: Path, sha256: str | None = None) -> NDArray[np.uint8]:
     """(H, W, 3) uint8.
 
+    Args:
+        sha256: that the file must have; None: it has no record.
+
     Raises:
-        InvalidFile: it cannot be read; the message has the sample.
+        InvalidFile: it cannot be read, or is not the recorded one; the message has the sample.
     """
     try:
+        if sha256 is not None and path.is_file() and sha256_file(path) != sha256:
+            raise InvalidFile(
+                "the image is not the one that was exported", file=path, found="other bytes than recorded"
+            )
         # A copy: torch warns of arrays that may not be written to, and a decoder's buffer is one.
         return read_rgb(path).copy()
     except InvalidFile as error:
@@ -133,11 +149,18 @@ def _at_size(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
 
 
 class Triplets(Dataset["Triplet | InvalidFile"]):
-    """The training samples by draw. An unreadable sample is *returned* as its error: the reader of the batch knows the step."""
+    """The training samples by draw. An unreadable sample is *returned* as its error: the reader of the batch knows the step.
 
-    def __init__(self, samples: dict[str, DataJsonEntry], resolution: int) -> None:
+    Args:
+        recorded: sha256 of images by path, of those that have a record.
+    """
+
+    def __init__(
+        self, samples: dict[str, DataJsonEntry], resolution: int, recorded: Mapping[str, str] = NOTHING_RECORDED
+    ) -> None:
         self.samples = list(samples.items())
         self.resolution = resolution
+        self._recorded = recorded
         self._decoded: list[Triplet] | None = None
 
     def __getitem__(self, draw: Draw) -> Triplet | InvalidFile:
@@ -170,7 +193,7 @@ class Triplets(Dataset["Triplet | InvalidFile"]):
 
     def _read(self, index: int) -> Triplet:
         sample_id, entry = self.samples[index]
-        return read_triplet(sample_id, entry, self.resolution)
+        return read_triplet(sample_id, entry, self.resolution, self._recorded)
 
 
 def _ask(question: Callable[[Path], Answer], path: Path, sample_id: str) -> Answer:

@@ -12,13 +12,16 @@ from thesis_assets.experiments.split import SplitSpec
 from thesis_assets.launch.jobs import Following, Job, JobState, Launcher, Resources, left_running, run_job
 from thesis_assets.launch.logs import log_tail
 from thesis_assets.layout import DifixTree, TuningRunTree
+from thesis_assets.provenance import Contents, Verdict
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.splits.freeze import freeze
 from thesis_assets.splits.snapshot_guard import guard_snapshot
 from thesis_assets.storage import cell_lock, read_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, verify_checkpoint
+from thesis_assets.tuning.kept_settings import kept_run
 from thesis_assets.tuning.progress_file import ProgressReader, last_progress, read_curves
 from thesis_assets.tuning.run_config import lock_config, make_config
+from thesis_assets.tuning.run_record import checkpoint_unit, record_run
 from thesis_assets.tuning.trainer_start import TrainerStart, trainer_start
 
 
@@ -35,7 +38,7 @@ class TuningResult:
     """A finished run.
 
     Attributes:
-        steps: of the verified checkpoints that the run's schedule names, ascending.
+        steps: of the checkpoints that the run's schedule names, ascending.
         curves: series over steps and evaluations (`progress_file.read_curves`).
         contact_sheet: of the last evaluation.
     """
@@ -58,7 +61,7 @@ def tune(
     on_progress: Callable[[ProgressLine], None] | None = None,
     following: Following = Following(),
 ) -> TuningResult:
-    """Train a run to its end, from where it stands; a finished one is verified and returned at once.
+    """Train a run to its end, from where it stands, and record it; one that is as recorded is returned at once.
 
     A trainer that an earlier call left at work is followed. The first run freezes the snapshot.
 
@@ -73,21 +76,26 @@ def tune(
         NotBuiltYet: the run needs what this version does not have.
         ThesisAssetsError: no place of the launcher has what the run needs: its GPUs, or the preset it names.
         Leak, SnapshotChanged, InvalidFile: the snapshot may not be trained on (`splits.snapshot_guard`), or the run's name
-            belongs to other data or hyperparameters.
+            belongs to other data or hyperparameters; or files of the finished run are not those that were recorded.
         CellLocked: another process trains this run, or a job of another machine or launcher.
         TrainerFailed: the trainer ended with an error; the message is its own.
         TrainerStopped: it was stopped; starting again goes on from its last checkpoint.
     """
+    run_tree = tree.tuning_run(run_name)
+    run = kept_run(run_tree, run)
     resources = _resources(run, device)
     # Before anything is written: a run whose number of processes is locked into its configuration could not be corrected.
     launcher.require(resources)
-    run_tree = tree.tuning_run(run_name)
     with cell_lock(tree.lock(f"run-{run_name}"), f"the tuning run {run_name} of {tree.exp_name}"):
         snapshot = guard_snapshot(tree, split, split.group_rules)
         start = trainer_start(tree, run_name, run, device, n_train=len(snapshot.train), lpips_weights=lpips_weights)
         # A job that is left may be about to write its last files: it is followed even where nothing is missing.
         left = left_running(launcher, run_tree.job)
-        finished = not left and _is_finished(run_tree, run, evaluated=start.evaluates and bool(snapshot.test))
+        unit, contents = checkpoint_unit(tree, run_name, run), Contents()
+        verdict = unit.look(contents)
+        recorded = verdict.is_made and verdict.record is not None and run_tree.job.is_file()
+        evaluated = start.evaluates and bool(snapshot.test)
+        finished = not left and (recorded or _is_finished(run_tree, run, evaluated=evaluated))
         notes = start.notes if left or finished else [*start.notes, *start.check()]
         if run.preset is not None and launcher.name == "local":
             notes = [*notes, f"preset = {run.preset}: no effect, it is for Slurm and this run is local"]
@@ -106,10 +114,16 @@ def tune(
         )
         freeze(tree, f"tuning run {run_name}")
         lock_config(tree, config)
-        if not finished:
+        if finished and recorded:
+            return _result(run_tree, run)
+        if finished:
+            _refuse_damaged(run_tree, verdict)
+        else:
             job = _job(tree, run_name, start, resources)
             _train(launcher, job, run_tree, on_progress, following)
-        return _verified_result(run_tree, run)
+        _verify(run_tree, run, contents)
+        record_run(tree, run_name, run, unit=unit, contents=contents)
+        return _result(run_tree, run)
 
 
 def _resources(run: RunSpec, device: str) -> Resources:
@@ -198,8 +212,19 @@ def _failure(state: JobState, line: ProgressLine | None, stderr: Path, stderr_st
     )
 
 
-def _verified_result(run_tree: TuningRunTree, run: RunSpec) -> TuningResult:
-    """What the run left, every wanted checkpoint verified.
+def _refuse_damaged(run_tree: TuningRunTree, verdict: Verdict) -> None:
+    """Where a finished run was recorded, other files are not taken for it: its last checkpoint alone is trained anew."""
+    if verdict.record is not None and (verdict.damaged or verdict.missing):
+        raise InvalidFile(
+            "files of the finished run are not those that were recorded",
+            file=run_tree.base / (*verdict.damaged, *verdict.missing)[0],
+            found=verdict.in_words,
+            remedy="restore them from a copy, or train the run again under another name",
+        )
+
+
+def _verify(run_tree: TuningRunTree, run: RunSpec, contents: Contents) -> None:
+    """Read every wanted checkpoint whole.
 
     Raises:
         InvalidFile: one is missing or damaged.
@@ -216,7 +241,11 @@ def _verified_result(run_tree: TuningRunTree, run: RunSpec) -> TuningResult:
             remedy="restore them from a copy, or train the run again under another name",
         )
     for step in wanted:
-        verify_checkpoint(run_tree, step)
+        contents.saw(run_tree.checkpoint(step), verify_checkpoint(run_tree, step).sha256)
+
+
+def _result(run_tree: TuningRunTree, run: RunSpec) -> TuningResult:
+    wanted = kept_steps(run_tree, run.saved_steps())
     sheet = run_tree.eval_contact_sheet(wanted[-1])
     return TuningResult(
         steps=wanted,

@@ -13,7 +13,7 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.metric_tables import read_table
-from thesis_assets.evaluation.prediction_records import current_record
+from thesis_assets.evaluation.prediction_units import prediction_unit
 from thesis_assets.evaluation.recomputation import differences
 from thesis_assets.evaluation.task_faults import frame_columns, frame_table, missing_sources, task_faults
 from thesis_assets.layout import parse_epoch
@@ -44,7 +44,7 @@ def assert_listed_epochs_are_complete(cell: EvaluationCell) -> int:
             assert list(missing_sources(task)) == []
             protocol = storage.read_json(task.protocol, Protocol)
             assert differences(task, protocol, read_table(frame_table(task), frame_columns(task))) == []
-        assert current_record(cell.tree.task(epoch, "nvs")) is not None
+        assert prediction_unit(cell, epoch).look().is_made
     return len(epochs)
 
 

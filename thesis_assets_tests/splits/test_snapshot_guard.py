@@ -4,7 +4,7 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, Leak, SnapshotChanged
 from thesis_assets.samples.sample_rows import read_rows, write_rows
 from thesis_assets.schemas.samples import SplitSummary
-from thesis_assets.splits.data_json import write_data_json
+from thesis_assets.splits.data_json import content_of_file, write_data_json
 from thesis_assets.splits.freeze import freeze
 from thesis_assets.splits.snapshot_guard import guard_snapshot
 from thesis_assets_tests.splits.snapshots import PROMPT, SPLIT, write_snapshot
@@ -24,7 +24,7 @@ def test_a_sound_snapshot_passes_and_its_state_is_handed_on(tmp_path):
     tree = write_snapshot(tmp_path)
     state = guard_snapshot(tree, SPLIT, SPLIT.group_rules)
     assert (len(state.train), len(state.test)) == (2, 4)
-    assert state.data_json_sha256 == storage.sha256_file(tree.data_json)
+    assert state.data_json_sha256 == content_of_file(tree.data_json).sha256
 
 
 def test_a_pair_in_both_splits_is_a_leak(tmp_path):
@@ -93,7 +93,7 @@ def test_a_missing_manifest_is_named_with_what_to_materialize(tmp_path):
 def test_freezing_keeps_the_digests_and_the_first_reason(tmp_path):
     tree = write_snapshot(tmp_path)
     frozen = freeze(tree, "tuning run a")
-    assert frozen.data_json_sha256 == storage.sha256_file(tree.data_json)
+    assert frozen.data_json_sha256 == content_of_file(tree.data_json).sha256
     assert (frozen.n_train, frozen.n_test, frozen.generation_digest) == (2, 4, "g")
     assert freeze(tree, "tuning run b") == frozen
     guard_snapshot(tree, SPLIT, SPLIT.group_rules)

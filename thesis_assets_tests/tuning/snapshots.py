@@ -17,10 +17,9 @@ from thesis_assets.samples.sample_rows import row_of
 from thesis_assets.samples.sample_set import SampleSet, write_sample_set
 from thesis_assets.schemas.samples import SampleRow
 from thesis_assets.schemas.tuning import TrainConfig
-from thesis_assets.splits.data_json import write_data_json
+from thesis_assets.splits.data_json import content_of_file, write_data_json
 from thesis_assets.splits.hold_out import group_finder, split_rows
 from thesis_assets.splits.manifests import write_split_manifests
-from thesis_assets.storage import sha256_file
 from thesis_assets.tuning.run_config import lock_config, make_config
 from thesis_assets.tuning.trainer_flags import parse_flags
 
@@ -76,7 +75,7 @@ def train_run(tree: DifixTree, run_name: str, **changes: Any) -> None:
         notes=[],
         command=["trainer"],
         device="cpu",
-        data_json_sha256=sha256_file(tree.data_json),
+        data_json_sha256=content_of_file(tree.data_json).sha256,
         manifest_sha256={"all_samples.jsonl": "x"},
         n_train=8,
         n_test=8,

@@ -3,8 +3,10 @@
 import os
 import pickle
 import random
+import shutil
 import signal
 import time
+from collections import Counter
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,14 @@ import pytest
 import torch
 
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, TuningRunTree
+from thesis_assets.provenance import making
 from thesis_assets.schemas.tuning import CheckpointInfo
 from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning import checkpoints, triplets
 from thesis_assets.tuning.checkpoints import latest_verified, list_checkpoints, verify_checkpoint
 from thesis_assets.tuning.progress_file import ProgressReader, read_curves
-from thesis_assets_tests.tuning.snapshots import arguments, same_state, stopping_at, train, write_snapshot
+from thesis_assets.tuning.run_record import checkpoint_unit, record_run
+from thesis_assets_tests.tuning.snapshots import arguments, make_run, same_state, stopping_at, train, write_snapshot
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +146,78 @@ def test_a_kill_in_the_middle_of_a_checkpoint_write_leaves_the_newest_one_whole(
 @pytest.mark.soak
 def test_twenty_kills_in_checkpoint_writes_leave_the_newest_one_whole(tmp_path: Path) -> None:
     assert kill_in_writes(write_snapshot(tmp_path), n_kills=20, steps=60) >= 8
+
+
+# Kills while the record is written ---------------------------------------------------------------------------------------
+
+RUN = make_run(max_train_steps=4, checkpointing_steps=2, eval_freq=2)
+
+
+def train_and_record_slowly(tree: DifixTree) -> None:
+    """In a process of its own: the run, and its record, each file of which takes long to flush."""
+    flush, publish = making._flush, making.storage.write_bytes
+
+    def slow_flush(path: str) -> None:
+        time.sleep(0.01)
+        flush(path)
+
+    def slow_publish(path: Path, content: bytes) -> None:
+        time.sleep(0.05)
+        publish(path, content)
+        time.sleep(0.05)
+
+    making._flush, making.storage.write_bytes = slow_flush, slow_publish
+    status = train(arguments(tree, "r", max_train_steps=4, checkpointing_steps=2, eval_freq=2))
+    record_run(tree, "r", RUN)
+    os._exit(status)
+
+
+def kill_at_random(tree: DifixTree, n_kills: int) -> Counter[str]:
+    """Kill a run `n_kills` times at random moments of training or recording it; what it looked like each time, counted."""
+    chance, seen = random.Random(n_kills), Counter[str]()
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["thesis_assets_tests.tuning.test_resuming", "thesis_assets.tuning.training_loop"])
+    started = time.monotonic()
+    whole = context.Process(target=train_and_record_slowly, args=(DifixTree(tree.root, "warm"),))
+    whole.start()
+    whole.join()
+    seconds = time.monotonic() - started
+    for _ in range(n_kills):
+        process = context.Process(target=train_and_record_slowly, args=(tree,))
+        process.start()
+        process.join(chance.uniform(0, seconds))
+        process.kill()
+        process.join()
+        seen[checkpoint_unit(tree, "r", RUN).look().in_words] += 1
+    return seen
+
+
+def end_as_undisturbed(root: Path, n_kills: int) -> Counter[str]:
+    killed, undisturbed = write_snapshot(root), DifixTree(root / "undisturbed", "v1")
+    for name in ("warm", "undisturbed/v1"):
+        shutil.copytree(killed.base, root / name)
+    seen = kill_at_random(killed, n_kills)
+    for tree in (killed, undisturbed):
+        assert train(arguments(tree, "r", max_train_steps=4, checkpointing_steps=2, eval_freq=2)) == 0
+    records = [record_run(tree, "r", RUN) for tree in (killed, undisturbed)]
+    assert records[0].identity == records[1].identity
+    # The configuration keeps the paths of its launch.
+    one, other = ({**record.outputs, "train_config.json": None} for record in records)
+    assert one == other
+    assert checkpoint_unit(killed, "r", RUN).look().in_words == "made"
+    assert not list(killed.base.rglob("*.partial"))
+    return seen
+
+
+def test_a_run_that_was_killed_while_it_was_recorded_is_never_damaged_and_ends_as_an_undisturbed_one(
+    tmp_path: Path,
+) -> None:
+    seen = end_as_undisturbed(tmp_path, n_kills=4)
+    assert set(seen) <= {"missing: it was not made yet", "made (not verified yet)", "made"}
+
+
+@pytest.mark.soak
+def test_twenty_kills_of_a_run_and_its_record_end_as_an_undisturbed_one(tmp_path: Path) -> None:
+    seen = end_as_undisturbed(tmp_path, n_kills=20)
+    assert set(seen) <= {"missing: it was not made yet", "made (not verified yet)", "made"}
+    assert {"made (not verified yet)", "made"} <= set(seen), "no kill fell before the record, or none after it"

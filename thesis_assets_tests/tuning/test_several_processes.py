@@ -124,7 +124,7 @@ UNREADABLE = """
 from thesis_assets.errors import InvalidFile
 from thesis_assets.tuning import triplets
 
-def fail(sample_id, entry, resolution):
+def fail(sample_id, entry, resolution, recorded):
     raise InvalidFile(f"sample {sample_id}: unreadable", file=entry.image)
 
 triplets.read_triplet = fail

@@ -13,7 +13,8 @@ from thesis_assets.launch.local_jobs import LocalLauncher
 from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.samples import FrozenSnapshot
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine, TrainConfig
-from thesis_assets.storage import cell_lock, read_json, sha256_file, write_json
+from thesis_assets.splits.data_json import content_of_file
+from thesis_assets.storage import cell_lock, read_json, write_json
 from thesis_assets.tuning import run_checks, trainer_start, tuning_run
 from thesis_assets.tuning.progress_file import last_progress
 from thesis_assets.tuning.tuning_run import TrainerFailed, TrainerStopped, TuningResult, tune
@@ -90,7 +91,7 @@ def test_progress_comes_line_by_line_while_it_trains(finished: DifixTree, lines:
 def test_the_configuration_names_everything_the_weights_depend_on(finished: DifixTree) -> None:
     config = read_json(finished.tuning_run("r1").train_config, TrainConfig)
     assert config.flags["learning_rate"] == 1e-3
-    assert config.data_json_sha256 == sha256_file(finished.data_json)
+    assert config.data_json_sha256 == content_of_file(finished.data_json).sha256
     assert (config.n_train_samples, config.n_test_samples) == (8, 8)
     assert "accelerate.commands.launch" in config.launch_command
     assert {"torch", "accelerate", "python"} <= set(config.versions)

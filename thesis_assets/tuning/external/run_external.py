@@ -98,7 +98,10 @@ class _ScriptRun:
         Raises:
             ThesisAssetsError: the script cannot be started, ended by itself before that, or its loss is not finite.
         """
-        _check_references(Path(self._config.data_json), self._config.flags)
+        # As its folder lies now: the configuration keeps the paths of the first launch.
+        data_json = self._tree.snapshot.data_json
+        settings = {**self._config.flags, "dataset_path": str(data_json), "output_dir": str(self._tree.base)}
+        _check_references(data_json, settings)
         if self._tree.script_job.is_file():
             # Of an attempt that was killed outright, before it could end its script.
             end_running(read_json(self._tree.script_job, JobRecord), grace_seconds=GRACE_SECONDS)
@@ -110,7 +113,7 @@ class _ScriptRun:
         resume = self._newest()
         env = script_environment(external, self._config.flags["tracker"], self._config.flags["num_processes"])
         known = known_flags(external, env)
-        command, notes = script_command(external, self._config.flags, known, device=self._config.device, resume=resume)
+        command, notes = script_command(external, settings, known, device=self._config.device, resume=resume)
         if resume is not None and "resume" not in known:
             raise InvalidFile(
                 "the script cannot go on from a checkpoint: it has no flag --resume",

@@ -9,8 +9,8 @@ import zipfile
 from collections.abc import Sequence
 
 from thesis_assets.layout import TuningRunTree, parse_checkpoint_step
+from thesis_assets.provenance.contents import Stat, stat_of
 from thesis_assets.schemas.tuning import CheckpointInfo, TrainConfig
-from thesis_assets.storage import file_stamp
 from thesis_assets.tuning.checkpoints import list_checkpoints, register_checkpoint
 
 
@@ -19,7 +19,7 @@ class SavedFiles:
 
     def __init__(self, tree: TuningRunTree, config: TrainConfig, wanted: Sequence[int]) -> None:
         self._tree, self._config = tree, config
-        self._stamps: dict[int, str] = {}
+        self._before: dict[int, Stat] = {}
         finished = set(list_checkpoints(tree))
         self.missing = [step for step in wanted if step not in finished]
 
@@ -48,12 +48,12 @@ class SavedFiles:
 
     def _is_whole(self, step: int, settled: bool) -> bool:
         path = self._tree.checkpoint(step)
-        if not path.is_file():
+        now, before = stat_of(path), self._before.get(step)
+        if now is None:
             return False
-        stamp, before = file_stamp(path), self._stamps.get(step)
-        self._stamps[step] = stamp
+        self._before[step] = now
         # A zip archive has its directory at its end: without that it is still being written.
-        return (settled or stamp == before) and zipfile.is_zipfile(path)
+        return (settled or now == before) and zipfile.is_zipfile(path)
 
     def remove_unfinished(self) -> list[str]:
         """Take away the `.pkl` files without a side file: cut off by the script's end, or saved beyond the last wanted step.

@@ -15,6 +15,7 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments.runs import External, RunSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.storage import to_json_bytes
+from thesis_assets.tuning.kept_settings import kept_settings, settings_in_file
 from thesis_assets.tuning.run_flags import PlainFlags
 from thesis_assets.tuning.trainer_start import TrainerStart
 
@@ -88,7 +89,8 @@ def external_settings(
         notes.append(
             f"tracker = {run.tracker.kind}: the script logs to wandb, which is disabled; see logs/progress.jsonl"
         )
-    return {name: settings[name] for name in SETTINGS}, notes
+    settings = {name: settings[name] for name in SETTINGS}
+    return kept_settings(tree.tuning_run(run_name), settings, settings_in_file(run)), notes
 
 
 def epochs_at_most(run: RunSpec, n_train: int) -> int:

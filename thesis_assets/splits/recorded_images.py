@@ -1,0 +1,63 @@
+"""The samples' images as their shards' records name them: a snapshot is trained on what was exported, and on nothing else.
+
+A shard that a version without records wrote has nothing to compare with.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from thesis_assets.errors import SnapshotChanged
+from thesis_assets.layout import DifixTree
+from thesis_assets.provenance import Contents, Place, Unit, Wanted, read_record
+from thesis_assets.schemas.samples import SampleRow
+
+NAMED = 5
+
+
+def refuse_other_images(tree: DifixTree, rows: Sequence[SampleRow]) -> None:
+    """Refuse images that are not the exported ones: by size and time, and where these differ by their bytes.
+
+    Raises:
+        SnapshotChanged: an image is another one, or a shard's record cannot be read.
+    """
+    images = {path for row in rows for path in (row.image_path, row.target_image_path, row.ref_image_path)}
+    contents = Contents()
+    found = [
+        fault for name in sorted({row.scene_name for row in rows}) for fault in _faults(tree, name, images, contents)
+    ]
+    if found:
+        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        raise SnapshotChanged(
+            "images of samples are not the ones that were exported",
+            file=tree.base / found[0],
+            found=f"other bytes in {', '.join(found[:NAMED])}{more}",
+            wanted="the bytes that the shards' records name",
+            remedy=f"materialize scene_samples of {tree.exp_name} again: what is damaged is exported anew",
+        )
+
+
+def _faults(tree: DifixTree, scene_name: str, images: set[str], contents: Contents) -> list[str]:
+    # What is asked is whether its files are the recorded ones, not what one would make the shard from now.
+    place = shard_place(tree, scene_name)
+    verdict = Unit(scene_name, place, Wanted("scene_samples", "", given={})).look(contents)
+    if verdict.record is None:
+        return [place.name(place.record)] if verdict.damaged else []
+    return [name for name in verdict.damaged if name in images]
+
+
+def recorded_images(tree: DifixTree, scene_names: Iterable[str]) -> dict[str, str]:
+    """sha256 by absolute path, of every file of the scenes' samples that has a record.
+
+    Raises:
+        InvalidFile: a shard's record cannot be read.
+    """
+    found: dict[str, str] = {}
+    for scene_name in scene_names:
+        record = read_record(shard_place(tree, scene_name))
+        outputs = {} if record is None else record.outputs
+        found |= {f"{tree.base.absolute()}/{name}": each[1] for name, each in outputs.items()}
+    return found
+
+
+def shard_place(tree: DifixTree, scene_name: str) -> Place:
+    """Where a scene's shard and its record lie."""
+    return Place(tree.base, tree.scene_run(scene_name).made_from)

@@ -1,0 +1,112 @@
+"""The made-from record of a finished tuning run: its configuration, checkpoints and evaluation files, and what shaped them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.layout import DifixTree, TuningRunTree
+from thesis_assets.provenance import Contents, MadeFrom, Older, Place, Unit, Wanted, begin, versions_of
+from thesis_assets.schemas.tuning import TrainConfig
+from thesis_assets.storage import read_json
+from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, pruned_steps
+
+CHECKPOINT_VERSION = "1"
+_SHAPES_NO_WEIGHT = frozenset(
+    {"dataloader_num_workers", "viz_freq", "preset", "stable_v100", "tracker", "selection", "external"}
+)
+"""Keys of a run. What `stable_v100` puts in place stands under its own names; a corrected interpreter is no other training."""
+_RESOLVED_OTHERWISE = ("model", "mixed_precision", "extra_args")
+"""Keys whose value in `train_config.json` is not the one of the experiment's file: a full path, what a CPU can do."""
+
+
+def checkpoint_unit(tree: DifixTree, run_name: str, run: RunSpec) -> Unit:
+    """A run's training as a thing that is made. Its data version covers the weights: a second training gives others."""
+    wanted = Wanted(
+        step="tuned_checkpoint",
+        code_version=CHECKPOINT_VERSION,
+        options=run_options(run_name, _shaping(run.model_dump(mode="json"))),
+        given=run_options(run_name, _shaping(run.model_dump(mode="json", exclude_unset=True))),
+        made=versions_of({"difix_data": Place(tree.base, tree.made_from("difix_data"))}),
+        of_outputs=True,
+    )
+    place = checkpoint_place(tree, run_name)
+    return Unit(f"tuned_checkpoint of {tree.exp_name}, {run_name}", place, wanted, lambda: _older(tree, run_name, run))
+
+
+def checkpoint_place(tree: DifixTree, run_name: str) -> Place:
+    """Where a run's files and their record lie."""
+    run_tree = tree.tuning_run(run_name)
+    return Place(run_tree.base, run_tree.made_from("tuned_checkpoint"))
+
+
+def run_options(run_name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a run as they stand in the experiment's file. A dot in its name would be read as the next key's."""
+    return {"runs": {run_name.replace(".", "_"): dict(options)}}
+
+
+def _shaping(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in _SHAPES_NO_WEIGHT}
+
+
+def _older(tree: DifixTree, run_name: str, run: RunSpec) -> Older | None:
+    run_tree = tree.tuning_run(run_name)
+    try:
+        config = read_json(run_tree.train_config, TrainConfig)
+        is_whole = _is_whole(run_tree, run, config)
+    except InvalidFile:
+        return None
+    return Older(_files(run_tree), options=_options_of_then(run_name, run, config)) if is_whole else None
+
+
+def _is_whole(run_tree: TuningRunTree, run: RunSpec, config: TrainConfig) -> bool:
+    """Whether a training came to its end: all its saves are there that were not removed, and the last one's evaluation."""
+    steps = kept_steps(run_tree, run.saved_steps())
+    if not set(steps) <= {step for step in list_checkpoints(run_tree) if run_tree.checkpoint(step).is_file()}:
+        return False
+    evaluates = config.n_test_samples > 0 and config.backend != "external" and not config.is_adopted
+    return not evaluates or run_tree.eval_metrics(steps[-1]).is_file()
+
+
+def _options_of_then(run_name: str, run: RunSpec, config: TrainConfig) -> dict[str, Any]:
+    """The run's options with the values that it was begun with, where its configuration has them under the same name."""
+    options = _shaping(run.model_dump(mode="json"))
+    if not config.is_adopted:
+        known = {**config.flags, "backend": config.backend}
+        options |= {name: known[name] for name in options if name in known and name not in _RESOLVED_OTHERWISE}
+    return run_options(run_name, options)
+
+
+def record_run(
+    tree: DifixTree, run_name: str, run: RunSpec, *, unit: Unit | None = None, contents: Contents | None = None
+) -> MadeFrom:
+    """Write the record of a finished run.
+
+    Args:
+        unit: as it was when the training began; None: as it is now.
+        contents: of checkpoints that were read already.
+
+    Raises:
+        InvalidFile: `train_config.json` cannot be read.
+    """
+    run_tree = tree.tuning_run(run_name)
+    config = read_json(run_tree.train_config, TrainConfig)
+    unit = unit or checkpoint_unit(tree, run_name, run)
+    # Weights that were taken, not trained.
+    taken = config.flags.get("model_sha256")
+    made = {**unit.wanted.made, **({"model": taken} if isinstance(taken, str) else {})}
+    wanted = replace(unit.wanted, options=_options_of_then(run_name, run, config), made=made)
+    noted = {"device": config.device, "versions": config.versions, "git_revision": config.git_revision}
+    return begin(replace(unit, wanted=wanted), contents).finish(_files(run_tree), noted=noted)
+
+
+def _files(run_tree: TuningRunTree) -> list[Path]:
+    """Every file of a finished run that is nothing's note about it: not its logs, its job, or what is made from it."""
+    steps = {*list_checkpoints(run_tree), *pruned_steps(run_tree)}
+    saved = [path for step in sorted(steps) for path in (run_tree.checkpoint_info(step), run_tree.checkpoint(step))]
+    evaluations = sorted(path for path in run_tree.eval_dir.rglob("*") if path.is_file())
+    return [path for path in (run_tree.train_config, *saved, *evaluations) if path.is_file()]
