@@ -423,6 +423,16 @@ def test_what_an_older_shard_had_lost_is_made_again_and_nothing_else(
     assert look(shard).in_words == "made"
 
 
+def test_an_adopted_shard_is_made_whatever_scene_of_its_name_is_here(shard: ShardWork) -> None:
+    run = shard.tree.scene_run(NAME)
+    run.made_from.unlink()
+    stats = json.loads(run.run_stats.read_bytes())
+    run.run_stats.write_text(json.dumps(stats | {"renderer": "adopted from /elsewhere"}))
+    assert look(shard).in_words == "made (not verified yet)"
+    export_shard(shard)
+    assert look(shard).in_words == "made"
+
+
 # ---- the sample set
 
 
