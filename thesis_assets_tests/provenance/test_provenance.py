@@ -297,6 +297,7 @@ def test_what_was_lost_before_it_had_a_record_is_missing_or_damaged_after_it_was
 ) -> None:
     for name, content in (("whole", b"content"), ("emptied", b"")):
         (place.base / name).write_bytes(content)
+        os.utime(place.base / name, (LONG_AGO, LONG_AGO))
     older = Older([place.base / name for name in ("whole", "emptied", "gone")])
     unit = Unit("nvs", place, wanted(inputs), lambda: older)
     take_over(unit)
