@@ -20,7 +20,7 @@ from thesis_assets.samples.generation_config import generation_digest, write_gen
 from thesis_assets.samples.sample_rows import rows_sha256, sample_of
 from thesis_assets.samples.sample_set import SampleSet, write_sample_set
 from thesis_assets.samples.shard_files import Shard, write_shard
-from thesis_assets.samples.shard_identity import shard_unit
+from thesis_assets.samples.shard_identity import ADOPTED_FROM, shard_unit
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.schemas.samples import SampleMeta, SampleProvenance, SampleRow, ShardStats
 from thesis_assets.splits.data_json import write_data_json
@@ -47,7 +47,7 @@ def adopt_snapshot(
     Args:
         spec: the experiment file that was written for it.
     """
-    origin = f"adopted from {found.folder}"
+    origin = f"{ADOPTED_FROM} {found.folder}"
     with storage.cell_lock(tree.lock("adopt"), f"the snapshot {tree.exp_name}"):
         write_generation_config(tree, spec.generation)
         _link_samples(rows, tree, origin, findings, on_progress)

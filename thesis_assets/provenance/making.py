@@ -80,7 +80,10 @@ class Making:
         write_stats(
             self._place,
             [self._before.get(name) for name in inputs],
-            [stat_of(self._place.base / name) for name in named],
+            [
+                None if each.sha256 == LOST else stat_of(self._place.base / name)
+                for name, each in sorted(digested.items())
+            ],
         )
         return record
 
