@@ -6,6 +6,7 @@ Nothing is written into the tree it comes from. Does not belong here: the experi
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from thesis_assets import storage
@@ -14,13 +15,17 @@ from thesis_assets.adoption.older_rows import FoundRows
 from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.layout import DifixTree
+from thesis_assets.provenance import Older, take_over
 from thesis_assets.samples.generation_config import generation_digest, write_generation_config
-from thesis_assets.samples.sample_rows import rows_sha256, sample_of, write_rows
-from thesis_assets.samples.shard_files import Shard, write_dropped, write_shard
-from thesis_assets.schemas.samples import SampleMeta, SampleProvenance, SampleRow, ShardStats
+from thesis_assets.samples.sample_rows import rows_sha256, sample_of
+from thesis_assets.samples.sample_set import SampleSet, write_sample_set
+from thesis_assets.samples.shard_files import Shard, write_shard
+from thesis_assets.samples.shard_identity import shard_unit
+from thesis_assets.scenes.listing import SceneRoots
+from thesis_assets.schemas.samples import SAMPLE_FILES, SampleMeta, SampleProvenance, SampleRow, ShardStats
 from thesis_assets.splits.data_json import write_data_json
 from thesis_assets.splits.freeze import freeze
-from thesis_assets.splits.hold_out import SplitResult
+from thesis_assets.splits.hold_out import SplitResult, group_finder
 from thesis_assets.splits.manifests import write_split_manifests
 
 IMAGES = ("image.png", "target_image.jpg", "ref_image.jpg")
@@ -33,10 +38,13 @@ def adopt_snapshot(
     rows: FoundRows,
     spec: ExperimentSpec,
     tree: DifixTree,
+    roots: SceneRoots,
     findings: Findings,
     on_progress: Callable[[str], None],
 ) -> None:
     """Make `tree` from a found snapshot and freeze it: what it was made from is not here to make it again.
+
+    Its records name the scenes as they are now.
 
     Args:
         spec: the experiment file that was written for it.
@@ -44,10 +52,9 @@ def adopt_snapshot(
     origin = f"adopted from {found.folder}"
     with storage.cell_lock(tree.lock("adopt"), f"the snapshot {tree.exp_name}"):
         write_generation_config(tree, spec.generation)
-        _link_samples(rows, spec, tree, origin, findings, on_progress)
-        shards = [_write_shard(tree, scene, rows, spec, origin) for scene in rows.scenes]
-        write_rows(tree.all_samples, rows.rows)
-        write_dropped(tree.dropped_samples, [])
+        _link_samples(rows, tree, origin, findings, on_progress)
+        shards = [_write_shard(tree, scene, rows, spec, origin, roots) for scene in rows.scenes]
+        write_sample_set(tree, SampleSet(rows.rows, [], shards))
         result = SplitResult(rows.half("train"), rows.half("test"), rows.groups("train"), rows.groups("test"))
         write_split_manifests(tree, rows.rows, result, spec.split, [], shards, generation_digest(spec.generation))
         write_data_json(tree, result.train, result.test, spec.generation.export.prompt)
@@ -56,14 +63,12 @@ def adopt_snapshot(
 
 def _link_samples(
     rows: FoundRows,
-    spec: ExperimentSpec,
     tree: DifixTree,
     origin: str,
     findings: Findings,
     on_progress: Callable[[str], None],
 ) -> None:
     """`samples/` by one rename: a folder a row, its images by links and its meta.json in today's form."""
-    digest = generation_digest(spec.generation)
     missing: list[Path] = []
     with storage.atomic_directory(tree.samples_dir) as staging:
         for number, row in enumerate(rows.rows, start=1):
@@ -76,7 +81,7 @@ def _link_samples(
                     missing.append(source)
                     continue
                 mode = storage.link_or_copy(source, folder / name)
-            meta = SampleMeta(**row.__dict__, provenance=_provenance(digest, origin, mode))
+            meta = SampleMeta(**row.__dict__, provenance=_provenance(origin, mode))
             (folder / "meta.json").write_bytes(storage.to_json_bytes(meta))
             if number % SAMPLES_A_LINE == 0:
                 on_progress(f"{tree.exp_name}: {number}/{len(rows.rows)} samples linked")
@@ -88,10 +93,8 @@ def _link_samples(
         )
 
 
-def _provenance(digest: str, origin: str, mode: str) -> SampleProvenance:
+def _provenance(origin: str, mode: str) -> SampleProvenance:
     return SampleProvenance(
-        generation_digest=digest,
-        scene_digest=NOT_RECORDED,
         renderer=origin,
         mask_coverage=None,
         png_encoder=NOT_RECORDED,
@@ -100,7 +103,9 @@ def _provenance(digest: str, origin: str, mode: str) -> SampleProvenance:
     )
 
 
-def _write_shard(tree: DifixTree, scene: str, found: FoundRows, spec: ExperimentSpec, origin: str) -> ShardStats:
+def _write_shard(
+    tree: DifixTree, scene: str, found: FoundRows, spec: ExperimentSpec, origin: str, roots: SceneRoots
+) -> ShardStats:
     rows = [row for row in found.rows if row.scene_name == scene]
     height, width = _size(tree, rows)
     stats = ShardStats(
@@ -111,8 +116,6 @@ def _write_shard(tree: DifixTree, scene: str, found: FoundRows, spec: Experiment
         n_total_candidates=len(rows),
         n_saved=len(rows),
         n_dropped=0,
-        generation_digest=generation_digest(spec.generation),
-        scene_digest=NOT_RECORDED,
         rows_sha256=rows_sha256(rows),
         image_height=height,
         image_width=width,
@@ -121,7 +124,13 @@ def _write_shard(tree: DifixTree, scene: str, found: FoundRows, spec: Experiment
         seconds=0.0,
         bytes_written=0,
     )
-    write_shard(tree.scene_run(scene), Shard(stats, rows, []))
+    shard = tree.scene_run(scene)
+    write_shard(shard, Shard(stats, rows, []))
+    # By the rule, as one will ask for it; the rows keep the group that they came with.
+    group = group_finder(spec.split.group_rules)(scene)[1]
+    samples = [tree.samples_dir / row.sample_id / name for row in rows for name in SAMPLE_FILES]
+    older = Older([shard.run_stats, shard.all_samples, shard.dropped_samples, *samples], tools={})
+    take_over(replace(shard_unit(tree, roots, scene, spec.generation, group), older=lambda: older))
     return stats
 
 

@@ -182,7 +182,7 @@ def _adopt_snapshot(platform: Platform, findings: "Findings", experiment: "Plann
         )
     if frozen_snapshot(tree) is None:
         spec = platform.experiments.read(exp_name)
-        adopt_snapshot(experiment.snapshot, experiment.rows, spec, tree, findings, platform.echo)
+        adopt_snapshot(experiment.snapshot, experiment.rows, spec, tree, platform.roots, findings, platform.echo)
     for run, declared in experiment.runs:
         if not all(tree.tuning_run(run.run_name).checkpoint_info(step).is_file() for step in declared.saved_steps()):
             adopt_run(run, declared, tree, findings, platform.echo)
