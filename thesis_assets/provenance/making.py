@@ -6,7 +6,7 @@ making.finish(outputs)                 # flushes them together, then publishes t
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -143,7 +143,8 @@ def mend(unit: Unit, outputs: Mapping[str, Output]) -> MadeFrom:
     flush_files(place.base / name for name in outputs)
     named = {name: (each.bytes, each.sha256, each.pixels) for name, each in outputs.items()}
     named = dict(sorted({**record.outputs, **named}.items()))
-    return _change(place, record, named, data_version=_data_version(record.identity, named, unit.wanted))
+    version = _data_version(record.identity, named, unit.wanted)
+    return _change(place, record, named, written=outputs.keys(), data_version=version)
 
 
 def _data_version(identity: str, outputs: Mapping[str, tuple[int, str, str | None]], wanted: Wanted) -> str:
@@ -163,39 +164,40 @@ def strike(place: Place, names: Iterable[str]) -> None:
         _change(place, record, {name: each for name, each in record.outputs.items() if name not in gone})
 
 
-def rewritten(place: Place, outputs: Iterable[Path], *, noted: Mapping[str, Any] | None = None) -> None:
-    """Outputs that hold paths were written anew for another root, to say the same there. The data version stays.
+def rewrite(place: Place, outputs: Mapping[str, Output], *, noted: Mapping[str, Any] | None = None) -> None:
+    """Let the record name outputs as they will be written anew for another root, to say the same there. The data version stays.
+
+    Call it before they are: what a kill leaves in between is found at another root again.
 
     Raises:
         InvalidFile: the record cannot be read.
     """
     record = read_record(place)
     if record is not None:
-        paths = {place.name(path): path for path in outputs}
-        new = {
-            name: (path.stat().st_size, storage.sha256_file(path), None)
-            for name, path in paths.items()
-            if name in record.outputs
-        }
+        new = {name: (each.bytes, each.sha256, each.pixels) for name, each in outputs.items() if name in record.outputs}
         _change(place, record, {**record.outputs, **new}, noted={**record.noted, **(noted or {})})
 
 
 def _change(
-    place: Place, record: MadeFrom, outputs: dict[str, tuple[int, str, str | None]], **changed: Any
+    place: Place,
+    record: MadeFrom,
+    outputs: dict[str, tuple[int, str, str | None]],
+    written: Collection[str] = (),
+    **changed: Any,
 ) -> MadeFrom:
-    """Publish the record with other outputs; what is known of the sizes and times of its other files stays known."""
+    """Publish the record with other outputs; what is known of the sizes and times of its other files stays known.
+
+    Args:
+        written: those of them that are on the disk as the record has them now.
+    """
     stats = read_stats(place, len(record.inputs), len(record.outputs))
-    known = dict(zip(record.outputs, map(stats.sure, stats.outputs), strict=False))
+    same = [name for name, each in outputs.items() if record.outputs.get(name) == each]
+    before = dict(zip(record.outputs, map(stats.sure, stats.outputs), strict=False))
+    known = {name: before.get(name) for name in same} | {name: stat_of(place.base / name) for name in written}
     now = record.model_copy(update={"outputs": outputs, **changed})
     _publish(place, now)
-    write_stats(
-        place,
-        [stats.sure(each) for each in stats.inputs] or [None] * len(record.inputs),
-        [
-            known.get(name) if record.outputs.get(name) == each else stat_of(place.base / name)
-            for name, each in outputs.items()
-        ],
-    )
+    inputs = [stats.sure(each) for each in stats.inputs] or [None] * len(record.inputs)
+    write_stats(place, inputs, [known.get(name) for name in outputs])
     return now
 
 
