@@ -6,7 +6,6 @@ Nothing is written into the tree it comes from. Does not belong here: the experi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from thesis_assets import storage
@@ -15,14 +14,14 @@ from thesis_assets.adoption.older_rows import FoundRows
 from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.layout import DifixTree
-from thesis_assets.provenance import Older, take_over
+from thesis_assets.provenance import take_over
 from thesis_assets.samples.generation_config import generation_digest, write_generation_config
 from thesis_assets.samples.sample_rows import rows_sha256, sample_of
 from thesis_assets.samples.sample_set import SampleSet, write_sample_set
 from thesis_assets.samples.shard_files import Shard, write_shard
-from thesis_assets.samples.shard_identity import shard_unit
+from thesis_assets.samples.shard_identity import ADOPTED_FROM, shard_unit
 from thesis_assets.scenes.listing import SceneRoots
-from thesis_assets.schemas.samples import SAMPLE_FILES, SampleMeta, SampleProvenance, SampleRow, ShardStats
+from thesis_assets.schemas.samples import SampleMeta, SampleProvenance, SampleRow, ShardStats
 from thesis_assets.splits.data_json import write_data_json
 from thesis_assets.splits.freeze import freeze
 from thesis_assets.splits.hold_out import SplitResult, group_finder
@@ -44,12 +43,10 @@ def adopt_snapshot(
 ) -> None:
     """Make `tree` from a found snapshot and freeze it: what it was made from is not here to make it again.
 
-    Its records name the scenes as they are now.
-
     Args:
         spec: the experiment file that was written for it.
     """
-    origin = f"adopted from {found.folder}"
+    origin = f"{ADOPTED_FROM} {found.folder}"
     with storage.cell_lock(tree.lock("adopt"), f"the snapshot {tree.exp_name}"):
         write_generation_config(tree, spec.generation)
         _link_samples(rows, tree, origin, findings, on_progress)
@@ -124,13 +121,10 @@ def _write_shard(
         seconds=0.0,
         bytes_written=0,
     )
-    shard = tree.scene_run(scene)
-    write_shard(shard, Shard(stats, rows, []))
+    write_shard(tree.scene_run(scene), Shard(stats, rows, []))
     # By the rule, as one will ask for it; the rows keep the group that they came with.
     group = group_finder(spec.split.group_rules)(scene)[1]
-    samples = [tree.samples_dir / row.sample_id / name for row in rows for name in SAMPLE_FILES]
-    older = Older([shard.run_stats, shard.all_samples, shard.dropped_samples, *samples], tools={})
-    take_over(replace(shard_unit(tree, roots, scene, spec.generation, group), older=lambda: older))
+    take_over(shard_unit(tree, roots, scene, spec.generation, group))
     return stats
 
 
