@@ -23,8 +23,9 @@ from thesis_assets.evaluation.required_files import (
     check_required_files,
 )
 from thesis_assets.evaluation.units import manifest_unit, prediction_unit, task_unit, units_of
+from thesis_assets.images.codecs import read_rgb
 from thesis_assets.layout import TASKS
-from thesis_assets.provenance import Contents, Unit, take_over
+from thesis_assets.provenance import Contents, Output, Unit, examine, take_over
 from thesis_assets.scenes.scene import Scene
 from thesis_assets.schemas.lineage import LineageLink
 from thesis_assets.schemas.tuning import CheckpointInfo
@@ -81,6 +82,19 @@ def test_inputs_are_named_by_root_and_path(evaluated: EvaluationCell) -> None:
     assert f"canonical_gt/{SCENE}/images/28/000000.png" in nvs.inputs
     assert pose is not None
     assert {f"preprocessing/{SCENE}/smplx/000000.npz", f"canonical_gt/{SCENE}/smplx/000000.npz"} <= pose.inputs.keys()
+
+
+def test_images_that_are_encoded_here_have_the_digest_of_their_pixels(evaluated: EvaluationCell) -> None:
+    for unit, name in (
+        (prediction_unit(evaluated, 30), "cam_4/render/000000.png"),
+        (task_unit(evaluated, 30, "nvs"), "pred/cam_4/000000.png"),
+        (task_unit(evaluated, 30, "nvs"), "viz/cam_28/render_white_bg/000001.png"),
+    ):
+        record, path = unit.look().record, unit.place.base / name
+        assert record is not None
+        pixels = storage.sha256_bytes(read_rgb(path).tobytes())
+        assert record.output(name) == Output(path.stat().st_size, storage.sha256_file(path), pixels)
+    assert {examine(unit).in_words for unit in all_units(evaluated)} == {"made"}
 
 
 def test_touching_every_file_makes_no_work(own: EvaluationCell) -> None:
