@@ -17,6 +17,7 @@ from thesis_assets.layout import DifixTree
 from thesis_assets.samples.generation_config import generation_digest, write_generation_config
 from thesis_assets.samples.sample_rows import rows_sha256, sample_of, write_rows
 from thesis_assets.samples.shard_files import Shard, write_dropped, write_shard
+from thesis_assets.samples.shard_identity import ADOPTED_FROM
 from thesis_assets.schemas.samples import SampleMeta, SampleProvenance, SampleRow, ShardStats
 from thesis_assets.splits.data_json import write_data_json
 from thesis_assets.splits.freeze import freeze
@@ -41,11 +42,11 @@ def adopt_snapshot(
     Args:
         spec: the experiment file that was written for it.
     """
-    origin = f"adopted from {found.folder}"
+    origin = f"{ADOPTED_FROM} {found.folder}"
     with storage.cell_lock(tree.lock("adopt"), f"the snapshot {tree.exp_name}"):
         write_generation_config(tree, spec.generation)
         _link_samples(rows, spec, tree, origin, findings, on_progress)
-        shards = [_write_shard(tree, scene, rows, spec, origin) for scene in rows.scenes]
+        shards = [_write_shard(tree, scene, rows, origin) for scene in rows.scenes]
         write_rows(tree.all_samples, rows.rows)
         write_dropped(tree.dropped_samples, [])
         result = SplitResult(rows.half("train"), rows.half("test"), rows.groups("train"), rows.groups("test"))
@@ -63,7 +64,6 @@ def _link_samples(
     on_progress: Callable[[str], None],
 ) -> None:
     """`samples/` by one rename: a folder a row, its images by links and its meta.json in today's form."""
-    digest = generation_digest(spec.generation)
     missing: list[Path] = []
     with storage.atomic_directory(tree.samples_dir) as staging:
         for number, row in enumerate(rows.rows, start=1):
@@ -76,7 +76,7 @@ def _link_samples(
                     missing.append(source)
                     continue
                 mode = storage.link_or_copy(source, folder / name)
-            meta = SampleMeta(**row.__dict__, provenance=_provenance(digest, origin, mode))
+            meta = SampleMeta(**row.__dict__, provenance=_provenance(origin, mode))
             (folder / "meta.json").write_bytes(storage.to_json_bytes(meta))
             if number % SAMPLES_A_LINE == 0:
                 on_progress(f"{tree.exp_name}: {number}/{len(rows.rows)} samples linked")
@@ -88,10 +88,8 @@ def _link_samples(
         )
 
 
-def _provenance(digest: str, origin: str, mode: str) -> SampleProvenance:
+def _provenance(origin: str, mode: str) -> SampleProvenance:
     return SampleProvenance(
-        generation_digest=digest,
-        scene_digest=NOT_RECORDED,
         renderer=origin,
         mask_coverage=None,
         png_encoder=NOT_RECORDED,
@@ -100,7 +98,7 @@ def _provenance(digest: str, origin: str, mode: str) -> SampleProvenance:
     )
 
 
-def _write_shard(tree: DifixTree, scene: str, found: FoundRows, spec: ExperimentSpec, origin: str) -> ShardStats:
+def _write_shard(tree: DifixTree, scene: str, found: FoundRows, origin: str) -> ShardStats:
     rows = [row for row in found.rows if row.scene_name == scene]
     height, width = _size(tree, rows)
     stats = ShardStats(
@@ -111,8 +109,6 @@ def _write_shard(tree: DifixTree, scene: str, found: FoundRows, spec: Experiment
         n_total_candidates=len(rows),
         n_saved=len(rows),
         n_dropped=0,
-        generation_digest=generation_digest(spec.generation),
-        scene_digest=NOT_RECORDED,
         rows_sha256=rows_sha256(rows),
         image_height=height,
         image_width=width,

@@ -38,7 +38,7 @@ def fork(
 
 def _shared_and_new(platform: Platform, spec: ExperimentSpec) -> tuple[list[str], list[str]]:
     """The fork's scenes: those of which an experiment here has equal samples, and the others."""
-    from thesis_assets.samples.shard_identity import shard_identity
+    from thesis_assets.samples.shard_identity import shard_unit
     from thesis_assets.samples.shared_shards import has_equal_shard
     from thesis_assets.scenes.groups import group_id
 
@@ -47,6 +47,6 @@ def _shared_and_new(platform: Platform, spec: ExperimentSpec) -> tuple[list[str]
     new: list[str] = []
     for scene_name in platform.scene_names(spec):
         group = group_id(scene_name, spec.split.group_rules)
-        identity = shard_identity(platform.scene(scene_name), spec.generation, group, exp_name=spec.exp_name)
-        (shared if has_equal_shard(tree, scene_name, identity) else new).append(scene_name)
+        unit = shard_unit(tree, platform.roots, scene_name, spec.generation, group)
+        (shared if has_equal_shard(tree, unit) else new).append(scene_name)
     return shared, new

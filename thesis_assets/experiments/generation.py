@@ -11,6 +11,8 @@ from thesis_assets.layout import MAX_CAMERA_ID
 CameraId = Annotated[int, Field(ge=0, le=MAX_CAMERA_ID, strict=True)]
 RenderSource = Literal["gaussians", "precomputed", "command"]
 RENDER_COMMAND_FIELDS = ("scene_name", "source_camera", "target_cameras", "render_dir", "exp_name")
+NOT_OF_A_SAMPLE = ("scenes", "scenes_from", "exclude", "on_new_scenes", "auto_fork")
+"""Keys of the generation section that say which scenes there are, not what a sample of one is."""
 ReferenceStrategy = Literal["same_time_source", "temporal_offset", "nearest_camera", "mixed"]
 
 
@@ -118,7 +120,7 @@ class GenerationSpec(Part):
         Not the list of scenes, not what happens on new ones, and not the prompt (it stands in data.json only).
         """
         plain: dict[str, object] = self.model_dump(mode="json")
-        for name in ("scenes", "scenes_from", "exclude", "on_new_scenes", "auto_fork"):
+        for name in NOT_OF_A_SAMPLE:
             del plain[name]
         export = dict(self.export.model_dump(mode="json"))
         del export["prompt"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.images import codecs, headers
+from thesis_assets.provenance import Contents, Output
 
 Made = NDArray[np.uint8] | bytes
 ImageSource = Path | Made | Callable[[], Path | Made]
@@ -23,19 +25,31 @@ JPEG; or a function that gives one of these, called in the worker thread."""
 
 @dataclass(frozen=True)
 class PlacedImage:
-    """`mode`: `hard_link`, `reflink`, `copy` or `encoded`; `bytes_written` is 0 for a link."""
+    """`mode`: `hard_link`, `reflink`, `copy` or `encoded`; `output`: what its record says of the file."""
 
     mode: str
-    bytes_written: int
+    output: Output
+
+    @property
+    def bytes_written(self) -> int:
+        """0 for a link."""
+        return self.output.bytes if self.mode in ("copy", "encoded") else 0
+
+
+def encoded_image(content: bytes, pixels: NDArray[np.uint8] | None = None) -> PlacedImage:
+    """An image of our own encoding. `pixels`: those that it decodes to; decoding a JPEG again would cost as much as encoding it."""
+    digest = None if pixels is None else hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
+    return PlacedImage("encoded", Output(len(content), storage.sha256_bytes(content), digest))
 
 
 def place_image(
-    source: ImageSource, final: Path, size: tuple[int, int], link_mode: Literal["auto", "copy"]
+    source: ImageSource, final: Path, size: tuple[int, int], link_mode: Literal["auto", "copy"], contents: Contents
 ) -> PlacedImage:
     """Write `final`, a JPEG.
 
     Args:
         size: (height, width) that it must have.
+        contents: knows the digest of a photograph that was linked before.
 
     Raises:
         SizeMismatch: it has another size.
@@ -43,31 +57,34 @@ def place_image(
     """
     made = source() if callable(source) else source
     if isinstance(made, Path):
-        return _place_file(made, final, size, link_mode)
+        return _place_file(made, final, size, link_mode, contents)
     if isinstance(made, np.ndarray):
         codecs.check_size((made.shape[0], made.shape[1]), size, final.name)
         made = codecs.encode_jpeg(made)
     final.write_bytes(made)
     codecs.check_size(codecs.image_size(final), size, final.name)
-    return PlacedImage("encoded", len(made))
+    return encoded_image(made)
 
 
-def _place_file(source: Path, final: Path, size: tuple[int, int], link_mode: Literal["auto", "copy"]) -> PlacedImage:
+def _place_file(
+    source: Path, final: Path, size: tuple[int, int], link_mode: Literal["auto", "copy"], contents: Contents
+) -> PlacedImage:
     found, kind = _header(source)
     codecs.check_size(found, size, source)
     if kind != "jpeg":
         content = codecs.encode_jpeg(codecs.read_rgb(source))
         final.write_bytes(content)
-        return PlacedImage("encoded", len(content))
+        return encoded_image(content)
     try:
         if link_mode == "copy":
             shutil.copyfile(source, final)
             mode = "copy"
         else:
             mode = storage.link_or_copy(source, final)
+        sha256 = contents.sha256(source)
     except FileNotFoundError as error:
         raise InvalidFile("the image vanished while it was exported", file=source) from error
-    return PlacedImage(mode, final.stat().st_size if mode == "copy" else 0)
+    return PlacedImage(mode, Output(final.stat().st_size, sha256))
 
 
 def _header(path: Path) -> tuple[tuple[int, int], str | None]:

@@ -6,9 +6,9 @@ Does not belong here: which triplets there are, what `meta.json` says, rendering
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
@@ -19,7 +19,8 @@ from thesis_assets import storage
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.images import codecs
 from thesis_assets.images.host_ring import HostRing, HostSlot
-from thesis_assets.images.sample_image import ImageSource, place_image
+from thesis_assets.images.sample_image import ImageSource, PlacedImage, encoded_image, place_image
+from thesis_assets.provenance import Contents, Output
 from thesis_assets.schemas.samples import SAMPLE_FILES
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ class TripletJob:
         render: (H, W, 3) uint8 or a (3, H, W) float tensor meant as [0, 1], in host memory or on a device (`HostSlot.stage`).
         target: what becomes `target_image.jpg`, see `ImageSource`.
         reference: what becomes `ref_image.jpg`.
-        meta: called last in the worker thread with the modes of target and reference; returns the content of `meta.json`.
+        meta: called last in the worker thread with what became of the three images, by file name; returns the content of
+            `meta.json`.
+        accept: called with what was written, by file name, before the sample appears; raises where it may not.
         thumbnail_height: where it is not 0, the result has the three images about this high, to look at.
     """
 
@@ -47,7 +50,8 @@ class TripletJob:
     render: NDArray[np.uint8] | Tensor
     target: ImageSource
     reference: ImageSource
-    meta: Callable[[str, str], BaseModel]
+    meta: Callable[[Mapping[str, PlacedImage]], BaseModel]
+    accept: Callable[[Mapping[str, Output]], None] | None = None
     thumbnail_height: int = 0
 
 
@@ -55,7 +59,8 @@ class TripletJob:
 class TripletResult:
     """What became of a job: written (then `meta` is set), or refused by `error`, which leaves nothing on disk.
 
-    `bytes_written` counts what was encoded or copied; a link costs none. `thumbnails`: render, target, reference, where asked for.
+    `bytes_written` counts what was encoded or copied; a link costs none. `outputs`: what was written, by file name.
+    `thumbnails`: render, target, reference, where asked for.
     """
 
     final_dir: Path
@@ -63,6 +68,7 @@ class TripletResult:
     target_mode: str = ""
     reference_mode: str = ""
     meta: BaseModel | None = None
+    outputs: Mapping[str, Output] = field(default_factory=dict)
     thumbnails: tuple[NDArray[np.uint8], ...] = ()
     error: ThesisAssetsError | None = None
 
@@ -79,6 +85,7 @@ class TripletWriter:
         threads: workers.
         max_pending: jobs that are in memory at once, each with a buffer of its own; `submit` waits for a place. Memory: one image
             and what its sources make, a job.
+        contents: digests of photographs that are known already.
     """
 
     def __init__(
@@ -87,6 +94,7 @@ class TripletWriter:
         link_mode: Literal["auto", "copy"] = "auto",
         threads: int = 2,
         max_pending: int | None = None,
+        contents: Contents | None = None,
     ) -> None:
         if threads < 1 or (max_pending is not None and max_pending < 1):
             raise ThesisAssetsError(
@@ -94,6 +102,7 @@ class TripletWriter:
             )
         self._png_encoder = png_encoder
         self._link_mode: Literal["auto", "copy"] = link_mode
+        self._contents = contents or Contents()
         self._ring = HostRing(max_pending or 2 * threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="triplet-writer")
         self._results: dict[int, TripletResult] = {}
@@ -168,17 +177,23 @@ class TripletWriter:
         size = _size(job.render)
         with storage.atomic_directory(job.final_dir) as folder:
             # The target first: most samples that are refused are refused by it. The reference last: others may be making it.
-            target = place_image(job.target, folder / _TARGET, size, self._link_mode)
+            placed = {_TARGET: place_image(job.target, folder / _TARGET, size, self._link_mode, self._contents)}
             pixels = slot.pixels()
             image = codecs.encode_png(pixels, self._png_encoder)
-            reference = place_image(job.reference, folder / _REFERENCE, size, self._link_mode)
-            meta = job.meta(target.mode, reference.mode)
-            contents = {_IMAGE: image, _META: storage.to_json_bytes(meta)}
-            for name, content in contents.items():
-                (folder / name).write_bytes(content)
+            (folder / _IMAGE).write_bytes(image)
+            placed[_IMAGE] = encoded_image(image, pixels)
+            placed[_REFERENCE] = place_image(job.reference, folder / _REFERENCE, size, self._link_mode, self._contents)
+            meta = job.meta(placed)
+            content = storage.to_json_bytes(meta)
+            (folder / _META).write_bytes(content)
             thumbnails = _thumbnails(pixels, folder, job.thumbnail_height) if job.thumbnail_height else ()
-        written = target.bytes_written + reference.bytes_written + sum(map(len, contents.values()))
-        return TripletResult(job.final_dir, written, target.mode, reference.mode, meta, thumbnails)
+            outputs = {name: each.output for name, each in placed.items()}
+            outputs[_META] = Output(len(content), storage.sha256_bytes(content))
+            if job.accept is not None:
+                job.accept(outputs)
+        written = sum(each.bytes_written for each in placed.values()) + len(content)
+        modes = placed[_TARGET].mode, placed[_REFERENCE].mode
+        return TripletResult(job.final_dir, written, *modes, meta, outputs, thumbnails)
 
     def _raise_fatal(self) -> None:
         if self._fatal is not None:

@@ -10,12 +10,13 @@ Does not belong here: which outputs there are (`graph`), how any of them is made
 """
 
 from thesis_assets.provenance.contents import Contents
-from thesis_assets.provenance.making import Making, begin, strike, take_over
+from thesis_assets.provenance.making import LOST, Making, begin, mend, strike, take_over
 from thesis_assets.provenance.options import kept_options, kept_part, options_of
 from thesis_assets.provenance.record import MadeFrom, Output, Place, read_record
 from thesis_assets.provenance.verdict import Older, Unit, Verdict, Wanted, examine, look
 
 __all__ = [
+    "LOST",
     "Contents",
     "MadeFrom",
     "Making",
@@ -30,6 +31,7 @@ __all__ = [
     "kept_options",
     "kept_part",
     "look",
+    "mend",
     "options_of",
     "read_record",
     "strike",

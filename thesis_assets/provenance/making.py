@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from thesis_assets import storage
-from thesis_assets.provenance.contents import Contents, stat_of
+from thesis_assets.errors import InvalidFile
+from thesis_assets.provenance.contents import Contents, is_unchanged, stat_of
 from thesis_assets.provenance.record import MadeFrom, Output, Place, identity_of, read_record
-from thesis_assets.provenance.stats import write_stats
-from thesis_assets.provenance.verdict import Unit
+from thesis_assets.provenance.stats import read_stats, write_stats
+from thesis_assets.provenance.verdict import Unit, Wanted
 
 CHANGED_MEANWHILE = "changed while it was read"
 """In place of the digest of an input that is another file at the end of the work than at its beginning: the output is stale."""
+LOST = "lost before it had a record"
+"""In place of the digest of an output that was not there, or had no content, when it was taken over: it is missing, or damaged."""
 MANY = 100
 """A record of more outputs is written without indentation: of a shard's thousands it would be a tenth of the file."""
 
@@ -57,14 +60,11 @@ class Making:
             noted: see `MadeFrom`.
             flush: False where the files are on the disk already.
         """
-        digested = outputs if isinstance(outputs, Mapping) else self._digested(outputs)
+        digested = outputs if isinstance(outputs, Mapping) else self.digested(outputs)
         if flush:
             flush_files(self._place.base / name for name in digested)
         wanted, inputs, identity = self._wanted, self.inputs, self.identity
         named = {name: (each.bytes, each.sha256, each.pixels) for name, each in sorted(digested.items())}
-        version = identity
-        if wanted.of_outputs:
-            version = storage.sha256_value([identity, {name: each[1] for name, each in named.items()}])
         record = MadeFrom(
             step=wanted.step,
             code_version=wanted.code_version,
@@ -74,7 +74,7 @@ class Making:
             outputs=named,
             noted=dict(noted or {}),
             identity=identity,
-            data_version=version,
+            data_version=_data_version(identity, named, wanted),
         )
         _publish(self._place, record)
         write_stats(
@@ -95,7 +95,8 @@ class Making:
             inputs[name] = sha256 if same and sha256 is not None else CHANGED_MEANWHILE
         return dict(sorted(inputs.items()))
 
-    def _digested(self, outputs: Iterable[Path]) -> dict[str, Output]:
+    def digested(self, outputs: Iterable[Path]) -> dict[str, Output]:
+        """Outputs by name, read from the disk."""
         paths = sorted(outputs)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             found = pool.map(self._contents.sha256, paths)
@@ -124,7 +125,42 @@ def take_over(unit: Unit, contents: Contents | None = None) -> MadeFrom | None:
         options=wanted.options if older.options is None else older.options,
         tools=wanted.tools if older.tools is None else older.tools,
     )
-    return begin(replace(unit, wanted=then), contents).finish(older.files, noted={"taken_over": True})
+    making = begin(replace(unit, wanted=then), contents)
+    there = [path for path in older.files if (stat_of(path) or (0, 0))[0] > 0]
+    lost = {unit.place.name(path): Output(0, LOST) for path in set(older.files) - set(there)}
+    return making.finish({**making.digested(there), **lost}, noted={"taken_over": True}, flush=False)
+
+
+def mend(unit: Unit, outputs: Mapping[str, Output]) -> MadeFrom:
+    """Publish outputs that were made again from what the record names already: all else in it stays, also what is gone by now.
+
+    Raises:
+        InvalidFile: there is no record, or it cannot be read.
+    """
+    place, record = unit.place, read_record(unit.place)
+    if record is None:
+        raise InvalidFile("there is no record to mend", file=place.record)
+    stats = read_stats(place, len(record.inputs), len(record.outputs))
+    inputs, kept = (
+        [each if each and is_unchanged(each, each, stats.noted_ns) else None for each in side]
+        for side in (stats.inputs or [None] * len(record.inputs), stats.outputs or [None] * len(record.outputs))
+    )
+    flush_files(place.base / name for name in outputs)
+    known = {**dict(zip(record.outputs, kept, strict=True)), **{name: stat_of(place.base / name) for name in outputs}}
+    named = {**record.outputs, **{name: (each.bytes, each.sha256, each.pixels) for name, each in outputs.items()}}
+    named = dict(sorted(named.items()))
+    mended = record.model_copy(
+        update={"outputs": named, "data_version": _data_version(record.identity, named, unit.wanted)}
+    )
+    _publish(place, mended)
+    write_stats(place, inputs, [known[name] for name in named])
+    return mended
+
+
+def _data_version(identity: str, outputs: Mapping[str, tuple[int, str, str | None]], wanted: Wanted) -> str:
+    if not wanted.of_outputs:
+        return identity
+    return storage.sha256_value([identity, {name: each[1] for name, each in outputs.items()}])
 
 
 def strike(place: Place, names: Iterable[str]) -> None:

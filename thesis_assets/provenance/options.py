@@ -57,7 +57,7 @@ def differences(then: Options, now: Options, given: Options | None, before: Opti
     """
     old, new = dict(_flat(then)), dict(_flat(now))
     for key in sorted(old.keys() | new.keys()):
-        if given is not None and not _is_given(given, key):
+        if given is not None and not _is_given(given, key) and not _is_left_out(given, now, key):
             continue
         was, is_now = old.get(key, before.get(key)), new.get(key)
         if was != is_now:
@@ -98,6 +98,16 @@ def _is_given(given: Options, key: str) -> bool:
             return False
         place = place[part]
     return True
+
+
+def _is_left_out(given: Options, now: Options, key: str) -> bool:
+    """Whether the file sets the whole table that the key stood in, without it: `weights` with one strategy less."""
+    folders = key.split(".")[:-1]
+    for word in folders:
+        if not isinstance(given, Mapping) or word not in given or word not in now:
+            return False
+        given, now = given[word], now[word]
+    return bool(folders) and given == now
 
 
 def _said(value: object) -> str:

@@ -95,6 +95,11 @@ class Verdict:
         return self.state == "made"
 
     @property
+    def is_stale(self) -> bool:
+        """Whether it would be made from something else now, whatever became of its files."""
+        return self.record is not None and len(self.reasons) > bool(self.damaged) + bool(self.missing)
+
+    @property
     def data_version(self) -> str | None:
         """Of what lies there, whether or not it is as wanted; None where nothing does."""
         return None if self.record is None else self.record.data_version

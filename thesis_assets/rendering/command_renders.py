@@ -1,8 +1,8 @@
 """Renders that the user's own command makes, once a scene: when it runs, what its failure says, and reading what it left.
 
-The command fills `<renders_root>/<scene_name>/<cam_id>/<fname>.png`. A record beside the renders holds the digest they were
-made by. The command runs again where the digest is another, where it did not end well, or where a render that it had made is
-gone; a render that it left out when it ended well is a dropped sample, not a reason to run it again.
+The command fills `<renders_root>/<scene_name>/<cam_id>/<fname>.png`, and ends with a made-from record beside the renders. It
+runs again where the record is stale, where it did not end well, or where a render that it had made is gone or damaged; a render
+that it left out when it ended well is a dropped sample, not a reason to run it again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.logs import log_tail
 from thesis_assets.launch.starter_watch import watched
 from thesis_assets.launch.telling import every
+from thesis_assets.provenance import Contents, Making, Unit, begin, take_over
 from thesis_assets.rendering.precomputed import PrecomputedRenderer
 from thesis_assets.scenes.listing import list_frames, list_numbers
 from thesis_assets.schemas.renders import RenderRecord
@@ -45,7 +46,7 @@ class CommandRenderer(PrecomputedRenderer):
     def __init__(self, scene: Scene, device: str) -> None:
         super().__init__(scene, device)
         self._record = scene.tree.render_record
-        self._stamp = storage.file_stamp(self._record)
+        self._written = self._record.read_bytes()
 
     def render(self, fname: str, cameras: Sequence[Camera]) -> Tensor:
         """See `Renderer.render`.
@@ -54,7 +55,7 @@ class CommandRenderer(PrecomputedRenderer):
             ThesisAssetsError: the renders are being made anew, by another command or for changed files.
         """
         batch = super().render(fname, cameras)
-        if not self._record.exists() or storage.file_stamp(self._record) != self._stamp:
+        if not self._record.exists() or self._record.read_bytes() != self._written:
             raise ThesisAssetsError(
                 "another experiment's command has written over the renders of the scene while they were read",
                 file=self._record,
@@ -77,25 +78,35 @@ def renderer_by_command(
 
     scene = command.scene
     with storage.cell_lock(scene.tree.renders_lock, f"the renders of {scene.name}"):
-        digest = command.digest()
-        if not _are_current(scene, digest):
-            _make(command, digest, on_progress)
+        contents, unit = Contents(), command.unit()
+        making = begin(unit, contents)
+        if not _are_made(command, unit, making, contents):
+            _make(command, making, on_progress)
         # Opened anew: the scene at hand may have listed the folder before.
         return CommandRenderer(open_scene(scene.roots, scene.name), device)
 
 
-def _are_current(scene: Scene, digest: str) -> bool:
-    """Whether the renders are those of this digest, all that it gave. Ends a command whose starter is gone."""
-    record = _read_record(scene)
-    if record is None:
+def _are_made(command: RenderCommand, unit: Unit, making: Making, contents: Contents) -> bool:
+    """Whether the renders are as this command would make them, all that it gave. Ends a command whose starter is gone.
+
+    Takes away what must not be there when it runs: another command's renders, and damaged ones.
+    """
+    scene = command.scene
+    started = _read_record(scene)
+    if started is None:
         _refuse_renders_of_unknown_origin(scene)
         return False
-    if not record.finished and Path(record.job).is_file():
-        end_running(storage.read_json(Path(record.job), JobRecord))
-    if record.command_digest != digest:
+    if not started.finished and Path(started.job).is_file():
+        end_running(storage.read_json(Path(started.job), JobRecord))
+    take_over(unit, contents)
+    verdict = unit.look(contents)
+    if started.finished and verdict.is_made:
+        return True
+    if verdict.is_stale or (verdict.record is None and started.identity != making.identity):
         _remove_renders(scene)
-        return False
-    return record.finished and all(set(made) <= _frames(scene, cam_id) for cam_id, made in record.made.items())
+    for name in verdict.damaged:
+        (unit.place.base / name).unlink(missing_ok=True)
+    return False
 
 
 def _read_record(scene: Scene) -> RenderRecord | None:
@@ -116,18 +127,19 @@ def _refuse_renders_of_unknown_origin(scene: Scene) -> None:
 
 
 def _remove_renders(scene: Scene) -> None:
-    """Take away another command's renders: what this one does not write must be missing, not theirs."""
+    """Take away another command's renders, and their record: what this one does not write must be missing, not theirs."""
+    scene.tree.renders_made_from.unlink(missing_ok=True)
     for cam_id in list_numbers(scene.tree.renders_dir):
         for path in list_frames(scene.tree.renders_dir / str(cam_id), (".png",), scene.roots).paths.values():
             path.unlink()
 
 
-def _make(command: RenderCommand, digest: str, on_progress: Callable[[str], None] | None) -> None:
+def _make(command: RenderCommand, making: Making, on_progress: Callable[[str], None] | None) -> None:
     scene, tree = command.scene, command.tree
     stderr, job = tree.render_stderr(scene.name), tree.render_job(scene.name)
     words = command.words()
     record = RenderRecord(
-        command_digest=digest,
+        identity=making.identity,
         command=words,
         exp_name=tree.exp_name,
         finished=False,
@@ -147,8 +159,8 @@ def _make(command: RenderCommand, digest: str, on_progress: Callable[[str], None
     )
     if returncode != 0:
         raise _failure(scene.name, returncode, stderr, stderr_start)
-    made = {cam_id: sorted(_frames(scene, cam_id)) for cam_id in command.target_cameras}
-    if not any(made.values()):
+    made = command.made()
+    if not made:
         raise RenderCommandFailed(
             f"the render command of {scene.name} ended well, and left no render",
             file=scene.tree.renders_dir,
@@ -157,7 +169,8 @@ def _make(command: RenderCommand, digest: str, on_progress: Callable[[str], None
             + str(scene.tree.render(command.target_cameras[0], "000000").relative_to(scene.tree.renders_dir)),
             remedy="let the command write below {render_dir}",
         )
-    storage.write_json(scene.tree.render_record, record.model_copy(update={"finished": True, "made": made}))
+    making.finish(made)
+    storage.write_json(scene.tree.render_record, record.model_copy(update={"finished": True}))
 
 
 def _failure(scene_name: str, returncode: int, stderr: Path, stderr_start: int) -> RenderCommandFailed:
@@ -175,8 +188,7 @@ def _reporter(command: RenderCommand, on_progress: Callable[[str], None] | None)
     """Says every few seconds how many images there are and how long it took."""
 
     def line(seconds: float) -> str:
-        count = sum(len(_frames(command.scene, cam_id)) for cam_id in command.target_cameras)
-        return f"{command.scene.name}: the render command runs for {seconds:.0f} s, {count} renders are there"
+        return f"{command.scene.name}: the render command runs for {seconds:.0f} s, {len(command.made())} renders are there"
 
     return every(_REPORT_SECONDS, on_progress, line) if on_progress is not None else None
 

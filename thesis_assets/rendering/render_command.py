@@ -1,20 +1,24 @@
-"""The user's own render command for one scene: its words, its environment, and the digest by which its renders are current."""
+"""The user's own render command for one scene: its words, its environment, and what its renders are made from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thesis_assets import storage
-from thesis_assets.experiments.command_template import fill_template, in_environment
+from thesis_assets.experiments.command_template import fill_template, in_environment, placeholders
+from thesis_assets.provenance import Older, Place, Unit, Wanted
+from thesis_assets.scenes.listing import list_frames
+from thesis_assets.scenes.stamps import scene_files
+from thesis_assets.schemas.renders import RenderRecord
 
 if TYPE_CHECKING:
-    from thesis_assets.experiments.generation import Renders
+    from thesis_assets.experiments.generation import GenerationSpec, Renders
     from thesis_assets.layout import DifixTree
     from thesis_assets.scenes.scene import Scene
 
-_DIGEST_VERSION = 1
+RENDERS_VERSION = "1"
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,13 @@ class RenderCommand:
 
     Attributes:
         tree: of the experiment: its name, and where the logs go.
-        renders: of source `command`.
+        generation: with renders of source `command`.
         target_cameras: in numeric order; the template gets them with commas between them, `4,28,40`.
     """
 
     tree: DifixTree
     scene: Scene
-    renders: Renders
+    generation: GenerationSpec
     source_camera: int
     target_cameras: tuple[int, ...]
 
@@ -42,18 +46,42 @@ class RenderCommand:
         """None: where the platform runs."""
         return Path(self.renders.cwd).expanduser() if self.renders.cwd is not None else None
 
-    def digest(self) -> str:
-        """Of the command line, its environment and the scene's files; not of where the renders lie."""
-        return storage.sha256_value(
-            {
-                "version": _DIGEST_VERSION,
-                "command": self._filled("{render_dir}"),
-                "environment": self.renders.model_dump(mode="json", include={"python", "setup", "cwd", "env"}),
-                # Also where the template does not tell the command: it may look them up itself.
-                "cameras": [self.source_camera, *self.target_cameras],
-                "scene": self.scene.scene_stamp("command"),
-            }
+    def unit(self) -> Unit:
+        """The scene's renders, as this command makes them: all experiments share them, and each option counts."""
+        scene, section = self.scene, self.generation.model_dump(mode="json")
+        options: dict[str, Any] = {
+            "generation": {key: section[key] for key in ("renders", "source_camera", "target_cameras")}
+        }
+        if "exp_name" in placeholders(self._template):
+            options["exp_name"] = self.tree.exp_name
+        wanted = Wanted(
+            step="command_renders",
+            code_version=RENDERS_VERSION,
+            options=options,
+            files=scene_files(scene.tree, scene.roots, "command"),
+            of_outputs=True,
         )
+        place = Place(scene.tree.renders_dir, scene.tree.renders_made_from)
+        return Unit(f"renders of {scene.name}", place, wanted, self._older)
+
+    def _older(self) -> Older | None:
+        """Renders that this command made under a version that wrote no record of them."""
+        path = self.scene.tree.render_record
+        if not path.is_file():
+            return None
+        record = storage.read_json(path, RenderRecord)
+        if not record.finished or record.identity or record.command != self.words():
+            return None
+        return Older(self.made())
+
+    def made(self) -> list[Path]:
+        """The renders that are there now, in the folders of the target cameras."""
+        folders = [self.scene.tree.renders_dir / str(cam_id) for cam_id in self.target_cameras]
+        return [path for folder in folders for path in list_frames(folder, (".png",), self.scene.roots).paths.values()]
+
+    @property
+    def renders(self) -> Renders:
+        return self.generation.renders
 
     @property
     def _template(self) -> str:

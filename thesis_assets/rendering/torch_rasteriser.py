@@ -15,6 +15,7 @@ import numpy as np
 
 from thesis_assets.rendering.gaussian_tensors import GaussianTensors, to_tensors
 from thesis_assets.rendering.projection import MIN_ALPHA, Splats, project
+from thesis_assets.rendering.revisions import TORCH_RASTERISER, TORCH_REVISION
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["GaussianTensors", "TorchRasteriser", "rasterise", "to_tensors"]
 
-REVISION = 1
-"""Raised when a change here or in the projection changes pixels."""
 MAX_ALPHA = 0.99
 MIN_TRANSMITTANCE = 1e-4
 SMALL_TILE, LARGE_TILE = 16, 32
@@ -42,7 +41,7 @@ class TorchRasteriser:
     def version(self) -> str:
         import torch
 
-        return f"torch rasteriser {REVISION}, torch {torch.__version__}"
+        return f"{TORCH_RASTERISER} {TORCH_REVISION}, torch {torch.__version__}"
 
     def draw(self, gaussians: GaussianTensors, cameras: Sequence[Camera]) -> Tensor:
         """(B, 3, H, W) float32 in [0, 1], one camera after the other."""

@@ -9,31 +9,44 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidKey
+from thesis_assets.errors import InvalidKey, SnapshotChanged
 from thesis_assets.experiments.generation import GenerationSpec
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, SampleId, check_key
+from thesis_assets.provenance import (
+    LOST,
+    Contents,
+    MadeFrom,
+    Making,
+    Output,
+    Unit,
+    Verdict,
+    begin,
+    mend,
+    take_over,
+)
 from thesis_assets.samples.export_progress import ExportProgress
 from thesis_assets.samples.generation_config import write_generation_config
 from thesis_assets.samples.plan import ScenePlan, plan_scene
 from thesis_assets.samples.preview import triplet_sheet
-from thesis_assets.samples.sample_rows import rows_sha256
-from thesis_assets.samples.shard_files import Shard, sorted_dropped, write_shard
-from thesis_assets.samples.shard_identity import ShardIdentity, finished_stats, is_whole, shard_identity
+from thesis_assets.samples.sample_rows import row_of, rows_sha256
+from thesis_assets.samples.shard_files import Shard, dropped_bytes, sorted_dropped, write_shard
+from thesis_assets.samples.shard_identity import finished_samples, shard_unit
+from thesis_assets.samples.shard_repair import only_as_recorded, shard_damage
 from thesis_assets.samples.shared_shards import link_equal_shard
 from thesis_assets.samples.snapshot import frozen_snapshot, refuse_change
-from thesis_assets.samples.triplet_export import ExportedTriplets, export_triplets
-from thesis_assets.schemas.samples import SampleRow, ShardStats
+from thesis_assets.samples.triplet_export import ExportedTriplets, TripletWork, export_triplets
+from thesis_assets.schemas.samples import DroppedSample, SampleRow, ShardStats
 
 if TYPE_CHECKING:
     from thesis_assets.scenes.listing import SceneRoots
     from thesis_assets.scenes.scene import Scene
 
-__all__ = ["ShardRecord", "ShardWork", "export_shard", "shard_is_current", "write_generation_config"]
+__all__ = ["ShardRecord", "ShardWork", "export_shard", "export_told_shard", "write_generation_config"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,7 @@ class ShardWork:
     Attributes:
         device: where renders are made: `cpu`, or a CUDA device.
         threads: that encode and write.
+        anew: also where the shard is as wanted.
     """
 
     tree: DifixTree
@@ -52,6 +66,7 @@ class ShardWork:
     group_id: str
     device: str = "cpu"
     threads: int = 1
+    anew: bool = False
 
     def __post_init__(self) -> None:
         check_key(self.scene_name, "scene_name")
@@ -63,7 +78,7 @@ class ShardRecord:
     """What became of a shard.
 
     Attributes:
-        exported: False where it was current.
+        exported: False where it was as wanted.
         preview: a small JPEG; None where nothing was made.
         linked: taken over from another experiment that has an equal shard; nothing was rendered.
     """
@@ -74,26 +89,13 @@ class ShardRecord:
     linked: bool = False
 
 
-def shard_is_current(work: ShardWork) -> bool:
-    """Whether the shard is finished, made from what is there now, and all its files are there. Opens no image.
-
-    Raises:
-        InvalidScene: the scene cannot be opened.
-    """
-    from thesis_assets.scenes.scene import open_scene
-
-    scene = open_scene(work.roots, work.scene_name)
-    stats = finished_stats(work.tree, scene.name, _identity(work, scene))
-    return stats is not None and is_whole(work.tree, stats)
-
-
 def export_told_shard(work: ShardWork) -> ShardRecord:
     """As `export_shard`, as an item of a map: its progress is told to who started it."""
     return export_shard(work, tell)
 
 
 def export_shard(work: ShardWork, on_progress: Callable[[str], None] | None = None) -> ShardRecord:
-    """Bring one scene's shard up to date.
+    """Bring one scene's shard up to date: made anew where it is missing or stale, mended where files of it are lost or damaged.
 
     One bad frame drops one sample. Same scene, same generation section: same pixels, same rows and drops, byte for byte,
     whatever the number of threads.
@@ -113,74 +115,144 @@ def export_shard(work: ShardWork, on_progress: Callable[[str], None] | None = No
 
     tree = work.tree
     with storage.full_disk_explained(tree.base):
-        write_generation_config(tree, work.generation)
+        work = replace(work, generation=write_generation_config(tree, work.generation))
     with (
         storage.full_disk_explained(tree.base),
         storage.cell_lock(tree.lock(f"scene-{work.scene_name}"), f"the scene {work.scene_name} of {tree.exp_name}"),
     ):
-        scene = open_scene(work.roots, work.scene_name)
-        identity = _identity(work, scene)
-        stats = finished_stats(tree, scene.name, identity)
-        if stats is not None and is_whole(tree, stats):
+        unit = shard_unit(tree, work.roots, work.scene_name, work.generation, work.group_id, device=work.device)
+        contents = Contents()
+        making = begin(unit, contents)  # first: an input that changes while one looks is found at the end
+        verdict = unit.look(contents)
+        if verdict.record is None and take_over(unit, contents) is not None:
+            verdict = unit.look(contents)
+        if verdict.is_made and not work.anew:
+            stats = storage.read_json(tree.scene_run(work.scene_name).run_stats, ShardStats)
             return ShardRecord(stats, exported=False, preview=None)
-        if stats is None:
-            _refuse_to_change_a_frozen_shard(work, identity)
-            # Without it the shard is unfinished, until it is finished anew.
-            tree.scene_run(scene.name).run_stats.unlink(missing_ok=True)
-            linked = link_equal_shard(tree, scene.name, identity, work.generation.export.link_mode)
-            if linked is not None:
-                _remove_orphans(tree, scene.name, linked.rows)
-                return ShardRecord(linked.stats, exported=True, preview=triplet_sheet(tree, linked.rows), linked=True)
-        return _export(work, scene, identity, stats, on_progress)
+        scene = open_scene(work.roots, work.scene_name)
+        frozen = frozen_snapshot(tree) is not None
+        if verdict.record is not None and not verdict.is_stale and (frozen or not work.anew):
+            return _mend(work, scene, unit, verdict, contents, on_progress, frozen=frozen)
+        if frozen:
+            raise _another_shard(work, verdict)
+        return _make(work, scene, unit, making, contents, on_progress)
 
 
-def _identity(work: ShardWork, scene: Scene) -> ShardIdentity:
-    return shard_identity(scene, work.generation, work.group_id, exp_name=work.tree.exp_name)
+def _another_shard(work: ShardWork, verdict: Verdict) -> SnapshotChanged:
+    return refuse_change(
+        work.tree,
+        f"and the shard of `{work.scene_name}` would be new, or made from other inputs",
+        key=f"scene_runs.{work.scene_name}",
+        found=verdict.in_words,
+        wanted="the shard that was frozen",
+    )
 
 
-def _refuse_to_change_a_frozen_shard(work: ShardWork, identity: ShardIdentity) -> None:
-    if frozen_snapshot(work.tree) is not None:
-        raise refuse_change(
-            work.tree,
-            f"and the shard of `{work.scene_name}` would be new, or made from other inputs",
-            key=f"scene_runs.{work.scene_name}",
-            found=f"generation {identity.generation_digest[:12]}, scene {identity.scene_digest[:12]}",
-            wanted="the digests in the shard's run_stats.json",
-        )
-
-
-def _export(
+def _make(
     work: ShardWork,
     scene: Scene,
-    identity: ShardIdentity,
-    repaired: ShardStats | None,
+    unit: Unit,
+    making: Making,
+    contents: Contents,
     on_progress: Callable[[str], None] | None,
 ) -> ShardRecord:
-    """Make what is missing and publish. `repaired`: the statistics of a finished shard that only lost some files."""
+    """Link an equal shard of another experiment, or render what an interrupted export has not finished."""
     started = time.monotonic()
-    plan = plan_scene(scene, work.generation, work.group_id)
-    progress = ExportProgress(scene.name, len(plan.candidates), on_progress)
-    made = export_triplets(work.tree, scene, plan, work.generation, identity, work.device, work.threads, progress)
-    digest = rows_sha256(made.rows)
-    if repaired is not None and digest != repaired.rows_sha256:
-        _refuse_a_different_repair(work, digest, repaired)
-    _remove_orphans(work.tree, scene.name, made.rows)
-    stats = _statistics(scene, plan, made, identity, digest, time.monotonic() - started)
-    shard = Shard(stats, made.rows, sorted_dropped([*plan.dropped, *made.dropped]))
-    write_shard(work.tree.scene_run(scene.name), shard)
-    return ShardRecord(stats, exported=True, preview=triplet_sheet(work.tree, made.rows, made.thumbnails))
-
-
-def _refuse_a_different_repair(work: ShardWork, digest: str, repaired: ShardStats) -> None:
-    """The inputs have the digests they had, yet give other samples: of a frozen snapshot that cannot be accepted."""
-    if frozen_snapshot(work.tree) is not None:
-        raise refuse_change(
-            work.tree,
-            f"and the repaired shard of `{work.scene_name}` holds other samples",
-            key="rows_sha256",
-            found=digest,
-            wanted=repaired.rows_sha256,
+    tree = work.tree
+    tree.scene_run(scene.name).run_stats.unlink(missing_ok=True)  # without it the shard is unfinished
+    linked = None if work.anew else link_equal_shard(tree, unit, work.generation.export.link_mode, contents)
+    if linked is not None:
+        _remove_orphans(tree, scene.name, linked.shard.rows)
+        linked.making.finish({**linked.outputs, **_write_shard(work, linked.shard)}, noted=linked.noted)
+        return ShardRecord(
+            linked.shard.stats, exported=True, preview=triplet_sheet(tree, linked.shard.rows), linked=True
         )
+    plan = plan_scene(scene, work.generation, work.group_id)
+    rows = [row_of(planned.sample, planned.group_id) for planned in plan.candidates]
+    finished = {} if work.anew else finished_samples(tree, rows, making.identity, contents)
+    triplets = TripletWork(tree, scene, work.generation, making.identity, finished, contents, work.device, work.threads)
+    made = export_triplets(triplets, plan, ExportProgress(scene.name, len(plan.candidates), on_progress))
+    _remove_orphans(tree, scene.name, made.rows)
+    dropped = sorted_dropped([*plan.dropped, *made.dropped])
+    shard = Shard(_statistics(work, scene, plan, made, dropped, time.monotonic() - started), made.rows, dropped)
+    making.finish({**made.outputs, **_write_shard(work, shard)}, noted=_noted(work, made))
+    return ShardRecord(shard.stats, exported=True, preview=triplet_sheet(tree, made.rows, made.thumbnails))
+
+
+def _mend(
+    work: ShardWork,
+    scene: Scene,
+    unit: Unit,
+    verdict: Verdict,
+    contents: Contents,
+    on_progress: Callable[[str], None] | None,
+    *,
+    frozen: bool,
+) -> ShardRecord:
+    """Make again exactly the samples that are lost or damaged. The record's identity stays."""
+    started = time.monotonic()
+    tree, record = work.tree, verdict.record
+    assert record is not None, "what is mended has a record"
+    damage = shard_damage(record, verdict, everything=work.anew)
+    plan = plan_scene(scene, work.generation, work.group_id)
+    if not damage.own_files:  # else why the others were dropped has to be found out again
+        plan = replace(plan, candidates=[each for each in plan.candidates if str(each.sample) in damage.samples])
+    accept = only_as_recorded(tree, record) if frozen else None
+    triplets = TripletWork(
+        tree, scene, work.generation, record.identity, damage.kept, contents, work.device, work.threads, accept
+    )
+    progress = ExportProgress(scene.name, len(damage.kept) + len(damage.samples), on_progress)
+    made = export_triplets(triplets, plan, progress)
+    damage.require_made_again(tree, scene.name, {row.sample_id for row in made.rows})
+    rows = {sample_id: row_of(SampleId.parse(sample_id), work.group_id) for sample_id in damage.kept}
+    rows |= {row.sample_id: row for row in made.rows}
+    made = replace(made, rows=[rows[sample_id] for sample_id in sorted(rows)])
+    _remove_orphans(tree, scene.name, made.rows)
+    outputs = made.outputs
+    if damage.own_files:
+        dropped = sorted_dropped([row for row in [*plan.dropped, *made.dropped] if row.sample_id not in rows])
+        shard = Shard(_statistics(work, scene, plan, made, dropped, time.monotonic() - started), made.rows, dropped)
+        if frozen:
+            _require_recorded_rows(work, record, shard)
+        outputs = {**outputs, **_write_shard(work, shard)}
+    mend(unit, outputs)
+    stats = storage.read_json(tree.scene_run(scene.name).run_stats, ShardStats)
+    return ShardRecord(stats, exported=True, preview=triplet_sheet(tree, made.rows, made.thumbnails))
+
+
+def _require_recorded_rows(work: ShardWork, record: MadeFrom, shard: Shard) -> None:
+    """Of a frozen snapshot the table of drops and the rows that are written again must be those it had."""
+    shard_tree = work.tree.scene_run(work.scene_name)
+    written = {
+        shard_tree.all_samples: shard.stats.rows_sha256,
+        shard_tree.dropped_samples: storage.sha256_bytes(dropped_bytes(shard.dropped)),
+    }
+    for path, sha256 in written.items():
+        then = record.output(work.tree.relative(path))
+        if then is not None and then.sha256 not in (sha256, LOST):
+            raise refuse_change(
+                work.tree,
+                f"and the mended shard of `{work.scene_name}` holds other samples",
+                key=work.tree.relative(path),
+                found=sha256,
+                wanted=then.sha256,
+            )
+
+
+def _write_shard(work: ShardWork, shard: Shard) -> dict[str, Output]:
+    shard_tree = work.tree.scene_run(work.scene_name)
+    write_shard(shard_tree, shard)
+    written = (shard_tree.all_samples, shard_tree.dropped_samples, shard_tree.run_stats)
+    return {work.tree.relative(path): Output(path.stat().st_size, storage.sha256_file(path)) for path in written}
+
+
+def _noted(work: ShardWork, made: ExportedTriplets) -> dict[str, str]:
+    return {
+        "device": work.device,
+        "link_mode": work.generation.export.link_mode,
+        "png_encoder": made.png_encoder,
+        "renderer": made.renderer,
+    }
 
 
 def _remove_orphans(tree: DifixTree, scene_name: str, rows: list[SampleRow]) -> None:
@@ -204,20 +276,23 @@ def _sample_of_folder(name: str, scene_name: str) -> bool:
 
 
 def _statistics(
-    scene: Scene, plan: ScenePlan, made: ExportedTriplets, identity: ShardIdentity, digest: str, seconds: float
+    work: ShardWork,
+    scene: Scene,
+    plan: ScenePlan,
+    made: ExportedTriplets,
+    dropped: list[DroppedSample],
+    seconds: float,
 ) -> ShardStats:
     height, width = scene.image_size(plan.target_cam_ids[0])
     return ShardStats(
         scene_name=scene.name,
         dataset=scene.dataset,
-        group_id=identity.group_id,
+        group_id=work.group_id,
         target_cam_ids=plan.target_cam_ids,
-        n_total_candidates=plan.n_total_candidates,
+        n_total_candidates=len(made.rows) + len(dropped),
         n_saved=len(made.rows),
-        n_dropped=plan.n_total_candidates - len(made.rows),
-        generation_digest=identity.generation_digest,
-        scene_digest=identity.scene_digest,
-        rows_sha256=digest,
+        n_dropped=len(dropped),
+        rows_sha256=rows_sha256(made.rows),
         image_height=height,
         image_width=width,
         renderer=made.renderer,

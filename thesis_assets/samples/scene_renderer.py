@@ -39,4 +39,4 @@ def _command(tree: DifixTree, scene: Scene, generation: GenerationSpec) -> Rende
 
     source = source_camera(scene, generation)
     targets = tuple(target_cameras(scene, generation, source))
-    return RenderCommand(tree, scene, generation.renders, source, targets)
+    return RenderCommand(tree, scene, generation, source, targets)

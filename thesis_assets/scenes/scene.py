@@ -7,7 +7,6 @@ Does not belong here: which scenes there are (catalog.py), pixels (the images ro
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +21,6 @@ from thesis_assets.scenes.listing import IMAGE_SUFFIXES, SceneRoots, file_with_c
 from thesis_assets.scenes.registry import read_registry
 from thesis_assets.scenes.scene_files import SceneFiles
 from thesis_assets.scenes.skip_frames import read_skip_frames
-from thesis_assets.scenes.stamps import content_digest, generation_stamp
 from thesis_assets.schemas.scenes import SceneRegistryEntry
 
 __all__ = ["Scene", "SceneRoots", "open_scene"]
@@ -223,18 +221,3 @@ class Scene(SceneFiles):
             return None
         mapping = self.registry.identity_alignment.manual_preproc_to_gt
         return dict(mapping) if mapping is not None else None
-
-    # ---- identity
-
-    def digest_of(self, paths: Iterable[Path]) -> str:
-        """Digest of the names and contents of files of this scene, in whatever order they come."""
-        return content_digest(paths, self.roots)
-
-    def scene_stamp(self, render_source: str | None = None) -> str:
-        """Digest of path, size and modification time of every file that generation reads.
-
-        Args:
-            render_source: `gaussians` or `precomputed` leaves out the files that the other source reads; None takes both;
-                `command` leaves out the renders.
-        """
-        return generation_stamp(self.tree, self.roots, render_source)

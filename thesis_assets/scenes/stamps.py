@@ -1,29 +1,19 @@
-"""The identity of a scene's files: by content where they are few, by size and modification time where they are thousands."""
+"""The files of a scene that generation reads, by names that do not move with the roots: what a sample is made from."""
 
-import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from thesis_assets import storage
 from thesis_assets.layout import SceneTree
-from thesis_assets.scenes.listing import SceneRoots
+from thesis_assets.scenes.listing import SceneRoots, list_numbers
 
 _DEEPEST = 2  # masks lie deepest, <cam_id>/<person>/; the bound also ends a loop of links
 
 
-def content_digest(paths: Iterable[Path], roots: SceneRoots) -> str:
-    """Hex digest of the names (below their root) and contents of files, in whatever order they come.
+def scene_files(tree: SceneTree, roots: SceneRoots, render_source: str | None) -> dict[str, str]:
+    """Name to path of every file that generation reads from a scene: one listing a folder, no file is opened.
 
-    Raises:
-        InvalidScene: a path leaves the roots.
-    """
-    rows = sorted((_label(path, roots), storage.sha256_file(roots.check_inside(path))) for path in set(paths))
-    return storage.sha256_value(rows)
-
-
-def generation_stamp(tree: SceneTree, roots: SceneRoots, render_source: str | None) -> str:
-    """Hex digest of path, size and modification time of every file that generation reads from a scene.
+    Names are `<root>/<path below it>`: `canonical_gt/<scene>/images/4/000012.jpg`. Nothing where there is nothing.
 
     Args:
         render_source: `gaussians` or `precomputed` leaves out the files that the other source reads; None takes both.
@@ -35,18 +25,17 @@ def generation_stamp(tree: SceneTree, roots: SceneRoots, render_source: str | No
     if render_source in (None, "gaussians", "command"):
         places.append(estimated.gaussians_dir)
     if render_source in (None, "precomputed"):
-        places.append(tree.renders_dir)
-    rows = sorted(row for place in places for row in _stamped(place, roots))
-    return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
+        places += [tree.renders_dir / str(cam_id) for cam_id in list_numbers(tree.renders_dir)]  # ours lie beside them
+    return {name: path for place in places for name, path in _files(place, roots)}
 
 
-def _stamped(place: Path, roots: SceneRoots) -> Iterator[str]:
-    """`label size mtime` of a file, or of every file below a folder; nothing where there is nothing."""
+def _files(place: Path, roots: SceneRoots) -> Iterator[tuple[str, str]]:
+    """Name and path of a file, or of every file below a folder, but for hidden ones."""
     if not place.exists():
         return
     label = _label(place, roots)
     if not place.is_dir():
-        yield f"{label} {storage.file_stamp(place)}"
+        yield label, str(place)
         return
     pending = [(str(place), label, 0)]
     while pending:
@@ -54,14 +43,14 @@ def _stamped(place: Path, roots: SceneRoots) -> Iterator[str]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 inner = f"{name}/{entry.name}"
+                if entry.name.startswith("."):  # of a file manager, or on its way
+                    continue
                 if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110 - a Path a file costs twice the time
                     continue
-                if entry.is_dir():
-                    if depth < _DEEPEST:
-                        pending.append((entry.path, inner, depth + 1))
-                else:
-                    status = entry.stat()
-                    yield f"{inner} {status.st_size}-{status.st_mtime_ns}"
+                if not entry.is_dir():
+                    yield inner, entry.path
+                elif depth < _DEEPEST:
+                    pending.append((entry.path, inner, depth + 1))
 
 
 def _label(path: Path, roots: SceneRoots) -> str:

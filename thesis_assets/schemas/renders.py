@@ -1,21 +1,23 @@
 """The record of renders that a user's command made, kept beside them."""
 
-from thesis_assets.schemas.base import FileModel
+from typing import ClassVar
+
+from thesis_assets.schemas.base import OlderKeys
 
 
-class RenderRecord(FileModel):
+class RenderRecord(OlderKeys):
     """`command.json` in a scene's folder of renders.
 
     Attributes:
-        command_digest: of the command line, its environment, and the scene's files (`rendering.render_command`).
+        identity: of the renders' made-from record that this command is to end with (`rendering.render_command`).
         finished: False while the command runs, and after it failed.
         job: path of the `JobRecord` of its last run.
-        made: frames with a render when the command had ended, by camera.
     """
 
-    command_digest: str
+    older_keys: ClassVar[frozenset[str]] = frozenset({"command_digest", "made"})
+
+    identity: str = ""
     command: list[str]
     exp_name: str
     finished: bool
     job: str
-    made: dict[int, list[str]] = {}

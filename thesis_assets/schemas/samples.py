@@ -1,10 +1,10 @@
 """Files of a data snapshot: sample meta, manifests, shards, statistics, the trainer's data.json."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from thesis_assets.schemas.base import FileModel
+from thesis_assets.schemas.base import FileModel, OlderKeys
 
 DROP_REASONS = (
     "missing_reference_frame",
@@ -42,11 +42,19 @@ class SampleRow(FileModel):
     ref_image_path: str = Field(description="the photograph the network may look at")
 
 
-class SampleProvenance(FileModel):
-    """Where a sample's pixels come from. `inputs`: sha256 of each file read, by role."""
+class SampleProvenance(OlderKeys):
+    """Where a sample's pixels come from."""
 
-    generation_digest: str
-    scene_digest: str
+    older_keys: ClassVar[frozenset[str]] = frozenset({"generation_digest", "scene_digest"})
+
+    identity: str = ""
+    """Of the shard's made-from record; empty in a sample of a version that wrote none."""
+    images: dict[str, str] = {}
+    """sha256 of the three images, by file name."""
+    pixels: str = ""
+    """sha256 of the decoded pixels of `image.png`."""
+    photographs: dict[str, str] = {}
+    """sha256 of the photographs that the target and the reference come from."""
     renderer: str
     mask_coverage: float | None
     """The smaller of the target's and reference's mask means; None where the scene has no masks."""
@@ -76,8 +84,10 @@ class DroppedSample(FileModel):
     detail: str = ""
 
 
-class ShardStats(FileModel):
-    """`scene_runs/<scene_name>/run_stats.json`. A shard is current when its two input digests match."""
+class ShardStats(OlderKeys):
+    """`scene_runs/<scene_name>/run_stats.json`."""
+
+    older_keys: ClassVar[frozenset[str]] = frozenset({"generation_digest", "scene_digest"})
 
     scene_name: str
     dataset: str
@@ -86,10 +96,6 @@ class ShardStats(FileModel):
     n_total_candidates: int
     n_saved: int
     n_dropped: int
-    generation_digest: str
-    """Of the parts of the generation section that shape a sample; not of the experiment's name or its list of scenes."""
-    scene_digest: str
-    """Of the scene files read: path, size, modification time."""
     rows_sha256: str
     """Of the shard's `all_samples.jsonl`."""
     image_height: int

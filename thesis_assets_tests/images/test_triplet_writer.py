@@ -1,10 +1,12 @@
 """The triplet writer: links, encodes, drops one bad sample, stays bounded, leaves nothing half."""
 
+import hashlib
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,9 @@ from pydantic import BaseModel
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.images.codecs import SizeMismatch, encode_jpeg, encode_png, image_size, read_rgb
-from thesis_assets.images.sample_image import ImageSource
+from thesis_assets.images.sample_image import ImageSource, PlacedImage
 from thesis_assets.images.triplet_writer import TripletJob, TripletWriter
+from thesis_assets.provenance import Contents, Output
 from thesis_assets.schemas.samples import SAMPLE_FILES
 
 
@@ -31,8 +34,8 @@ def image(seed: int = 0, height: int = 24, width: int = 32) -> NDArray[np.uint8]
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def meta(target_mode: str, reference_mode: str) -> Meta:
-    return Meta(target_mode=target_mode, reference_mode=reference_mode)
+def meta(placed: Mapping[str, PlacedImage]) -> Meta:
+    return Meta(target_mode=placed["target_image.jpg"].mode, reference_mode=placed["ref_image.jpg"].mode)
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ def test_an_unchanged_photograph_is_linked_and_costs_no_bytes(tmp_path: Path, ph
     assert photograph.samefile(tmp_path / "a" / "target_image.jpg")
     own = (tmp_path / "a" / "image.png").stat().st_size + (tmp_path / "a" / "meta.json").stat().st_size
     assert result.bytes_written == own
-    assert result.meta == meta("hard_link", "hard_link")
+    assert result.meta == Meta(target_mode="hard_link", reference_mode="hard_link")
 
 
 def test_the_copy_mode_never_links(tmp_path: Path, photograph: Path) -> None:
@@ -212,7 +215,7 @@ def test_a_sample_written_again_replaces_the_older_one(tmp_path: Path, photograp
 
 
 def test_a_fault_of_the_machine_ends_the_writer(tmp_path: Path, photograph: Path) -> None:
-    def full_disk(target_mode: str, reference_mode: str) -> Meta:
+    def full_disk(placed: Mapping[str, PlacedImage]) -> Meta:
         raise OSError(28, "No space left on device")
 
     def write_all() -> None:
@@ -277,6 +280,37 @@ def test_the_number_of_threads_changes_no_byte(tmp_path: Path, photograph: Path)
         for name in SAMPLE_FILES:
             one, three = (tmp_path / threads / str(number) / name for threads in ("1", "3"))
             assert one.read_bytes() == three.read_bytes()
+
+
+def test_the_digests_of_what_was_written_are_known_without_reading_it_again(tmp_path: Path, photograph: Path) -> None:
+    with TripletWriter() as writer:
+        writer.submit(job(tmp_path / "a", photograph, lambda: image(2)))
+    (result,) = writer.results
+    assert set(result.outputs) == set(SAMPLE_FILES)
+    for name, output in result.outputs.items():
+        content = (tmp_path / "a" / name).read_bytes()
+        assert (output.bytes, output.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    pixels = read_rgb(tmp_path / "a" / "image.png").tobytes()
+    assert result.outputs["image.png"].pixels == hashlib.sha256(pixels).hexdigest()
+
+
+def test_a_photograph_that_is_linked_often_is_read_once(tmp_path: Path, photograph: Path) -> None:
+    contents = Contents()
+    contents.saw(photograph, "told")
+    with TripletWriter(contents=contents) as writer:
+        for number in range(3):
+            writer.submit(job(tmp_path / str(number), photograph))
+    assert {result.outputs["target_image.jpg"].sha256 for result in writer.results} == {"told"}
+
+
+def test_a_sample_that_is_not_accepted_never_appears(tmp_path: Path, photograph: Path) -> None:
+    def refuse(outputs: Mapping[str, Output]) -> None:
+        raise ThesisAssetsError(f"not {outputs['image.png'].sha256}")
+
+    with TripletWriter() as writer:
+        writer.submit(job(tmp_path / "s" / "a", photograph, accept=refuse))
+    assert isinstance(writer.results[0].error, ThesisAssetsError)
+    assert list((tmp_path / "s").iterdir()) == []
 
 
 def test_a_writer_needs_a_thread() -> None:

@@ -20,13 +20,13 @@ from thesis_assets.layout import SampleId
 from thesis_assets.rendering import command_renders
 from thesis_assets.rendering.command_renders import RenderCommandFailed
 from thesis_assets.samples import triplet_export
-from thesis_assets.samples.export import ShardWork, export_shard, shard_is_current
+from thesis_assets.samples.export import ShardWork, export_shard
 from thesis_assets.samples.scene_renderer import scene_renderer
 from thesis_assets.samples.shard_files import read_dropped
 from thesis_assets.scenes.scene import open_scene
 from thesis_assets.schemas.renders import RenderRecord
 from thesis_assets.schemas.tuning import JobRecord
-from thesis_assets_tests.samples.tiny_scenes import SIZE, image, roots, work, write_camera, write_scene
+from thesis_assets_tests.samples.tiny_scenes import SIZE, image, look, roots, work, write_camera, write_scene
 
 NAME = "hi4d_pair00_dance"
 OTHER = "hi4d_pair01_dance"
@@ -119,7 +119,7 @@ def test_a_set_up_line_that_fails_ends_the_command(base: Path) -> None:
 def test_the_command_is_not_called_again_for_what_is_there(base: Path) -> None:
     shard = by_command(base)
     export_shard(shard)
-    assert shard_is_current(shard)
+    assert look(shard).is_made
     assert not export_shard(shard).exported
     # An unfinished shard, as a kill between the renders and the samples leaves it.
     shutil.rmtree(shard.tree.samples_dir)
@@ -135,7 +135,7 @@ def test_a_finished_shard_needs_its_renders_no_more(base: Path) -> None:
     export_shard(shard)
     shutil.rmtree(roots(base).renders)
 
-    assert shard_is_current(shard)
+    assert look(shard).is_made
 
 
 def test_a_render_that_the_command_left_out_drops_its_sample(base: Path) -> None:
@@ -162,6 +162,63 @@ def test_a_render_that_went_missing_is_made_again(base: Path) -> None:
     assert len(calls(base)) == 2
 
 
+def test_a_render_that_was_cut_is_made_again_and_a_touched_scene_calls_nobody(base: Path) -> None:
+    shard = by_command(base)
+    export_shard(shard)
+    for path in roots(base).canonical_gt.rglob("*.jpg"):
+        path.touch()
+    shutil.rmtree(shard.tree.scene_runs_dir)
+    export_shard(shard)
+    assert len(calls(base)) == 1
+    render = roots(base).tree(NAME).render(16, "000001")
+    render.write_bytes(render.read_bytes()[:-1])
+    shutil.rmtree(shard.tree.base)
+
+    assert export_shard(shard).stats.n_saved == 2
+
+    assert len(calls(base)) == 2
+
+
+def test_renders_of_a_command_that_was_stopped_are_no_other_commands(base: Path) -> None:
+    export_shard(by_command(base))
+    with pytest.raises(RenderCommandFailed):
+        export_shard(by_command(base, "000000,fail", exp="v2"))
+
+    assert export_shard(by_command(base, "000001", exp="v3")).stats.n_dropped == 1
+    assert not roots(base).tree(NAME).render(16, "000000").exists()
+
+
+def test_the_shards_of_two_runs_of_a_command_have_one_identity_and_two_data_versions(base: Path) -> None:
+    shard, records = by_command(base), []
+    for seed in (3, 4):
+        shutil.rmtree(shard.tree.root, ignore_errors=True)
+        shutil.rmtree(roots(base).renders, ignore_errors=True)
+        (base / "render.png").write_bytes(encode_png(image(seed) // 2))
+        export_shard(shard)
+        records.append(look(shard).record)
+    first, second = records
+    assert first is not None
+    assert second is not None
+    assert first.identity == second.identity
+    assert first.data_version != second.data_version
+
+
+def test_renders_of_a_version_without_records_are_taken_over(base: Path) -> None:
+    shard = by_command(base)
+    export_shard(shard)
+    tree = roots(base).tree(NAME)
+    tree.renders_made_from.unlink()
+    record = json.loads(tree.render_record.read_bytes())
+    del record["identity"]
+    tree.render_record.write_text(json.dumps(record | {"command_digest": "a" * 64, "made": {"16": ["000000"]}}))
+    shutil.rmtree(shard.tree.base)
+
+    assert export_shard(shard).stats.n_saved == 2
+
+    assert len(calls(base)) == 1
+    assert tree.renders_made_from.is_file()
+
+
 @pytest.mark.parametrize("change", [{"extra": "--sharper"}, {"env": {"QUALITY": "2"}}, {"setup": ["true"]}])
 def test_a_changed_command_is_called_again_and_finds_an_empty_folder(base: Path, change: dict[str, object]) -> None:
     export_shard(by_command(base))
@@ -170,7 +227,7 @@ def test_a_changed_command_is_called_again_and_finds_an_empty_folder(base: Path,
 
     assert export_shard(shard).stats.n_dropped == 1, "the frame that only the first command made is not used"
     assert len(calls(base)) == 2
-    assert shard_is_current(by_command(base)), "the first experiment has its samples still"
+    assert look(by_command(base)).is_made, "the first experiment has its samples still"
 
 
 def test_changed_cameras_call_the_command_again(base: Path) -> None:
@@ -178,7 +235,7 @@ def test_changed_cameras_call_the_command_again(base: Path) -> None:
     export_shard(shard)
     write_camera(roots(base).tree(NAME).ground_truth.camera(16, "000000"), x=0.25)
 
-    assert not shard_is_current(shard)
+    assert not look(shard).is_made
     export_shard(shard)
 
     assert len(calls(base)) == 2
@@ -220,7 +277,7 @@ def test_a_failing_command_leaves_the_other_scenes(base: Path) -> None:
     with pytest.raises(RenderCommandFailed):
         export_shard(by_command(base, "fail", exp="v2"))
 
-    assert shard_is_current(by_command(base, name=OTHER))
+    assert look(by_command(base, name=OTHER)).is_made
 
 
 def test_a_command_that_writes_nothing_is_a_failure(base: Path) -> None:

@@ -14,7 +14,7 @@ from thesis_assets.images.codecs import encode_jpeg, encode_png, read_rgb
 from thesis_assets.launch.mapping import map_items
 from thesis_assets.layout import SampleId, frame_name
 from thesis_assets.samples import triplet_export
-from thesis_assets.samples.export import export_shard, shard_is_current, write_generation_config
+from thesis_assets.samples.export import export_shard, write_generation_config
 from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.samples.sample_set import collect_sample_set, write_sample_set
 from thesis_assets.samples.shard_files import read_dropped
@@ -23,23 +23,29 @@ from thesis_assets.schemas.samples import FrozenSnapshot, SampleMeta
 from thesis_assets.splits.data_json import write_data_json
 from thesis_assets.splits.hold_out import split_rows
 from thesis_assets.splits.manifests import write_split_manifests
-from thesis_assets_tests.samples.tiny_scenes import SIZE, generation, image, roots, work, write_scene
+from thesis_assets_tests.samples.tiny_scenes import SIZE, generation, image, look, roots, work, write_scene
 
 NAME = "hi4d_pair00_dance"
 FIRST = SampleId(NAME, 16, 4, "000000", "000000")
 
 
 def files(base):
-    """Every file below a directory with its bytes, but for times and locks."""
+    """Every file below a directory with its bytes, but for times, records that hold them, and locks."""
     return {
         path.relative_to(base).as_posix(): path.read_bytes()
         for path in sorted(base.rglob("*"))
-        if path.is_file() and path.name not in ("run_stats.json",) and path.suffix != ".lock"
+        if path.is_file() and path.name != "run_stats.json" and path.suffix != ".lock" and "made_from" not in path.name
     }
 
 
 def truth(base):
     return roots(base).tree(NAME).ground_truth
+
+
+def other_photograph(path, content):
+    """In a file of its own: the samples that are links to the older one stay as they are."""
+    path.unlink()
+    path.write_bytes(content)
 
 
 def freeze_by_hand(tree):
@@ -205,15 +211,15 @@ def test_one_worker_or_two_and_another_order_of_scenes_give_the_same_snapshot_by
 
 def test_a_current_shard_is_left_alone_and_a_changed_scene_makes_it_stale(tmp_path):
     write_scene(roots(tmp_path))
-    assert not shard_is_current(work(tmp_path))
+    assert look(work(tmp_path)).state == "missing"
     first = export_shard(work(tmp_path))
-    assert shard_is_current(work(tmp_path))
+    assert look(work(tmp_path)).in_words == "made"
     again = export_shard(work(tmp_path))
     assert not again.exported
     assert again.stats == first.stats
-    assert not shard_is_current(work(tmp_path, group="pair99"))
-    truth(tmp_path).image(16, "000000").unlink()
-    assert not shard_is_current(work(tmp_path))
+    assert look(work(tmp_path, group="pair99")).in_words == "stale: `split.group_id` was pair00, is pair99"
+    other_photograph(truth(tmp_path).image(16, "000000"), b"")
+    assert look(work(tmp_path)).in_words == f"stale: `canonical_gt/{NAME}/images/16/000000.jpg`: changed"
     assert export_shard(work(tmp_path)).stats.n_saved == 1
     assert not work(tmp_path).tree.sample_dir(FIRST).exists()
 
@@ -226,7 +232,7 @@ def test_a_lost_sample_is_made_again_and_the_others_are_kept(tmp_path):
     kept = shard.tree.image(SampleId(NAME, 16, 4, "000002", "000002"))
     inode = kept.stat().st_ino
     shard.tree.image(FIRST).unlink()
-    assert not shard_is_current(shard)
+    assert look(shard).state == "missing"
     lines = []
     assert export_shard(shard, lines.append).exported
     assert files(shard.tree.base) == before
@@ -292,7 +298,7 @@ def test_another_generation_section_is_refused_before_anything_is_written(tmp_pa
     with pytest.raises(SnapshotChanged) as caught:
         export_shard(other)
     assert caught.value.key == "generation.frames.stride"
-    assert "1 on disk, 2 in the experiment" in caught.value.found
+    assert caught.value.found == "`generation.frames.stride` was 1, is 2"
     assert "fork" in caught.value.remedy
     assert "replace" in caught.value.remedy
     assert files(shard.tree.base) == before
@@ -333,9 +339,10 @@ def test_a_frozen_snapshot_takes_no_new_and_no_changed_shard_but_a_repair(tmp_pa
         write_generation_config(shard.tree, generation(frames={"stride": 2}), replace=True)
     shutil.rmtree(shard.tree.sample_dir(FIRST))
     assert export_shard(shard).exported
-    truth(tmp_path).image(16, "000000").write_bytes(encode_jpeg(image(9)))
-    with pytest.raises(SnapshotChanged, match="made from other inputs"):
+    other_photograph(truth(tmp_path).image(16, "000000"), encode_jpeg(image(9)))
+    with pytest.raises(SnapshotChanged, match="made from other inputs") as caught:
         export_shard(shard)
+    assert caught.value.found == f"stale: `canonical_gt/{NAME}/images/16/000000.jpg`: changed"
     assert shard.tree.scene_run(NAME).run_stats.exists()
 
 
@@ -367,10 +374,10 @@ def test_an_equal_shard_of_another_experiment_is_linked_not_rendered(tmp_path, m
     assert (record.exported, record.linked) == (True, True)
     assert fork.tree.image(FIRST).samefile(first.tree.image(FIRST))
     assert files(fork.tree.samples_dir) == files(first.tree.samples_dir)
-    assert shard_is_current(fork)
+    assert look(fork).in_words == "made"
     copied = work(tmp_path, exp="v3", export={"link_mode": "copy"})
-    with pytest.raises(NameError):
-        export_shard(copied)  # another way to write is another generation section
+    assert export_shard(copied).linked
+    assert not copied.tree.image(FIRST).samefile(first.tree.image(FIRST)), "the same samples, in files of their own"
 
 
 @pytest.mark.parametrize("differs", [{"group": "pair09"}, {"frames": {"stride": 2}}])

@@ -6,10 +6,9 @@ from thesis_assets import storage
 from thesis_assets.images.codecs import encode_png
 from thesis_assets.layout import SampleId
 from thesis_assets.samples.export import export_shard
-from thesis_assets.samples.generation_config import check_generation_config
+from thesis_assets.samples.generation_config import check_generation_config, write_generation_config
 from thesis_assets.samples.integrity import check_dropped_share, check_manifest_matches_disk, check_samples_complete
 from thesis_assets.samples.sample_rows import read_rows
-from thesis_assets.samples.shard_files import read_shard
 from thesis_assets.schemas.samples import DroppedSample
 from thesis_assets_tests.samples.tiny_scenes import generation, image, roots, work, write_scene
 
@@ -90,13 +89,14 @@ def test_a_meta_file_with_an_unknown_key_is_no_meta_file(tree, rows):
 
 
 def test_the_generation_section_is_held_against_the_file_and_every_shard(tree):
-    digests = {NAME: read_shard(tree, NAME).stats.generation_digest}
-    same = generation(export={"link_mode": "copy"})
-    assert check_generation_config(tree, same, digests).passed
-    other = check_generation_config(tree, generation(), digests)
-    assert [offender.split()[0] for offender in other.offenders] == ["generation_config.yaml", "the"]
+    assert check_generation_config(tree, generation(export={"link_mode": "copy"}), [NAME]).passed
+    other = check_generation_config(tree, generation(frames={"stride": 2}), [NAME])
+    assert other.offenders == ["generation_config.yaml: `generation.frames.stride` was 1, is 2"]
+    write_generation_config(tree, generation(frames={"stride": 2}), replace=True)
+    halfway = check_generation_config(tree, generation(frames={"stride": 2}), [NAME])
+    assert halfway.offenders == [f"the shard of {NAME}: `generation.frames.stride` was 1, is 2"]
     tree.generation_config.unlink()
-    assert not check_generation_config(tree, same, digests).passed
+    assert not check_generation_config(tree, generation(), [NAME]).passed
 
 
 def test_the_share_of_drops_is_named_by_scene_and_reason():

@@ -14,11 +14,12 @@ import pytest
 
 from thesis_assets.images.codecs import read_rgb
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree
+from thesis_assets.provenance import Place, read_record
 from thesis_assets.samples.export import export_shard
 from thesis_assets.samples.integrity import sample_faults
 from thesis_assets.samples.sample_set import collect_sample_set, write_sample_set
 from thesis_assets_tests.samples.interrupted_export import NAME, THREADS
-from thesis_assets_tests.samples.tiny_scenes import roots, work, write_scene
+from thesis_assets_tests.samples.tiny_scenes import look, roots, work, write_scene
 
 CAMERAS = (4, 16, 28)
 N_VIEWS = len(CAMERAS) - 1
@@ -50,7 +51,7 @@ def finished_samples(tree: DifixTree) -> set[str]:
 
 @dataclass
 class Killer:
-    """Runs the export again and again, and kills it after a random frame and a random moment more."""
+    """Runs the export again and again, and kills it after a random frame, or where the record is written, and a moment more."""
 
     base: Path
     n_frames: int
@@ -69,7 +70,8 @@ class Killer:
         """One run. Where it came to its end first, the tree is compared and taken away, so that the next starts anew."""
         before = finished_samples(self.tree)
         frames_left = self.n_frames - len(before) // N_VIEWS
-        last_frame = self.chance.randint(0, frames_left // 2 + 1)
+        at_the_record = self.chance.random() < 0.3
+        last_frame = frames_left + 1 if at_the_record else self.chance.randint(0, frames_left // 2 + 1)
         delay = self.chance.uniform(0, 0.03)
         process = start(self.base, "killed")
         lines = self._read_frames(process, last_frame)
@@ -86,7 +88,7 @@ class Killer:
             shutil.rmtree(self.tree.root)
             return
         self.kills += 1
-        rendered = sum(int(line.split()[2]) for line in lines)
+        rendered = sum(int(line.split()[2]) for line in lines if line.startswith("frame"))
         assert rendered - len(finished_samples(self.tree) - before) <= WINDOW
         assert rendered <= self.n_frames * N_VIEWS - len(before), "what was finished is not made again"
 
@@ -112,8 +114,18 @@ def assert_equals_undisturbed(base: Path) -> None:
     for name, path in killed.items():
         if name.suffix in (".png", ".jpg"):
             assert np.array_equal(read_rgb(path), read_rgb(undisturbed[name])), name
-        elif name.name != "run_stats.json" and name.suffix != ".lock":
+        elif name.name != "run_stats.json" and name.suffix != ".lock" and "made_from" not in name.name:
             assert path.read_bytes() == undisturbed[name].read_bytes(), name
+    assert made_from(trees[0]) == made_from(trees[1])
+    assert look(work(base, root="killed")).in_words == "made"
+
+
+def made_from(tree: DifixTree) -> tuple[object, ...]:
+    """What a shard's record says, but for the statistics, which hold times."""
+    record = read_record(Place(tree.base, tree.scene_run(NAME).made_from))
+    assert record is not None
+    outputs = {name: each for name, each in record.outputs.items() if not name.endswith("run_stats.json")}
+    return record.identity, record.inputs, record.options, record.tools, outputs, record.noted
 
 
 def kill_and_compare(base: Path, n_frames: int, n_kills: int, seed: int) -> Killer:

@@ -9,7 +9,9 @@ from thesis_assets import storage
 from thesis_assets.experiments.generation import GenerationSpec
 from thesis_assets.images.codecs import encode_jpeg, encode_png
 from thesis_assets.layout import DifixTree, frame_name
+from thesis_assets.provenance import Unit, Verdict
 from thesis_assets.samples.export import ShardWork
+from thesis_assets.samples.shard_identity import shard_unit
 from thesis_assets.scenes.listing import SceneRoots
 
 SIZE = 16
@@ -66,6 +68,14 @@ def write_camera(path: Path, x: float) -> None:
 
 def generation(**parts: object) -> GenerationSpec:
     return GenerationSpec.model_validate({"scenes": ["*"], "renders": {"source": "precomputed"}, **parts})
+
+
+def unit_of(shard: ShardWork) -> Unit:
+    return shard_unit(shard.tree, shard.roots, shard.scene_name, shard.generation, shard.group_id)
+
+
+def look(shard: ShardWork) -> Verdict:
+    return unit_of(shard).look()
 
 
 def work(
