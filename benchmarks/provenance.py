@@ -1,14 +1,19 @@
-"""Looks at made-from records, and what records take on a disk. On a real one: what a tmpfs holds was never flushed."""
+"""What digests and records cost: an export, looks, bytes. On a real disk: what a tmpfs holds is never flushed."""
 
 import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
+from benchmarks.bench_scene import TRIPLETS, BenchScene, write_bench_scene
 from benchmarks.measure import Row, paired, seconds_of
 from benchmarks.photograph import HEIGHT, WIDTH, photograph
 from benchmarks.shard_world import ShardWorld
+from benchmarks.triplet_baselines import MemoryRenders
 
 ON_DISK = "/var/tmp"
 SMALL = (32, 48)
@@ -16,10 +21,17 @@ MANY = (100, 110)
 """Scenes and frames: 77,000 samples."""
 FEW = (2, 20)
 ROUNDS = 5
+CORES = len(os.sched_getaffinity(0))
+NO_DIGEST = "0" * 64
 
 
 def rows() -> Iterator[Row]:
-    """Quick looks at many small samples; first looks at small and at full-size ones; bytes."""
+    """An export; quick looks at many small samples; first looks at small and at full-size ones; bytes."""
+    with (
+        tempfile.TemporaryDirectory(dir=ON_DISK) as folder,
+        mock.patch("thesis_assets.rendering.renderer.make_renderer", return_value=MemoryRenders()),
+    ):
+        yield _export(write_bench_scene(Path(folder), masks=False))
     with tempfile.TemporaryDirectory(dir=ON_DISK) as folder:
         world = _written(folder, *MANY, size=SMALL, linked=True)
         yield _quick_look(world)
@@ -29,6 +41,23 @@ def rows() -> Iterator[Row]:
         # What copies without times mostly copies without links too.
         world = _written(folder, *FEW, size=(HEIGHT, WIDTH), linked=False)
         yield _first_look(world, f"{WIDTH}x{HEIGHT}", target="<= 1.3")
+
+
+def _export(scene: BenchScene) -> Row:
+    scene.export(CORES)
+    seconds, without, ratio = paired(lambda: scene.export(CORES), lambda: _without_digests(scene), ROUNDS)
+    name = f"export of {TRIPLETS} triplets at {WIDTH}x{HEIGHT}, links, against the same without digests and flushing"
+    return Row("provenance", name, seconds, "s", without, ratio, "<= 1.15")
+
+
+def _without_digests(scene: BenchScene) -> float:
+    none = SimpleNamespace(sha256=lambda content: SimpleNamespace(hexdigest=lambda: NO_DIGEST))
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch("thesis_assets.images.triplet_writer.hashlib", none, create=True))
+        stack.enter_context(mock.patch("thesis_assets.storage.sha256_bytes", return_value=NO_DIGEST))
+        stack.enter_context(mock.patch("thesis_assets.provenance.Contents.sha256", return_value=NO_DIGEST))
+        stack.enter_context(mock.patch("thesis_assets.provenance.making.flush_files"))
+        return scene.export(CORES)
 
 
 def _written(folder: str, n_scenes: int, n_frames: int, *, size: tuple[int, int], linked: bool) -> ShardWorld:
@@ -89,5 +118,5 @@ def _scanned(folder: str) -> int:
 
 def _sha256sum(files: list[str]) -> None:
     """On as many cores as a look has."""
-    command = ["xargs", "-0", "-P", str(len(os.sched_getaffinity(0))), "-n", "200", "sha256sum"]
+    command = ["xargs", "-0", "-P", str(CORES), "-n", "200", "sha256sum"]
     subprocess.run(command, input="\0".join(files).encode(), stdout=subprocess.DEVNULL, check=True)

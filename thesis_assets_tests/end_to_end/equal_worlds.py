@@ -19,6 +19,7 @@ NOT_COMPARED = {
     "*/tuning_runs/*/job.json": "process ids and times of a job",
     "*/tuning_runs/*/job_exit.json": "the same of its end",
     "*/tuning_runs/*/logs/*": "what was said, and when: a trainer that was killed says more",
+    "*made_from.stats.json": "sizes and times: a cache",
     f"*/{TEMPORARY_PREFIX}*": "left by a killed process, and never read by anything",
 }
 LEFT_OUT = {
