@@ -205,7 +205,9 @@ def _change(
 
 
 def _publish(place: Place, record: MadeFrom) -> None:
+    """On the disk with its name, when this returns."""
     storage.write_bytes(place.record, storage.to_json_bytes(record, indent=len(record.outputs) <= MANY))
+    _flush(str(place.record.parent))
 
 
 def flush_files(paths: Iterable[Path]) -> None:
