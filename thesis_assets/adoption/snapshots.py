@@ -6,7 +6,6 @@ Nothing is written into the tree it comes from. Does not belong here: the experi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from thesis_assets import storage
@@ -15,17 +14,17 @@ from thesis_assets.adoption.older_rows import FoundRows
 from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.layout import DifixTree
-from thesis_assets.provenance import begin
+from thesis_assets.provenance import take_over
 from thesis_assets.samples.generation_config import generation_digest, write_generation_config
 from thesis_assets.samples.sample_rows import rows_sha256, sample_of
 from thesis_assets.samples.sample_set import SampleSet, write_sample_set
 from thesis_assets.samples.shard_files import Shard, write_shard
-from thesis_assets.samples.shard_identity import shard_unit
+from thesis_assets.samples.shard_identity import ADOPTED_FROM, shard_unit
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.schemas.samples import SampleMeta, SampleProvenance, SampleRow, ShardStats
 from thesis_assets.splits.data_json import write_data_json
 from thesis_assets.splits.freeze import freeze
-from thesis_assets.splits.hold_out import SplitResult
+from thesis_assets.splits.hold_out import SplitResult, group_finder
 from thesis_assets.splits.manifests import write_split_manifests
 
 IMAGES = ("image.png", "target_image.jpg", "ref_image.jpg")
@@ -47,11 +46,11 @@ def adopt_snapshot(
     Args:
         spec: the experiment file that was written for it.
     """
-    origin = f"adopted from {found.folder}"
+    origin = f"{ADOPTED_FROM} {found.folder}"
     with storage.cell_lock(tree.lock("adopt"), f"the snapshot {tree.exp_name}"):
         write_generation_config(tree, spec.generation)
         _link_samples(rows, tree, origin, findings, on_progress)
-        shards = [_write_shard(tree, roots, scene, rows, spec, origin) for scene in rows.scenes]
+        shards = [_write_shard(tree, scene, rows, spec, origin, roots) for scene in rows.scenes]
         write_sample_set(tree, SampleSet(rows.rows, [], shards))
         result = SplitResult(rows.half("train"), rows.half("test"), rows.groups("train"), rows.groups("test"))
         write_split_manifests(tree, rows.rows, result, spec.split, [], shards, generation_digest(spec.generation))
@@ -102,9 +101,8 @@ def _provenance(origin: str, mode: str) -> SampleProvenance:
 
 
 def _write_shard(
-    tree: DifixTree, roots: SceneRoots, scene: str, found: FoundRows, spec: ExperimentSpec, origin: str
+    tree: DifixTree, scene: str, found: FoundRows, spec: ExperimentSpec, origin: str, roots: SceneRoots
 ) -> ShardStats:
-    """The scene's rows as a shard. Of what it was made from, only the scene's files as they are now are known, and no renderer."""
     rows = [row for row in found.rows if row.scene_name == scene]
     height, width = _size(tree, rows)
     stats = ShardStats(
@@ -123,12 +121,10 @@ def _write_shard(
         seconds=0.0,
         bytes_written=0,
     )
-    unit = shard_unit(tree, roots, scene, spec.generation, stats.group_id)
-    making = begin(replace(unit, wanted=replace(unit.wanted, tools={})))
-    shard = tree.scene_run(scene)
-    write_shard(shard, Shard(stats, rows, []))
-    samples = (path for row in rows for path in (tree.samples_dir / row.sample_id).iterdir())
-    making.finish([shard.run_stats, shard.all_samples, shard.dropped_samples, *samples], noted={"origin": origin})
+    write_shard(tree.scene_run(scene), Shard(stats, rows, []))
+    # By the rule, as one will ask for it; the rows keep the group that they came with.
+    group = group_finder(spec.split.group_rules)(scene)[1]
+    take_over(shard_unit(tree, roots, scene, spec.generation, group))
     return stats
 
 

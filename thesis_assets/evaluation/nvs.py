@@ -26,11 +26,11 @@ from thesis_assets.evaluation.source_trees import links_numbers
 from thesis_assets.evaluation.staging import Staging
 from thesis_assets.evaluation.taken_numbers import take_numbers
 from thesis_assets.evaluation.task_units import outputs_of, task_unit
-from thesis_assets.evaluation.unit_parts import kept, verified
+from thesis_assets.evaluation.unit_parts import described, kept, verified
 from thesis_assets.evaluation.views import View
 from thesis_assets.evaluation.withdrawal import withdraw
 from thesis_assets.layout import epoch_name
-from thesis_assets.provenance import Contents, Making, begin
+from thesis_assets.provenance import Contents, Making, Place, begin
 from thesis_assets.schemas.evaluation import PredictionRecord, Protocol
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ class NvsPlan:
     epoch: int
     record: PredictionRecord
     views: list[View]
+    place: Place
     making: Making
+    contents: Contents
     lpips: Lpips | None
     why_no_lpips: str
 
@@ -118,7 +120,8 @@ def _plan(cell: EvaluationCell, epoch: int, on_progress: Progress, contents: Con
         return storage.read_json(task.protocol, Protocol)
     lpips, why_not = lpips_or_reason(cell.lpips_weights, cell.device)
     making, as_kept = begin(unit, contents), kept(cell, verdict.record)
-    return NvsPlan(as_kept, epoch, read_predictions(task), predicted_views(task), making, lpips, why_not)
+    record, views = read_predictions(task), predicted_views(task)
+    return NvsPlan(as_kept, epoch, record, views, unit.place, making, contents, lpips, why_not)
 
 
 def _unit(plan: NvsPlan, n_shares: int, on_progress: Progress) -> Unit[NvsShare, SharedViews, Protocol]:
@@ -137,7 +140,9 @@ def _unit(plan: NvsPlan, n_shares: int, on_progress: Progress) -> Unit[NvsShare,
         for stage in (pred, truth, viz):
             stage.publish()
         write_nvs_metrics(cell, task, measured, protocol)
-        plan.making.finish(outputs_of(task), noted={"device": cell.device})
+        written = {path: output for each in found for path, output in each.written.items()}
+        outputs = described(plan.place, outputs_of(task), written, plan.contents)
+        plan.making.finish(outputs, noted={"device": cell.device})
         psnr = mean_of([each.values for each in measured.values()], "psnr")
         mean = "no view with a region" if psnr is None else f"PSNR {psnr:.3f} dB"
         on_progress(f"{name} nvs: {len(plan.views)} views, {mean}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,12 +35,12 @@ from thesis_assets.evaluation.task_units import (
     outputs_of,
     task_unit,
 )
-from thesis_assets.evaluation.unit_parts import kept, verified, without_step
+from thesis_assets.evaluation.unit_parts import described, kept, verified, without_step
 from thesis_assets.evaluation.withdrawal import withdraw
 from thesis_assets.evaluation.world_motions import WorldMotions, world_motions
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TaskTree, epoch_name
-from thesis_assets.provenance import Contents, Making, Unit, begin
+from thesis_assets.provenance import Contents, Making, Output, Unit, begin
 from thesis_assets.scenes.bodies import read_bodies, write_bodies
 from thesis_assets.scenes.posed_bodies import is_complete
 from thesis_assets.schemas.evaluation import POSE_FRAME_COLUMNS, POSE_METRICS, Protocol, format_results
@@ -102,6 +103,7 @@ def evaluate_pose(
         InvalidScene: the scene has no frame with usable bodies on both sides (`absent_tasks` says so beforehand).
         InvalidFile: a file that was listed cannot be read.
     """
+    contents = contents or Contents()
     if links_numbers(cell):
         return take_numbers(cell, epoch, task_name, on_progress, contents)
     task, unit = cell.tree.task(epoch, task_name), task_unit(cell, epoch, task_name)
@@ -112,18 +114,16 @@ def evaluate_pose(
     frames = body_frames(cell, task_name, epoch)
     models = [f"{frames.model}/{path.name}" for path in frames.model_files]
     unit = replace(unit, wanted=replace(unit.wanted, tools=body_model_tools(cell.body_models, models)))
-    making = begin(unit, contents)
+    making, written = begin(unit, contents), dict[Path, Output]()
     equal = _equal_epoch(cell, epoch, unit, making, contents)
     withdraw(cell.tree, epoch, task)
-    protocol = _linked(equal, task, epoch, step) if equal is not None else _measure(cell, task, frames, epoch)
-    making.finish(outputs_of(task))
+    protocol = _linked(equal, task, epoch, step) if equal is not None else _measure(cell, task, frames, epoch, written)
+    making.finish(described(unit.place, outputs_of(task), written, contents))
     on_progress(f"{cell.scene.name} {epoch_name(epoch)} {task_name}: {len(protocol.details['frames'])} frames")
     return protocol
 
 
-def _equal_epoch(
-    cell: EvaluationCell, epoch: int, unit: Unit, making: Making, contents: Contents | None
-) -> TaskTree | None:
+def _equal_epoch(cell: EvaluationCell, epoch: int, unit: Unit, making: Making, contents: Contents) -> TaskTree | None:
     """Another epoch that was measured from the same bodies in the same way, and lies there whole; None where there is none."""
     name, wanted = cell.tree.task(epoch, unit.wanted.step).task, unit.wanted
     same = (wanted.step, wanted.code_version, without_step(wanted.options), wanted.tools, making.inputs)
@@ -148,7 +148,9 @@ def _linked(sibling: TaskTree, task: TaskTree, epoch: int, step: int | None) -> 
     return own
 
 
-def _measure(cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: int) -> Protocol:
+def _measure(
+    cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: int, written: dict[Path, Output]
+) -> Protocol:
     motions = world_motions(cell, frames) if frames.usable else None
     left_out = {**frames.left_out, **(motions.left_out if motions else {})}
     usable = [fname for fname in frames.usable if fname not in left_out]
@@ -161,10 +163,10 @@ def _measure(cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: in
         )
     metrics: dict[str, FrameMetrics] = {}
     with (
-        staged(task.inputs_dir) as inputs,
-        staged(task.pred_dir) as pred,
-        staged(task.gt_inputs_dir) as truth,
-        staged(task.viz_dir) as viz,
+        staged(task.inputs_dir, written) as inputs,
+        staged(task.pred_dir, written) as pred,
+        staged(task.gt_inputs_dir, written) as truth,
+        staged(task.viz_dir, written) as viz,
     ):
         for fname in usable:
             matched = read_matched(cell, frames, fname)
@@ -203,14 +205,14 @@ def _write_frame(
 
 
 def _write_overlay(cell: EvaluationCell, task: TaskTree, viz: Staging, fname: str, compared: Any) -> None:
-    from thesis_assets.images.codecs import encode_png, read_rgb
+    from thesis_assets.images.codecs import read_rgb
 
     source = cell.source_camera()
     image = cell.scene.image_path(source, fname)
     if image is None or fname not in cell.scene.camera_files(source).paths:
         return  # A picture to look at, not a result: there is nothing to draw on.
     picture = overlay(read_rgb(image), cell.scene.camera(source, fname), compared)
-    viz.write(task.pose_overlay(fname), encode_png(picture, cell.experiment.generation.export.png_encoder))
+    viz.write_png(task.pose_overlay(fname), picture, cell.experiment.generation.export.png_encoder)
 
 
 def _protocol(cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: int, measured: _Measured) -> Protocol:

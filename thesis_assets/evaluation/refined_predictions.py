@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets import storage
@@ -19,12 +20,12 @@ from thesis_assets.evaluation.prediction_units import prediction_unit
 from thesis_assets.evaluation.refinement import Refinement
 from thesis_assets.evaluation.shared_work import Unit
 from thesis_assets.evaluation.staging import Staging, files_below
-from thesis_assets.evaluation.unit_parts import kept, verified
+from thesis_assets.evaluation.unit_parts import described, kept, verified
 from thesis_assets.evaluation.views import EvaluatedViews, View, evaluated_views
 from thesis_assets.evaluation.withdrawal import withdraw
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TaskTree, epoch_name
-from thesis_assets.provenance import Contents, Making, begin
+from thesis_assets.provenance import Contents, Making, Output, Place, begin
 from thesis_assets.schemas.evaluation import PredictionRecord
 from thesis_assets.schemas.tuning import CheckpointInfo
 
@@ -44,7 +45,9 @@ class RefinePlan:
     step: int | None
     checkpoint_sha256: str | None
     chosen: EvaluatedViews
+    place: Place
     making: Making
+    contents: Contents
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +63,11 @@ class RefineShare:
 
 @dataclass(frozen=True)
 class RefinedViews:
-    """What a share gave: the views without a render, each with its reason; and where the renders came from."""
+    """What a share gave: the views without a render, each with its reason; where the renders came from; and what it wrote."""
 
     missing: dict[str, str]
     origins: frozenset[str]
+    written: dict[Path, Output]
 
 
 def refine_plan(cell: EvaluationCell, epoch: int, contents: Contents | None = None) -> RefinePlan | PredictionRecord:
@@ -72,13 +76,15 @@ def refine_plan(cell: EvaluationCell, epoch: int, contents: Contents | None = No
     Raises:
         InvalidFile: the checkpoint of the epoch has not been written.
     """
-    unit = prediction_unit(cell, epoch)
+    unit, contents = prediction_unit(cell, epoch), contents or Contents()
     verdict = verified(unit, contents)
     if verdict.is_made:
         return read_predictions(cell.tree.task(epoch, "nvs"))
     step, as_kept = cell.epoch_steps()[epoch], kept(cell, verdict.record)
     checkpoint = _checkpoint_sha256(cell, step)
-    return RefinePlan(as_kept, epoch, step, checkpoint, evaluated_views(as_kept), begin(unit, contents))
+    return RefinePlan(
+        as_kept, epoch, step, checkpoint, evaluated_views(as_kept), unit.place, begin(unit, contents), contents
+    )
 
 
 def refine_unit(
@@ -107,7 +113,9 @@ def refine_unit(
         stage.write(task.prediction_record, storage.to_json_bytes(record))
         withdraw(cell.tree, plan.epoch, task)
         stage.publish()
-        plan.making.finish(files_below(task.inputs_dir), noted={"device": cell.device, "renderer": record.renderer})
+        written = {path: output for each in found for path, output in each.written.items()} | stage.written
+        outputs = described(plan.place, files_below(task.inputs_dir), written, plan.contents)
+        plan.making.finish(outputs, noted={"device": cell.device, "renderer": record.renderer})
         on_progress(f"{name}: {record.n_images} predictions, {len(record.left_out)} left out")
         return record
 
@@ -139,7 +147,7 @@ def refine_share(share: RefineShare) -> RefinedViews:
         for cam_id, pixels in (refinement.of_frame(fname, found) if refinement else found).items():
             _write_view(share, View(cam_id, fname), pixels)
         report.add(len(cam_ids))
-    return RefinedViews(missing, renders.origins)
+    return RefinedViews(missing, renders.origins, share.stage.written)
 
 
 class Pace:
@@ -174,11 +182,9 @@ def _by_frame(views: Sequence[View]) -> Iterator[tuple[str, list[int]]]:
 
 
 def _write_view(share: RefineShare, view: View, pixels: NDArray[np.uint8]) -> None:
-    from thesis_assets.images.codecs import encode_png
-
     scene, task, stage, key = share.cell.scene, share.task, share.stage, (view.cam_id, view.fname)
     encoder = share.cell.experiment.generation.export.png_encoder
-    stage.write(task.input_render(*key), encode_png(pixels, encoder))
+    stage.write_png(task.input_render(*key), pixels, encoder)
     stage.link(scene.tree.ground_truth.camera(*key), task.input_camera(*key))
     mask = scene.mask_path(*key)
     if mask is not None:

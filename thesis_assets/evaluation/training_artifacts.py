@@ -229,10 +229,8 @@ def _depth_path(cell: EvaluationCell, row: SampleRow) -> Path | None:
 def _write_png(
     stage: Staging, cell: EvaluationCell, epoch: int, kind: str, name: str, picture: NDArray[np.uint8]
 ) -> None:
-    from thesis_assets.images.codecs import encode_png
-
     path = cell.tree.training_artifacts(epoch, kind) / f"{name}.png"
-    stage.write(path, encode_png(picture, cell.experiment.generation.export.png_encoder))
+    stage.write_png(path, picture, cell.experiment.generation.export.png_encoder)
 
 
 def _write_sheets(

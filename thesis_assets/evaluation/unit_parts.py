@@ -17,6 +17,7 @@ from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.provenance import (
     Contents,
     MadeFrom,
+    Output,
     Place,
     Unit,
     Verdict,
@@ -42,6 +43,18 @@ def verified(unit: Unit, contents: Contents | None = None) -> Verdict:
     """A look at an output that is about to be made; what an older version left is given its record first."""
     take_over(unit, contents)
     return unit.look(contents)
+
+
+def described(
+    place: Place, files: Sequence[Path], written: Mapping[Path, Output], contents: Contents
+) -> dict[str, Output]:
+    """The outputs of a record, by name; a file that was digested as it was written is not read again."""
+    others = [path for path in files if path not in written]
+    found = dict(zip(others, contents.sha256_of(others), strict=True))
+    return {
+        place.name(path): written.get(path) or Output(path.stat().st_size, found[path] or storage.sha256_file(path))
+        for path in files
+    }
 
 
 def recorded(place: Place) -> MadeFrom | None:

@@ -10,7 +10,7 @@ Does not belong here: which outputs there are (`graph`), how any of them is made
 """
 
 from thesis_assets.provenance.contents import Contents
-from thesis_assets.provenance.making import LOST, Making, begin, mend, rewritten, strike, take_over
+from thesis_assets.provenance.making import LOST, Making, begin, mend, rewrite, strike, take_over
 from thesis_assets.provenance.options import kept_options, kept_part, options_of
 from thesis_assets.provenance.record import MadeFrom, Output, Place, read_record, versions_of
 from thesis_assets.provenance.verdict import Older, Unit, Verdict, Wanted, examine, look
@@ -34,7 +34,7 @@ __all__ = [
     "mend",
     "options_of",
     "read_record",
-    "rewritten",
+    "rewrite",
     "strike",
     "take_over",
     "versions_of",

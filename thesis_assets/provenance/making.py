@@ -6,7 +6,7 @@ making.finish(outputs)                 # flushes them together, then publishes t
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -15,7 +15,7 @@ from typing import Any
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
-from thesis_assets.provenance.contents import Contents, is_unchanged, stat_of
+from thesis_assets.provenance.contents import Contents, stat_of
 from thesis_assets.provenance.record import MadeFrom, Output, Place, identity_of, read_record
 from thesis_assets.provenance.stats import read_stats, write_stats
 from thesis_assets.provenance.verdict import Unit, Wanted
@@ -80,7 +80,10 @@ class Making:
         write_stats(
             self._place,
             [self._before.get(name) for name in inputs],
-            [stat_of(self._place.base / name) for name in named],
+            [
+                None if each.sha256 == LOST else stat_of(self._place.base / name)
+                for name, each in sorted(digested.items())
+            ],
         )
         return record
 
@@ -140,21 +143,11 @@ def mend(unit: Unit, outputs: Mapping[str, Output]) -> MadeFrom:
     place, record = unit.place, read_record(unit.place)
     if record is None:
         raise InvalidFile("there is no record to mend", file=place.record)
-    stats = read_stats(place, len(record.inputs), len(record.outputs))
-    inputs, kept = (
-        [each if each and is_unchanged(each, each, stats.noted_ns) else None for each in side]
-        for side in (stats.inputs or [None] * len(record.inputs), stats.outputs or [None] * len(record.outputs))
-    )
     flush_files(place.base / name for name in outputs)
-    known = {**dict(zip(record.outputs, kept, strict=True)), **{name: stat_of(place.base / name) for name in outputs}}
-    named = {**record.outputs, **{name: (each.bytes, each.sha256, each.pixels) for name, each in outputs.items()}}
-    named = dict(sorted(named.items()))
-    mended = record.model_copy(
-        update={"outputs": named, "data_version": _data_version(record.identity, named, unit.wanted)}
-    )
-    _publish(place, mended)
-    write_stats(place, inputs, [known[name] for name in named])
-    return mended
+    named = {name: (each.bytes, each.sha256, each.pixels) for name, each in outputs.items()}
+    named = dict(sorted({**record.outputs, **named}.items()))
+    version = _data_version(record.identity, named, unit.wanted)
+    return _change(place, record, named, written=outputs.keys(), data_version=version)
 
 
 def _data_version(identity: str, outputs: Mapping[str, tuple[int, str, str | None]], wanted: Wanted) -> str:
@@ -174,40 +167,47 @@ def strike(place: Place, names: Iterable[str]) -> None:
         _change(place, record, {name: each for name, each in record.outputs.items() if name not in gone})
 
 
-def rewritten(place: Place, outputs: Iterable[Path], *, noted: Mapping[str, Any] | None = None) -> None:
-    """Outputs that hold paths were written anew for another root, to say the same there. The data version stays.
+def rewrite(place: Place, outputs: Mapping[str, Output], *, noted: Mapping[str, Any] | None = None) -> None:
+    """Let the record name outputs as they will be written anew for another root, to say the same there. The data version stays.
+
+    Call it before they are: what a kill leaves in between is found at another root again.
 
     Raises:
         InvalidFile: the record cannot be read.
     """
     record = read_record(place)
     if record is not None:
-        paths = {place.name(path): path for path in outputs}
-        new = {
-            name: (path.stat().st_size, storage.sha256_file(path), None)
-            for name, path in paths.items()
-            if name in record.outputs
-        }
-        _change(place, record, record.outputs | new, noted or {})
+        new = {name: (each.bytes, each.sha256, each.pixels) for name, each in outputs.items() if name in record.outputs}
+        _change(place, record, {**record.outputs, **new}, noted={**record.noted, **(noted or {})})
 
 
 def _change(
     place: Place,
     record: MadeFrom,
     outputs: dict[str, tuple[int, str, str | None]],
-    noted: Mapping[str, Any] | None = None,
-) -> None:
-    """Publish the record with other outputs; what is known of the sizes and times of the others stays known."""
+    written: Collection[str] = (),
+    **changed: Any,
+) -> MadeFrom:
+    """Publish the record with other outputs; what is known of the sizes and times of its other files stays known.
+
+    Args:
+        written: those of them that are on the disk as the record has them now.
+    """
     stats = read_stats(place, len(record.inputs), len(record.outputs))
+    same = [name for name, each in outputs.items() if record.outputs.get(name) == each]
     before = dict(zip(record.outputs, map(stats.sure, stats.outputs), strict=False))
-    changed = {"outputs": dict(sorted(outputs.items())), "noted": {**record.noted, **(noted or {})}}
-    _publish(place, record.model_copy(update=changed))
-    now = [before.get(name) if record.outputs.get(name) == each else None for name, each in sorted(outputs.items())]
-    write_stats(place, [stats.sure(each) for each in stats.inputs] or [None] * len(record.inputs), now)
+    known = {name: before.get(name) for name in same} | {name: stat_of(place.base / name) for name in written}
+    now = record.model_copy(update={"outputs": outputs, **changed})
+    _publish(place, now)
+    inputs = [stats.sure(each) for each in stats.inputs] or [None] * len(record.inputs)
+    write_stats(place, inputs, [known.get(name) for name in outputs])
+    return now
 
 
 def _publish(place: Place, record: MadeFrom) -> None:
+    """On the disk with its name, when this returns."""
     storage.write_bytes(place.record, storage.to_json_bytes(record, indent=len(record.outputs) <= MANY))
+    _flush(str(place.record.parent))
 
 
 def flush_files(paths: Iterable[Path]) -> None:

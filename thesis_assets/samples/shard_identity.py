@@ -20,6 +20,9 @@ from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.scenes.stamps import scene_files
 from thesis_assets.schemas.samples import SAMPLE_FILES, SampleMeta, SampleRow, ShardStats
 
+ADOPTED_FROM = "adopted from"
+"""The renderer of samples that other scripts made begins so: what they were made from is not known."""
+
 
 def shard_unit(
     tree: DifixTree,
@@ -35,14 +38,16 @@ def shard_unit(
     Args:
         device: where Gaussians would be drawn; None: the rasteriser that drew what is there, else the CPU's.
     """
-    source = generation.renders.source
+    source, stats = generation.renders.source, _statistics(tree, scene_name)
+    adopted = stats is not None and stats.renderer.startswith(ADOPTED_FROM)
+    rasteriser = _rasteriser(stats) if device is None else rasteriser_on(device)
     wanted = Wanted(
         step="scene_samples",
         code_version=str(SAMPLE_FORMAT),
         options=_options(tree, generation, shaping(generation.model_dump(mode="json")), group_id),
         given=_options(tree, generation, shaping(generation.model_dump(mode="json", exclude_unset=True)), group_id),
-        tools=_tools(_rasteriser(tree, scene_name, device)) if source == "gaussians" else {},
-        files=scene_files(roots.tree(scene_name), roots, source),
+        tools=_tools(rasteriser) if source == "gaussians" and not adopted else {},
+        files={} if adopted else scene_files(roots.tree(scene_name), roots, source),
         of_outputs=source == "command",
     )
     place = Place(tree.base, tree.scene_run(scene_name).made_from)
@@ -53,7 +58,7 @@ def in_other_experiment(unit: Unit, tree: DifixTree, scene_name: str) -> Unit:
     """The shard that another experiment has in place of this one, as if this one lay there: equal only where all options are."""
     wanted = replace(unit.wanted, given=None)
     if wanted.tools:
-        wanted = replace(wanted, tools=_tools(_rasteriser(tree, scene_name, None)))
+        wanted = replace(wanted, tools=_tools(_rasteriser(_statistics(tree, scene_name))))
     return Unit(unit.name, Place(tree.base, tree.scene_run(scene_name).made_from), wanted)
 
 
@@ -71,29 +76,33 @@ def _tools(rasteriser: str) -> dict[str, str]:
     return {} if revision is None else {rasteriser: revision}
 
 
-def _rasteriser(tree: DifixTree, scene_name: str, device: str | None) -> str:
-    if device is not None:
-        return rasteriser_on(device)
+def _rasteriser(stats: ShardStats | None) -> str:
+    """That drew a shard; the CPU's where nothing is drawn yet."""
+    return GSPLAT if stats is not None and stats.renderer.startswith(GSPLAT) else TORCH_RASTERISER
+
+
+def _statistics(tree: DifixTree, scene_name: str) -> ShardStats | None:
     try:
-        stats = storage.read_json(tree.scene_run(scene_name).run_stats, ShardStats)
+        return storage.read_json(tree.scene_run(scene_name).run_stats, ShardStats)
     except InvalidFile:
-        return TORCH_RASTERISER
-    return GSPLAT if stats.renderer.startswith(GSPLAT) else TORCH_RASTERISER
+        return None
 
 
 def _older(tree: DifixTree, scene_name: str, generation: GenerationSpec) -> Older | None:
-    """A finished shard of a version that wrote no records, and a digest of sizes and times into its statistics.
+    """A finished shard of a version that wrote no records, and a digest of sizes and times into its statistics; or an adopted one.
 
     Statistics without that were left by an export that ended before its record.
     """
-    shard = tree.scene_run(scene_name)
+    shard, stats = tree.scene_run(scene_name), _statistics(tree, scene_name)
+    if stats is None:
+        return None
+    adopted = stats.renderer.startswith(ADOPTED_FROM)
+    if not adopted and "scene_digest" not in storage.read_json_value(shard.run_stats):
+        return None
     try:
-        if "scene_digest" not in dict(storage.read_json_value(shard.run_stats)):
-            return None
-        stats = storage.read_json(shard.run_stats, ShardStats)
         rows = read_rows(shard.all_samples)
         section = shaping(read_generation_config(tree.generation_config).resolved)
-    except (InvalidFile, TypeError, ValueError):
+    except InvalidFile:
         return None
     samples = [tree.samples_dir / row.sample_id / name for row in rows for name in SAMPLE_FILES]
     # `torch rasteriser 1, torch 2.9.0`; a library's version is no part of what was made.

@@ -67,9 +67,12 @@ def has_equal_shard(tree: DifixTree, unit: Unit) -> bool:
 
 
 def _equal_record(theirs: Unit, contents: Contents) -> MadeFrom | None:
-    """The record of a shard that is whole and what one would make now, to the note: not by an older version or another tool."""
+    """The record of a shard that is whole and what one would make now: by this version and these tools, from all that is here."""
     verdict = theirs.look(contents)
-    return verdict.record if verdict.is_made and not verdict.notes else None
+    record = verdict.record
+    if record is None or not verdict.is_made or verdict.notes:
+        return None
+    return record if record.inputs.keys() == theirs.wanted.files.keys() else None
 
 
 def _siblings(tree: DifixTree, unit: Unit) -> Iterator[tuple[DifixTree, Unit]]:

@@ -167,6 +167,7 @@ class FrozenSnapshot(FileModel):
     reason: str
     generation_digest: str
     data_json_sha256: str
+    """Of what data.json says, with paths relative to the snapshot. A version before: of its bytes, which hold the paths of then."""
     manifest_sha256: dict[str, str]
     n_train: int = Field(ge=0)
     n_test: int = Field(ge=0)

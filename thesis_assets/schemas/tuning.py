@@ -27,7 +27,9 @@ class TrainConfig(FileModel):
     versions: dict[str, str]
     git_revision: str | None
     data_json: str
+    """Where it lay at the launch."""
     data_json_sha256: str
+    """Of what it says, with paths relative to the snapshot. A version before: of its bytes, which hold the paths of then."""
     manifest_sha256: dict[str, str]
     n_train_samples: int
     n_test_samples: int

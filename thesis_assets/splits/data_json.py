@@ -17,7 +17,7 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import DifixTree
-from thesis_assets.provenance import Older, Place, Unit, Wanted, begin, read_record, rewritten, versions_of
+from thesis_assets.provenance import Older, Output, Place, Unit, Wanted, begin, read_record, rewrite, versions_of
 from thesis_assets.samples.snapshot import frozen_snapshot, refuse_change
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
@@ -149,8 +149,10 @@ def renew_paths(tree: DifixTree) -> bool:
         and content.is_named(frozen.data_json_sha256, [folder])
     ):
         storage.write_json(tree.frozen, frozen.model_copy(update={"data_json_sha256": content.sha256}))
+    place, size = _place(tree), sum(len(block) for block in content.under(_folder(tree)))
+    there = Output(size, _sha256(content.under(_folder(tree))))
+    rewrite(place, {place.name(tree.data_json): there}, noted={"folder": _folder(tree), "moved_from": folder})
     _write(tree, content)
-    rewritten(_place(tree), [tree.data_json], noted={"folder": _folder(tree), "moved_from": folder})
     tell(f"{tree.data_json}: written anew, since {tree.exp_name} was moved here from {folder}")
     return True
 

@@ -8,9 +8,27 @@ from collections.abc import Iterable, Sequence
 from thesis_assets.errors import SnapshotChanged
 from thesis_assets.layout import DifixTree
 from thesis_assets.provenance import Contents, Place, Unit, Wanted, read_record
+from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.schemas.samples import SampleRow
+from thesis_assets.splits.data_json import renew_paths
 
 NAMED = 5
+
+
+def look_at_data(tree: DifixTree) -> None:
+    """What every program that trains does in its first second: renew the paths after a move, refuse other images.
+
+    Raises:
+        SnapshotChanged: as `refuse_other_images`.
+        InvalidFile: a manifest cannot be read.
+    """
+    renew_paths(tree)
+    refuse_other_images(tree, split_rows_of(tree))
+
+
+def split_rows_of(tree: DifixTree) -> list[SampleRow]:
+    """The rows of both halves, of those that are there."""
+    return [row for path in (tree.split_train, tree.split_test) if path.is_file() for row in read_rows(path)]
 
 
 def refuse_other_images(tree: DifixTree, rows: Sequence[SampleRow]) -> None:

@@ -7,17 +7,21 @@ import yaml
 
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.tuning import CheckpointInfo, SelectedCheckpoint
-from thesis_assets.storage import read_json, write_text
+from thesis_assets.storage import read_json
 from thesis_assets.tuning.checkpoints import PUBLISHED_KEYS
 
 CHECKPOINT_KEY = "train.difix.model_checkpoint_path"
 DIRECTORY_KEY = "train.difix.model_id"
 
 
-def write_pipeline_overrides(tree: TuningRunTree, selected: SelectedCheckpoint) -> None:
-    """Write `pipeline_overrides.yaml`."""
+def overrides_bytes(tree: TuningRunTree, selected: SelectedCheckpoint) -> bytes:
+    """The content of `pipeline_overrides.yaml`.
+
+    Raises:
+        InvalidFile: the checkpoint's side file cannot be read.
+    """
     published = set(read_json(tree.checkpoint_info(selected.step), CheckpointInfo).keys) >= set(PUBLISHED_KEYS)
-    write_text(tree.pipeline_overrides, pipeline_overrides(selected, as_directory=published))
+    return pipeline_overrides(selected, as_directory=published).encode("utf-8")
 
 
 def pipeline_overrides(selected: SelectedCheckpoint, *, as_directory: bool = False) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thesis_assets.errors import InvalidKey
@@ -16,7 +16,12 @@ from thesis_assets.storage import read_jsonl
 
 @dataclass(frozen=True)
 class HeldOutSample:
-    """One test sample. `group` is `<dataset>/<group_id>`; empty where a foreign data.json does not say."""
+    """One test sample.
+
+    Attributes:
+        group: `<dataset>/<group_id>`; empty where a foreign data.json does not say.
+        recorded: sha256 of the three images; None where one has no record.
+    """
 
     sample_id: str
     group: str
@@ -24,6 +29,23 @@ class HeldOutSample:
     render: Path
     target: Path
     reference: Path
+    recorded: tuple[str | None, ...] = (None, None, None)
+
+    @property
+    def images(self) -> tuple[Path, Path, Path]:
+        return self.render, self.target, self.reference
+
+
+def with_records(samples: Sequence[HeldOutSample], recorded: Mapping[str, str]) -> list[HeldOutSample]:
+    """The samples with the digests that their images must have.
+
+    Args:
+        recorded: sha256 by path (`splits.recorded_images`).
+    """
+    return [
+        replace(sample, recorded=tuple(recorded.get(str(path.absolute())) for path in sample.images))
+        for sample in samples
+    ]
 
 
 def from_rows(tree: DifixTree, rows: Sequence[SampleRow]) -> list[HeldOutSample]:

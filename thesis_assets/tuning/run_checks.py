@@ -121,11 +121,12 @@ def train_config_complete(tree: DifixTree, run_name: str) -> CheckOutcome:
     except InvalidFile as error:
         return _no_config(error)
     names = setting_names(config.backend)
-    offenders = [f"flags.{name} is no flag of the trainer" for name in config.flags if name not in names]
-    if sha256_value(hyperparameters(config.flags)) != config.hyperparameter_digest:
-        # With the right digest, one that is not there came after the run was begun.
-        offenders += [f"flags.{name} is missing" for name in names if name not in config.flags]
-        offenders = offenders or ["hyperparameter_digest is not that of the flags: the file was changed by hand"]
+    is_as_begun = sha256_value(hyperparameters(config.flags)) == config.hyperparameter_digest
+    # With the right digest, a flag that is not there came after the run was begun.
+    offenders = [f"flags.{name} is missing" for name in names if name not in config.flags and not is_as_begun]
+    offenders += [f"flags.{name} is no flag of the trainer" for name in config.flags if name not in names]
+    if not offenders and not is_as_begun:
+        offenders.append("hyperparameter_digest is not that of the flags: the file was changed by hand")
     empty = [name for name in ("launch_command", "versions", "device", "manifest_sha256") if not getattr(config, name)]
     offenders += [f"{name} is empty" for name in empty]
     return CheckOutcome.of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.layout import DifixTree, TuningRunTree
-from thesis_assets.provenance import Contents, MadeFrom, Older, Place, Unit, Wanted, begin, versions_of
+from thesis_assets.provenance import Contents, MadeFrom, Older, Place, Unit, Wanted, begin, read_record, versions_of
 from thesis_assets.schemas.tuning import TrainConfig
 from thesis_assets.storage import read_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, pruned_steps
@@ -35,7 +35,19 @@ def checkpoint_unit(tree: DifixTree, run_name: str, run: RunSpec) -> Unit:
         of_outputs=True,
     )
     place = checkpoint_place(tree, run_name)
+    if wanted.made.keys() - _recorded_inputs(place):
+        # Trained on data of a version without records: that it was is said by its content (`run_config.is_trained_on`).
+        wanted = replace(wanted, made={})
     return Unit(f"tuned_checkpoint of {tree.exp_name}, {run_name}", place, wanted, lambda: _older(tree, run_name, run))
+
+
+def _recorded_inputs(place: Place) -> Collection[str]:
+    """By name; those of a run without a record are all that one would name now."""
+    try:
+        record = read_record(place)
+    except InvalidFile:  # looked at, it is damaged
+        record = None
+    return {"difix_data"} if record is None else record.inputs.keys()
 
 
 def checkpoint_place(tree: DifixTree, run_name: str) -> Place:

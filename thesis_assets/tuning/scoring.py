@@ -93,7 +93,7 @@ def _refined(refiners: Mapping[int, RefinesImages], sample: HeldOutSample) -> It
     from thesis_assets.tuning.triplets import read_image
 
     render, target, reference = (
-        read_image(sample.sample_id, path) for path in (sample.render, sample.target, sample.reference)
+        read_image(sample.sample_id, path, sha256) for path, sha256 in zip(sample.images, sample.recorded, strict=True)
     )
     if render.shape != target.shape:
         raise InvalidFile(

@@ -14,11 +14,11 @@ from thesis_assets.samples.sample_rows import group_key, read_rows
 from thesis_assets.schemas.samples import GenerationStats, SampleRow, SplitSummary
 from thesis_assets.schemas.tuning import CheckpointScore, SelectedCheckpoint, TrainConfig
 from thesis_assets.splits.data_json import content_of_file, renew_paths
-from thesis_assets.splits.recorded_images import refuse_other_images
-from thesis_assets.storage import read_json, write_json
+from thesis_assets.splits.recorded_images import recorded_images, refuse_other_images
+from thesis_assets.storage import read_json, write_bytes, write_json
 from thesis_assets.tuning.checkpoints import kept_steps, verify_checkpoint
-from thesis_assets.tuning.hand_off import write_pipeline_overrides
-from thesis_assets.tuning.held_out_samples import HeldOutSample, from_rows, stratified
+from thesis_assets.tuning.hand_off import overrides_bytes
+from thesis_assets.tuning.held_out_samples import HeldOutSample, from_rows, stratified, with_records
 from thesis_assets.tuning.kept_settings import kept_run
 from thesis_assets.tuning.run_config import is_trained_on
 from thesis_assets.tuning.selection_record import selection_files, selection_unit
@@ -93,7 +93,7 @@ def select_checkpoint(
         generation_digest=stats.generation_digest,
         shard_digests=stats.shard_digests,
     )
-    write_pipeline_overrides(run_tree, selected)
+    write_bytes(run_tree.pipeline_overrides, overrides_bytes(run_tree, selected))
     write_json(run_tree.selected_checkpoint, selected)
     making.finish(selection_files(run_tree))
     return selected
@@ -177,7 +177,8 @@ def selection_samples(tree: DifixTree, selection: Selection, evaluation_groups: 
             raise every_group_is_evaluated(read_json(tree.split_summary, SplitSummary), present)
     chosen = _of_groups(rows, groups)
     refuse_other_images(tree, chosen)
-    return stratified(from_rows(tree, chosen), selection.max_samples, selection.seed)
+    recorded = recorded_images(tree, {row.scene_name for row in chosen})
+    return with_records(stratified(from_rows(tree, chosen), selection.max_samples, selection.seed), recorded)
 
 
 def _score_checkpoints(

@@ -13,11 +13,11 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments.runs import RunSpec, Selection
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import DifixTree, TuningRunTree
-from thesis_assets.provenance import Older, Place, Unit, Wanted, rewritten, versions_of
+from thesis_assets.provenance import Older, Output, Place, Unit, Wanted, rewrite, versions_of
 from thesis_assets.schemas.tuning import SelectedCheckpoint
 from thesis_assets.splits.data_json import renew_paths
-from thesis_assets.storage import read_json, write_json
-from thesis_assets.tuning.hand_off import write_pipeline_overrides
+from thesis_assets.storage import read_json, sha256_bytes, to_json_bytes, write_bytes
+from thesis_assets.tuning.hand_off import overrides_bytes
 from thesis_assets.tuning.run_record import checkpoint_place, run_options
 
 SELECTION_VERSION = "1"
@@ -94,10 +94,16 @@ def renew_hand_off(tree: DifixTree, run_name: str) -> bool:
     path = str(run_tree.checkpoint(selected.step).absolute())
     if selected.path == path:
         return False
-    moved = selected.model_copy(update={"path": path})
-    write_pipeline_overrides(run_tree, moved)
-    write_json(run_tree.selected_checkpoint, moved)
-    rewritten(selection_place(tree, run_name), selection_files(run_tree))
+    there = selected.model_copy(update={"path": path})
+    contents = {
+        run_tree.pipeline_overrides: overrides_bytes(run_tree, there),
+        run_tree.selected_checkpoint: to_json_bytes(there),
+    }
+    place = selection_place(tree, run_name)
+    rewrite(place, {place.name(each): Output(len(new), sha256_bytes(new)) for each, new in contents.items()})
+    # The one that says where they were written for is the last.
+    for each, new in contents.items():
+        write_bytes(each, new)
     tell(f"{run_tree.pipeline_overrides}: written anew, since the run was moved here from {selected.path}")
     return True
 

@@ -15,16 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets.errors import DiskFull, NotBuiltYet, ThesisAssetsError
-from thesis_assets.layout import DifixTree, TuningRunTree
-from thesis_assets.samples.sample_rows import read_rows
-from thesis_assets.schemas.samples import SampleRow
-from thesis_assets.schemas.tuning import TrainConfig
-from thesis_assets.splits.data_json import content_of_file, former_folders, renew_paths
-from thesis_assets.splits.recorded_images import recorded_images, refuse_other_images
+from thesis_assets.layout import TuningRunTree
+from thesis_assets.splits.data_json import content_of_file, former_folders
+from thesis_assets.splits.recorded_images import look_at_data, recorded_images, split_rows_of
 from thesis_assets.storage import full_disk_explained
 from thesis_assets.tuning.backends import Backend
 from thesis_assets.tuning.cores import available_cores
-from thesis_assets.tuning.held_out_samples import from_data_json, stratified
+from thesis_assets.tuning.held_out_samples import from_data_json, stratified, with_records
 from thesis_assets.tuning.kept_settings import flags_in, kept_settings
 from thesis_assets.tuning.learning_rate import check_schedule
 from thesis_assets.tuning.progress_file import ProgressReader, ProgressWriter
@@ -95,7 +92,9 @@ def _train(
 ) -> None:
     check_schedule(flags.lr_scheduler)
     _refuse_foreign_resume(flags, tree)
-    _look_at_data(flags, tree)
+    snapshot = snapshot_of(tree, Path(flags.dataset_path))
+    if snapshot is not None and _is_first_process():
+        look_at_data(snapshot)
     # torch and accelerate take seconds to import: what can be refused is refused before.
     import torch
 
@@ -107,17 +106,7 @@ def _train(
     flags = replace(flags, num_processes=accelerator.num_processes)
     inputs = _inputs(flags, tree)
     if accelerator.is_main_process:
-        config = lock_own_config(
-            tree,
-            backend.name,
-            flags,
-            # Who started this has asked already, and written the answer down.
-            notes=[] if tree.train_config.is_file() else backend.check(flags),
-            data_json_sha256=inputs.identity.data_json_sha256,
-            n_train=len(inputs.triplets),
-            n_test=inputs.n_test,
-        )
-        inputs = replace(inputs, identity=_as_begun(inputs.identity, config))
+        inputs = _locked(backend, inputs)
     torch.manual_seed(flags.seed)
     model = backend.build(flags)
     notes = [*([note] if note else []), *precision_notes(accelerator, model.network)]
@@ -137,29 +126,23 @@ def _train(
     report.event("done" if finished else "stopped", "" if finished else f"asked by {stop.signal_name}")
 
 
-def _look_at_data(flags: TrainerFlags, tree: TuningRunTree) -> None:
-    """In the first second: its paths are renewed after a move, and other images than the exported ones are refused.
-
-    A data.json that is no snapshot's has nothing to compare with.
-    """
-    snapshot = snapshot_of(tree, Path(flags.dataset_path))
-    if snapshot is not None:
-        renew_paths(snapshot)
-        if _is_first_process():
-            refuse_other_images(snapshot, _rows(snapshot))
-
-
-def _rows(snapshot: DifixTree) -> list[SampleRow]:
-    return [row for path in (snapshot.split_train, snapshot.split_test) if path.is_file() for row in read_rows(path)]
-
-
-def _as_begun(identity: RunIdentity, config: TrainConfig | None) -> RunIdentity:
-    """By the names that the run's configuration has: a later version may name the same data and settings otherwise."""
-    if config is None:
-        return identity
-    return replace(
-        identity, data_json_sha256=config.data_json_sha256, hyperparameter_digest=config.hyperparameter_digest
+def _locked(backend: Backend, inputs: TrainingInputs) -> TrainingInputs:
+    """The inputs, known by the names that the run's configuration has for them: a version before named the same otherwise."""
+    config = lock_own_config(
+        inputs.tree,
+        backend.name,
+        inputs.flags,
+        # Who started this has asked already, and written the answer down.
+        notes=[] if inputs.tree.train_config.is_file() else backend.check(inputs.flags),
+        data_json_sha256=inputs.identity.data_json_sha256,
+        n_train=len(inputs.triplets),
+        n_test=inputs.n_test,
     )
+    if config is None:
+        return inputs
+    data, settings = config.data_json_sha256, config.hyperparameter_digest
+    identity = replace(inputs.identity, data_json_sha256=data, hyperparameter_digest=settings)
+    return replace(inputs, identity=identity)
 
 
 def _inputs(flags: TrainerFlags, tree: TuningRunTree) -> TrainingInputs:
@@ -170,14 +153,18 @@ def _inputs(flags: TrainerFlags, tree: TuningRunTree) -> TrainingInputs:
     data = read_data_json(data_json)
     content, snapshot = content_of_file(data_json), snapshot_of(tree, data_json)
     folders = [str(data_json.parent.parent)] if snapshot is None else list(former_folders(snapshot))
-    recorded = {} if snapshot is None else recorded_images(snapshot, {row.scene_name for row in _rows(snapshot)})
+    recorded = (
+        {} if snapshot is None else recorded_images(snapshot, {row.scene_name for row in split_rows_of(snapshot)})
+    )
     processes = flags.num_processes or 1
     return TrainingInputs(
         flags=flags,
         tree=tree,
         triplets=Triplets(data.train, flags.resolution, recorded),
         n_test=len(data.test),
-        test_samples=stratified(from_data_json(data_json, data.test), flags.num_samples_eval, flags.seed),
+        test_samples=with_records(
+            stratified(from_data_json(data_json, data.test), flags.num_samples_eval, flags.seed), recorded
+        ),
         identity=RunIdentity(
             content.sha256, flags.hyperparameter_digest(), lambda named: content.is_named(named, folders)
         ),

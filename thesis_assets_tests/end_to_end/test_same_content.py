@@ -10,6 +10,7 @@ import pytest
 
 from thesis_assets.defs.cell_states import CellState, cell_states
 from thesis_assets.defs.partitions import Cell
+from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.worlds import SCENES, World
 
 SCENE = SCENES[0]
@@ -148,3 +149,22 @@ def test_another_revision_of_the_renderer_is_noted_and_a_new_experiment_renders_
     )
     assert not ours.samefile(theirs)
     assert world.platform.difix(Cell("small")).scene_run(SCENE).made_from.read_bytes() == before
+
+
+def test_doctor_says_that_the_data_home_was_moved_and_what_was_written_anew(
+    world: World, finished_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> str:
+        found = json_of(invoke(monkeypatch, world, "doctor", "--json"))
+        return next(each["found"] for each in found if each["what"] == "data home")
+
+    assert (
+        told()
+        == f"small was moved here from {finished_world.platform.difix(Cell('small')).base}: data.json still has its paths"
+    )
+    lines = len(world.lines)
+    world.run()
+    assert sum("was moved here from" in line for line in world.lines[lines:]) == 2, (
+        "data.json and the hand-off, a line each"
+    )
+    assert told().endswith("data.json was written anew")

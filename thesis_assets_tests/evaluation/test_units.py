@@ -6,12 +6,14 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from thesis_assets import storage
 from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
+from thesis_assets.evaluation.lineage import evaluation_lineage
 from thesis_assets.evaluation.nvs import evaluate_nvs
 from thesis_assets.evaluation.pose import evaluate_pose
 from thesis_assets.evaluation.required_files import (
@@ -21,9 +23,11 @@ from thesis_assets.evaluation.required_files import (
     check_required_files,
 )
 from thesis_assets.evaluation.units import manifest_unit, prediction_unit, task_unit, units_of
+from thesis_assets.images.codecs import read_rgb
 from thesis_assets.layout import TASKS
-from thesis_assets.provenance import Contents, Unit, take_over
+from thesis_assets.provenance import Contents, Output, Unit, examine, take_over
 from thesis_assets.scenes.scene import Scene
+from thesis_assets.schemas.lineage import LineageLink
 from thesis_assets.schemas.tuning import CheckpointInfo
 from thesis_assets_tests.evaluation.tiny_cell import (
     FRAMES,
@@ -78,6 +82,19 @@ def test_inputs_are_named_by_root_and_path(evaluated: EvaluationCell) -> None:
     assert f"canonical_gt/{SCENE}/images/28/000000.png" in nvs.inputs
     assert pose is not None
     assert {f"preprocessing/{SCENE}/smplx/000000.npz", f"canonical_gt/{SCENE}/smplx/000000.npz"} <= pose.inputs.keys()
+
+
+def test_images_that_are_encoded_here_have_the_digest_of_their_pixels(evaluated: EvaluationCell) -> None:
+    for unit, name in (
+        (prediction_unit(evaluated, 30), "cam_4/render/000000.png"),
+        (task_unit(evaluated, 30, "nvs"), "pred/cam_4/000000.png"),
+        (task_unit(evaluated, 30, "nvs"), "viz/cam_28/render_white_bg/000001.png"),
+    ):
+        record, path = unit.look().record, unit.place.base / name
+        assert record is not None
+        pixels = storage.sha256_bytes(read_rgb(path).tobytes())
+        assert record.output(name) == Output(path.stat().st_size, storage.sha256_file(path), pixels)
+    assert {examine(unit).in_words for unit in all_units(evaluated)} == {"made"}
 
 
 def test_touching_every_file_makes_no_work(own: EvaluationCell) -> None:
@@ -292,3 +309,53 @@ def test_the_manifest_follows_the_numbers(own: EvaluationCell) -> None:
     assert manifest_unit(own).look().state == "missing"  # The epoch was taken back.
     evaluate(own)
     assert manifest_unit(own).look().data_version == version  # The same numbers of the same files.
+
+
+# --- lineage: what it ticks ---------------------------------------------------------------------------------------------
+
+
+def chain(cell: EvaluationCell, **chosen: Any) -> LineageLink:
+    return evaluation_lineage(cell.tree, cell.difix, "tiny_a", cell.scene.roots, **chosen)
+
+
+def links(link: LineageLink) -> Iterator[LineageLink]:
+    yield link
+    for below in link.made_from:
+        yield from links(below)
+
+
+def states(cell: EvaluationCell, **chosen: Any) -> dict[str, str]:
+    """State of the links above the checkpoint, by kind and name."""
+    kinds = ("evaluation", "numbers", "predictions")
+    return {f"{each.kind} {each.name}": each.state for each in links(chain(cell, **chosen)) if each.kind in kinds}
+
+
+def test_lineage_ticks_what_it_compared_with_a_record(own: EvaluationCell) -> None:
+    assert set(states(own).values()) == {"verified"}
+    for task in TASKS:
+        own.tree.task(15, task).made_from.unlink()
+    assert states(own, epochs=[15])["numbers nvs"] == "recorded"
+    own.tree.task(15, "nvs").predictions_made_from.unlink()
+    assert states(own, epochs=[15])["predictions predictions.json"] == "recorded"
+
+
+def test_lineage_reads_what_kept_its_size_and_time(own: EvaluationCell) -> None:
+    table = own.tree.task(0, "nvs").nvs_per_frame
+    before = table.stat()
+    rewritten(table, table.read_bytes().replace(b"1", b"2", 1))
+    os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns))
+    (numbers,) = [each for each in links(chain(own, epochs=[0], tasks=["nvs"])) if each.kind == "numbers"]
+    assert numbers.state == "broken"
+    assert f"`metrics/{table.name} (" in numbers.note
+    render = own.tree.task(30, "nvs").input_render(4, FRAMES[0])
+    rewritten(render, render.read_bytes()[:-1])
+    (predictions,) = [each for each in links(chain(own, epochs=[30])) if each.kind == "predictions"]
+    assert predictions.state == "broken"
+    assert "cam_4/render/000000.png" in predictions.note
+
+
+def test_lineage_says_that_predictions_are_others_than_the_numbers_are_of(own: EvaluationCell) -> None:
+    record = own.tree.task(0, "nvs").predictions_made_from
+    rewritten(record, record.read_bytes().replace(b'"data_version": "', b'"data_version": "f'))
+    (numbers,) = [each for each in links(chain(own, epochs=[0], tasks=["nvs"])) if each.kind == "numbers"]
+    assert numbers.note == "`predictions`: made anew"

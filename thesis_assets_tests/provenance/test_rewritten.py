@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets.provenance import Place, Unit, Wanted, begin, rewritten, strike, versions_of
+from thesis_assets.provenance import Output, Place, Unit, Wanted, begin, rewrite, strike, versions_of
+from thesis_assets.storage import sha256_bytes
 from thesis_assets_tests.provenance.test_provenance import LONG_AGO, CountedReads
 
 
@@ -23,10 +24,11 @@ def unit(tmp_path: Path) -> Unit:
 def test_a_rewritten_output_is_as_recorded_under_the_same_version(unit: Unit) -> None:
     version = unit.look().data_version
     path = unit.place.base / "paths.json"
-    path.write_text("/another/root")
+    content = b"/another/root"
+    rewrite(unit.place, {path.name: Output(len(content), sha256_bytes(content))}, noted={"root": "/another/root"})
+    assert unit.look().state == "damaged", "until it is written"
+    path.write_bytes(content)
     os.utime(path, (LONG_AGO, LONG_AGO))
-    assert unit.look().state == "damaged"
-    rewritten(unit.place, [path], noted={"root": "/another/root"})
     contents = CountedReads()
     verdict = unit.look(contents)
     assert (verdict.state, verdict.data_version) == ("made", version)

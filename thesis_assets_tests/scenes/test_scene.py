@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from thesis_assets.errors import InvalidFile, InvalidKey, InvalidScene
 from thesis_assets.scenes.scene import Scene, SceneRoots, open_scene
 from thesis_assets.scenes.skip_frames import read_skip_frames
+from thesis_assets.scenes.stamps import scene_files
 from thesis_assets_tests.scenes.tiny_scene import (
     HEIGHT,
     WIDTH,
@@ -252,53 +253,56 @@ def test_a_frames_own_gaussians_go_before_the_static_ones(roots: SceneRoots) -> 
     assert names == ["static.ply", "000001.ply", "static.ply"]
 
 
-def test_the_stamp_moves_with_every_file_that_generation_reads_and_with_no_other(roots: SceneRoots) -> None:
+def files_of(scene: Scene, render_source: str | None = None) -> dict[str, str]:
+    return scene_files(scene.tree, scene.roots, render_source)
+
+
+def test_every_file_that_generation_reads_is_listed_by_its_root_and_place_and_no_other(roots: SceneRoots) -> None:
     scene = opened(roots)
     tree = scene.tree
-    before = scene.scene_stamp()
-    put(tree.ground_truth.mesh("000000"), b"v 0 0 0")
-    put(tree.ground_truth.body("smplx", "000000"), b"x")
-    assert scene.scene_stamp() == before
-    seen = {before}
-    read_by_generation = [
-        tree.ground_truth.image(4, "000001"),
-        tree.ground_truth.mask(4, "000001"),
-        tree.ground_truth.mask(4, "000001", 0),
-        tree.ground_truth.camera(16, "000000"),
-        tree.ground_truth.skip_frames,
-        tree.registry_entry,
-        tree.estimated.static_gaussians,
-        tree.render(16, "000001"),
-    ]
-    for path in read_by_generation:
-        put(path, b"other content")
-        seen.add(scene.scene_stamp())
-    assert len(seen) == len(read_by_generation) + 1
+    before = files_of(scene)
+    for path in (tree.ground_truth.mesh("000000"), tree.ground_truth.body("smplx", "000000"), tree.render_record):
+        put(path, b"not read")
+    for path in (tree.renders_made_from, tree.renders_made_from.with_suffix(".stats.json")):
+        put(path, b"ours")
+    put(tree.ground_truth.images_dir / "4" / ".DS_Store", b"of a file manager")
+    assert files_of(scene) == before
+    read_by_generation = {
+        f"canonical_gt/{NAME}/images/4/000007.jpg": tree.ground_truth.image(4, "000007"),
+        f"canonical_gt/{NAME}/seg/img_seg_mask/4/all/000007.png": tree.ground_truth.mask(4, "000007"),
+        f"canonical_gt/{NAME}/seg/img_seg_mask/4/0/000007.png": tree.ground_truth.mask(4, "000007", 0),
+        f"canonical_gt/{NAME}/all_cameras/16/000007.npz": tree.ground_truth.camera(16, "000007"),
+        f"canonical_gt/{NAME}/skip_frames.csv": tree.ground_truth.skip_frames,
+        f"preprocessing/{NAME}/gaussians/000007.ply": tree.estimated.gaussians("000007"),
+        f"renders/{NAME}/16/000007.png": tree.render(16, "000007"),
+    }
+    for path in read_by_generation.values():
+        put(path, b"content")
+    assert files_of(scene) == before | {name: str(path) for name, path in read_by_generation.items()}
+    assert f"registry/{NAME}.json" in before
 
 
-def test_the_stamp_of_one_render_source_does_not_move_with_the_other(roots: SceneRoots) -> None:
+def test_files_that_only_the_other_render_source_reads_are_left_out(roots: SceneRoots) -> None:
     scene = opened(roots)
-    gaussians, precomputed = scene.scene_stamp("gaussians"), scene.scene_stamp("precomputed")
     put(scene.tree.render(16, "000001"), b"png")
-    assert scene.scene_stamp("gaussians") == gaussians
-    assert scene.scene_stamp("precomputed") != precomputed
+    put(scene.tree.estimated.static_gaussians, b"ply")
+    roots_of = {
+        source: {name.split("/")[0] for name in files_of(scene, source)} - {"canonical_gt", "registry"}
+        for source in ("gaussians", "precomputed", "command", None)
+    }
+    assert roots_of == {
+        "gaussians": {"preprocessing"},
+        "precomputed": {"renders"},
+        "command": {"preprocessing"},
+        None: {"preprocessing", "renders"},
+    }
 
 
-def test_the_stamp_ends_where_links_go_in_circles(roots: SceneRoots) -> None:
+def test_listing_ends_where_links_go_in_circles_and_lists_nothing_of_a_scene_that_is_gone(roots: SceneRoots) -> None:
     scene = opened(roots)
     (scene.tree.ground_truth.images_dir / "5").symlink_to(scene.tree.ground_truth.images_dir)
-    assert scene.scene_stamp()
-
-
-def test_a_digest_is_of_contents_and_does_not_depend_on_order_or_place(tmp_path: Path) -> None:
-    digests = set()
-    for place in ("a", "b"):
-        scene = opened(roots_in(tmp_path / place))
-        paths = [path for fname in scene.frames() if (path := scene.image_path(4, fname))]
-        digests |= {scene.digest_of(paths), scene.digest_of(reversed(paths))}
-    assert len(digests) == 1
-    put(paths[0], b"changed")
-    assert scene.digest_of(paths) not in digests
+    assert files_of(scene)
+    assert scene_files(roots.tree("hi4d_pair99_gone"), roots, None) == {}
 
 
 def test_a_scene_crosses_a_process_boundary(roots: SceneRoots) -> None:
@@ -306,4 +310,4 @@ def test_a_scene_crosses_a_process_boundary(roots: SceneRoots) -> None:
     scene.camera(4, "000000")
     again = pickle.loads(pickle.dumps(scene))
     assert again.frames() == scene.frames()
-    assert again.scene_stamp() == scene.scene_stamp()
+    assert files_of(again) == files_of(scene)

@@ -74,7 +74,7 @@ def file_models() -> list[type[FileModel]]:
     while left:
         model = left.pop()
         left += model.__subclasses__()
-        if model.__module__.startswith(schemas.__name__):
+        if model.__module__.startswith(schemas.__name__) and model.model_fields:
             found.add(model)
     return sorted(found, key=lambda model: model.__name__)
 

@@ -30,8 +30,6 @@ def shard_stats(scene_name: str, rows: Sequence[SampleRow]) -> ShardStats:
         n_total_candidates=len(of_scene),
         n_saved=len(of_scene),
         n_dropped=0,
-        generation_digest="g",
-        scene_digest="s",
         rows_sha256=rows_sha256(of_scene),
         image_height=16,
         image_width=16,

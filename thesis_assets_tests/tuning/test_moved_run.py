@@ -13,7 +13,8 @@ from thesis_assets.layout import DifixTree
 from thesis_assets.provenance import examine, take_over
 from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.schemas.tuning import TrainConfig
-from thesis_assets.splits.data_json import content_of_file
+from thesis_assets.splits.data_json import content_of_file, data_json_unit, renew_paths
+from thesis_assets.splits.manifests import split_unit
 from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning import run_checks, tuning_run
 from thesis_assets.tuning.progress_file import last_progress
@@ -214,6 +215,33 @@ def test_a_run_without_its_last_save_is_not_taken_over_and_one_that_was_killed_b
     run.made_from("tuned_checkpoint").unlink()
     run.checkpoint(6).unlink()
     assert states(tree)[0] == "missing: it was not made yet"
+
+
+def test_a_run_on_data_without_a_record_stays_made_when_the_data_is_given_one(tree: DifixTree, no_launch: None) -> None:
+    as_trained_before(tree)
+    start(tree)
+    for take in (lambda: split_unit(tree, SPLIT), lambda: data_json_unit(tree, "remove degradation")):
+        assert take_over(take()) is not None
+    assert states(tree)[0] == "made"
+
+
+def test_what_a_kill_left_of_a_renewal_is_renewed(
+    tree: DifixTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = moved(tree, tmp_path / "elsewhere")
+
+    def killed(path: Path, content: bytes) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("thesis_assets.tuning.selection_record.write_bytes", killed)
+        patch.setattr("thesis_assets.splits.data_json._write", killed)
+        for renew in (lambda: renew_paths(there), lambda: renew_hand_off(there, NAME)):
+            with pytest.raises(KeyboardInterrupt):
+                renew()
+    assert renew_places(there)
+    assert states(there) == ["made", "made"]
+    assert data_json_unit(there, "remove degradation").look().in_words == "made"
 
 
 def test_a_second_training_has_another_data_version_under_the_same_identity(tree: DifixTree) -> None:

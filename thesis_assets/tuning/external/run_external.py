@@ -23,6 +23,7 @@ from thesis_assets.launch.starter_watch import watched
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.samples import DataJson
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine, TrainConfig
+from thesis_assets.splits.recorded_images import look_at_data
 from thesis_assets.storage import full_disk_explained, read_json, write_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, verify_checkpoint
 from thesis_assets.tuning.external.progress_bar import ProgressBar, ToldStep
@@ -98,6 +99,7 @@ class _ScriptRun:
         Raises:
             ThesisAssetsError: the script cannot be started, ended by itself before that, or its loss is not finite.
         """
+        look_at_data(self._tree.snapshot)
         # As its folder lies now: the configuration keeps the paths of the first launch.
         data_json = self._tree.snapshot.data_json
         settings = {**self._config.flags, "dataset_path": str(data_json), "output_dir": str(self._tree.base)}
