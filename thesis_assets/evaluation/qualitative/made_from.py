@@ -86,6 +86,7 @@ def recording_unit(
         options: None: those that the recording was made by, or today's defaults where there is none.
         more: what else shapes it, by name: the tasks, the number of samples.
     """
+    whose = f"{identity.exp_name}/{identity.run_name}, {identity.scene_name}"
     kept: Mapping[str, Any] = {} if inputs.then is None else inputs.then.options.get(_OPTIONS, {})
     chosen = {name: kept.get(name, value) for name, value in asdict(ExportOptions()).items()}
     wanted = Wanted(
@@ -95,7 +96,7 @@ def recording_unit(
         files=inputs.files,
         made=inputs.made,
     )
-    return Unit(f"{recording.name} of {identity.title}", place_of(recording), wanted, lambda: _older(recording))
+    return Unit(f"{recording.name} of {whose}", place_of(recording), wanted, lambda: _older(recording))
 
 
 def options_of(unit: Unit) -> ExportOptions:
