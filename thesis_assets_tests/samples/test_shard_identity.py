@@ -385,7 +385,7 @@ def test_meta_says_what_the_sample_is_and_what_it_comes_from(tmp_path: Path, sha
     assert provenance.images == {
         name: storage.sha256_file(folder / name) for name in ("image.png", "target_image.jpg", "ref_image.jpg")
     }
-    assert provenance.pixels == storage.sha256_bytes(read_rgb(folder / "image.png").tobytes())
+    assert provenance.pixels == codecs.pixel_digest(read_rgb(folder / "image.png"))
     assert provenance.photographs["target"] == storage.sha256_file(photograph(tmp_path))
     record = read_record(unit_of(shard).place)
     assert record is not None
