@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.images import headers, png
 from thesis_assets.images.scratch import scratch
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PngEncoder = Literal["isal", "pillow", "opencv"]
+_BAND = 16
+"""Rows of one checksum of `pixel_digest`."""
 
 MAX_PIXELS = 64 * 1024 * 1024
 """Largest image that is decoded: 8192 x 8192. A file of 100 KB can claim more and fill the memory."""
@@ -119,6 +122,19 @@ def _size_and_end(path: Path | str) -> tuple[tuple[int, int], headers.End]:
         return headers.read_size_and_end(descriptor, path)
     finally:
         os.close(descriptor)
+
+
+def pixel_digest(image: NDArray[np.uint8]) -> str:
+    """Hex digest of an image's pixels, however they are encoded: sha256 of its shape and of the CRC-32 of each band of rows.
+
+    Tells an image that came out otherwise from one that did not, not a forged one: files have their own sha256. A fortieth of what
+    sha256 of the pixels costs, which would be a fifth of encoding them.
+    """
+    from isal import isal_zlib
+
+    rows = np.ascontiguousarray(image)
+    bands = [isal_zlib.crc32(rows[start : start + _BAND].data) for start in range(0, len(rows), _BAND)]
+    return storage.sha256_value([list(image.shape), bands])
 
 
 def encode_png(image: NDArray[np.uint8], encoder: PngEncoder = "isal") -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ class PlacedImage:
 
 def encoded_image(content: bytes, pixels: NDArray[np.uint8] | None = None) -> PlacedImage:
     """An image of our own encoding. `pixels`: those that it decodes to; decoding a JPEG again would cost as much as encoding it."""
-    digest = None if pixels is None else hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
+    digest = None if pixels is None else codecs.pixel_digest(pixels)
     return PlacedImage("encoded", Output(len(content), storage.sha256_bytes(content), digest))
 
 

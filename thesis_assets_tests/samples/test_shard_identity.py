@@ -355,6 +355,35 @@ def test_a_record_that_was_cut_is_written_again_from_what_the_samples_say(
         export_shard(shard)
 
 
+def test_mending_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_scene(roots(tmp_path), frames=range(6))
+    shard = work(tmp_path)
+    export_shard(shard)
+    freeze_by_hand(shard.tree)
+    before = look(shard).record
+    lost = [SampleId(NAME, 16, 4, f"{frame:06d}", f"{frame:06d}") for frame in (0, 2, 4)]
+    for sample in lost:
+        shutil.rmtree(shard.tree.sample_dir(sample))
+    rendered: list[str] = []
+    render = triplet_export.render_frame
+
+    def stops_at_the_third(*asked: object) -> object:
+        if len(rendered) == 2:
+            raise KeyboardInterrupt
+        rendered.append(str(asked[2]))
+        return render(*asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(triplet_export, "render_frame", stops_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        export_shard(shard)
+    left = [sample for sample in lost if not shard.tree.sample_dir(sample).exists()]
+    assert {name.split("/")[1] for name in look(shard).missing} == {str(sample) for sample in left}
+    monkeypatch.setattr(triplet_export, "render_frame", render)
+    export_shard(shard)
+    assert look(shard).in_words == "made"
+    assert look(shard).record == before
+
+
 def test_all_is_made_anew_where_that_is_asked_for(tmp_path: Path, shard: ShardWork) -> None:
     before = shard.tree.image(FIRST).stat().st_ino
     assert export_shard(work(tmp_path)).exported is False
@@ -385,7 +414,7 @@ def test_meta_says_what_the_sample_is_and_what_it_comes_from(tmp_path: Path, sha
     assert provenance.images == {
         name: storage.sha256_file(folder / name) for name in ("image.png", "target_image.jpg", "ref_image.jpg")
     }
-    assert provenance.pixels == storage.sha256_bytes(read_rgb(folder / "image.png").tobytes())
+    assert provenance.pixels == codecs.pixel_digest(read_rgb(folder / "image.png"))
     assert provenance.photographs["target"] == storage.sha256_file(photograph(tmp_path))
     record = read_record(unit_of(shard).place)
     assert record is not None
