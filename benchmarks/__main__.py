@@ -16,6 +16,7 @@ from benchmarks import (
     image_codecs,
     image_metrics,
     large_manifests,
+    provenance,
     recordings,
     sample_integrity,
     sensor_ticks,
@@ -28,7 +29,7 @@ RESULTS = Path(__file__).with_name("results")
 SUBJECTS = (
     *(definitions_import, image_codecs, triplet_export, sample_integrity, large_manifests),
     *(image_metrics, gaussian_rasteriser, tuning_speed, difix_step, sensor_ticks, evaluation_tree),
-    recordings,
+    *(recordings, provenance),
 )
 PACKAGES = (
     *("thesis-assets", "dagster", "numpy", "pillow", "isal", "opencv-python-headless", "scikit-image", "torch"),

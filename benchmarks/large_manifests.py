@@ -77,8 +77,6 @@ def write_shards(root: Path) -> None:
             n_total_candidates=ROWS_A_SCENE,
             n_saved=ROWS_A_SCENE,
             n_dropped=0,
-            generation_digest="0" * 64,
-            scene_digest="0" * 64,
             rows_sha256=hashlib.sha256(content).hexdigest(),
             image_height=1280,
             image_width=940,

@@ -818,6 +818,11 @@ class PipelineTree:
         return self.base / "command.json"
 
     @property
+    def made_from(self) -> Path:
+        """What the finished command made its output from."""
+        return self.base / "made_from.json"
+
+    @property
     def lock(self) -> Path:
         return self.base / "lock"
 
@@ -933,11 +938,6 @@ class EvaluationTree:
         return recording.with_suffix(".made_from.json")
 
     @staticmethod
-    def recording_digest(recording: Path) -> Path:
-        """*Ours*: the digest of a recording's inputs, beside it."""
-        return recording.with_suffix(".inputs.json")
-
-    @staticmethod
     def recording_previews(recording: Path) -> Path:
         """*Ours*: the folder of a recording's pictures, beside it, with their `previews.json`."""
         return recording.with_suffix(".previews")
@@ -1020,6 +1020,21 @@ class ReportsTree:
         return self.root / "leaderboard.png"
 
     @property
+    def leaderboard_files(self) -> list[Path]:
+        return [
+            self.leaderboard_markdown,
+            self.leaderboard_csv,
+            self.leaderboard_differences,
+            self.leaderboard_latex,
+            self.leaderboard_plot,
+        ]
+
+    @property
+    def leaderboard_made_from(self) -> Path:
+        """What the table and its plot were made from."""
+        return self.root / "leaderboard.made_from.json"
+
+    @property
     def checks(self) -> Path:
         return self.root / "checks.html"
 
@@ -1039,12 +1054,18 @@ class ReportsTree:
         return self.root / "compare" / ("__".join(words) + ".html")
 
     def comparison_record(self, exp_name: str, run_name: str, against: str, epoch: int | None = None) -> Path:
-        """What the page was made from and how large it is, or why it was not made."""
+        """What the page says and how large it is, or why it was not made."""
         return self.comparison(exp_name, run_name, against, epoch).with_suffix(".json")
+
+    def comparison_made_from(self, exp_name: str, run_name: str, against: str, epoch: int | None = None) -> Path:
+        """What the page was made from."""
+        return self.comparison(exp_name, run_name, against, epoch).with_suffix(".made_from.json")
 
     def comparison_records(self) -> list[Path]:
         """Those that are there, in the order of their names."""
-        return sorted((self.root / "compare").glob("*__against__*.json"))
+        beside = (".made_from.json", ".made_from.stats.json")
+        found = (self.root / "compare").glob("*__against__*.json")
+        return sorted(path for path in found if not path.name.endswith(beside))
 
 
 @dataclass(frozen=True)

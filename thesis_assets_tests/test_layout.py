@@ -124,7 +124,7 @@ def test_every_path_of_the_layout_with_an_id_has_its_way_back() -> None:
     # Folders and sub-trees, whose own files are what has kinds; and paths without an id of a cell in them.
     not_kinds = {
         *("bodies_dir", "meshes_dir", "nv_generation_debug", "input_data", "task", "tuning_run", "scene_run"),
-        *("relative", "sample_of", "recording_digest"),
+        *("relative", "sample_of", "recording_made_from", "made_from", "training_artifacts_made_from"),
     }
     renamed = {"body": "smplx", "viz_image": "viz", "task_recording": "recording"}
     methods = {

@@ -13,6 +13,8 @@ import typer
 
 from thesis_assets.cli.console import FAILED, JsonOption, human_bytes, load_platform, print_json, print_table
 from thesis_assets.cli.doctor_machine import Finding, machine
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import Platform
 from thesis_assets.settings import Settings
 
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "gpfs", "lustre", "beegfs", "cifs", "smb3", "ceph", "fuse.sshfs", "9p", "afs"}
@@ -25,8 +27,16 @@ def doctor(as_json: JsonOption = False) -> None:
 
     Versions, roots and their free space, GPU, Slurm, ffmpeg, Vulkan, body models, LPIPS weights, Hub token (never its value).
     """
-    settings = load_platform().settings
-    findings = [*_versions(), *_roots(settings), *_dagster_home(settings), *machine(settings), *_hub()]
+    platform = load_platform()
+    settings = platform.settings
+    findings = [
+        *_versions(),
+        *_roots(settings),
+        *_moves(platform),
+        *_dagster_home(settings),
+        *machine(settings),
+        *_hub(),
+    ]
     if as_json:
         print_json([finding.__dict__ for finding in findings])
     else:
@@ -75,6 +85,19 @@ def _roots(settings: Settings) -> Iterator[Finding]:
         if free <= LOW_SPACE_BYTES:
             fix = "little space is left: an export needs about 3 MB a triplet of 940x1280"
         yield Finding(name, state, f"{root}, {human_bytes(free)} free", fix)
+
+
+def _moves(platform: Platform) -> Iterator[Finding]:
+    """Snapshots that were written at another place: nothing of them is made again but the file that holds paths."""
+    from thesis_assets.splits.data_json import moved_from
+
+    for spec in platform.readable_experiments():
+        found = moved_from(platform.difix(Cell(spec.exp_name)))
+        if found is not None:
+            folder, is_renewed = found
+            state = "data.json was written anew" if is_renewed else "data.json still has its paths"
+            fix = "" if is_renewed else f"`thesis-assets run --exp {spec.exp_name}` writes it anew, and nothing else"
+            yield Finding("data home", "ok", f"{spec.exp_name} was moved here from {folder}: {state}", fix)
 
 
 def _is_writable(root: Path) -> bool:

@@ -47,6 +47,6 @@ def _shared_and_new(platform: Platform, spec: ExperimentSpec) -> tuple[list[str]
     new: list[str] = []
     for scene_name in platform.scene_names(spec):
         group = group_id(scene_name, spec.split.group_rules)
-        unit = shard_unit(tree, platform.roots, scene_name, spec.generation, group)
+        unit = shard_unit(tree, platform.roots, scene_name, spec.generation, group, device=platform.device)
         (shared if has_equal_shard(tree, unit) else new).append(scene_name)
     return shared, new

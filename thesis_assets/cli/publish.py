@@ -39,6 +39,7 @@ def publish(
     What changed goes up, by one commit, with a card. Nothing in the repo is deleted.
     """
     from thesis_assets.defs.assets.recordings import publication_plan
+    from thesis_assets.publishing.publication import publication_unit
     from thesis_assets.publishing.publication import publish as send
 
     platform = load_platform()
@@ -64,7 +65,7 @@ def publish(
         disable_progress_bars()
     record = send(
         plan,
-        platform.difix(cell).tuning_run(run).publication,
+        publication_unit(platform.evaluation_trees(cell), platform.difix(cell), run, repo_id),
         private=not (public or platform.settings.hf_rerun_public),
         on_progress=progress_line,
     )
@@ -102,19 +103,16 @@ def _remember(platform: Platform, cell: Cell, record: "PublicationRecord") -> No
     """Put the publication into the history, as the asset of the graph would."""
     import dagster as dg
 
-    from thesis_assets.defs.assets.recordings import publication_digest, publication_metadata
-    from thesis_assets.defs.graph import INPUT_DIGEST, OUTPUT_DIGEST, input_digest
+    from thesis_assets.defs.assets.recordings import publication_metadata
+    from thesis_assets.defs.graph import DATA_VERSION, data_version
 
     with dagster_instance(platform.settings) as instance:
-        digests = {
-            INPUT_DIGEST: input_digest(platform, instance, "published_recordings", cell),
-            OUTPUT_DIGEST: publication_digest(record),
-        }
+        version = data_version(platform, "published_recordings", cell)
         instance.report_runless_asset_event(
             dg.AssetMaterialization(
                 "published_recordings",
                 description="Published from the command line.",
                 partition=cell.key,
-                metadata={**publication_metadata(record), **digests},
+                metadata={**publication_metadata(record), DATA_VERSION: version},
             )
         )

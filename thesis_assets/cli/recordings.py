@@ -231,14 +231,14 @@ def _export(
 ) -> None:
     from thesis_assets.evaluation.qualitative.export_command import export_recordings, is_epochs
     from thesis_assets.evaluation.qualitative.tracks import ExportOptions
-    from thesis_assets.schemas.evaluation import RecordingDigest
+    from thesis_assets.schemas.recordings import RecordingFacts
 
     platform = load_platform()
     names = tuple(tasks.split(","))
     if not set(names) <= set(TASKS) or not is_epochs(epochs):
         progress_line(f"error: --tasks are some of {','.join(TASKS)}; --epochs is all, latest, or numbers such as 0,30")
         raise typer.Exit(WRONG_USE)
-    made: dict[Path, RecordingDigest] = {}
+    made: dict[Path, RecordingFacts] = {}
     for scene_name, (run_name, tree) in trees.items():
         made |= export_recordings(
             tree,
@@ -253,9 +253,9 @@ def _export(
             on_progress=platform.echo,
         )
     if as_json:
-        print_json([{"file": str(file), **digest.model_dump(mode="json")} for file, digest in made.items()])
+        print_json([{"file": str(file), **facts.model_dump(mode="json")} for file, facts in made.items()])
     else:
-        rows = [(file, human_bytes(digest.bytes), "; ".join(digest.absent)) for file, digest in made.items()]
+        rows = [(file, human_bytes(facts.bytes), "; ".join(facts.absent)) for file, facts in made.items()]
         print_table("Recordings", ("file", "size", "absent"), rows)
         print("next: `thesis-assets rerun open <file>`, or pictures of them: `thesis-assets rerun preview <file>`")
 

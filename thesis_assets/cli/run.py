@@ -26,6 +26,7 @@ from thesis_assets.defs.dead_runs import close_dead_runs
 from thesis_assets.defs.failures import tell_of_failure
 from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.levels import Outcome, Work, cells_of_level, execute, levels_until, plan_level
+from thesis_assets.defs.older_trees import take_over_experiment
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.ready_scenes import unfinished_scenes
@@ -85,6 +86,9 @@ def run_experiment(
         InvalidExperiment: its patterns match no scene.
         InvalidScene: a scene that is to be exported is not complete, and not named.
     """
+    from thesis_assets.launch.telling import tell, told_to
+    from thesis_assets.tuning.selection_record import renew_places
+
     began = time.perf_counter()
     report = RunReport(exp_name)
     levels = levels_until(until)
@@ -93,6 +97,9 @@ def run_experiment(
     for line in platform.idle_globs(spec):
         platform.echo(f"warning: {exp_name}: {line}")
 
+    with told_to(lambda line: platform.echo(f"  {line}")):
+        take_over_experiment(platform, exp_name, tell)
+        renew_places(platform.difix(Cell(exp_name)))
     try:
         _run_levels(platform, instance, report, levels, runs=runs, scenes=scenes, until=until, replace=replace)
     finally:

@@ -56,6 +56,8 @@ def status(
     if night is not None:
         print_morning(night)
     print_table("Assets", ("experiment", "asset", "cells", "state", "not done"), _by_asset(states))
+    for line in _notes(states):
+        print(line)
     for line in plan.warnings:
         if exp is None or line.startswith(f"{exp}: "):
             print(f"warning: {line}")
@@ -92,6 +94,14 @@ def _by_asset(states: list[CellState]) -> list[tuple[object, ...]]:
         open_cells = [_named(member) for member in members if member.state != "done"]
         rows.append((exp_name, asset, len(members), summary, ", ".join(open_cells[:6])))
     return rows
+
+
+def _notes(states: list[CellState]) -> list[str]:
+    """What a reader should know of cells that are done: a line an asset and note."""
+    counts = Counter(
+        (each.exp_name, each.asset, each.detail) for each in states if each.state == "done" and each.detail
+    )
+    return [f"noted: {exp_name}: {asset}, {count} cells: {note}" for (exp_name, asset, note), count in counts.items()]
 
 
 def _named(member: CellState) -> str:

@@ -10,13 +10,12 @@ import dagster as dg
 
 from thesis_assets.defs.audit import evaluations_of
 from thesis_assets.defs.checks.outcomes import CHECKS
-from thesis_assets.defs.graph import INPUT_DIGEST, NODES, OUTPUT_DIGEST, input_digest, is_current
+from thesis_assets.defs.graph import DATA_VERSION, data_version, is_current, look_at
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import Outcome, execute, make_run, plan_level
+from thesis_assets.defs.older_trees import take_over_cells
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.schemas.samples import SplitSummary
-from thesis_assets.storage import read_json, sha256_file, sha256_value
 
 ADOPTED_FROM = "adopted from"
 
@@ -35,6 +34,7 @@ def register_snapshot(
     import thesis_assets.definitions  # noqa: F401 - declares the checks
 
     cells = list(_cells(platform, exp_name))
+    take_over_cells(platform, cells, report)
     failed: list[str] = []
 
     # Checks are told within a run: outside of one the event log keeps one outcome of a check for ever.
@@ -42,7 +42,7 @@ def register_snapshot(
     def step(context: dg.OpExecutionContext) -> None:
         for asset, cell in cells:
             if not is_current(platform, instance, asset, cell):
-                context.log_event(_materialization(platform, instance, asset, cell, origin))
+                context.log_event(_materialization(platform, asset, cell, origin))
             if asset not in CHECKS:
                 continue
             report(f"checking {asset} of {cell}")
@@ -59,14 +59,9 @@ def register_snapshot(
     return failed
 
 
-def _materialization(
-    platform: Platform, instance: dg.DagsterInstance, asset: str, cell: Cell, origin: str
-) -> dg.AssetMaterialization:
-    metadata: dict[str, Any] = {
-        INPUT_DIGEST: input_digest(platform, instance, asset, cell),
-        OUTPUT_DIGEST: _output_digest(platform, asset, cell),
-        ADOPTED_FROM: dg.MetadataValue.path(origin),
-    }
+def _materialization(platform: Platform, asset: str, cell: Cell, origin: str) -> dg.AssetMaterialization:
+    version = data_version(platform, asset, cell)
+    metadata: dict[str, Any] = {DATA_VERSION: version, ADOPTED_FROM: dg.MetadataValue.path(origin)}
     return dg.AssetMaterialization(asset, partition=cell.key, metadata=metadata)
 
 
@@ -79,23 +74,8 @@ def _cells(platform: Platform, exp_name: str) -> Iterator[tuple[str, Cell]]:
         yield asset, Cell(exp_name)
     for run_name in spec.runs:
         cell = Cell(exp_name, run_name=run_name)
-        if all(path.is_file() for path in NODES["tuned_checkpoint"].outputs(platform, cell)):
+        if look_at(platform, "tuned_checkpoint", cell).state in ("made", "stale"):
             yield "tuned_checkpoint", cell
-
-
-def _output_digest(platform: Platform, asset: str, cell: Cell) -> str:
-    tree = platform.difix(cell)
-    match asset:
-        case "scene_samples":
-            return sha256_file(tree.scene_run(cell.scene_name).all_samples)
-        case "sample_set":
-            return sha256_file(tree.all_samples)
-        case "split_manifests":
-            return sha256_value(read_json(tree.split_summary, SplitSummary).manifest_sha256)
-        case "difix_data":
-            return sha256_file(tree.data_json)
-    run = tree.tuning_run(cell.run_name)
-    return sha256_value([sha256_file(run.checkpoint_info(step)) for step in platform.run_spec(cell).saved_steps()])
 
 
 def evaluate_adopted(platform: Platform, instance: dg.DagsterInstance, exp_name: str) -> list[Outcome]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import dagster as dg
 
-from thesis_assets.defs.graph import NODES, is_current, upstream_cells
+from thesis_assets.defs.graph import NODES, is_current, look_at, upstream_cells
 from thesis_assets.defs.history import History
 from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.levels import assets_of, cells_of_level
@@ -130,9 +130,9 @@ class _Planner:
         if self._mode == "all":
             return "asked for"
         made = cell.key in self._history.made(asset)
-        outputs_are_there = made and all(path.is_file() for path in NODES[asset].outputs(self._platform, cell))
         if self._mode == "missing":
-            return None if outputs_are_there else "missing"
+            whole = made and look_at(self._platform, asset, cell).state in ("made", "stale")
+            return None if whole else "missing"
         return "stale" if made and not held and not self._is_current((asset, cell)) else None
 
     def _obstacle(self, level: Level, asset: str, cell: Cell, upstream: Sequence[Pair]) -> str | None:

@@ -1,11 +1,11 @@
-"""The state of every declared cell of an experiment: done, stale, missing, failed, running or refused."""
+"""The state of every declared cell of an experiment: done, stale, missing, damaged, failed, running or refused."""
 
 from dataclasses import dataclass
 
 import dagster as dg
 
 from thesis_assets.defs.dead_runs import IN_PROGRESS
-from thesis_assets.defs.graph import is_current, latest_metadata
+from thesis_assets.defs.graph import latest_metadata, look_at
 from thesis_assets.defs.history import History
 from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.levels import assets_of, cells_of_level
@@ -26,7 +26,7 @@ class CellState:
     asset: str
     cell: Cell
     state: str
-    """`done`, `stale`, `missing`, `failed`, `running`, or `refused`: its patterns match no scene, or name one that is not there."""
+    """`done`, `stale`, `missing`, `damaged`, `failed`, `running`, or `refused`: its patterns match no scene, or name one that is not there."""
     detail: str = ""
 
 
@@ -75,11 +75,14 @@ def _state(
     if last is not None and selected and last.status in IN_PROGRESS:
         return CellState(exp_name, asset, cell, "running", f"run {last.run_id[:8]}")
     try:
-        if is_current(platform, instance, asset, cell):
-            return CellState(exp_name, asset, cell, "done")
+        found = look_at(platform, asset, cell)
     except ThesisAssetsError as error:
         return CellState(exp_name, asset, cell, "missing", error.problem)
+    known = latest_metadata(instance, asset, cell) is not None
+    if known and found.is_made:
+        return CellState(exp_name, asset, cell, "done", "; ".join(found.notes))
     if last is not None and selected and last.status == dg.DagsterRunStatus.FAILURE:
         return CellState(exp_name, asset, cell, "failed", f"run {last.run_id[:8]}")
-    made = latest_metadata(instance, asset, cell) is not None
-    return CellState(exp_name, asset, cell, "stale" if made else "missing")
+    if not known:
+        return CellState(exp_name, asset, cell, "missing")
+    return CellState(exp_name, asset, cell, found.state, "; ".join(found.reasons))

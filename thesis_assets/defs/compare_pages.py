@@ -15,9 +15,10 @@ from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import InvalidFile, reason_of
 from thesis_assets.layout import EvaluationTree, dataset_of, parse_epoch
+from thesis_assets.provenance import Contents, Older, Place, Unit, Wanted, begin
 from thesis_assets.schemas.evaluation import ComparisonRecord, EvaluationManifest
 from thesis_assets.schemas.lineage import LineageLink, linked
-from thesis_assets.storage import read_json, sha256_file, sha256_value, write_json, write_text
+from thesis_assets.storage import read_json, sha256_file, write_json, write_text
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.compare_pictures import Pictures
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 UNREFINED = "unrefined"
 UNREFINED_EPOCH = 0
+PAGE_VERSION = "1"
 MAX_FRAMES = 240
 SHARE = 10
 """A page that is made by itself takes at most this part of the megabytes of all: ten runs' pages always fit."""
@@ -67,7 +69,8 @@ class Comparison:
         epoch = "" if self.epoch is None else f" --epoch {self.epoch}"
         return f"thesis-assets compare --exp {self.tuned.exp_name} --run {self.tuned.run_name}{against}{epoch}"
 
-    def record(self, input_digest: str) -> ComparisonRecord:
+    @property
+    def record(self) -> ComparisonRecord:
         """A record without a page."""
         return ComparisonRecord(
             exp_name=self.tuned.exp_name,
@@ -75,7 +78,6 @@ class Comparison:
             against=self.against,
             epoch=self.epoch,
             page=None,
-            input_digest=input_digest,
             command=self.command,
         )
 
@@ -102,7 +104,8 @@ class ComparePages:
     report: Callable[[str], None]
     started: float = field(default_factory=time.monotonic)
     _scenes: dict[Cell, dict[str, EvaluationTree]] = field(default_factory=dict)
-    _digests: dict[Cell, str] = field(default_factory=dict)
+    _files: dict[Cell, dict[str, Path]] = field(default_factory=dict)
+    _contents: Contents = field(default_factory=Contents)
     _lineages: dict[tuple[Cell, int, tuple[str, ...]], LineageLink] = field(default_factory=dict)
 
     def make(self, comparison: Comparison, *, max_bytes: int, max_frames: int = MAX_FRAMES) -> MadePage:
@@ -121,7 +124,7 @@ class ComparePages:
 
         started = time.monotonic()
         settings = self.platform.settings
-        digest = self._digest(comparison)
+        making = begin(self.unit(comparison), self._contents)
         tuned, *other = [((cell.exp_name, cell.run_name), self._scenes_of(cell)) for cell in comparison.cells]
         compared = compare_runs(tuned, other[0] if other else None, comparison.epoch)
         pictures = embed_pictures(compared.frames, max_frames=max_frames, max_bytes=max_bytes, on_progress=self.report)
@@ -132,7 +135,7 @@ class ComparePages:
         facts = PageFacts(made_at, __version__, settings.results_root, tuple(forbidding.values()))
         page = settings.reports.comparison(*comparison.place)
         write_text(page, render_compare_page(compared, pictures, chains, facts))
-        record = comparison.record(digest).model_copy(
+        record = comparison.record.model_copy(
             update={
                 "epoch": compared.epoch,
                 "page": page.name,
@@ -143,6 +146,7 @@ class ComparePages:
             }
         )
         write_json(settings.reports.comparison_record(*comparison.place), record)
+        making.finish([page])
         return MadePage(compared, pictures, record)
 
     def renew(self) -> list[ComparisonRecord]:
@@ -156,6 +160,21 @@ class ComparePages:
                 pair = f"{record.exp_name}/{record.run_name} against {record.against}"
                 self.report(f"no current compare page of {pair}: {record.reason}; `{record.command}`")
         return records
+
+    def unit(self, comparison: Comparison) -> Unit:
+        """A page, made from the tables, protocols and records of both runs, and what else shapes it."""
+        reports = self.platform.settings.reports
+        page, record = reports.comparison(*comparison.place), reports.comparison_record(*comparison.place)
+        files: dict[str, Path] = {}
+        scenes: dict[str, list[str]] = {}
+        for cell in comparison.cells:
+            scenes[f"{cell.exp_name}/{cell.run_name}"] = sorted(self._scenes_of(cell))
+            files |= self._shown_of(cell)
+        datasets = {name: each.model_dump() for name, each in self.platform.spec(comparison.tuned).datasets.items()}
+        options = {"epoch": comparison.epoch, "scenes": scenes, "datasets": datasets}
+        wanted = Wanted("compare_page", PAGE_VERSION, options=options, files=files)
+        place = Place(page.parent, reports.comparison_made_from(*comparison.place))
+        return Unit(page.name, place, wanted, lambda: _older(record, page))
 
     def files(self) -> list[Path]:
         """What `renew` leaves: a record of each page that is wanted, and the page where the record names one."""
@@ -187,7 +206,7 @@ class ComparePages:
         path, page = reports.comparison_record(*comparison.place), reports.comparison(*comparison.place)
         before = _read(path) if page.is_file() else None
         try:
-            if before is not None and before.reason is None and before.input_digest == self._digest(comparison):
+            if before is not None and before.reason is None and self.unit(comparison).look(self._contents).is_made:
                 return before
             reason = self._why_not_now(page)
             if reason is None:
@@ -196,7 +215,7 @@ class ComparePages:
                 return record
         except Exception as error:  # noqa: BLE001 - no fault of one page may take the leaderboard or another page away
             reason = reason_of(error)
-        kept = (before or comparison.record("")).model_copy(
+        kept = (before or comparison.record).model_copy(
             update={"page": page.name if page.is_file() else None, "reason": reason}
         )
         write_json(path, kept)
@@ -222,16 +241,15 @@ class ComparePages:
             self._scenes[cell] = self.platform.evaluated_scenes(cell)
         return self._scenes[cell]
 
-    def _digest(self, comparison: Comparison) -> str:
-        """Of the tables, protocols and records of both runs, and of what else shapes the page."""
-        for cell in comparison.cells:
-            if cell not in self._digests:
-                shown = {name: dict(_shown_files(tree)) for name, tree in self._scenes_of(cell).items()}
-                self._digests[cell] = sha256_value(shown)
-        datasets = {name: each.model_dump() for name, each in self.platform.spec(comparison.tuned).datasets.items()}
-        return sha256_value(
-            [__version__, comparison.epoch, datasets, *(self._digests[cell] for cell in comparison.cells)]
-        )
+    def _shown_of(self, cell: Cell) -> dict[str, Path]:
+        if cell not in self._files:
+            trees = self._scenes_of(cell)
+            self._files[cell] = {
+                f"{cell.exp_name}/{cell.run_name}/{scene}/{tree.relative(file)}": file
+                for scene, tree in trees.items()
+                for file in _shown_files(tree)
+            }
+        return self._files[cell]
 
     def _lineage(self, cell: Cell, scenes: list[str], epoch: int) -> LineageLink:
         """The whole chain below the first scene; the other scenes were made by the same checkpoint, which is not read again."""
@@ -251,8 +269,8 @@ class ComparePages:
         return self._lineages[key]
 
 
-def _shown_files(tree: EvaluationTree) -> Iterator[tuple[str, str]]:
-    """Names and digests of the small files that say what an evaluated scene holds; its pictures are named by them."""
+def _shown_files(tree: EvaluationTree) -> Iterator[Path]:
+    """The small files that say what an evaluated scene holds; its pictures are named by them."""
     files = [tree.manifest]
     try:
         manifest = read_json(tree.manifest, EvaluationManifest)
@@ -262,7 +280,13 @@ def _shown_files(tree: EvaluationTree) -> Iterator[tuple[str, str]]:
         for task in (tree.task(epoch, name) for name in manifest.tasks):
             files += [*task.required_files, task.protocol]
         files.append(tree.task(epoch, "nvs").prediction_record)
-    yield from ((tree.relative(file), sha256_file(file)) for file in files if file.is_file())
+    yield from (file for file in files if file.is_file())
+
+
+def _older(record: Path, page: Path) -> Older | None:
+    """Of a page that a version without records left."""
+    before = _read(record)
+    return Older([page]) if before is not None and before.page is not None and page.is_file() else None
 
 
 def _read(path: Path) -> ComparisonRecord | None:

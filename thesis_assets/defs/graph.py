@@ -1,25 +1,26 @@
-"""The graph as a table: each asset's cells, what is upstream, what else shapes it, and where its outputs lie.
+"""The graph as a table: each asset's cells, what is upstream, and the units that a cell consists of.
 
-Belongs here: the facts that assets, the planner of `thesis-assets run` and the status table share, and the digest that says
-whether a cell is current. Does not belong here: any asset's body.
+Belongs here: the facts that assets, the planner of `thesis-assets run` and the status table share, and asking `provenance`
+whether a cell is as wanted. Does not belong here: any asset's body, or what a unit is made from (its own room).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import dagster as dg
 
-from thesis_assets.defs.compare_pages import ComparePages
 from thesis_assets.defs.partitions import Cell, CellKind
 from thesis_assets.defs.platform import Platform
-from thesis_assets.layout import POSE_TASKS
-from thesis_assets.storage import directory_stamp, sha256_value
+from thesis_assets.layout import TASKS
+from thesis_assets.provenance import Contents, MadeFrom, Place, Unit, Verdict, Wanted, read_record
+from thesis_assets.provenance.contents import stat_of
+from thesis_assets.provenance.verdict import State
+from thesis_assets.storage import sha256_value
 
-INPUT_DIGEST = "input_digest"
-OUTPUT_DIGEST = "output_digest"
+DATA_VERSION = "data version"
 CODE_VERSION = "1"
-"""Raised where a change of code makes older outputs wrong; every cell of every asset is then stale."""
+LEADERBOARD_VERSION = "1"
+BADNESS: tuple[State, ...] = ("damaged", "missing", "stale")
 
 
 @dataclass(frozen=True)
@@ -27,116 +28,103 @@ class Node:
     """One asset of the graph.
 
     Args:
-        own: what shapes the asset besides its upstream: parts of the experiment file, stamps of files on disk.
-        outputs: files that must be there for the cell to be current.
+        units: the outputs of a cell that are made, looked at and mended each by itself; of a cell without any, such as the catalog
+            of scenes or a task that is not enabled, its event in the history is all there is.
     """
 
     name: str
     group: str
     kind: CellKind
     upstream: tuple[str, ...]
-    own: Callable[[Platform, Cell], object]
-    outputs: Callable[[Platform, Cell], list[Path]]
+    units: Callable[[Platform, Cell], Sequence[Unit]]
 
 
-def _scene_samples(platform: Platform, cell: Cell) -> object:
-    from thesis_assets.samples.generation_config import generation_digest
+def _nothing(platform: Platform, cell: Cell) -> list[Unit]:
+    del platform, cell
+    return []
+
+
+def _scene_samples(platform: Platform, cell: Cell) -> list[Unit]:
+    from thesis_assets.samples.shard_identity import shard_unit
     from thesis_assets.scenes.groups import group_id
 
     spec = platform.spec(cell)
-    stamp = platform.scene(cell.scene_name).scene_stamp(spec.generation.renders.source)
-    return [generation_digest(spec.generation), stamp, group_id(cell.scene_name, spec.split.group_rules)]
+    group = group_id(cell.scene_name, spec.split.group_rules)
+    return [shard_unit(platform.difix(cell), platform.roots, cell.scene_name, spec.generation, group)]
 
 
-def _tuned_checkpoint(platform: Platform, cell: Cell) -> object:
-    return platform.run_spec(cell).model_dump(mode="json", exclude={"selection", "preset"})
+def _sample_set(platform: Platform, cell: Cell) -> list[Unit]:
+    from thesis_assets.samples.sample_set import sample_set_unit
+
+    return [sample_set_unit(platform.difix(cell), platform.scene_names(platform.spec(cell)))]
 
 
-def _selected_checkpoint(platform: Platform, cell: Cell) -> object:
-    groups = sorted(platform.evaluation_groups(platform.spec(cell)))
-    return [platform.run_spec(cell).selection.model_dump(mode="json"), groups]
+def _split_manifests(platform: Platform, cell: Cell) -> list[Unit]:
+    from thesis_assets.splits.manifests import split_unit
+
+    return [split_unit(platform.difix(cell), platform.spec(cell).split)]
 
 
-def _evaluated_scenes(platform: Platform, cell: Cell) -> object:
-    stamps = {}
-    for name in platform.evaluation_scenes(platform.spec(cell)):
-        tree = platform.scene(name).tree
-        stamps[name] = [directory_stamp(tree.ground_truth.base), directory_stamp(tree.estimated.base)]
-    return stamps
+def _difix_data(platform: Platform, cell: Cell) -> list[Unit]:
+    from thesis_assets.splits.data_json import data_json_unit
+
+    return [data_json_unit(platform.difix(cell), platform.spec(cell).generation.export.prompt)]
 
 
-def _predictions(platform: Platform, cell: Cell) -> object:
-    from thesis_assets.samples.generation_config import generation_digest
+def _tuned_checkpoint(platform: Platform, cell: Cell) -> list[Unit]:
+    from thesis_assets.tuning.run_record import checkpoint_unit
 
-    spec = platform.spec(cell)
-    evaluation = spec.evaluation.model_dump(mode="json", exclude={"tasks", "nvs", "pose"})
-    own = [evaluation, generation_digest(spec.generation), _evaluated_scenes(platform, cell)]
-    if spec.evaluation.predictions.source == "existing":
-        from thesis_assets.evaluation.source_trees import source_tree
-
-        trees = [source_tree(each) for each in platform.evaluation_cells(cell)]
-        own.append([directory_stamp(tree.evaluation_dir) if tree else None for tree in trees])
-    return own
+    return [checkpoint_unit(platform.difix(cell), cell.run_name, platform.run_spec(cell))]
 
 
-def _nvs(platform: Platform, cell: Cell) -> object:
-    evaluation = platform.spec(cell).evaluation
-    return [evaluation.nvs.model_dump(mode="json"), "nvs" in evaluation.tasks]
+def _selected_checkpoint(platform: Platform, cell: Cell) -> list[Unit]:
+    from thesis_assets.tuning.selection_record import selection_unit
+
+    groups = frozenset(platform.evaluation_groups(platform.spec(cell)))
+    return [selection_unit(platform.difix(cell), cell.run_name, platform.run_spec(cell), groups)]
 
 
-def _pose(platform: Platform, cell: Cell) -> object:
-    evaluation = platform.spec(cell).evaluation
-    steps = evaluation.epoch_steps(platform.run_spec(cell))
-    models = platform.settings.body_models
-    stamp = directory_stamp(models) if models is not None and models.is_dir() else None
-    tasks = sorted(set(evaluation.tasks) & set(POSE_TASKS))
-    return [evaluation.pose.model_dump(mode="json"), tasks, sorted(steps), stamp]
+def _evaluated(asset: str) -> Callable[[Platform, Cell], list[Unit]]:
+    def units(platform: Platform, cell: Cell) -> list[Unit]:
+        from thesis_assets.evaluation.units import units_of
+
+        return [unit for scene in platform.evaluation_cells(cell, and_gone=True) for unit in units_of(asset, scene)]
+
+    return units
 
 
-def _evaluation_outputs(task: str) -> Callable[[Platform, Cell], list[Path]]:
-    def outputs(platform: Platform, cell: Cell) -> list[Path]:
-        spec = platform.spec(cell)
-        if task not in spec.evaluation.tasks:
-            return []
-        epochs = spec.evaluation.epoch_steps(platform.run_spec(cell))
-        trees = platform.evaluation_trees(cell).values()
-        # A scene whose task is absent has no folder of that task; where there is one, it must be whole.
-        tasks = [tree.task(epoch, task) for tree in trees for epoch in epochs]
-        return [file for each in tasks if each.base.exists() for file in (*each.required_files, each.protocol)]
+def _recorded(asset: str) -> Callable[[Platform, Cell], list[Unit]]:
+    def units(platform: Platform, cell: Cell) -> list[Unit]:
+        from thesis_assets.evaluation.qualitative.units import recording_units
 
-    return outputs
+        trees, epochs = (
+            platform.evaluation_trees(cell),
+            platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell)),
+        )
+        return recording_units(asset, trees, platform.difix(cell), cell.run_name, list(epochs))
 
-
-def _prediction_outputs(platform: Platform, cell: Cell) -> list[Path]:
-    epochs = platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell))
-    trees = platform.evaluation_trees(cell).values()
-    tasks = [tree.task(epoch, "nvs") for tree in trees for epoch in epochs]
-    return [task.prediction_record for task in tasks if task.base.exists()]
+    return units
 
 
-def _recording_outputs(platform: Platform, cell: Cell) -> list[Path]:
-    epochs = platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell))
-    trees = platform.evaluation_trees(cell).values()
-    return [tree.evaluation_recording(epoch) for tree in trees for epoch in epochs]
+def _published_recordings(platform: Platform, cell: Cell) -> list[Unit]:
 
+    from thesis_assets.publishing.publication import publication_units
 
-def _published_recordings(platform: Platform, cell: Cell) -> object:
     repo_id = platform.settings.hf_rerun_repo_id
-    if repo_id is None:
-        return None
-    return [repo_id, {name: entry.model_dump() for name, entry in platform.spec(cell).datasets.items()}]
+    return publication_units(platform.evaluation_trees(cell), platform.difix(cell), cell.run_name, repo_id)
 
 
-def _nothing_more(platform: Platform, cell: Cell) -> object:
-    del platform, cell
-    return None
-
-
-def _checkpoints(platform: Platform, cell: Cell) -> list[Path]:
-    from thesis_assets.tuning.checkpoints import kept_steps
-
-    run = platform.difix(cell).tuning_run(cell.run_name)
-    return [run.train_config, *map(run.checkpoint, kept_steps(run, platform.run_spec(cell).saved_steps()))]
+def _leaderboard(platform: Platform, cell: Cell) -> list[Unit]:
+    del cell
+    reports = platform.settings.reports
+    made = {
+        f"{run.exp_name}/{run.run_name}/{name}": record.data_version
+        for run in platform.run_cells()
+        for name, tree in platform.evaluated_scenes(run).items()
+        if (record := read_record(Place(tree.base, tree.manifest_made_from))) is not None
+    }
+    place = Place(reports.root, reports.leaderboard_made_from)
+    return [Unit("leaderboard", place, Wanted("leaderboard", LEADERBOARD_VERSION, made=made))]
 
 
 PREDICTED_FROM: dict[str, set[str]] = {
@@ -146,115 +134,37 @@ PREDICTED_FROM: dict[str, set[str]] = {
 }
 """Which checkpoints of the run the predictions are made from, by `evaluation.predictions.source`."""
 
+
 NODES: dict[str, Node] = {
     node.name: node
     for node in (
-        Node(
-            "scene_catalog",
-            "scenes",
-            "none",
-            (),
-            lambda platform, _: str(platform.settings.canonical_gt_root),
-            lambda _, __: [],
-        ),
-        Node(
-            "scene_samples",
-            "difix_data",
-            "exp_by_scene",
-            (),
-            _scene_samples,
-            lambda platform, cell: [platform.difix(cell).scene_run(cell.scene_name).run_stats],
-        ),
-        Node(
-            "sample_set",
-            "difix_data",
-            "exp",
-            ("scene_samples",),
-            lambda platform, cell: platform.scene_names(platform.spec(cell)),
-            lambda platform, cell: [platform.difix(cell).all_samples, platform.difix(cell).dropped_samples],
-        ),
-        Node(
-            "split_manifests",
-            "difix_data",
-            "exp",
-            ("sample_set",),
-            lambda platform, cell: platform.spec(cell).split.model_dump(mode="json"),
-            lambda platform, cell: [
-                platform.difix(cell).split_train,
-                platform.difix(cell).split_test,
-                platform.difix(cell).split_summary,
-                platform.difix(cell).generation_stats,
-            ],
-        ),
-        Node(
-            "difix_data",
-            "difix_data",
-            "exp",
-            ("split_manifests",),
-            lambda platform, cell: [platform.spec(cell).generation.export.prompt, str(platform.difix(cell).base)],
-            lambda platform, cell: [platform.difix(cell).data_json],
-        ),
-        Node("tuned_checkpoint", "tuning", "exp_by_run", ("difix_data",), _tuned_checkpoint, _checkpoints),
-        Node(
-            "selected_checkpoint",
-            "tuning",
-            "exp_by_run",
-            ("tuned_checkpoint",),
-            _selected_checkpoint,
-            lambda platform, cell: [platform.difix(cell).tuning_run(cell.run_name).selected_checkpoint],
-        ),
-        Node(
-            "input_data",
-            "evaluation",
-            "exp_by_run",
-            ("difix_data",),
-            _evaluated_scenes,
-            lambda platform, cell: [tree.input_data_record for tree in platform.evaluation_trees(cell).values()],
-        ),
+        Node("scene_catalog", "scenes", "none", (), _nothing),
+        Node("scene_samples", "difix_data", "exp_by_scene", (), _scene_samples),
+        Node("sample_set", "difix_data", "exp", ("scene_samples",), _sample_set),
+        Node("split_manifests", "difix_data", "exp", ("sample_set",), _split_manifests),
+        Node("difix_data", "difix_data", "exp", ("split_manifests",), _difix_data),
+        Node("tuned_checkpoint", "tuning", "exp_by_run", ("difix_data",), _tuned_checkpoint),
+        Node("selected_checkpoint", "tuning", "exp_by_run", ("tuned_checkpoint",), _selected_checkpoint),
+        Node("input_data", "evaluation", "exp_by_run", ("difix_data",), _evaluated("input_data")),
+        # Which of the checkpoints counts for the predictions says `PREDICTED_FROM`; the order holds for both.
         Node(
             "predictions",
             "evaluation",
             "exp_by_run",
-            # Of the two, the one that counts is `PREDICTED_FROM`; the order holds for both.
             ("tuned_checkpoint", "selected_checkpoint", "input_data"),
-            _predictions,
-            _prediction_outputs,
+            _evaluated("predictions"),
         ),
-        Node("nvs", "evaluation", "exp_by_run", ("predictions",), _nvs, _evaluation_outputs("nvs")),
-        Node("pose_smplx", "evaluation", "exp_by_run", ("predictions",), _pose, _evaluation_outputs("pose_smplx")),
-        Node("pose_smpl", "evaluation", "exp_by_run", ("predictions",), _pose, _evaluation_outputs("pose_smpl")),
-        Node(
-            "evaluation_manifest",
-            "evaluation",
-            "exp_by_run",
-            ("nvs", "pose_smplx", "pose_smpl"),
-            _nothing_more,
-            lambda platform, cell: [tree.manifest for tree in platform.evaluation_trees(cell).values()],
-        ),
-        Node(
-            "triplet_recording",
-            "recordings",
-            "exp_by_run",
-            ("tuned_checkpoint",),
-            _nothing_more,
-            lambda platform, cell: [platform.difix(cell).tuning_run(cell.run_name).triplet_recording],
-        ),
-        Node(
-            "input_data_recording",
-            "recordings",
-            "exp_by_run",
-            ("input_data",),
-            _nothing_more,
-            lambda platform, cell: [tree.input_data_recording for tree in platform.evaluation_trees(cell).values()],
-        ),
+        *(Node(task, "evaluation", "exp_by_run", ("predictions",), _evaluated(task)) for task in TASKS),
+        Node("evaluation_manifest", "evaluation", "exp_by_run", TASKS, _evaluated("evaluation_manifest")),
+        Node("triplet_recording", "recordings", "exp_by_run", ("tuned_checkpoint",), _recorded("triplet_recording")),
+        Node("input_data_recording", "recordings", "exp_by_run", ("input_data",), _recorded("input_data_recording")),
+        # After the input data's recording: the checks here hold all files of a tree's rerun/ against it.
         Node(
             "evaluation_recordings",
             "recordings",
             "exp_by_run",
-            # After the input data's recording: the checks here hold all files of a tree's rerun/ against it.
             ("evaluation_manifest", "input_data_recording"),
-            _nothing_more,
-            _recording_outputs,
+            _recorded("evaluation_recordings"),
         ),
         Node(
             "published_recordings",
@@ -262,35 +172,9 @@ NODES: dict[str, Node] = {
             "exp_by_run",
             ("triplet_recording", "input_data_recording", "evaluation_recordings"),
             _published_recordings,
-            lambda platform, cell: (
-                [platform.difix(cell).tuning_run(cell.run_name).publication]
-                if platform.settings.hf_rerun_repo_id
-                else []
-            ),
         ),
-        Node(
-            "leaderboard",
-            "reports",
-            "none",
-            ("evaluation_manifest",),
-            lambda platform, _: [platform.settings.compare_mb, platform.settings.compare_seconds],
-            lambda platform, _: [
-                platform.settings.reports.leaderboard_markdown,
-                platform.settings.reports.leaderboard_csv,
-                platform.settings.reports.leaderboard_differences,
-                platform.settings.reports.leaderboard_latex,
-                platform.settings.reports.leaderboard_plot,
-                *ComparePages(platform, platform.echo).files(),
-            ],
-        ),
-        Node(
-            "check_report",
-            "reports",
-            "none",
-            (),
-            _nothing_more,
-            lambda platform, _: [platform.settings.reports.checks, platform.settings.reports.index],
-        ),
+        Node("leaderboard", "reports", "none", ("evaluation_manifest",), _leaderboard),
+        Node("check_report", "reports", "none", (), _nothing),
     )
 }
 
@@ -331,36 +215,46 @@ def latest_metadata(instance: dg.DagsterInstance, asset: str, cell: Cell) -> dic
     return {name: value.value for name, value in records[0].asset_materialization.metadata.items()}
 
 
-def input_digest(platform: Platform, instance: dg.DagsterInstance, asset: str, cell: Cell) -> str:
-    """What a cell would be made from now: its own part of the file, stamps on disk, and what is upstream.
+def look_at(platform: Platform, asset: str, cell: Cell, contents: Contents | None = None) -> Verdict:
+    """What a look finds of a cell: the worst of its units, with the reasons and notes of all."""
+    looked_with = contents or platform.contents
+    found = [(unit, unit.look(looked_with)) for unit in NODES[asset].units(platform, cell)]
+    states = {verdict.state for _, verdict in found}
+    worst: State = next((state for state in BADNESS if state in states), "made")
+    several = len(found) > 1
 
-    An upstream cell that was never materialized counts as such, so that its first materialization makes this one stale.
+    def said(part: Callable[[Verdict], Sequence[str]]) -> tuple[str, ...]:
+        lines = ((unit.name, line) for unit, verdict in found for line in part(verdict))
+        return tuple(dict.fromkeys(f"{name}: {line}" if several else line for name, line in lines))
+
+    return Verdict(worst, said(lambda verdict: verdict.reasons), said(lambda verdict: verdict.notes))
+
+
+def records_of(platform: Platform, asset: str, cell: Cell) -> list[MadeFrom]:
+    """The records of what a cell has."""
+    found = (read_record(unit.place) for unit in NODES[asset].units(platform, cell))
+    return [record for record in found if record is not None]
+
+
+def data_version(platform: Platform, asset: str, cell: Cell) -> str:
+    """Of a cell: of what its units' records say."""
+    return sha256_value([record.data_version for record in records_of(platform, asset, cell)])
+
+
+def wanted_digest(platform: Platform, asset: str, cell: Cell) -> str:
+    """Equal while a cell would be made from the same things: known before the work, and without reading an input.
+
+    It tells one attempt at the work from another (a job on a cluster, a run that was asked for), never whether a cell is made.
     """
-    node = NODES[asset]
-    upstream = {}
-    for name, upstream_cell in upstream_cells(platform, node, cell):
-        metadata = latest_metadata(instance, name, upstream_cell) or {}
-        upstream[f"{name}/{upstream_cell}"] = metadata.get(OUTPUT_DIGEST)
-    return sha256_value([asset, CODE_VERSION, node.own(platform, cell), upstream])
+    return sha256_value([_asked(unit) for unit in NODES[asset].units(platform, cell)])
 
 
-def _is_of_the_section(platform: Platform, cell: Cell) -> bool:
-    """Whether a shard was made by the generation section that the experiment's file has now."""
-    from thesis_assets.samples.generation_config import generation_digest
-    from thesis_assets.samples.shard_files import read_shard
-
-    made_by = read_shard(platform.difix(cell), cell.scene_name).stats.generation_digest
-    return made_by == generation_digest(platform.spec(cell).generation)
+def _asked(unit: Unit) -> list[object]:
+    wanted = unit.wanted
+    files = [(name, stat_of(path)) for name, path in wanted.files.items()]
+    return [unit.name, wanted.code_version, wanted.options, wanted.tools, wanted.made, files]
 
 
 def is_current(platform: Platform, instance: dg.DagsterInstance, asset: str, cell: Cell) -> bool:
-    """Whether a cell's newest materialization was made from what is there now, and its outputs are still there.
-
-    A scene that is gone makes its samples not stale: only making them anew needs it.
-    """
-    metadata = latest_metadata(instance, asset, cell)
-    if metadata is None or not all(path.is_file() for path in NODES[asset].outputs(platform, cell)):
-        return False
-    if cell.scene_name and not platform.roots.tree(cell.scene_name).ground_truth.base.is_dir():
-        return _is_of_the_section(platform, cell)
-    return metadata.get(INPUT_DIGEST) == input_digest(platform, instance, asset, cell)
+    """Whether a cell is as wanted, and the history has it."""
+    return latest_metadata(instance, asset, cell) is not None and look_at(platform, asset, cell).is_made

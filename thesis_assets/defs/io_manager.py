@@ -1,17 +1,17 @@
 """The IO manager of the trees: binds what an asset says should exist to the files the layout names, and loads it again.
 
 Tables are written here through their room's writer, a stream of images through the triplet writer; what workers and programs
-wrote themselves is verified. Loaded are typed, lazy handles. Launching is the asset's business, never the IO manager's.
+wrote themselves is held against its record. Loaded are typed, lazy handles. Launching is the asset's business, never the IO manager's.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from thesis_assets.defs.graph import NODES, OUTPUT_DIGEST
+from thesis_assets.defs.footprint import footprint
+from thesis_assets.defs.graph import DATA_VERSION, NODES, data_version, look_at
 from thesis_assets.defs.metadata import counts_table
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
@@ -28,24 +28,14 @@ Metadata = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Verified:
-    """What an asset says its own programs wrote: the files that must be there, and the digest of what they were made from."""
-
-    files: tuple[Path, ...]
-    digest: str
-
-
-@dataclass(frozen=True)
 class TripletStream:
     """Triplets that an asset makes while they are written: drained through the writer, so memory is bounded by its ring.
 
     Attributes:
         jobs: renders on the device, with their photographs (`images.triplet_writer`).
-        digest: of what the triplets are made from.
     """
 
     jobs: "Iterable[TripletJob]"
-    digest: str
     png_encoder: Any = "isal"
     link_mode: Any = "auto"
     threads: int = 2
@@ -77,35 +67,32 @@ class AdapterTable:
     prompt: str
 
 
-def verify_files(files: tuple[Path, ...]) -> int:
-    """The total size of files that must be there.
+def verify_units(platform: Platform, asset: str, cell: Cell) -> Metadata:
+    """What a cell consists of now, as metadata.
 
     Raises:
-        InvalidFile: one is missing or empty.
+        InvalidFile: a unit of it has no record, or lacks a file of it, or the file has other bytes.
     """
-    total = 0
-    for file in files:
-        size = file.stat().st_size if file.is_file() else 0
-        if size == 0:
-            raise InvalidFile(
-                "a file that should have been written is missing or empty",
-                file=file,
-                remedy="materialize the asset again; look into the log of what writes it",
-            )
-        total += size
-    return total
+    found = look_at(platform, asset, cell)
+    if found.state in ("missing", "damaged"):
+        raise InvalidFile(
+            "what should have been written is not whole",
+            key=f"{asset} of {cell}",
+            found=found.in_words,
+            remedy="materialize the asset again; look into the log of what writes it",
+        )
+    n_files, n_bytes = footprint(platform, asset, cell)
+    return {DATA_VERSION: data_version(platform, asset, cell), "files": n_files, "bytes": n_bytes}
 
 
 def _write_sample_set(platform: Platform, cell: Cell, value: "SampleSet") -> Metadata:
     from thesis_assets.samples.sample_set import write_sample_set
-    from thesis_assets.storage import sha256_file
 
     tree = platform.difix(cell)
     write_sample_set(tree, value)
     return {
         "dagster/row_count": len(value.rows),
         "dropped": len(value.dropped),
-        OUTPUT_DIGEST: sha256_file(tree.all_samples),
         "path": dg.MetadataValue.path(tree.all_samples),
     }
 
@@ -114,7 +101,6 @@ def _write_split(platform: Platform, cell: Cell, value: SplitTables) -> Metadata
     from thesis_assets.samples.generation_config import generation_digest
     from thesis_assets.samples.sample_set import collect_sample_set
     from thesis_assets.splits.manifests import write_split_manifests
-    from thesis_assets.storage import sha256_value
 
     tree = platform.difix(cell)
     spec = platform.spec(cell)
@@ -134,7 +120,6 @@ def _write_split(platform: Platform, cell: Cell, value: SplitTables) -> Metadata
         "train groups": counts_table("group", _by_group(value.result.train)),
         "test groups": counts_table("group", _by_group(value.result.test)),
         "dagster/row_count": summary.n_all,
-        OUTPUT_DIGEST: sha256_value(summary.manifest_sha256),
         "path": dg.MetadataValue.path(tree.manifests_dir),
     }
 
@@ -154,8 +139,6 @@ def _write_adapter(platform: Platform, cell: Cell, value: AdapterTable) -> Metad
     stats = write_data_json(tree, value.train, value.test, value.prompt)
     return {
         "dagster/row_count": stats.n_train + stats.n_test,
-        "bytes": stats.bytes,
-        OUTPUT_DIGEST: stats.sha256,
         "path": dg.MetadataValue.path(tree.data_json),
     }
 
@@ -180,7 +163,6 @@ def write_stream(stream: TripletStream) -> Metadata:
         "dagster/row_count": len(written),
         "refused": counts_table("reason", _by_message(refused)),
         "bytes": sum(result.bytes_written for result in written),
-        OUTPUT_DIGEST: stream.digest,
     }
 
 
@@ -252,18 +234,13 @@ class TreeIOManager(dg.IOManager):
         if isinstance(obj, TripletStream):
             context.add_output_metadata(write_stream(obj))
             return
-        node = NODES[asset]
-        if isinstance(obj, Verified):
-            context.add_output_metadata(
-                {OUTPUT_DIGEST: obj.digest, "files": len(obj.files), "bytes": verify_files(obj.files)}
-            )
-            return
-        if isinstance(obj, dict):  # records of shards, by cell: several under a single-run backfill
-            verify_files(tuple(path for cell in obj for path in node.outputs(self._platform, cell)))
-            return
+        if asset not in WRITERS:
+            return  # written by workers and programs, and held against its records by the step
+        kind = NODES[asset].kind
         keys = context.asset_partition_keys if context.has_asset_partitions else [None]
-        for key in keys:
-            context.add_output_metadata(WRITERS[asset](self._platform, Cell.parse(node.kind, key), obj))
+        for cell in (Cell.parse(kind, key) for key in keys):
+            context.add_output_metadata(WRITERS[asset](self._platform, cell, obj))
+            context.add_output_metadata(verify_units(self._platform, asset, cell))
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load the upstream value of the one cell that the step works on."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from thesis_assets.defs.dead_runs import made_by_command_line
-from thesis_assets.defs.graph import input_digest
+from thesis_assets.defs.graph import wanted_digest
 from thesis_assets.defs.metadata import table
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
@@ -127,5 +127,5 @@ def cell_call(
 ) -> Call[Item]:
     """The call of one asset's cell, or of a part of it: its identity is that of the cell's inputs."""
     names = [asset, *(name for name in (cell.run_name, cell.scene_name, part) if name)]
-    digest = sha256_value([part, input_digest(platform, context.instance, asset, cell), platform.device])
+    digest = sha256_value([part, wanted_digest(platform, asset, cell), platform.device])
     return Call(" ".join(names), item, digest, platform.difix(cell).job("--".join(names)))

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -17,7 +18,8 @@ from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidKey, Und
 from thesis_assets.experiments import ExperimentFolder, ExperimentSpec
 from thesis_assets.experiments.reading import place_in_file
 from thesis_assets.experiments.runs import RunSpec
-from thesis_assets.layout import DifixTree, EvaluationTree, evaluation_tree
+from thesis_assets.layout import DifixTree, EvaluationTree, SceneRunTree, evaluation_tree
+from thesis_assets.provenance import Contents
 from thesis_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,6 +55,11 @@ class Platform:
             registry=settings.scene_registry_dir,
             renders=settings.renders_root,
         )
+
+    @cached_property
+    def contents(self) -> Contents:
+        """Digests of files that were read: what several assets are made from is read once."""
+        return Contents()
 
     @cached_property
     def device(self) -> str:
@@ -154,8 +161,17 @@ class Platform:
         from thesis_assets.scenes.catalog import list_scenes, match_scenes
 
         frozen = frozen_scenes(DifixTree(self.settings.difix_data_root, spec.exp_name))
-        known = [*list_scenes(self.roots), *(frozen or ())]
+        known = [*list_scenes(self.roots), *(frozen or ()), *self._exported(spec.exp_name)]
         return match_scenes(known, spec.generation, self.settings.experiments_dir), frozen
+
+    def _exported(self, exp_name: str) -> list[str]:
+        """Scenes with a shard: an experiment keeps them where the scenes themselves are gone from the roots."""
+        folder = DifixTree(self.settings.difix_data_root, exp_name).scene_runs_dir
+        return (
+            [path.name for path in folder.iterdir() if SceneRunTree(path).made_from.is_file()]
+            if folder.is_dir()
+            else []
+        )
 
     def _placed(self, spec: ExperimentSpec, error: InvalidExperiment) -> InvalidExperiment:
         """The error with the line of its key in the experiment's file."""
@@ -266,22 +282,47 @@ class Platform:
             scene_name=scene_name,
         )
 
-    def scene(self, scene_name: str) -> "Scene":
+    def scene(self, scene_name: str, *, and_gone: bool = False) -> "Scene":
+        """A scene of the roots.
+
+        Args:
+            and_gone: also one whose folders are not there (any more): nothing can be read of it.
+        """
         from thesis_assets.scenes.scene import open_scene
 
-        return open_scene(self.roots, scene_name)
+        return open_scene(self.roots, scene_name, and_gone=and_gone)
 
     def evaluation_scenes(self, spec: ExperimentSpec) -> list[str]:
         """The evaluated scenes: those the file names, else the test split's and the reserved ones with ground truth."""
         from thesis_assets.evaluation.scenes import evaluation_scenes
         from thesis_assets.scenes.catalog import list_scenes
 
+        catalog = [*list_scenes(self.roots), *self._evaluated(spec)]
         try:
-            return evaluation_scenes(
-                spec, list_scenes(self.roots), self.difix(Cell(spec.exp_name)), self.roots.canonical_gt
-            )
+            return evaluation_scenes(spec, catalog, self.difix(Cell(spec.exp_name)), self.roots.canonical_gt)
         except InvalidExperiment as error:
             raise self._placed(spec, error) from error
+
+    def _evaluated(self, spec: ExperimentSpec) -> list[str]:
+        """Scenes that a run of the experiment was evaluated on, whether or not they are there still."""
+        found: set[str] = set()
+        for cell in (Cell(spec.exp_name, run_name=run_name) for run_name in spec.runs):
+            any_scene = "any_scene"
+            parts = self.tree(cell, any_scene).manifest.parts
+            place = next((number for number, part in enumerate(parts) if any_scene in part), None)
+            folder = Path(*parts[:place])
+            if place is None or not folder.is_dir():
+                continue
+            before, _, after = parts[place].partition(any_scene)
+            names = {path.name.removeprefix(before).removesuffix(after) for path in folder.iterdir()}
+            found |= {name for name in names if self._has_manifest(cell, name)}
+        return sorted(found)
+
+    def _has_manifest(self, cell: Cell, scene_name: str) -> bool:
+        try:
+            return self.tree(cell, scene_name).manifest.is_file()
+        except InvalidKey:  # a folder of something else
+            return False
 
     def evaluation_groups(self, spec: ExperimentSpec) -> set[str]:
         """`<dataset>/<group_id>` of every evaluated scene."""
@@ -291,8 +332,12 @@ class Platform:
         rules = spec.split.group_rules
         return {f"{dataset_of(name)}/{group_id(name, rules)}" for name in self.evaluation_scenes(spec)}
 
-    def evaluation_cells(self, cell: Cell) -> list["EvaluationCell"]:
-        """One value a scene for the evaluation room."""
+    def evaluation_cells(self, cell: Cell, *, and_gone: bool = False) -> list["EvaluationCell"]:
+        """One value a scene for the evaluation room.
+
+        Args:
+            and_gone: also scenes whose folders are not there any more.
+        """
         from thesis_assets.evaluation.cell import EvaluationCell
 
         spec = self.spec(cell)
@@ -302,7 +347,7 @@ class Platform:
                 run_name=cell.run_name,
                 experiment=spec,
                 difix=self.difix(cell),
-                scene=self.scene(name),
+                scene=self.scene(name, and_gone=and_gone),
                 tree=self.tree(cell, name),
                 device=self.device,
                 lpips_weights=self.settings.lpips_weights,

@@ -12,7 +12,7 @@ import dagster as dg
 
 from thesis_assets.defs.asked import Wish
 from thesis_assets.defs.check_history import failed_blocking_checks
-from thesis_assets.defs.graph import NODES, input_digest, is_current, upstream_cells
+from thesis_assets.defs.graph import NODES, is_current, upstream_cells, wanted_digest
 from thesis_assets.defs.history import History
 from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.levels import assets_of, assets_to_make, cells_of_level
@@ -71,16 +71,17 @@ def new_shards(
 
 def _other_section(platform: Platform, spec: ExperimentSpec) -> str | None:
     """Why no shard can be added: the samples that are there were made by another generation section."""
-    from thesis_assets.samples.generation_config import generation_digest, read_generation_config
+    from thesis_assets.samples.generation_config import read_generation_config, section_changes
 
     path = platform.difix(Cell(spec.exp_name)).generation_config
     try:
-        if not path.exists() or read_generation_config(path).generation_digest == generation_digest(spec.generation):
-            return None
+        changes = section_changes(read_generation_config(path), spec.generation) if path.exists() else []
     except ThesisAssetsError as error:
         return str(error)
+    if not changes:
+        return None
     return (
-        f"its samples were made by another generation section ({path}): fork the experiment, or "
+        f"its samples were made by another generation section ({path}): {'; '.join(changes)}: fork the experiment, or "
         f"`thesis-assets run --exp {spec.exp_name} --replace` exports all of it anew"
     )
 
@@ -96,7 +97,7 @@ class _ShardDigests:
         shaping = [spec.generation.sample_shaping(), spec.split.model_dump(mode="json", include={"group_rules"})]
         question = sha256_value([cell.scene_name, shaping])
         if question not in self._known:
-            self._known[question] = input_digest(self._platform, self._instance, "scene_samples", cell)
+            self._known[question] = wanted_digest(self._platform, "scene_samples", cell)
         return self._known[question]
 
 
@@ -172,7 +173,7 @@ def _wish_for_run(
         found.waiting[str(cell)] = f"blocking checks have failed: {', '.join(failed)}"
         return
     try:
-        digest = input_digest(platform, instance, todo[0], cell)
+        digest = wanted_digest(platform, todo[0], cell)
     except ThesisAssetsError as error:
         found.waiting[str(cell)] = str(error)
     else:
@@ -246,7 +247,7 @@ def _look(
         refused = _refusal(platform, history, ready, level, cell)
         if refused is not None:
             return Look(level, cell, None, refused)
-        return Look(level, cell, Wish(level, todo, cell, input_digest(platform, instance, todo[0], cell)))
+        return Look(level, cell, Wish(level, todo, cell, wanted_digest(platform, todo[0], cell)))
     except ThesisAssetsError as error:
         return Look(level, cell, None, str(error))
 

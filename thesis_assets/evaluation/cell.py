@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.layout import DifixTree, EvaluationTree, TuningRunTree
@@ -85,8 +86,24 @@ def absent_tasks(cell: EvaluationCell) -> dict[str, str]:
             return None
         return why_nvs_is_absent(cell) if task == "nvs" else why_pose_is_absent(cell, task)
 
-    reasons = {task: reason_of(task) for task in cell.tasks}
-    return {task: reason for task, reason in reasons.items() if reason is not None}
+    reasons: dict[str, str] = {}
+    for task in cell.tasks:
+        try:
+            reason = reason_of(task)
+        except ThesisAssetsError:
+            if not _is_made(cell, task):
+                raise
+            continue
+        if reason is not None and not _is_made(cell, task):
+            reasons[task] = reason
+    return reasons
+
+
+def _is_made(cell: EvaluationCell, task: str) -> bool:
+    """Whether the task lies there as wanted at every epoch: what it was made from may be gone since."""
+    from thesis_assets.evaluation.task_units import task_unit
+
+    return all(task_unit(cell, epoch, task).look().is_made for epoch in cell.epoch_steps())
 
 
 def silent(line: str) -> None:

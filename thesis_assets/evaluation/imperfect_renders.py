@@ -33,13 +33,12 @@ class ImperfectRenders:
         None of a shard that was made from other scene files or by another generation section: those views are rendered.
         """
         from thesis_assets.samples.sample_rows import read_rows
-        from thesis_assets.samples.shard_identity import finished_stats, shard_identity
+        from thesis_assets.samples.shard_identity import shard_unit
         from thesis_assets.scenes.groups import group_id
 
         difix, scene, experiment = self._cell.difix, self._cell.scene, self._cell.experiment
         group = group_id(scene.name, experiment.split.group_rules)
-        identity = shard_identity(scene, experiment.generation, group, exp_name=difix.exp_name)
-        if finished_stats(difix, scene.name, identity) is None:
+        if not shard_unit(difix, scene.roots, scene.name, experiment.generation, group).look().is_made:
             return {}
         rows = read_rows(difix.scene_run(scene.name).all_samples)
         paths = {View(row.target_cam_id, row.target_fname): difix.base / row.image_path for row in rows}

@@ -6,17 +6,20 @@ source camera. Debug pictures of novel-view generation stand under `train/misc/n
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
-from thesis_assets.evaluation.staging import Staging, staged
+from thesis_assets.evaluation.staging import files_below, staged
+from thesis_assets.evaluation.unit_parts import CHOICE, by_name, choosing_files, holds, kept, picked, recorded, verified
 from thesis_assets.evaluation.views import evaluated_cameras, evaluated_views, pose_frames
 from thesis_assets.layout import EvaluationTree, SceneFolders
+from thesis_assets.provenance import Contents, Older, Place, Unit, Wanted, begin
 from thesis_assets.scenes.listing import IMAGE_SUFFIXES, list_frames, list_numbers
 from thesis_assets.schemas.evaluation import InputDataRecord
 
@@ -35,24 +38,21 @@ class Link:
     target: Path
 
 
-def link_input_data(cell: EvaluationCell, on_progress: Progress = silent) -> InputDataRecord:
-    """Publish `input_data/` by one rename; what is current already is left alone.
+def link_input_data(
+    cell: EvaluationCell, on_progress: Progress = silent, contents: Contents | None = None
+) -> InputDataRecord:
+    """Publish `input_data/` by one rename; what is as wanted is left alone.
 
     Raises:
         InvalidScene: the scene's source camera is not known.
     """
-    frames, cameras = _frames(cell), [*evaluated_cameras(cell), cell.source_camera()]
-    links = [*_train_links(cell, frames), *_test_links(cell, frames, sorted(cameras))]
-    digest = storage.sha256_value(
-        {
-            "version": INPUT_DATA_VERSION,
-            "frames": frames,
-            "links": [[cell.tree.relative(link.target), storage.file_stamp(link.source)] for link in links],
-        }
-    )
-    current = read_record(cell.tree)
-    if current is not None and current.input_digest == digest:
-        return current
+    unit, contents = input_data_unit(cell), contents or Contents()
+    verdict = verified(unit, contents)
+    if verdict.is_made:
+        return storage.read_json(cell.tree.input_data_record, InputDataRecord)
+    making, cell = begin(unit, contents), kept(cell, verdict.record)
+    frames, cameras = _frames(cell), sorted([*evaluated_cameras(cell), cell.source_camera()])
+    links = list(_links(cell))
     with staged(cell.tree.input_data_dir) as stage:
         for folder in documented_folders(cell.tree):
             stage.place(folder / "file")
@@ -61,23 +61,33 @@ def link_input_data(cell: EvaluationCell, on_progress: Progress = silent) -> Inp
             scene_name=cell.scene.name,
             source_camera_id=cell.source_camera(),
             frames=frames,
-            cameras=sorted(cameras),
+            cameras=cameras,
             link_modes=dict(sorted(modes.items())),
-            input_digest=digest,
-            part_digests=_part_digests(cell.tree, links, stage),
+            part_digests=_part_digests(cell.tree, links, contents),
             missing=_missing(links),
         )
         stage.write(cell.tree.input_data_record, storage.to_json_bytes(record))
+    making.finish(files_below(cell.tree.input_data_dir))
     on_progress(f"{cell.scene.name}: {len(links)} input files linked, {len(record.missing)} parts missing")
     return record
 
 
-def read_record(tree: EvaluationTree) -> InputDataRecord | None:
-    """The record of a linked `input_data/`, or None."""
-    try:
-        return storage.read_json(tree.input_data_record, InputDataRecord)
-    except InvalidFile:  # missing, or of another version: the data are linked again
-        return None
+def input_data_unit(cell: EvaluationCell) -> Unit:
+    """What is linked of a scene, which may be gone."""
+    tree = cell.tree
+    place = Place(tree.input_data_dir, tree.input_data_made_from)
+    as_kept = kept(cell, recorded(place))
+    options, given = picked(cell, as_kept, CHOICE)
+    paths = choosing_files(cell)
+    with contextlib.suppress(ThesisAssetsError):  # the scene is gone, or lacks its source camera: linking it says so
+        paths += [link.source for link in _links(as_kept)]
+    wanted = Wanted("input_data", INPUT_DATA_VERSION, options, given, files=by_name(cell, paths))
+
+    def older() -> Older | None:
+        is_older = holds(tree.input_data_record, "input_digest")
+        return Older(files_below(tree.input_data_dir)) if is_older else None
+
+    return Unit(f"input_data of {cell.scene.name}", place, wanted, older)
 
 
 def documented_folders(tree: EvaluationTree) -> list[Path]:
@@ -95,6 +105,12 @@ def _frames(cell: EvaluationCell) -> list[str]:
     seen = {view.fname for view in evaluated_views(cell).views}
     seen.update(pose_frames(cell, "smplx"), pose_frames(cell, "smpl"))
     return sorted(seen, key=int)
+
+
+def _links(cell: EvaluationCell) -> Iterator[Link]:
+    frames = _frames(cell)
+    yield from _train_links(cell, frames)
+    yield from _test_links(cell, frames, sorted([*evaluated_cameras(cell), cell.source_camera()]))
 
 
 def _train_links(cell: EvaluationCell, frames: list[str]) -> Iterator[Link]:
@@ -172,11 +188,11 @@ def _test_links(cell: EvaluationCell, frames: list[str], cameras: list[int]) -> 
                 yield Link(f"test/{model}", body, target.body(model, fname))
 
 
-def _part_digests(tree: EvaluationTree, links: list[Link], stage: Staging) -> dict[str, str]:
+def _part_digests(tree: EvaluationTree, links: list[Link], contents: Contents) -> dict[str, str]:
     parts: dict[str, list[list[str]]] = {}
     for link in links:
         name = link.target.relative_to(tree.input_data_dir).as_posix()
-        parts.setdefault(link.part, []).append([name, storage.sha256_file(stage.place(link.target))])
+        parts.setdefault(link.part, []).append([name, contents.sha256(link.source)])
     return {part: storage.sha256_value(sorted(files)) for part, files in sorted(parts.items())}
 
 

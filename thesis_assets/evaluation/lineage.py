@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import DifixTree, EvaluationTree, epoch_name, parse_epoch
+from thesis_assets.provenance import Contents, Place, Unit, Wanted, examine, read_record
 from thesis_assets.schemas.evaluation import EvaluationManifest, PredictionRecord, Protocol
 from thesis_assets.schemas.lineage import LineageLink, linked
 from thesis_assets.storage import read_json, sha256_file
@@ -47,12 +48,14 @@ def evaluation_lineage(
         )
         if lacking
     ]
+    found, verified = _against_record(Place(tree.base, tree.manifest_made_from), Contents())
     return linked(
         "evaluation",
         f"{manifest.exp_name}/{run_name}/{manifest.scene_name}",
         path=tree.manifest,
         digest=sha256_file(tree.manifest),
-        faults=faults,
+        faults=[*faults, *found],
+        verified=verified,
         made_from=_epochs(tree, difix, run_name, roots, wanted_epochs, wanted_tasks),
     )
 
@@ -74,18 +77,47 @@ def _epochs(
     tasks: Sequence[str],
 ) -> list[LineageLink]:
     """A link an epoch. The first refined one carries the chain below its checkpoint: that of the others is the same."""
-    links, told = [], False
+    links, told, contents = [], False, Contents()
     for epoch in epochs:
-        below = [_numbers(tree, epoch, task) for task in tasks if tree.task(epoch, task).base.is_dir()]
-        predictions = _predictions(tree, difix, run_name, None if told else roots, epoch)
+        below = [_numbers(tree, epoch, task, contents) for task in tasks if tree.task(epoch, task).base.is_dir()]
+        predictions = _predictions(tree, difix, run_name, None if told else roots, epoch, contents)
         told = told or bool(predictions.made_from)
         name, place = epoch_name(epoch), tree.epoch_dir(epoch)
         links.append(linked("epoch", name, path=place, verified=False, made_from=[*below, predictions]))
     return links
 
 
-def _numbers(tree: EvaluationTree, epoch: int, task: str) -> LineageLink:
+def _against_record(place: Place, contents: Contents, made: Mapping[str, str] | None = None) -> tuple[list[str], bool]:
+    """What differs, byte for byte, between files and their record; and whether there is a record to compare with.
+
+    Args:
+        made: inputs by the data versions that they have now.
+    """
+    try:
+        record = read_record(place)
+    except InvalidFile as error:
+        return [error.in_one_line], True
+    if record is None:
+        return [], False
+    asked = {name: version for name, version in (made or {}).items() if name in record.inputs}
+    as_recorded = Wanted(record.step, record.code_version, record.options, tools=record.tools, made=asked)
+    return list(examine(Unit(record.step, place, as_recorded), contents).reasons), True
+
+
+def _version(place: Place) -> str | None:
+    try:
+        record = read_record(place)
+    except InvalidFile:  # the link of what it is the record of says so
+        return None
+    return None if record is None else record.data_version
+
+
+def _numbers(tree: EvaluationTree, epoch: int, task: str, contents: Contents) -> LineageLink:
     place = tree.task(epoch, task)
+    predictions = tree.task(epoch, "nvs")
+    version = _version(Place(predictions.inputs_dir, predictions.predictions_made_from))
+    made = {} if version is None else {"predictions": version}
+    differing, verified = _against_record(Place(place.base, place.made_from), contents, made)
     try:
         protocol = read_json(place.protocol, Protocol)
     except InvalidFile as error:
@@ -103,13 +135,26 @@ def _numbers(tree: EvaluationTree, epoch: int, task: str) -> LineageLink:
         ):
             if found != wanted:
                 faults.append(f"{key} {found}, the predictions' is {wanted}")
-    return linked("numbers", task, path=place.protocol, digest=sha256_file(place.protocol), faults=faults)
+    return linked(
+        "numbers",
+        task,
+        path=place.protocol,
+        digest=sha256_file(place.protocol),
+        faults=[*faults, *differing],
+        verified=verified,
+    )
 
 
 def _predictions(
-    tree: EvaluationTree, difix: DifixTree, run_name: str, roots: SceneRoots | None, epoch: int
+    tree: EvaluationTree,
+    difix: DifixTree,
+    run_name: str,
+    roots: SceneRoots | None,
+    epoch: int,
+    contents: Contents,
 ) -> LineageLink:
-    path = tree.task(epoch, "nvs").prediction_record
+    task = tree.task(epoch, "nvs")
+    path, place = task.prediction_record, Place(task.inputs_dir, task.predictions_made_from)
     try:
         record = read_json(path, PredictionRecord)
     except InvalidFile as error:
@@ -117,13 +162,14 @@ def _predictions(
     below = []
     if record.step is not None:
         below = [checkpoint_lineage(difix, run_name, record.step, roots, wanted=record.checkpoint_sha256)]
+    faults, verified = _against_record(place, contents)
     return linked(
         "predictions",
         path.name,
         path=path,
-        digest=record.input_digest,
-        faults=[] if record.epoch == epoch else [f"made for epoch {record.epoch}"],
+        digest=_version(place),
+        faults=faults if record.epoch == epoch else [f"made for epoch {record.epoch}", *faults],
         note=f"{record.n_images} images, " + ("unrefined" if record.step is None else f"step {record.step}"),
-        verified=False,
+        verified=verified,
         made_from=below,
     )

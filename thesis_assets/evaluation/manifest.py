@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from thesis_assets import storage
+from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, absent_tasks, silent
-from thesis_assets.evaluation.prediction_records import current_record
+from thesis_assets.evaluation.prediction_units import prediction_unit
 from thesis_assets.evaluation.protocols import read_protocol
-from thesis_assets.evaluation.task_faults import missing_sources, task_faults
+from thesis_assets.evaluation.task_units import task_unit
+from thesis_assets.evaluation.unit_parts import known_versions, verified
 from thesis_assets.layout import POSE_TASKS, epoch_name
+from thesis_assets.provenance import Contents, Older, Place, Unit, Wanted, begin
 from thesis_assets.schemas.evaluation import EvaluationManifest, Protocol
+
+MANIFEST_VERSION = "1"
 
 
 def write_manifest(cell: EvaluationCell, on_progress: Progress = silent) -> EvaluationManifest:
     """Look at every enabled task of every epoch, and write what is whole; the rest stands in `notes` with its reason."""
-    absent = absent_tasks(cell)
+    contents, absent = Contents(), absent_tasks(cell)
     tasks = [task for task in cell.tasks if task not in absent]
     incomplete: dict[str, str] = {}
     for epoch, step in cell.epoch_steps().items():
-        reason = incompleteness(cell, tasks, epoch, step)
+        reason = incompleteness(cell, tasks, epoch, step, contents)
         if reason is not None:
             incomplete[epoch_name(epoch)] = reason
     whole = [epoch for epoch in cell.epoch_steps() if epoch_name(epoch) not in incomplete]
@@ -31,7 +38,7 @@ def write_manifest(cell: EvaluationCell, on_progress: Progress = silent) -> Eval
         tasks=tasks,
         eval_epochs=[epoch_name(epoch) for epoch in whole],
         nvs_cameras=nvs_cameras(protocols),
-        source_camera_id=cell.source_camera(),
+        source_camera_id=source_camera(cell, protocols),
         pose_eval_world_alignment_method=world_alignment(protocols),
         notes={
             "run_name": cell.run_name,
@@ -41,27 +48,69 @@ def write_manifest(cell: EvaluationCell, on_progress: Progress = silent) -> Eval
             "predictions": cell.experiment.evaluation.predictions.source,
         },
     )
-    storage.write_json(cell.tree.manifest, manifest)
+    unit, content = _unit(cell, whole, tasks), storage.to_json_bytes(manifest)
+    if not (verified(unit, contents).is_made and cell.tree.manifest.read_bytes() == content):
+        making = begin(unit, contents)
+        storage.write_bytes(cell.tree.manifest, content)
+        making.finish([cell.tree.manifest])
     on_progress(f"{cell.scene.name}: manifest with {len(whole)} epochs of {', '.join(tasks) or 'no task'}")
     return manifest
 
 
-def incompleteness(cell: EvaluationCell, tasks: list[str], epoch: int, step: int | None) -> str | None:
+def manifest_unit(cell: EvaluationCell) -> Unit:
+    """The manifest as it is wanted: of every epoch of every task that the scene can have, or has."""
+    try:
+        absent = absent_tasks(cell)
+    except ThesisAssetsError:  # the scene is gone: writing the manifest says so
+        absent = {}
+    return _unit(cell, list(cell.epoch_steps()), [task for task in cell.tasks if task not in absent])
+
+
+def _unit(cell: EvaluationCell, epochs: Sequence[int], tasks: Sequence[str]) -> Unit:
+    tree = cell.tree
+    trees = {f"evaluation/{epoch_name(epoch)}/{task}": tree.task(epoch, task) for epoch in epochs for task in tasks}
+    versions = known_versions(None, {name: Place(task.base, task.made_from) for name, task in trees.items()})
+    wanted = Wanted("evaluation_manifest", MANIFEST_VERSION, made={"tasks": ", ".join(tasks), **versions})
+    return Unit(
+        f"manifest of {cell.scene.name}", Place(tree.base, tree.manifest_made_from), wanted, lambda: _older(cell)
+    )
+
+
+def _older(cell: EvaluationCell) -> Older | None:
+    """A manifest that a version without records wrote: one that names every epoch, and so none that was taken back since."""
+    try:
+        manifest = storage.read_json(cell.tree.manifest, EvaluationManifest)
+    except InvalidFile:
+        return None
+    names_all = manifest.eval_epochs == [epoch_name(epoch) for epoch in cell.epoch_steps()]
+    return Older([cell.tree.manifest]) if names_all else None
+
+
+def incompleteness(
+    cell: EvaluationCell, tasks: list[str], epoch: int, step: int | None, contents: Contents | None = None
+) -> str | None:
     """Why an epoch is not whole; None where it is."""
     for name in tasks:
-        task = cell.tree.task(epoch, name)
-        faults = task_faults(task)
-        if faults:
-            return f"{cell.tree.relative(faults[0][0])}: {faults[0][1]}"
-        protocol = read_protocol(task)
+        units = [task_unit(cell, epoch, name), *([prediction_unit(cell, epoch)] if name == "nvs" else [])]
+        for unit in units:
+            verdict = unit.look(contents)
+            if verdict.state in ("missing", "damaged"):
+                return f"{unit.name}: {verdict.in_words}"
+        protocol = read_protocol(cell.tree.task(epoch, name))
         if protocol is None or protocol.step != step:
             return f"{name} was measured at step {protocol.step if protocol else None}, and the epoch is step {step}"
-        if name == "nvs" and current_record(task) is None:
-            return f"{cell.tree.relative(task.prediction_record)}: the predictions are not whole"
-        missing = next(missing_sources(task), None)
-        if missing is not None:
-            return f"{cell.tree.relative(missing)}: the file is missing"
     return None if tasks else "no task can be done for this scene"
+
+
+def source_camera(cell: EvaluationCell, protocols: list[Protocol]) -> int | None:
+    """The scene's; of one that is gone, what its numbers were measured with."""
+    try:
+        return cell.source_camera()
+    except ThesisAssetsError:
+        said = {each.details.get("source_camera") for each in protocols}
+        if len(said) == 1 and isinstance(only := said.pop(), int):
+            return only
+        raise
 
 
 def nvs_cameras(protocols: list[Protocol]) -> list[int]:

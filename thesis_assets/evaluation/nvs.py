@@ -17,18 +17,20 @@ from thesis_assets.evaluation.cell import EvaluationCell, Progress, absent_tasks
 from thesis_assets.evaluation.metric_tables import mean_of
 from thesis_assets.evaluation.nvs_images import NvsShare, SharedViews, measure_share, share_equal_files
 from thesis_assets.evaluation.nvs_metrics import ViewMetrics, lpips_or_reason
-from thesis_assets.evaluation.nvs_tables import NVS_VERSION, nvs_protocol, write_nvs_metrics
-from thesis_assets.evaluation.prediction_records import current_record, predicted_views
-from thesis_assets.evaluation.protocols import read_protocol
+from thesis_assets.evaluation.nvs_tables import nvs_protocol, write_nvs_metrics
+from thesis_assets.evaluation.prediction_records import predicted_views, read_predictions
+from thesis_assets.evaluation.prediction_units import prediction_unit
 from thesis_assets.evaluation.refined_predictions import split_by_camera
 from thesis_assets.evaluation.shared_work import Crew, Outcomes, Unit, work_off
 from thesis_assets.evaluation.source_trees import links_numbers
 from thesis_assets.evaluation.staging import Staging
 from thesis_assets.evaluation.taken_numbers import take_numbers
-from thesis_assets.evaluation.task_faults import is_whole
+from thesis_assets.evaluation.task_units import outputs_of, task_unit
+from thesis_assets.evaluation.unit_parts import described, kept, verified
 from thesis_assets.evaluation.views import View
 from thesis_assets.evaluation.withdrawal import withdraw
 from thesis_assets.layout import epoch_name
+from thesis_assets.provenance import Contents, Making, Place, begin
 from thesis_assets.schemas.evaluation import PredictionRecord, Protocol
 
 if TYPE_CHECKING:
@@ -43,7 +45,9 @@ class NvsPlan:
     epoch: int
     record: PredictionRecord
     views: list[View]
-    digest: str
+    place: Place
+    making: Making
+    contents: Contents
     lpips: Lpips | None
     why_no_lpips: str
 
@@ -60,6 +64,7 @@ def evaluate_nvs_scenes(
     crew = crew or Crew()
     outcomes: Outcomes[Protocol] = Outcomes()
     plans: list[NvsPlan] = []
+    contents = Contents()
     for cell in cells:
         try:
             absent = absent_tasks(cell)
@@ -67,7 +72,7 @@ def evaluate_nvs_scenes(
                 outcomes.absent[cell.scene.name] = absent["nvs"]
                 continue
             for epoch in cell.epoch_steps():
-                plan = _plan(cell, epoch, on_progress)
+                plan = _plan(cell, epoch, on_progress, contents)
                 if isinstance(plan, Protocol):
                     outcomes.records[cell.scene.name, epoch] = plan
                 else:
@@ -86,7 +91,7 @@ def evaluate_nvs(cell: EvaluationCell, epoch: int, on_progress: Progress = silen
     Raises:
         InvalidFile: there are no whole predictions, or an image is missing, unreadable, or of another size.
     """
-    plan = _plan(cell, epoch, on_progress)
+    plan = _plan(cell, epoch, on_progress, Contents())
     if isinstance(plan, Protocol):
         return plan
     unit = _unit(plan, 1, on_progress)
@@ -96,25 +101,27 @@ def evaluate_nvs(cell: EvaluationCell, epoch: int, on_progress: Progress = silen
         unit.discard()
 
 
-def _plan(cell: EvaluationCell, epoch: int, on_progress: Progress) -> NvsPlan | Protocol:
-    """What is to be measured; or the protocol of what is there and current, or was linked."""
+def _plan(cell: EvaluationCell, epoch: int, on_progress: Progress, contents: Contents) -> NvsPlan | Protocol:
+    """What is to be measured, by the options it was measured with before; or the protocol of what is there as wanted, or linked."""
     if links_numbers(cell):
-        return take_numbers(cell, epoch, "nvs", on_progress)
+        return take_numbers(cell, epoch, "nvs", on_progress, contents)
     task = cell.tree.task(epoch, "nvs")
-    record = current_record(task)
-    if record is None:
+    predictions = verified(prediction_unit(cell, epoch), contents)
+    if predictions.state in ("missing", "damaged"):
         raise InvalidFile(
             "there are no whole predictions to evaluate",
             file=task.prediction_record,
+            found=predictions.in_words,
             remedy="make the predictions of this epoch first",
         )
-    views = predicted_views(task)
+    unit = task_unit(cell, epoch, "nvs")
+    verdict = verified(unit, contents)
+    if verdict.is_made:
+        return storage.read_json(task.protocol, Protocol)
     lpips, why_not = lpips_or_reason(cell.lpips_weights, cell.device)
-    digest = _input_digest(cell, record, views, lpips)
-    current = read_protocol(task)
-    if current is not None and current.input_digest == digest and is_whole(task):
-        return current
-    return NvsPlan(cell, epoch, record, views, digest, lpips, why_not)
+    making, as_kept = begin(unit, contents), kept(cell, verdict.record)
+    record, views = read_predictions(task), predicted_views(task)
+    return NvsPlan(as_kept, epoch, record, views, unit.place, making, contents, lpips, why_not)
 
 
 def _unit(plan: NvsPlan, n_shares: int, on_progress: Progress) -> Unit[NvsShare, SharedViews, Protocol]:
@@ -128,11 +135,14 @@ def _unit(plan: NvsPlan, n_shares: int, on_progress: Progress) -> Unit[NvsShare,
         measured: dict[View, ViewMetrics] = {view: numbers for each in found for view, numbers in each.measured.items()}
         no_video = {camera: reason for each in found for camera, reason in each.no_video.items()}
         share_equal_files(truth, task, siblings, plan.views)
-        protocol = nvs_protocol(cell, plan.record, measured, task, plan.digest, plan.lpips, plan.why_no_lpips, no_video)
+        protocol = nvs_protocol(cell, plan.record, measured, task, plan.lpips, plan.why_no_lpips, no_video)
         withdraw(cell.tree, plan.epoch, task)
         for stage in (pred, truth, viz):
             stage.publish()
         write_nvs_metrics(cell, task, measured, protocol)
+        written = {path: output for each in found for path, output in each.written.items()}
+        outputs = described(plan.place, outputs_of(task), written, plan.contents)
+        plan.making.finish(outputs, noted={"device": cell.device})
         psnr = mean_of([each.values for each in measured.values()], "psnr")
         mean = "no view with a region" if psnr is None else f"PSNR {psnr:.3f} dB"
         on_progress(f"{name} nvs: {len(plan.views)} views, {mean}")
@@ -143,18 +153,3 @@ def _unit(plan: NvsPlan, n_shares: int, on_progress: Progress) -> Unit[NvsShare,
             stage.discard()
 
     return Unit(cell.scene.name, plan.epoch, name, shares, finish, discard)
-
-
-def _input_digest(cell: EvaluationCell, record: PredictionRecord, views: list[View], lpips: Lpips | None) -> str:
-    images = [cell.scene.image_path(view.cam_id, view.fname) for view in views]
-    return storage.sha256_value(
-        {
-            "version": NVS_VERSION,
-            "predictions": record.input_digest,
-            "epoch": record.epoch,
-            "nvs": cell.experiment.evaluation.nvs.model_dump(mode="json"),
-            "images": [storage.file_stamp(path) if path else None for path in images],
-            # Weights that came later fill the column; without any, nothing is computed again.
-            **({"lpips": lpips.digest} if lpips is not None else {}),
-        }
-    )

@@ -6,7 +6,7 @@ Runs in a worker: writes into stagings that the caller publishes. One view is in
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,13 @@ from thesis_assets.evaluation.staging import Staging
 from thesis_assets.evaluation.videos import write_video
 from thesis_assets.evaluation.views import View
 from thesis_assets.layout import TaskTree
+from thesis_assets.provenance import Output
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from thesis_assets.images.codecs import PngEncoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +42,11 @@ class NvsShare:
 
 @dataclass(frozen=True)
 class SharedViews:
-    """The numbers of a share's views; and its cameras without a video, each with the reason."""
+    """The numbers of a share's views; its cameras without a video, each with the reason; and what it wrote."""
 
     measured: dict[View, ViewMetrics]
-    no_video: dict[str, str] = field(default_factory=dict)
+    no_video: dict[str, str]
+    written: dict[Path, Output]
 
 
 def comparison(cell: EvaluationCell) -> NvsComparison:
@@ -64,12 +68,13 @@ def measure_share(share: NvsShare) -> SharedViews:
     for view in share.views:
         render, image, mask = _native_images(cell, task, view)
         predicted, true = metric_image(render, mask, how), metric_image(image, mask, how)
-        share.pred.write(task.pred_image(view.cam_id, view.fname), _png(cell, predicted))
-        share.truth.write(task.gt_image(view.cam_id, view.fname), _png(cell, true))
+        share.pred.write_png(task.pred_image(view.cam_id, view.fname), predicted, _encoder(cell))
+        share.truth.write_png(task.gt_image(view.cam_id, view.fname), true, _encoder(cell))
         _write_pictures(share, view, render, image, mask)
         measured[view] = view_metrics(predicted, true, mask, how, lpips)
         pace.add(1)
-    return SharedViews(measured, _write_videos(share))
+    no_video = _write_videos(share)
+    return SharedViews(measured, no_video, share.pred.written | share.truth.written | share.viz.written)
 
 
 def share_equal_files(truth: Staging, task: TaskTree, siblings: list[TaskTree], views: list[View]) -> None:
@@ -108,10 +113,8 @@ def _native_images(
     return render, image, mask
 
 
-def _png(cell: EvaluationCell, pixels: NDArray[np.uint8]) -> bytes:
-    from thesis_assets.images.codecs import encode_png
-
-    return encode_png(pixels, cell.experiment.generation.export.png_encoder)
+def _encoder(cell: EvaluationCell) -> PngEncoder:
+    return cell.experiment.generation.export.png_encoder
 
 
 def _write_pictures(
@@ -128,9 +131,9 @@ def _write_pictures(
     how = NvsComparison("full_frame", comparison(cell).background, 1)
     bar = np.full((render.shape[0], max(2, render.shape[1] // 64), 3), 128, np.uint8)
     beside = np.concatenate([metric_image(render, mask, how), bar, metric_image(image, mask, how)], axis=1)
-    share.viz.write(task.viz_image(view.cam_id, "render_vs_gt", view.fname), _png(cell, beside))
+    share.viz.write_png(task.viz_image(view.cam_id, "render_vs_gt", view.fname), beside, _encoder(cell))
     white = metric_image(render, mask, NvsComparison("full_frame", "white", 1))
-    share.viz.write(task.viz_image(view.cam_id, "render_white_bg", view.fname), _png(cell, white))
+    share.viz.write_png(task.viz_image(view.cam_id, "render_white_bg", view.fname), white, _encoder(cell))
 
 
 def _write_videos(share: NvsShare) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.metric_images import NvsComparison, bounding_box, metric_region
+from thesis_assets.images.lpips_files import find_lpips
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,13 +40,21 @@ def lpips_or_reason(folder: Path | None, device: str) -> tuple[Lpips | None, str
     Raises:
         InvalidFile: the weights are there, and are not what their names say.
     """
-    from thesis_assets.images.perceptual import find_lpips, load_lpips
-
     try:
         find_lpips(folder)
     except InvalidFile as error:
         return None, f"{LPIPS_REASON}, {error.file} is missing; {error.remedy}"
+    from thesis_assets.images.perceptual import load_lpips
+
     return load_lpips(folder, device), ""
+
+
+def lpips_tool(folder: Path | None) -> dict[str, str]:
+    """The digest of the weights as a tool of a record, without loading them; empty where they are not there."""
+    try:
+        return {"lpips": find_lpips(folder).digest()}
+    except InvalidFile:
+        return {}
 
 
 def view_metrics(

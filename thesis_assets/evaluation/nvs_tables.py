@@ -35,7 +35,6 @@ def nvs_protocol(
     record: PredictionRecord,
     measured: Mapping[View, ViewMetrics],
     task: TaskTree,
-    digest: str,
     lpips: Lpips | None,
     why_no_lpips: str,
     no_video: Mapping[str, str],
@@ -65,7 +64,6 @@ def nvs_protocol(
         step=record.step,
         comparable=comparable,
         empty_metrics={"lpips": why_no_lpips} if lpips is None else {},
-        input_digest=digest,
         versions={"thesis_assets": __version__, "predictions": record.renderer},
         details={
             "frames": frames,

@@ -18,16 +18,19 @@ from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.prediction_records import predicted_views
 from thesis_assets.evaluation.source_trees import RENDERS
+from thesis_assets.evaluation.staging import files_below
+from thesis_assets.evaluation.unit_parts import Options, by_name, checkpoint_name, holds, verified
 from thesis_assets.experiments.command_template import fill_template, in_environment, placeholders
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.logs import log_tail
 from thesis_assets.launch.starter_watch import watched
 from thesis_assets.launch.telling import every, tell
 from thesis_assets.layout import CONVERTED_RECORD, EvaluationTree, epoch_name
+from thesis_assets.provenance import Contents, Making, Older, Place, Unit, Wanted, begin
 from thesis_assets.schemas.evaluation import PipelineRecord
 from thesis_assets.schemas.tuning import ConvertedModel, JobRecord, SelectedCheckpoint
 
-_VERSION = 1
+PIPELINE_VERSION = "1"
 _REPORT_SECONDS = 10.0
 
 
@@ -105,32 +108,71 @@ def run_pipeline(cell: EvaluationCell) -> PipelineRecord:
     """
     pipeline = cell.tree.pipeline
     with storage.cell_lock(pipeline.lock, f"the pipeline of {cell.scene.name}"):
+        contents, unit, record = Contents(), pipeline_unit(cell), _read_record(cell)
+        if record is not None and verified(unit, contents).is_made and not _lacking(cell):
+            return record
         checkpoint = handed_checkpoint(cell)
-        digest = command_digest(cell, checkpoint)
-        record = _read_record(cell)
         if record is not None and not record.finished and pipeline.job.is_file():
             end_running(storage.read_json(pipeline.job, JobRecord))
-        if record is None or record.command_digest != digest:
+        making = begin(unit, contents)
+        if record is None or record.identity != making.identity:
             _remove_output(cell)
-        elif record.finished and not _lacking(cell):
-            return record
-        return _run(cell, checkpoint, digest)
+        return _run(cell, checkpoint, making)
 
 
-def command_digest(cell: EvaluationCell, checkpoint: HandedCheckpoint) -> str:
-    """Of everything that shapes what the command writes, as far as the platform sees it; not of where that lies."""
-    predictions, scene = cell.experiment.evaluation.predictions, cell.scene
-    nameless = HandedCheckpoint("{checkpoint}" if checkpoint.path else "", "{model_dir}", checkpoint.sha256, None)
-    return storage.sha256_value(
-        {
-            "version": _VERSION,
-            "command": _filled(cell, nameless, "{output_dir}"),
-            "environment": predictions.model_dump(mode="json", include={"python", "setup", "cwd", "env"}),
-            "checkpoint": checkpoint.sha256,
-            "model": cell.run.model,
-            "scene": [storage.directory_stamp(each.base) for each in (scene.tree.ground_truth, scene.tree.estimated)],
-        }
+def pipeline_unit(cell: EvaluationCell) -> Unit:
+    """What the command wrote for a scene: everything that shapes it, as far as the platform sees it; not where that lies."""
+    pipeline = cell.tree.pipeline
+    wanted = Wanted(
+        step="pipeline",
+        code_version=PIPELINE_VERSION,
+        options=of_pipeline(cell, {}),
+        files=pipeline_files(cell),
+        made=handed_version(cell),
+        of_outputs=True,
     )
+
+    def older() -> Older | None:
+        record = _read_record(cell)
+        finished = record is not None and record.finished and holds(pipeline.record, "command_digest")
+        same = record is not None and set(wanted.made.values()) <= {record.checkpoint_sha256}
+        return Older(files_below(pipeline.output_dir)) if finished and same else None
+
+    return Unit(f"pipeline of {cell.scene.name}", pipeline_place(cell), wanted, older)
+
+
+def pipeline_place(cell: EvaluationCell) -> Place:
+    """Where the command's output and its record lie."""
+    return Place(cell.tree.pipeline.base, cell.tree.pipeline.made_from)
+
+
+def of_pipeline(cell: EvaluationCell, options: Options) -> Options:
+    """The options, with what the command is, where it works, and what it is told of the run."""
+    predictions = cell.experiment.evaluation.predictions
+    command = predictions.model_dump(mode="json", include={"source", "command", "python", "setup", "cwd", "env"})
+    told = placeholders(predictions.command) if predictions.command is not None else set()
+    names = {key: value for key, value in (("exp_name", cell.exp_name), ("run_name", cell.run_name)) if key in told}
+    return {
+        **options,
+        "evaluation": {**options.get("evaluation", {}), "predictions": command},
+        "run": {"backend": cell.run.backend, "model": cell.run.model},
+        **names,
+    }
+
+
+def pipeline_files(cell: EvaluationCell) -> dict[str, Path]:
+    """Every file of the scene in both roots: which of them the command reads is not known."""
+    tree = cell.scene.tree
+    return by_name(cell, files_below(tree.ground_truth.base, tree.estimated.base))
+
+
+def handed_version(cell: EvaluationCell) -> dict[str, str]:
+    """The checkpoint that the command is given; empty where it is given none, or none is selected."""
+    try:
+        handed = handed_checkpoint(cell)
+    except InvalidFile:  # not selected, or gone: only running the command needs it, and says so
+        return {}
+    return {} if handed.step is None or handed.sha256 is None else {checkpoint_name(handed.step): handed.sha256}
 
 
 def _filled(cell: EvaluationCell, checkpoint: HandedCheckpoint, output_dir: str) -> list[str]:
@@ -159,17 +201,18 @@ def _read_record(cell: EvaluationCell) -> PipelineRecord | None:
 def _remove_output(cell: EvaluationCell) -> None:
     """What another command wrote must not be taken for this one's."""
     output = cell.tree.pipeline.output_dir
+    cell.tree.pipeline.made_from.unlink(missing_ok=True)
     if output.exists():
         aside = storage.temporary_sibling(output)
         output.replace(aside)
         shutil.rmtree(aside)
 
 
-def _run(cell: EvaluationCell, checkpoint: HandedCheckpoint, digest: str) -> PipelineRecord:
+def _run(cell: EvaluationCell, checkpoint: HandedCheckpoint, making: Making) -> PipelineRecord:
     predictions, pipeline = cell.experiment.evaluation.predictions, cell.tree.pipeline
     words = in_environment(_filled(cell, checkpoint, str(pipeline.output_dir.absolute())), predictions)
     record = PipelineRecord(
-        command_digest=digest,
+        identity=making.identity,
         command=words,
         checkpoint_sha256=checkpoint.sha256,
         step=checkpoint.step,
@@ -194,6 +237,7 @@ def _run(cell: EvaluationCell, checkpoint: HandedCheckpoint, digest: str) -> Pip
         raise _without_renders(cell, lacking)
     finished = record.model_copy(update={"finished": True})
     storage.write_json(pipeline.record, finished)
+    making.finish(files_below(pipeline.output_dir))
     return finished
 
 

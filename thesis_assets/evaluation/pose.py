@@ -7,7 +7,8 @@ Refining renders moves no body: epochs share their files by links, and each has 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,23 +23,27 @@ from thesis_assets.evaluation.metric_tables import mean_of, table_text
 from thesis_assets.evaluation.pose_inputs import ESTIMATES, BodyFrames, body_frames, read_matched, read_points
 from thesis_assets.evaluation.pose_metrics import EQUAL_DEPTH_M, LAYER_GAP_M
 from thesis_assets.evaluation.pose_overlays import overlay
-from thesis_assets.evaluation.protocols import read_protocol
 from thesis_assets.evaluation.shared_work import Crew, Outcomes, over_scenes
 from thesis_assets.evaluation.source_trees import links_numbers
 from thesis_assets.evaluation.staging import Staging, staged
 from thesis_assets.evaluation.taken_numbers import take_numbers
-from thesis_assets.evaluation.task_faults import is_whole
+from thesis_assets.evaluation.task_units import (
+    POSE_FOLDERS,
+    POSE_VERSION,
+    body_model_tools,
+    of_all_epochs,
+    outputs_of,
+    task_unit,
+)
+from thesis_assets.evaluation.unit_parts import described, kept, verified, without_step
 from thesis_assets.evaluation.withdrawal import withdraw
 from thesis_assets.evaluation.world_motions import WorldMotions, world_motions
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TaskTree, epoch_name
+from thesis_assets.provenance import Contents, Making, Output, Unit, begin
 from thesis_assets.scenes.bodies import read_bodies, write_bodies
 from thesis_assets.scenes.posed_bodies import is_complete
 from thesis_assets.schemas.evaluation import POSE_FRAME_COLUMNS, POSE_METRICS, Protocol, format_results
-
-POSE_VERSION = "1"
-"""Raised where a change of code changes a number or a mesh."""
-SHARED_DIRS = ("inputs", "pred", "gt_inputs", "viz")
 
 
 @dataclass(frozen=True)
@@ -78,11 +83,18 @@ def evaluate_pose_scenes(
 def pose_of_scene(work: tuple[EvaluationCell, str]) -> dict[int, Protocol]:
     """In a worker: one pose task of one scene, all its epochs."""
     cell, task_name = work
-    return {epoch: evaluate_pose(cell, epoch, task_name, tell) for epoch in cell.epoch_steps()}
+    contents = Contents()
+    return {epoch: evaluate_pose(cell, epoch, task_name, tell, contents) for epoch in cell.epoch_steps()}
 
 
-def evaluate_pose(cell: EvaluationCell, epoch: int, task_name: str, on_progress: Progress = silent) -> Protocol:
-    """Measure the predicted bodies of one epoch; what is current already is left alone.
+def evaluate_pose(
+    cell: EvaluationCell,
+    epoch: int,
+    task_name: str,
+    on_progress: Progress = silent,
+    contents: Contents | None = None,
+) -> Protocol:
+    """Measure the predicted bodies of one epoch; what is as wanted is left alone.
 
     Args:
         task_name: `pose_smplx` or `pose_smpl`.
@@ -91,56 +103,54 @@ def evaluate_pose(cell: EvaluationCell, epoch: int, task_name: str, on_progress:
         InvalidScene: the scene has no frame with usable bodies on both sides (`absent_tasks` says so beforehand).
         InvalidFile: a file that was listed cannot be read.
     """
+    contents = contents or Contents()
     if links_numbers(cell):
-        return take_numbers(cell, epoch, task_name, on_progress)
-    task = cell.tree.task(epoch, task_name)
+        return take_numbers(cell, epoch, task_name, on_progress, contents)
+    task, unit = cell.tree.task(epoch, task_name), task_unit(cell, epoch, task_name)
+    verdict = verified(unit, contents)
+    if verdict.is_made:
+        return storage.read_json(task.protocol, Protocol)
+    step, cell = cell.epoch_steps()[epoch], kept(cell, verdict.record)
     frames = body_frames(cell, task_name, epoch)
-    digest = _input_digest(cell, frames)
-    current = read_protocol(task)
-    wanted = (digest, cell.epoch_steps()[epoch])
-    if current is not None and (current.input_digest, current.step) == wanted and is_whole(task):
-        return current
+    models = [f"{frames.model}/{path.name}" for path in frames.model_files]
+    unit = replace(unit, wanted=replace(unit.wanted, tools=body_model_tools(cell.body_models, models)))
+    making, written = begin(unit, contents), dict[Path, Output]()
+    equal = _equal_epoch(cell, epoch, unit, making, contents)
     withdraw(cell.tree, epoch, task)
-    protocol = _from_equal_epoch(cell, task, epoch, digest) or _measure(cell, task, frames, epoch, digest)
+    protocol = _linked(equal, task, epoch, step) if equal is not None else _measure(cell, task, frames, epoch, written)
+    making.finish(described(unit.place, outputs_of(task), written, contents))
     on_progress(f"{cell.scene.name} {epoch_name(epoch)} {task_name}: {len(protocol.details['frames'])} frames")
     return protocol
 
 
-def _input_digest(cell: EvaluationCell, frames: BodyFrames) -> str:
-    return storage.sha256_value(
-        {
-            "version": POSE_VERSION,
-            "model": frames.model,
-            "pose": cell.experiment.evaluation.pose.model_dump(mode="json"),
-            "mapping": sorted((cell.scene.identity_mapping() or {}).items()),
-            "source_camera": cell.source_camera(),
-            "left_out": frames.left_out,
-            "body_models": [[path.name, storage.file_stamp(path)] for path in frames.model_files],
-            "files": {fname: [storage.file_stamp(path) for path in paths] for fname, paths in frames.stamped.items()},
-        }
-    )
-
-
-def _from_equal_epoch(cell: EvaluationCell, task: TaskTree, epoch: int, digest: str) -> Protocol | None:
-    """Link the files of another epoch that was measured from the same bodies; None where there is none."""
+def _equal_epoch(cell: EvaluationCell, epoch: int, unit: Unit, making: Making, contents: Contents) -> TaskTree | None:
+    """Another epoch that was measured from the same bodies in the same way, and lies there whole; None where there is none."""
+    name, wanted = cell.tree.task(epoch, unit.wanted.step).task, unit.wanted
+    same = (wanted.step, wanted.code_version, without_step(wanted.options), wanted.tools, making.inputs)
     for other in cell.epoch_steps():
-        sibling = cell.tree.task(other, task.task)
-        protocol = read_protocol(sibling) if other != epoch else None
-        if protocol is None or protocol.input_digest != digest or not is_whole(sibling):
-            continue
-        for name in SHARED_DIRS:
-            with staged(task.base / name) as stage:
-                stage.link_all(sibling.base / name)
-        own = protocol.model_copy(update={"epoch": epoch, "step": cell.epoch_steps()[epoch]})
-        with staged(task.metrics_dir) as stage:
-            for path in (task.pose_per_frame, task.pose_results):
-                stage.write(path, (sibling.metrics_dir / path.name).read_bytes())
-            stage.write(task.protocol, storage.to_json_bytes(own))
-        return own
+        if other != epoch:
+            verdict = task_unit(cell, other, name).look(contents)
+            if verdict.is_made and verdict.record is not None and of_all_epochs(verdict.record) == same:
+                return cell.tree.task(other, name)
     return None
 
 
-def _measure(cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: int, digest: str) -> Protocol:
+def _linked(sibling: TaskTree, task: TaskTree, epoch: int, step: int | None) -> Protocol:
+    """Link the files of another epoch, with metrics of the epoch's own."""
+    for name in POSE_FOLDERS:
+        with staged(task.base / name) as stage:
+            stage.link_all(sibling.base / name)
+    own = storage.read_json(sibling.protocol, Protocol).model_copy(update={"epoch": epoch, "step": step})
+    with staged(task.metrics_dir) as stage:
+        for path in (task.pose_per_frame, task.pose_results):
+            stage.write(path, (sibling.metrics_dir / path.name).read_bytes())
+        stage.write(task.protocol, storage.to_json_bytes(own))
+    return own
+
+
+def _measure(
+    cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: int, written: dict[Path, Output]
+) -> Protocol:
     motions = world_motions(cell, frames) if frames.usable else None
     left_out = {**frames.left_out, **(motions.left_out if motions else {})}
     usable = [fname for fname in frames.usable if fname not in left_out]
@@ -153,10 +163,10 @@ def _measure(cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: in
         )
     metrics: dict[str, FrameMetrics] = {}
     with (
-        staged(task.inputs_dir) as inputs,
-        staged(task.pred_dir) as pred,
-        staged(task.gt_inputs_dir) as truth,
-        staged(task.viz_dir) as viz,
+        staged(task.inputs_dir, written) as inputs,
+        staged(task.pred_dir, written) as pred,
+        staged(task.gt_inputs_dir, written) as truth,
+        staged(task.viz_dir, written) as viz,
     ):
         for fname in usable:
             matched = read_matched(cell, frames, fname)
@@ -164,7 +174,7 @@ def _measure(cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: in
     measured = _Measured(
         metrics, left_out, matched.true.joints.shape[1], matched.true.vertices.shape[1], motions.depth_camera
     )
-    protocol = _protocol(cell, task, frames, epoch, measured, digest)
+    protocol = _protocol(cell, task, frames, epoch, measured)
     _write_metrics(task, measured, protocol)
     return protocol
 
@@ -195,19 +205,17 @@ def _write_frame(
 
 
 def _write_overlay(cell: EvaluationCell, task: TaskTree, viz: Staging, fname: str, compared: Any) -> None:
-    from thesis_assets.images.codecs import encode_png, read_rgb
+    from thesis_assets.images.codecs import read_rgb
 
     source = cell.source_camera()
     image = cell.scene.image_path(source, fname)
     if image is None or fname not in cell.scene.camera_files(source).paths:
         return  # A picture to look at, not a result: there is nothing to draw on.
     picture = overlay(read_rgb(image), cell.scene.camera(source, fname), compared)
-    viz.write(task.pose_overlay(fname), encode_png(picture, cell.experiment.generation.export.png_encoder))
+    viz.write_png(task.pose_overlay(fname), picture, cell.experiment.generation.export.png_encoder)
 
 
-def _protocol(
-    cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: int, measured: _Measured, digest: str
-) -> Protocol:
+def _protocol(cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: int, measured: _Measured) -> Protocol:
     spec = cell.experiment.evaluation
     mapping = cell.scene.identity_mapping()
     empty: dict[str, set[str]] = {}
@@ -233,7 +241,6 @@ def _protocol(
             "metrics": f"version {POSE_VERSION}",
         },
         empty_metrics={metric: "; ".join(sorted(reasons)) for metric, reasons in sorted(empty.items())},
-        input_digest=digest,
         versions={"thesis_assets": __version__, "numpy": np.__version__},
         details={
             "frames": list(measured.metrics),

@@ -46,15 +46,6 @@ class BodyFrames:
         """In numeric order."""
         return list(self.predicted)
 
-    @property
-    def stamped(self) -> dict[str, list[Path]]:
-        """Every file that a frame's numbers depend on."""
-        cameras = (self.predicted_cameras, self.true_cameras)
-        return {
-            fname: [path, self.true[fname], *(camera[fname] for camera in cameras if fname in camera)]
-            for fname, path in self.predicted.items()
-        }
-
 
 def body_model(task_name: str) -> BodyModel:
     """`pose_smplx` -> `smplx`."""
@@ -82,7 +73,7 @@ def body_frames(cell: EvaluationCell, task_name: str, epoch: int) -> BodyFrames:
         model,
         predicted,
         true,
-        _estimated_cameras(cell, list(predicted)),
+        estimated_cameras(cell, list(predicted)),
         {fname: known[fname] for fname in predicted if fname in known},
         left_out,
         OF_THE_TREE if of_tree else ESTIMATES,
@@ -94,7 +85,7 @@ def _predicted_path(cell: EvaluationCell, model: BodyModel, fname: str, of_tree:
     return of_tree.get(fname) if of_tree else cell.scene.body_path(model, fname, estimated=True)
 
 
-def _estimated_cameras(cell: EvaluationCell, frames: list[str]) -> dict[str, Path]:
+def estimated_cameras(cell: EvaluationCell, frames: list[str]) -> dict[str, Path]:
     """The estimated source camera's files, where they are there."""
     paths = {fname: cell.scene.tree.estimated.camera(cell.source_camera(), fname) for fname in frames}
     return {fname: path for fname, path in paths.items() if file_with_content(path, cell.scene.roots)}
@@ -182,7 +173,7 @@ def why_pose_is_absent(cell: EvaluationCell, task_name: str) -> str | None:
         return f"the scene has no ground-truth {model} bodies: {scene.tree.ground_truth.bodies_dir(model)}/<frame>.npz"
     if cell.experiment.evaluation.pose.world_alignment == "camera":
         known = scene.camera_files(cell.source_camera()).paths.keys()
-        frames = [fname for fname in _estimated_cameras(cell, frames) if fname in known]
+        frames = [fname for fname in estimated_cameras(cell, frames) if fname in known]
         if not frames:
             place = scene.tree.estimated.cameras_dir / str(cell.source_camera())
             return f"alignment by `camera` needs the source camera in both roots: {place}/<frame>.npz"

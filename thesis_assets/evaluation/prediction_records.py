@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, InvalidScene
+from thesis_assets.errors import InvalidScene
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.views import View
 from thesis_assets.layout import TaskTree
@@ -16,13 +16,13 @@ from thesis_assets.schemas.evaluation import PredictionRecord
 _RENDER = re.compile(r"cam_(?P<cam>0|[1-9]\d{0,9})/render/(?P<frame>\d{6}|[1-9]\d{6,11})\.png", re.ASCII)
 
 
-def current_record(task: TaskTree) -> PredictionRecord | None:
-    """The record of predictions that lie there whole, or None."""
-    try:
-        record = storage.read_json(task.prediction_record, PredictionRecord)
-    except InvalidFile:  # missing, or of another version: the predictions are made again
-        return None
-    return record if len(predicted_views(task)) == record.n_images else None
+def read_predictions(task: TaskTree) -> PredictionRecord:
+    """What the predictions of a task say of themselves.
+
+    Raises:
+        InvalidFile: there are none, or their record cannot be read.
+    """
+    return storage.read_json(task.prediction_record, PredictionRecord)
 
 
 def predicted_views(task: TaskTree) -> list[View]:

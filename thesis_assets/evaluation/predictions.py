@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, absent_tasks, silent
 from thesis_assets.evaluation.pipeline_command import prepare_model_dir, run_pipeline
+from thesis_assets.evaluation.prediction_units import prediction_unit
 from thesis_assets.evaluation.refined_predictions import RefinePlan, refine_plan, refine_share, refine_unit
 from thesis_assets.evaluation.refinement import forget_refiners
 from thesis_assets.evaluation.shared_work import Crew, Outcomes, by_scene, over_scenes, work_off
-from thesis_assets.evaluation.taken_predictions import take_predictions, take_training_artifacts
+from thesis_assets.evaluation.taken_predictions import take_predictions
+from thesis_assets.evaluation.training_artifacts import take_training_artifacts
 from thesis_assets.launch.telling import tell
+from thesis_assets.provenance import Contents
 from thesis_assets.schemas.evaluation import PredictionRecord
 
 
@@ -46,29 +49,24 @@ def predict(
     if there and there[0].experiment.evaluation.predictions.source == "refine":
         _refine(there, outcomes, crew, on_progress)
     else:
-        if there and there[0].experiment.evaluation.predictions.source == "command":
+        if any(_needs_pipeline(cell) for cell in there):
             prepare_model_dir(there[0])
         over_scenes(take_scene, by_scene(there), outcomes, crew, on_progress)
     return outcomes
 
 
-def make_predictions(
-    cell: EvaluationCell, epoch: int, step: int | None, on_progress: Progress = silent
-) -> PredictionRecord:
+def make_predictions(cell: EvaluationCell, epoch: int, on_progress: Progress = silent) -> PredictionRecord:
     """The predictions of one epoch of one scene, made in this process.
-
-    Args:
-        step: the checkpoint of the epoch; None keeps the renders unrefined.
 
     Raises:
         ThesisAssetsError: no view can be compared, or the checkpoint, the tree or an image is missing or cannot be read.
     """
     if cell.experiment.evaluation.predictions.source != "refine":
-        if cell.experiment.evaluation.predictions.source == "command":
+        if _needs_pipeline(cell):
             prepare_model_dir(cell)
             run_pipeline(cell)
         return take_predictions(cell, epoch, on_progress)
-    plan = refine_plan(cell, epoch, step)
+    plan = refine_plan(cell, epoch)
     if isinstance(plan, PredictionRecord):
         return plan
     unit = refine_unit(plan, 1, on_progress)
@@ -82,10 +80,11 @@ def _refine(
     cells: Sequence[EvaluationCell], outcomes: Outcomes[PredictionRecord], crew: Crew, on_progress: Progress
 ) -> None:
     plans: list[RefinePlan] = []
+    contents = Contents()
     # Epoch by epoch: a process loads each checkpoint once for all scenes.
     for epoch, cell in [(epoch, cell) for epoch in cells[0].epoch_steps() for cell in cells]:
         try:
-            plan = refine_plan(cell, epoch, cell.epoch_steps()[epoch])
+            plan = refine_plan(cell, epoch, contents)
         except ThesisAssetsError as error:
             outcomes.fail(cell.scene.name, error)
             continue
@@ -105,10 +104,20 @@ def _refine(
 
 def take_scene(cell: EvaluationCell) -> dict[int, PredictionRecord]:
     """In a worker: the epochs of a scene from a tree that others write; the pipeline that writes it runs first."""
-    if cell.experiment.evaluation.predictions.source == "command":
+    if _needs_pipeline(cell):
         run_pipeline(cell)
+    contents = Contents()
     for epoch in cell.epoch_steps():
-        take_training_artifacts(cell, epoch)
+        take_training_artifacts(cell, epoch, contents)
     if "nvs" not in cell.tasks or "nvs" in absent_tasks(cell):
         return {}
-    return {epoch: take_predictions(cell, epoch, tell) for epoch in cell.epoch_steps()}
+    return {epoch: take_predictions(cell, epoch, tell, contents) for epoch in cell.epoch_steps()}
+
+
+def _needs_pipeline(cell: EvaluationCell) -> bool:
+    """Whether the user's pipeline is to be asked for its tree: not where all that is taken from it lies here as wanted."""
+    if cell.experiment.evaluation.predictions.source != "command":
+        return False
+    contents = Contents()
+    units = [prediction_unit(cell, epoch) for epoch in cell.epoch_steps()] if "nvs" in cell.tasks else []
+    return not units or not all(unit.look(contents).is_made for unit in units)

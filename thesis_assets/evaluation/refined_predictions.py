@@ -9,19 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets import storage
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
 from thesis_assets.evaluation.imperfect_renders import ImperfectRenders
-from thesis_assets.evaluation.prediction_records import current_record, no_views
+from thesis_assets.evaluation.prediction_records import no_views, read_predictions
+from thesis_assets.evaluation.prediction_units import prediction_unit
 from thesis_assets.evaluation.refinement import Refinement
 from thesis_assets.evaluation.shared_work import Unit
-from thesis_assets.evaluation.staging import Staging
+from thesis_assets.evaluation.staging import Staging, files_below
+from thesis_assets.evaluation.unit_parts import described, kept, verified
 from thesis_assets.evaluation.views import EvaluatedViews, View, evaluated_views
 from thesis_assets.evaluation.withdrawal import withdraw
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TaskTree, epoch_name
+from thesis_assets.provenance import Contents, Making, Output, Place, begin
 from thesis_assets.schemas.evaluation import PredictionRecord
 from thesis_assets.schemas.tuning import CheckpointInfo
 
@@ -29,8 +33,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-PREDICTION_VERSION = "1"
-"""Raised where a change of code changes a prediction's pixels."""
 SECONDS_A_LINE = 5.0
 
 
@@ -41,8 +43,11 @@ class RefinePlan:
     cell: EvaluationCell
     epoch: int
     step: int | None
+    checkpoint_sha256: str | None
     chosen: EvaluatedViews
-    digest: str
+    place: Place
+    making: Making
+    contents: Contents
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,24 +63,28 @@ class RefineShare:
 
 @dataclass(frozen=True)
 class RefinedViews:
-    """What a share gave: the views without a render, each with its reason; and where the renders came from."""
+    """What a share gave: the views without a render, each with its reason; where the renders came from; and what it wrote."""
 
     missing: dict[str, str]
     origins: frozenset[str]
+    written: dict[Path, Output]
 
 
-def refine_plan(cell: EvaluationCell, epoch: int, step: int | None) -> RefinePlan | PredictionRecord:
-    """What is to be made; or the record of what is there, and current.
+def refine_plan(cell: EvaluationCell, epoch: int, contents: Contents | None = None) -> RefinePlan | PredictionRecord:
+    """What is to be made, by the options it was made with before; or what is there, where it is as wanted.
 
     Raises:
         InvalidFile: the checkpoint of the epoch has not been written.
     """
-    chosen = evaluated_views(cell)
-    digest = _input_digest(cell, step, chosen)
-    current = current_record(cell.tree.task(epoch, "nvs"))
-    if current is not None and (current.input_digest, current.epoch) == (digest, epoch):
-        return current
-    return RefinePlan(cell, epoch, step, chosen, digest)
+    unit, contents = prediction_unit(cell, epoch), contents or Contents()
+    verdict = verified(unit, contents)
+    if verdict.is_made:
+        return read_predictions(cell.tree.task(epoch, "nvs"))
+    step, as_kept = cell.epoch_steps()[epoch], kept(cell, verdict.record)
+    checkpoint = _checkpoint_sha256(cell, step)
+    return RefinePlan(
+        as_kept, epoch, step, checkpoint, evaluated_views(as_kept), unit.place, begin(unit, contents), contents
+    )
 
 
 def refine_unit(
@@ -94,9 +103,8 @@ def refine_unit(
             prediction_source="refine",
             epoch=plan.epoch,
             step=plan.step,
-            checkpoint_sha256=_checkpoint_sha256(cell, plan.step),
+            checkpoint_sha256=plan.checkpoint_sha256,
             n_images=len(plan.chosen.views) - len(missing),
-            input_digest=plan.digest,
             renderer=", ".join(sorted(frozenset[str]().union(*(each.origins for each in found)))) or "none",
             left_out={**plan.chosen.left_out, **missing},
         )
@@ -105,6 +113,9 @@ def refine_unit(
         stage.write(task.prediction_record, storage.to_json_bytes(record))
         withdraw(cell.tree, plan.epoch, task)
         stage.publish()
+        written = {path: output for each in found for path, output in each.written.items()} | stage.written
+        outputs = described(plan.place, files_below(task.inputs_dir), written, plan.contents)
+        plan.making.finish(outputs, noted={"device": cell.device, "renderer": record.renderer})
         on_progress(f"{name}: {record.n_images} predictions, {len(record.left_out)} left out")
         return record
 
@@ -136,7 +147,7 @@ def refine_share(share: RefineShare) -> RefinedViews:
         for cam_id, pixels in (refinement.of_frame(fname, found) if refinement else found).items():
             _write_view(share, View(cam_id, fname), pixels)
         report.add(len(cam_ids))
-    return RefinedViews(missing, renders.origins)
+    return RefinedViews(missing, renders.origins, share.stage.written)
 
 
 class Pace:
@@ -159,26 +170,6 @@ class Pace:
         tell(f"{self._scene_name}: {self._done}/{self._total} {self._what}, {rate:.1f}/s, {left:.0f} s left")
 
 
-def _input_digest(cell: EvaluationCell, step: int | None, chosen: EvaluatedViews) -> str:
-    generation, renders = cell.experiment.generation, ImperfectRenders(cell)
-    source = generation.renders.source
-    samples = [renders.samples.get(view) for view in chosen.views]
-    return storage.sha256_value(
-        {
-            "version": PREDICTION_VERSION,
-            "step": step,
-            "checkpoint": _checkpoint_sha256(cell, step),
-            "renders": generation.renders.model_dump(mode="json"),
-            "apply_mask": generation.filtering.apply_mask,
-            "source_camera": cell.source_camera(),
-            "views": [str(view) for view in chosen.views],
-            "left_out": chosen.left_out,
-            "scene": cell.scene.scene_stamp(source),
-            "samples": [storage.file_stamp(path) if path else None for path in samples],
-        }
-    )
-
-
 def _checkpoint_sha256(cell: EvaluationCell, step: int | None) -> str | None:
     return None if step is None else storage.read_json(cell.tuning_run.checkpoint_info(step), CheckpointInfo).sha256
 
@@ -191,11 +182,9 @@ def _by_frame(views: Sequence[View]) -> Iterator[tuple[str, list[int]]]:
 
 
 def _write_view(share: RefineShare, view: View, pixels: NDArray[np.uint8]) -> None:
-    from thesis_assets.images.codecs import encode_png
-
     scene, task, stage, key = share.cell.scene, share.task, share.stage, (view.cam_id, view.fname)
     encoder = share.cell.experiment.generation.export.png_encoder
-    stage.write(task.input_render(*key), encode_png(pixels, encoder))
+    stage.write_png(task.input_render(*key), pixels, encoder)
     stage.link(scene.tree.ground_truth.camera(*key), task.input_camera(*key))
     mask = scene.mask_path(*key)
     if mask is not None:

@@ -12,13 +12,21 @@ from pathlib import Path
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidKey
 from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
-from thesis_assets.evaluation.input_data import NV_DEBUG_KINDS, TEST_PARTS, TRAIN_PARTS, documented_folders
-from thesis_assets.evaluation.manifest import nvs_cameras, world_alignment
+from thesis_assets.evaluation.input_data import (
+    NV_DEBUG_KINDS,
+    TEST_PARTS,
+    TRAIN_PARTS,
+    documented_folders,
+    input_data_unit,
+)
+from thesis_assets.evaluation.manifest import nvs_cameras, source_camera, world_alignment
 from thesis_assets.evaluation.metric_tables import read_table
 from thesis_assets.evaluation.nvs_metrics import lpips_or_reason
 from thesis_assets.evaluation.protocols import read_protocol
 from thesis_assets.evaluation.recomputation import differences
+from thesis_assets.evaluation.staging import files_below
 from thesis_assets.evaluation.task_faults import IMPORTED, frame_columns, frame_table, task_faults
+from thesis_assets.evaluation.task_units import task_unit
 from thesis_assets.layout import (
     OUTPUT_LAYOUT_VERSION,
     TEMPORARY_PREFIX,
@@ -27,10 +35,19 @@ from thesis_assets.layout import (
     epoch_name,
     parse_epoch,
 )
+from thesis_assets.provenance import Contents
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.evaluation import EvaluationManifest, InputDataRecord
 
-TOP_LEVEL = ("manifest.json", "training_artifacts", "input_data", "evaluation", "rerun")
+TOP_LEVEL = (
+    "manifest.json",
+    "manifest.made_from.json",
+    "manifest.made_from.stats.json",
+    "training_artifacts",
+    "input_data",
+    "evaluation",
+    "rerun",
+)
 RECOMPUTED_ROWS = 8
 """A task and epoch: of a whole demo scene a quarter, of a long one enough to notice a wrong image set."""
 
@@ -44,18 +61,25 @@ def check_required_files(cell: EvaluationCell, task_name: str) -> CheckOutcome:
         return CheckOutcome.of(
             [], message=f"{task_name} is absent for {cell.scene.name}: {absent}", counts={"epochs": 0, "absent": 1}
         )
-    epochs = list(cell.epoch_steps())
-    offenders = [
-        f"{cell.tree.relative(path)}: {problem}"
-        for epoch in epochs
-        for path, problem in task_faults(cell.tree.task(epoch, task_name))
-    ]
+    epochs, contents = list(cell.epoch_steps()), Contents()
+    offenders = [line for epoch in epochs for line in _faults(cell, epoch, task_name, contents)]
     return CheckOutcome.of(
         offenders,
         message=f"required files of {task_name}, {cell.scene.name}"
         + (f": materialize {task_name} of this cell again" if offenders else ""),
         counts={"epochs": len(epochs), "files": len(epochs) * len(cell.tree.task(0, task_name).required_files)},
     )
+
+
+def _faults(cell: EvaluationCell, epoch: int, task_name: str, contents: Contents) -> list[str]:
+    """What breaks the contract of a task's files, then what else of them is not as it was recorded."""
+    task = cell.tree.task(epoch, task_name)
+    faults = task_faults(task)
+    named = {path for path, _ in faults}
+    verdict = task_unit(cell, epoch, task_name).look(contents)
+    for names, problem in ((verdict.damaged, "other bytes than were recorded"), (verdict.missing, "it is missing")):
+        faults += [(path, problem) for name in names if (path := task.base / name) not in named]
+    return [f"{cell.tree.relative(path)}: {problem}" for path, problem in faults]
 
 
 def check_lpips(cell: EvaluationCell) -> CheckOutcome:
@@ -101,7 +125,7 @@ def _manifest_faults(cell: EvaluationCell, manifest: EvaluationManifest) -> Iter
         ("exp_name", manifest.exp_name, cell.exp_name),
         ("scene_name", manifest.scene_name, cell.scene.name),
         ("tasks", manifest.tasks, [task for task in cell.tasks if task not in absent]),
-        ("source_camera_id", manifest.source_camera_id, cell.source_camera()),
+        ("source_camera_id", manifest.source_camera_id, source_camera(cell, protocols)),
         ("nvs_cameras", manifest.nvs_cameras, nvs_cameras(protocols)),
         ("pose_eval_world_alignment_method", manifest.pose_eval_world_alignment_method, world_alignment(protocols)),
         (
@@ -109,7 +133,7 @@ def _manifest_faults(cell: EvaluationCell, manifest: EvaluationManifest) -> Iter
             manifest.notes.get("epoch_steps"),
             {epoch_name(each.epoch): each.step for each in protocols},
         ),
-        ("notes.absent_tasks", manifest.notes.get("absent_tasks"), absent),
+        ("notes.absent_tasks", sorted(manifest.notes.get("absent_tasks", "none")), sorted(absent)),
     ):
         if found != wanted:
             yield f"manifest.json, {key}: {found}, and the tree has {wanted}"
@@ -172,8 +196,10 @@ def check_input_data_clean(cell: EvaluationCell) -> CheckOutcome:
         f"{tree.relative(path)}: the folder is missing" for path in documented_folders(tree) if not path.is_dir()
     ]
     nv_generation = train.nv_generation_debug("images").parent
+    unit = input_data_unit(cell)
+    ours = (tree.input_data_record, unit.place.record, unit.place.stats)
     for folder, allowed in (
-        (tree.input_data_dir, {"train", "test", tree.input_data_record.name}),
+        (tree.input_data_dir, {"train", "test", *(path.name for path in ours)}),
         (train.base, {*TRAIN_PARTS, "misc"}),
         (test.base, set(TEST_PARTS)),
         (nv_generation.parent, {nv_generation.name}),
@@ -188,7 +214,10 @@ def check_input_data_clean(cell: EvaluationCell) -> CheckOutcome:
         storage.read_json(tree.input_data_record, InputDataRecord)
     except InvalidFile as error:
         offenders.append(f"{tree.relative(tree.input_data_record)}: {error.problem}")
-    n_files = sum(path.is_file() for path in tree.input_data_dir.rglob("*"))
+    verdict = unit.look()
+    offenders += [f"input_data/{name}: other bytes than were linked" for name in verdict.damaged]
+    offenders += [f"input_data/{name}: the file is missing" for name in verdict.missing]
+    n_files = len(files_below(tree.input_data_dir))
     return CheckOutcome.of(offenders, message=f"input data of {cell.scene.name}", counts={"files": n_files})
 
 

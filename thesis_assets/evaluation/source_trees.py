@@ -153,11 +153,6 @@ def source_bodies(cell: EvaluationCell, epoch: int, task_name: str) -> dict[str,
     return {path.stem: path for path in sorted(names, key=lambda path: int(path.stem)) if path.stat().st_size}
 
 
-def task_stamp(task: TaskTree) -> str:
-    """The cheap identity of everything that a source tree has of one task."""
-    return storage.directory_stamp(task.base)
-
-
 def _lacks(cell: EvaluationCell, source: TaskTree, view: View) -> str | None:
     if cell.scene.image_path(view.cam_id, view.fname) is None:
         return "there is no ground-truth image"

@@ -15,11 +15,14 @@ from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
 from thesis_assets.evaluation.metric_tables import mean_of, read_table, table_text
 from thesis_assets.evaluation.nvs_tables import write_nvs_tables
 from thesis_assets.evaluation.protocols import read_protocol
-from thesis_assets.evaluation.source_trees import source_epoch, source_tree, task_stamp
+from thesis_assets.evaluation.source_trees import source_epoch, source_tree
 from thesis_assets.evaluation.staging import Staging, staged
-from thesis_assets.evaluation.task_faults import IMPORTED, frame_table, is_whole, task_faults
+from thesis_assets.evaluation.task_faults import IMPORTED, frame_table, task_faults
+from thesis_assets.evaluation.task_units import NVS_FOLDERS, POSE_FOLDERS, outputs_of, task_unit
+from thesis_assets.evaluation.unit_parts import verified
 from thesis_assets.evaluation.withdrawal import withdraw
 from thesis_assets.layout import EvaluationTree, TaskTree, epoch_name, frame_name
+from thesis_assets.provenance import Contents, begin
 from thesis_assets.schemas.evaluation import (
     NVS_FRAME_COLUMNS,
     POSE_FRAME_COLUMNS,
@@ -37,20 +40,25 @@ ENTERS_AS = {
 }
 
 
-def take_numbers(cell: EvaluationCell, epoch: int, task_name: str, on_progress: Progress = silent) -> Protocol:
-    """Link one task of one epoch; what is current already is left alone.
+def take_numbers(
+    cell: EvaluationCell,
+    epoch: int,
+    task_name: str,
+    on_progress: Progress = silent,
+    contents: Contents | None = None,
+) -> Protocol:
+    """Link one task of one epoch; what is as wanted is left alone.
 
     Raises:
         InvalidFile: the tree lacks the epoch or a required file, or a table cannot be read.
     """
+    task, unit = cell.tree.task(epoch, task_name), task_unit(cell, epoch, task_name)
+    if verified(unit, contents).is_made:
+        return storage.read_json(task.protocol, Protocol)
     tree = source_tree(cell)
     assert tree is not None, "the source `existing` has a tree"
     source_epoch(cell, tree, epoch)
-    source, task = tree.task(epoch, task_name), cell.tree.task(epoch, task_name)
-    digest = storage.sha256_value([task_name, epoch, task_stamp(source), cell.source_camera()])
-    current = read_protocol(task)
-    if current is not None and current.input_digest == digest and is_whole(task):
-        return current
+    source, making = tree.task(epoch, task_name), begin(unit, contents)
     protocol = read_protocol(source)
     if protocol is not None:
         if faults := task_faults(source):
@@ -60,19 +68,18 @@ def take_numbers(cell: EvaluationCell, epoch: int, task_name: str, on_progress: 
                 found=faults[0][1],
                 remedy="mend it, or let its renders be measured again (`recompute: true`)",
             )
-        step = cell.epoch_steps()[epoch]
-        protocol = protocol.model_copy(update={"epoch": epoch, "step": step, "input_digest": digest})
+        protocol = protocol.model_copy(update={"epoch": epoch, "step": cell.epoch_steps()[epoch]})
     withdraw(cell.tree, epoch, task)
-    for name in ("pred", "gt_inputs", "viz") if task_name == "nvs" else ("inputs", "pred", "gt_inputs", "viz"):
+    for name in NVS_FOLDERS if task_name == "nvs" else POSE_FOLDERS:
         with staged(task.base / name) as stage:
             stage.link_all(source.base / name)
     with staged(task.metrics_dir) as stage:
         if protocol is not None:
             stage.link_all(source.metrics_dir)
-            stage.place(task.protocol).unlink()
             stage.write(task.protocol, storage.to_json_bytes(protocol))
         else:
-            protocol = _older(cell, epoch, tree, source, task, digest, stage)
+            protocol = _older(cell, epoch, tree, source, task, stage)
+    making.finish(outputs_of(task), noted={"from": str(tree.base)})
     on_progress(f"{cell.scene.name} {epoch_name(epoch)} {task_name}: taken over from {tree.base}")
     return protocol
 
@@ -83,7 +90,6 @@ def _older(
     tree: EvaluationTree,
     source: TaskTree,
     task: TaskTree,
-    digest: str,
     stage: Staging,
 ) -> Protocol:
     """Write the tables of a tree without a protocol in the columns of ours, and the protocol that says so."""
@@ -105,7 +111,6 @@ def _older(
         step=cell.epoch_steps()[epoch],
         comparable=comparable,
         empty_metrics={name: ENTERS_AS.get(name, OLDER) for name in empty},
-        input_digest=digest,
         versions={"thesis_assets": __version__},
         details={
             IMPORTED: str(tree.base),

@@ -9,7 +9,8 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
 from thesis_assets.evaluation.pipeline_command import handed_checkpoint
-from thesis_assets.evaluation.prediction_records import current_record, no_views, predicted_views
+from thesis_assets.evaluation.prediction_records import no_views, predicted_views, read_predictions
+from thesis_assets.evaluation.prediction_units import prediction_unit
 from thesis_assets.evaluation.source_trees import (
     links_numbers,
     source_camera_file,
@@ -17,32 +18,34 @@ from thesis_assets.evaluation.source_trees import (
     source_mask,
     source_tree,
     source_views,
-    task_stamp,
 )
-from thesis_assets.evaluation.staging import Staging, staged
+from thesis_assets.evaluation.staging import Staging, files_below, staged
+from thesis_assets.evaluation.unit_parts import kept, verified
 from thesis_assets.evaluation.views import View
 from thesis_assets.evaluation.withdrawal import withdraw
 from thesis_assets.layout import EvaluationTree, TaskTree, epoch_name
+from thesis_assets.provenance import Contents, begin
 from thesis_assets.schemas.evaluation import PredictionRecord
 
-TAKEN_VERSION = "1"
 
-
-def take_predictions(cell: EvaluationCell, epoch: int, on_progress: Progress = silent) -> PredictionRecord:
-    """Publish `nvs/inputs/` of one epoch by one rename; what is current already is left alone.
+def take_predictions(
+    cell: EvaluationCell, epoch: int, on_progress: Progress = silent, contents: Contents | None = None
+) -> PredictionRecord:
+    """Publish `nvs/inputs/` of one epoch by one rename; what is as wanted is left alone.
 
     Raises:
         InvalidFile: the tree lacks the epoch, or a render has another size than its ground truth.
         InvalidScene: no view can be compared.
     """
+    task, unit = cell.tree.task(epoch, "nvs"), prediction_unit(cell, epoch)
+    verdict = verified(unit, contents)
+    if verdict.is_made:
+        return read_predictions(task)
     tree = source_tree(cell)
     assert tree is not None, "the sources `command` and `existing` have a tree"
     source_epoch(cell, tree, epoch)
-    source, task = tree.task(epoch, "nvs"), cell.tree.task(epoch, "nvs")
+    cell, source, making = kept(cell, verdict.record), tree.task(epoch, "nvs"), begin(unit, contents)
     record = _record(cell, epoch, tree, source)
-    current = current_record(task)
-    if current is not None and (current.input_digest, current.epoch) == (record.input_digest, epoch):
-        return current
     withdraw(cell.tree, epoch, task)
     left_out: dict[str, str] = {}
     with staged(task.inputs_dir) as stage:
@@ -57,46 +60,26 @@ def take_predictions(cell: EvaluationCell, epoch: int, on_progress: Progress = s
                 raise no_views(cell, left_out)
         record = record.model_copy(update={"n_images": len(views), "left_out": left_out})
         stage.write(task.prediction_record, storage.to_json_bytes(record))
+    making.finish(files_below(task.inputs_dir), noted={"from": record.renderer})
     on_progress(
         f"{cell.scene.name} {epoch_name(epoch)}: {record.n_images} predictions linked, {len(left_out)} left out"
     )
     return record
 
 
-def take_training_artifacts(cell: EvaluationCell, epoch: int) -> None:
-    """Link what a source tree has under `training_artifacts/` of an epoch; nothing where it has none."""
-    tree = source_tree(cell)
-    source = tree.training_artifacts_record(epoch).parent if tree else None
-    if source is None or not source.is_dir():
-        return
-    with staged(cell.tree.training_artifacts_record(epoch).parent) as stage:
-        stage.link_all(source)
-
-
 def _record(cell: EvaluationCell, epoch: int, tree: EvaluationTree, source: TaskTree) -> PredictionRecord:
     predictions = cell.experiment.evaluation.predictions
     handed = handed_checkpoint(cell) if predictions.source == "command" else None
-    taken = None if handed else current_record(source)
-    digest = storage.sha256_value(
-        {
-            "version": TAKEN_VERSION,
-            "source": predictions.source,
-            "links_numbers": links_numbers(cell),
-            "checkpoint": handed.sha256 if handed else None,
-            "tree": task_stamp(source),
-            "cameras": cell.experiment.evaluation.cameras,
-            "frames": cell.experiment.evaluation.frames.model_dump(mode="json"),
-            "skip_frames": sorted(cell.scene.skip_frames()) if cell.applies_skip_frames else [],
-            "scene": cell.scene.scene_stamp("command"),
-        }
-    )
+    try:
+        taken = None if handed else read_predictions(source)
+    except InvalidFile:  # of a tree that other scripts wrote
+        taken = None
     return PredictionRecord(
         prediction_source=taken.prediction_source if taken else predictions.source,
         epoch=epoch,
         step=cell.epoch_steps()[epoch],
         checkpoint_sha256=handed.sha256 if handed else taken.checkpoint_sha256 if taken else None,
         n_images=0,
-        input_digest=digest,
         renderer="the pipeline's command" if handed else f"the tree {tree.base}",
     )
 

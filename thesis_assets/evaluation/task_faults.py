@@ -52,11 +52,6 @@ def task_faults(task: TaskTree) -> list[tuple[Path, str]]:
     return faults
 
 
-def is_whole(task: TaskTree) -> bool:
-    """Whether the task is finished: its required files keep their contract, and what they were computed from is there."""
-    return not task_faults(task) and not any(True for _ in missing_sources(task))
-
-
 def missing_sources(task: TaskTree) -> Iterator[Path]:
     """Saved images, arrays and meshes that the protocol speaks of and that are not there."""
     protocol = storage.read_json(task.protocol, Protocol)

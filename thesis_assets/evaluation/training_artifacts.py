@@ -9,19 +9,32 @@ contact sheet; `artifacts.json` says which samples, and what is absent and why.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
 from thesis_assets.evaluation.refinement import Refinement, forget_refiners
 from thesis_assets.evaluation.shared_work import Crew, Outcomes, by_scene, over_scenes
-from thesis_assets.evaluation.staging import Staging, staged
+from thesis_assets.evaluation.source_trees import source_tree
+from thesis_assets.evaluation.staging import Staging, files_below, staged
+from thesis_assets.evaluation.unit_parts import (
+    below,
+    by_name,
+    checkpoint_version,
+    holds,
+    picked,
+    recorded,
+    shard_version,
+    verified,
+    with_step,
+)
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import epoch_name
+from thesis_assets.provenance import Contents, Older, Place, Unit, Wanted, begin
 from thesis_assets.schemas.evaluation import TrainingArtifactsRecord
 from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
-from thesis_assets.schemas.tuning import CheckpointInfo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,28 +65,23 @@ def write_artifacts_of_scenes(
 
 def artifacts_of_scene(cell: EvaluationCell) -> dict[int, TrainingArtifactsRecord]:
     """In a worker: the pictures of one scene's epochs."""
-    return {epoch: write_training_artifacts(cell, epoch, tell) for epoch in cell.epoch_steps()}
+    contents = Contents()
+    return {epoch: write_training_artifacts(cell, epoch, tell, contents) for epoch in cell.epoch_steps()}
 
 
 def write_training_artifacts(
-    cell: EvaluationCell, epoch: int, on_progress: Progress = silent
+    cell: EvaluationCell, epoch: int, on_progress: Progress = silent, contents: Contents | None = None
 ) -> TrainingArtifactsRecord:
-    """Publish one epoch's pictures by one rename; what is current already is left alone.
+    """Publish one epoch's pictures by one rename; what is as wanted is left alone.
 
     Raises:
         InvalidFile: the checkpoint, or an image of a chosen sample, is missing or cannot be read.
     """
-    step = cell.epoch_steps()[epoch]
-    rows = _chosen_rows(cell)
-    digest = _input_digest(cell, step, rows)
-    final = cell.tree.training_artifacts_record(epoch).parent
-    try:
-        current = storage.read_json(cell.tree.training_artifacts_record(epoch), TrainingArtifactsRecord)
-    except InvalidFile:  # not written yet, or by another version
-        current = None
-    if current is not None and current.input_digest == digest:
-        return current
-    with staged(final) as stage:
+    unit, record_file = training_artifacts_unit(cell, epoch), cell.tree.training_artifacts_record(epoch)
+    if verified(unit, contents).is_made:
+        return storage.read_json(record_file, TrainingArtifactsRecord)
+    step, rows, making = cell.epoch_steps()[epoch], _chosen_rows(cell), begin(unit, contents)
+    with staged(record_file.parent) as stage:
         for kind in KINDS:
             stage.place(cell.tree.training_artifacts(epoch, kind) / "file")
         absent = _write_pictures(cell, epoch, step, rows, stage)
@@ -83,11 +91,63 @@ def write_training_artifacts(
             resolution=cell.run.resolution,
             sample_ids=[row.sample_id for row in rows],
             absent=absent,
-            input_digest=digest,
         )
-        stage.write(cell.tree.training_artifacts_record(epoch), storage.to_json_bytes(record))
+        stage.write(record_file, storage.to_json_bytes(record))
+    making.finish(files_below(record_file.parent), noted={"device": cell.device})
     on_progress(f"{cell.scene.name} {epoch_name(epoch)}: training artifacts of {len(rows)} samples")
     return record
+
+
+def take_training_artifacts(cell: EvaluationCell, epoch: int, contents: Contents | None = None) -> None:
+    """Link what a source tree has under `training_artifacts/` of an epoch; nothing where it has none, or it lies here already."""
+    source = taken_artifacts(cell, epoch)
+    if source is None:
+        return
+    unit, folder = training_artifacts_unit(cell, epoch), cell.tree.training_artifacts_record(epoch).parent
+    if verified(unit, contents).is_made:
+        return
+    making = begin(unit, contents)
+    with staged(folder) as stage:
+        stage.link_all(source)
+    making.finish(files_below(folder))
+
+
+def taken_artifacts(cell: EvaluationCell, epoch: int) -> Path | None:
+    """The folder of an epoch's pictures in the source tree; None where there is none."""
+    tree = source_tree(cell)
+    folder = tree.training_artifacts_record(epoch).parent if tree is not None else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def training_artifacts_unit(cell: EvaluationCell, epoch: int) -> Unit:
+    """The pictures of an epoch. The samples, the scene and the checkpoint may be gone."""
+    place = Place(
+        cell.tree.training_artifacts_record(epoch).parent,
+        cell.tree.training_artifacts_made_from(epoch),
+    )
+    record, source = recorded(place), taken_artifacts(cell, epoch)
+    options, _ = picked(cell, cell, ("evaluation.predictions.source",))
+    files, made = {}, {}
+    if source is not None:
+        files = below("tree", source.parent.parent, files_below(source))
+    elif cell.experiment.evaluation.predictions.source == "refine":
+        options = {**with_step(cell, epoch, options), "run": {"resolution": cell.run.resolution}}
+        files = by_name(cell, _depths(cell))
+        made = {**checkpoint_version(cell, epoch), **shard_version(cell, record)}
+    wanted = Wanted("training_artifacts", ARTIFACTS_VERSION, options, files=files, made=made)
+
+    def older() -> Older | None:
+        is_older = holds(cell.tree.training_artifacts_record(epoch), "input_digest")
+        return Older(files_below(place.base)) if is_older else None
+
+    return Unit(f"training artifacts of {cell.scene.name}, {epoch_name(epoch)}", place, wanted, older)
+
+
+def _depths(cell: EvaluationCell) -> list[Path | None]:
+    try:
+        return [_depth_path(cell, row) for row in _chosen_rows(cell)]
+    except ThesisAssetsError:  # the samples are gone, or cannot be read: making the pictures says so
+        return []
 
 
 def _chosen_rows(cell: EvaluationCell) -> list[SampleRow]:
@@ -99,20 +159,6 @@ def _chosen_rows(cell: EvaluationCell) -> list[SampleRow]:
     if len(rows) <= MAX_SAMPLES:
         return rows
     return [rows[index * (len(rows) - 1) // (MAX_SAMPLES - 1)] for index in range(MAX_SAMPLES)]
-
-
-def _input_digest(cell: EvaluationCell, step: int | None, rows: Sequence[SampleRow]) -> str:
-    checkpoint = (
-        None if step is None else storage.read_json(cell.tuning_run.checkpoint_info(step), CheckpointInfo).sha256
-    )
-    stamps = [
-        [
-            storage.file_stamp(cell.difix.base / path)
-            for path in (row.image_path, row.target_image_path, row.ref_image_path)
-        ]
-        for row in rows
-    ]
-    return storage.sha256_value([ARTIFACTS_VERSION, step, checkpoint, cell.run.resolution, stamps])
 
 
 def _write_pictures(
@@ -163,8 +209,7 @@ def _depth_picture(cell: EvaluationCell, row: SampleRow, size: tuple[int, ...]) 
 
     from thesis_assets.scenes.bounded_files import read_npy
 
-    key = (row.target_cam_id, row.target_fname)
-    path = cell.scene.depth_path(*key, estimated=True) or cell.scene.depth_path(*key)
+    path = _depth_path(cell, row)
     if path is None:
         return None
     depth = np.asarray(read_npy(path), np.float64)
@@ -176,13 +221,16 @@ def _depth_picture(cell: EvaluationCell, row: SampleRow, size: tuple[int, ...]) 
     return np.asarray(Image.fromarray(grey).resize((size[1], size[0]), Image.Resampling.NEAREST))
 
 
+def _depth_path(cell: EvaluationCell, row: SampleRow) -> Path | None:
+    key = (row.target_cam_id, row.target_fname)
+    return cell.scene.depth_path(*key, estimated=True) or cell.scene.depth_path(*key)
+
+
 def _write_png(
     stage: Staging, cell: EvaluationCell, epoch: int, kind: str, name: str, picture: NDArray[np.uint8]
 ) -> None:
-    from thesis_assets.images.codecs import encode_png
-
     path = cell.tree.training_artifacts(epoch, kind) / f"{name}.png"
-    stage.write(path, encode_png(picture, cell.experiment.generation.export.png_encoder))
+    stage.write_png(path, picture, cell.experiment.generation.export.png_encoder)
 
 
 def _write_sheets(

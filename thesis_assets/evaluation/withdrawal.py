@@ -1,6 +1,6 @@
 """Taking back a finished task before its files change, so that no manifest names an epoch that is not whole.
 
-Order of a change: the manifest forgets the epoch, the metrics go, then inputs, images and metrics come back one by one, each by
+Order of a change: the manifest forgets the epoch, the metrics go with their record, then inputs, images and metrics come back one by one, each by
 one rename, and the manifest is written last.
 """
 
@@ -32,5 +32,6 @@ def _forget_epoch(tree: EvaluationTree, epoch: int) -> None:
         tree.manifest.unlink()
         return
     if epoch_name(epoch) in manifest.eval_epochs:
+        tree.manifest_made_from.unlink(missing_ok=True)
         epochs = [name for name in manifest.eval_epochs if name != epoch_name(epoch)]
         storage.write_json(tree.manifest, manifest.model_copy(update={"eval_epochs": epochs}))

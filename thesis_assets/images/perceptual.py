@@ -7,8 +7,6 @@ Does not belong here: which images are compared, and what happens where there ar
 from __future__ import annotations
 
 import functools
-import importlib.util
-import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,15 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.storage import sha256_file
+from thesis_assets.images.lpips_files import BACKBONE_FILE, LINEAR_FILE, LpipsFiles, find_lpips
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-BACKBONE_FILE = "vgg16-397923af.pth"
-LINEAR_FILE = "vgg.pth"
-WEIGHTS_VARIABLE = "THESIS_LPIPS_WEIGHTS"
+__all__ = ["BACKBONE_FILE", "LINEAR_FILE", "STAGES", "Lpips", "LpipsFiles", "Vgg16", "find_lpips", "load_lpips"]
+
 STAGES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 """Places of the convolutions in the published file's `features`; a tap after the last of each stage, 2 x 2 pooling between."""
 MIN_SIDE = 16
@@ -35,58 +32,6 @@ MIN_SIDE = 16
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 TINY = 1e-10
-
-
-@dataclass(frozen=True)
-class LpipsFiles:
-    """The two files: VGG16 trained on ImageNet, and the weights of its channels."""
-
-    backbone: Path
-    linear: Path
-
-    def digest(self) -> str:
-        """Of both contents."""
-        return "+".join(_digest_of(path, path.stat().st_mtime_ns)[:16] for path in (self.backbone, self.linear))
-
-
-def find_lpips(folder: Path | None) -> LpipsFiles:
-    """The weights in `folder`; without one, in torch's hub cache, where the channel weights may be those of the package `lpips`.
-
-    Raises:
-        InvalidFile: one of the two is not there; the message says what to put where.
-    """
-    both = f"{BACKBONE_FILE} and {LINEAR_FILE}"
-    if folder is not None:
-        remedy = f"put {both} into {folder}; or leave {WEIGHTS_VARIABLE} unset, and let `make lpips` fetch them"
-        return LpipsFiles(_existing([folder / BACKBONE_FILE], remedy), _existing([folder / LINEAR_FILE], remedy))
-    cache = Path(torch.hub.get_dir()) / "checkpoints"
-    remedy = f"`make lpips` fetches {both} (0.5 GB); or put them into one folder and name it in {WEIGHTS_VARIABLE}"
-    linear = [cache / LINEAR_FILE, *_packaged()]
-    return LpipsFiles(_existing([cache / BACKBONE_FILE], remedy), _existing(linear, remedy))
-
-
-def _packaged() -> Iterator[Path]:
-    package = importlib.util.find_spec("lpips")
-    if package is not None and package.origin is not None:
-        yield Path(package.origin).parent / "weights" / "v0.1" / LINEAR_FILE
-
-
-def _existing(places: Sequence[Path], remedy: str) -> Path:
-    for path in places:
-        if os.access(path, os.R_OK) and path.is_file():  # `is_file` alone raises in a folder that may not be entered
-            return path
-    raise InvalidFile(
-        "LPIPS needs a file of weights that is not there or cannot be read",
-        file=places[0],
-        wanted=f"{BACKBONE_FILE} (VGG16 of torchvision) and {LINEAR_FILE} (v0.1 of the package lpips)",
-        remedy=remedy,
-    )
-
-
-@functools.lru_cache(maxsize=8)
-def _digest_of(path: Path, stamp: int) -> str:
-    del stamp  # part of the key: a replaced file is read again
-    return sha256_file(path)
 
 
 def load_lpips(folder: Path | None = None, device: str = "cpu") -> Lpips:

@@ -80,7 +80,10 @@ class Making:
         write_stats(
             self._place,
             [self._before.get(name) for name in inputs],
-            [stat_of(self._place.base / name) for name in named],
+            [
+                None if each.sha256 == LOST else stat_of(self._place.base / name)
+                for name, each in sorted(digested.items())
+            ],
         )
         return record
 
@@ -202,7 +205,9 @@ def _change(
 
 
 def _publish(place: Place, record: MadeFrom) -> None:
+    """On the disk with its name, when this returns."""
     storage.write_bytes(place.record, storage.to_json_bytes(record, indent=len(record.outputs) <= MANY))
+    _flush(str(place.record.parent))
 
 
 def flush_files(paths: Iterable[Path]) -> None:

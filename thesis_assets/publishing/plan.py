@@ -74,7 +74,7 @@ def plan_publication(
     Raises:
         NotForSharing: a recording shows a dataset whose licence forbids passing it on. Nothing is planned then.
         InvalidKey: `repo_id` is not `<user or organisation>/<name>`.
-        InvalidFile: a manifest is missing, a recording has no side file or is not the one it describes, or there is none.
+        InvalidFile: a manifest is missing, a recording has no record or is not the one it describes, or there is none.
     """
     check_repo_id(repo_id)
     entries = datasets or {}

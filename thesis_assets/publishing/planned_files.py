@@ -12,9 +12,10 @@ from pathlib import Path
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidKey
+from thesis_assets.evaluation.qualitative.made_from import recording_facts
 from thesis_assets.layout import TASKS, DifixTree, EvaluationTree, SampleId, check_key, dataset_of
 from thesis_assets.layout_ids import ids_of
-from thesis_assets.schemas.evaluation import EvaluationManifest, RecordingDigest, parse_results
+from thesis_assets.schemas.evaluation import EvaluationManifest, parse_results
 from thesis_assets.schemas.publishing import PublishedFile, RecordingKind
 
 SHOWN_METRICS = ("psnr", "ssim", "lpips", "rr_mpjpe_mm", "pa_mpjpe_mm")
@@ -48,7 +49,7 @@ def planned_scene(tree: EvaluationTree) -> list[PlannedFile]:
     """The recordings of one evaluated scene. An epoch that was split by task goes up as its tasks' files, not also whole.
 
     Raises:
-        InvalidFile: the manifest is missing, or a recording is not the one that its side file describes.
+        InvalidFile: the manifest is missing, or a recording is not the one that its record describes.
         InvalidKey: a name in the manifest is no key, or a recording is none of the tree's own.
     """
     manifest = _manifest(tree)
@@ -76,7 +77,7 @@ def planned_triplets(tree: DifixTree, run_name: str) -> list[PlannedFile]:
     """The recording of a tuning run, where there is one.
 
     Raises:
-        InvalidFile: it is not the one that its side file describes, or its samples cannot be named.
+        InvalidFile: it is not the one that its record describes, or its samples cannot be named.
     """
     from thesis_assets.evaluation.qualitative.triplets import chosen_samples
 
@@ -107,14 +108,13 @@ def _planned(
     metrics: dict[str, float],
     datasets: Sequence[str],
 ) -> PlannedFile:
-    digest = storage.read_json(EvaluationTree.recording_digest(local), RecordingDigest)
-    size = local.stat().st_size
-    if digest.bytes != size:
+    facts, size, sha256 = recording_facts(local), local.stat().st_size, storage.sha256_file(local)
+    if facts.bytes != size or facts.sha256 not in (None, sha256):
         raise InvalidFile(
-            "the recording is not the one that its side file describes",
+            "the recording is not the one that its record describes",
             file=local,
-            found=f"{size} bytes",
-            wanted=f"{digest.bytes} bytes",
+            found=f"{size} bytes, {sha256[:12]}",
+            wanted=f"{facts.bytes} bytes, {(facts.sha256 or sha256)[:12]}",
             remedy="export it again",
         )
     previews = _previews(local)
@@ -126,10 +126,10 @@ def _planned(
         run_name=names[1],
         scene_name=names[2],
         epoch=epoch,
-        bytes=size,
-        sha256=storage.sha256_file(local),
-        input_digest=digest.input_digest,
-        rerun_sdk=digest.rerun_sdk,
+        bytes=facts.bytes,
+        sha256=sha256,
+        data_version=facts.data_version,
+        rerun_sdk=facts.rerun_sdk,
         metrics=metrics,
         datasets=list(datasets),
         previews=[f"{folder}/{picture.parent.name}/{picture.name}" for picture in previews],

@@ -1,15 +1,16 @@
 """One publication: what changed since the last one goes up in one commit, with the card; what was sent is recorded.
 
-The repo's own `recordings.json` says which input digest each recording there was made from, so that several machines and
+The repo's own `recordings.json` says which data version each recording there has, so that several machines and
 runs can share a repo. Does not belong here: the plan, the client of the Hub, the card's text.
 """
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +18,17 @@ from pydantic import ValidationError
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
+from thesis_assets.evaluation.qualitative.made_from import recording_facts
 from thesis_assets.evaluation.qualitative.verification import rerun_binary, verify_recording
-from thesis_assets.layout import TEMPORARY_PREFIX
+from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, EvaluationTree, TuningRunTree
+from thesis_assets.provenance import Older, Place, Unit, Wanted, begin
 from thesis_assets.publishing.card import card
 from thesis_assets.publishing.hub import HubRepo, HubUnavailable, RepoState, git_sha1
 from thesis_assets.publishing.plan import PublicationPlan
 from thesis_assets.publishing.planned_files import PlannedFile
 from thesis_assets.schemas.publishing import PublicationIndex, PublicationRecord, PublishedFile
 
+STEP_NAME, PUBLISH_VERSION = "published_recordings", "1"
 INDEX, README = "recordings.json", "README.md"
 ATTEMPTS = 6
 FIRST_WAIT, LONGEST_WAIT = 2.0, 120.0
@@ -40,21 +44,56 @@ class _Changes:
     recordings: list[str]
 
 
+def publication_units(
+    trees: Mapping[str, EvaluationTree], difix: DifixTree, run_name: str, repo_id: str | None
+) -> list[Unit]:
+    """The publication of a run's recordings; none where no repo is named. The arguments are those of `publication_unit`."""
+    return [] if repo_id is None else [publication_unit(trees, difix, run_name, repo_id)]
+
+
+def publication_unit(trees: Mapping[str, EvaluationTree], difix: DifixTree, run_name: str, repo_id: str) -> Unit:
+    """`published.json` of a run, made from the recordings that are there.
+
+    Args:
+        trees: evaluated scene to its tree.
+    """
+    run = difix.tuning_run(run_name)
+    recordings = {
+        f"{scene}/{path.name}": path for scene, tree in trees.items() for path in tree.rerun_dir.glob("*.rrd")
+    }
+    recordings[run.triplet_recording.name] = run.triplet_recording
+    made = {}
+    for name, path in sorted(recordings.items()):
+        with contextlib.suppress(InvalidFile):  # not made yet, or somebody's own
+            made[name] = recording_facts(path).data_version
+    wanted = Wanted(STEP_NAME, PUBLISH_VERSION, options={"repo_id": repo_id}, made=made, of_outputs=True)
+    place = Place(run.base, run.made_from(STEP_NAME))
+    return Unit(f"publication of {difix.exp_name}/{run_name}", place, wanted, lambda: _older(run.publication, repo_id))
+
+
+def _older(publication: Path, repo_id: str) -> Older | None:
+    try:
+        was_sent = storage.read_json(publication, PublicationRecord).repo_id == repo_id
+    except InvalidFile:
+        return None
+    return Older([publication]) if was_sent else None
+
+
 def publish(
     plan: PublicationPlan,
-    record: Path,
+    unit: Unit,
     *,
     private: bool = True,
     endpoint: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
     on_progress: Callable[[str], None] | None = None,
 ) -> PublicationRecord:
-    """Send a plan's changed recordings to the Hub and write `record`; without changes there is no commit.
+    """Send a plan's changed recordings to the Hub and write the run's `published.json`; without changes there is no commit.
 
     Each attempt reads the repo anew, so that one whose answer was lost is not repeated, and nobody's commit is undone.
 
     Args:
-        record: `published.json` of the run.
+        unit: of the publication, see `publication_unit`.
         private: whether a repo that is not there yet is made private; one that is there stays as it is.
         endpoint: of the Hub; None = `HF_ENDPOINT`, else the public one.
 
@@ -62,6 +101,7 @@ def publish(
         HubRefused: no token, a wrong one, or one that may not write.
         HubUnavailable: the Hub did not take it in `ATTEMPTS` attempts. Nothing is recorded.
     """
+    making = begin(unit)
     repo = HubRepo(plan.repo_id, endpoint=endpoint)
     say = on_progress or (lambda line: None)
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=plan.files[0].local.parent) as folder:
@@ -73,7 +113,9 @@ def publish(
             return _sent(plan, repo, state, changes, say)
 
         published = _with_retries(attempt, sleep, say)
+    record = TuningRunTree(unit.place.base).publication
     storage.write_json(record, published)
+    making.finish([record])
     return published
 
 
@@ -122,7 +164,7 @@ def _changes(
     staged: dict[Path, PlannedFile],
     say: Callable[[str], None],
 ) -> _Changes:
-    """Compare a plan with what is in the repo: by input digest, and by the bytes that the repo says it holds."""
+    """Compare a plan with what is in the repo: by data version, and by the bytes that the repo says it holds."""
     there_now = _index(repo, state, say)
     known = {file.path: file for file in there_now.files if file.path in state.files}
     additions: dict[str, Path | bytes] = {}
@@ -153,7 +195,7 @@ def _changes(
 def _same(there: PublishedFile, ours: PublishedFile, state: RepoState) -> bool:
     in_repo = state.files[there.path]
     untouched = in_repo.sha256 in (None, there.sha256) and in_repo.bytes == there.bytes
-    return untouched and there.input_digest == ours.input_digest
+    return untouched and there.data_version == ours.data_version
 
 
 def _holds(state: RepoState, path: str, local: Path) -> bool:

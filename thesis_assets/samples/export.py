@@ -37,7 +37,7 @@ from thesis_assets.samples.sample_rows import row_of, rows_sha256
 from thesis_assets.samples.shard_files import Shard, dropped_bytes, sorted_dropped, write_shard
 from thesis_assets.samples.shard_identity import finished_samples, shard_unit
 from thesis_assets.samples.shard_repair import only_as_recorded, shard_damage
-from thesis_assets.samples.shared_shards import link_equal_shard
+from thesis_assets.samples.shared_shards import LinkedShard, link_equal_shard
 from thesis_assets.samples.snapshot import frozen_snapshot, refuse_change
 from thesis_assets.samples.triplet_export import ExportedTriplets, TripletWork, export_triplets
 from thesis_assets.schemas.samples import DroppedSample, SampleRow, ShardStats
@@ -133,9 +133,14 @@ def export_shard(work: ShardWork, on_progress: Callable[[str], None] | None = No
         frozen = frozen_snapshot(tree) is not None
         if verdict.record is not None and not verdict.is_stale and (frozen or not work.anew):
             return _mend(work, scene, unit, verdict, contents, on_progress, frozen=frozen)
-        if frozen:
-            raise _another_shard(work, verdict)
-        return _make(work, scene, unit, making, contents, on_progress)
+        if not frozen:
+            tree.scene_run(scene.name).run_stats.unlink(missing_ok=True)  # without it the shard is unfinished
+            linked = None if work.anew else link_equal_shard(tree, unit, work.generation.export.link_mode, contents)
+            return _make(work, scene, making, contents, on_progress) if linked is None else _publish(work, linked)
+        refused = _another_shard(work, verdict)
+        if verdict.record is None and verdict.damaged:  # only the record itself: its samples say what they are
+            return _make(work, scene, making, contents, on_progress, refused=refused)
+        raise refused
 
 
 def _another_shard(work: ShardWork, verdict: Verdict) -> SnapshotChanged:
@@ -148,29 +153,36 @@ def _another_shard(work: ShardWork, verdict: Verdict) -> SnapshotChanged:
     )
 
 
+def _publish(work: ShardWork, linked: LinkedShard) -> ShardRecord:
+    shard = linked.shard
+    _remove_orphans(work.tree, work.scene_name, shard.rows)
+    linked.making.finish({**linked.outputs, **_write_shard(work, shard)}, noted=linked.noted)
+    return ShardRecord(shard.stats, exported=True, preview=triplet_sheet(work.tree, shard.rows), linked=True)
+
+
 def _make(
     work: ShardWork,
     scene: Scene,
-    unit: Unit,
     making: Making,
     contents: Contents,
     on_progress: Callable[[str], None] | None,
+    *,
+    refused: SnapshotChanged | None = None,
 ) -> ShardRecord:
-    """Link an equal shard of another experiment, or render what an interrupted export has not finished."""
+    """Render what an interrupted export has not finished. `refused`: raised before any sample would appear."""
+
+    def refuse(*_: object) -> None:
+        if refused is not None:
+            raise refused
+
     started = time.monotonic()
     tree = work.tree
-    tree.scene_run(scene.name).run_stats.unlink(missing_ok=True)  # without it the shard is unfinished
-    linked = None if work.anew else link_equal_shard(tree, unit, work.generation.export.link_mode, contents)
-    if linked is not None:
-        _remove_orphans(tree, scene.name, linked.shard.rows)
-        linked.making.finish({**linked.outputs, **_write_shard(work, linked.shard)}, noted=linked.noted)
-        return ShardRecord(
-            linked.shard.stats, exported=True, preview=triplet_sheet(tree, linked.shard.rows), linked=True
-        )
     plan = plan_scene(scene, work.generation, work.group_id)
     rows = [row_of(planned.sample, planned.group_id) for planned in plan.candidates]
     finished = {} if work.anew else finished_samples(tree, rows, making.identity, contents)
-    triplets = TripletWork(tree, scene, work.generation, making.identity, finished, contents, work.device, work.threads)
+    triplets = TripletWork(
+        tree, scene, work.generation, making.identity, finished, contents, work.device, work.threads, refuse
+    )
     made = export_triplets(triplets, plan, ExportProgress(scene.name, len(plan.candidates), on_progress))
     _remove_orphans(tree, scene.name, made.rows)
     dropped = sorted_dropped([*plan.dropped, *made.dropped])

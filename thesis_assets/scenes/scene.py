@@ -26,8 +26,11 @@ from thesis_assets.schemas.scenes import SceneRegistryEntry
 __all__ = ["Scene", "SceneRoots", "open_scene"]
 
 
-def open_scene(roots: SceneRoots, scene_name: str) -> Scene:
+def open_scene(roots: SceneRoots, scene_name: str, *, and_gone: bool = False) -> Scene:
     """Open a scene by name.
+
+    Args:
+        and_gone: also where its ground truth is not there: it has no cameras then, and no frames.
 
     Raises:
         InvalidKey: the name is unsafe, or has no dataset in front.
@@ -35,7 +38,7 @@ def open_scene(roots: SceneRoots, scene_name: str) -> Scene:
         InvalidFile: its registry entry cannot be read.
     """
     tree = roots.tree(scene_name)
-    if not tree.ground_truth.base.is_dir():
+    if not (and_gone or tree.ground_truth.base.is_dir()):
         near = difflib.get_close_matches(scene_name, _folder_names(roots.canonical_gt), n=3)
         raise InvalidScene(
             "there is no such scene",

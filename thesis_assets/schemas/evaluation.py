@@ -1,10 +1,10 @@
-"""Files of an evaluation tree: manifest, protocol, metric tables, recording digests, leaderboard rows."""
+"""Files of an evaluation tree: manifest, protocol, metric tables, leaderboard rows."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from thesis_assets.schemas.base import FileModel
+from thesis_assets.schemas.base import FileModel, OlderKeys
 
 NVS_FRAME_COLUMNS = ("camera_id", "frame_id", "psnr", "ssim", "lpips", "psnr_channel_sum")
 NVS_CAMERA_COLUMNS = ("camera_id", "psnr", "ssim", "lpips", "psnr_channel_sum")
@@ -62,24 +62,25 @@ class EvaluationManifest(FileModel):
     """`run_name`, `epoch_steps` (epoch name to checkpoint step or null), `absent_tasks` (task to reason)."""
 
 
-class PredictionRecord(FileModel):
+class PredictionRecord(OlderKeys):
     """`nvs/inputs/predictions.json`: what the renders beside it are."""
 
+    older_keys: ClassVar[frozenset[str]] = frozenset({"input_digest"})
     prediction_source: Literal["refine", "command", "existing"]
     epoch: int
     step: int | None
     """None: unrefined."""
     checkpoint_sha256: str | None
     n_images: int
-    input_digest: str
     renderer: str
     left_out: dict[str, str] = {}
     """Views (`cam_4/000003`) that were asked for and are not there, each with its reason."""
 
 
-class Protocol(FileModel):
+class Protocol(OlderKeys):
     """`metrics/protocol.json`: how the numbers beside it were made. Two rows are paired only where `comparable` is equal."""
 
+    older_keys: ClassVar[frozenset[str]] = frozenset({"input_digest"})
     task: str
     epoch: int
     step: int | None
@@ -87,31 +88,29 @@ class Protocol(FileModel):
     """Everything that must be equal between two compared rows: prediction source, region, background, scale, cameras, frames, ..."""
     empty_metrics: dict[str, str]
     """Metric to the reason why it may be empty."""
-    input_digest: str
-    """Of what the numbers were computed from."""
     versions: dict[str, str]
     details: dict[str, Any] = {}
 
 
-class InputDataRecord(FileModel):
+class InputDataRecord(OlderKeys):
     """`input_data/input_data.json`: what was linked in, from where, how."""
 
+    older_keys: ClassVar[frozenset[str]] = frozenset({"input_digest"})
     scene_name: str
     source_camera_id: int
     frames: list[str]
     cameras: list[int]
     link_modes: dict[str, int]
-    input_digest: str
-    """Of path, size and modification time of every linked file: the cheap question whether the links are current."""
     part_digests: dict[str, str] = {}
     """By part (`train/images`): of the names and contents of its files."""
     missing: list[str]
     """Parts that the scene does not have, each with its reason."""
 
 
-class TrainingArtifactsRecord(FileModel):
+class TrainingArtifactsRecord(OlderKeys):
     """`training_artifacts/epoch_XXXX/artifacts.json`: which samples the pictures show."""
 
+    older_keys: ClassVar[frozenset[str]] = frozenset({"input_digest"})
     epoch: int
     step: int | None
     """None: unrefined."""
@@ -119,17 +118,6 @@ class TrainingArtifactsRecord(FileModel):
     sample_ids: list[str]
     absent: dict[str, str]
     """`<kind>` or `<kind>/<sample_id>` to the reason why there is no picture."""
-    input_digest: str
-
-
-class RecordingDigest(FileModel):
-    """`<recording>.inputs.json`: a recording is current while its inputs have this digest."""
-
-    input_digest: str
-    rerun_sdk: str
-    bytes: int
-    absent: list[str]
-    """What the tree did not have, each with its reason."""
 
 
 class LeaderboardRow(FileModel):
@@ -182,25 +170,25 @@ class DifferenceRow(FileModel):
     """Why there is no difference."""
 
 
-class ComparisonRecord(FileModel):
-    """Beside a compare page: what it says in one line and what it was made from, or why there is none.
+class ComparisonRecord(OlderKeys):
+    """Beside a compare page: what it says in one line, or why there is none.
 
     Attributes:
         against: `unrefined`, `<run>` of the same experiment, or `<exp>/<run>`.
         epoch: that the page shows; None where there is no page.
         page: the file beside the record; None: not made, for `reason`.
-        input_digest: of the tables, pictures' records and protocols that the page shows; another one makes the page stale.
         headline: PSNR, SSIM and LPIPS with their signs, as plain text.
         not_for_sharing: the datasets whose licence forbids passing the page on; it holds their images.
         command: makes the page, whatever the automatic budget says.
     """
+
+    older_keys = frozenset({"input_digest"})
 
     exp_name: str
     run_name: str
     against: str
     epoch: int | None
     page: str | None
-    input_digest: str
     headline: str = ""
     n_bytes: int = 0
     seconds: float = 0.0
@@ -209,15 +197,16 @@ class ComparisonRecord(FileModel):
     command: str
 
 
-class PipelineRecord(FileModel):
+class PipelineRecord(OlderKeys):
     """`_pipeline/<exp_name>/command.json`: which command wrote the tree beside it.
 
     Attributes:
-        command_digest: of the command line, its environment, the checkpoint and the scene's files (`evaluation.pipeline_command`).
+        identity: of the command line, its environment, the checkpoint and the scene's files (`evaluation.pipeline_command`).
         finished: False while the command runs, and after it failed.
     """
 
-    command_digest: str
+    older_keys: ClassVar[frozenset[str]] = frozenset({"command_digest"})
+    identity: str = ""
     command: list[str]
     checkpoint_sha256: str | None
     """None: the pipeline's base model."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from thesis_assets.schemas.base import FileModel
 
@@ -28,8 +28,8 @@ class PublishedFile(FileModel):
     bytes: int
     sha256: str
     """Of the bytes in the repo."""
-    input_digest: str
-    """Of what the recording was made from: it decides whether the file is sent again."""
+    data_version: str = Field(validation_alias=AliasChoices("data_version", "input_digest"))
+    """Of the recording: it decides whether the file is sent again. Older indexes call it by the other name."""
     rerun_sdk: Annotated[str, Field(pattern=r"^[0-9A-Za-z.+-]+$", max_length=64)]
     metrics: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_. -]+$", max_length=64)], float]
     datasets: list[Name]

@@ -1,6 +1,20 @@
-"""Files beside recordings: the record of their pictures."""
+"""What is known of a recording without opening it, and the record of its pictures."""
 
-from thesis_assets.schemas.base import FileModel
+from pydantic import AliasChoices, Field
+
+from thesis_assets.schemas.base import FileModel, OlderKeys
+
+
+class RecordingFacts(FileModel):
+    """Of its record; of a recording of the version before records the content of its `<recording>.inputs.json`."""
+
+    data_version: str = Field(validation_alias=AliasChoices("data_version", "input_digest"))
+    rerun_sdk: str
+    bytes: int
+    sha256: str | None = None
+    """Of the file; None: the version before records did not say."""
+    absent: list[str]
+    """What the tree did not have, each with its reason."""
 
 
 class PreviewPicture(FileModel):
@@ -14,10 +28,11 @@ class PreviewPicture(FileModel):
     position: int
 
 
-class PreviewRecord(FileModel):
-    """`<recording>.previews/previews.json`: the pictures show the recording whose inputs have this digest."""
+class PreviewRecord(OlderKeys):
+    """`<recording>.previews/previews.json`: the pictures that lie beside it."""
 
-    input_digest: str
+    older_keys = frozenset({"input_digest"})
+
     rerun_sdk: str
     pictures: list[PreviewPicture]
     faults: list[str]

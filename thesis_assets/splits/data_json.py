@@ -17,7 +17,7 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import DifixTree
-from thesis_assets.provenance import Older, Output, Place, Unit, Wanted, begin, rewrite, versions_of
+from thesis_assets.provenance import Older, Output, Place, Unit, Wanted, begin, read_record, rewrite, versions_of
 from thesis_assets.samples.snapshot import frozen_snapshot, refuse_change
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
@@ -151,10 +151,20 @@ def renew_paths(tree: DifixTree) -> bool:
         storage.write_json(tree.frozen, frozen.model_copy(update={"data_json_sha256": content.sha256}))
     place, size = _place(tree), sum(len(block) for block in content.under(_folder(tree)))
     there = Output(size, _sha256(content.under(_folder(tree))))
-    rewrite(place, {place.name(tree.data_json): there}, noted={"folder": _folder(tree)})
+    rewrite(place, {place.name(tree.data_json): there}, noted={"folder": _folder(tree), "moved_from": folder})
     _write(tree, content)
     tell(f"{tree.data_json}: written anew, since {tree.exp_name} was moved here from {folder}")
     return True
+
+
+def moved_from(tree: DifixTree) -> tuple[str, bool] | None:
+    """The folder that the snapshot was moved from, and whether its data.json was written anew since; None where it was not moved."""
+    folder = folder_of(tree.data_json)
+    if folder is not None and folder != _folder(tree):
+        return folder, False
+    record = read_record(_place(tree))
+    before = None if record is None else record.noted.get("moved_from")
+    return None if before is None else (str(before), True)
 
 
 def former_folders(tree: DifixTree) -> Iterator[str]:

@@ -1,16 +1,19 @@
 """Compare pages that are made by themselves: which there are to be, which are renewed, and what the budget leaves out."""
 
 import copy
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from thesis_assets import storage
 from thesis_assets.defs.compare_pages import ComparePages, Comparison
 from thesis_assets.defs.graph import NODES, is_current
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.provenance import take_over
 from thesis_assets.schemas.evaluation import ComparisonRecord
 from thesis_assets.storage import read_json
 from thesis_assets_tests.cli.in_process import invoke
@@ -67,6 +70,35 @@ def test_only_pages_whose_numbers_moved_or_that_are_gone_are_made_anew(world: Wo
     assert page(world, "unrefined").stat().st_mtime_ns == before["unrefined"]
     assert page(world, "baseline").stat().st_mtime_ns > before["baseline"]
     assert page(world, "unrefined", "baseline").is_file()
+
+
+def test_a_page_is_made_anew_by_content_not_by_time_and_one_that_was_cut_too(world: World) -> None:
+    renewed(world)
+    before = {name: page(world, name).read_bytes() for name in ("unrefined", "baseline")}
+    times = {name: page(world, name).stat().st_mtime_ns for name in before}
+    for table in world.settings.results_root.rglob("*.csv"):
+        os.utime(table)
+    renewed(world)
+    assert times == {name: page(world, name).stat().st_mtime_ns for name in before}
+    page(world, "baseline").write_bytes(before["baseline"][:100])
+    renewed(world)
+    assert page(world, "baseline").stat().st_size > 100
+    assert page(world, "unrefined").read_bytes() == before["unrefined"]
+
+
+def test_a_page_of_a_version_without_records_stays_and_is_taken_over(world: World) -> None:
+    renewed(world)
+    before = page(world, "baseline").stat().st_mtime_ns
+    record = world.settings.reports.comparison_record("demo", "tuned", "baseline")
+    storage.write_json(record, {**storage.read_json_value(record), "input_digest": "of a version without records"})
+    pages = ComparePages(world.platform, world.lines.append)
+    unit = next(pages.unit(each) for each in pages.wanted() if each.against == "baseline")
+    unit.place.record.unlink()
+    assert unit.look().in_words == "made (not verified yet)"
+    renewed(world)
+    assert page(world, "baseline").stat().st_mtime_ns == before
+    assert take_over(unit) is not None
+    assert unit.look().in_words == "made"
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,6 @@ def test_compare_pages_are_linked_with_their_headline_or_named_with_why_there_is
         against="unrefined",
         epoch=1,
         page=reports.comparison("small", "r1", "unrefined").name,
-        input_digest="d",
         headline="PSNR +0.123 dB, SSIM -0.0010",
         not_for_sharing=["hi4d"],
         command="thesis-assets compare --exp small --run r1",

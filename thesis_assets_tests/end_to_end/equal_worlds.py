@@ -19,6 +19,7 @@ NOT_COMPARED = {
     "*/tuning_runs/*/job.json": "process ids and times of a job",
     "*/tuning_runs/*/job_exit.json": "the same of its end",
     "*/tuning_runs/*/logs/*": "what was said, and when: a trainer that was killed says more",
+    "*made_from.stats.json": "sizes and times: a cache",
     f"*/{TEMPORARY_PREFIX}*": "left by a killed process, and never read by anything",
 }
 LEFT_OUT = {
@@ -30,10 +31,7 @@ LEFT_OUT = {
     "*/nvs/inputs/predictions.json": {"input_digest": "times of the files that it is made from count"},
     "*/metrics/protocol.json": {"input_digest": "times of the files that it is made from count"},
     "*/training_artifacts/*/artifacts.json": {"input_digest": "times of the files that it is made from count"},
-    "*.inputs.json": {
-        "input_digest": "times of the files that it is made from count",
-        "bytes": "a recording has random ids, which compress one way or another",
-    },
+    "*/rerun/*.made_from.json": {"outputs": "a recording has random ids"},
 }
 """Keys of JSON files."""
 

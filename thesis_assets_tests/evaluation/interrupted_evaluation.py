@@ -7,10 +7,13 @@ import sys
 from itertools import cycle
 from pathlib import Path
 
+import numpy as np
+
 from thesis_assets.evaluation.cell import EvaluationCell
-from thesis_assets_tests.evaluation.tiny_cell import FRAMES, evaluate, open_cell
+from thesis_assets_tests.evaluation.tiny_cell import FRAMES, HEIGHT, WIDTH, evaluate, open_cell, write_png
 
 VARIANTS = ("black", "white")
+SHADES = {"black": 40, "white": 200}
 
 
 def variant(folder: Path, background: str) -> EvaluationCell:
@@ -24,7 +27,8 @@ def main() -> None:
     print("ready", flush=True)
     for background in cycle(VARIANTS):
         cell = variant(folder, background)
-        cell.scene.tree.render(28, FRAMES[0]).touch()  # The predictions are stale too.
+        # The predictions are stale too.
+        write_png(cell.scene.tree.render(28, FRAMES[0]), np.full((HEIGHT, WIDTH, 3), SHADES[background], np.uint8))
         evaluate(cell, lambda line: print(line, flush=True))
 
 

@@ -20,7 +20,6 @@ from thesis_assets.evaluation.predictions import make_predictions
 from thesis_assets.evaluation.videos import NO_FFMPEG, write_video
 from thesis_assets.evaluation.views import View, evaluated_views
 from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, NVS_RESULT_KEYS, InputDataRecord, PredictionRecord
-from thesis_assets.storage import directory_stamp
 from thesis_assets_tests.evaluation.tiny_cell import (
     FRAMES,
     HEIGHT,
@@ -169,19 +168,23 @@ def test_the_older_convention_of_the_results_file_is_4_771_lower(own_folder: Pat
     assert older["psnr"] == pytest.approx(before["psnr"] - 4.771, abs=2e-4)
 
 
-def test_again_nothing_is_written_but_the_manifest(own: EvaluationCell) -> None:
-    evaluate(own)  # A copy has new times: the first look may find it stale.
-    own.tree.manifest.unlink()
-    before = directory_stamp(own.tree.base)
+def written(folder: Path) -> dict[Path, int]:
+    """When each file below a folder was written, but for the caches beside records."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".stats.json")]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def test_again_nothing_is_written(own: EvaluationCell) -> None:
+    before = written(own.tree.base)
+    evaluate(own)  # A copy has new times: its files are read, and found to be what was recorded.
     evaluate(reopened(own))
-    own.tree.manifest.unlink()
-    assert directory_stamp(own.tree.base) == before
+    assert written(own.tree.base) == before
 
 
 def test_only_what_changed_is_made_again(own: EvaluationCell) -> None:
-    def stamps() -> dict[str, str]:
+    def stamps() -> dict[str, dict[Path, int]]:
         tasks = [own.tree.task(epoch, task) for epoch in (0, 15, 30) for task in ("nvs", "pose_smplx")]
-        return {str(task.base): directory_stamp(task.base) for task in tasks}
+        return {str(task.base): written(task.base) for task in tasks}
 
     before = stamps()
     own.tree.task(30, "nvs").input_render(4, FRAMES[0]).unlink()
@@ -194,7 +197,7 @@ def test_a_checkpoint_is_verified_before_it_is_used(own: EvaluationCell) -> None
     own.tuning_run.checkpoint(20).write_bytes(own.tuning_run.checkpoint(10).read_bytes())
     own.tree.task(30, "nvs").input_render(4, FRAMES[0]).unlink()
     with pytest.raises(InvalidFile, match="not the one that was written"):
-        make_predictions(own, 30, 20)
+        make_predictions(own, 30)
 
 
 def test_a_changed_image_makes_its_scene_stale(own: EvaluationCell) -> None:
@@ -227,7 +230,8 @@ def test_views_without_a_reference_or_a_mask_are_left_out_with_the_reason(own: E
 
 def test_a_missing_render_leaves_out_its_view_only(own: EvaluationCell) -> None:
     own.scene.tree.render(28, FRAMES[1]).unlink()
-    record = make_predictions(reopened(own), 0, None)
+    shutil.rmtree(own.tree.base)
+    record = make_predictions(reopened(own), 0)
     assert record.n_images == 7
     assert list(record.left_out) == ["cam_28/000001"]
 
@@ -267,6 +271,7 @@ def test_without_masks_the_whole_image_counts_and_the_protocol_says_so(own: Eval
     from thesis_assets.evaluation.protocols import read_protocol
 
     shutil.rmtree(own.scene.tree.ground_truth.seg_dir)
+    shutil.rmtree(own.tree.base)
     cell = reopened(own)
     evaluate(cell)
     task = cell.tree.task(0, "nvs")
@@ -286,7 +291,9 @@ def test_input_data_are_links_in_every_documented_folder(evaluated: EvaluationCe
     assert tree.input_data("train").camera(SOURCE, FRAMES[0]).samefile(scene.estimated.camera(SOURCE, FRAMES[0]))
     record = storage.read_json(tree.input_data_record, InputDataRecord)
     assert (record.cameras, record.frames, record.source_camera_id) == ([4, 16, 28], list(FRAMES), SOURCE)
-    assert sum(record.link_modes.values()) == sum(path.is_file() for path in tree.input_data_dir.rglob("*")) - 1
+    ours = ("input_data.json", "made_from.json", "made_from.stats.json")
+    linked = [path for path in tree.input_data_dir.rglob("*") if path.is_file() and path.name not in ours]
+    assert sum(record.link_modes.values()) == len(linked)
     assert any(line.startswith("train/seg") for line in record.missing)
 
 
@@ -313,6 +320,7 @@ def test_a_scene_outside_the_snapshot_has_empty_artifact_folders_and_says_why(ow
     from thesis_assets.evaluation.training_artifacts import write_training_artifacts
 
     own.difix.scene_run(SCENE).run_stats.unlink()
+    shutil.rmtree(own.tree.training_artifacts_dir)
     record = write_training_artifacts(own, 15)
     assert set(record.absent) == {"rgb", "depth", "gt_input"}
     assert all(not any(own.tree.training_artifacts(15, kind).iterdir()) for kind in ("rgb", "depth", "gt_input"))

@@ -13,10 +13,12 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.metric_tables import read_table
-from thesis_assets.evaluation.prediction_records import current_record
+from thesis_assets.evaluation.prediction_units import prediction_unit
 from thesis_assets.evaluation.recomputation import differences
 from thesis_assets.evaluation.task_faults import frame_columns, frame_table, missing_sources, task_faults
+from thesis_assets.evaluation.task_units import task_unit
 from thesis_assets.layout import parse_epoch
+from thesis_assets.provenance import examine
 from thesis_assets.schemas.evaluation import EvaluationManifest, Protocol
 from thesis_assets_tests.evaluation.interrupted_evaluation import VARIANTS, variant
 from thesis_assets_tests.evaluation.tiny_cell import evaluate
@@ -44,7 +46,10 @@ def assert_listed_epochs_are_complete(cell: EvaluationCell) -> int:
             assert list(missing_sources(task)) == []
             protocol = storage.read_json(task.protocol, Protocol)
             assert differences(task, protocol, read_table(frame_table(task), frame_columns(task))) == []
-        assert current_record(cell.tree.task(epoch, "nvs")) is not None
+        for unit in (prediction_unit(cell, epoch), *(task_unit(cell, epoch, name) for name in cell.tasks)):
+            found = examine(unit)  # May be stale: a render was edited since, or the other variant is measured.
+            assert found.record is not None
+            assert (found.missing, found.damaged) == ((), ())
     return len(epochs)
 
 

@@ -15,6 +15,7 @@ from thesis_assets.evaluation.predictions import make_predictions
 from thesis_assets.evaluation.protocols import read_protocol
 from thesis_assets.evaluation.required_files import check_lpips, check_metrics_recompute
 from thesis_assets.evaluation.task_faults import task_faults
+from thesis_assets.evaluation.task_units import task_unit
 from thesis_assets.images.codecs import read_rgb
 from thesis_assets.images.perceptual import load_lpips
 from thesis_assets.schemas.evaluation import parse_results
@@ -22,9 +23,9 @@ from thesis_assets_tests.evaluation.tiny_cell import make_cell
 from thesis_assets_tests.images.lpips_weights import write_lpips_weights
 
 
-def test_weights_that_come_later_fill_the_column_and_it_is_recomputed(tmp_path: Path) -> None:
+def test_weights_that_come_later_make_no_work_and_fill_the_column_where_it_is_made_anew(tmp_path: Path) -> None:
     cell = make_cell(tmp_path, tasks=["nvs"], epochs=[0])
-    make_predictions(cell, 0, None)
+    make_predictions(cell, 0)
     said: list[str] = []
     evaluate_nvs(cell, 0, said.append)
     (why,) = check_lpips(cell).offenders
@@ -35,8 +36,13 @@ def test_weights_that_come_later_fill_the_column_and_it_is_recomputed(tmp_path: 
     assert not [line for line in said if "vgg16" in line], "what a machine lacks is said once, at the end of a command"
 
     write_lpips_weights(tmp_path / "lpips")
-    evaluate_nvs(cell, 0)
     task = cell.tree.task(0, "nvs")
+    table = task.nvs_per_frame.read_bytes()
+    evaluate_nvs(cell, 0)
+    assert task.nvs_per_frame.read_bytes() == table
+    assert task_unit(cell, 0, "nvs").look().in_words == "made (without lpips, which is here)"
+    task.nvs_results.unlink()
+    evaluate_nvs(cell, 0)
     lpips = load_lpips(cell.lpips_weights)
     rows = list(csv.DictReader(task.nvs_per_frame.open()))
     for row in rows:
@@ -55,12 +61,16 @@ def test_weights_that_come_later_fill_the_column_and_it_is_recomputed(tmp_path: 
     assert check_lpips(cell).passed
     assert check_metrics_recompute(cell).passed
 
-    table = task.nvs_per_frame.read_text()
-    task.nvs_per_frame.write_text(table.replace(rows[0]["lpips"], f"{float(rows[0]['lpips']) + 0.01:.6f}"))
+    text = task.nvs_per_frame.read_text()
+    task.nvs_per_frame.write_text(text.replace(rows[0]["lpips"], f"{float(rows[0]['lpips']) + 0.01:.6f}"))
     assert "lpips" in check_metrics_recompute(cell).offenders[0]
     # Where the weights are gone, or others, the written value cannot be checked, and is not called wrong.
-    task.nvs_per_frame.write_text(table)
-    assert check_metrics_recompute(replace(cell, lpips_weights=tmp_path / "nowhere")).passed
+    task.nvs_per_frame.write_text(text)
+    without = replace(cell, lpips_weights=tmp_path / "nowhere")
+    assert check_metrics_recompute(without).passed
+    evaluate_nvs(without, 0)
+    assert task.nvs_per_frame.read_text() == text
+    assert "which is not here" in task_unit(without, 0, "nvs").look().in_words
     protocol = read_protocol(task)
     assert protocol is not None
     assert protocol.empty_metrics == {}

@@ -29,7 +29,7 @@ def test_all_numbers_of_a_scene_are_reproduced(evaluated: EvaluationCell) -> Non
 def test_every_region_and_background_is_reproduced(own_folder: Path, region: str, background: str) -> None:
     cell = open_cell(own_folder, nvs={"region": region, "background": background, "downscale_factor": 1})
     write_png(cell.scene.tree.ground_truth.mask(4, FRAMES[1]), np.zeros((HEIGHT, WIDTH), np.uint8))
-    make_predictions(cell, 15, 10)
+    make_predictions(cell, 15)
     evaluate_nvs(cell, 15)
     assert assert_task_is_reproduced(cell.tree.task(15, "nvs").base) == NVS_NUMBERS
 

@@ -12,6 +12,7 @@ from thesis_assets.evaluation.metric_tables import read_results
 from thesis_assets.evaluation.pose import evaluate_pose
 from thesis_assets.evaluation.pose_inputs import read_points
 from thesis_assets.evaluation.required_files import check_metrics_recompute, check_required_files
+from thesis_assets.evaluation.task_units import task_unit
 from thesis_assets.scenes.bodies import Bodies, BodyModel, read_bodies, write_bodies
 from thesis_assets.scenes.genders import write_genders
 from thesis_assets.schemas.evaluation import POSE_METRICS
@@ -117,14 +118,21 @@ def test_models_that_come_later_make_the_task_possible(own: EvaluationCell, mode
     assert absent_tasks(replace(without, body_models=models)) == {}
 
 
-def test_a_changed_model_file_makes_the_numbers_stale(own: EvaluationCell, models: Path, tmp_path: Path) -> None:
+def test_a_changed_model_file_is_told_and_makes_no_work(own: EvaluationCell, models: Path, tmp_path: Path) -> None:
     for gender in ("neutral", "female", "male"):
         target = tmp_path / "smpl" / f"SMPL_{gender.upper()}.npz"
         target.parent.mkdir(exist_ok=True)
         target.write_bytes((models / "smpl" / target.name).read_bytes())
     cell = with_parameters(own, tmp_path)
-    first = evaluate_pose(cell, 0, "pose_smpl")
+    evaluate_pose(cell, 0, "pose_smpl")
+    table = cell.tree.task(0, "pose_smpl").pose_per_frame.read_bytes()
+    assert task_unit(cell, 0, "pose_smpl").look().in_words == "made"
     content = io.BytesIO()
     np.savez(content, **{**model_arrays("smpl"), "v_template": model_arrays("smpl")["v_template"] * 1.1})  # type: ignore[arg-type]
     (tmp_path / "smpl" / "SMPL_NEUTRAL.npz").write_bytes(content.getvalue())
-    assert evaluate_pose(cell, 0, "pose_smpl").input_digest != first.input_digest
+    evaluate_pose(cell, 0, "pose_smpl")
+    assert cell.tree.task(0, "pose_smpl").pose_per_frame.read_bytes() == table
+    (note,) = task_unit(cell, 0, "pose_smpl").look().notes
+    assert note.startswith("with body_models/smpl/SMPL_NEUTRAL.npz")
+    (without,) = {len(task_unit(replace(cell, body_models=None), 0, "pose_smpl").look().notes)}
+    assert without == 3

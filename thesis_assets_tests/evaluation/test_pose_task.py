@@ -145,6 +145,7 @@ def test_a_scene_without_bodies_lacks_the_task_with_a_reason_in_the_manifest(own
             own.scene.tree.ground_truth.body("smplx", fname),
             replace(read_bodies(own.scene.tree.ground_truth.body("smplx", fname), "smplx"), joints=None),
         )
+    shutil.rmtree(own.tree.evaluation_dir)
     cell = reopened(own)
     absent = absent_tasks(cell)
     assert absent.keys() == {"pose_smplx", "pose_smpl"}
@@ -159,6 +160,7 @@ def test_a_scene_without_bodies_lacks_the_task_with_a_reason_in_the_manifest(own
 
 def test_alignment_by_camera_needs_both_cameras(own: EvaluationCell, own_folder) -> None:  # type: ignore[no-untyped-def]
     shutil.rmtree(own.scene.tree.estimated.cameras_dir)
+    shutil.rmtree(own.tree.evaluation_dir)
     absent = absent_tasks(open_cell(own_folder, pose={"world_alignment": "camera"}))
     assert f"all_cameras/{SOURCE}" in absent["pose_smplx"]
 

@@ -15,14 +15,17 @@ from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
 from thesis_assets.evaluation.manifest import write_manifest
 from thesis_assets.evaluation.metric_tables import read_results, read_table
 from thesis_assets.evaluation.nvs import evaluate_nvs, evaluate_nvs_scenes
-from thesis_assets.evaluation.pipeline_command import PipelineFailed
+from thesis_assets.evaluation.pipeline_command import PipelineFailed, pipeline_unit
 from thesis_assets.evaluation.pose import evaluate_pose
+from thesis_assets.evaluation.prediction_units import prediction_place
 from thesis_assets.evaluation.predictions import make_predictions, predict
 from thesis_assets.evaluation.protocols import read_protocol
 from thesis_assets.evaluation.required_files import check_manifest, check_metrics_recompute, check_required_files
 from thesis_assets.evaluation.task_faults import IMPORTED
+from thesis_assets.evaluation.units import units_of
 from thesis_assets.experiments.evaluation import EvaluationSpec
 from thesis_assets.layout import TASKS, EvaluationTree
+from thesis_assets.provenance import read_record
 from thesis_assets.scenes.bodies import read_bodies, write_bodies
 from thesis_assets.schemas.evaluation import (
     NVS_FRAME_COLUMNS,
@@ -89,7 +92,7 @@ def test_a_pipelines_tree_is_evaluated_with_the_selected_checkpoint(own_folder: 
 
 def test_rows_of_the_source_camera_stand_in_the_tables_and_not_in_the_mean(own_folder: Path) -> None:
     cell = commanded(own_folder)
-    make_predictions(cell, 0, None)
+    make_predictions(cell, 0)
     evaluate_nvs(cell, 0)
     task = cell.tree.task(0, "nvs")
     rows = read_table(task.nvs_per_frame, NVS_FRAME_COLUMNS)
@@ -110,7 +113,86 @@ def test_the_pipeline_runs_once_and_again_where_the_checkpoint_changed(own_folde
     storage.write_json(cell.tuning_run.selected_checkpoint, other)
     again = predict([cell])
     assert runs_of(cell) == [str(cell.tuning_run.checkpoint(10))]  # What the other one had written is gone.
-    assert again.records[SCENE, 30].input_digest != first.records[SCENE, 30].input_digest
+    assert again.records[SCENE, 30].checkpoint_sha256 != first.records[SCENE, 30].checkpoint_sha256
+    version = read_record(prediction_place(cell, 30))
+    assert version is not None
+    assert version.inputs["tuned_checkpoint/model_10"] == "0" * 64
+
+
+def looked_at(cell: EvaluationCell) -> dict[str, str]:
+    units = [unit for asset in ("predictions", "nvs") for unit in units_of(asset, cell)]
+    return {unit.name: unit.look().in_words for unit in units}
+
+
+def test_a_pipelines_output_may_be_gone_and_an_edited_scene_makes_its_predictions_stale(own_folder: Path) -> None:
+    cell = commanded(own_folder)
+    evaluate(cell)
+    assert set(looked_at(cell).values()) == {"made"}
+    assert pipeline_unit(cell).look().in_words == "made"
+    ran = cell.tree.pipeline.base
+    shutil.move(ran, own_folder / "elsewhere")
+    assert {text.partition(" ")[0] for text in looked_at(cell).values()} == {"made"}
+    predict([cell])
+    assert not ran.exists() or not (ran / "output").exists()
+    shutil.move(own_folder / "elsewhere", ran)
+    body = cell.scene.tree.estimated.body("smpl", FRAMES[0])
+    body.unlink()
+    shutil.copy(cell.scene.tree.estimated.body("smpl", FRAMES[1]), body)
+    told = looked_at(cell)[f"predictions of {SCENE}, epoch_0000"]
+    assert told == f"stale: `preprocessing/{SCENE}/smpl/{FRAMES[0]}.npz`: changed"
+    predict([cell])
+    assert len(runs_of(cell)) == 1  # What was written for the older files is gone.
+    evaluate(cell)
+    assert set(looked_at(cell).values()) == {"made"}
+
+
+def test_another_command_line_makes_predictions_stale(own_folder: Path) -> None:
+    predict([commanded(own_folder)])
+    other = commanded(own_folder, predictions={"env": {"QUALITY": "high"}})
+    assert (
+        "`evaluation.predictions.env.QUALITY` was not set, is high"
+        in looked_at(other)[f"predictions of {SCENE}, epoch_0030"]
+    )
+
+
+def test_an_older_pipelines_tree_is_taken_over_without_running_it(own_folder: Path) -> None:
+    cell = commanded(own_folder)
+    evaluate(cell)
+    ran = (cell.tree.pipeline.output_dir / "runs.txt").stat().st_mtime_ns
+    for path in (cell.tree.pipeline.made_from, *cell.tree.base.rglob("made_from*.json")):
+        path.unlink()
+    for path, key in [
+        (cell.tree.pipeline.record, "command_digest"),
+        *((path, "input_digest") for path in cell.tree.base.rglob("predictions.json")),
+    ]:
+        value = storage.read_json_value(path)
+        value.pop("identity", None)
+        storage.write_json(path, {**value, key: "0" * 64})
+    cell = commanded(own_folder)
+    predict([cell])
+    assert (cell.tree.pipeline.output_dir / "runs.txt").stat().st_mtime_ns == ran
+    assert pipeline_unit(cell).look().in_words in ("made", "made (not verified yet)")
+
+
+def test_a_tree_that_was_taken_over_may_be_gone_and_an_edited_one_is_taken_again(
+    own_folder: Path, moved_tree: Path
+) -> None:
+    cell = existing(own_folder, moved_tree)
+    evaluate(cell)
+    assert set(looked_at(cell).values()) == {"made"}
+    moved = moved_tree.with_name("moved")
+    shutil.move(moved_tree, moved)
+    assert {text.partition(" ")[0] for text in looked_at(cell).values()} == {"made"}
+    evaluate(cell)
+    cell = existing(own_folder, moved)  # The same tree at another place.
+    assert set(looked_at(cell).values()) == {"made"}
+    table = EvaluationTree(moved.parent, moved.name).task(15, "nvs").nvs_results
+    content = table.read_bytes()
+    table.unlink()
+    table.write_bytes(content.replace(b"ssim", b" ssim"))
+    assert looked_at(cell)[f"nvs of {SCENE}, epoch_0015"] == (
+        f"stale: `tree/evaluation/epoch_0015/nvs/metrics/{table.name}`: changed"
+    )
 
 
 def test_an_untrained_run_gives_the_pipeline_no_checkpoint(own_folder: Path) -> None:
@@ -119,7 +201,7 @@ def test_an_untrained_run_gives_the_pipeline_no_checkpoint(own_folder: Path) -> 
     cell = commanded(own_folder)
     pretrained = cell.run.model_copy(update={"backend": "pretrained", "model": "nvidia/difix_ref"})
     untrained = replace(cell, experiment=cell.experiment.model_copy(update={"runs": {"tiny_a": pretrained}}))
-    record = make_predictions(untrained, 0, None)
+    record = make_predictions(untrained, 0)
     assert runs_of(untrained) == ["base model"]
     assert (record.step, record.checkpoint_sha256) == (None, None)
 
@@ -154,7 +236,7 @@ def test_a_pipeline_that_fails_says_so_and_leaves_what_was_there(own_folder: Pat
 def test_an_epoch_that_the_pipeline_left_out_is_named_with_what_it_left(own_folder: Path) -> None:
     cell = commanded(own_folder, epochs=(0, 15))
     with pytest.raises(PipelineFailed, match="no render of epoch_0030") as caught:
-        make_predictions(cell, 30, None)
+        make_predictions(cell, 30)
     assert "epoch_0000, epoch_0015" in str(caught.value)
 
 
@@ -162,13 +244,13 @@ def test_a_render_of_another_size_is_refused_by_name(own_folder: Path) -> None:
     cell = commanded(own_folder)
     Image.new("RGB", (20, 24)).save(cell.scene.tree.render(28, FRAMES[1]))
     with pytest.raises(InvalidFile, match="another size") as caught:
-        make_predictions(cell, 0, None)
+        make_predictions(cell, 0)
     assert f"cam_28/render/{FRAMES[1]}.png" in str(caught.value)
 
 
 def test_bodies_of_the_pipelines_own_tree_are_the_predicted_ones(own_folder: Path) -> None:
     cell = commanded(own_folder)
-    make_predictions(cell, 0, None)
+    make_predictions(cell, 0)
     tree = EvaluationTree(cell.tree.pipeline.output_dir, "demo")
     for fname in FRAMES[:2]:
         estimate = read_bodies(cell.scene.tree.estimated.body("smplx", fname), "smplx")
@@ -211,7 +293,7 @@ def test_a_tree_on_disk_is_taken_over_by_hard_links_and_nothing_is_computed(
     for task in TASKS:
         for name in ("pred", "gt_inputs", "metrics"):
             for path in (older.task(15, task).base / name).rglob("*"):
-                if path.is_file() and path.name != "protocol.json":
+                if path.is_file() and path.name not in ("protocol.json", "made_from.json", "made_from.stats.json"):
                     assert path.samefile(cell.tree.base / path.relative_to(moved_tree))
     assert write_manifest(cell).eval_epochs == ["epoch_0000", "epoch_0015", "epoch_0030"]
     assert write_manifest(cell).notes["epoch_steps"] == {"epoch_0000": None, "epoch_0015": 10, "epoch_0030": 20}

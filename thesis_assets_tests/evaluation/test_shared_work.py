@@ -24,11 +24,11 @@ OTHER_SCENE = "studio_pair03_other"
 
 
 def results(cell: EvaluationCell) -> dict[str, bytes]:
-    """Every file of the tasks but the protocols: those hold times of modification."""
+    """Every file of the tasks but the records and their caches: a video is not the same bytes twice."""
     return {
         cell.tree.relative(path): path.read_bytes()
         for path in sorted(cell.tree.evaluation_dir.rglob("*"))
-        if path.is_file() and path.name not in ("protocol.json", "predictions.json")
+        if path.is_file() and not path.name.startswith("made_from.")
     }
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from thesis_assets.evaluation.required_files import (
 )
 from thesis_assets.images.codecs import encode_png
 from thesis_assets.layout import TASKS
+from thesis_assets.scenes.bodies import read_bodies, write_bodies
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.evaluation import EvaluationManifest
 from thesis_assets_tests.evaluation.tiny_cell import FRAMES, evaluate, open_cell
@@ -128,18 +130,21 @@ def test_other_columns_or_numbers_fail_the_tasks_check(
     assert outcome.offenders[0].startswith(f"evaluation/epoch_0000/{task}/metrics/{name}: ")
 
 
-def test_another_image_fails_the_recomputation_and_nothing_else(mended: EvaluationCell) -> None:
+def test_another_image_fails_the_recomputation_and_its_tasks_check_and_nothing_else(mended: EvaluationCell) -> None:
     path = mended.tree.task(30, "nvs").pred_image(4, FRAMES[1])
     with replaced(path, encode_png(np.zeros((24, 20, 3), np.uint8))):
         found = failing(mended)
-    assert set(found) == {"metrics_recompute"}
+    assert set(found) == {"metrics_recompute", "nvs_required_files"}
+    assert found["nvs_required_files"].offenders == [
+        f"evaluation/epoch_0030/nvs/pred/cam_4/{FRAMES[1]}.png: other bytes than were recorded"
+    ]
     assert "evaluation/epoch_0030/nvs/cam_4/000001: psnr is written as" in found["metrics_recompute"].offenders[0]
 
 
 def test_a_lost_body_fails_the_recomputation_and_is_named(mended: EvaluationCell) -> None:
     with replaced(mended.tree.task(30, "pose_smpl").true_body(FRAMES[2]), None):
         found = failing(mended)
-    assert set(found) == {"metrics_recompute"}
+    assert set(found) == {"metrics_recompute", "pose_smpl_required_files"}
     assert "000002.npz" in found["metrics_recompute"].offenders[0]
 
 
@@ -197,7 +202,9 @@ def test_anything_else_among_the_input_data_fails_its_check(mended: EvaluationCe
 
 def test_a_missing_documented_folder_fails_the_input_data_check(own: EvaluationCell) -> None:
     shutil.rmtree(own.tree.input_data("test").base / "smplx")
-    assert check_input_data_clean(own).offenders == ["input_data/test/smplx: the folder is missing"]
+    folder, *files = check_input_data_clean(own).offenders
+    assert folder == "input_data/test/smplx: the folder is missing"
+    assert files == [f"input_data/test/smplx/{fname}.npz: the file is missing" for fname in FRAMES]
 
 
 def test_absent_weights_of_lpips_are_a_warning_of_their_own(evaluated: EvaluationCell) -> None:
@@ -244,11 +251,12 @@ def test_an_epoch_is_taken_back_before_its_files_change(own: EvaluationCell, mon
         raise CutError
 
     steps: list[tuple[object, str, Callable[[EvaluationCell], object]]] = [
-        (Staging, "publish", lambda cell: make_predictions(cell, 30, 10)),
+        (Staging, "publish", lambda cell: make_predictions(cell, 30)),
         (Staging, "publish", lambda cell: evaluate_nvs(cell, 15)),
         (nvs, "write_nvs_metrics", lambda cell: evaluate_nvs(cell, 0)),
     ]
-    cell = open_cell(own.difix.root.parent, nvs={"region": "mask"})
+    epochs = {0: "unrefined", 15: {"step": 10}, 30: {"step": 10}}
+    cell = open_cell(own.difix.root.parent, nvs={"region": "mask"}, epochs=epochs)
     for module, name, work in steps:
         with monkeypatch.context() as patch:
             patch.setattr(module, name, cut)
@@ -259,7 +267,10 @@ def test_an_epoch_is_taken_back_before_its_files_change(own: EvaluationCell, mon
     with monkeypatch.context() as patch:
         patch.setattr(pose, "_write_metrics", cut)
         for fname in FRAMES:
-            own.scene.tree.estimated.body("smplx", fname).touch()
+            body = own.scene.tree.estimated.body("smplx", fname)
+            edited = read_bodies(body, "smplx")
+            body.unlink()  # its other names, in the tree, keep what they have
+            write_bodies(body, replace(edited, joints=None if edited.joints is None else edited.joints + 0.1))
         with pytest.raises(CutError):
             evaluate_pose(open_cell(own.difix.root.parent), 15, "pose_smplx")
     assert manifest_of(own).eval_epochs == ["epoch_0000", "epoch_0030"]

@@ -91,8 +91,8 @@ def evaluate(cell: EvaluationCell, on_progress: Callable[[str], None] = lambda _
     """Every step of the evaluation, as the graph calls them."""
     link_input_data(cell, on_progress)
     absent = absent_tasks(cell)
-    for epoch, step in cell.epoch_steps().items():
-        make_predictions(cell, epoch, step, on_progress)
+    for epoch in cell.epoch_steps():
+        make_predictions(cell, epoch, on_progress)
         evaluate_nvs(cell, epoch, on_progress)
         for task in ("pose_smplx", "pose_smpl"):
             if task in cell.tasks and task not in absent:

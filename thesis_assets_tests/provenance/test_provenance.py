@@ -20,6 +20,7 @@ from thesis_assets.provenance import (
     begin,
     examine,
     kept_options,
+    mend,
     strike,
     take_over,
 )
@@ -228,6 +229,15 @@ values = st.recursive(
 tables = st.dictionaries(st.sampled_from("abc"), values, max_size=3)
 
 
+def test_a_key_that_is_taken_out_of_a_table_which_the_file_sets_whole_makes_stale(place: Place, inputs: Path) -> None:
+    def weights(**each: float) -> dict[str, Any]:
+        return {"generation": {"weights": each, "seed": 0}}
+
+    make(place, wanted(inputs, options=weights(near=1.0, far=2.0)))
+    later = {"options": weights(near=1.0), "given": {"generation": {"weights": {"near": 1.0}}}}
+    assert look(place, wanted(inputs, **later)).in_words == "stale: `generation.weights.far` was 2.0, is not set"
+
+
 @drawn(then=tables, now=tables)
 def test_with_nothing_set_nothing_differs_and_with_everything_set_only_what_does(
     then: dict[str, Any], now: dict[str, Any]
@@ -280,6 +290,54 @@ def test_an_output_without_a_record_works_and_is_given_one_without_being_made_ag
     assert record.options == options("white")
     assert unit.look().in_words == "made"
     assert take_over(unit) is None
+
+
+def test_what_was_lost_before_it_had_a_record_is_missing_or_damaged_after_it_was_taken_over(
+    place: Place, inputs: Path
+) -> None:
+    for name, content in (("whole", b"content"), ("emptied", b"")):
+        (place.base / name).write_bytes(content)
+        os.utime(place.base / name, (LONG_AGO, LONG_AGO))
+    older = Older([place.base / name for name in ("whole", "emptied", "gone")])
+    unit = Unit("nvs", place, wanted(inputs), lambda: older)
+    take_over(unit)
+    found = unit.look()
+    assert (found.missing, found.damaged) == (("gone",), ("emptied",))
+    assert not found.is_stale
+
+
+def test_mending_keeps_all_else_of_the_record_also_of_inputs_that_are_gone(place: Place, inputs: Path) -> None:
+    make(place, wanted(inputs))
+    before = look(place, wanted(inputs)).record
+    (inputs / "a.jpg").unlink()
+    (place.base / "image.png").write_bytes(b"other bytes, the same pixels")
+    assert not look(place, wanted(inputs)).is_stale
+    unit = Unit("nvs", place, wanted(inputs))
+    record = mend(unit, begin(unit).digested([place.base / "image.png"]))
+    assert before is not None
+    assert (record.identity, record.inputs, record.data_version) == (before.identity, before.inputs, before.identity)
+    assert record.outputs["table.csv"] == before.outputs["table.csv"]
+    os.utime(place.base / "image.png", (LONG_AGO, LONG_AGO))
+    assert look(place, wanted(inputs)).state == "made"
+    contents = CountedReads()
+    assert look(place, wanted(inputs), contents).state == "made"
+    assert contents.read == []
+
+
+def test_mending_what_is_not_the_same_twice_gives_another_data_version(place: Place, inputs: Path) -> None:
+    trained = Unit("nvs", place, wanted(inputs, of_outputs=True))
+    make(place, trained.wanted)
+    version = trained.look().data_version
+    (place.base / "image.png").write_bytes(b"other")
+    assert mend(trained, begin(trained).digested([place.base / "image.png"])).data_version != version
+
+
+def test_an_edit_beside_what_is_mended_is_still_found(place: Place, inputs: Path) -> None:
+    make(place, wanted(inputs))
+    unit = Unit("nvs", place, wanted(inputs))
+    (place.base / "table.csv").write_bytes(b"edited meanwhile")
+    mend(unit, begin(unit).digested([place.base / "image.png"]))
+    assert look(place, wanted(inputs)).damaged == ("table.csv",)
 
 
 def test_what_was_removed_on_purpose_is_not_missing_and_the_rest_keeps_its_version(place: Place, inputs: Path) -> None:

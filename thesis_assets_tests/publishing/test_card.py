@@ -22,7 +22,7 @@ def file(name: str, *, epoch: int | None = None, n_bytes: int = 4_400_000, **cha
         "epoch": epoch,
         "bytes": n_bytes,
         "sha256": "0" * 64,
-        "input_digest": "1" * 64,
+        "data_version": "1" * 64,
         "rerun_sdk": "0.41.0",
         "metrics": {} if epoch is None else {"psnr": 20.1 + epoch / 10},
         "datasets": ["studio"],

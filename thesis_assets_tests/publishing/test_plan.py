@@ -7,12 +7,15 @@ import pytest
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidKey
+from thesis_assets.evaluation.qualitative.made_from import finish_recording, place_of, recording_facts
 from thesis_assets.evaluation.qualitative.triplets import export_triplets
 from thesis_assets.experiments.datasets import DatasetEntry
 from thesis_assets.layout import EvaluationTree
+from thesis_assets.provenance import Unit, Wanted, begin
 from thesis_assets.publishing.licences import NotForSharing
 from thesis_assets.publishing.plan import check_repo_id, plan_publication
-from thesis_assets.schemas.evaluation import EvaluationManifest, RecordingDigest
+from thesis_assets.schemas.evaluation import EvaluationManifest
+from thesis_assets.schemas.publishing import PublishedFile
 from thesis_assets_tests.evaluation.qualitative.test_triplets import brighten, make_run
 
 REPO = "someone/recordings"
@@ -37,12 +40,14 @@ def make_tree(root: Path, scene: str = "studio_pair03_dance", run: str = "tiny_a
     )
     storage.write_json(tree.manifest, manifest)
     for path in (tree.input_data_recording, tree.evaluation_recording(30)):
-        storage.write_bytes(path, b"RRF2" + path.name.encode())
-        digest = RecordingDigest(
-            input_digest="a" * 64, rerun_sdk="0.41.0", bytes=path.stat().st_size, absent=["not there: x: y"]
-        )
-        storage.write_json(tree.recording_digest(path), digest)
+        add_recording(path)
     return tree
+
+
+def add_recording(path: Path) -> None:
+    storage.write_bytes(path, b"RRF2" + path.name.encode())
+    unit = Unit("a recording", place_of(path), Wanted("evaluation_recording", "1"))
+    finish_recording(begin(unit), path, ["not there: x: y"])
 
 
 def test_every_recording_has_its_place_size_and_digests(tmp_path: Path) -> None:
@@ -57,7 +62,7 @@ def test_every_recording_has_its_place_size_and_digests(tmp_path: Path) -> None:
     first = plan.files[1]
     assert first.published.sha256 == storage.sha256_file(trees[0].input_data_recording)
     assert first.bytes == trees[0].input_data_recording.stat().st_size
-    assert first.published.input_digest == "a" * 64
+    assert first.published.data_version == recording_facts(trees[0].input_data_recording).data_version
     assert (first.published.kind, first.published.epoch) == ("input_data", None)
     assert (plan.files[0].published.kind, plan.files[0].published.epoch) == ("evaluation", 30)
     assert plan.total_bytes == sum(file.bytes for file in plan.files)
@@ -100,16 +105,29 @@ def test_an_unknown_licence_is_a_warning(tmp_path: Path) -> None:
     assert plan.warnings[0] in plan.markdown
 
 
-def test_a_recording_of_other_bytes_than_its_side_file_says_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"cut", b"RRF2INPUT_DATA.rrd"])
+def test_a_recording_of_other_bytes_than_its_record_says_is_refused(tmp_path: Path, content: bytes) -> None:
     tree = make_tree(tmp_path)
-    storage.write_bytes(tree.input_data_recording, b"cut")
-    with pytest.raises(InvalidFile, match="side file"):
+    storage.write_bytes(tree.input_data_recording, content)
+    with pytest.raises(InvalidFile, match="its record describes"):
         plan_publication([tree], REPO)
+
+
+def test_a_recording_of_a_version_without_records_keeps_its_name_in_the_repo(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path)
+    recording = tree.input_data_recording
+    place_of(recording).record.unlink()
+    facts = {"input_digest": "a" * 64, "rerun_sdk": "0.40.0", "bytes": recording.stat().st_size, "absent": []}
+    storage.write_json(recording.with_suffix(".inputs.json"), facts)
+    published = plan_publication([tree], REPO).files[1].published
+    assert (published.data_version, published.rerun_sdk) == ("a" * 64, "0.40.0")
+    older = {("input_digest" if key == "data_version" else key): value for key, value in published.model_dump().items()}
+    assert PublishedFile.model_validate(older) == published
 
 
 def test_an_unfinished_recording_is_refused(tmp_path: Path) -> None:
     tree = make_tree(tmp_path)
-    tree.recording_digest(tree.input_data_recording).unlink()
+    place_of(tree.input_data_recording).record.unlink()
     with pytest.raises(InvalidFile, match="missing"):
         plan_publication([tree], REPO)
 
@@ -144,10 +162,7 @@ def test_a_repo_needs_owner_and_name(repo: str) -> None:
 def test_an_epoch_split_by_task_goes_up_as_its_tasks(tmp_path: Path) -> None:
     tree = make_tree(tmp_path)
     for task in ("nvs", "pose_smplx"):
-        path = tree.task_recording(30, task)
-        storage.write_bytes(path, b"RRF2" + task.encode())
-        digest = RecordingDigest(input_digest="b" * 64, rerun_sdk="0.41.0", bytes=path.stat().st_size, absent=[])
-        storage.write_json(tree.recording_digest(path), digest)
+        add_recording(tree.task_recording(30, task))
     kinds = [(file.published.kind, file.published.epoch) for file in plan_publication([tree], REPO).files]
     assert kinds == [("input_data", None), ("nvs", 30), ("pose_smplx", 30)]
 

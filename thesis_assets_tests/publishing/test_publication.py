@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,10 +18,11 @@ from thesis_assets import storage
 from thesis_assets.evaluation.qualitative.evaluation import export_evaluation
 from thesis_assets.evaluation.qualitative.export_command import export_recordings
 from thesis_assets.evaluation.qualitative.verification import read_recording, verify_recording
-from thesis_assets.layout import EvaluationTree
+from thesis_assets.layout import DifixTree, EvaluationTree
+from thesis_assets.provenance import Unit, take_over
 from thesis_assets.publishing.hub import HubRefused, HubUnavailable
 from thesis_assets.publishing.plan import plan_publication
-from thesis_assets.publishing.publication import ATTEMPTS, publish
+from thesis_assets.publishing.publication import ATTEMPTS, publication_unit, publication_units, publish
 from thesis_assets.schemas.publishing import PublicationIndex, PublicationRecord
 from thesis_assets_tests.evaluation.qualitative.small_tree import make_tree
 from thesis_assets_tests.services.hub import TOKEN, Fault, Hub, Stored, serve_hub
@@ -57,15 +59,20 @@ class Published:
     """Publishes a tree again and again; remembers what was said and waited."""
 
     def __init__(self, tree: EvaluationTree, hub: Hub, folder: Path) -> None:
-        self.tree, self.hub, self.record_file = tree, hub, folder / "published.json"
+        self.tree, self.hub, self.run = tree, hub, DifixTree(folder / "difix", "demo")
+        self.record_file = self.run.tuning_run("tiny_a").publication
         self.lines: list[str] = []
         self.waits: list[float] = []
+
+    @property
+    def unit(self) -> Unit:
+        return publication_unit({"studio_pair03_dance": self.tree}, self.run, "tiny_a", REPO)
 
     def __call__(self, **options: bool) -> PublicationRecord:
         plan = plan_publication([self.tree], REPO)
         return publish(
             plan,
-            self.record_file,
+            self.unit,
             endpoint=self.hub.url,
             sleep=self.waits.append,
             on_progress=self.lines.append,
@@ -135,6 +142,38 @@ def test_recordings_written_again_from_the_same_files_are_not_sent_again(
     export_recordings(tree, force=True)  # other bytes: an .rrd is not deterministic
     assert send().sent == []
     assert len(hub.repos[REPO].commits) == 2
+
+
+def test_a_publication_is_made_until_a_recording_another_repo_or_its_own_file_says_otherwise(
+    send: Published, tree: EvaluationTree
+) -> None:
+    assert send.unit.look().state == "missing"
+    send()
+    export_recordings(tree, force=True)
+    assert send.unit.look().in_words == "made"
+    other = publication_unit({"studio_pair03_dance": tree}, send.run, "tiny_a", "someone/else")
+    assert other.look().in_words == f"stale: `repo_id` was {REPO}, is someone/else"
+    change_epoch_30(tree)
+    assert send.unit.look().in_words == "stale: `studio_pair03_dance/evaluation_epoch_0030.rrd`: made anew"
+    send.record_file.write_bytes(b"")
+    assert send.unit.look().state == "damaged"
+    send()
+    assert send.unit.look().is_made
+
+
+def test_a_publication_of_a_version_without_records_is_taken_over(send: Published) -> None:
+    send()
+    send.unit.place.record.unlink()
+    assert send.unit.look().in_words == "made (not verified yet)"
+    assert take_over(send.unit) is not None
+    assert send.unit.look().in_words == "made"
+
+
+def test_recordings_that_are_gone_make_no_publication(send: Published, tree: EvaluationTree) -> None:
+    send()
+    shutil.rmtree(tree.rerun_dir)
+    assert send.unit.look().is_made
+    assert publication_units({}, send.run, "tiny_a", None) == []
 
 
 def test_one_changed_file_is_the_one_that_is_sent(send: Published, hub: Hub, tree: EvaluationTree) -> None:
@@ -315,11 +354,12 @@ def test_the_token_is_in_no_output_of_a_process_that_fails(tree: EvaluationTree,
     program = (
         "import logging, sys; logging.basicConfig(level=logging.DEBUG)\n"
         "from pathlib import Path\n"
-        "from thesis_assets.layout import EvaluationTree\n"
+        "from thesis_assets.layout import DifixTree, EvaluationTree\n"
         "from thesis_assets.publishing.plan import plan_publication\n"
-        "from thesis_assets.publishing.publication import publish\n"
+        "from thesis_assets.publishing.publication import publication_unit, publish\n"
         f"tree = EvaluationTree(Path({str(tree.output_dir)!r}), {tree.exp_name!r})\n"
-        f"publish(plan_publication([tree], {REPO!r}), Path({str(tmp_path / 'published.json')!r}), on_progress=print)\n"
+        f"unit = publication_unit({{'a': tree}}, DifixTree(Path({str(tmp_path)!r}), 'demo'), 'tiny_a', {REPO!r})\n"
+        f"publish(plan_publication([tree], {REPO!r}), unit, on_progress=print)\n"
     )
     environment = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1", "HF_DEBUG": "1"}
     done = subprocess.run(

@@ -162,6 +162,63 @@ def test_a_render_that_went_missing_is_made_again(base: Path) -> None:
     assert len(calls(base)) == 2
 
 
+def test_a_render_that_was_cut_is_made_again_and_a_touched_scene_calls_nobody(base: Path) -> None:
+    shard = by_command(base)
+    export_shard(shard)
+    for path in roots(base).canonical_gt.rglob("*.jpg"):
+        path.touch()
+    shutil.rmtree(shard.tree.scene_runs_dir)
+    export_shard(shard)
+    assert len(calls(base)) == 1
+    render = roots(base).tree(NAME).render(16, "000001")
+    render.write_bytes(render.read_bytes()[:-1])
+    shutil.rmtree(shard.tree.base)
+
+    assert export_shard(shard).stats.n_saved == 2
+
+    assert len(calls(base)) == 2
+
+
+def test_renders_of_a_command_that_was_stopped_are_no_other_commands(base: Path) -> None:
+    export_shard(by_command(base))
+    with pytest.raises(RenderCommandFailed):
+        export_shard(by_command(base, "000000,fail", exp="v2"))
+
+    assert export_shard(by_command(base, "000001", exp="v3")).stats.n_dropped == 1
+    assert not roots(base).tree(NAME).render(16, "000000").exists()
+
+
+def test_the_shards_of_two_runs_of_a_command_have_one_identity_and_two_data_versions(base: Path) -> None:
+    shard, records = by_command(base), []
+    for seed in (3, 4):
+        shutil.rmtree(shard.tree.root, ignore_errors=True)
+        shutil.rmtree(roots(base).renders, ignore_errors=True)
+        (base / "render.png").write_bytes(encode_png(image(seed) // 2))
+        export_shard(shard)
+        records.append(look(shard).record)
+    first, second = records
+    assert first is not None
+    assert second is not None
+    assert first.identity == second.identity
+    assert first.data_version != second.data_version
+
+
+def test_renders_of_a_version_without_records_are_taken_over(base: Path) -> None:
+    shard = by_command(base)
+    export_shard(shard)
+    tree = roots(base).tree(NAME)
+    tree.renders_made_from.unlink()
+    record = json.loads(tree.render_record.read_bytes())
+    del record["identity"]
+    tree.render_record.write_text(json.dumps(record | {"command_digest": "a" * 64, "made": {"16": ["000000"]}}))
+    shutil.rmtree(shard.tree.base)
+
+    assert export_shard(shard).stats.n_saved == 2
+
+    assert len(calls(base)) == 1
+    assert tree.renders_made_from.is_file()
+
+
 @pytest.mark.parametrize("change", [{"extra": "--sharper"}, {"env": {"QUALITY": "2"}}, {"setup": ["true"]}])
 def test_a_changed_command_is_called_again_and_finds_an_empty_folder(base: Path, change: dict[str, object]) -> None:
     export_shard(by_command(base))

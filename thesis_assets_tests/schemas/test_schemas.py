@@ -92,7 +92,7 @@ def test_a_key_that_no_schema_knows_is_refused() -> None:
 
 
 def test_a_value_from_a_file_cannot_be_changed() -> None:
-    for model in file_models():
+    for model in (each for each in file_models() if each.model_fields):
         with pytest.raises(ValidationError, match="frozen"):
             setattr(model.model_construct(), next(iter(model.model_fields)), None)
 

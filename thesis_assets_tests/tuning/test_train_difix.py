@@ -248,7 +248,7 @@ def test_a_scene_is_evaluated_with_a_difix_checkpoint(home: Path, tmp_path: Path
     cell = make_cell(tmp_path)
     state = {**state_of_model(home / "sd-turbo", resolution=48), "step": 20}
     save_checkpoint(cell.tuning_run, state, metrics={}, data_json_sha256="0" * 64, hyperparameter_digest="0" * 64)
-    make_predictions(cell, 30, 20, lambda _: None)
+    make_predictions(cell, 30, lambda _: None)
     render = np.asarray(Image.open(cell.scene.tree.render(28, FRAMES[1])))
     refined = np.asarray(Image.open(cell.tree.task(30, "nvs").input_render(28, FRAMES[1])))
     assert refined.shape == render.shape

@@ -1,7 +1,7 @@
 """How an asset of the graph is declared: everything but its body comes from the table in `graph`.
 
-The wrapper does what every asset needs and no body should repeat: refuse or skip undeclared cells, take the digest of the inputs
-*before* the work (a scene that changes during an export leaves the cell stale), and turn our errors into failures without retry.
+The wrapper does what every asset needs and no body should repeat: refuse or skip undeclared cells, note the data version of what
+was made, and turn our errors into failures without retry.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ import dagster as dg
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import BaseModel
 
-from thesis_assets.defs.graph import CODE_VERSION, INPUT_DIGEST, NODES, input_digest
+from thesis_assets.defs.graph import CODE_VERSION, NODES
 from thesis_assets.defs.history import PARTITION
-from thesis_assets.defs.io_manager import verify_files
+from thesis_assets.defs.io_manager import verify_units
 from thesis_assets.defs.metadata import COLUMN_SCHEMA, column_schema
 from thesis_assets.defs.partitions import PARTITIONS, Cell, CellKind
 from thesis_assets.defs.platform import Platform
@@ -83,16 +83,16 @@ def graph_asset(
                 return
             began = time.perf_counter()
             try:
-                digests = {cell: input_digest(platform, context.instance, name, cell) for cell in cells}
                 with _only_writers(platform, cells, one_writer_of), full_disk_explained(platform.settings.data_home):
                     value = body(context=context, platform=platform, **inputs)
-                if len(cells) < len(asked):  # the IO manager, which looks at an output's files, gets none
-                    verify_files(tuple(path for cell in cells for path in node.outputs(platform, cell)))
+                # Tables are written, and then looked at, by the IO manager.
+                made = {} if value is not None else {cell: verify_units(platform, name, cell) for cell in cells}
             except ThesisAssetsError as error:
                 raise dg.Failure(description=str(error), allow_retries=False) from error
-            for cell, digest in digests.items():
-                seconds = round(time.perf_counter() - began, 2)
-                metadata = {INPUT_DIGEST: digest, SECONDS: seconds, STEP: dg.MetadataValue.dagster_run(context.run_id)}
+            seconds = round(time.perf_counter() - began, 2)
+            for cell in cells:
+                run = dg.MetadataValue.dagster_run(context.run_id)
+                metadata = {SECONDS: seconds, STEP: run, **made.get(cell, {})}
                 context.add_asset_metadata(metadata, partition_key=cell.key)
             if len(cells) == len(asked):
                 yield dg.Output(value)

@@ -7,7 +7,6 @@ import dagster as dg
 from pydantic import Field
 
 from thesis_assets.defs.assets.declaration import declared_cells, graph_asset
-from thesis_assets.defs.graph import OUTPUT_DIGEST
 from thesis_assets.defs.io_manager import AdapterTable, SplitTables, SplitTriplets
 from thesis_assets.defs.launching import GPU, cell_call, job_cores, run_calls
 from thesis_assets.defs.metadata import counts_table, picture
@@ -35,9 +34,7 @@ class ExportConfig(dg.Config):
     pool="render",
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
-def scene_samples(
-    context: dg.AssetExecutionContext, platform: PlatformParam, config: ExportConfig
-) -> dict[Cell, object]:
+def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, config: ExportConfig) -> None:
     """Export the shards of the step's scenes, side by side; a failed scene is named and leaves the others in place."""
     from thesis_assets.samples.export import ShardWork, export_told_shard, write_generation_config
     from thesis_assets.samples.preview import shard_sheet
@@ -86,7 +83,6 @@ def scene_samples(
             "exported": record.exported,
             "linked from another experiment": record.linked,
             "samples per second": round(stats.n_saved / max(stats.seconds, 1e-6), 2),
-            OUTPUT_DIGEST: stats.rows_sha256,
             "path": dg.MetadataValue.path(platform.difix(cell).scene_run(cell.scene_name).base),
         }
         if failed:  # the step will fail, so what did succeed is registered here
@@ -99,7 +95,6 @@ def scene_samples(
             found="; ".join(f"{cell.scene_name}: {error}" for cell, error in failed.items()),
             remedy="mend the scene or exclude it, then materialize its cell again",
         )
-    return dict(records)
 
 
 @graph_asset(

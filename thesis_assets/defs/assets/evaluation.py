@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
-from thesis_assets.defs.graph import NODES, input_digest
-from thesis_assets.defs.io_manager import Verified
 from thesis_assets.defs.launching import CPU, GPU, SHARED_GPU, Place, cell_call, job_cores, run_calls
 from thesis_assets.defs.metadata import GAIN, picture_file, table
 from thesis_assets.defs.partitions import Cell
@@ -99,18 +97,12 @@ def over_scenes(platform: Platform, cell: Cell, work: "Callable[[EvaluationCell]
     return rows
 
 
-def _verified(context: dg.AssetExecutionContext, platform: Platform, asset: str, cell: Cell) -> Verified:
-    """The cell's files as the graph's table names them. The output's identity is that of its inputs: same in, same out."""
-    files = tuple(NODES[asset].outputs(platform, cell))
-    return Verified(files=files, digest=input_digest(platform, context.instance, asset, cell))
-
-
 @graph_asset(
     "input_data",
     description="Exactly the data that the evaluation reads, linked with digests; and what the trainer saw, as pictures.",
     kinds={"files"},
 )
-def input_data(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+def input_data(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Link each evaluated scene's inputs into its tree."""
     from thesis_assets.evaluation.input_data import link_input_data
 
@@ -122,7 +114,6 @@ def input_data(context: dg.AssetExecutionContext, platform: PlatformParam) -> Ve
 
     rows = over_scenes(platform, cell, work)
     context.add_output_metadata({"scenes": table(("scene", "cameras", "frames", "missing"), rows)})
-    return _verified(context, platform, "input_data", cell)
 
 
 @graph_asset(
@@ -132,7 +123,7 @@ def input_data(context: dg.AssetExecutionContext, platform: PlatformParam) -> Ve
     pool="gpu",
     one_writer_of=EPOCHS,
 )
-def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Make, run or link the predictions of every evaluated scene and epoch; those whose inputs did not change are kept."""
     from thesis_assets.evaluation.scene_steps import predict_scenes
 
@@ -146,7 +137,6 @@ def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
     context.add_output_metadata({"source": source, "predictions": table(("scene", "epoch", "step", "views"), rows)})
     _say_absent(context, outcomes.absent)
     outcomes.raise_failures()
-    return _verified(context, platform, "predictions", cell)
 
 
 @graph_asset(
@@ -155,13 +145,13 @@ def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
     kinds={"csv"},
     one_writer_of=EPOCHS,
 )
-def nvs(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+def nvs(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Compare predicted and true views of every evaluated scene and epoch."""
     from thesis_assets.evaluation.scene_steps import measure_views
 
     (cell,) = cells_of(context, "exp_by_run")
     if "nvs" not in platform.spec(cell).evaluation.tasks:
-        return _not_enabled(context, platform, "nvs", cell)
+        return _not_enabled(context, "nvs")
 
     workers = _measuring_workers(platform)
     outcomes = _over_scenes(context, platform, cell, measure_views, SHARED_GPU, workers=workers)
@@ -171,7 +161,6 @@ def nvs(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
     _say_results(context, platform, "nvs", cell, outcomes)
     _say_videos(context, outcomes.records.values())
     outcomes.raise_failures()
-    return _verified(context, platform, "nvs", cell)
 
 
 def _say_results(
@@ -255,21 +244,19 @@ def _say_videos(context: dg.AssetExecutionContext, protocols: "Iterable[Protocol
         context.add_output_metadata({"no video": "; ".join(sorted(reasons))})
 
 
-def _not_enabled(context: dg.AssetExecutionContext, platform: Platform, task: str, cell: Cell) -> Verified:
+def _not_enabled(context: dg.AssetExecutionContext, task: str) -> None:
     context.add_output_metadata({"not evaluated": f"{task} is not among evaluation.tasks"})
-    return Verified(files=(), digest=input_digest(platform, context.instance, task, cell))
 
 
-def _pose(context: dg.AssetExecutionContext, platform: Platform, task: str) -> Verified:
+def _pose(context: dg.AssetExecutionContext, platform: Platform, task: str) -> None:
     from thesis_assets.evaluation.scene_steps import measure_poses
 
     (cell,) = cells_of(context, "exp_by_run")
     if task not in platform.spec(cell).evaluation.tasks:
-        return _not_enabled(context, platform, task, cell)
+        return _not_enabled(context, task)
     outcomes = _over_scenes(context, platform, cell, measure_poses, CPU, task=task)
     _say_results(context, platform, task, cell, outcomes)
     outcomes.raise_failures()
-    return _verified(context, platform, task, cell)
 
 
 @graph_asset(
@@ -278,7 +265,7 @@ def _pose(context: dg.AssetExecutionContext, platform: Platform, task: str) -> V
     kinds={"csv"},
     one_writer_of=EPOCHS,
 )
-def pose_smplx(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+def pose_smplx(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Evaluate the SMPL-X poses."""
     return _pose(context, platform, "pose_smplx")
 
@@ -289,7 +276,7 @@ def pose_smplx(context: dg.AssetExecutionContext, platform: PlatformParam) -> Ve
     kinds={"csv"},
     one_writer_of=EPOCHS,
 )
-def pose_smpl(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+def pose_smpl(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Evaluate the SMPL poses."""
     return _pose(context, platform, "pose_smpl")
 
@@ -300,7 +287,7 @@ def pose_smpl(context: dg.AssetExecutionContext, platform: PlatformParam) -> Ver
     kinds={"json"},
     one_writer_of=EPOCHS,
 )
-def evaluation_manifest(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+def evaluation_manifest(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Write each scene's manifest last."""
     from thesis_assets.evaluation.manifest import write_manifest
 
@@ -312,4 +299,3 @@ def evaluation_manifest(context: dg.AssetExecutionContext, platform: PlatformPar
 
     rows = over_scenes(platform, cell, work)
     context.add_output_metadata({"manifests": table(("scene", "tasks", "epochs"), rows)})
-    return _verified(context, platform, "evaluation_manifest", cell)

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
-from thesis_assets.defs.graph import NODES, input_digest
-from thesis_assets.defs.io_manager import Verified
 from thesis_assets.defs.launching import CPU, GPU, cell_call, run_call, run_calls
 from thesis_assets.defs.metadata import picture, table
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform, PlatformParam
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.storage import sha256_value
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.qualitative.recording_steps import Row, SceneWork
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 _MEGABYTE = 1_000_000
 
 
-def _listed(context: dg.AssetExecutionContext, platform: Platform, asset: str, rows: "Sequence[Row]") -> Verified:
+def _list(context: dg.AssetExecutionContext, platform: Platform, rows: "Sequence[Row]") -> None:
     """The recordings of one cell, with their pictures on the asset, and how to open them."""
     (cell,) = cells_of(context, "exp_by_run")
     told = _pictures(context, platform, [Path(row[0]) for row in rows])
@@ -38,8 +35,6 @@ def _listed(context: dg.AssetExecutionContext, platform: Platform, asset: str, r
     context.add_output_metadata({**seen, "open": opened, "recordings": listed, **told})
     if rows:  # of the asset, so that it stands below the digests
         context.add_asset_metadata({"last recording": dg.MetadataValue.path(rows[-1][0])})
-    files = tuple(NODES[asset].outputs(platform, cell))
-    return Verified(files=files, digest=input_digest(platform, context.instance, asset, cell))
 
 
 def _below(folder: Path, path: Path) -> str:
@@ -77,15 +72,13 @@ def _pictures(
     description="Render, refined, target and reference of the same test samples along the run's steps.",
     kinds={"rerun"},
 )
-def triplet_recording(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+def triplet_recording(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Record the qualitative course of the tuning run."""
     from thesis_assets.evaluation.qualitative.recording_steps import RunWork, record_triplets
 
     (cell,) = cells_of(context, "exp_by_run")
     work = RunWork(platform.difix(cell), cell.run_name, platform.device)
-    return _listed(
-        context, platform, "triplet_recording", run_call(context, platform, cell, record_triplets, work, GPU)
-    )
+    _list(context, platform, run_call(context, platform, cell, record_triplets, work, GPU))
 
 
 def _of_scenes(
@@ -121,11 +114,11 @@ def _of_scenes(
     description="input_data.rrd of each evaluated scene: cameras and people in 3D beside the images.",
     kinds={"rerun"},
 )
-def input_data_recording(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+def input_data_recording(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Record the input data of each evaluated scene."""
     from thesis_assets.evaluation.qualitative.recording_steps import record_input_data
 
-    return _listed(context, platform, "input_data_recording", _of_scenes(context, platform, record_input_data))
+    _list(context, platform, _of_scenes(context, platform, record_input_data))
 
 
 @graph_asset(
@@ -133,13 +126,13 @@ def input_data_recording(context: dg.AssetExecutionContext, platform: PlatformPa
     description="One evaluation_epoch_XXXX.rrd an epoch of each evaluated scene: predictions, truth, metrics, bodies.",
     kinds={"rerun"},
 )
-def evaluation_recordings(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+def evaluation_recordings(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Record every evaluation epoch of each evaluated scene."""
     from thesis_assets.evaluation.qualitative.recording_steps import record_epochs
 
     (cell,) = cells_of(context, "exp_by_run")
     epochs = tuple(platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell)))
-    return _listed(context, platform, "evaluation_recordings", _of_scenes(context, platform, record_epochs, epochs))
+    _list(context, platform, _of_scenes(context, platform, record_epochs, epochs))
 
 
 @graph_asset(
@@ -148,26 +141,25 @@ def evaluation_recordings(context: dg.AssetExecutionContext, platform: PlatformP
     kinds={"huggingface"},
     pool="upload",
 )
-def published_recordings(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+def published_recordings(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Publish what changed, or say that publishing is off."""
-    from thesis_assets.publishing.publication import publish
+    from thesis_assets.publishing.publication import publication_unit, publish
 
     (cell,) = cells_of(context, "exp_by_run")
     repo_id = platform.settings.hf_rerun_repo_id
     if repo_id is None:
         context.add_output_metadata({"published": "off: HF_RERUN_REPO_ID is not set"})
-        return Verified(files=(), digest=sha256_value("off"))
+        return
     plan = publication_plan(platform, cell, repo_id)
     context.add_output_metadata({"plan": dg.MetadataValue.md(plan.markdown)})
-    record_file = platform.difix(cell).tuning_run(cell.run_name).publication
+    unit = publication_unit(platform.evaluation_trees(cell), platform.difix(cell), cell.run_name, repo_id)
     record = publish(
         plan,
-        record_file,
+        unit,
         private=not platform.settings.hf_rerun_public,
         on_progress=platform.reporter(context),
     )
     context.add_output_metadata(publication_metadata(record))
-    return Verified(files=(record_file,), digest=publication_digest(record))
 
 
 def publication_plan(platform: Platform, cell: Cell, repo_id: str) -> "PublicationPlan":
@@ -186,7 +178,7 @@ def publication_metadata(record: "PublicationRecord") -> dict[str, dg.MetadataVa
     """What was published, as the UI shows it: revision, paths, digests, links."""
     from thesis_assets.publishing.card import viewer_link
 
-    rows = [(file.path, file.bytes, file.path in record.sent, file.sha256, file.input_digest) for file in record.files]
+    rows = [(file.path, file.bytes, file.path in record.sent, file.sha256, file.data_version) for file in record.files]
     pages = f"{record.endpoint}/datasets/{record.repo_id}"
     links = {"page": dg.MetadataValue.url(pages)}
     if record.files and not record.private:
@@ -197,10 +189,5 @@ def publication_metadata(record: "PublicationRecord") -> dict[str, dg.MetadataVa
         "revision": dg.MetadataValue.text(record.revision),
         "commit": dg.MetadataValue.url(record.url),
         **links,
-        "published": table(("path", "bytes", "sent now", "sha256", "input digest"), rows),
+        "published": table(("path", "bytes", "sent now", "sha256", "data version"), rows),
     }
-
-
-def publication_digest(record: "PublicationRecord") -> str:
-    """Of what is in the repo."""
-    return sha256_value([record.repo_id, sorted((file.path, file.sha256) for file in record.files)])

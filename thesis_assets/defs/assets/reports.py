@@ -8,13 +8,12 @@ import dagster as dg
 from thesis_assets.defs.assets.declaration import graph_asset
 from thesis_assets.defs.compare_pages import ComparePages
 from thesis_assets.defs.graph import NODES
-from thesis_assets.defs.io_manager import Verified
 from thesis_assets.defs.metadata import picture_file
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import PlatformParam
 from thesis_assets.defs.report_pages import CHECK_REPORT, HISTORY_READ_AT, renew_pages, write_pages
+from thesis_assets.provenance import begin
 from thesis_assets.schemas.evaluation import ComparisonRecord, LeaderboardRow
-from thesis_assets.storage import sha256_file
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.leaderboard import Leaderboard
@@ -26,13 +25,16 @@ if TYPE_CHECKING:
     kinds={"csv"},
     columns=LeaderboardRow,
 )
-def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Build the table from the trees that have a manifest, and renew the compare pages."""
     from thesis_assets.evaluation.leaderboard import build_leaderboard, write_leaderboard
 
+    (unit,) = NODES["leaderboard"].units(platform, Cell())
+    making = begin(unit)
     board = build_leaderboard(platform.evaluated_trees(), platform.baselines())
     reports = platform.settings.reports
     write_leaderboard(reports, board)
+    making.finish(reports.leaderboard_files)
     pages = ComparePages(platform, platform.reporter(context)).renew()
     renew_pages(platform, context.instance)
     context.add_output_metadata(
@@ -51,8 +53,6 @@ def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> V
             "latex": dg.MetadataValue.path(reports.leaderboard_latex),
         }
     )
-    files = tuple(NODES["leaderboard"].outputs(platform, Cell()))
-    return Verified(files=files, digest=sha256_file(reports.leaderboard_csv))
 
 
 def _largest_gain(board: "Leaderboard") -> dict[str, float]:
@@ -89,7 +89,7 @@ def _without_picture(markdown: str) -> str:
     description="One page: every check of every partition, with when, what, the first offenders and what mends it. And the index page.",
     kinds={"html"},
 )
-def check_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+def check_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Write the partition x check page from the event log, and the index page that links everything."""
     read_at = time.time()
     rows = write_pages(platform, context.instance)
@@ -104,4 +104,3 @@ def check_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> 
             HISTORY_READ_AT: dg.MetadataValue.timestamp(read_at),
         }
     )
-    return Verified(files=(reports.checks, reports.index), digest=sha256_file(reports.checks))

@@ -3,10 +3,8 @@
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import graph_asset
-from thesis_assets.defs.io_manager import Verified
 from thesis_assets.defs.metadata import table
 from thesis_assets.defs.platform import PlatformParam
-from thesis_assets.storage import sha256_value
 
 
 @graph_asset(
@@ -14,7 +12,7 @@ from thesis_assets.storage import sha256_value
     description="Every scene below the ground-truth root: frames, cameras, modalities, and what is missing for which task.",
     kinds={"files"},
 )
-def scene_catalog(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+def scene_catalog(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """List and describe the scenes on disk."""
     from thesis_assets.scenes.catalog import describe_scene, list_scenes, missing_text
 
@@ -29,4 +27,3 @@ def scene_catalog(context: dg.AssetExecutionContext, platform: PlatformParam) ->
             "scenes": table(("scene", "frames", "cameras", "modalities", "missing"), rows),
         }
     )
-    return Verified(files=(), digest=sha256_value(rows))

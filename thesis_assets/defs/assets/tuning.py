@@ -3,12 +3,10 @@
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
-from thesis_assets.defs.io_manager import Verified
 from thesis_assets.defs.launching import GPU, following, run_call
 from thesis_assets.defs.metadata import picture, picture_file, rounded, table
 from thesis_assets.defs.platform import PlatformParam
 from thesis_assets.defs.training_watch import CONTACT_SHEET, TrainingWatch, final_numbers, job_metadata
-from thesis_assets.storage import sha256_file, sha256_value
 
 
 @graph_asset(
@@ -17,7 +15,7 @@ from thesis_assets.storage import sha256_file, sha256_value
     kinds={"pytorch", "accelerate"},
     pool="gpu",
 )
-def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Re-validate the snapshot, launch the trainer, follow it, verify what it saved."""
     from thesis_assets.tuning.selection import require_rule_weights
     from thesis_assets.tuning.training_curves import curves_picture
@@ -50,10 +48,6 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
     )
     # Of the asset, so that they stand below the digests.
     context.add_asset_metadata({**job_metadata(tree, result.job), "run directory": dg.MetadataValue.path(tree.base)})
-    files = tuple(path for step in result.steps for path in (tree.checkpoint(step), tree.checkpoint_info(step)))
-    # The side file of a checkpoint that was removed on request is still there: nothing after it is stale for that.
-    digest = sha256_value([sha256_file(tree.checkpoint_info(step)) for step in run.saved_steps()])
-    return Verified(files=(tree.train_config, *files), digest=digest)
 
 
 @graph_asset(
@@ -62,7 +56,7 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
     kinds={"json"},
     pool="gpu",
 )
-def selected_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam) -> Verified:
+def selected_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Choose the run's checkpoint by its rule."""
     from thesis_assets.tuning.hand_off import hydra_override
     from thesis_assets.tuning.selection_step import SelectionWork, choose_checkpoint
@@ -104,4 +98,3 @@ def selected_checkpoint(context: dg.AssetExecutionContext, platform: PlatformPar
             "overrides": dg.MetadataValue.path(tree.pipeline_overrides),
         }
     )
-    return Verified(files=(tree.selected_checkpoint, tree.pipeline_overrides), digest=sha256_value(selected))

@@ -11,7 +11,7 @@ def _sample_set(platform: Platform, cell: Cell) -> Outcomes:
     from thesis_assets.samples import integrity
     from thesis_assets.samples.generation_config import check_generation_config
     from thesis_assets.samples.sample_rows import read_rows
-    from thesis_assets.samples.shard_files import read_dropped, read_shard
+    from thesis_assets.samples.shard_files import read_dropped
 
     tree = platform.difix(cell)
     spec = platform.spec(cell)
@@ -19,8 +19,7 @@ def _sample_set(platform: Platform, cell: Cell) -> Outcomes:
     dropped = read_dropped(tree.dropped_samples)
 
     def generation_config_unchanged() -> CheckOutcome:
-        shards = {name: read_shard(tree, name).stats.generation_digest for name in platform.scene_names(spec)}
-        return check_generation_config(tree, spec.generation, shards)
+        return check_generation_config(tree, spec.generation, platform.scene_names(spec))
 
     return {
         "every_sample_complete": lambda: integrity.check_samples_complete(tree, rows),

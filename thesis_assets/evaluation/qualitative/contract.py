@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.qualitative import digests
-from thesis_assets.evaluation.qualitative.evaluation import evaluated_epochs, evaluation_digest
+from thesis_assets.evaluation.qualitative.evaluation import epoch_recording_units, evaluated_epochs, task_recordings
 from thesis_assets.evaluation.qualitative.expected_content import Expectation, ExpectedContent
 from thesis_assets.evaluation.qualitative.expected_evaluation import expected_evaluation
 from thesis_assets.evaluation.qualitative.expected_input_data import expected_input_data
 from thesis_assets.evaluation.qualitative.expected_layout import layout_offenders
-from thesis_assets.evaluation.qualitative.input_data import input_data_digest
+from thesis_assets.evaluation.qualitative.input_data import input_data_recording_unit
+from thesis_assets.evaluation.qualitative.made_from import recording_facts
 from thesis_assets.evaluation.qualitative.tracks import ExportOptions, left_out_paths
 from thesis_assets.evaluation.qualitative.verification import (
     EntityContent,
@@ -25,9 +25,8 @@ from thesis_assets.evaluation.qualitative.verification import (
     verify_recording,
 )
 from thesis_assets.layout import TASKS, EvaluationTree, epoch_name
+from thesis_assets.provenance import Contents
 from thesis_assets.schemas.checks import CheckOutcome
-from thesis_assets.schemas.evaluation import RecordingDigest
-from thesis_assets.storage import read_json
 
 BYTES_PER_MB = 1_000_000
 _ROW_COMPONENTS = frozenset(
@@ -51,7 +50,7 @@ def check_recording_contract(
 ) -> CheckOutcome:
     """Whether the recordings hold what the tree holds, and nothing else: entity, timeline and row.
 
-    Every file must have its row, unless the recording's side file names it as left out; every row must have its file.
+    Every file must have its row, unless the recording's record names it as left out; every row must have its file.
 
     Args:
         epochs: None = all that are on disk.
@@ -93,29 +92,29 @@ def check_recordings_current(
     run_name: str | None = None,
     scene_name: str | None = None,
     tasks: Sequence[str] = TASKS,
-    options: ExportOptions = ExportOptions(),
+    options: ExportOptions | None = None,
 ) -> CheckOutcome:
-    """Whether every recording was made from the files that are on disk now, with these options."""
-    wanted = []
+    """Whether every recording is whole and was made from what is on disk now.
+
+    Args:
+        options: None: those that each was made by.
+    """
+    units = {}
     if tree.input_data_dir.is_dir():
-        digest = input_data_digest(tree, run_name=run_name, scene_name=scene_name, options=options)
-        wanted.append((tree.input_data_recording, digest))
+        units[tree.input_data_recording] = input_data_recording_unit(
+            tree, run_name=run_name, scene_name=scene_name, options=options
+        )
     for epoch in evaluated_epochs(tree):
-        digest = evaluation_digest(tree, epoch, tasks=tasks, run_name=run_name, scene_name=scene_name, options=options)
-        wanted.append((tree.evaluation_recording(epoch), digest))
-        for task, path in task_recordings(tree, epoch).items():
-            names = {"run_name": run_name, "scene_name": scene_name}
-            wanted.append((path, evaluation_digest(tree, epoch, tasks=(task,), options=options, kind=task, **names)))
-    offenders = []
-    for path, digest in wanted:
-        if not path.is_file():
-            offenders.append(f"{path.name}: not exported yet")
-        elif digests.current_digest(path, digest) is None:
-            offenders.append(f"{path.name}: made from other files, options or SDK than those here now")
+        units |= epoch_recording_units(
+            tree, epoch, tasks=tasks, run_name=run_name, scene_name=scene_name, options=options
+        )
+    contents = Contents()
+    verdicts = {path: unit.look(contents) for path, unit in units.items()}
+    offenders = [f"{path.name}: {verdict.in_words}" for path, verdict in verdicts.items() if not verdict.is_made]
     return CheckOutcome.of(
         offenders,
-        message=f"{len(wanted)} recordings, {len(offenders)} of them not current",
-        counts={"recordings": len(wanted)},
+        message=f"{len(units)} recordings, {len(offenders)} of them not current",
+        counts={"recordings": len(units)},
     )
 
 
@@ -139,12 +138,6 @@ def check_recording_sizes(tree: EvaluationTree, max_megabytes: int) -> CheckOutc
     )
 
 
-def task_recordings(tree: EvaluationTree, epoch: int) -> dict[str, Path]:
-    """The recordings of single tasks that an epoch was split into; none where it was not."""
-    paths = {task: tree.task_recording(epoch, task) for task in TASKS}
-    return {task: path for task, path in paths.items() if path.is_file()}
-
-
 def recordings_of(tree: EvaluationTree) -> list[Path]:
     """The .rrd files of a tree, by name."""
     return sorted(tree.rerun_dir.glob("*.rrd"))
@@ -163,7 +156,7 @@ class _Wanted:
 def _check_one(tree: EvaluationTree, wanted: _Wanted, counts: dict[str, int | float]) -> list[str]:
     path, epoch = wanted.path, wanted.epoch
     content = read_recording(path)
-    absent = read_json(tree.recording_digest(path), RecordingDigest).absent
+    absent = recording_facts(path).absent
     if "export.max_frames_per_camera" not in content.properties:
         return [f"{path.name}: not one of our exports: the property `export` is missing"]
     tasks = tuple(wanted.tasks or str(content.properties.get("export.tasks") or "").split(","))

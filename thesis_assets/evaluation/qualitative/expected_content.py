@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.qualitative.digests import files_below
+from thesis_assets.evaluation.qualitative.tree_files import files_below
 from thesis_assets.layout import EvaluationTree
 from thesis_assets.scenes.bounded_files import read_npz
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
-from thesis_assets.evaluation.qualitative.contract import BYTES_PER_MB, task_recordings
-from thesis_assets.evaluation.qualitative.evaluation import evaluated_epochs, export_evaluation
+from thesis_assets.evaluation.qualitative.contract import BYTES_PER_MB
+from thesis_assets.evaluation.qualitative.evaluation import evaluated_epochs, export_evaluation, task_recordings
 from thesis_assets.evaluation.qualitative.input_data import export_input_data
+from thesis_assets.evaluation.qualitative.made_from import recording_facts
 from thesis_assets.evaluation.qualitative.tracks import ExportOptions
 from thesis_assets.layout import TASKS, EvaluationTree
-from thesis_assets.schemas.evaluation import RecordingDigest
-from thesis_assets.storage import read_json
+from thesis_assets.schemas.recordings import RecordingFacts
 
 PARTS = ("input_data", "evaluation")
 DONE, FAILED = 0, 1
@@ -36,7 +36,7 @@ def main(parts: Sequence[str], arguments: Sequence[str] | None = None) -> int:
             split_bytes=parsed.split_mb * BYTES_PER_MB,
             force=parsed.force,
             on_progress=lambda line: _say(sys.stderr, line),
-            on_done=lambda path, digest: _say(sys.stdout, _described(path, digest)),
+            on_done=lambda path, facts: _say(sys.stdout, _described(path, facts)),
         )
     except ThesisAssetsError as error:
         _say(sys.stderr, str(error))
@@ -52,37 +52,38 @@ def export_recordings(
     tasks: Sequence[str] = TASKS,
     run_name: str | None = None,
     scene_name: str | None = None,
-    options: ExportOptions = ExportOptions(),
+    options: ExportOptions | None = None,
     split_bytes: int = 0,
     force: bool = False,
     on_progress: Callable[[str], None] | None = None,
-    on_done: Callable[[Path, RecordingDigest], None] | None = None,
-) -> dict[Path, RecordingDigest]:
+    on_done: Callable[[Path, RecordingFacts], None] | None = None,
+) -> dict[Path, RecordingFacts]:
     """Export input data and epochs of one tree; recordings that are current are left alone.
 
     Args:
         parts: `input_data`, `evaluation`, or both.
         epochs: `all`, `latest`, or numbers with commas between (`0,30`).
+        options: None: those that each recording was made by, or the defaults.
         split_bytes: above this size an epoch's tasks also get files of their own; 0 = never.
 
     Raises:
         InvalidFile: a part or an epoch that was asked for is not in the tree.
     """
-    written: dict[Path, RecordingDigest] = {}
+    written: dict[Path, RecordingFacts] = {}
 
-    def done(path: Path, digest: RecordingDigest) -> None:
-        written[path] = digest
+    def done(path: Path, facts: RecordingFacts) -> None:
+        written[path] = facts
         if on_done is not None:
-            on_done(path, digest)
+            on_done(path, facts)
 
     if "input_data" in parts:
-        digest = export_input_data(
+        facts = export_input_data(
             tree, run_name=run_name, scene_name=scene_name, options=options, force=force, on_progress=on_progress
         )
-        done(tree.input_data_recording, digest)
+        done(tree.input_data_recording, facts)
     if "evaluation" in parts:
         for epoch in chosen_epochs(tree, epochs):
-            digest = export_evaluation(
+            facts = export_evaluation(
                 tree,
                 epoch,
                 tasks=tasks,
@@ -93,9 +94,9 @@ def export_recordings(
                 force=force,
                 on_progress=on_progress,
             )
-            done(tree.evaluation_recording(epoch), digest)
+            done(tree.evaluation_recording(epoch), facts)
             for path in task_recordings(tree, epoch).values():
-                done(path, read_json(EvaluationTree.recording_digest(path), RecordingDigest))
+                done(path, recording_facts(path))
     return written
 
 
@@ -167,9 +168,9 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _described(path: Path, digest: RecordingDigest) -> str:
-    absent = "".join(f"\n  {line}" for line in digest.absent)
-    return f"{path} ({digest.bytes / 1e6:.1f} MB){absent}"
+def _described(path: Path, facts: RecordingFacts) -> str:
+    absent = "".join(f"\n  {line}" for line in facts.absent)
+    return f"{path} ({facts.bytes / 1e6:.1f} MB){absent}"
 
 
 def _say(stream: object, line: str) -> None:

@@ -11,8 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.qualitative import digests, tree_files
+from thesis_assets.evaluation.qualitative import tree_files
 from thesis_assets.evaluation.qualitative.identity import identity_of
+from thesis_assets.evaluation.qualitative.made_from import (
+    begin_recording,
+    finish_recording,
+    inputs_of,
+    options_of,
+    recording_facts,
+    recording_unit,
+)
 from thesis_assets.evaluation.qualitative.tracks import (
     Absences,
     BodyTrack,
@@ -28,8 +36,9 @@ from thesis_assets.evaluation.qualitative.tracks import (
 )
 from thesis_assets.evaluation.qualitative.viewpoints import with_image_planes
 from thesis_assets.layout import EvaluationTree, SceneFolders
+from thesis_assets.provenance import Unit
 from thesis_assets.scenes.camera import read_camera
-from thesis_assets.schemas.evaluation import RecordingDigest
+from thesis_assets.schemas.recordings import RecordingFacts
 
 SPLITS = ("train", "test")
 DEBUG_KINDS = ("images", "masks", "depths")
@@ -40,14 +49,15 @@ def export_input_data(
     *,
     run_name: str | None = None,
     scene_name: str | None = None,
-    options: ExportOptions = ExportOptions(),
+    options: ExportOptions | None = None,
     force: bool = False,
     on_progress: Callable[[str], None] | None = None,
-) -> RecordingDigest:
+) -> RecordingFacts:
     """Write `rerun/input_data.rrd` unless it is current. What the tree lacks is named in the result's `absent`.
 
     Args:
         run_name, scene_name: for the recording's identity; without them the tree's own manifest says.
+        options: None: those that the recording was made by, or the defaults.
         force: write it also where its inputs did not change.
 
     Raises:
@@ -56,11 +66,11 @@ def export_input_data(
     from thesis_assets.evaluation.qualitative.blueprints import input_data_blueprint
     from thesis_assets.evaluation.qualitative.track_writers import write_recording
 
-    identity = identity_of(tree, "input_data", run_name=run_name, scene_name=scene_name)
     path = tree.input_data_recording
-    digest = input_data_digest(tree, run_name=run_name, scene_name=scene_name, options=options)
-    if not force and (current := digests.current_digest(path, digest)) is not None:
-        return current
+    unit = input_data_recording_unit(tree, run_name=run_name, scene_name=scene_name, options=options)
+    making = begin_recording(unit, force=force)
+    if making is None:
+        return recording_facts(path)
     absences = Absences(tree.base)
     tracks = input_data_tracks(tree, absences)
     if not tracks:
@@ -70,21 +80,25 @@ def export_input_data(
             wanted="images, all_cameras, seg, depths, smplx or smpl under train/ or test/",
             remedy="materialize `input_data` of this cell first",
         )
+    identity = identity_of(tree, "input_data", run_name=run_name, scene_name=scene_name)
     blueprint = input_data_blueprint(tracks)
-    write_recording(path, identity, tracks, blueprint, options, absences, on_progress=on_progress)
-    return digests.write_digest(path, digest, absences.lines)
+    write_recording(path, identity, tracks, blueprint, options_of(unit), absences, on_progress=on_progress)
+    return finish_recording(making, path, absences.lines)
 
 
-def input_data_digest(
+def input_data_recording_unit(
     tree: EvaluationTree,
     *,
     run_name: str | None = None,
     scene_name: str | None = None,
-    options: ExportOptions = ExportOptions(),
-) -> str:
-    """Digest of all that `input_data.rrd` is made from."""
+    options: ExportOptions | None = None,
+) -> Unit:
+    """`input_data.rrd`, made from the tree's `input_data/`. The arguments are those of `export_input_data`."""
+    path = tree.input_data_recording
     identity = identity_of(tree, "input_data", run_name=run_name, scene_name=scene_name)
-    return digests.input_digest(tree.base, digests.files_below(tree.input_data_dir), identity, options)
+    inputs = inputs_of(path, tree.base)
+    inputs.add_part(tree.input_data_dir.name, tree.input_data_made_from, [tree.input_data_dir])
+    return recording_unit(path, identity, options, inputs)
 
 
 def input_data_tracks(tree: EvaluationTree, absences: Absences) -> list[Track]:

@@ -14,13 +14,13 @@ import numpy as np
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
-from thesis_assets.evaluation.qualitative.digests import sdk_version
 from thesis_assets.evaluation.qualitative.headless_viewer import TOP_BAR, HeadlessViewer, headless_viewer
+from thesis_assets.evaluation.qualitative.made_from import recording_facts, sdk_version
 from thesis_assets.evaluation.qualitative.recording import EPOCH, FRAME, STEP
 from thesis_assets.images.codecs import encode_png, read_rgb
 from thesis_assets.images.contact_sheet import contact_sheet
 from thesis_assets.layout import EvaluationTree
-from thesis_assets.schemas.evaluation import RecordingDigest
+from thesis_assets.provenance import Older, Place, Unit, Wanted, begin, take_over
 from thesis_assets.schemas.recordings import PreviewPicture, PreviewRecord
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 WINDOW = (960, 600)
 """Small: without a GPU each pixel of a 3D view is drawn by a core."""
 RECORD = "previews.json"
-_PNG_END = b"IEND\xaeB`\x82"
+STEP_NAME, PREVIEWS_VERSION = "recording_previews", "1"
 _SHEET_PICTURES, _SHEET_HEIGHT = 6, 300
 
 
@@ -54,6 +54,7 @@ def make_previews(
     for path in recordings:
         if not path.is_file():
             raise InvalidFile("the recording is missing", file=path, remedy="export it first")
+        take_over(previews_unit(path, EvaluationTree.recording_previews(path)))
         current = None if force else current_previews(path)
         if current is None:
             stale.append(path)
@@ -71,24 +72,30 @@ def make_previews(
 def current_previews(recording: Path) -> PreviewRecord | None:
     """The record of a recording's pictures where they are there and show what it is made from now; else None."""
     folder = EvaluationTree.recording_previews(recording)
-    try:
-        record = storage.read_json(folder / RECORD, PreviewRecord)
-        digest = _digest(recording)
-    except InvalidFile:
+    if not previews_unit(recording, folder).look().is_made:
         return None
-    whole = all(_is_whole(folder / picture.file) for picture in record.pictures)
-    return record if whole and record.input_digest == digest else None
+    return storage.read_json(folder / RECORD, PreviewRecord)
 
 
-def _is_whole(picture: Path) -> bool:
-    """Whether a PNG is there to its end."""
+def previews_unit(recording: Path, folder: Path) -> Unit:
+    """The pictures of a recording in a folder, made from it: one of another program by its bytes."""
+    made, files = {}, {}
     try:
-        with picture.open("rb") as file:
-            return (
-                picture.stat().st_size > len(_PNG_END) and file.seek(-len(_PNG_END), 2) > 0 and file.read() == _PNG_END
-            )
-    except OSError:
-        return False
+        made["recording"] = recording_facts(recording).data_version
+    except InvalidFile:
+        files["recording"] = recording
+    wanted = Wanted(STEP_NAME, PREVIEWS_VERSION, files=files, made=made)
+    place = Place(folder, folder / "made_from.json")
+    return Unit(f"pictures of {recording.name}", place, wanted, lambda: _older(folder, made.get("recording")))
+
+
+def _older(folder: Path, data_version: str | None) -> Older | None:
+    """Pictures of a version without records, if they are of the recording that is there."""
+    try:
+        shown = storage.read_json_value(folder / RECORD)["input_digest"]
+    except (InvalidFile, KeyError, TypeError):
+        return None
+    return Older(list(folder.iterdir())) if shown == data_version else None
 
 
 def preview_files(recording: Path) -> list[Path]:
@@ -137,13 +144,9 @@ def _preview(viewer: HeadlessViewer, recording: Path) -> PreviewRecord:
                 pictures.append(PreviewPicture(file=file, page=page.name, timeline=timeline, position=position))
             faults += [f"{page.name}: {fault}" for fault in viewer.faults()]
         faults += [line for line in viewer.complaints() if line not in before]
-        record = PreviewRecord(
-            input_digest=_digest(recording),
-            rerun_sdk=sdk_version(),
-            pictures=pictures,
-            faults=list(dict.fromkeys(faults)),
-        )
+        record = PreviewRecord(rerun_sdk=sdk_version(), pictures=pictures, faults=list(dict.fromkeys(faults)))
         storage.write_json(folder / RECORD, record)
+        begin(previews_unit(recording, folder)).finish(folder.iterdir())
     return record
 
 
@@ -164,11 +167,3 @@ def _positions(viewer: HeadlessViewer) -> tuple[str, list[int]]:
         raise ThesisAssetsError("the viewer shows a recording without a timeline")
     first, last = timelines[timeline]
     return timeline, sorted({first, (first + last) // 2, last})
-
-
-def _digest(recording: Path) -> str:
-    """Of a recording's inputs; of its bytes where it is not one of our exports."""
-    try:
-        return storage.read_json(EvaluationTree.recording_digest(recording), RecordingDigest).input_digest
-    except InvalidFile:
-        return storage.sha256_file(recording)

@@ -36,16 +36,16 @@ def record_triplets(work: RunWork) -> list[Row]:
     """The course of a tuning run: (file, bytes, what is absent)."""
     from thesis_assets.evaluation.qualitative.triplets import export_triplets
 
-    record = export_triplets(work.tree, work.run_name, device=work.device, on_progress=tell)
-    return [(work.tree.tuning_run(work.run_name).triplet_recording, record.bytes, _absent(record.absent))]
+    facts = export_triplets(work.tree, work.run_name, device=work.device, on_progress=tell)
+    return [(work.tree.tuning_run(work.run_name).triplet_recording, facts.bytes, _absent(facts.absent))]
 
 
 def record_input_data(work: SceneWork) -> list[Row]:
     """A scene's input data: (file, bytes, what is absent)."""
     from thesis_assets.evaluation.qualitative.input_data import export_input_data
 
-    record = export_input_data(work.tree, run_name=work.run_name, scene_name=work.scene_name, on_progress=tell)
-    return [(work.tree.input_data_recording, record.bytes, _absent(record.absent))]
+    facts = export_input_data(work.tree, run_name=work.run_name, scene_name=work.scene_name, on_progress=tell)
+    return [(work.tree.input_data_recording, facts.bytes, _absent(facts.absent))]
 
 
 def record_epochs(work: SceneWork) -> list[Row]:
@@ -54,7 +54,7 @@ def record_epochs(work: SceneWork) -> list[Row]:
 
     rows = []
     for epoch in work.epochs:
-        record = export_evaluation(
+        facts = export_evaluation(
             work.tree,
             epoch,
             run_name=work.run_name,
@@ -62,7 +62,7 @@ def record_epochs(work: SceneWork) -> list[Row]:
             split_bytes=work.split_bytes,
             on_progress=tell,
         )
-        rows.append((work.tree.evaluation_recording(epoch), record.bytes, _absent(record.absent)))
+        rows.append((work.tree.evaluation_recording(epoch), facts.bytes, _absent(facts.absent)))
     return rows
 
 

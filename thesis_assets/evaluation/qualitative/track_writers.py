@@ -1,4 +1,4 @@
-"""Writes every kind of track into an open recording, and a whole recording with its side file.
+"""Writes every kind of track into an open recording, and a whole recording.
 
 Does not belong here: which tracks there are (the exporters), their layout (`blueprints`).
 """

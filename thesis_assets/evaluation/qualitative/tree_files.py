@@ -14,6 +14,7 @@ from thesis_assets.layout import TEMPORARY_PREFIX
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _FRAME = re.compile(r"[0-9]{6}|[1-9][0-9]{6,11}")
+_OURS = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}|(.+\.)?made_from(\.stats)?\.json$")
 _CAMERA = re.compile(r"(?:cam_)?(0|[1-9][0-9]{0,9})")
 
 
@@ -47,6 +48,15 @@ def camera_folders(folder: Path) -> dict[int, Path]:
 def person_folders(folder: Path) -> dict[int, Path]:
     """Person number to subfolder (`0` or `00`), ascending."""
     return dict(sorted((int(path.name), path) for path in _entries(folder) if path.is_dir() and path.name.isdecimal()))
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Files of a folder and its subfolders, by name, without half-written ones and records. None where it is not there."""
+    found = []
+    for directory, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(TEMPORARY_PREFIX))
+        found += [Path(directory) / name for name in sorted(names) if not _OURS.match(name)]
+    return [path for path in found if path.is_file()]
 
 
 def subfolders(folder: Path) -> list[Path]:

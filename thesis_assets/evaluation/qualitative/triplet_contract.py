@@ -6,8 +6,8 @@ Does not belong here: recordings of an evaluation tree (`contract`).
 from __future__ import annotations
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.qualitative import digests
 from thesis_assets.evaluation.qualitative.expected_layout import layout_offenders
+from thesis_assets.evaluation.qualitative.made_from import recording_facts
 from thesis_assets.evaluation.qualitative.recording import STEP
 from thesis_assets.evaluation.qualitative.tracks import ExportOptions, left_out_paths
 from thesis_assets.evaluation.qualitative.triplets import (
@@ -16,13 +16,11 @@ from thesis_assets.evaluation.qualitative.triplets import (
     chosen_samples,
     finished_steps,
     sample_entity,
-    triplets_digest,
+    triplet_recording_unit,
 )
 from thesis_assets.evaluation.qualitative.verification import EntityContent, read_recording, verify_recording
-from thesis_assets.layout import DifixTree, EvaluationTree
+from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.checks import CheckOutcome
-from thesis_assets.schemas.evaluation import RecordingDigest
-from thesis_assets.storage import read_json
 
 _BLOB, _SCALAR = "EncodedImage:blob", "Scalars:scalars"
 
@@ -33,7 +31,7 @@ def check_triplet_recording(
     *,
     n_samples: int = N_SAMPLES,
     seed: int = SEED,
-    options: ExportOptions = ExportOptions(),
+    options: ExportOptions | None = None,
 ) -> CheckOutcome:
     """Whether `triplets.rrd` loads, is current, and holds every chosen sample at every finished checkpoint, nothing else."""
     path = tree.tuning_run(run_name).triplet_recording
@@ -42,9 +40,9 @@ def check_triplet_recording(
         return verified
     try:
         offenders, counts = _differences(tree, run_name, n_samples, seed)
-        digest = triplets_digest(tree, run_name, n_samples=n_samples, seed=seed, options=options)
-        if digests.current_digest(path, digest) is None:
-            offenders.append(f"{path.name}: made from other samples, checkpoints, options or SDK than those here now")
+        verdict = triplet_recording_unit(tree, run_name, n_samples=n_samples, seed=seed, options=options).look()
+        if not verdict.is_made:
+            offenders.append(f"{path.name}: {verdict.in_words}")
     except InvalidFile as error:
         offenders, counts = [f"{path.name}: {error.problem}"], {}
     return CheckOutcome.of(
@@ -57,8 +55,7 @@ def check_triplet_recording(
 def _differences(tree: DifixTree, run_name: str, n_samples: int, seed: int) -> tuple[list[str], dict[str, int | float]]:
     run = tree.tuning_run(run_name)
     content = read_recording(run.triplet_recording)
-    absent = read_json(EvaluationTree.recording_digest(run.triplet_recording), RecordingDigest).absent
-    left_out = left_out_paths(absent)
+    left_out = left_out_paths(recording_facts(run.triplet_recording).absent)
     steps = {step for step in finished_steps(tree, run_name) if tree.relative(run.checkpoint(step)) not in left_out}
     offenders: list[str] = []
     known: set[str] = set()

@@ -14,13 +14,22 @@ import numpy as np
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidKey
-from thesis_assets.evaluation.qualitative import digests
 from thesis_assets.evaluation.qualitative.image_tracks import encoded_pixels
+from thesis_assets.evaluation.qualitative.made_from import (
+    begin_recording,
+    finish_recording,
+    inputs_of,
+    options_of,
+    recording_facts,
+    recording_unit,
+)
 from thesis_assets.evaluation.qualitative.recording import Recording, RecordingIdentity, open_recording
 from thesis_assets.evaluation.qualitative.tracks import Absences, Colour, ExportOptions, person_colour
 from thesis_assets.layout import DifixTree, SampleId
-from thesis_assets.schemas.evaluation import RecordingDigest
+from thesis_assets.provenance import Unit
+from thesis_assets.schemas.recordings import RecordingFacts
 from thesis_assets.schemas.samples import DataJson
+from thesis_assets.schemas.tuning import CheckpointInfo
 from thesis_assets.tuning.held_out_samples import HeldOutSample, from_data_json, stratified
 
 if TYPE_CHECKING:
@@ -55,16 +64,17 @@ def export_triplets(
     device: str = "cpu",
     n_samples: int = N_SAMPLES,
     seed: int = SEED,
-    options: ExportOptions = ExportOptions(),
+    options: ExportOptions | None = None,
     load_refiner: LoadRefiner | None = None,
     force: bool = False,
     on_progress: Callable[[str], None] | None = None,
-) -> RecordingDigest:
+) -> RecordingFacts:
     """Write `tuning_runs/<run>/rerun/triplets.rrd` unless it is current.
 
     Args:
         device: where the checkpoints refine, `cpu` or `cuda`.
         n_samples, seed: how many test samples, and their draw; the same for every run over one snapshot.
+        options: None: those that the recording was made by, or the defaults.
         load_refiner: how a checkpoint becomes a refiner; that of the tuning room by default.
 
     Raises:
@@ -73,12 +83,13 @@ def export_triplets(
     from thesis_assets.evaluation.qualitative.blueprints import triplets_blueprint
 
     run = tree.tuning_run(run_name)
-    steps = finished_steps(tree, run_name)
-    samples, are_held_out = _choice(tree, n_samples, seed)
     path = run.triplet_recording
-    digest = triplets_digest(tree, run_name, n_samples=n_samples, seed=seed, options=options)
-    if not force and (current := digests.current_digest(path, digest)) is not None:
-        return current
+    unit = triplet_recording_unit(tree, run_name, n_samples=n_samples, seed=seed, options=options)
+    making = begin_recording(unit, force=force)
+    if making is None:
+        return recording_facts(path)
+    options, steps = options_of(unit), finished_steps(tree, run_name)
+    samples, are_held_out = _choice(tree, n_samples, seed)
     absences = Absences(tree.base)
     if not are_held_out:
         absences.not_there(tree.split_test, "nothing is held out, so these are samples of the training split")
@@ -94,29 +105,54 @@ def export_triplets(
                     _send_step(recording, shown, step, refiner, options)
             if on_progress is not None:
                 on_progress(f"{path.name}: step {step}, {number} of {len(steps)} checkpoints, {len(pictures)} samples")
-    return digests.write_digest(path, digest, absences.lines)
+    return finish_recording(making, path, absences.lines)
 
 
-def triplets_digest(
+def triplet_recording_unit(
     tree: DifixTree,
     run_name: str,
     *,
     n_samples: int = N_SAMPLES,
     seed: int = SEED,
-    options: ExportOptions = ExportOptions(),
-) -> str:
-    """Digest of all that `triplets.rrd` is made from: the chosen samples' images and the run's checkpoints.
+    options: ExportOptions | None = None,
+) -> Unit:
+    """`triplets.rrd`, made from the run's checkpoints and the data that the samples are chosen from.
 
-    Raises:
-        InvalidFile: the snapshot has no sample, or the run no checkpoint.
+    The arguments are those of `export_triplets`.
     """
+    path = tree.tuning_run(run_name).triplet_recording
+    inputs = inputs_of(path, tree.base)
+    inputs.made |= _checkpoint_versions(tree, run_name)
+    data = tree.made_from("difix_data")
+    if data.is_file() and not inputs.was_made_from_files([tree.samples_dir]):
+        inputs.add_part("difix_data", data, [])
+    else:
+        inputs.files |= _sample_files(tree, n_samples, seed)
+    return recording_unit(path, _identity(tree, run_name), options, inputs, n_samples=n_samples, seed=seed)
+
+
+def _checkpoint_versions(tree: DifixTree, run_name: str) -> dict[str, str]:
+    """The digests in the side files: a checkpoint itself, up to 5 GB, is not read for this; a removed one keeps its own."""
     run = tree.tuning_run(run_name)
-    # A checkpoint's side file has its sha256: the file itself, up to 5 GB, is not read for this.
-    files = [run.checkpoint_info(step) for step in finished_steps(tree, run_name)]
-    for sample in chosen_samples(tree, n_samples, seed):
-        files += [file for file in (sample.render, sample.target, sample.reference) if file.is_file()]
-    choice = (f"n_samples={n_samples}", f"seed={seed}")
-    return digests.input_digest(tree.base, files, _identity(tree, run_name), options, choice)
+    try:
+        infos = [
+            storage.read_json(run.checkpoint_info(step), CheckpointInfo) for step in finished_steps(tree, run_name)
+        ]
+    except InvalidFile:  # none yet, or none any more
+        return {}
+    return {f"tuned_checkpoint/model_{info.step}": info.sha256 for info in infos}
+
+
+def _sample_files(tree: DifixTree, n_samples: int, seed: int) -> dict[str, Path]:
+    try:
+        samples = chosen_samples(tree, n_samples, seed)
+    except InvalidFile:
+        return {}
+    return {
+        f"{tree.samples_dir.name}/{sample.sample_id}/{path.name}": path
+        for sample in samples
+        for path in (sample.render, sample.target, sample.reference)
+    }
 
 
 def chosen_samples(tree: DifixTree, n_samples: int = N_SAMPLES, seed: int = SEED) -> list[HeldOutSample]:

@@ -1,7 +1,6 @@
 """What a person sees who opens the recordings: drawn by the real viewer, without a screen, and looked at pixel by pixel."""
 
 import io
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,15 +11,18 @@ import psutil
 import pytest
 from PIL import Image
 
+from thesis_assets import storage
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.qualitative import headless_viewer as headless
 from thesis_assets.evaluation.qualitative import previews
 from thesis_assets.evaluation.qualitative.evaluation import export_evaluation
 from thesis_assets.evaluation.qualitative.headless_viewer import HeadlessViewer, NoGraphics, headless_viewer
+from thesis_assets.evaluation.qualitative.input_data import export_input_data
+from thesis_assets.evaluation.qualitative.made_from import place_of
 from thesis_assets.evaluation.qualitative.tracks import PREDICTION_COLOUR, TRUTH_COLOUR, person_colour
-from thesis_assets.images.codecs import read_rgb
+from thesis_assets.images.codecs import encode_png, read_rgb
 from thesis_assets.layout import EvaluationTree
-from thesis_assets_tests.evaluation.qualitative.small_tree import HEIGHT, WIDTH
+from thesis_assets_tests.evaluation.qualitative.small_tree import HEIGHT, WIDTH, add_nvs
 from thesis_assets_tests.services.dagster_server import free_port
 from thesis_assets_tests.services.graphics import require_graphics
 
@@ -176,7 +178,7 @@ def test_previews_are_kept_beside_the_recording_until_it_changes(tree: Evaluatio
     assert previews.make_previews(recordings) == records
     assert files[0].stat().st_mtime_ns == before
 
-    shutil.rmtree(tree.epoch_dir(30) / "pose_smplx")
+    add_nvs(tree, 30, frames=(0, 1))
     export_evaluation(tree, 30)
     assert previews.preview_files(tree.evaluation_recording(30)) == []
     assert previews.preview_files(tree.input_data_recording) != []
@@ -231,6 +233,22 @@ def test_pictures_that_were_cut_are_taken_again(tree: EvaluationTree) -> None:
     assert previews.preview_sheet([recording]) is None
     previews.make_previews([recording], window=(320, 200))
     assert len(first.read_bytes()) > 200
+
+
+def test_pictures_of_a_version_without_records_are_kept_while_their_recording_is(tree: EvaluationTree) -> None:
+    recording = tree.input_data_recording
+    folder, digest = EvaluationTree.recording_previews(recording), "0" * 64
+    picture = {"file": "overview_000001.png", "page": "overview", "timeline": "frame", "position": 1}
+    storage.write_bytes(folder / picture["file"], encode_png(np.zeros((8, 8, 3), np.uint8)))
+    older = {"input_digest": digest, "rerun_sdk": "0.40.0", "pictures": [picture], "faults": []}
+    storage.write_json(folder / "previews.json", older)
+    facts = {"input_digest": digest, "rerun_sdk": "0.40.0", "bytes": recording.stat().st_size, "absent": []}
+    storage.write_json(recording.with_suffix(".inputs.json"), facts)
+    place_of(recording).record.unlink()
+    assert previews.make_previews([recording])[recording].rerun_sdk == "0.40.0"
+    assert previews.previews_unit(recording, folder).look().in_words == "made"
+    export_input_data(tree, force=True)
+    assert previews.preview_files(recording) == []
 
 
 def test_a_viewer_that_does_not_know_what_is_asked_is_an_error_of_ours(viewer: HeadlessViewer) -> None:

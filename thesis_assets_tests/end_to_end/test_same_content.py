@@ -1,0 +1,170 @@
+"""What a finished experiment was made from is content: places and times may change, and an edit is seen wherever it was made."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from thesis_assets.defs.cell_states import CellState, cell_states
+from thesis_assets.defs.partitions import Cell
+from thesis_assets_tests.cli.in_process import invoke, json_of
+from thesis_assets_tests.worlds import SCENES, World
+
+SCENE = SCENES[0]
+
+
+def states(world: World) -> dict[tuple[str, str], CellState]:
+    with world.instance() as instance:
+        found = cell_states(world.platform, instance, "small")
+    return {(each.asset, str(each.cell)): each for each in found}
+
+
+def differing(world: World) -> dict[str, str]:
+    """Every cell that is not done: asset and cell to state and reason."""
+    return {
+        f"{asset} of {cell}": f"{each.state}: {each.detail}"
+        for (asset, cell), each in states(world).items()
+        if each.state != "done"
+    }
+
+
+def reports_of(world: World) -> bytes:
+    return world.settings.reports.leaderboard_csv.read_bytes()
+
+
+def copied(source: World, tmp_path: Path, copy: Callable[[str, str], object]) -> World:
+    """A world and its scenes at another place."""
+    shutil.copytree(source.home, tmp_path / "elsewhere" / "home", copy_function=copy)
+    shutil.copytree(source.scene_home, tmp_path / "elsewhere" / "scenes", copy_function=copy)
+    return World(tmp_path / "elsewhere" / "home", tmp_path / "elsewhere" / "scenes")
+
+
+@pytest.fixture
+def world(finished_world: World, tmp_path: Path) -> World:
+    """A finished experiment of one's own."""
+    return copied(finished_world, tmp_path, shutil.copy2)
+
+
+@pytest.mark.parametrize("copy", [shutil.copyfile, shutil.copy2], ids=["without times", "with times"])
+def test_a_copied_data_home_is_as_it_was(
+    finished_world: World, tmp_path: Path, copy: Callable[[str, str], object]
+) -> None:
+    world = copied(finished_world, tmp_path, copy)
+    assert differing(world) == {}
+    before = reports_of(world)
+    assert world.run().outcomes == []
+    assert reports_of(world) == before
+    data_json = world.platform.difix(Cell("small")).data_json.read_text()
+    assert str(world.home) in data_json
+    assert str(finished_world.home) not in data_json
+
+
+def test_a_moved_data_home_goes_on_training_and_evaluating(world: World, tmp_path: Path) -> None:
+    (tmp_path / "again").mkdir()
+    shutil.move(world.home, tmp_path / "again" / "home")
+    moved = World(tmp_path / "again" / "home", world.scene_home)
+    assert moved.run().outcomes == []
+    shutil.rmtree(moved.platform.tree(moved.cell(), SCENES[3]).task(1, "nvs").base)
+    made = moved.run()
+    assert made.exit_code == 0
+    assert "tuned_checkpoint" not in {asset for outcome in made.outcomes for asset in outcome.work.assets}
+
+
+def test_a_touched_photograph_makes_nothing(world: World) -> None:
+    next((world.scene_home / "canonical_gt" / SCENE / "images").rglob("*.jpg")).touch()
+    assert differing(world) == {}
+
+
+def test_another_photograph_makes_its_scene_stale_and_is_named(world: World) -> None:
+    first, second, *_ = sorted((world.scene_home / "canonical_gt" / SCENE / "images").rglob("*.jpg"))
+    content = second.read_bytes()
+    first.unlink()
+    first.write_bytes(content)
+    found = states(world)["scene_samples", f"small|{SCENE}"]
+    assert found.state == "stale"
+    assert first.relative_to(world.scene_home).as_posix() in found.detail
+
+
+def test_scenes_that_are_gone_make_nothing(world: World) -> None:
+    shutil.rmtree(world.scene_home / "canonical_gt")
+    shutil.rmtree(world.scene_home / "preprocessing")
+    assert differing(world) == {}
+    assert world.run().outcomes == []
+
+
+def _cut(path: Path) -> None:
+    path.unlink()  # a file of its own: several trees may share it
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("part", ["table", "sample", "recording", "prediction", "checkpoint", "manifest"])
+def test_an_emptied_output_is_damaged_and_named(world: World, part: str) -> None:
+    difix, cell = world.platform.difix(Cell("small")), world.cell()
+    tree = world.platform.tree(cell, SCENES[3])
+    task = tree.task(1, "nvs")
+    path, asset = {
+        "table": (task.nvs_per_camera, "nvs"),
+        "sample": (sorted(difix.samples_dir.iterdir())[0] / "image.png", "scene_samples"),
+        "recording": (tree.evaluation_recording(1), "evaluation_recordings"),
+        "prediction": (next(task.inputs_dir.rglob("*.png")), "predictions"),
+        "checkpoint": (difix.tuning_run("r1").checkpoint(4), "tuned_checkpoint"),
+        "manifest": (difix.split_train, "split_manifests"),
+    }[part]
+    _cut(path)
+    damaged = {name: text for name, text in differing(world).items() if text.startswith("damaged")}
+    assert [name.split(" of ")[0] for name in damaged] == [asset]
+    assert path.name in next(iter(damaged.values()))
+
+
+def test_an_edited_number_is_damaged(world: World) -> None:
+    table = world.platform.tree(world.cell(), SCENES[3]).task(1, "nvs").nvs_per_frame
+    before = table.stat()
+    text = table.read_text()
+    table.write_text(text.replace("0", "9", 1))
+    os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert {name.split(" of ")[0]: text.split(":")[0] for name, text in differing(world).items()} == {"nvs": "damaged"}
+
+
+def test_another_revision_of_the_renderer_is_noted_and_a_new_experiment_renders_its_own(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import yaml
+
+    from thesis_assets.rendering import revisions
+
+    before = world.platform.difix(Cell("small")).scene_run(SCENE).made_from.read_bytes()
+    monkeypatch.setattr(revisions, "TORCH_REVISION", 2)
+    assert differing(world) == {}
+    assert "here is" in states(world)["scene_samples", f"small|{SCENE}"].detail
+    spec = yaml.safe_load((world.settings.experiments_dir / "small.yaml").read_text())
+    world.write({**spec, "exp_name": "other"})
+    assert world.run("other", until="scene_samples").exit_code == 0
+    own = world.platform.difix(Cell("other"))
+    assert json.loads(own.scene_run(SCENE).made_from.read_text())["tools"] == {"torch rasteriser": "2"}
+    ours, theirs = (
+        sorted(tree.samples_dir.iterdir())[0] / "image.png" for tree in (own, world.platform.difix(Cell("small")))
+    )
+    assert not ours.samefile(theirs)
+    assert world.platform.difix(Cell("small")).scene_run(SCENE).made_from.read_bytes() == before
+
+
+def test_doctor_says_that_the_data_home_was_moved_and_what_was_written_anew(
+    world: World, finished_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> str:
+        found = json_of(invoke(monkeypatch, world, "doctor", "--json"))
+        return next(each["found"] for each in found if each["what"] == "data home")
+
+    assert (
+        told()
+        == f"small was moved here from {finished_world.platform.difix(Cell('small')).base}: data.json still has its paths"
+    )
+    lines = len(world.lines)
+    world.run()
+    assert sum("was moved here from" in line for line in world.lines[lines:]) == 2, (
+        "data.json and the hand-off, a line each"
+    )
+    assert told().endswith("data.json was written anew")
