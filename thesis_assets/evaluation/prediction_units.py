@@ -5,7 +5,6 @@ Does not belong here: making them (`refined_predictions`, `taken_predictions`).
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ from thesis_assets.evaluation.unit_parts import (
 from thesis_assets.evaluation.views import evaluated_views
 from thesis_assets.layout import epoch_name
 from thesis_assets.provenance import MadeFrom, Older, Place, Unit, Wanted
-from thesis_assets.rendering.torch_rasteriser import REVISION
+from thesis_assets.rendering.revisions import GSPLAT, TORCH_RASTERISER, rasteriser_on, revision_of
 
 PREDICTION_VERSION = "1"
 """Raised where a change of code changes a prediction's pixels."""
@@ -95,12 +94,9 @@ def _rasteriser(cell: EvaluationCell) -> dict[str, str]:
     """What draws the scene's Gaussians here, and its revision; nothing where renders are read."""
     if cell.experiment.generation.renders.source != "gaussians":
         return {}
-    if cell.device == "cpu":
-        return {"torch rasteriser": str(REVISION)}
-    try:
-        return {"gsplat": importlib.metadata.version("gsplat")}
-    except importlib.metadata.PackageNotFoundError:
-        return {}
+    name = rasteriser_on(cell.device)
+    revision = revision_of(name)
+    return {} if revision is None else {name: revision}
 
 
 def _refined_files(cell: EvaluationCell) -> Iterator[Path | None]:
@@ -195,4 +191,4 @@ def _options_then(cell: EvaluationCell, epoch: int, step: int | None, wanted: Wa
 def _tool(word: str) -> tuple[str, str]:
     """`torch rasteriser 1` -> its name and revision; the version of a library is none."""
     name, _, version = word.rpartition(" ")
-    return name, version if name in ("torch rasteriser", "gsplat") else ""
+    return name, version if name in (TORCH_RASTERISER, GSPLAT) else ""
