@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell
@@ -30,6 +29,7 @@ from thesis_assets.evaluation.staging import files_below
 from thesis_assets.evaluation.unit_parts import (
     CHOICE,
     Options,
+    at_step,
     below,
     by_name,
     checkpoint_version,
@@ -179,13 +179,12 @@ def _older(cell: EvaluationCell, epoch: int, wanted: Wanted) -> Older | None:
 
 def _options_then(cell: EvaluationCell, epoch: int, step: int | None, wanted: Wanted) -> Options:
     """Today's, but for what the files say: the step, and of a measured epoch the choice of frames."""
-    evaluation: dict[str, Any] = dict(wanted.options["evaluation"])
-    if "epochs" in evaluation:
-        evaluation["epochs"] = {str(epoch): "unrefined" if step is None else {"step": step}}
+    options = dict(wanted.options)
+    if "epochs" in options["evaluation"]:
+        options = at_step(options, epoch, step)
     protocol = read_protocol(cell.tree.task(epoch, "nvs"))
-    if protocol is not None:
-        evaluation["frames"] = protocol.comparable.get("frame_choice", evaluation["frames"])
-    return {**wanted.options, "evaluation": evaluation}
+    said = protocol.comparable.get("frame_choice") if protocol is not None else None
+    return options if said is None else {**options, "evaluation": {**options["evaluation"], "frames": said}}
 
 
 def _tool(word: str) -> tuple[str, str]:
