@@ -95,6 +95,8 @@ def picked(cell: EvaluationCell, as_kept: EvaluationCell, keys: Sequence[str]) -
     Args:
         keys: dotted, as in the file.
     """
+    if cell.experiment.evaluation.cameras:  # then the samples' cameras choose nothing
+        keys = [key for key in keys if key != "generation.target_cameras"]
     resolved, _ = options_of(_parts(as_kept))
     _, given = options_of(_parts(cell))
     return _only(resolved, keys), _only(given, keys)

@@ -201,6 +201,21 @@ def test_an_edited_number_is_found_by_its_check(own: EvaluationCell) -> None:
     assert words(own)[f"nvs of {SCENE}, epoch_0000"].startswith("damaged: `metrics/metrics_all_cams_per_frame.csv")
 
 
+def test_samples_that_come_later_are_shown(own: EvaluationCell) -> None:
+    stats = own.difix.scene_run(SCENE).run_stats
+    away = stats.rename(stats.with_suffix(".away"))
+    shard = own.difix.scene_run(SCENE).made_from.rename(own.difix.base / "away.json")
+    shutil.rmtree(own.tree.training_artifacts_dir)
+    evaluate(own)
+    assert set(words(own)) == set()
+    away.rename(stats)
+    shard.rename(own.difix.scene_run(SCENE).made_from)
+    told = words(own)[f"training artifacts of {SCENE}, epoch_0015"]
+    assert f"`scene_runs/{SCENE}`: made anew" in told
+    evaluate(own)
+    assert any(own.tree.training_artifacts(15, "rgb").iterdir())
+
+
 def test_a_damaged_sample_is_no_render(own: EvaluationCell) -> None:
     task = own.tree.task(0, "nvs")
     before = task.input_render(4, FRAMES[0]).read_bytes()
