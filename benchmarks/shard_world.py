@@ -3,11 +3,14 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 CAMERAS = (4, 16, 28, 40, 52, 64, 76, 88)
 SOURCE = 4
-SAMPLE_FILES = ("image.png", "target_image.jpg", "ref_image.jpg", "meta.json")
+CAMERA, META = b"K" * 800, b"{}" * 500
+"""As large as such files are: a look reads none, and a first look only digests them."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +46,13 @@ class ShardWorld:
             making = begin(self.unit(scene))
             making.finish(self._write_samples(scene), flush=False)
 
-    def unit(self, scene: str):
-        """One shard: its inputs as they are listed now."""
-        from thesis_assets.provenance import Place, Unit, Wanted
+    def unit(self, scene: str) -> Any:
+        """One shard, as the platform looks at it: its inputs are listed now."""
+        from thesis_assets.experiments.generation import GenerationSpec
+        from thesis_assets.samples.shard_identity import shard_unit
 
-        roots = {f"canonical_gt/{scene}": self._truth(scene), f"renders/{scene}": self._renders(scene)}
-        files = {
-            f"{root}{path.removeprefix(str(folder))}": path
-            for root, folder in roots.items()
-            for path in listed(str(folder))
-        }
-        place = Place(self._snapshot, self._snapshot / "scene_runs" / scene / "made_from.json")
-        options = {"generation": {"target_frames": {"stride": 1}, "renders": {"source": "precomputed"}}}
-        return Unit(f"shard of {scene}", place, Wanted("scene_samples", "1", options=options, files=files))
+        generation = GenerationSpec.model_validate({"scenes": ["studio_*"], "renders": {"source": "precomputed"}})
+        return shard_unit(self._snapshot, self._roots, scene, generation, scene)
 
     def looked_at(self) -> int:
         """Number of shards that a look finds as wanted: one `Contents`, as `status` has."""
@@ -70,49 +67,60 @@ class ShardWorld:
 
     def records(self) -> Iterator[Path]:
         """Records, and the caches beside them."""
-        yield from self.base.glob("snapshot/scene_runs/*/made_from*.json")
+        yield from self._snapshot.scene_runs_dir.glob("*/made_from*.json")
 
     @property
-    def _snapshot(self) -> Path:
-        return self.base / "snapshot"
+    def _snapshot(self) -> Any:
+        from thesis_assets.layout import DifixTree
 
-    def _truth(self, scene: str) -> Path:
-        return self.base / "canonical_gt" / scene
+        return DifixTree(self.base / "difix", "bench")
 
-    def _renders(self, scene: str) -> Path:
-        return self.base / "renders" / scene
+    @property
+    def _roots(self) -> Any:
+        from thesis_assets.scenes.listing import SceneRoots
+
+        return SceneRoots(*(self.base / name for name in ("canonical_gt", "preprocessing", "registry", "renders")))
 
     def _write_scene(self, scene: str) -> None:
+        from thesis_assets import storage
+        from thesis_assets.layout import frame_name
+
+        tree = self._roots.tree(scene)
+        storage.write_json(tree.registry_entry, {"seq_name": scene, "cam_id": SOURCE})
         for cam_id in CAMERAS:
+            first = frame_name(0)
             kinds = [
-                (self._truth(scene) / "images", ".jpg", self.jpeg),
-                (self._truth(scene) / "all_cameras", ".npz", b"K" * 800),
+                (tree.ground_truth.image(cam_id, first), self.jpeg),
+                (tree.ground_truth.camera(cam_id, first), CAMERA),
             ]
-            kinds += [(self._renders(scene), ".png", self.png)] if cam_id != SOURCE else []
-            for root, suffix, content in kinds:
-                folder = root / str(cam_id)
-                folder.mkdir(parents=True)
+            kinds += [(tree.render(cam_id, first), self.png)] if cam_id != SOURCE else []
+            for path, content in kinds:
+                path.parent.mkdir(parents=True)
                 for frame in range(self.n_frames):
-                    _write(f"{folder}/{frame:06d}{suffix}", content)
+                    _write(f"{path.parent}/{frame_name(frame)}{path.suffix}", content)
 
     def _write_samples(self, scene: str) -> list[Path]:
-        images, written = self._truth(scene) / "images", []
-        for cam_id in CAMERAS:
-            for frame in range(self.n_frames) if cam_id != SOURCE else ():
-                folder = (
-                    self._snapshot / "samples" / f"{scene}__tcam{cam_id}__rcam{SOURCE}__tf{frame:06d}__rf{frame:06d}"
-                )
-                folder.mkdir(parents=True)
-                paths = [folder / name for name in SAMPLE_FILES]
-                _write(str(paths[0]), self.png)
-                for path, camera in zip(paths[1:3], (cam_id, SOURCE), strict=True):
-                    photograph = images / str(camera) / f"{frame:06d}.jpg"
-                    if self.linked:
-                        os.link(photograph, path)
-                    else:
-                        _write(str(path), photograph.read_bytes()[len(str(path)) :])
-                _write(str(paths[3]), b"{}" * 500)
-                written += paths
+        from thesis_assets.layout import SampleId, frame_name
+
+        tree, truth, written = self._snapshot, self._roots.tree(scene).ground_truth, []
+        tree.scene_run(scene).base.mkdir(parents=True)
+        for cam_id, frame in product(CAMERAS, map(frame_name, range(self.n_frames))):
+            if cam_id == SOURCE:
+                continue
+            sample = SampleId(scene, cam_id, SOURCE, frame, frame)
+            tree.sample_dir(sample).mkdir(parents=True)
+            _write(str(tree.image(sample)), self.png)
+            _write(str(tree.sample_meta(sample)), META)
+            copies = {
+                tree.target_image(sample): truth.image(cam_id, frame),
+                tree.ref_image(sample): truth.image(SOURCE, frame),
+            }
+            for path, photograph in copies.items():
+                if self.linked:
+                    os.link(photograph, path)
+                else:
+                    _write(str(path), self.jpeg)
+            written += [tree.image(sample), tree.sample_meta(sample), *copies]
         return written
 
 
