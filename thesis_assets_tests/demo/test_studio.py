@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from thesis_assets import storage
-from thesis_assets.demo.studio import make_studio
-from thesis_assets.demo.studio_cameras import CAMERA_ANGLES, SOURCE_CAMERA
-from thesis_assets.demo.studio_cast import PAIRS, SCENES, StudioScene
-from thesis_assets.demo.studio_files import DemoRecord
+from thesis_assets.demo.studio import DemoRecord, make_studio
+from thesis_assets.demo.studio_people import PAIRS, SCENES, StudioScene
+from thesis_assets.demo.studio_views import CAMERA_ANGLES, SOURCE_CAMERA
 from thesis_assets.images.codecs import read_mask, read_rgb
 from thesis_assets.layout import SceneFolders
 from thesis_assets.rendering.gaussians import read_ply
