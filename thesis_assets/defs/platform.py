@@ -25,7 +25,8 @@ from thesis_assets.settings import Settings
 if TYPE_CHECKING:
     from thesis_assets.evaluation.cell import EvaluationCell
     from thesis_assets.launch.calls import CallLauncher
-    from thesis_assets.scenes.scene import Scene, SceneRoots
+    from thesis_assets.scenes.listing import SceneRoots
+    from thesis_assets.scenes.scene import Scene
 
 
 def _silent(line: str) -> None:
@@ -46,7 +47,7 @@ class Platform:
 
     @cached_property
     def roots(self) -> "SceneRoots":
-        from thesis_assets.scenes.scene import SceneRoots
+        from thesis_assets.scenes.listing import SceneRoots
 
         settings = self.settings
         return SceneRoots(
@@ -158,7 +159,8 @@ class Platform:
     def _matched(self, spec: ExperimentSpec) -> tuple[list[str], frozenset[str] | None]:
         """What the experiment's patterns match of the scenes that there are or that it was frozen with, and the latter."""
         from thesis_assets.samples.snapshot import frozen_scenes
-        from thesis_assets.scenes.catalog import list_scenes, match_scenes
+        from thesis_assets.scenes.catalog import list_scenes
+        from thesis_assets.scenes.matching import match_scenes
 
         frozen = frozen_scenes(DifixTree(self.settings.difix_data_root, spec.exp_name))
         known = [*list_scenes(self.roots), *(frozen or ()), *self._exported(spec.exp_name)]
@@ -327,7 +329,7 @@ class Platform:
     def evaluation_groups(self, spec: ExperimentSpec) -> set[str]:
         """`<dataset>/<group_id>` of every evaluated scene."""
         from thesis_assets.layout import dataset_of
-        from thesis_assets.scenes.groups import group_id
+        from thesis_assets.scenes.matching import group_id
 
         rules = spec.split.group_rules
         return {f"{dataset_of(name)}/{group_id(name, rules)}" for name in self.evaluation_scenes(spec)}

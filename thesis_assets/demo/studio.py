@@ -39,9 +39,8 @@ from thesis_assets.rendering.gaussians import write_ply
 from thesis_assets.scenes.bodies import Bodies, BodyModel, write_bodies
 from thesis_assets.scenes.bounded_files import array_bytes
 from thesis_assets.scenes.camera import Camera, write_camera
-from thesis_assets.scenes.genders import write_genders
 from thesis_assets.scenes.listing import SceneRoots
-from thesis_assets.scenes.registry import write_registry
+from thesis_assets.scenes.scene import write_genders, write_registry
 from thesis_assets.schemas.base import FileModel
 from thesis_assets.schemas.scenes import BODY_ARRAYS, IdentityAlignment, SceneRegistryEntry
 

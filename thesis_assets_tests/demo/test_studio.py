@@ -192,7 +192,8 @@ def test_the_estimated_camera_sees_the_estimated_people_where_the_true_one_sees_
 
 def test_a_network_can_see_the_truth_in_the_imperfect_render(hug: Scene) -> None:
     torch = pytest.importorskip("torch")
-    from thesis_assets.rendering.torch_rasteriser import rasterise, to_tensors
+    from thesis_assets.rendering.gaussians import to_tensors
+    from thesis_assets.rendering.torch_rasteriser import rasterise
 
     camera = hug.camera(28, "000001")
     gaussians = to_tensors(read_ply(hug.tree.estimated.gaussians("000001")))
