@@ -24,7 +24,7 @@ from thesis_assets.settings import Settings
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.cell import EvaluationCell
-    from thesis_assets.launch.calls import CallLauncher
+    from thesis_assets.launch.jobs import CallLauncher
     from thesis_assets.scenes.listing import SceneRoots
     from thesis_assets.scenes.scene import Scene
 
@@ -81,13 +81,12 @@ class Platform:
     @cached_property
     def launcher(self) -> "CallLauncher":
         """Where work runs."""
-        from thesis_assets.launch.device_locks import visible_gpus
-        from thesis_assets.launch.local_jobs import LocalLauncher
+        from thesis_assets.launch.local_jobs import LocalLauncher, visible_gpus
 
         if self.settings.launcher == "local":
             return LocalLauncher(lambda: visible_gpus(self.device))
+        from thesis_assets.launch.slurm_cluster import Site, presets_with
         from thesis_assets.launch.slurm_jobs import SlurmLauncher
-        from thesis_assets.launch.slurm_presets import Site, presets_with
 
         settings = self.settings
         return SlurmLauncher(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.images.headers import image_kind
+from thesis_assets.images.codecs import image_kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from thesis_assets.launch.commands import JOB_VARIABLE, end_tree
 from thesis_assets.launch.job_supervisor import NOT_FOUND, write_exit
 from thesis_assets.launch.mapping import picklable_answer
-from thesis_assets.launch.process_tree import JOB_VARIABLE, end_tree
 from thesis_assets.launch.telling import tell_to_file
 from thesis_assets.layout import JobTree
 from thesis_assets.storage import write_bytes

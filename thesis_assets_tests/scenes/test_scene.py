@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidFile, InvalidKey, InvalidScene
-from thesis_assets.scenes.listing import SceneRoots
+from thesis_assets.scenes.listing import SceneRoots, scene_files
 from thesis_assets.scenes.scene import Scene, open_scene, read_skip_frames
 from thesis_assets_tests.scenes.tiny_scene import (
     HEIGHT,
@@ -252,14 +252,8 @@ def test_a_frames_own_gaussians_go_before_the_static_ones(roots: SceneRoots) -> 
     assert names == ["static.ply", "000001.ply", "static.ply"]
 
 
-def test_the_stamp_moves_with_every_file_that_generation_reads_and_with_no_other(roots: SceneRoots) -> None:
-    scene = opened(roots)
-    tree = scene.tree
-    before = scene.scene_stamp()
-    put(tree.ground_truth.mesh("000000"), b"v 0 0 0")
-    put(tree.ground_truth.body("smplx", "000000"), b"x")
-    assert scene.scene_stamp() == before
-    seen = {before}
+def test_a_record_names_every_file_that_generation_reads_and_no_other(roots: SceneRoots) -> None:
+    tree = opened(roots).tree
     read_by_generation = [
         tree.ground_truth.image(4, "000001"),
         tree.ground_truth.mask(4, "000001"),
@@ -270,35 +264,26 @@ def test_the_stamp_moves_with_every_file_that_generation_reads_and_with_no_other
         tree.estimated.static_gaussians,
         tree.render(16, "000001"),
     ]
-    for path in read_by_generation:
-        put(path, b"other content")
-        seen.add(scene.scene_stamp())
-    assert len(seen) == len(read_by_generation) + 1
+    others = [tree.ground_truth.mesh("000000"), tree.ground_truth.body("smplx", "000000")]
+    for path in (*read_by_generation, *others):
+        put(path, b"content")
+    named = set(scene_files(tree, roots, None).values())
+    assert named.issuperset(map(str, read_by_generation))
+    assert named.isdisjoint(map(str, others))
 
 
-def test_the_stamp_of_one_render_source_does_not_move_with_the_other(roots: SceneRoots) -> None:
-    scene = opened(roots)
-    gaussians, precomputed = scene.scene_stamp("gaussians"), scene.scene_stamp("precomputed")
-    put(scene.tree.render(16, "000001"), b"png")
-    assert scene.scene_stamp("gaussians") == gaussians
-    assert scene.scene_stamp("precomputed") != precomputed
+def test_the_files_of_one_render_source_are_not_those_of_the_other(roots: SceneRoots) -> None:
+    tree = opened(roots).tree
+    gaussians, precomputed = scene_files(tree, roots, "gaussians"), scene_files(tree, roots, "precomputed")
+    put(tree.render(16, "000001"), b"png")
+    assert scene_files(tree, roots, "gaussians") == gaussians
+    assert scene_files(tree, roots, "precomputed") != precomputed
 
 
-def test_the_stamp_ends_where_links_go_in_circles(roots: SceneRoots) -> None:
-    scene = opened(roots)
-    (scene.tree.ground_truth.images_dir / "5").symlink_to(scene.tree.ground_truth.images_dir)
-    assert scene.scene_stamp()
-
-
-def test_a_digest_is_of_contents_and_does_not_depend_on_order_or_place(tmp_path: Path) -> None:
-    digests = set()
-    for place in ("a", "b"):
-        scene = opened(roots_in(tmp_path / place))
-        paths = [path for fname in scene.frames() if (path := scene.image_path(4, fname))]
-        digests |= {scene.digest_of(paths), scene.digest_of(reversed(paths))}
-    assert len(digests) == 1
-    put(paths[0], b"changed")
-    assert scene.digest_of(paths) not in digests
+def test_the_files_end_where_links_go_in_circles(roots: SceneRoots) -> None:
+    tree = opened(roots).tree
+    (tree.ground_truth.images_dir / "5").symlink_to(tree.ground_truth.images_dir)
+    assert scene_files(tree, roots, None)
 
 
 def test_a_scene_crosses_a_process_boundary(roots: SceneRoots) -> None:

@@ -21,8 +21,7 @@ import numpy as np
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidScene
-from thesis_assets.images.codecs import JPEG_QUALITY, check_complete, encode_jpeg, encode_png, read_rgb
-from thesis_assets.images.headers import image_kind
+from thesis_assets.images.codecs import JPEG_QUALITY, check_complete, encode_jpeg, encode_png, image_kind, read_rgb
 from thesis_assets.layout import SceneFolders, SceneTree
 from thesis_assets.scenes.camera import Camera, write_camera
 from thesis_assets.scenes.importers.capture import Arrangement, Capture, PlacedPhotograph
