@@ -166,7 +166,8 @@ def _body_models(settings: Settings) -> Iterator[Finding]:
 
 
 def _lpips(settings: Settings) -> Finding:
-    from thesis_assets.images.perceptual import find_lpips, load_lpips
+    from thesis_assets.images.lpips_files import find_lpips
+    from thesis_assets.images.perceptual import load_lpips
 
     try:
         files = find_lpips(settings.lpips_weights)

@@ -92,7 +92,7 @@ def image_size(path: Path) -> tuple[int, int]:
         InvalidFile: it is missing, empty, or not JPEG or PNG.
     """
     with _opened(path) as handle:
-        return read_size(handle.fileno(), path)
+        return _read_size(handle, path)
 
 
 def check_complete(path: Path | str) -> tuple[int, int]:
@@ -104,7 +104,13 @@ def check_complete(path: Path | str) -> tuple[int, int]:
         InvalidFile: it is missing, empty, not JPEG or PNG, or cut short.
     """
     try:
-        size, end = _size_and_end(path)
+        # Without a file object around it: for three files a sample, a million samples, it would cost as much again.
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            first = os.pread(descriptor, _FIRST_READ, 0)
+            size, end = _size(descriptor, first, path), _find_end(descriptor, first)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise InvalidFile("the image cannot be opened", file=path, found=error.strerror) from error
     if end == "missing":
@@ -112,15 +118,6 @@ def check_complete(path: Path | str) -> tuple[int, int]:
     if end == "followed":
         read_rgb(Path(path))
     return size
-
-
-def _size_and_end(path: Path | str) -> tuple[tuple[int, int], End]:
-    """Without a file object around the descriptor: for three files a sample, a million samples, it would cost as much again."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return read_size_and_end(descriptor, path)
-    finally:
-        os.close(descriptor)
 
 
 def encode_png(image: NDArray[np.uint8], encoder: PngEncoder = "isal") -> bytes:
@@ -175,7 +172,7 @@ def _decode(
     from PIL import Image, UnidentifiedImageError
 
     with _opened(path) as handle:
-        height, width = read_size(handle.fileno(), path)
+        height, width = _read_size(handle, path)
         file_bytes = os.fstat(handle.fileno()).st_size
         if height * width > max_pixels or file_bytes > MAX_FILE_BYTES:
             raise InvalidFile(
@@ -274,9 +271,6 @@ def _cv2() -> Any:
     return cv2
 
 
-End = Literal["last", "followed", "missing"]
-"""Where the end marker of a format stands: last (zero bytes of padding aside), followed by other bytes, or not at all."""
-
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _JPEG_START = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
@@ -295,26 +289,12 @@ def image_kind(first_bytes: bytes) -> Literal["png", "jpeg"] | None:
     return "jpeg" if first_bytes.startswith(_JPEG_START) else None
 
 
-def read_size(descriptor: int, path: Path | str) -> tuple[int, int]:
-    """(height, width) of the image in an open file; `path` is for the message.
-
-    Raises:
-        InvalidFile: it is empty, neither PNG nor JPEG, or ends before its size is known.
-    """
-    return _size(descriptor, os.pread(descriptor, _FIRST_READ, 0), path)
-
-
-def read_size_and_end(descriptor: int, path: Path | str) -> tuple[tuple[int, int], End]:
-    """(height, width) of the image in an open file, and where its end marker stands: two reads, where nothing is unusual.
-
-    Raises:
-        InvalidFile: as `read_size`.
-    """
-    first = os.pread(descriptor, _FIRST_READ, 0)
-    return _size(descriptor, first, path), _find_end(descriptor, first)
+def _read_size(handle: io.BufferedReader, path: Path) -> tuple[int, int]:
+    return _size(handle.fileno(), os.pread(handle.fileno(), _FIRST_READ, 0), path)
 
 
 def _size(descriptor: int, first: bytes, path: Path | str) -> tuple[int, int]:
+    """(height, width) of the image in an open file that begins with `first`."""
     if not first:
         raise InvalidFile("the image is empty", file=path, found="0 bytes", remedy="write it again")
     kind = image_kind(first)
@@ -326,8 +306,8 @@ def _size(descriptor: int, first: bytes, path: Path | str) -> tuple[int, int]:
     return size
 
 
-def _find_end(descriptor: int, first: bytes) -> End:
-    """Looks in the last 64 KB; a marker with more behind it counts as missing."""
+def _find_end(descriptor: int, first: bytes) -> Literal["last", "followed", "missing"]:
+    """Where the end marker stands: last (zero bytes of padding aside), followed by other bytes, or not in the last 64 KB."""
     length = os.lseek(descriptor, 0, os.SEEK_END)
     marker = _PNG_END if image_kind(first) == "png" else _JPEG_END
     if os.pread(descriptor, _SHORT_TAIL, max(0, length - _SHORT_TAIL)).rstrip(b"\x00").endswith(marker):
@@ -354,13 +334,9 @@ def _jpeg_size(descriptor: int, first: bytes) -> tuple[int, int] | None:
         elif marker in _WITHOUT_LENGTH:
             offset += 2
         elif marker in _FRAME_MARKERS:
-            return _frame_size(segment)
+            if len(segment) < 9:
+                return None
+            return int.from_bytes(segment[5:7], "big"), int.from_bytes(segment[7:9], "big")
         else:
             offset += 2 + int.from_bytes(segment[2:4], "big")
     return None
-
-
-def _frame_size(segment: bytes) -> tuple[int, int] | None:
-    if len(segment) < 9:
-        return None
-    return int.from_bytes(segment[5:7], "big"), int.from_bytes(segment[7:9], "big")

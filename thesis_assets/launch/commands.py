@@ -11,12 +11,12 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.launch.jobs import new_record
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import write_json
 
@@ -57,16 +57,7 @@ def run_command(
         process = _start(
             command, cwd=cwd, env={**(env or {}), JOB_VARIABLE: job_id}, out=out.fileno(), err=err.fileno()
         )
-    record = JobRecord(
-        launcher="local",
-        host=socket.gethostname(),
-        process_group=process.pid,
-        job_id=job_id,
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=list(command),
-        stdout=str(stdout),
-        stderr=str(stderr),
-    )
+    record = new_record("local", job_id, command, stdout, stderr, process_group=process.pid)
     try:
         write_json(job, record)
         _wait(process, poll, should_stop)
@@ -117,7 +108,7 @@ def _start(
 def _wait(
     process: subprocess.Popen[bytes], poll: Callable[[], None] | None, should_stop: Callable[[], bool] | None
 ) -> None:
-    while not _has_ended(process):
+    while not has_ended(process.pid):
         if should_stop and should_stop():
             return
         if poll:
@@ -125,10 +116,10 @@ def _wait(
         time.sleep(POLL_SECONDS)
 
 
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether the process ended, without waiting for it: its group's number stays reserved until the tree is gone."""
+def has_ended(process_id: int) -> bool:
+    """Whether a child ended, without waiting for it: its number stays reserved, and its exit status is for whoever waits."""
     try:
-        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return os.waitid(os.P_PID, process_id, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
         return True
 

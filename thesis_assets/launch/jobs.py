@@ -24,12 +24,14 @@ It says how far it is by `telling.tell`. Does not belong here: where jobs and ca
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Generic, Literal, Protocol, TextIO, TypeVar
+from typing import Any, Generic, Literal, Protocol, TextIO, TypeVar
 
 from thesis_assets.errors import CellLocked
 from thesis_assets.layout import JobTree
@@ -160,6 +162,22 @@ class Launcher(Protocol):
     def end(self, record: JobRecord, *, grace_seconds: float) -> None:
         """End every process of the job: first asked, then killed."""
         ...
+
+
+def new_record(
+    launcher: str, job_id: str, command: Sequence[str], stdout: Path, stderr: Path, **more: Any
+) -> JobRecord:
+    """The record of what this process starts now. `more`: fields of a `JobRecord`."""
+    return JobRecord(
+        launcher=launcher,
+        host=socket.gethostname(),
+        job_id=job_id,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=list(command),
+        stdout=str(stdout),
+        stderr=str(stderr),
+        **{"process_group": None, **more},
+    )
 
 
 def job_exit(record: JobRecord) -> JobExit | None:

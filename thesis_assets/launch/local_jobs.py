@@ -22,7 +22,7 @@ from shutil import which
 from thesis_assets.errors import CellLocked, ThesisAssetsError
 from thesis_assets.launch import mapping
 from thesis_assets.launch.commands import JOB_VARIABLE, end_tree, members
-from thesis_assets.launch.jobs import Call, Calling, Item, Job, JobState, Resources, Result, job_exit
+from thesis_assets.launch.jobs import Call, Calling, Item, Job, JobState, Resources, Result, job_exit, new_record
 from thesis_assets.layout import device_lock
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import write_json
@@ -63,29 +63,19 @@ class LocalLauncher:
             return self._start(job, {"CUDA_VISIBLE_DEVICES": ",".join(names)}, descriptors)
 
     def _start(self, job: Job, env: dict[str, str], descriptors: Sequence[int]) -> JobRecord:
-        record = JobRecord(
-            launcher=self.name,
-            host=socket.gethostname(),
-            process_group=None,
-            job_id=uuid.uuid4().hex,
-            started_at=_now(),
-            command=list(job.command),
-            stdout=str(job.stdout),
-            stderr=str(job.stderr),
-            exit_file=str(job.exit_file),
-        )
-        assert record.job_id is not None
+        job_id = uuid.uuid4().hex
+        record = new_record(self.name, job_id, job.command, job.stdout, job.stderr, exit_file=str(job.exit_file))
         job.exit_file.unlink(missing_ok=True)
         # Before the command runs: a starter that dies in between leaves a job that can be found by its id.
         write_json(job.record, record)
         job.stdout.parent.mkdir(parents=True, exist_ok=True)
         job.stderr.parent.mkdir(parents=True, exist_ok=True)
-        words = [sys.executable, "-I", "-S", str(SUPERVISOR), str(job.exit_file), record.job_id, *job.command]
+        words = [sys.executable, "-I", "-S", str(SUPERVISOR), str(job.exit_file), job_id, *job.command]
         with job.stdout.open("ab") as out, job.stderr.open("ab") as err:
             process = subprocess.Popen(
                 words,
                 cwd=job.cwd,
-                env={**os.environ, **job.env, **env, JOB_VARIABLE: record.job_id},
+                env={**os.environ, **job.env, **env, JOB_VARIABLE: job_id},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import pickle
 import shutil
-import socket
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from thesis_assets.launch.jobs import (
     close_record,
     job_exit,
     log_tail,
+    new_record,
 )
 from thesis_assets.launch.slurm_cluster import WAITING, Site, SlurmQueue, log_files, require_place, submit
 from thesis_assets.launch.slurm_payloads import CallOnNode, CommandOnNode
@@ -35,8 +34,13 @@ from thesis_assets.launch.telling import ToldLines
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import read_json, write_json
 
+POLL_SECONDS = 0.5
 KILL_SECONDS = 60.0
 """Slurm's own grace between asking a cancelled job to end and killing it is 30 s unless the site says otherwise."""
+
+
+class JobLost(ThesisAssetsError):
+    """A job of the cluster ended without an answer."""
 
 
 class SlurmLauncher:
@@ -68,7 +72,9 @@ class SlurmLauncher:
             save_seconds=max(5.0, self.site.signal_seconds - 30.0),
         )
         job.exit_file.unlink(missing_ok=True)
-        record = new_record(job_id, None, list(job.command), job.stdout, job.stderr, job.exit_file)
+        record = new_record(
+            self.name, job_id, job.command, job.stdout, job.stderr, exit_file=str(job.exit_file.absolute())
+        )
         # Before it is submitted: killed in between, this process leaves a job that can be found by its comment.
         write_json(job.record, record)
         folder = job.stdout.parent / "slurm"
@@ -139,145 +145,102 @@ class SlurmLauncher:
         calling: Calling[Item, Result] = Calling(),
     ) -> list[Result | Exception]:
         """See `CallLauncher.run_calls`."""
+        records: dict[int, JobRecord] = {}
+        outcomes: dict[int, Result | Exception] = {}
+        following = calling.following
+        try:
+            for place, call in enumerate(calls):
+                left = self._left_by_an_earlier_caller(call)
+                if left is not None:
+                    records[place] = left
+            fresh = [place for place in range(len(calls)) if place not in records]
+            records.update(self._start_calls(function, calls, fresh, calling.resources))
+            told = {place: ToldLines(calls[place].place.told_dir) for place in records}
+            logs = {place: LogRelay(Path(record.stdout), Path(record.stderr)) for place, record in records.items()}
+            shown: dict[int, str] = {}
+            while len(outcomes) < len(calls):
+                for place, record in records.items():
+                    if place in outcomes:
+                        continue
+                    state = self.state(record)
+                    if following.show_logs:
+                        logs[place].relay()
+                    if calling.on_line is not None:
+                        for line in told[place].new():
+                            calling.on_line(line)
+                    if following.on_wait is not None and state.detail and state.detail != shown.get(place):
+                        shown[place] = state.detail
+                        following.on_wait(f"{calls[place].name}: {state.detail}")
+                    if state.is_over:
+                        outcomes[place] = _answer(calls[place], record, state)
+                        close_record(calls[place].place.record, record, state)
+                        if calling.on_done is not None:
+                            calling.on_done(calls[place].item, outcomes[place])
+                if len(outcomes) < len(calls):
+                    time.sleep(POLL_SECONDS)
+        except BaseException:
+            if following.leave_running is None or not following.leave_running():
+                self.end_all([records[place] for place in records if place not in outcomes], following.grace_seconds)
+            raise
+        return [outcomes[place] for place in range(len(calls))]
 
-        return run_calls(self, function, calls, calling)
+    def _left_by_an_earlier_caller(self, call: Call[Item]) -> JobRecord | None:
+        """A job of this call that waits, works, or ended well with nobody there to take its answer. One of another digest is ended."""
+        if not call.place.record.is_file():
+            return None
+        record = read_json(call.place.record, JobRecord)
+        if record.launcher != self.name or record.returncode is not None:
+            return None
+        state = self.state(record)
+        while not state.is_settled:
+            time.sleep(POLL_SECONDS)
+            state = self.state(record)
+        if record.digest != call.digest:
+            if not state.is_over:
+                self.end(record, grace_seconds=0.0)
+            return None
+        answered = state.returncode == 0 and call.place.answer.is_file()
+        return record if answered or not state.is_over else None
 
-
-def new_record(
-    job_id: str,
-    number: str | None,
-    command: list[str],
-    stdout: Path,
-    stderr: Path,
-    exit_file: Path,
-    digest: str | None = None,
-) -> JobRecord:
-    """The record of what was just submitted."""
-    return JobRecord(
-        launcher=SlurmLauncher.name,
-        host=socket.gethostname(),
-        process_group=None,
-        job_id=job_id,
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=command,
-        stdout=str(stdout),
-        stderr=str(stderr),
-        exit_file=str(exit_file.absolute()),
-        scheduler_id=number,
-        digest=digest,
-    )
-
-
-POLL_SECONDS = 0.5
-
-
-class JobLost(ThesisAssetsError):
-    """A job of the cluster ended without an answer."""
-
-
-def run_calls(
-    launcher: SlurmLauncher,
-    function: Callable[[Item], Result],
-    calls: Sequence[Call[Item]],
-    calling: Calling[Item, Result],
-) -> list[Result | Exception]:
-    """See `jobs.CallLauncher.run_calls`."""
-    records: dict[int, JobRecord] = {}
-    outcomes: dict[int, Result | Exception] = {}
-    following = calling.following
-    try:
-        for place, call in enumerate(calls):
-            left = _left_by_an_earlier_caller(launcher, call)
-            if left is not None:
-                records[place] = left
-        fresh = [place for place in range(len(calls)) if place not in records]
-        records.update(_start(launcher, function, calls, fresh, calling.resources))
-        told = {place: ToldLines(calls[place].place.told_dir) for place in records}
-        logs = {place: LogRelay(Path(record.stdout), Path(record.stderr)) for place, record in records.items()}
-        shown: dict[int, str] = {}
-        while len(outcomes) < len(calls):
-            for place, record in records.items():
-                if place in outcomes:
-                    continue
-                state = launcher.state(record)
-                if following.show_logs:
-                    logs[place].relay()
-                if calling.on_line is not None:
-                    for line in told[place].new():
-                        calling.on_line(line)
-                if following.on_wait is not None and state.detail and state.detail != shown.get(place):
-                    shown[place] = state.detail
-                    following.on_wait(f"{calls[place].name}: {state.detail}")
-                if state.is_over:
-                    outcomes[place] = _answer(calls[place], record, state)
-                    close_record(calls[place].place.record, record, state)
-                    if calling.on_done is not None:
-                        calling.on_done(calls[place].item, outcomes[place])
-            if len(outcomes) < len(calls):
-                time.sleep(POLL_SECONDS)
-    except BaseException:
-        if following.leave_running is None or not following.leave_running():
-            launcher.end_all([records[place] for place in records if place not in outcomes], following.grace_seconds)
-        raise
-    return [outcomes[place] for place in range(len(calls))]
-
-
-def _left_by_an_earlier_caller(launcher: SlurmLauncher, call: Call[Item]) -> JobRecord | None:
-    """A job of this call that waits, works, or ended well with nobody there to take its answer. One of another digest is ended."""
-    if not call.place.record.is_file():
-        return None
-    record = read_json(call.place.record, JobRecord)
-    if record.launcher != launcher.name or record.returncode is not None:
-        return None
-    state = launcher.state(record)
-    while not state.is_settled:
-        time.sleep(POLL_SECONDS)
-        state = launcher.state(record)
-    if record.digest != call.digest:
-        if not state.is_over:
-            launcher.end(record, grace_seconds=0.0)
-        return None
-    answered = state.returncode == 0 and call.place.answer.is_file()
-    return record if answered or not state.is_over else None
-
-
-def _start(
-    launcher: SlurmLauncher,
-    function: Callable[[Item], Result],
-    calls: Sequence[Call[Item]],
-    places: Sequence[int],
-    resources: Resources,
-) -> dict[int, JobRecord]:
-    if not places:
-        return {}
-    payloads = []
-    for place in places:
-        where = calls[place].place
-        where.base.mkdir(parents=True, exist_ok=True)
-        for old in (where.answer, where.exit_file):
-            old.unlink(missing_ok=True)
-        shutil.rmtree(where.told_dir, ignore_errors=True)
-        where.told_dir.mkdir()
-        payloads.append(CallOnNode(function, calls[place].item, where.absolute(), uuid.uuid4().hex))
-    first = calls[places[0]]
-    folder = first.place.base.parent / "slurm"
-    name = first.name if len(places) == 1 else f"{first.name}+{len(places) - 1}"
-    numbers = launcher.submitted(lambda: submit(launcher.site, name, resources, folder, payloads, payloads[0].job_id))
-    started: dict[int, JobRecord] = {}
-    for place, payload, number in zip(places, payloads, numbers, strict=True):
-        started[place] = _written_record(calls[place], function, payload.job_id, number, folder)
-    return started
-
-
-def _written_record(
-    call: Call[Item], function: Callable[..., Any], job_id: str, number: str, folder: Path
-) -> JobRecord:
-
-    stdout, stderr = log_files(folder, number)
-    words = [f"{function.__module__}.{function.__qualname__}", call.name]
-    record = new_record(job_id, number, words, stdout, stderr, call.place.exit_file, call.digest)
-    write_json(call.place.record, record)
-    return record
+    def _start_calls(
+        self,
+        function: Callable[[Item], Result],
+        calls: Sequence[Call[Item]],
+        places: Sequence[int],
+        resources: Resources,
+    ) -> dict[int, JobRecord]:
+        if not places:
+            return {}
+        payloads = []
+        for place in places:
+            where = calls[place].place
+            where.base.mkdir(parents=True, exist_ok=True)
+            for old in (where.answer, where.exit_file):
+                old.unlink(missing_ok=True)
+            shutil.rmtree(where.told_dir, ignore_errors=True)
+            where.told_dir.mkdir()
+            payloads.append(CallOnNode(function, calls[place].item, where.absolute(), uuid.uuid4().hex))
+        first = calls[places[0]]
+        folder = first.place.base.parent / "slurm"
+        name = first.name if len(places) == 1 else f"{first.name}+{len(places) - 1}"
+        numbers = self.submitted(lambda: submit(self.site, name, resources, folder, payloads, payloads[0].job_id))
+        caller = f"{function.__module__}.{function.__qualname__}"
+        started: dict[int, JobRecord] = {}
+        for place, payload, number in zip(places, payloads, numbers, strict=True):
+            call, (stdout, stderr) = calls[place], log_files(folder, number)
+            exit_file = str(call.place.exit_file.absolute())
+            started[place] = new_record(
+                self.name,
+                payload.job_id,
+                [caller, call.name],
+                stdout,
+                stderr,
+                exit_file=exit_file,
+                scheduler_id=number,
+                digest=call.digest,
+            )
+            write_json(call.place.record, started[place])
+        return started
 
 
 def _answer(call: Call[Item], record: JobRecord, state: JobState) -> Any:

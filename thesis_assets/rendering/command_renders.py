@@ -16,25 +16,26 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidScene, ThesisAssetsError
 from thesis_assets.experiments.command_template import fill_template, in_environment, placeholders
 from thesis_assets.launch.commands import end_running, run_command
-from thesis_assets.launch.jobs import log_tail
+from thesis_assets.launch.jobs import JobState, log_tail
 from thesis_assets.launch.starter_watch import watched
 from thesis_assets.launch.telling import every
 from thesis_assets.provenance import Contents, Making, Older, Place, Unit, Wanted, begin, take_over
 from thesis_assets.rendering.renderer import PrecomputedRenderer
 from thesis_assets.scenes.listing import list_frames, list_numbers, scene_files
+from thesis_assets.scenes.scene import Scene, open_scene
 from thesis_assets.schemas.renders import RenderRecord
 from thesis_assets.schemas.tuning import JobRecord
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from thesis_assets.experiments.generation import GenerationSpec, Renders
+    from thesis_assets.experiments.generation import GenerationSpec
     from thesis_assets.layout import DifixTree
     from thesis_assets.scenes.camera import Camera
-    from thesis_assets.scenes.scene import Scene
 
 
 RENDERS_VERSION = "1"
+_REPORT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,7 @@ class RenderCommand:
                 "exp_name": self.tree.exp_name,
             },
         )
-        return in_environment(filled, self.renders)
-
-    @property
-    def cwd(self) -> Path | None:
-        """None: where the platform runs."""
-        return Path(self.renders.cwd).expanduser() if self.renders.cwd is not None else None
+        return in_environment(filled, self.generation.renders)
 
     def unit(self) -> Unit:
         """The scene's renders, as this command makes them: all experiments share them, and each option counts."""
@@ -106,16 +102,10 @@ class RenderCommand:
         return [path for folder in folders for path in list_frames(folder, (".png",), self.scene.roots).paths.values()]
 
     @property
-    def renders(self) -> Renders:
-        return self.generation.renders
-
-    @property
     def _template(self) -> str:
-        assert self.renders.command is not None, "the source `command` has a command"
-        return self.renders.command
-
-
-_REPORT_SECONDS = 5.0
+        command = self.generation.renders.command
+        assert command is not None, "the source `command` has a command"
+        return command
 
 
 class RenderCommandFailed(ThesisAssetsError):
@@ -159,8 +149,6 @@ def renderer_by_command(
         CellLocked: another process renders the scene.
         InvalidScene: the folder has renders that no command of the platform made.
     """
-    from thesis_assets.scenes.scene import open_scene
-
     scene = command.scene
     with storage.cell_lock(scene.tree.renders_lock, f"the renders of {scene.name}"):
         contents, unit = Contents(), command.unit()
@@ -220,7 +208,7 @@ def _remove_renders(scene: Scene) -> None:
 
 
 def _make(command: RenderCommand, making: Making, on_progress: Callable[[str], None] | None) -> None:
-    scene, tree = command.scene, command.tree
+    scene, tree, renders = command.scene, command.tree, command.generation.renders
     stderr, job = tree.render_stderr(scene.name), tree.render_job(scene.name)
     words = command.words()
     record = RenderRecord(
@@ -238,12 +226,18 @@ def _make(command: RenderCommand, making: Making, on_progress: Callable[[str], N
         stdout=tree.render_stdout(scene.name),
         stderr=stderr,
         job=job,
-        cwd=command.cwd,
-        env=command.renders.env,
+        cwd=Path(renders.cwd).expanduser() if renders.cwd is not None else None,
+        env=renders.env,
         poll=_reporter(command, on_progress),
     )
     if returncode != 0:
-        raise _failure(scene.name, returncode, stderr, stderr_start)
+        tail = log_tail(stderr, start=stderr_start)
+        raise RenderCommandFailed(
+            f"the render command of {scene.name} ended {JobState('ended', returncode).how}",
+            file=stderr,
+            found="\n" + tail if tail else "nothing on its stderr",
+            remedy="correct its cause, then start again: finished scenes are kept, and the command finds what it had written",
+        )
     made = command.made()
     if not made:
         raise RenderCommandFailed(
@@ -256,17 +250,6 @@ def _make(command: RenderCommand, making: Making, on_progress: Callable[[str], N
         )
     making.finish(made)
     storage.write_json(scene.tree.render_record, record.model_copy(update={"finished": True}))
-
-
-def _failure(scene_name: str, returncode: int, stderr: Path, stderr_start: int) -> RenderCommandFailed:
-    how = f"by signal {-returncode}" if returncode < 0 else f"with status {returncode}"
-    tail = log_tail(stderr, start=stderr_start)
-    return RenderCommandFailed(
-        f"the render command of {scene_name} ended {how}",
-        file=stderr,
-        found="\n" + tail if tail else "nothing on its stderr",
-        remedy="correct its cause, then start again: finished scenes are kept, and the command finds what it had written",
-    )
 
 
 def _reporter(command: RenderCommand, on_progress: Callable[[str], None] | None) -> Callable[[], None] | None:

@@ -81,11 +81,7 @@ class GsplatRasteriser:
     def __init__(self, device: str) -> None:
         self.device = device
         _check_cuda(device)
-        self._gsplat_version = _gsplat_version()
-
-    @property
-    def version(self) -> str:
-        return f"gsplat {self._gsplat_version}"
+        self.version = f"gsplat {_gsplat_version()}"
 
     def draw(self, gaussians: GaussianTensors, cameras: Sequence[Camera]) -> Tensor:
         """(B, 3, H, W) float32 in [0, 1], all cameras in one call."""
