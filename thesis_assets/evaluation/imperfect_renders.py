@@ -34,7 +34,7 @@ class ImperfectRenders:
         """
         from thesis_assets.samples.sample_rows import read_rows
         from thesis_assets.samples.shard_identity import shard_unit
-        from thesis_assets.scenes.groups import group_id
+        from thesis_assets.scenes.matching import group_id
 
         difix, scene, experiment = self._cell.difix, self._cell.scene, self._cell.experiment
         group = group_id(scene.name, experiment.split.group_rules)

@@ -17,7 +17,7 @@ from thesis_assets.storage import read_json, sha256_file
 from thesis_assets.tuning.lineage import checkpoint_lineage
 
 if TYPE_CHECKING:
-    from thesis_assets.scenes.scene import SceneRoots
+    from thesis_assets.scenes.listing import SceneRoots
 
 
 def evaluation_lineage(

@@ -45,7 +45,8 @@ from thesis_assets.evaluation.unit_parts import (
 from thesis_assets.evaluation.views import evaluated_views
 from thesis_assets.layout import epoch_name
 from thesis_assets.provenance import MadeFrom, Older, Place, Unit, Wanted
-from thesis_assets.rendering.revisions import GSPLAT, TORCH_RASTERISER, rasteriser_on, revision_of
+from thesis_assets.rendering.gaussian_renderer import GSPLAT, rasteriser_on, revision_of
+from thesis_assets.rendering.torch_rasteriser import TORCH_RASTERISER
 
 PREDICTION_VERSION = "1"
 """Raised where a change of code changes a prediction's pixels."""

@@ -31,7 +31,7 @@ from thesis_assets.splits.recorded_images import shard_place
 from thesis_assets.storage import read_json, sha256_file
 
 if TYPE_CHECKING:
-    from thesis_assets.scenes.scene import SceneRoots
+    from thesis_assets.scenes.listing import SceneRoots
 
 NAMED = 3
 """Of several files with one fault so many are named, and the others counted."""

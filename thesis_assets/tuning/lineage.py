@@ -16,7 +16,7 @@ from thesis_assets.tuning.run_record import checkpoint_place
 from thesis_assets.tuning.selection_record import selection_place
 
 if TYPE_CHECKING:
-    from thesis_assets.scenes.scene import SceneRoots
+    from thesis_assets.scenes.listing import SceneRoots
 
 
 def checkpoint_lineage(

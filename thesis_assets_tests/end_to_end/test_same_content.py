@@ -159,10 +159,10 @@ def test_another_revision_of_the_renderer_is_noted_and_a_new_experiment_renders_
 ) -> None:
     import yaml
 
-    from thesis_assets.rendering import revisions
+    from thesis_assets.rendering import gaussian_renderer
 
     before = world.platform.difix(Cell("small")).scene_run(SCENE).made_from.read_bytes()
-    monkeypatch.setattr(revisions, "TORCH_REVISION", 2)
+    monkeypatch.setattr(gaussian_renderer, "TORCH_REVISION", 2)
     assert differing(world) == {}
     assert "here is" in states(world)["scene_samples", f"small|{SCENE}"].detail
     spec = yaml.safe_load((world.settings.experiments_dir / "small.yaml").read_text())

@@ -17,8 +17,7 @@ from pydantic import BaseModel
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.images.codecs import SizeMismatch, encode_jpeg, encode_png, image_size, pixel_digest, read_rgb
-from thesis_assets.images.sample_image import ImageSource, PlacedImage
-from thesis_assets.images.triplet_writer import TripletJob, TripletWriter
+from thesis_assets.images.triplet_writer import ImageSource, PlacedImage, TripletJob, TripletWriter
 from thesis_assets.provenance import Contents, Output
 from thesis_assets.schemas.samples import SAMPLE_FILES
 

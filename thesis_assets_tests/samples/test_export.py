@@ -18,7 +18,7 @@ from thesis_assets.samples.export import export_shard, write_generation_config
 from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.samples.sample_set import collect_sample_set, write_sample_set
 from thesis_assets.samples.shard_files import read_dropped
-from thesis_assets.scenes.groups import group_id
+from thesis_assets.scenes.matching import group_id
 from thesis_assets.schemas.samples import FrozenSnapshot, SampleMeta
 from thesis_assets.splits.data_json import write_data_json
 from thesis_assets.splits.hold_out import split_rows
