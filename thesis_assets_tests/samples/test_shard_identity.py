@@ -15,7 +15,7 @@ from thesis_assets.images import codecs
 from thesis_assets.images.codecs import encode_jpeg, encode_png, read_rgb
 from thesis_assets.layout import DifixTree, SampleId
 from thesis_assets.provenance import Place, examine, read_record
-from thesis_assets.rendering import revisions
+from thesis_assets.rendering import gaussian_renderer
 from thesis_assets.rendering.gaussians import from_colors, write_ply
 from thesis_assets.samples import triplet_export
 from thesis_assets.samples.export import ShardWork, export_shard, write_generation_config
@@ -203,7 +203,7 @@ def test_a_raised_revision_of_the_rasteriser_makes_no_work_and_a_new_experiment_
     gaussians = {"renders": {"source": "gaussians"}}
     export_shard(work(tmp_path, exp="v1", **gaussians))
     assert export_shard(work(tmp_path, exp="v2", **gaussians)).linked
-    monkeypatch.setattr(revisions, "TORCH_REVISION", 2)
+    monkeypatch.setattr(gaussian_renderer, "TORCH_REVISION", 2)
     assert look(work(tmp_path, exp="v1", **gaussians)).in_words == "made (with torch rasteriser 1, here is 2)"
     fresh = export_shard(work(tmp_path, exp="v3", **gaussians))
     assert (fresh.exported, fresh.linked) == (True, False)
