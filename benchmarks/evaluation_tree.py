@@ -127,7 +127,7 @@ def open_cell(folder: Path, name: str) -> Any:
 
 
 def roots(folder: Path) -> Any:
-    from thesis_assets.scenes.scene import SceneRoots
+    from thesis_assets.scenes.listing import SceneRoots
 
     return SceneRoots(folder / "gt", folder / "pre", folder / "registry", folder / "renders")
 

@@ -27,8 +27,8 @@ def on_one_core() -> Row:
     """One image, median of several."""
     import torch
 
-    from thesis_assets.rendering.gaussians import from_colors
-    from thesis_assets.rendering.torch_rasteriser import rasterise, to_tensors
+    from thesis_assets.rendering.gaussians import from_colors, to_tensors
+    from thesis_assets.rendering.torch_rasteriser import rasterise
 
     random = np.random.default_rng(0)
     # A cloud of a person's size, 3 m in front of the camera, that fills most of the picture.
@@ -71,9 +71,8 @@ def on_a_gpu() -> Iterator[Row]:
 
 
 def _full_size_drawing() -> Any:
-    from thesis_assets.rendering.gaussians import from_colors
-    from thesis_assets.rendering.gsplat_rasteriser import GsplatRasteriser
-    from thesis_assets.rendering.torch_rasteriser import to_tensors
+    from thesis_assets.rendering.gaussian_renderer import GsplatRasteriser
+    from thesis_assets.rendering.gaussians import from_colors, to_tensors
     from thesis_assets.scenes.camera import Camera
 
     random = np.random.default_rng(0)

@@ -31,7 +31,7 @@ def rows() -> Iterator[Row]:
     renders = MemoryRenders()
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch("thesis_assets.rendering.renderer.make_renderer", return_value=renders),
+        mock.patch("thesis_assets.rendering.choice.make_renderer", return_value=renders),
     ):
         linked = write_bench_scene(Path(folder) / "linked", masks=False)
         masked = write_bench_scene(Path(folder) / "masked", masks=True)

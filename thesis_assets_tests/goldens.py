@@ -94,7 +94,7 @@ def _digest(text: str) -> str:
 
 def _write() -> None:
     from thesis_assets.demo.studio import make_studio
-    from thesis_assets.demo.studio_cast import SCENES as CAST
+    from thesis_assets.demo.studio_people import SCENES as CAST
     from thesis_assets_tests.worlds import N_FRAMES, SIZE
 
     with tempfile.TemporaryDirectory() as folder:

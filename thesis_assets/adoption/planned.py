@@ -18,7 +18,7 @@ from thesis_assets.adoption.older_rows import FoundRows, read_found_rows
 from thesis_assets.errors import InvalidExperiment, InvalidFile
 from thesis_assets.experiments.runs import RunSpec
 from thesis_assets.layout import AdoptedTrees, DifixTree, EvaluationTree
-from thesis_assets.scenes.groups import group_id
+from thesis_assets.scenes.matching import group_id
 from thesis_assets.schemas.samples import SplitSummary
 
 NO_MODEL = "not known: an evaluated tree, whose checkpoint is not here"

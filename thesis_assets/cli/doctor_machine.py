@@ -150,7 +150,7 @@ def _vulkan() -> Finding:
 
 def _body_models(settings: Settings) -> Iterator[Finding]:
     from thesis_assets.scenes.bodies import BodyModel
-    from thesis_assets.scenes.body_model_files import find_body_model
+    from thesis_assets.scenes.posed_bodies import find_body_model
 
     models: tuple[BodyModel, ...] = ("smplx", "smpl")
     for model in models:
@@ -166,7 +166,8 @@ def _body_models(settings: Settings) -> Iterator[Finding]:
 
 
 def _lpips(settings: Settings) -> Finding:
-    from thesis_assets.images.perceptual import find_lpips, load_lpips
+    from thesis_assets.images.lpips_files import find_lpips
+    from thesis_assets.images.perceptual import load_lpips
 
     try:
         files = find_lpips(settings.lpips_weights)

@@ -40,7 +40,7 @@ def _shared_and_new(platform: Platform, spec: ExperimentSpec) -> tuple[list[str]
     """The fork's scenes: those of which an experiment here has equal samples, and the others."""
     from thesis_assets.samples.shard_identity import shard_unit
     from thesis_assets.samples.shared_shards import has_equal_shard
-    from thesis_assets.scenes.groups import group_id
+    from thesis_assets.scenes.matching import group_id
 
     tree = platform.difix(Cell(spec.exp_name))
     shared: list[str] = []

@@ -18,7 +18,7 @@ from thesis_assets.cli.scene_gaussians import gaussians_findings, gaussians_note
 from thesis_assets.cli.scene_reports import group_notes, print_check, report_init
 
 if TYPE_CHECKING:
-    from thesis_assets.scenes.scene import SceneRoots
+    from thesis_assets.scenes.listing import SceneRoots
 
 scene_app = typer.Typer(no_args_is_help=True)
 
@@ -76,7 +76,7 @@ def init(
     Cameras keep the capture's world and unit of length. Images are JPEG files of the scene: JPEG is linked, the rest is
     converted at quality 95. `misc/import_record.json` of the scene says which image is which camera and frame.
     """
-    from thesis_assets.scenes.importers import arrangement as arrangements
+    from thesis_assets.scenes.importers import capture as arrangements
     from thesis_assets.scenes.importers.colmap import read_colmap
     from thesis_assets.scenes.importers.nerfstudio import read_nerfstudio
     from thesis_assets.scenes.importers.writing import refuse_existing, write_scene
@@ -132,7 +132,7 @@ def check(
 
     Exit code 3: a file is broken, or something is missing for a task of `--for`.
     """
-    from thesis_assets.scenes.requirements import PURPOSES
+    from thesis_assets.scenes.catalog import PURPOSES
     from thesis_assets.scenes.scene import open_scene
     from thesis_assets.scenes.scene_check import check_scene
 

@@ -8,7 +8,7 @@ from thesis_assets.cli.console import progress_line
 from thesis_assets.errors import ThesisAssetsError
 
 if TYPE_CHECKING:
-    from thesis_assets.scenes.importers.arrangement import Arrangement
+    from thesis_assets.scenes.importers.capture import Arrangement
     from thesis_assets.scenes.scene import Scene
     from thesis_assets.scenes.scene_check import Finding
 
@@ -57,7 +57,7 @@ def gaussians_findings(scene: "Scene") -> "list[Finding]":
 
 
 def _unseen(means: Any, cameras: Sequence[Any]) -> list[str]:
-    from thesis_assets.scenes.importers.in_view import MIN_SHARE_IN_VIEW, share_in_view
+    from thesis_assets.scenes.camera import MIN_SHARE_IN_VIEW, share_in_view
 
     share = share_in_view(means, cameras)
     if share >= MIN_SHARE_IN_VIEW:

@@ -8,10 +8,9 @@ from thesis_assets.errors import InvalidExperiment
 
 if TYPE_CHECKING:
     from thesis_assets.scenes.catalog import SceneSummary
-    from thesis_assets.scenes.importers.arrangement import Arrangement
-    from thesis_assets.scenes.importers.capture import Capture
+    from thesis_assets.scenes.importers.capture import Arrangement, Capture
     from thesis_assets.scenes.importers.writing import ImportedScene
-    from thesis_assets.scenes.scene import SceneRoots
+    from thesis_assets.scenes.listing import SceneRoots
     from thesis_assets.scenes.scene_check import Finding
 
 _ORIGINS = {
@@ -121,7 +120,7 @@ def _counted(count: int, noun: str) -> str:
 
 def group_notes(name: str) -> list[str]:
     """What an experiment has to say on a dataset without a group rule, before its export says it."""
-    from thesis_assets.scenes.groups import group_id
+    from thesis_assets.scenes.matching import group_id
 
     try:
         group_id(name, {})

@@ -19,7 +19,7 @@ from thesis_assets.cli.console import load_platform, prepare_dagster_home, progr
 from thesis_assets.cli.serve import listen_on_port, run_web_server, serve
 from thesis_assets.defs.levels import CODE_LOCATION
 from thesis_assets.errors import ThesisAssetsError, reason_of
-from thesis_assets.launch.process_tree import end_tree
+from thesis_assets.launch.commands import end_tree
 from thesis_assets.launch.starter_watch import watched
 
 GRACE_SECONDS = 20.0

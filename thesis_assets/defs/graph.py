@@ -46,7 +46,7 @@ def _nothing(platform: Platform, cell: Cell) -> list[Unit]:
 
 def _scene_samples(platform: Platform, cell: Cell) -> list[Unit]:
     from thesis_assets.samples.shard_identity import shard_unit
-    from thesis_assets.scenes.groups import group_id
+    from thesis_assets.scenes.matching import group_id
 
     spec = platform.spec(cell)
     group = group_id(cell.scene_name, spec.split.group_rules)

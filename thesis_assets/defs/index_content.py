@@ -284,7 +284,7 @@ class _Gathering:
         self, spec: ExperimentSpec, scenes: Sequence[str], done: dict[str, dict[str, EvaluationTree]]
     ) -> "tuple[list[Triplet], int]":
         """A triplet a group, evaluated groups first; and how many groups have none for want of room."""
-        from thesis_assets.scenes.groups import group_id
+        from thesis_assets.scenes.matching import group_id
 
         evaluated = {scene: (run, tree) for run, of_run in reversed(done.items()) for scene, tree in of_run.items()}
         groups: dict[str, str] = {}

@@ -11,8 +11,7 @@ from thesis_assets.defs.graph import wanted_digest
 from thesis_assets.defs.metadata import table
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.launch.calls import Call, Calling
-from thesis_assets.launch.jobs import Following, Resources
+from thesis_assets.launch.jobs import Call, Calling, Following, Resources
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import read_json, sha256_value
 
@@ -60,7 +59,7 @@ def run_calls(
     workers: int = 1,
     on_done: Callable[[Item, Result | Exception], None] | None = None,
 ) -> list[Result | Exception]:
-    """Make calls where the settings say, with what they tell in the run's log. See `calls.CallLauncher.run_calls`.
+    """Make calls where the settings say, with what they tell in the run's log. See `jobs.CallLauncher.run_calls`.
 
     Args:
         workers: calls at once on this machine; a cluster has its own cap.
@@ -84,7 +83,7 @@ def run_calls(
 
 def job_cores(platform: Platform, place: Place) -> int | None:
     """Cores that a cluster's job of this place has to itself; None on this machine, where calls share them."""
-    from thesis_assets.launch.slurm_presets import presets_with
+    from thesis_assets.launch.slurm_cluster import presets_with
 
     if platform.settings.launcher == "local" or place.preset is None:
         return None

@@ -24,8 +24,9 @@ from thesis_assets.settings import Settings
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.cell import EvaluationCell
-    from thesis_assets.launch.calls import CallLauncher
-    from thesis_assets.scenes.scene import Scene, SceneRoots
+    from thesis_assets.launch.jobs import CallLauncher
+    from thesis_assets.scenes.listing import SceneRoots
+    from thesis_assets.scenes.scene import Scene
 
 
 def _silent(line: str) -> None:
@@ -46,7 +47,7 @@ class Platform:
 
     @cached_property
     def roots(self) -> "SceneRoots":
-        from thesis_assets.scenes.scene import SceneRoots
+        from thesis_assets.scenes.listing import SceneRoots
 
         settings = self.settings
         return SceneRoots(
@@ -80,13 +81,12 @@ class Platform:
     @cached_property
     def launcher(self) -> "CallLauncher":
         """Where work runs."""
-        from thesis_assets.launch.device_locks import visible_gpus
-        from thesis_assets.launch.local_jobs import LocalLauncher
+        from thesis_assets.launch.local_jobs import LocalLauncher, visible_gpus
 
         if self.settings.launcher == "local":
             return LocalLauncher(lambda: visible_gpus(self.device))
+        from thesis_assets.launch.slurm_cluster import Site, presets_with
         from thesis_assets.launch.slurm_jobs import SlurmLauncher
-        from thesis_assets.launch.slurm_presets import Site, presets_with
 
         settings = self.settings
         return SlurmLauncher(
@@ -158,7 +158,8 @@ class Platform:
     def _matched(self, spec: ExperimentSpec) -> tuple[list[str], frozenset[str] | None]:
         """What the experiment's patterns match of the scenes that there are or that it was frozen with, and the latter."""
         from thesis_assets.samples.snapshot import frozen_scenes
-        from thesis_assets.scenes.catalog import list_scenes, match_scenes
+        from thesis_assets.scenes.catalog import list_scenes
+        from thesis_assets.scenes.matching import match_scenes
 
         frozen = frozen_scenes(DifixTree(self.settings.difix_data_root, spec.exp_name))
         known = [*list_scenes(self.roots), *(frozen or ()), *self._exported(spec.exp_name)]
@@ -327,7 +328,7 @@ class Platform:
     def evaluation_groups(self, spec: ExperimentSpec) -> set[str]:
         """`<dataset>/<group_id>` of every evaluated scene."""
         from thesis_assets.layout import dataset_of
-        from thesis_assets.scenes.groups import group_id
+        from thesis_assets.scenes.matching import group_id
 
         rules = spec.split.group_rules
         return {f"{dataset_of(name)}/{group_id(name, rules)}" for name in self.evaluation_scenes(spec)}

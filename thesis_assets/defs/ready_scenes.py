@@ -10,7 +10,7 @@ from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.experiments import ExperimentSpec
-from thesis_assets.scenes.completeness import folder_stamp, newest_change, upstream_completeness
+from thesis_assets.scenes.listing import folder_stamp, newest_change, upstream_completeness
 
 DECLARED_REST_SHARE = 0.25
 """Of the quiet time: a scene that says itself that it is finished must have rested so long. The file that says so may be

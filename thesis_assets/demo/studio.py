@@ -1,22 +1,48 @@
-"""The studio: six synthetic scenes of two moving people each, with perfect ground truth and imperfect estimates.
+"""The studio: six synthetic scenes of two moving people each, with perfect ground truth and imperfect estimates, and their files.
 
 Everything is drawn from seeds: the same version of this code on the same machine writes the same bytes. Nobody's likeness,
-no licensed body model, no download.
+no licensed body model, no download. A scene is written by one rename a root. The ground-truth folder comes last: its record lists
+every file of the scene, so that an interrupted making is seen and redone.
+
+The pose parameters are the studio skeleton's own rotations in the slots of the same joints. What the studio's bodies do not
+have (fingers, jaw, eyes, expression) is zero. `betas` belong to the studio's shape space: a licensed body model would give
+another surface for them, which is why joints and vertices stand in the file.
 """
 
+from __future__ import annotations
+
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from thesis_assets import storage
-from thesis_assets.demo.studio_cameras import SOURCE_CAMERA, studio_cameras
-from thesis_assets.demo.studio_cast import PAIRS, SCENES, StudioScene
-from thesis_assets.demo.studio_choreography import CHOREOGRAPHIES
-from thesis_assets.demo.studio_estimates import estimate_motion
-from thesis_assets.demo.studio_files import Take, is_complete, write_scene
-from thesis_assets.demo.studio_motion import solve
+from thesis_assets.demo.studio_bodies import N_SMPLX_JOINTS, Pose, posed_joints
+from thesis_assets.demo.studio_estimates import (
+    Estimate,
+    estimate_motion,
+    estimated_depth,
+    estimated_mask,
+    imperfect_gaussians,
+    scatter_splats,
+)
+from thesis_assets.demo.studio_motion import CHOREOGRAPHIES, solve
+from thesis_assets.demo.studio_people import PAIRS, SCENES, Individual, StudioScene
+from thesis_assets.demo.studio_views import SOURCE_CAMERA, Crowd, View, draw, empty_studio, lit_crowd, studio_cameras
+from thesis_assets.errors import InvalidFile
+from thesis_assets.images.codecs import encode_jpeg, encode_png
+from thesis_assets.layout import SceneFolders, SceneTree, frame_name
+from thesis_assets.rendering.gaussians import write_ply
+from thesis_assets.scenes.bodies import Bodies, BodyModel, write_bodies
+from thesis_assets.scenes.bounded_files import array_bytes
+from thesis_assets.scenes.camera import Camera, write_camera
 from thesis_assets.scenes.listing import SceneRoots
+from thesis_assets.scenes.scene import write_genders, write_registry
+from thesis_assets.schemas.base import FileModel
+from thesis_assets.schemas.scenes import BODY_ARRAYS, IdentityAlignment, SceneRegistryEntry
 
 STUDIO_VERSION = 1
 """Raise it with every change that shows in a file: scenes made by another version are made again."""
@@ -68,3 +94,205 @@ def film(scene: StudioScene, size: int, n_frames: int) -> Take:
 
 def _recipe(scene: StudioScene, size: int, n_frames: int) -> str:
     return storage.sha256_value([STUDIO_VERSION, scene.name, scene.choreography, scene.seed, size, n_frames])
+
+
+_BODY_MODELS: tuple[BodyModel, ...] = ("smplx", "smpl")
+
+
+class DemoRecord(FileModel):
+    """`misc/demo_record.json`: the digest of the recipe, and of each file the sizes and all contents together.
+
+    `sizes`: bytes by `<root>/<path>`, the root one of `ground_truth`, `estimated`, `registry`.
+    """
+
+    recipe: str
+    content: str
+    sizes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Take:
+    """Everything about a scene before a pixel is drawn."""
+
+    scene: StudioScene
+    people: tuple[Individual, ...]
+    motion: Sequence[Sequence[Pose]]
+    cameras: Sequence[Camera]
+    estimate: Estimate
+
+    @property
+    def source(self) -> Camera:
+        """The camera whose video the estimate had."""
+        return next(camera for camera in self.cameras if camera.cam_id == SOURCE_CAMERA)
+
+    def rng(self, purpose: int) -> np.random.Generator:
+        """A generator of the scene's own for one purpose: what another purpose draws does not change it."""
+        return np.random.default_rng([self.scene.seed, purpose])
+
+
+def write_scene(tree: SceneTree, take: Take, recipe: str) -> None:
+    """Write both roots and the registry entry of a scene; `recipe` is the digest that its record carries."""
+    with (
+        storage.atomic_directory(tree.ground_truth.base) as truth_dir,
+        storage.atomic_directory(tree.estimated.base) as estimated_dir,
+    ):
+        truth, estimated = SceneFolders(truth_dir), SceneFolders(estimated_dir)
+        source_views = _write_truth(truth, take)
+        _write_estimates(estimated, take, source_views)
+        write_registry(tree.registry_entry, _registry_entry(take))
+        files = dict(_files_by_name({"ground_truth": truth_dir, "estimated": estimated_dir}, tree.registry_entry))
+        digests = {name: storage.sha256_file(path) for name, path in files.items()}
+        sizes = {name: path.stat().st_size for name, path in files.items()}
+        record = DemoRecord(recipe=recipe, content=storage.sha256_value(digests), sizes=sizes)
+        storage.write_json(truth.demo_record, record)
+
+
+def is_complete(tree: SceneTree, recipe: str) -> bool:
+    """Whether the scene was made by this recipe and every file of it still has its size."""
+    try:
+        record = storage.read_json(tree.ground_truth.demo_record, DemoRecord)
+    except InvalidFile:
+        return False  # never made, or spoilt: making it again is the answer to both
+    if record.recipe != recipe:
+        return False
+    roots = {"ground_truth": tree.ground_truth.base, "estimated": tree.estimated.base}
+    files = dict(_files_by_name(roots, tree.registry_entry))
+    return all(name in files and files[name].stat().st_size == size for name, size in record.sizes.items())
+
+
+def _write_truth(folders: SceneFolders, take: Take) -> list[View]:
+    """Write the ground truth; return the views of the source camera."""
+    backdrops = [empty_studio(camera) for camera in take.cameras]
+    source_views = []
+    for number, poses in enumerate(take.motion):
+        fname = frame_name(number)
+        crowd = lit_crowd(take.people, poses)
+        for camera, backdrop in zip(take.cameras, backdrops, strict=True):
+            view = draw(crowd, backdrop)
+            write_camera(folders.camera(camera.cam_id, fname), camera)
+            _write_view(folders, camera.cam_id, fname, view)
+            if camera.cam_id == SOURCE_CAMERA:
+                source_views.append(view)
+        for model in _BODY_MODELS:
+            write_bodies(folders.body(model, fname), studio_bodies(take.people, poses, model, contact=True))
+        _put(folders.mesh(fname), _obj(crowd))
+    write_genders(folders.meta, [person.gender for person in take.people])
+    return source_views
+
+
+def _write_estimates(folders: SceneFolders, take: Take, source_views: Sequence[View]) -> None:
+    estimate, source = take.estimate, take.source
+    order = [1, 0] if take.scene.swapped else [0, 1]
+    camera = estimate.offset.camera(source)
+    splats_rng, frames_rng, maps_rng = take.rng(1), take.rng(2), take.rng(3)
+    splats = [scatter_splats(person, splats_rng) for person in take.people]
+    people = [estimate.people[index] for index in order]
+    for number, view in enumerate(source_views):
+        fname = frame_name(number)
+        masks = np.stack([estimated_mask(view.masks[index], maps_rng) for index in order])
+        seen = View(view.image, estimated_depth(view.depth, maps_rng), masks)
+        _write_view(folders, source.cam_id, fname, seen)
+        write_camera(folders.camera(source.cam_id, fname), camera)
+        poses = [estimate.offset.pose(estimate.motion[number][index]) for index in order]
+        for model in _BODY_MODELS:
+            write_bodies(folders.body(model, fname), studio_bodies(people, poses, model, contact=False))
+        gaussians = imperfect_gaussians(splats, estimate, take.motion, number, source, frames_rng)
+        write_ply(folders.gaussians(fname), gaussians)
+    storage.write_text(folders.preprocess_info, "status: success\n")
+    # where the estimate numbers the people the other way round, it was not sure of them either
+    storage.write_json(folders.person_id_map, {"confidence_min": 0.41 if take.scene.swapped else 0.93})
+
+
+def _write_view(folders: SceneFolders, cam_id: int, fname: str, view: View) -> None:
+    _put(folders.image(cam_id, fname), encode_jpeg(view.image))
+    _put(folders.depth(cam_id, fname), array_bytes(view.depth))
+    masks = {str(index): mask for index, mask in enumerate(view.masks)} | {"all": view.masks.any(axis=0)}
+    for person, mask in masks.items():
+        _put(folders.mask(cam_id, fname, person), encode_png(mask.astype(np.uint8) * 255))
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write into the folder that is still unpublished: no flush to disk a file, which took a fifth of the whole making."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def _registry_entry(take: Take) -> SceneRegistryEntry:
+    alignment = IdentityAlignment(manual_preproc_to_gt={0: 1, 1: 0}) if take.scene.swapped else None
+    return SceneRegistryEntry(
+        seq_name=take.scene.name, cam_id=SOURCE_CAMERA, ref_frame_idx=0, identity_alignment=alignment
+    )
+
+
+def _obj(crowd: Crowd) -> bytes:
+    """Wavefront OBJ of everybody: `v` rows in metres with 0.1 mm, `f` rows counted from 1."""
+    vertices = "\n".join(f"v {x:.4f} {y:.4f} {z:.4f}" for x, y, z in crowd.vertices.tolist())
+    faces = "\n".join(f"f {a} {b} {c}" for a, b, c in (crowd.faces + 1).tolist())
+    return f"{vertices}\n{faces}\n".encode("ascii")
+
+
+def _files_by_name(roots: dict[str, Path], registry_entry: Path) -> Iterator[tuple[str, Path]]:
+    """Every file of a scene but the record, by its name there, sorted."""
+    for word, root in sorted(roots.items()):
+        record = SceneFolders(root).demo_record
+        for path in sorted(root.rglob("*")):
+            if path.is_file() and path != record:
+                yield f"{word}/{path.relative_to(root).as_posix()}", path
+    if registry_entry.is_file():
+        yield f"registry/{registry_entry.name}", registry_entry
+
+
+def studio_bodies(people: Sequence[Individual], poses: Sequence[Pose], model: BodyModel, *, contact: bool) -> Bodies:
+    """Two people of one frame as one of the body models.
+
+    Args:
+        contact: also say which vertices touch (ground truth only: an estimate does not know).
+    """
+    n_joints = N_SMPLX_JOINTS if model == "smplx" else None
+    joints = [posed_joints(person.rest, pose)[:n_joints] for person, pose in zip(people, poses, strict=True)]
+    vertices = [person.surface(pose, person.body(model)).vertices for person, pose in zip(people, poses, strict=True)]
+    return Bodies(
+        model=model,
+        parameters=_parameters(people, poses, model),
+        joints=np.stack(joints).astype(np.float32),
+        vertices=np.stack(vertices).astype(np.float32),
+        faces=people[0].body(model).faces.astype(np.int32),
+        contact=contact_between(vertices[0], vertices[1]) if contact else None,
+    )
+
+
+def _parameters(people: Sequence[Individual], poses: Sequence[Pose], model: BodyModel) -> dict[str, np.ndarray]:
+    rotations = np.stack([pose.rotations for pose in poses])
+    place = np.stack([pose.translation for pose in poses])
+    known = {"betas": np.array([person.betas for person in people])}
+    if model == "smplx":
+        known |= {"root_pose": rotations[:, 0], "body_pose": rotations[:, 1:N_SMPLX_JOINTS], "trans": place}
+    else:
+        known |= {"global_orient": rotations[:, 0], "body_pose": rotations[:, 1:], "transl": place}
+    return {
+        name: known.get(name, np.zeros((len(people), *shape))).astype(np.float32)
+        for name, shape in BODY_ARRAYS[model].items()
+    }
+
+
+CONTACT_METRES = 0.04
+"""Vertices nearer than this touch: about half the distance between neighbours on the studio's surfaces."""
+
+
+def contact_between(first: np.ndarray, second: np.ndarray, *, within: float = CONTACT_METRES) -> np.ndarray:
+    """The other person's vertex that each vertex touches.
+
+    Args:
+        first, second: (V, 3) metres.
+        within: the largest distance of a touch, metres.
+
+    Returns:
+        (2, V) int32: row 0 names vertices of the second for those of the first, row 1 the reverse; 0 = none. Vertex 0 itself
+        can therefore not be named; a vertex whose nearest is vertex 0 gets the next nearest.
+    """
+    return np.stack([_partners(first, second, within), _partners(second, first, within)])
+
+
+def _partners(own: np.ndarray, other: np.ndarray, within: float) -> np.ndarray:
+    distance, nearest = KDTree(other[1:]).query(own)
+    return np.where(distance < within, nearest + 1, 0).astype(np.int32)

@@ -30,19 +30,26 @@ class ImperfectRenders:
     def samples(self) -> dict[View, Path]:
         """`image.png` of the scene's samples, by target view; a render does not depend on the reference.
 
-        None of a shard that was made from other scene files or by another generation section: those views are rendered.
+        None of a shard that would be made from something else now, and none that is missing or damaged: those views are rendered.
         """
         from thesis_assets.samples.sample_rows import read_rows
         from thesis_assets.samples.shard_identity import shard_unit
-        from thesis_assets.scenes.groups import group_id
+        from thesis_assets.scenes.matching import group_id
 
         difix, scene, experiment = self._cell.difix, self._cell.scene, self._cell.experiment
         group = group_id(scene.name, experiment.split.group_rules)
-        if not shard_unit(difix, scene.roots, scene.name, experiment.generation, group).look().is_made:
+        shard = shard_unit(difix, scene.roots, scene.name, experiment.generation, group).look()
+        rows_file = difix.scene_run(scene.name).all_samples
+        spoilt = {*shard.missing, *shard.damaged}
+        unfinished = shard.record is None and not shard.is_made
+        if unfinished or shard.is_stale or difix.relative(rows_file) in spoilt:
             return {}
-        rows = read_rows(difix.scene_run(scene.name).all_samples)
-        paths = {View(row.target_cam_id, row.target_fname): difix.base / row.image_path for row in rows}
-        return {view: path for view, path in paths.items() if path.is_file()}
+        paths = {
+            View(row.target_cam_id, row.target_fname): row.image_path
+            for row in read_rows(rows_file)
+            if row.image_path not in spoilt
+        }
+        return {view: difix.base / path for view, path in paths.items() if (difix.base / path).is_file()}
 
     @property
     def origins(self) -> frozenset[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets.errors import InvalidFile
+from thesis_assets.evaluation.unit_parts import recorded
 from thesis_assets.layout import DifixTree, EvaluationTree, epoch_name, parse_epoch
 from thesis_assets.provenance import Contents, Place, Unit, Wanted, examine, read_record
 from thesis_assets.schemas.evaluation import EvaluationManifest, PredictionRecord, Protocol
@@ -16,7 +17,7 @@ from thesis_assets.storage import read_json, sha256_file
 from thesis_assets.tuning.lineage import checkpoint_lineage
 
 if TYPE_CHECKING:
-    from thesis_assets.scenes.scene import SceneRoots
+    from thesis_assets.scenes.listing import SceneRoots
 
 
 def evaluation_lineage(
@@ -104,19 +105,11 @@ def _against_record(place: Place, contents: Contents, made: Mapping[str, str] | 
     return list(examine(Unit(record.step, place, as_recorded), contents).reasons), True
 
 
-def _version(place: Place) -> str | None:
-    try:
-        record = read_record(place)
-    except InvalidFile:  # the link of what it is the record of says so
-        return None
-    return None if record is None else record.data_version
-
-
 def _numbers(tree: EvaluationTree, epoch: int, task: str, contents: Contents) -> LineageLink:
     place = tree.task(epoch, task)
     predictions = tree.task(epoch, "nvs")
-    version = _version(Place(predictions.inputs_dir, predictions.predictions_made_from))
-    made = {} if version is None else {"predictions": version}
+    of_predictions = recorded(Place(predictions.inputs_dir, predictions.predictions_made_from))
+    made = {} if of_predictions is None else {"predictions": of_predictions.data_version}
     differing, verified = _against_record(Place(place.base, place.made_from), contents, made)
     try:
         protocol = read_json(place.protocol, Protocol)
@@ -167,7 +160,7 @@ def _predictions(
         "predictions",
         path.name,
         path=path,
-        digest=_version(place),
+        digest=None if (made := recorded(place)) is None else made.data_version,
         faults=faults if record.epoch == epoch else [f"made for epoch {record.epoch}", *faults],
         note=f"{record.n_images} images, " + ("unrefined" if record.step is None else f"step {record.step}"),
         verified=verified,

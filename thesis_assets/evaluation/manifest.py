@@ -42,7 +42,7 @@ def write_manifest(cell: EvaluationCell, on_progress: Progress = silent) -> Eval
         pose_eval_world_alignment_method=world_alignment(protocols),
         notes={
             "run_name": cell.run_name,
-            "epoch_steps": {epoch_name(epoch): cell.epoch_steps()[epoch] for epoch in whole},
+            "epoch_steps": {epoch_name(each.epoch): each.step for each in protocols},
             "absent_tasks": absent,
             "incomplete_epochs": incomplete,
             "predictions": cell.experiment.evaluation.predictions.source,
@@ -97,7 +97,9 @@ def incompleteness(
             if verdict.state in ("missing", "damaged"):
                 return f"{unit.name}: {verdict.in_words}"
         protocol = read_protocol(cell.tree.task(epoch, name))
-        if protocol is None or protocol.step != step:
+        # A tree that numbers were taken from says which step they are of, and may be gone.
+        ours = cell.experiment.evaluation.predictions.source == "refine"
+        if protocol is None or (ours and protocol.step != step):
             return f"{name} was measured at step {protocol.step if protocol else None}, and the epoch is step {step}"
     return None if tasks else "no task can be done for this scene"
 

@@ -11,7 +11,7 @@ from thesis_assets.evaluation.matched_people import MatchedPeople, match_people
 from thesis_assets.evaluation.source_trees import source_bodies
 from thesis_assets.evaluation.views import pose_frames
 from thesis_assets.scenes.bodies import Bodies, BodyModel, read_bodies
-from thesis_assets.scenes.listing import file_with_content
+from thesis_assets.scenes.listing import list_frames
 from thesis_assets.scenes.posed_bodies import NEUTRAL, is_complete, model_files, posed_bodies
 
 ESTIMATES = "estimates of the preprocessing root"
@@ -87,8 +87,9 @@ def _predicted_path(cell: EvaluationCell, model: BodyModel, fname: str, of_tree:
 
 def estimated_cameras(cell: EvaluationCell, frames: list[str]) -> dict[str, Path]:
     """The estimated source camera's files, where they are there."""
-    paths = {fname: cell.scene.tree.estimated.camera(cell.source_camera(), fname) for fname in frames}
-    return {fname: path for fname, path in paths.items() if file_with_content(path, cell.scene.roots)}
+    folder = cell.scene.tree.estimated.cameras_dir / str(cell.source_camera())
+    there = list_frames(folder, (".npz",), cell.scene.roots).paths
+    return {fname: there[fname] for fname in frames if fname in there}
 
 
 def _why_unusable(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell
@@ -30,6 +29,7 @@ from thesis_assets.evaluation.staging import files_below
 from thesis_assets.evaluation.unit_parts import (
     CHOICE,
     Options,
+    at_step,
     below,
     by_name,
     checkpoint_version,
@@ -45,7 +45,8 @@ from thesis_assets.evaluation.unit_parts import (
 from thesis_assets.evaluation.views import evaluated_views
 from thesis_assets.layout import epoch_name
 from thesis_assets.provenance import MadeFrom, Older, Place, Unit, Wanted
-from thesis_assets.rendering.revisions import rasteriser_on, revision_of
+from thesis_assets.rendering.gaussian_renderer import GSPLAT, rasteriser_on, revision_of
+from thesis_assets.rendering.torch_rasteriser import TORCH_RASTERISER
 
 PREDICTION_VERSION = "1"
 """Raised where a change of code changes a prediction's pixels."""
@@ -179,16 +180,15 @@ def _older(cell: EvaluationCell, epoch: int, wanted: Wanted) -> Older | None:
 
 def _options_then(cell: EvaluationCell, epoch: int, step: int | None, wanted: Wanted) -> Options:
     """Today's, but for what the files say: the step, and of a measured epoch the choice of frames."""
-    evaluation: dict[str, Any] = dict(wanted.options["evaluation"])
-    if "epochs" in evaluation:
-        evaluation["epochs"] = {str(epoch): "unrefined" if step is None else {"step": step}}
+    options = dict(wanted.options)
+    if "epochs" in options["evaluation"]:
+        options = at_step(options, epoch, step)
     protocol = read_protocol(cell.tree.task(epoch, "nvs"))
-    if protocol is not None:
-        evaluation["frames"] = protocol.comparable.get("frame_choice", evaluation["frames"])
-    return {**wanted.options, "evaluation": evaluation}
+    said = protocol.comparable.get("frame_choice") if protocol is not None else None
+    return options if said is None else {**options, "evaluation": {**options["evaluation"], "frames": said}}
 
 
 def _tool(word: str) -> tuple[str, str]:
     """`torch rasteriser 1` -> its name and revision; the version of a library is none."""
     name, _, version = word.rpartition(" ")
-    return name, version if name in ("torch rasteriser", "gsplat") else ""
+    return name, version if name in (TORCH_RASTERISER, GSPLAT) else ""

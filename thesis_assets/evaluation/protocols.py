@@ -1,4 +1,4 @@
-"""Reading `protocol.json`, and whether two tasks were measured in the same way."""
+"""Reading `protocol.json`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,3 @@ def read_protocol(task: TaskTree) -> Protocol | None:
         return storage.read_json(task.protocol, Protocol)
     except InvalidFile:  # not finished: the task is computed again
         return None
-
-
-def protocol_digest(protocol: Protocol) -> str:
-    """Equal where two rows may be compared."""
-    return storage.sha256_value(protocol.comparable)

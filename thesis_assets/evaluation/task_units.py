@@ -25,6 +25,7 @@ from thesis_assets.evaluation.staging import files_below
 from thesis_assets.evaluation.task_faults import IMPORTED, missing_sources, task_faults
 from thesis_assets.evaluation.unit_parts import (
     Options,
+    at_step,
     below,
     by_name,
     choosing_files,
@@ -173,8 +174,7 @@ def _older(cell: EvaluationCell, epoch: int, task: TaskTree, wanted: Wanted) -> 
         said = {**protocol.comparable, **protocol.details}
         options = _as_said(wanted.options, task.task, said)
         if "epochs" in options["evaluation"]:
-            step = "unrefined" if protocol.step is None else {"step": protocol.step}
-            options = {**options, "evaluation": {**options["evaluation"], "epochs": {str(epoch): step}}}
+            options = at_step(options, epoch, protocol.step)
         if task.task == "nvs":
             weights = str(said.get("lpips", "")).rpartition("weights ")[2]
             tools = {"lpips": weights} if weights else {}

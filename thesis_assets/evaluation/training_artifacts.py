@@ -133,7 +133,9 @@ def training_artifacts_unit(cell: EvaluationCell, epoch: int) -> Unit:
     elif cell.experiment.evaluation.predictions.source == "refine":
         options = {**with_step(cell, epoch, options), "run": {"resolution": cell.run.resolution}}
         files = by_name(cell, _depths(cell))
-        made = {**checkpoint_version(cell, epoch), **shard_version(cell, record)}
+        # Pictures of samples that had no record yet are not stale for it; a scene without samples that has some since is.
+        shown = record if record is not None and len(record.outputs) > 1 else None
+        made = {**checkpoint_version(cell, epoch), **shard_version(cell, shown)}
     wanted = Wanted("training_artifacts", ARTIFACTS_VERSION, options, files=files, made=made)
 
     def older() -> Older | None:

@@ -95,6 +95,8 @@ def picked(cell: EvaluationCell, as_kept: EvaluationCell, keys: Sequence[str]) -
     Args:
         keys: dotted, as in the file.
     """
+    if cell.experiment.evaluation.cameras:  # then the samples' cameras choose nothing
+        keys = [key for key in keys if key != "generation.target_cameras"]
     resolved, _ = options_of(_parts(as_kept))
     _, given = options_of(_parts(cell))
     return _only(resolved, keys), _only(given, keys)
@@ -119,11 +121,15 @@ def _only(options: Mapping[str, Any], keys: Sequence[str]) -> Options:
     return found
 
 
-def with_step(cell: EvaluationCell, epoch: int, options: Options) -> Options:
+def with_step(cell: EvaluationCell, epoch: int, options: Mapping[str, Any]) -> Options:
     """The options, and which checkpoint the epoch stands for, where the experiment says it."""
     if cell.experiment.evaluation.predictions.source != "refine":
-        return options
-    step = cell.epoch_steps()[epoch]
+        return dict(options)
+    return at_step(options, epoch, cell.epoch_steps()[epoch])
+
+
+def at_step(options: Mapping[str, Any], epoch: int, step: int | None) -> Options:
+    """The options, with an epoch that stands for a checkpoint, or for the unrefined render."""
     epochs = {str(epoch): "unrefined" if step is None else {"step": step}}
     return {**options, "evaluation": {**options.get("evaluation", {}), "epochs": epochs}}
 

@@ -51,7 +51,10 @@ def _enabled_tasks(cell: EvaluationCell) -> list[str]:
 def _predictions(cell: EvaluationCell, enabled: list[str]) -> list[Unit]:
     epochs = list(cell.epoch_steps())
     if cell.experiment.evaluation.predictions.source != "refine":
-        taken = [epoch for epoch in epochs if taken_artifacts(cell, epoch) is not None]
+        there = [cell.tree.training_artifacts_made_from(epoch).is_file() for epoch in epochs]
+        taken = [
+            epoch for epoch, is_there in zip(epochs, there, strict=True) if is_there or taken_artifacts(cell, epoch)
+        ]
         predicted = [prediction_unit(cell, epoch) for epoch in epochs] if "nvs" in enabled else []
         return [*predicted, *(training_artifacts_unit(cell, epoch) for epoch in taken)]
     if "nvs" in cell.tasks and "nvs" not in enabled:

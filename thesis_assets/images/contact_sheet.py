@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.images.headers import image_kind
+from thesis_assets.images.codecs import image_kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,14 +106,15 @@ def _draw(
     column_titles: Sequence[str],
     cell_height: int,
 ) -> Image.Image:
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
-    font = _font(max(9, min(16, cell_height // 8)))
+    font = ImageFont.load_default(max(9, min(16, cell_height // 8)))
     cells = [[None if image is None else _cell(image, cell_height) for image in row] for row in rows]
-    widths = [max((_width(row, i) for row in cells), default=0) or cell_height for i in range(columns)]
+    columns_of_cells = zip_longest(*cells)
+    widths = [max(0 if cell is None else cell.width for cell in column) or cell_height for column in columns_of_cells]
     titles = [_fitted(title, widths[i], font) for i, title in enumerate(column_titles)]
     left = _GAP + max((int(font.getlength(title)) + _GAP for title in row_titles), default=0)
-    line = sum(_line_extent(font)) if column_titles else 0
+    line = int(font.getbbox("Ag|")[3]) + 3 if column_titles else 0
     size = (left + sum(widths) + _GAP * columns, line + _GAP + (cell_height + _GAP) * len(rows))
     sheet = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -144,23 +146,6 @@ def _cell(image: NDArray[np.uint8], cell_height: int) -> Image.Image:
     # Enlarged pixels stay visible as pixels; a smooth enlargement would hide what a small render really shows.
     method = Image.Resampling.NEAREST if cell_height > image.shape[0] else Image.Resampling.LANCZOS
     return picture if picture.size == (width, cell_height) else picture.resize((width, cell_height), method)
-
-
-def _width(row: Sequence[Image.Image | None], column: int) -> int:
-    image = row[column] if column < len(row) else None
-    return 0 if image is None else image.width
-
-
-def _font(size: int) -> Font:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(size)
-
-
-def _line_extent(font: Font) -> tuple[int, int]:
-    """Height of a line of text, and the space below it."""
-    _, _, _, bottom = font.getbbox("Ag|")
-    return int(bottom) + 1, 2
 
 
 def _fitted(title: str, width: int, font: Font) -> str:

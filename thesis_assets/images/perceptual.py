@@ -17,13 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.images.lpips_files import BACKBONE_FILE, LINEAR_FILE, LpipsFiles, find_lpips
+from thesis_assets.images.lpips_files import LpipsFiles, find_lpips
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-__all__ = ["BACKBONE_FILE", "LINEAR_FILE", "STAGES", "Lpips", "LpipsFiles", "Vgg16", "find_lpips", "load_lpips"]
 
 STAGES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 """Places of the convolutions in the published file's `features`; a tap after the last of each stage, 2 x 2 pooling between."""
@@ -47,7 +45,8 @@ def load_lpips(folder: Path | None = None, device: str = "cpu") -> Lpips:
 @functools.lru_cache(maxsize=2)
 def _loaded(files: LpipsFiles, digest: str, device: str) -> Lpips:
     backbone, linear = _tensors(files.backbone), _tensors(files.linear)
-    module = Lpips(Vgg16(_convolutions(files.backbone, backbone)), _channel_weights(files.linear, linear), digest)
+    channels = [_tensor(files.linear, linear, f"lin{place}.model.1.weight").float() for place in range(len(STAGES))]
+    module = Lpips(Vgg16(_convolutions(files.backbone, backbone)), channels, digest)
     for weights, width in zip(module.channels(), module.vgg.widths, strict=True):
         if weights.shape != (1, width, 1, 1):
             raise InvalidFile(
@@ -93,10 +92,6 @@ def _convolutions(path: Path, state: Mapping[str, Tensor]) -> list[list[nn.Conv2
             inputs = outputs
         stages.append(stage)
     return stages
-
-
-def _channel_weights(path: Path, state: Mapping[str, Tensor]) -> list[Tensor]:
-    return [_tensor(path, state, f"lin{place}.model.1.weight").float() for place in range(len(STAGES))]
 
 
 def _tensor(path: Path, state: Mapping[str, Tensor], key: str) -> Tensor:

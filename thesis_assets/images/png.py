@@ -8,14 +8,14 @@ interpreter lock. Does not belong here: reading any other PNG, other formats, fi
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thesis_assets.images.scratch import scratch
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LEVEL = 1
@@ -144,3 +144,15 @@ def _chunk(kind: bytes, content: bytes | memoryview) -> tuple[bytes, bytes, byte
 
     check = isal_zlib.crc32(content, isal_zlib.crc32(kind))
     return struct.pack(">I", len(content)), kind, content, struct.pack(">I", check)
+
+
+_of_thread = threading.local()
+
+
+def scratch(purpose: str, shape: tuple[int, ...], dtype: type[np.generic] = np.uint8) -> NDArray[Any]:
+    """An array of this thread for `purpose`, with whatever is left in it. Good until the thread asks for the same purpose again."""
+    array: NDArray[Any] | None = getattr(_of_thread, purpose, None)
+    if array is None or array.shape != shape or array.dtype != dtype:
+        array = np.empty(shape, dtype)
+        setattr(_of_thread, purpose, array)
+    return array

@@ -1,25 +1,30 @@
 """Writing triplets to disk from a pool of threads behind a bounded ring of buffers; each appears by one rename, or not at all.
 
-Rounding, encoding and deflating release the interpreter lock, so threads scale without copying pixels to other processes.
+A render on a GPU is rounded there and copied on a stream of its own into page-locked memory, while the next one is rendered and
+earlier ones are encoded. On a CPU it is rounded into the buffer by the thread that encodes it. A buffer is used again and again,
+so memory is bounded by the ring, whatever the number of renders. Rounding, encoding and deflating release the interpreter lock, so
+threads scale without copying pixels to other processes. A photograph is linked where its pixels stay as they are.
 Does not belong here: which triplets there are, what `meta.json` says, rendering.
 """
 
 from __future__ import annotations
 
+import queue
+import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thesis_assets import storage
-from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.images import codecs
-from thesis_assets.images.host_ring import HostRing, HostSlot
-from thesis_assets.images.sample_image import ImageSource, PlacedImage, encoded_image, place_image
+from thesis_assets.images.quantise import quantise, quantise_into
 from thesis_assets.provenance import Contents, Output
 from thesis_assets.schemas.samples import SAMPLE_FILES
 
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydantic import BaseModel
     from torch import Tensor
+
 
 _IMAGE, _TARGET, _REFERENCE, _META = SAMPLE_FILES
 
@@ -210,3 +216,169 @@ def _size(render: NDArray[np.uint8] | Tensor) -> tuple[int, int]:
 def _thumbnails(render: NDArray[np.uint8], folder: Path, height: int) -> tuple[NDArray[np.uint8], ...]:
     photographs = (codecs.read_reduced(folder / name, height) for name in (_TARGET, _REFERENCE))
     return codecs.reduced(render, height), *photographs
+
+
+class HostRing:
+    """`n_slots` buffers, each of the size of the images it has seen."""
+
+    def __init__(self, n_slots: int) -> None:
+        if n_slots < 1:
+            raise ThesisAssetsError("a ring without a place", found=n_slots, wanted="at least 1")
+        self._streams: dict[int, Any] = {}
+        self._free: queue.SimpleQueue[HostSlot] = queue.SimpleQueue()
+        for _ in range(n_slots):
+            self._free.put(HostSlot(self))
+
+    def take(self) -> HostSlot:
+        """A free slot; waits until there is one."""
+        return self._free.get()
+
+    def give_back(self, slot: HostSlot) -> None:
+        """Free a slot, and what it refers to."""
+        slot.clear()
+        self._free.put(slot)
+
+    def copy_stream(self, device: Any) -> Any:
+        """The CUDA stream that copies from `device`, beside the one that renders. Called by one thread only."""
+        import torch
+
+        if device.index not in self._streams:
+            make: Any = torch.cuda.Stream  # Its constructor has no types.
+            self._streams[device.index] = make(device)
+        return self._streams[device.index]
+
+
+class HostSlot:
+    """One buffer. `stage` is called by the thread that renders, `pixels` by the one that encodes."""
+
+    def __init__(self, ring: HostRing) -> None:
+        self._ring = ring
+        self._source: NDArray[np.uint8] | Tensor | None = None
+        self._buffer: Any = None
+        self._array: NDArray[np.uint8] | None = None
+        self._arrived: Any = None
+
+    def stage(self, render: NDArray[np.uint8] | Tensor) -> None:
+        """Take a render: from a GPU its copy is begun, on a CPU nothing is done yet.
+
+        Args:
+            render: (H, W, 3) uint8, an array or a tensor; or a tensor (3, H, W) float, meant as [0, 1]. Must not be changed until
+                it is written.
+        """
+        if isinstance(render, np.ndarray) or render.device.type == "cpu":
+            self._source = render
+        else:
+            self._start_copy(render)
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 of the staged render, good until the slot is given back. Waits for the copy."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+            assert self._array is not None
+            return self._array
+        source = self._source
+        assert source is not None, "nothing was staged"
+        if isinstance(source, np.ndarray):
+            return source
+        if not source.is_floating_point():
+            return np.asarray(source.numpy())
+        _, height, width = source.shape
+        if self._array is None or self._array.shape != (height, width, 3):
+            self._array = np.empty((height, width, 3), np.uint8)
+        quantise_into(source, self._array)
+        return self._array
+
+    def clear(self) -> None:
+        """Forget the render; the buffer stays."""
+        self._source = self._arrived = None
+
+    def _start_copy(self, render: Tensor) -> None:
+        import torch
+
+        image = quantise(render[None])[0] if render.is_floating_point() else render.contiguous()
+        if self._buffer is None or self._buffer.shape != image.shape:
+            self._buffer = torch.empty(image.shape, dtype=torch.uint8, pin_memory=True)
+            self._array = np.asarray(self._buffer.numpy())
+        stream = self._ring.copy_stream(image.device)
+        stream.wait_stream(torch.cuda.current_stream(image.device))
+        with torch.cuda.stream(stream):
+            self._buffer.copy_(image, non_blocking=True)
+            # Or the allocator could give the image's memory to the next render before it is copied.
+            image.record_stream(stream)
+            self._arrived = stream.record_event()
+
+
+Made = NDArray[np.uint8] | bytes
+ImageSource = Path | Made | Callable[[], Path | Made]
+"""A file, which is linked if it is a JPEG and encoded if it is a PNG; an (H, W, 3) uint8 array, which is encoded; the bytes of a
+JPEG; or a function that gives one of these, called in the worker thread."""
+
+
+@dataclass(frozen=True)
+class PlacedImage:
+    """`mode`: `hard_link`, `reflink`, `copy` or `encoded`; `output`: what its record says of the file."""
+
+    mode: str
+    output: Output
+
+    @property
+    def bytes_written(self) -> int:
+        """0 for a link."""
+        return self.output.bytes if self.mode in ("copy", "encoded") else 0
+
+
+def encoded_image(content: bytes, pixels: NDArray[np.uint8] | None = None) -> PlacedImage:
+    """An image of our own encoding. `pixels`: those that it decodes to; decoding a JPEG again would cost as much as encoding it."""
+    digest = None if pixels is None else codecs.pixel_digest(pixels)
+    return PlacedImage("encoded", Output(len(content), storage.sha256_bytes(content), digest))
+
+
+def place_image(
+    source: ImageSource, final: Path, size: tuple[int, int], link_mode: Literal["auto", "copy"], contents: Contents
+) -> PlacedImage:
+    """Write `final`, a JPEG.
+
+    Args:
+        size: (height, width) that it must have.
+        contents: knows the digest of a photograph that was linked before.
+
+    Raises:
+        SizeMismatch: it has another size.
+        InvalidFile: a source file is missing, empty, or cannot be decoded.
+    """
+    made = source() if callable(source) else source
+    if isinstance(made, Path):
+        return _place_file(made, final, size, link_mode, contents)
+    if isinstance(made, np.ndarray):
+        codecs.check_size((made.shape[0], made.shape[1]), size, final.name)
+        made = codecs.encode_jpeg(made)
+    final.write_bytes(made)
+    codecs.check_size(codecs.image_size(final), size, final.name)
+    return encoded_image(made)
+
+
+def _place_file(
+    source: Path, final: Path, size: tuple[int, int], link_mode: Literal["auto", "copy"], contents: Contents
+) -> PlacedImage:
+    found, kind = _header(source)
+    codecs.check_size(found, size, source)
+    if kind != "jpeg":
+        content = codecs.encode_jpeg(codecs.read_rgb(source))
+        final.write_bytes(content)
+        return encoded_image(content)
+    try:
+        if link_mode == "copy":
+            shutil.copyfile(source, final)
+            mode = "copy"
+        else:
+            mode = storage.link_or_copy(source, final)
+        sha256 = contents.sha256(source)
+    except FileNotFoundError as error:
+        raise InvalidFile("the image vanished while it was exported", file=source) from error
+    return PlacedImage(mode, Output(final.stat().st_size, sha256))
+
+
+def _header(path: Path) -> tuple[tuple[int, int], str | None]:
+    size = codecs.check_complete(path)
+    with path.open("rb") as handle:
+        return size, codecs.image_kind(handle.read(8))

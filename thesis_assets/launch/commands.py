@@ -1,16 +1,22 @@
-"""Running one command in a process group of its own: logs to files, a job record, and no process left behind."""
+"""Running one command in a process group of its own: logs to files, a job record, and no process left behind.
 
+Every process of a job is found and ended, also those that left its group or lost their parent.
+"""
+
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
+
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.launch.process_tree import JOB_VARIABLE, end_tree, members
+from thesis_assets.launch.jobs import new_record
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import write_json
 
@@ -51,16 +57,7 @@ def run_command(
         process = _start(
             command, cwd=cwd, env={**(env or {}), JOB_VARIABLE: job_id}, out=out.fileno(), err=err.fileno()
         )
-    record = JobRecord(
-        launcher="local",
-        host=socket.gethostname(),
-        process_group=process.pid,
-        job_id=job_id,
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=list(command),
-        stdout=str(stdout),
-        stderr=str(stderr),
-    )
+    record = new_record("local", job_id, command, stdout, stderr, process_group=process.pid)
     try:
         write_json(job, record)
         _wait(process, poll, should_stop)
@@ -111,7 +108,7 @@ def _start(
 def _wait(
     process: subprocess.Popen[bytes], poll: Callable[[], None] | None, should_stop: Callable[[], bool] | None
 ) -> None:
-    while not _has_ended(process):
+    while not has_ended(process.pid):
         if should_stop and should_stop():
             return
         if poll:
@@ -119,9 +116,61 @@ def _wait(
         time.sleep(POLL_SECONDS)
 
 
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether the process ended, without waiting for it: its group's number stays reserved until the tree is gone."""
+def has_ended(process_id: int) -> bool:
+    """Whether a child ended, without waiting for it: its number stays reserved, and its exit status is for whoever waits."""
     try:
-        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return os.waitid(os.P_PID, process_id, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
         return True
+
+
+JOB_VARIABLE = "THESIS_ASSETS_JOB"
+"""Every process of a job inherits this variable: `accelerate launch` starts the trainer as a grandchild, and a grandchild
+whose parent died, or that opened a session of its own, is found by nothing else."""
+
+KILL_SECONDS = 5.0
+
+
+def members(job_id: str, process_group: int | None = None) -> list[psutil.Process]:
+    """The live processes that carry the job's id in their environment, or belong to its group. No zombies.
+
+    The group is only meaningful while the job's first process has not been waited for; later its number may be another's.
+    """
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            in_group = process_group is not None and os.getpgid(process.pid) == process_group
+            if in_group or process.environ().get(JOB_VARIABLE) == job_id:
+                found.append(process)
+    return found
+
+
+def end_tree(process_group: int | None, job_id: str, *, grace_seconds: float) -> None:
+    """Ask every process of the job to end (SIGTERM), and after `grace_seconds` kill what is left.
+
+    To be called before the group's first process is waited for, or without its number.
+    """
+    asked: set[int] = set()
+    deadline = time.monotonic() + grace_seconds
+    while time.monotonic() < deadline:
+        left = members(job_id, process_group)
+        if not left:
+            return
+        for process in left:
+            # Once each: a second SIGTERM would interrupt the saving that the first one began.
+            if process.pid not in asked:
+                _send(process, signal.SIGTERM)
+                asked.add(process.pid)
+        time.sleep(0.1)
+    deadline = time.monotonic() + KILL_SECONDS
+    while time.monotonic() < deadline and (left := members(job_id, process_group)):
+        for process in left:
+            _send(process, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _send(process: psutil.Process, number: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+        process.send_signal(number)

@@ -1,7 +1,7 @@
-"""Jobs: commands that run detached from who started them, here or on a cluster, and can be found again.
+"""Jobs and calls: work that runs detached from who started it, here or on a cluster, and can be found again.
 
-To run a command as a job, give `run_job` a launcher and a `Job`: the words of the command, where its record and its logs lie, how
-many GPUs it uses. It returns how the command ended:
+A job is a command. To run one, give `run_job` a launcher and a `Job`: the words of the command, where its record and its logs
+lie, how many GPUs it uses. It returns how the command ended:
 
     job = Job("v1-r1", words, tree.job, tree.job_exit, tree.logs_dir / "stdout.log", tree.logs_dir / "stderr.log")
     state = run_job(launcher, job, following=Following(poll=read_progress))
@@ -11,20 +11,30 @@ need not know whether its predecessor was killed. On a cluster a job may be requ
 What must end with its starter, and is cheap to start again, is not a job: `commands.run_command`.
 
 A job's record is written before it starts, and how it ended is written by its own supervisor: whoever comes later, with nothing
-but the record's path, follows it to its end, ends it, or learns how it ended. Does not belong here: where a job runs
-(`local_jobs`, `slurm_jobs`), what its command does.
+but the record's path, follows it to its end, ends it, or learns how it ended.
+
+Calls are one function over several items, each a piece of work that may run elsewhere, in any order, and be found again:
+
+    outcomes = launcher.run_calls(export_told_shard, [Call(scene, work, digest, tree.job(f"shard-{scene}")) for ...])
+
+The function is importable by name, the items are picklable, and calling it twice for one item does no harm: what is done is kept.
+It says how far it is by `telling.tell`. Does not belong here: where jobs and calls run (`local_jobs`, `slurm_jobs`).
 """
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TextIO, TypeVar
 
 from thesis_assets.errors import CellLocked
-from thesis_assets.launch.logs import LogRelay
+from thesis_assets.layout import JobTree
 from thesis_assets.schemas.tuning import JobExit, JobRecord
 from thesis_assets.storage import read_json, write_json
 
@@ -154,6 +164,22 @@ class Launcher(Protocol):
         ...
 
 
+def new_record(
+    launcher: str, job_id: str, command: Sequence[str], stdout: Path, stderr: Path, **more: Any
+) -> JobRecord:
+    """The record of what this process starts now. `more`: fields of a `JobRecord`."""
+    return JobRecord(
+        launcher=launcher,
+        host=socket.gethostname(),
+        job_id=job_id,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=list(command),
+        stdout=str(stdout),
+        stderr=str(stderr),
+        **{"process_group": None, **more},
+    )
+
+
 def job_exit(record: JobRecord) -> JobExit | None:
     """How a job ended by its own account; None where it has not said so, or said so of an earlier job of this place."""
     if record.exit_file is None or not Path(record.exit_file).is_file():
@@ -237,3 +263,100 @@ def _look(logs: LogRelay | None, following: Following) -> None:
         logs.relay()
     if following.poll is not None:
         following.poll()
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Call(Generic[Item]):
+    """One item.
+
+    Attributes:
+        name: shown in the cluster's queue and in messages.
+        digest: of what the answer depends on. A job that an earlier caller left is followed where its digest is this one.
+        place: where its record, its answer and what it tells lie; no other call has it.
+    """
+
+    name: str
+    item: Item
+    digest: str
+    place: JobTree
+
+
+@dataclass(frozen=True)
+class Calling(Generic[Item, Result]):
+    """How calls are made.
+
+    Attributes:
+        workers: calls at once on this host. A cluster has a cap of its own.
+        resources: of each call.
+        on_done: called in this process as each call ends, in the order they end.
+        on_line: called in this process with what the calls tell.
+    """
+
+    workers: int = 1
+    resources: Resources = field(default_factory=Resources)
+    on_done: Callable[[Item, Result | Exception], None] | None = None
+    on_line: Callable[[str], None] | None = None
+    following: Following = field(default_factory=Following)
+
+
+class CallLauncher(Launcher, Protocol):
+    """Where calls run, besides jobs."""
+
+    def run_calls(
+        self,
+        function: Callable[[Item], Result],
+        calls: Sequence[Call[Item]],
+        calling: Calling[Item, Result] = ...,
+    ) -> list[Result | Exception]:
+        """Call `function` on every item; return its results, or the exception an item raised, in the order of `calls`.
+
+        An interrupt ends the calls, unless `calling.following.leave_running` says otherwise and they run elsewhere.
+
+        Raises:
+            ThesisAssetsError: the place cannot give what the calls need.
+        """
+        ...
+
+
+BLOCK_BYTES = 64 * 1024
+
+
+def log_tail(path: Path, *, lines: int = 25, start: int = 0, max_bytes: int = BLOCK_BYTES) -> str:
+    """The last lines of a log file, from byte `start` on; empty where there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as handle:
+        size = handle.seek(0, os.SEEK_END)
+        handle.seek(max(start, size - max_bytes))
+        text = handle.read().decode("utf-8", errors="replace")
+    return "\n".join(text.splitlines()[-lines:])
+
+
+class LogRelay:
+    """Copies what is appended to two log files from now on to this process's stdout and stderr."""
+
+    def __init__(self, stdout: Path, stderr: Path) -> None:
+        self._offsets = {path: path.stat().st_size if path.is_file() else 0 for path in (stdout, stderr)}
+        self._stdout, self._stderr = stdout, stderr
+
+    def relay(self) -> None:
+        """Copy what came since the last call."""
+        # Looked up each time: who captures a step's output exchanges them.
+        self._copy(self._stdout, sys.stdout)
+        self._copy(self._stderr, sys.stderr)
+
+    def _copy(self, path: Path, to: TextIO) -> None:
+        if not path.is_file():
+            return
+        with path.open("rb") as handle:
+            handle.seek(self._offsets[path])
+            # What is there now, and not what is appended meanwhile: a chatty job must not keep its follower here.
+            content = handle.read(max(0, path.stat().st_size - self._offsets[path]))
+        if content:
+            self._offsets[path] += len(content)
+            to.write(content.decode("utf-8", errors="replace"))
+            to.flush()

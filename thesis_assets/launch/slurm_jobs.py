@@ -1,26 +1,46 @@
-"""Jobs on a Slurm cluster: submitted from here, run on a node, followed by files on the file system that both share."""
+"""Jobs and calls on a Slurm cluster: submitted from here, run on a node, followed by files on the file system that both share.
+
+Calls are one array of what is new; what an earlier caller left is followed, or its answer taken.
+"""
 
 from __future__ import annotations
 
-import socket
+import pickle
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.launch.calls import Call, Calling, Item, Result
-from thesis_assets.launch.jobs import Job, JobState, Resources, job_exit
-from thesis_assets.launch.slurm_payloads import CommandOnNode
-from thesis_assets.launch.slurm_presets import Site
-from thesis_assets.launch.slurm_queue import WAITING, SlurmQueue
-from thesis_assets.launch.slurm_submission import require_place, submit
+from thesis_assets.launch.jobs import (
+    Call,
+    Calling,
+    Item,
+    Job,
+    JobState,
+    LogRelay,
+    Resources,
+    Result,
+    close_record,
+    job_exit,
+    log_tail,
+    new_record,
+)
+from thesis_assets.launch.slurm_cluster import WAITING, Site, SlurmQueue, log_files, require_place, submit
+from thesis_assets.launch.slurm_payloads import CallOnNode, CommandOnNode
+from thesis_assets.launch.telling import ToldLines
 from thesis_assets.schemas.tuning import JobRecord
-from thesis_assets.storage import write_json
+from thesis_assets.storage import read_json, write_json
 
+POLL_SECONDS = 0.5
 KILL_SECONDS = 60.0
 """Slurm's own grace between asking a cancelled job to end and killing it is 30 s unless the site says otherwise."""
+
+
+class JobLost(ThesisAssetsError):
+    """A job of the cluster ended without an answer."""
 
 
 class SlurmLauncher:
@@ -52,7 +72,9 @@ class SlurmLauncher:
             save_seconds=max(5.0, self.site.signal_seconds - 30.0),
         )
         job.exit_file.unlink(missing_ok=True)
-        record = new_record(job_id, None, list(job.command), job.stdout, job.stderr, job.exit_file)
+        record = new_record(
+            self.name, job_id, job.command, job.stdout, job.stderr, exit_file=str(job.exit_file.absolute())
+        )
         # Before it is submitted: killed in between, this process leaves a job that can be found by its comment.
         write_json(job.record, record)
         folder = job.stdout.parent / "slurm"
@@ -123,31 +145,112 @@ class SlurmLauncher:
         calling: Calling[Item, Result] = Calling(),
     ) -> list[Result | Exception]:
         """See `CallLauncher.run_calls`."""
-        from thesis_assets.launch.slurm_calls import run_calls
+        records: dict[int, JobRecord] = {}
+        outcomes: dict[int, Result | Exception] = {}
+        following = calling.following
+        try:
+            for place, call in enumerate(calls):
+                left = self._left_by_an_earlier_caller(call)
+                if left is not None:
+                    records[place] = left
+            fresh = [place for place in range(len(calls)) if place not in records]
+            records.update(self._start_calls(function, calls, fresh, calling.resources))
+            told = {place: ToldLines(calls[place].place.told_dir) for place in records}
+            logs = {place: LogRelay(Path(record.stdout), Path(record.stderr)) for place, record in records.items()}
+            shown: dict[int, str] = {}
+            while len(outcomes) < len(calls):
+                for place, record in records.items():
+                    if place in outcomes:
+                        continue
+                    state = self.state(record)
+                    if following.show_logs:
+                        logs[place].relay()
+                    if calling.on_line is not None:
+                        for line in told[place].new():
+                            calling.on_line(line)
+                    if following.on_wait is not None and state.detail and state.detail != shown.get(place):
+                        shown[place] = state.detail
+                        following.on_wait(f"{calls[place].name}: {state.detail}")
+                    if state.is_over:
+                        outcomes[place] = _answer(calls[place], record, state)
+                        close_record(calls[place].place.record, record, state)
+                        if calling.on_done is not None:
+                            calling.on_done(calls[place].item, outcomes[place])
+                if len(outcomes) < len(calls):
+                    time.sleep(POLL_SECONDS)
+        except BaseException:
+            if following.leave_running is None or not following.leave_running():
+                self.end_all([records[place] for place in records if place not in outcomes], following.grace_seconds)
+            raise
+        return [outcomes[place] for place in range(len(calls))]
 
-        return run_calls(self, function, calls, calling)
+    def _left_by_an_earlier_caller(self, call: Call[Item]) -> JobRecord | None:
+        """A job of this call that waits, works, or ended well with nobody there to take its answer. One of another digest is ended."""
+        if not call.place.record.is_file():
+            return None
+        record = read_json(call.place.record, JobRecord)
+        if record.launcher != self.name or record.returncode is not None:
+            return None
+        state = self.state(record)
+        while not state.is_settled:
+            time.sleep(POLL_SECONDS)
+            state = self.state(record)
+        if record.digest != call.digest:
+            if not state.is_over:
+                self.end(record, grace_seconds=0.0)
+            return None
+        answered = state.returncode == 0 and call.place.answer.is_file()
+        return record if answered or not state.is_over else None
+
+    def _start_calls(
+        self,
+        function: Callable[[Item], Result],
+        calls: Sequence[Call[Item]],
+        places: Sequence[int],
+        resources: Resources,
+    ) -> dict[int, JobRecord]:
+        if not places:
+            return {}
+        payloads = []
+        for place in places:
+            where = calls[place].place
+            where.base.mkdir(parents=True, exist_ok=True)
+            for old in (where.answer, where.exit_file):
+                old.unlink(missing_ok=True)
+            shutil.rmtree(where.told_dir, ignore_errors=True)
+            where.told_dir.mkdir()
+            payloads.append(CallOnNode(function, calls[place].item, where.absolute(), uuid.uuid4().hex))
+        first = calls[places[0]]
+        folder = first.place.base.parent / "slurm"
+        name = first.name if len(places) == 1 else f"{first.name}+{len(places) - 1}"
+        numbers = self.submitted(lambda: submit(self.site, name, resources, folder, payloads, payloads[0].job_id))
+        caller = f"{function.__module__}.{function.__qualname__}"
+        started: dict[int, JobRecord] = {}
+        for place, payload, number in zip(places, payloads, numbers, strict=True):
+            call, (stdout, stderr) = calls[place], log_files(folder, number)
+            exit_file = str(call.place.exit_file.absolute())
+            started[place] = new_record(
+                self.name,
+                payload.job_id,
+                [caller, call.name],
+                stdout,
+                stderr,
+                exit_file=exit_file,
+                scheduler_id=number,
+                digest=call.digest,
+            )
+            write_json(call.place.record, started[place])
+        return started
 
 
-def new_record(
-    job_id: str,
-    number: str | None,
-    command: list[str],
-    stdout: Path,
-    stderr: Path,
-    exit_file: Path,
-    digest: str | None = None,
-) -> JobRecord:
-    """The record of what was just submitted."""
-    return JobRecord(
-        launcher=SlurmLauncher.name,
-        host=socket.gethostname(),
-        process_group=None,
-        job_id=job_id,
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=command,
-        stdout=str(stdout),
-        stderr=str(stderr),
-        exit_file=str(exit_file.absolute()),
-        scheduler_id=number,
-        digest=digest,
+def _answer(call: Call[Item], record: JobRecord, state: JobState) -> Any:
+    """What the call returned or raised; `JobLost` where it said nothing."""
+    if state.phase == "ended" and job_exit(record) is not None:
+        # Written by our own job, into a folder that only this user's jobs write.
+        return pickle.loads(call.place.answer.read_bytes())  # noqa: S301
+    return JobLost(
+        f"the job of {call.name} ended {state.how}",
+        file=record.stderr,
+        found="\n" + log_tail(Path(record.stderr)),
+        remedy="start the same again once the cause is gone (OUT_OF_MEMORY: a larger preset); what is published is not made again",
     )

@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from thesis_assets.launch.commands import JOB_VARIABLE, end_tree, has_ended
 from thesis_assets.launch.job_supervisor import NOT_FOUND, write_exit
 from thesis_assets.launch.mapping import picklable_answer
-from thesis_assets.launch.process_tree import JOB_VARIABLE, end_tree
 from thesis_assets.launch.telling import tell_to_file
 from thesis_assets.layout import JobTree
 from thesis_assets.storage import write_bytes
@@ -78,7 +78,7 @@ class CommandOnNode:
         import submitit
 
         deadline = time.monotonic() + self.save_seconds
-        while self.process_id is not None and not _has_ended(self.process_id) and time.monotonic() < deadline:
+        while self.process_id is not None and not has_ended(self.process_id) and time.monotonic() < deadline:
             time.sleep(0.1)
         self._end_helpers()
         return submitit.helpers.DelayedSubmission(replace(self, process_id=None, was_asked=False))
@@ -135,11 +135,3 @@ def _requeue_if_preempted() -> None:
     )
     if answer.stdout.strip() == "RUNNING":
         signal.raise_signal(signal.SIGUSR2)
-
-
-def _has_ended(process_id: int) -> bool:
-    """Whether a child ended, without waiting for it: its exit status is for whoever waits."""
-    try:
-        return os.waitid(os.P_PID, process_id, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        return True

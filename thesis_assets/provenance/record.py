@@ -15,7 +15,7 @@ from thesis_assets.schemas.base import FileModel
 
 
 class Output(NamedTuple):
-    """A file that a step wrote. `pixels`: sha256 of the decoded pixels of an image that we encoded."""
+    """A file that a step wrote. `pixels`: digest of the decoded pixels of an image that we encoded."""
 
     bytes: int
     sha256: str

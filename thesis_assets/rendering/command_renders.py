@@ -1,4 +1,4 @@
-"""Renders that the user's own command makes, once a scene: when it runs, what its failure says, and reading what it left.
+"""Renders that the user's own command makes, once a scene: its words, when it runs, what its failure says, and reading what it left.
 
 The command fills `<renders_root>/<scene_name>/<cam_id>/<fname>.png`, and ends with a made-from record beside the renders. It
 runs again where the record is stale, where it did not end well, or where a render that it had made is gone or damaged; a render
@@ -8,29 +8,104 @@ that it left out when it ended well is a dropped sample, not a reason to run it 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidScene, ThesisAssetsError
+from thesis_assets.experiments.command_template import fill_template, in_environment, placeholders
 from thesis_assets.launch.commands import end_running, run_command
-from thesis_assets.launch.logs import log_tail
+from thesis_assets.launch.jobs import JobState, log_tail
 from thesis_assets.launch.starter_watch import watched
 from thesis_assets.launch.telling import every
-from thesis_assets.provenance import Contents, Making, Unit, begin, take_over
-from thesis_assets.rendering.precomputed import PrecomputedRenderer
-from thesis_assets.scenes.listing import list_frames, list_numbers
+from thesis_assets.provenance import Contents, Making, Older, Place, Unit, Wanted, begin, take_over
+from thesis_assets.rendering.renderer import PrecomputedRenderer
+from thesis_assets.scenes.listing import list_frames, list_numbers, scene_files
+from thesis_assets.scenes.scene import Scene, open_scene
 from thesis_assets.schemas.renders import RenderRecord
 from thesis_assets.schemas.tuning import JobRecord
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from thesis_assets.rendering.render_command import RenderCommand
+    from thesis_assets.experiments.generation import GenerationSpec
+    from thesis_assets.layout import DifixTree
     from thesis_assets.scenes.camera import Camera
-    from thesis_assets.scenes.scene import Scene
 
+
+RENDERS_VERSION = "1"
 _REPORT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class RenderCommand:
+    """One scene's command with everything that stands in its template.
+
+    Attributes:
+        tree: of the experiment: its name, and where the logs go.
+        generation: with renders of source `command`.
+        target_cameras: in numeric order; the template gets them with commas between them, `4,28,40`.
+    """
+
+    tree: DifixTree
+    scene: Scene
+    generation: GenerationSpec
+    source_camera: int
+    target_cameras: tuple[int, ...]
+
+    def words(self) -> list[str]:
+        """What is executed: a word of the template stays one word, whatever is filled in."""
+        filled = fill_template(
+            self._template,
+            {
+                "scene_name": self.scene.name,
+                "source_camera": str(self.source_camera),
+                "target_cameras": ",".join(map(str, self.target_cameras)),
+                "render_dir": str(self.scene.tree.renders_dir.absolute()),
+                "exp_name": self.tree.exp_name,
+            },
+        )
+        return in_environment(filled, self.generation.renders)
+
+    def unit(self) -> Unit:
+        """The scene's renders, as this command makes them: all experiments share them, and each option counts."""
+        scene, section = self.scene, self.generation.model_dump(mode="json")
+        options: dict[str, Any] = {
+            "generation": {key: section[key] for key in ("renders", "source_camera", "target_cameras")}
+        }
+        if "exp_name" in placeholders(self._template):
+            options["exp_name"] = self.tree.exp_name
+        wanted = Wanted(
+            step="command_renders",
+            code_version=RENDERS_VERSION,
+            options=options,
+            files=scene_files(scene.tree, scene.roots, "command"),
+            of_outputs=True,
+        )
+        place = Place(scene.tree.renders_dir, scene.tree.renders_made_from)
+        return Unit(f"renders of {scene.name}", place, wanted, self._older)
+
+    def _older(self) -> Older | None:
+        """Renders that this command made under a version that wrote no record of them."""
+        path = self.scene.tree.render_record
+        if not path.is_file():
+            return None
+        record = storage.read_json(path, RenderRecord)
+        if not record.finished or record.identity or record.command != self.words():
+            return None
+        return Older(self.made())
+
+    def made(self) -> list[Path]:
+        """The renders that are there now, in the folders of the target cameras."""
+        folders = [self.scene.tree.renders_dir / str(cam_id) for cam_id in self.target_cameras]
+        return [path for folder in folders for path in list_frames(folder, (".png",), self.scene.roots).paths.values()]
+
+    @property
+    def _template(self) -> str:
+        command = self.generation.renders.command
+        assert command is not None, "the source `command` has a command"
+        return command
 
 
 class RenderCommandFailed(ThesisAssetsError):
@@ -74,8 +149,6 @@ def renderer_by_command(
         CellLocked: another process renders the scene.
         InvalidScene: the folder has renders that no command of the platform made.
     """
-    from thesis_assets.scenes.scene import open_scene
-
     scene = command.scene
     with storage.cell_lock(scene.tree.renders_lock, f"the renders of {scene.name}"):
         contents, unit = Contents(), command.unit()
@@ -135,7 +208,7 @@ def _remove_renders(scene: Scene) -> None:
 
 
 def _make(command: RenderCommand, making: Making, on_progress: Callable[[str], None] | None) -> None:
-    scene, tree = command.scene, command.tree
+    scene, tree, renders = command.scene, command.tree, command.generation.renders
     stderr, job = tree.render_stderr(scene.name), tree.render_job(scene.name)
     words = command.words()
     record = RenderRecord(
@@ -153,12 +226,18 @@ def _make(command: RenderCommand, making: Making, on_progress: Callable[[str], N
         stdout=tree.render_stdout(scene.name),
         stderr=stderr,
         job=job,
-        cwd=command.cwd,
-        env=command.renders.env,
+        cwd=Path(renders.cwd).expanduser() if renders.cwd is not None else None,
+        env=renders.env,
         poll=_reporter(command, on_progress),
     )
     if returncode != 0:
-        raise _failure(scene.name, returncode, stderr, stderr_start)
+        tail = log_tail(stderr, start=stderr_start)
+        raise RenderCommandFailed(
+            f"the render command of {scene.name} ended {JobState('ended', returncode).how}",
+            file=stderr,
+            found="\n" + tail if tail else "nothing on its stderr",
+            remedy="correct its cause, then start again: finished scenes are kept, and the command finds what it had written",
+        )
     made = command.made()
     if not made:
         raise RenderCommandFailed(
@@ -171,17 +250,6 @@ def _make(command: RenderCommand, making: Making, on_progress: Callable[[str], N
         )
     making.finish(made)
     storage.write_json(scene.tree.render_record, record.model_copy(update={"finished": True}))
-
-
-def _failure(scene_name: str, returncode: int, stderr: Path, stderr_start: int) -> RenderCommandFailed:
-    how = f"by signal {-returncode}" if returncode < 0 else f"with status {returncode}"
-    tail = log_tail(stderr, start=stderr_start)
-    return RenderCommandFailed(
-        f"the render command of {scene_name} ended {how}",
-        file=stderr,
-        found="\n" + tail if tail else "nothing on its stderr",
-        remedy="correct its cause, then start again: finished scenes are kept, and the command finds what it had written",
-    )
 
 
 def _reporter(command: RenderCommand, on_progress: Callable[[str], None] | None) -> Callable[[], None] | None:

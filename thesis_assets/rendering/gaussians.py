@@ -1,4 +1,4 @@
-"""3D Gaussians as arrays, and the standard 3DGS PLY file they are stored in.
+"""3D Gaussians as arrays, the standard 3DGS PLY file they are stored in, and their activated values on a device.
 
 The file form is that of "3D Gaussian Splatting for Real-Time Radiance Field Rendering" (Kerbl et al. 2023): binary little
 endian, `x y z nx ny nz f_dc_* f_rest_* opacity scale_* rot_*`, with `f_rest_*` channel by channel.
@@ -18,7 +18,10 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import ArrayLike, NDArray
+    from torch import Tensor
+
 
 SH_C0 = 0.28209479177387814
 """The constant spherical harmonic, 1 / (2 sqrt(pi)): colour = 0.5 + SH_C0 * sh_dc."""
@@ -27,22 +30,14 @@ MAX_GAUSSIANS = 50_000_000
 
 _REST_OF_DEGREE = {0: 0, 1: 3, 2: 8, 3: 15}
 _PLY_TYPES = {
-    "char": "i1",
-    "int8": "i1",
-    "uchar": "u1",
-    "uint8": "u1",
-    "short": "<i2",
-    "int16": "<i2",
-    "ushort": "<u2",
-    "uint16": "<u2",
-    "int": "<i4",
-    "int32": "<i4",
-    "uint": "<u4",
-    "uint32": "<u4",
-    "float": "<f4",
-    "float32": "<f4",
-    "double": "<f8",
-    "float64": "<f8",
+    **dict.fromkeys(("char", "int8"), "i1"),
+    **dict.fromkeys(("uchar", "uint8"), "u1"),
+    **dict.fromkeys(("short", "int16"), "<i2"),
+    **dict.fromkeys(("ushort", "uint16"), "<u2"),
+    **dict.fromkeys(("int", "int32"), "<i4"),
+    **dict.fromkeys(("uint", "uint32"), "<u4"),
+    **dict.fromkeys(("float", "float32"), "<f4"),
+    **dict.fromkeys(("double", "float64"), "<f8"),
 }
 
 
@@ -139,12 +134,6 @@ def from_colors(
         log_scales=np.log(np.broadcast_to(deviations, (n, 3))).astype(np.float32),
         rotations=quaternions,
     )
-
-
-def concatenate(parts: list[Gaussians]) -> Gaussians:
-    """Several sets of one spherical-harmonic degree as one, in order."""
-    names = ("means", "sh_dc", "sh_rest", "opacity_logit", "log_scales", "rotations")
-    return Gaussians(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def write_ply(path: Path, gaussians: Gaussians) -> None:
@@ -246,3 +235,32 @@ def _column_names(n_rest: int) -> list[str]:
     names = ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2"]
     names += [f"f_rest_{i}" for i in range(n_rest)]
     return [*names, "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
+
+
+@dataclass(frozen=True)
+class GaussianTensors:
+    """`Gaussians` activated, on a device, float32: scales in metres, opacities in [0, 1], unit quaternions."""
+
+    means: Tensor
+    sh_dc: Tensor
+    sh_rest: Tensor
+    opacities: Tensor
+    scales: Tensor
+    rotations: Tensor
+
+
+def to_tensors(gaussians: Gaussians, device: str | torch.device = "cpu") -> GaussianTensors:
+    """Activate the stored values and put them on `device`."""
+    import torch
+
+    def tensor(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tensor:
+        return torch.from_numpy(np.array(array, np.float32)).to(device)
+
+    return GaussianTensors(
+        means=tensor(gaussians.means),
+        sh_dc=tensor(gaussians.sh_dc),
+        sh_rest=tensor(gaussians.sh_rest),
+        opacities=torch.sigmoid(tensor(gaussians.opacity_logit)),
+        scales=torch.exp(tensor(gaussians.log_scales)),
+        rotations=torch.nn.functional.normalize(tensor(gaussians.rotations), dim=1),
+    )

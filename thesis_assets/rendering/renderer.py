@@ -1,22 +1,21 @@
-"""The one protocol of everything that makes imperfect views, its errors, and the choice of a renderer for a scene.
+"""The one protocol of everything that makes imperfect views, its errors, and the renderer that reads what another pipeline wrote.
 
-Does not belong here: how a view is drawn or read (`precomputed`, `gaussian_renderer`), or which views are wanted (`samples`).
+Does not belong here: the choice of a renderer (`choice`), drawing (`gaussian_renderer`), or which views are wanted (`samples`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from thesis_assets.errors import InvalidScene, ThesisAssetsError
-from thesis_assets.images.codecs import SizeMismatch
+import numpy as np
+
+from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.images.codecs import SizeMismatch, read_rgb
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from thesis_assets.experiments.generation import Renders
-    from thesis_assets.rendering.render_command import RenderCommand
     from thesis_assets.scenes.camera import Camera
     from thesis_assets.scenes.scene import Scene
 
@@ -61,67 +60,39 @@ class Renderer(Protocol):
         ...
 
 
-def make_renderer(
-    renders: Renders,
-    scene: Scene,
-    *,
-    device: str,
-    command: RenderCommand | None = None,
-    on_progress: Callable[[str], None] | None = None,
-) -> Renderer:
-    """The renderer that an experiment's `generation.renders` names, for one scene.
+class PrecomputedRenderer:
+    """Reads a scene's render tree; draws nothing."""
 
-    Args:
-        device: `cpu` or `cuda`: where renders are drawn (`gaussians`) or put (`precomputed`, `command`).
-        command: needed for the source `command`; run first where its renders are not there already.
-        on_progress: called with a short line every few seconds while the command runs.
+    name = "precomputed"
+    version = "precomputed"
 
-    Raises:
-        InvalidScene: the scene has no folder of renders, or of Gaussians.
-        RenderCommandFailed: the command ended with an error.
-        CellLocked: another process runs a command for the scene.
-        ThesisAssetsError: `cuda` is asked for where CUDA or gsplat is missing.
-    """
-    if renders.source == "precomputed":
-        from thesis_assets.rendering.precomputed import PrecomputedRenderer
+    def __init__(self, scene: Scene, device: str) -> None:
+        self.device = device
+        self._scene = scene
 
-        _check_folder(scene.tree.renders_dir, scene.name, "renders", "<renders_root>/<scene_name>/<cam_id>/<fname>.png")
-        return PrecomputedRenderer(scene, device)
-    if renders.source == "gaussians":
-        folder = scene.tree.estimated.gaussians_dir
-        _check_folder(folder, scene.name, "Gaussians", "gaussians/<fname>.ply or gaussians/static.ply")
-        return _gaussian_renderer(scene, device)
-    from thesis_assets.rendering.command_renders import renderer_by_command
+    def render(self, fname: str, cameras: Sequence[Camera]) -> Tensor:
+        """See `Renderer.render`."""
+        import torch
 
-    if command is None:
-        raise ThesisAssetsError(
-            "renders by a command need the experiment that they are made for",
-            key="generation.renders.source",
-            found=renders.source,
-            wanted="the scene's command, filled in",
-            remedy="export the scene's samples: `thesis-assets run --until scene_samples`",
-        )
-    return renderer_by_command(command, device=device, on_progress=on_progress)
+        images = np.stack([self._read(fname, camera) for camera in cameras])
+        batch = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
+        return batch.float().div_(255)
 
-
-def _gaussian_renderer(scene: Scene, device: str) -> Renderer:
-    from thesis_assets.rendering.gaussian_renderer import GaussianRenderer
-
-    if device == "cpu":
-        from thesis_assets.rendering.torch_rasteriser import TorchRasteriser
-
-        return GaussianRenderer(scene, TorchRasteriser())
-    from thesis_assets.rendering.gsplat_rasteriser import GsplatRasteriser
-
-    return GaussianRenderer(scene, GsplatRasteriser(device))
-
-
-def _check_folder(folder: Path, scene_name: str, what: str, wanted: str) -> None:
-    if not folder.is_dir():
-        raise InvalidScene(
-            f"the scene {scene_name} has no {what}",
-            file=folder,
-            found="no such directory",
-            wanted=wanted,
-            remedy="put them there, or name another `generation.renders.source` in the experiment",
-        )
+    def _read(self, fname: str, camera: Camera) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        path = self._scene.render_path(camera.cam_id, fname)
+        if path is None:
+            raise MissingRender(
+                f"no render of camera {camera.cam_id}, frame {fname}",
+                file=self._scene.tree.render(camera.cam_id, fname),
+                remedy="let the render pipeline write it; without it the sample is dropped",
+            )
+        image = read_rgb(path)
+        if image.shape[:2] != (camera.height, camera.width):
+            raise RenderSizeMismatch(
+                f"the render of camera {camera.cam_id}, frame {fname} has another size than the camera's image",
+                file=path,
+                found=f"{image.shape[1]} x {image.shape[0]}",
+                wanted=f"{camera.width} x {camera.height}",
+                remedy="render at the size of the ground-truth image",
+            )
+        return image

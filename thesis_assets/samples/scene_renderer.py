@@ -10,7 +10,7 @@ from thesis_assets.layout import DifixTree
 from thesis_assets.samples.plan import source_camera, target_cameras
 
 if TYPE_CHECKING:
-    from thesis_assets.rendering.render_command import RenderCommand
+    from thesis_assets.rendering.command_renders import RenderCommand
     from thesis_assets.rendering.renderer import Renderer
     from thesis_assets.scenes.scene import Scene
 
@@ -26,16 +26,16 @@ def scene_renderer(
     """The renderer that `generation.renders` names. Of the source `command`: runs it where its renders are not there already.
 
     Raises:
-        As `rendering.renderer.make_renderer`, and as the choice of cameras (`plan.source_camera`, `plan.target_cameras`).
+        As `rendering.choice.make_renderer`, and as the choice of cameras (`plan.source_camera`, `plan.target_cameras`).
     """
-    from thesis_assets.rendering.renderer import make_renderer
+    from thesis_assets.rendering.choice import make_renderer
 
     command = _command(tree, scene, generation) if generation.renders.source == "command" else None
     return make_renderer(generation.renders, scene, device=device, command=command, on_progress=on_progress)
 
 
 def _command(tree: DifixTree, scene: Scene, generation: GenerationSpec) -> RenderCommand:
-    from thesis_assets.rendering.render_command import RenderCommand
+    from thesis_assets.rendering.command_renders import RenderCommand
 
     source = source_camera(scene, generation)
     targets = tuple(target_cameras(scene, generation, source))

@@ -12,12 +12,12 @@ from thesis_assets.experiments.command_template import placeholders
 from thesis_assets.experiments.generation import GenerationSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.provenance import Contents, Older, Output, Place, Unit, Wanted
-from thesis_assets.rendering.revisions import GSPLAT, TORCH_RASTERISER, rasteriser_on, revision_of
+from thesis_assets.rendering.gaussian_renderer import GSPLAT, rasteriser_on, revision_of
+from thesis_assets.rendering.torch_rasteriser import TORCH_RASTERISER
 from thesis_assets.samples.generation_config import SAMPLE_FORMAT, read_generation_config, shaping
 from thesis_assets.samples.integrity import IMAGE_FILES
 from thesis_assets.samples.sample_rows import read_rows
-from thesis_assets.scenes.listing import SceneRoots
-from thesis_assets.scenes.stamps import scene_files
+from thesis_assets.scenes.listing import SceneRoots, scene_files
 from thesis_assets.schemas.samples import SAMPLE_FILES, SampleMeta, SampleRow, ShardStats
 
 ADOPTED_FROM = "adopted from"

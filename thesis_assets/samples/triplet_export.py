@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from thesis_assets.images.sample_image import PlacedImage
-    from thesis_assets.images.triplet_writer import TripletJob, TripletResult
+    from thesis_assets.images.triplet_writer import PlacedImage, TripletJob, TripletResult
     from thesis_assets.rendering.renderer import Renderer
     from thesis_assets.scenes.scene import Scene
 

@@ -1,24 +1,27 @@
-"""The catalog: which scenes are on disk, what each of them has and lacks, and whether it is complete.
+"""The catalog: which scenes are on disk, what each of them has, what it lacks for which purpose, and whether it is complete.
 
-Does not belong here: which of them an experiment takes (matching.py).
+Does not belong here: which of them an experiment takes (matching.py), and what is broken in their files (scene_check.py).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidKey, ThesisAssetsError
 from thesis_assets.layout import SceneFolders, dataset_of
-from thesis_assets.scenes.completeness import DEFAULT_QUIET_S, Completeness, upstream_completeness
-from thesis_assets.scenes.listing import SceneRoots, file_with_content
-from thesis_assets.scenes.matching import match_scenes
-from thesis_assets.scenes.requirements import Purpose, gaps_by_frame, missing_for_poses, missing_for_triplets
+from thesis_assets.scenes.bodies import BodyModel
+from thesis_assets.scenes.listing import (
+    DEFAULT_QUIET_S,
+    Completeness,
+    SceneRoots,
+    file_with_content,
+    upstream_completeness,
+)
 from thesis_assets.scenes.scene import Scene, open_scene
-
-__all__ = ["SceneSummary", "describe_scene", "list_scenes", "match_scenes", "missing_text", "unusable_folders"]
 
 CONFIDENCE_WARNING = 0.5
 """Below it people may be swapped between estimate and ground truth."""
@@ -67,12 +70,12 @@ class SceneSummary:
 
 def list_scenes(roots: SceneRoots) -> list[str]:
     """Names of the scene folders under the ground-truth root, sorted. A root that is not there has none."""
-    return [name for name in _folders(roots) if _is_scene_name(name)]
-
-
-def unusable_folders(roots: SceneRoots) -> list[str]:
-    """Folders under the ground-truth root whose name is no scene name (`<dataset>_<rest>`), sorted."""
-    return [name for name in _folders(roots) if not _is_scene_name(name)]
+    try:
+        with os.scandir(roots.canonical_gt) as entries:
+            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    except FileNotFoundError:
+        return []
+    return [name for name in names if _is_scene_name(name)]
 
 
 def describe_scene(
@@ -203,14 +206,6 @@ def _naming_warnings(scene: Scene) -> list[str]:
     return warnings
 
 
-def _folders(roots: SceneRoots) -> list[str]:
-    try:
-        with os.scandir(roots.canonical_gt) as entries:
-            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-    except FileNotFoundError:
-        return []
-
-
 def _is_scene_name(name: str) -> bool:
     try:
         dataset_of(name)
@@ -225,3 +220,82 @@ def missing_text(summary: SceneSummary) -> str:
         return summary.problem
     lines = [f"{purpose}: {', '.join(reasons)}" for purpose, reasons in summary.missing.items() if reasons]
     return "; ".join([*lines, *summary.gaps, *summary.warnings]) or "nothing"
+
+
+Purpose = Literal["export", "nvs", "pose_smplx", "pose_smpl"]
+PURPOSES: tuple[Purpose, ...] = ("export", "nvs", "pose_smplx", "pose_smpl")
+
+
+def missing_for_triplets(
+    scene: Scene, *, source_camera: int | None = None, render_source: str | None = None
+) -> list[str]:
+    """What the export of triplets, and so novel views, cannot do without. Empty: nothing.
+
+    Args:
+        source_camera: the camera that the experiment names; None asks the registry.
+        render_source: `gaussians`, `precomputed` or `command`; None accepts Gaussians or renders.
+    """
+    cameras = scene.camera_ids()
+    calibrated = [cam_id for cam_id in cameras if scene.image_files(cam_id).paths and scene.camera_files(cam_id).paths]
+    lacks = []
+    if len(calibrated) < 2:
+        lacks.append(
+            f"images and all_cameras of at least two cameras (images: {_names(cameras)}; with both: {_names(calibrated)})"
+        )
+    source = source_camera if source_camera is not None else scene.registered_camera
+    if source is None:
+        lacks.append(f"a registry entry ({scene.tree.registry_entry}) or a source camera named in the experiment")
+    elif source not in calibrated:
+        lacks.append(f"images and all_cameras of the source camera {source}")
+    if not _has_renders(scene, render_source):
+        lacks.append(_renders_wanted(scene, render_source))
+    return lacks
+
+
+def missing_for_poses(scene: Scene, model: BodyModel) -> list[str]:
+    """What the pose task of a body model cannot do without. Empty: nothing."""
+    sides = ((False, "ground truth"), (True, "estimates"))
+    return [
+        f"{model}/ in the {word} ({scene.bodies_dir(model, estimated=estimated)})"
+        for estimated, word in sides
+        if not scene.body_frames(model, estimated=estimated)
+    ]
+
+
+def gaps_by_frame(scene: Scene, *, render_source: str | None = None) -> list[str]:
+    """Frames for which a file that others have was never written. An empty file is no gap: that frame failed upstream.
+
+    Every camera is held against all frames of the scene; frames of `skip_frames.csv` are left out.
+    """
+    frames = scene.frames()
+    gaps = []
+    for cam_id in scene.camera_ids():
+        for folder, files in (("images", scene.image_files(cam_id)), ("all_cameras", scene.camera_files(cam_id))):
+            gaps += _gap(f"{folder}/{cam_id}", frames, {*files.paths, *files.empty})
+    if render_source in (None, "gaussians") and scene.gaussian_files().paths and not scene.has_static_gaussians():
+        files = scene.gaussian_files()
+        gaps += _gap("gaussians", frames, {*files.paths, *files.empty})
+    return gaps
+
+
+def _gap(place: str, frames: Sequence[str], present: Iterable[str]) -> list[str]:
+    there = set(present)
+    absent = [fname for fname in frames if fname not in there]
+    return [f"{place}: {len(absent)} of {len(frames)} frames, first {absent[0]}"] if absent and there else []
+
+
+def _has_renders(scene: Scene, render_source: str | None) -> bool:
+    gaussians = scene.has_static_gaussians() or bool(scene.gaussian_files().paths)
+    precomputed = any(scene.render_files(cam_id).paths for cam_id in scene.camera_ids())
+    by_source = {"gaussians": gaussians, "precomputed": precomputed, "command": True, None: gaussians or precomputed}
+    return by_source[render_source]
+
+
+def _renders_wanted(scene: Scene, render_source: str | None) -> str:
+    gaussians, renders = str(scene.tree.estimated.gaussians_dir), str(scene.tree.renders_dir)
+    wanted = {"gaussians": f"Gaussians ({gaussians})", "precomputed": f"renders ({renders})"}
+    return wanted.get(render_source or "", f"Gaussians ({gaussians}) or renders ({renders})")
+
+
+def _names(cameras: Sequence[int]) -> str:
+    return ", ".join(map(str, cameras)) or "none"

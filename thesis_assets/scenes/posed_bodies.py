@@ -1,25 +1,33 @@
 """Joints and vertices of bodies whose files hold parameters alone, by the skinning of the `smplx` library (extra `body`).
 
 The joints are those of the model's own skeleton: 24 of SMPL, 55 of SMPL-X. Hand poses are taken as they stand, without the
-model's mean hand pose (`flat_hand_mean`). Does not belong here: reading model files (`body_model_files`).
+model's mean hand pose (`flat_hand_mean`). Model files are those that their authors publish, by the names that the library takes:
+`<folder>/smpl/SMPL_<GENDER>.{npz,pkl}` and `<folder>/smplx/SMPLX_<GENDER>.{npz,pkl}`.
+Published pickles hold objects of `chumpy`, which no present numpy can import; here only their numbers are read, and no code is run.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 import importlib.util
+import pickle
+import zipfile
+import zlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.scenes.bodies import Array, Bodies, BodyModel
-from thesis_assets.scenes.body_model_files import SHAPES, BodyModelArrays, find_body_model, read_body_model
 
 if TYPE_CHECKING:
     from torch import Tensor
+
 
 NEUTRAL = "neutral"
 GENDERS = ("female", "male", NEUTRAL)
@@ -118,3 +126,198 @@ def _shape(values: dict[str, Array], arrays: BodyModelArrays) -> tuple[Array, Ar
     expression = directions[:, :, first : first + len(values["expression"])]
     coefficients = np.concatenate([values["betas"], values["expression"][: expression.shape[2]]])
     return coefficients, np.concatenate([directions[:, :, :SHAPES], expression], axis=2)
+
+
+MAX_MODEL_BYTES = 2 * 1024**3
+N_JOINTS = {"smpl": 24, "smplx": 55}
+SHAPES = 10
+"""Coefficients of shape, in our body files and of every published model."""
+SETTING = "THESIS_BODY_MODELS_DIR"
+SUFFIXES = (".npz", ".pkl")
+_ARRAYS = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")
+_SPARSE = ("csc_matrix", "csr_matrix", "coo_matrix")
+
+
+@dataclass(frozen=True, eq=False)
+class BodyModelArrays:
+    """One body model; V vertices, J joints.
+
+    Attributes:
+        v_template: (V, 3) metres.
+        shapedirs: (V, 3, shape and expression coefficients).
+        posedirs: (V, 3, 9 (J - 1)).
+        regressor: (J, V) joints from vertices.
+        weights: (V, J) of skinning.
+        parents: (J,) the parent of each joint, -1 for the root.
+        faces: (F, 3) indices from 0.
+    """
+
+    v_template: Array
+    shapedirs: Array
+    posedirs: Array
+    regressor: Array
+    weights: Array
+    parents: Array
+    faces: Array
+
+
+def find_body_model(folder: Path | None, model: BodyModel, gender: str) -> Path:
+    """The file of a body model.
+
+    Raises:
+        InvalidFile: it is not there, or no folder is set; the message says where it goes.
+    """
+    stem = f"{model}/{model.upper()}_{gender.upper()}"
+    if folder is None:
+        raise InvalidFile(
+            f"no folder of body models is set ({SETTING})",
+            wanted=f"<folder>/{stem}.npz",
+            remedy=f"download the {model.upper()} model from its authors' site, and set {SETTING} to the folder",
+        )
+    for suffix in SUFFIXES:
+        path = folder / f"{stem}{suffix}"
+        if path.is_file():
+            return path
+    raise InvalidFile(
+        f"the {gender} {model.upper()} model is not there",
+        file=folder / f"{stem}.npz",
+        wanted="this file, or the same as .pkl",
+        remedy=f"download it from the model's authors, and give it this name ({SETTING}={folder})",
+    )
+
+
+def read_body_model(path: Path, model: BodyModel) -> BodyModelArrays:
+    """The arrays of a model file; kept while the file stays the same.
+
+    Raises:
+        InvalidFile: it cannot be read without running code, or an array is missing or of another shape.
+    """
+    return _read(path, storage.file_stamp(path), model)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(path: Path, stamp: str, model: BodyModel) -> BodyModelArrays:
+    del stamp
+    if path.stat().st_size > MAX_MODEL_BYTES:
+        raise InvalidFile(
+            "the body model is larger than any of its kind", file=path, found=f"{path.stat().st_size} bytes"
+        )
+    found = _npz_arrays(path) if path.suffix == ".npz" else _pickled_arrays(path)
+    arrays = {name: _as_array(found, name, path) for name in _ARRAYS}
+    n_vertices, n_joints = len(arrays["v_template"]), N_JOINTS[model]
+    wanted: dict[str, tuple[int | None, ...]] = {
+        "v_template": (n_vertices, 3),
+        "shapedirs": (n_vertices, 3, None),
+        "posedirs": (n_vertices, 3, 9 * (n_joints - 1)),
+        "J_regressor": (n_joints, n_vertices),
+        "weights": (n_vertices, n_joints),
+        "kintree_table": (2, n_joints),
+        "f": (None, 3),
+    }
+    for name, shape in wanted.items():
+        sizes = arrays[name].shape
+        fits = len(sizes) == len(shape) and all(size in (None, real) for size, real in zip(shape, sizes, strict=True))
+        if not fits or (name == "shapedirs" and sizes[2] < SHAPES):
+            text = ", ".join("any" if size is None else str(size) for size in shape)
+            raise InvalidFile(
+                f"the file is not a {model.upper()} model", file=path, key=name, found=sizes, wanted=f"({text})"
+            )
+    parents = arrays["kintree_table"][0].astype(np.int64)
+    parents[0] = -1
+    floats = {name: array.astype(np.float32) for name, array in arrays.items()}
+    return BodyModelArrays(
+        v_template=floats["v_template"],
+        shapedirs=floats["shapedirs"],
+        posedirs=floats["posedirs"],
+        regressor=floats["J_regressor"],
+        weights=floats["weights"],
+        parents=parents,
+        faces=arrays["f"].astype(np.int32),
+    )
+
+
+def _npz_arrays(path: Path) -> dict[str, Any]:
+    """Only the arrays that are wanted: others of a published file hold pickled dictionaries."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return {name: content[name] for name in _ARRAYS if name in content.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InvalidFile("the body model cannot be read", file=path, found=str(error)[:300]) from error
+
+
+def _pickled_arrays(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as handle:
+            content = _NumbersOnly(handle, encoding="latin1").load()
+    except (pickle.UnpicklingError, OSError, EOFError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise InvalidFile(
+            "the body model cannot be read", file=path, found=f"{type(error).__name__}: {error}"[:300]
+        ) from error
+    if not isinstance(content, dict):
+        raise InvalidFile("the body model is no dictionary of arrays", file=path, found=type(content).__name__)
+    return content
+
+
+class _Chumpy:
+    """Stands for any object of `chumpy`: what it was pickled with, and nothing that runs."""
+
+    x: Any = None
+
+    def __setstate__(self, state: object) -> None:
+        self.x = state.get("x") if isinstance(state, dict) else None
+
+
+class _NumbersOnly(pickle.Unpickler):
+    """Unpickles arrays, sparse matrices and plain values; any other name in the file is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.split(".")[0] == "chumpy":
+            return _Chumpy
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name in ("_reconstruct", "scalar"):
+            return getattr(importlib.import_module("numpy._core.multiarray"), name)
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        if module.startswith("scipy.sparse") and name in _SPARSE:
+            import scipy.sparse
+
+            return getattr(scipy.sparse, name)
+        if (module, name) in (("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor")):
+            return _plain_object
+        if (module, name) in (("__builtin__", "object"), ("builtins", "object")):
+            return object
+        if (module, name) == ("_codecs", "encode"):
+            return _bytes_of
+        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is no number")
+
+
+def _bytes_of(text: str, encoding: str = "latin1") -> bytes:
+    """How Python 3 writes bytes into a pickle that Python 2 can read."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it encodes text as {encoding!r}")
+    return text.encode("latin1")
+
+
+def _plain_object(kind: Any, base: Any, state: Any) -> Any:
+    """`copyreg._reconstructor` for the stand-ins alone."""
+    import scipy.sparse
+
+    if base is object and (kind is _Chumpy or kind in [getattr(scipy.sparse, name) for name in _SPARSE]):
+        return object.__new__(kind)
+    raise pickle.UnpicklingError(f"it rebuilds {kind!r} from {base!r}")
+
+
+def _as_array(found: dict[str, Any], name: str, path: Path) -> Array:
+    value = found.get(name)
+    if isinstance(value, _Chumpy):
+        value = value.x
+    if value is not None and hasattr(value, "toarray"):
+        value = value.toarray()
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or not np.isfinite(value).all():
+        raise InvalidFile(
+            "the body model lacks an array of finite numbers",
+            file=path,
+            key=name,
+            found=", ".join(sorted(map(str, found)))[:300],
+            wanted=", ".join(_ARRAYS),
+        )
+    return value

@@ -1,29 +1,35 @@
-"""One scene on disk, read by the scene contract: cameras, frames, images, masks, bodies, source camera.
+"""One scene on disk, read by the scene contract: files, cameras, frames, masks, bodies, and the registry's word on its source camera.
 
 A `Scene` lists a folder the first time it is asked about it and keeps the answer: open the scene again to see changes.
-Does not belong here: which scenes there are (catalog.py), pixels (the images room).
+What is missing or empty is None. Does not belong here: which scenes there are (catalog.py), pixels (the images room).
 """
 
 from __future__ import annotations
 
 import difflib
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from thesis_assets.errors import InvalidFile, InvalidScene
-from thesis_assets.layout import check_camera, check_frame, dataset_of
-from thesis_assets.scenes.bodies import BodyModel, read_bodies
-from thesis_assets.scenes.bounded_files import read_bounded
-from thesis_assets.scenes.camera import MAX_CAMERA_BYTES, Camera, parse_camera
-from thesis_assets.scenes.genders import read_genders
-from thesis_assets.scenes.listing import IMAGE_SUFFIXES, SceneRoots, file_with_content, list_numbers
-from thesis_assets.scenes.registry import read_registry
-from thesis_assets.scenes.scene_files import SceneFiles
-from thesis_assets.scenes.skip_frames import read_skip_frames
-from thesis_assets.schemas.scenes import SceneRegistryEntry
+import numpy as np
 
-__all__ = ["Scene", "SceneRoots", "open_scene"]
+from thesis_assets import storage
+from thesis_assets.errors import InvalidFile, InvalidScene
+from thesis_assets.layout import SceneFolders, SceneTree, check_camera, check_frame, dataset_of
+from thesis_assets.scenes.bodies import BodyModel, read_bodies
+from thesis_assets.scenes.bounded_files import read_bounded, read_npz
+from thesis_assets.scenes.camera import MAX_CAMERA_BYTES, Camera, parse_camera
+from thesis_assets.scenes.listing import (
+    IMAGE_SUFFIXES,
+    FrameFiles,
+    SceneRoots,
+    file_with_content,
+    list_frames,
+    list_numbers,
+)
+from thesis_assets.schemas.scenes import SceneRegistryEntry
 
 
 def open_scene(roots: SceneRoots, scene_name: str, *, and_gone: bool = False) -> Scene:
@@ -58,10 +64,16 @@ def _folder_names(root: Path) -> list[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Scene(SceneFiles):
-    """One scene: everything about it that does not need a pixel decoded."""
+class Scene:
+    """One scene: everything about it that does not need a pixel decoded.
 
+    A link that leads out of the roots raises InvalidScene, whatever is asked for.
+    """
+
+    roots: SceneRoots
+    tree: SceneTree
     registry: SceneRegistryEntry | None = None
+    _folders: dict[tuple[Path, tuple[str, ...]], FrameFiles] = field(default_factory=dict, repr=False)
     _cameras: dict[int, tuple[bytes, Camera]] = field(default_factory=dict, repr=False)
     _sizes: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
 
@@ -224,3 +236,143 @@ class Scene(SceneFiles):
             return None
         mapping = self.registry.identity_alignment.manual_preproc_to_gt
         return dict(mapping) if mapping is not None else None
+
+    # ---- files
+
+    def image_files(self, cam_id: int) -> FrameFiles:
+        """A camera's image folder: frames with content, empty files, and files that are no frames."""
+        return self._listed(self.tree.ground_truth.images_dir / str(check_camera(cam_id)), IMAGE_SUFFIXES)
+
+    def body_files(self, model: BodyModel, *, estimated: bool = False) -> FrameFiles:
+        """A body model's folder."""
+        return self._listed(self.bodies_dir(model, estimated=estimated), (".npz",))
+
+    def camera_files(self, cam_id: int) -> FrameFiles:
+        """A camera's folder of calibrations."""
+        return self._listed(self.tree.ground_truth.cameras_dir / str(check_camera(cam_id)), (".npz",))
+
+    def gaussian_files(self) -> FrameFiles:
+        """The Gaussians of single frames."""
+        return self._listed(self.tree.estimated.gaussians_dir, (".ply",))
+
+    def has_static_gaussians(self) -> bool:
+        """Whether one file of Gaussians stands for all frames."""
+        return file_with_content(self.tree.estimated.static_gaussians, self.roots) is not None
+
+    def render_files(self, cam_id: int) -> FrameFiles:
+        """A camera's folder of renders by another pipeline."""
+        return self._listed(self.tree.renders_dir / str(check_camera(cam_id)), (".png",))
+
+    def bodies_dir(self, model: BodyModel, *, estimated: bool = False) -> Path:
+        """A body model's folder, in the ground truth or the estimates."""
+        return self._side(estimated).bodies_dir(model)
+
+    def image_path(self, cam_id: int, fname: str) -> Path | None:
+        """The photograph of a camera at a frame, or None where it is missing or empty."""
+        return self.image_files(cam_id).paths.get(check_frame(fname))
+
+    def mask_path(self, cam_id: int, fname: str, person: int | str = "all", *, estimated: bool = False) -> Path | None:
+        """The mask of a person (or of `all`), or None where it is missing or empty."""
+        folder = self._side(estimated).mask(check_camera(cam_id), check_frame(fname), person).parent
+        return self._listed(folder, (".png",)).paths.get(fname)
+
+    def depth_path(self, cam_id: int, fname: str, *, estimated: bool = False) -> Path | None:
+        """The depth map (float32, metres) of a camera at a frame, or None."""
+        folder = self._side(estimated).depth(check_camera(cam_id), check_frame(fname)).parent
+        return self._listed(folder, (".npy",)).paths.get(fname)
+
+    def body_path(self, model: BodyModel, fname: str, *, estimated: bool = False) -> Path | None:
+        """The body-model file of a frame, or None where it is missing or empty."""
+        return self.body_files(model, estimated=estimated).paths.get(check_frame(fname))
+
+    def gaussians_path(self, fname: str) -> Path | None:
+        """The Gaussians of a frame: its own file, else the static one, else None."""
+        own = self.gaussian_files().paths.get(check_frame(fname))
+        return own or file_with_content(self.tree.estimated.static_gaussians, self.roots)
+
+    def render_path(self, cam_id: int, fname: str) -> Path | None:
+        """The render that another pipeline made, or None where it is missing or empty."""
+        return self.render_files(cam_id).paths.get(check_frame(fname))
+
+    def _listed(self, folder: Path, suffixes: tuple[str, ...]) -> FrameFiles:
+        key = (folder, suffixes)
+        if key not in self._folders:
+            self._folders[key] = list_frames(folder, suffixes, self.roots)
+        return self._folders[key]
+
+    def _side(self, estimated: bool) -> SceneFolders:
+        return self.tree.estimated if estimated else self.tree.ground_truth
+
+
+MAX_REGISTRY_BYTES = 1024 * 1024
+
+
+def read_registry(roots: SceneRoots, scene_name: str) -> SceneRegistryEntry | None:
+    """The registry entry of a scene, or None where there is no file (or an empty one).
+
+    Raises:
+        InvalidKey: the scene's name is unsafe.
+        InvalidFile: the file is too large, not JSON, or breaks the schema; the message names the key.
+        InvalidScene: the file is a link out of the roots.
+    """
+    path = file_with_content(roots.tree(scene_name).registry_entry, roots)
+    return None if path is None else storage.read_json(path, SceneRegistryEntry, max_bytes=MAX_REGISTRY_BYTES)
+
+
+def write_registry(path: Path, entry: SceneRegistryEntry) -> None:
+    """Write a registry entry; keys without a value are left out."""
+    storage.write_json(path, entry.model_dump(mode="json", exclude_none=True))
+
+
+MAX_SKIP_FRAMES_BYTES = 4 * 1024 * 1024
+
+
+def read_skip_frames(path: Path) -> set[int]:
+    """Frame numbers of one line, comma separated; spaces around a token, line breaks and a last comma do no harm.
+
+    Raises:
+        InvalidFile: too large, not text, or a token is not a frame number.
+    """
+    try:
+        text = read_bounded(path, MAX_SKIP_FRAMES_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidFile("the file is not UTF-8 text", file=path, found=str(error)) from error
+    numbers: set[int] = set()
+    for token in text.replace("\n", ",").replace("\r", ",").split(","):
+        word = token.strip()
+        if not word:
+            continue
+        if not (word.isascii() and word.isdigit() and len(word) <= 18):
+            raise InvalidFile(
+                "a token is not a frame number",
+                file=path,
+                found=ascii(word[:80]),
+                wanted="numbers, comma separated, such as: 5, 12, 13, 27",
+            )
+        numbers.add(int(word))
+    return numbers
+
+
+def read_genders(path: Path) -> list[str]:
+    """Gender a person.
+
+    Raises:
+        InvalidFile: the file cannot be read, has no `genders`, or they are not text.
+    """
+    values = read_npz(path).get("genders")
+    if values is None or values.dtype.kind not in "US":
+        raise InvalidFile(
+            "the file does not hold genders as text",
+            file=path,
+            key="genders",
+            found=None if values is None else str(values.dtype),
+            wanted='text, such as ["female", "male"]',
+        )
+    return [text.decode() if isinstance(text, bytes) else str(text) for text in values.reshape(-1).tolist()]
+
+
+def write_genders(path: Path, genders: Sequence[str]) -> None:
+    """Write `meta.npz`."""
+    buffer = io.BytesIO()
+    np.savez(buffer, genders=np.array(list(genders), dtype=np.str_))
+    storage.write_bytes(path, buffer.getvalue())

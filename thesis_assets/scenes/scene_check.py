@@ -16,10 +16,9 @@ from typing import Literal
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.images.codecs import check_complete, check_size, image_size
 from thesis_assets.scenes.bodies import BodyModel, read_bodies
-from thesis_assets.scenes.catalog import SceneSummary, describe_scene
-from thesis_assets.scenes.completeness import DEFAULT_QUIET_S
-from thesis_assets.scenes.requirements import Purpose
-from thesis_assets.scenes.scene import Scene, SceneRoots, open_scene
+from thesis_assets.scenes.catalog import Purpose, SceneSummary, describe_scene
+from thesis_assets.scenes.listing import DEFAULT_QUIET_S, SceneRoots
+from thesis_assets.scenes.scene import Scene, open_scene
 
 Severity = Literal["error", "warning"]
 

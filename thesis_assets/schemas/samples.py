@@ -52,7 +52,7 @@ class SampleProvenance(OlderKeys):
     images: dict[str, str] = {}
     """sha256 of the three images, by file name."""
     pixels: str = ""
-    """sha256 of the decoded pixels of `image.png`."""
+    """Digest of the decoded pixels of `image.png` (`images.codecs.pixel_digest`)."""
     photographs: dict[str, str] = {}
     """sha256 of the photographs that the target and the reference come from."""
     renderer: str

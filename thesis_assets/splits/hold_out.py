@@ -12,7 +12,7 @@ from thesis_assets.errors import InvalidExperiment
 from thesis_assets.experiments.split import SplitSpec
 from thesis_assets.layout import dataset_of
 from thesis_assets.samples.sample_rows import group_key
-from thesis_assets.scenes.groups import group_id
+from thesis_assets.scenes.matching import group_id
 from thesis_assets.schemas.samples import SampleRow
 
 GroupOf = Callable[[str], tuple[str, str]]

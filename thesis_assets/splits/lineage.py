@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import DifixTree, SampleId
 from thesis_assets.provenance import Contents, MadeFrom, Place, Unit, Wanted, examine, read_record
+from thesis_assets.provenance.options import differences
+from thesis_assets.samples.generation_config import read_generation_config, shaping
 from thesis_assets.samples.sample_rows import read_rows, rows_sha256
 from thesis_assets.samples.snapshot import frozen_snapshot
 from thesis_assets.schemas.lineage import LineageLink, linked
@@ -29,7 +31,7 @@ from thesis_assets.splits.recorded_images import shard_place
 from thesis_assets.storage import read_json, sha256_file
 
 if TYPE_CHECKING:
-    from thesis_assets.scenes.scene import SceneRoots
+    from thesis_assets.scenes.listing import SceneRoots
 
 NAMED = 3
 """Of several files with one fault so many are named, and the others counted."""
@@ -181,6 +183,7 @@ def shard_lineage(
         faults.append(f"sha256 {found}, run_stats.json names {stats.rows_sha256}")
     if collected is not None and rows_sha256(collected) != stats.rows_sha256:
         faults.append("all_samples.jsonl holds other rows of this scene than the shard")
+    faults += [] if record is None else _other_section(tree, record)
     read = "not verified yet" if record is None else f"{len(record.outputs)} files read"
     return linked(
         "shard",
@@ -192,6 +195,18 @@ def shard_lineage(
         verified=record is not None,
         made_from=[_scene(scene_name, roots, record, f"{stats.dataset}, group {stats.group_id}")],
     )
+
+
+def _other_section(tree: DifixTree, record: MadeFrom) -> list[str]:
+    """What generation_config.yaml says other than the shard was made by; of options that came later it may say anything."""
+    then = {"generation": record.options.get("generation", {})}
+    if not tree.generation_config.is_file():
+        return []
+    try:
+        now = {"generation": shaping(read_generation_config(tree.generation_config).resolved)}
+    except InvalidFile as error:
+        return [error.in_one_line]
+    return [f"{tree.generation_config.name}: {each}" for each in differences(then, now, then, {})]
 
 
 def _scene(scene_name: str, roots: SceneRoots, record: MadeFrom | None, note: str) -> LineageLink:

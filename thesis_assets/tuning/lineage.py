@@ -16,7 +16,7 @@ from thesis_assets.tuning.run_record import checkpoint_place
 from thesis_assets.tuning.selection_record import selection_place
 
 if TYPE_CHECKING:
-    from thesis_assets.scenes.scene import SceneRoots
+    from thesis_assets.scenes.listing import SceneRoots
 
 
 def checkpoint_lineage(
@@ -36,10 +36,8 @@ def checkpoint_lineage(
     except InvalidFile as error:
         return linked("checkpoint", path.name, path=path, faults=[error.in_one_line], made_from=below)
     when = pruned_steps(run).get(step)
-    found = sha256_file(path) if path.is_file() else None if when is None else info.sha256
-    faults = [] if found is not None else ["the file is missing"]
-    recorded = compared(checkpoint_place(tree, run_name), path) if when is None else None
-    faults += recorded.faults if found is not None and recorded is not None else []
+    there = compared(checkpoint_place(tree, run_name), path)
+    found, faults = (there.digest, list(there.faults)) if when is None else (info.sha256, [])
     for who, named in (("its side file", info.sha256), ("what was made from it", wanted)):
         if found is not None and named not in (None, found):
             faults.append(f"sha256 {found}, {who} names {named}")

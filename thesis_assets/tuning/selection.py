@@ -107,7 +107,7 @@ def require_rule_weights(selection: Selection, lpips_weights: Path | None) -> No
     """
     if selection.rule != "best_lpips":
         return
-    from thesis_assets.images.perceptual import find_lpips
+    from thesis_assets.images.lpips_files import find_lpips
 
     try:
         find_lpips(lpips_weights)
@@ -142,7 +142,8 @@ def best_step(rule: str, scores: Sequence[CheckpointScore]) -> int:
 
 
 def _lpips_where_it_is(folder: Path | None, device: str) -> Lpips | None:
-    from thesis_assets.images.perceptual import find_lpips, load_lpips
+    from thesis_assets.images.lpips_files import find_lpips
+    from thesis_assets.images.perceptual import load_lpips
 
     try:
         find_lpips(folder)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thesis_assets.demo.mesh_rasteriser import visible_faces
+from thesis_assets.demo.studio_views import visible_faces
 
 INTRINSICS = np.array([[20.0, 0, 12], [0, 20.0, 10], [0, 0, 1]])
 HEIGHT, WIDTH = 20, 24

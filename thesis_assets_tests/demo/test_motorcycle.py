@@ -12,8 +12,9 @@ from thesis_assets.images.codecs import read_rgb
 from thesis_assets.rendering.gaussians import read_ply
 from thesis_assets.scenes.bounded_files import read_npy
 from thesis_assets.scenes.catalog import describe_scene, list_scenes
-from thesis_assets.scenes.groups import group_id
-from thesis_assets.scenes.scene import Scene, SceneRoots, open_scene
+from thesis_assets.scenes.listing import SceneRoots
+from thesis_assets.scenes.matching import group_id
+from thesis_assets.scenes.scene import Scene, open_scene
 
 pytest.importorskip("skimage")
 
@@ -86,7 +87,8 @@ def test_depths_are_those_of_a_motorcycle_in_a_garage(scene: Scene) -> None:
 
 
 def test_the_render_into_the_right_camera_is_imperfect_but_of_the_scene(scene: Scene) -> None:
-    from thesis_assets.rendering.torch_rasteriser import TorchRasteriser, to_tensors
+    from thesis_assets.rendering.gaussians import to_tensors
+    from thesis_assets.rendering.torch_rasteriser import TorchRasteriser
 
     path = scene.gaussians_path(FNAME)
     assert path is not None

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from thesis_assets import storage
-from thesis_assets.demo.studio import make_studio
-from thesis_assets.demo.studio_cameras import CAMERA_ANGLES, SOURCE_CAMERA
-from thesis_assets.demo.studio_cast import PAIRS, SCENES, StudioScene
-from thesis_assets.demo.studio_files import DemoRecord
+from thesis_assets.demo.studio import DemoRecord, make_studio
+from thesis_assets.demo.studio_people import PAIRS, SCENES, StudioScene
+from thesis_assets.demo.studio_views import CAMERA_ANGLES, SOURCE_CAMERA
 from thesis_assets.images.codecs import read_mask, read_rgb
 from thesis_assets.layout import SceneFolders
 from thesis_assets.rendering.gaussians import read_ply
@@ -193,7 +192,8 @@ def test_the_estimated_camera_sees_the_estimated_people_where_the_true_one_sees_
 
 def test_a_network_can_see_the_truth_in_the_imperfect_render(hug: Scene) -> None:
     torch = pytest.importorskip("torch")
-    from thesis_assets.rendering.torch_rasteriser import rasterise, to_tensors
+    from thesis_assets.rendering.gaussians import to_tensors
+    from thesis_assets.rendering.torch_rasteriser import rasterise
 
     camera = hug.camera(28, "000001")
     gaussians = to_tensors(read_ply(hug.tree.estimated.gaussians("000001")))

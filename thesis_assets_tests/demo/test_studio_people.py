@@ -6,13 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from thesis_assets.demo.studio import film
-from thesis_assets.demo.studio_cast import PAIRS, SCENES, StudioScene
-from thesis_assets.demo.studio_contact import CONTACT_METRES, contact_between
-from thesis_assets.demo.studio_files import Take
+from thesis_assets.demo.studio import CONTACT_METRES, Take, contact_between, film, studio_bodies
+from thesis_assets.demo.studio_bodies import JOINT, N_JOINTS, PARENTS, Pose, blend_poses, posed_joints
 from thesis_assets.demo.studio_motion import reach_with_arm
-from thesis_assets.demo.studio_parameters import studio_bodies
-from thesis_assets.demo.studio_skeleton import JOINT, N_JOINTS, PARENTS, Pose, blend_poses, posed_joints
+from thesis_assets.demo.studio_people import PAIRS, SCENES, StudioScene
 from thesis_assets.demo.studio_views import draw, empty_studio, lit_crowd
 
 MAN, WOMAN = PAIRS["pair00"]

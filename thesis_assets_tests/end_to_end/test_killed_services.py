@@ -21,8 +21,8 @@ import pytest
 from thesis_assets.defs.cell_states import cell_states
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.registration import plan_registration, register
+from thesis_assets.launch.commands import members
 from thesis_assets.launch.local_jobs import LocalLauncher
-from thesis_assets.launch.process_tree import members
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, EvaluationTree, TuningRunTree
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.storage import read_json

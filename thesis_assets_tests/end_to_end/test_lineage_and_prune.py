@@ -93,10 +93,12 @@ def test_any_file_of_the_trees_has_its_lineage(finished_world: World) -> None:
         ("data.json", "data", "trained on"),
         ("manifest", "manifest", "split_summary.json names"),
         ("shard", "shard", "run_stats.json names"),
-        ("sample", "shard", "meta.json has scene_digest"),
+        ("sample", "shard", "meta.json"),
+        ("image", "shard", "image.png"),
+        ("photograph", "scene", "images/4/000000.jpg changed since it was exported"),
         ("predictions", "checkpoint", "what was made from it names"),
         ("selected", "checkpoint", "what was made from it names"),
-        ("generation", "scene", "generation_config.yaml"),
+        ("generation", "shard", "generation_config.yaml: `generation.frames.stride`"),
     ],
 )
 def test_a_spoiled_file_breaks_the_chain_where_it_stands(
@@ -108,7 +110,8 @@ def test_a_spoiled_file_breaks_the_chain_where_it_stands(
     sample = sorted(difix.samples_dir.iterdir())[0]
     digest = json.loads(run.checkpoint_info(4).read_text())["sha256"].encode()
     config = json.loads(run.train_config.read_text())["hyperparameter_digest"].encode()
-    scene = json.loads((sample / "meta.json").read_text())["provenance"]["scene_digest"].encode()
+    identity = json.loads((sample / "meta.json").read_text())["provenance"]["identity"].encode()
+    photograph = platform.roots.tree(SCENES[0]).ground_truth.image(4, "000000")
     chosen = json.loads(run.selected_checkpoint.read_text())["sha256"].encode()
     path, old, new = {
         "checkpoint": (run.checkpoint(4), b"PK", b"QK"),
@@ -116,7 +119,9 @@ def test_a_spoiled_file_breaks_the_chain_where_it_stands(
         "data.json": (difix.data_json, b"image.png", b"image.pnG"),
         "manifest": (difix.split_train, b"\n", b" \n"),
         "shard": (difix.scene_run(SCENES[0]).all_samples, b"\n", b" \n"),
-        "sample": (sample / "meta.json", scene, scene[::-1]),
+        "sample": (sample / "meta.json", identity, identity[::-1]),
+        "image": (sample / "image.png", b"PNG", b"PNg"),
+        "photograph": (photograph, b"JFIF", b"JFIG"),
         "predictions": (predictions, digest, digest[::-1]),
         "selected": (run.selected_checkpoint, chosen, chosen[::-1]),
         "generation": (difix.generation_config, b"stride: 1", b"stride: 2"),
@@ -128,16 +133,18 @@ def test_a_spoiled_file_breaks_the_chain_where_it_stands(
     assert list(_lineage(platform, target).breaks()) == []
 
 
-def test_a_scene_that_changed_since_its_export_breaks_the_chain(finished_world: World, tmp_path: Path) -> None:
+def test_a_scene_that_is_gone_is_known_by_its_record_and_breaks_no_chain(finished_world: World, tmp_path: Path) -> None:
     from dataclasses import replace
 
     from thesis_assets.tuning.lineage import checkpoint_lineage
 
     platform, cell = finished_world.platform, finished_world.cell()
     roots = replace(platform.roots, canonical_gt=tmp_path)
-    broken = list(checkpoint_lineage(platform.difix(cell), "r1", 4, roots).breaks())
-    assert {link.kind for link in broken} == {"scene"}
-    assert all("there is no such scene" in link.note for link in broken)
+    link = checkpoint_lineage(platform.difix(cell), "r1", 4, roots)
+    assert list(link.breaks()) == []
+    scenes = [each for each in links(link) if each.kind == "scene"]
+    assert {each.state for each in scenes} == {"recorded"}
+    assert all("are gone" in each.note for each in scenes)
 
 
 def command(world: World, monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str]:

@@ -9,8 +9,8 @@ import pytest
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.launch.jobs import Following
 from thesis_assets.launch.local_jobs import LocalLauncher
+from thesis_assets.launch.slurm_cluster import Site, presets_with
 from thesis_assets.launch.slurm_jobs import SlurmLauncher
-from thesis_assets.launch.slurm_presets import Site, presets_with
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.settings import Settings

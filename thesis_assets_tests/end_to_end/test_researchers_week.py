@@ -23,7 +23,7 @@ import yaml
 
 from thesis_assets.evaluation.qualitative.verification import verify_recording
 from thesis_assets.images.codecs import read_rgb
-from thesis_assets.launch.process_tree import members
+from thesis_assets.launch.commands import members
 from thesis_assets.layout import DifixTree, SampleId, TuningRunTree
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.storage import read_json

@@ -100,23 +100,49 @@ def _cut(path: Path) -> None:
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("part", ["table", "sample", "recording", "prediction", "checkpoint", "manifest"])
-def test_an_emptied_output_is_damaged_and_named(world: World, part: str) -> None:
-    difix, cell = world.platform.difix(Cell("small")), world.cell()
-    tree = world.platform.tree(cell, SCENES[3])
+def output_of(world: World, asset: str) -> Path:
+    difix, tree = world.platform.difix(Cell("small")), world.platform.tree(world.cell(), SCENES[3])
     task = tree.task(1, "nvs")
-    path, asset = {
-        "table": (task.nvs_per_camera, "nvs"),
-        "sample": (sorted(difix.samples_dir.iterdir())[0] / "image.png", "scene_samples"),
-        "recording": (tree.evaluation_recording(1), "evaluation_recordings"),
-        "prediction": (next(task.inputs_dir.rglob("*.png")), "predictions"),
-        "checkpoint": (difix.tuning_run("r1").checkpoint(4), "tuned_checkpoint"),
-        "manifest": (difix.split_train, "split_manifests"),
-    }[part]
+    return {
+        "nvs": task.nvs_per_camera,
+        "scene_samples": sorted(difix.samples_dir.iterdir())[0] / "image.png",
+        "evaluation_recordings": tree.evaluation_recording(1),
+        "predictions": next(task.inputs_dir.rglob("*.png")),
+        "tuned_checkpoint": difix.tuning_run("r1").checkpoint(4),
+        "split_manifests": difix.split_train,
+    }[asset]
+
+
+@pytest.mark.parametrize(
+    "asset", ["nvs", "scene_samples", "evaluation_recordings", "predictions", "tuned_checkpoint", "split_manifests"]
+)
+def test_an_emptied_output_is_damaged_and_named(world: World, asset: str) -> None:
+    path = output_of(world, asset)
     _cut(path)
     damaged = {name: text for name, text in differing(world).items() if text.startswith("damaged")}
     assert [name.split(" of ")[0] for name in damaged] == [asset]
     assert path.name in next(iter(damaged.values()))
+
+
+@pytest.mark.parametrize("asset", ["nvs", "scene_samples", "split_manifests", "predictions"])
+@pytest.mark.parametrize("lose", [_cut, Path.unlink], ids=["emptied", "deleted"])
+def test_run_makes_an_emptied_or_deleted_output_again_as_it_was(
+    world: World, asset: str, lose: Callable[[Path], None]
+) -> None:
+    path = output_of(world, asset)
+    before = path.read_bytes()
+    lose(path)
+    assert world.run().exit_code == 0
+    assert path.read_bytes() == before
+    assert differing(world) == {}
+
+
+def test_a_cut_recording_is_recorded_again(world: World) -> None:
+    path = output_of(world, "evaluation_recordings")
+    _cut(path)
+    assert world.run().exit_code == 0
+    assert path.stat().st_size > 10_000
+    assert differing(world) == {}
 
 
 def test_an_edited_number_is_damaged(world: World) -> None:
@@ -133,10 +159,10 @@ def test_another_revision_of_the_renderer_is_noted_and_a_new_experiment_renders_
 ) -> None:
     import yaml
 
-    from thesis_assets.rendering import revisions
+    from thesis_assets.rendering import gaussian_renderer
 
     before = world.platform.difix(Cell("small")).scene_run(SCENE).made_from.read_bytes()
-    monkeypatch.setattr(revisions, "TORCH_REVISION", 2)
+    monkeypatch.setattr(gaussian_renderer, "TORCH_REVISION", 2)
     assert differing(world) == {}
     assert "here is" in states(world)["scene_samples", f"small|{SCENE}"].detail
     spec = yaml.safe_load((world.settings.experiments_dir / "small.yaml").read_text())

@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from thesis_assets.defs.jobs import LEVELS
+from thesis_assets.launch.commands import members
 from thesis_assets.launch.local_jobs import LocalLauncher
-from thesis_assets.launch.process_tree import members
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.storage import read_json

@@ -14,7 +14,7 @@ from thesis_assets.evaluation.pose_inputs import read_points
 from thesis_assets.evaluation.required_files import check_metrics_recompute, check_required_files
 from thesis_assets.evaluation.task_units import task_unit
 from thesis_assets.scenes.bodies import Bodies, BodyModel, read_bodies, write_bodies
-from thesis_assets.scenes.genders import write_genders
+from thesis_assets.scenes.scene import write_genders
 from thesis_assets.schemas.evaluation import POSE_METRICS
 from thesis_assets.schemas.scenes import BODY_ARRAYS
 from thesis_assets_tests.evaluation.tiny_cell import FRAMES, open_cell, reopened

@@ -15,7 +15,7 @@ from thesis_assets.evaluation.metric_tables import read_results, read_table
 from thesis_assets.evaluation.pose import evaluate_pose
 from thesis_assets.evaluation.required_files import check_metrics_recompute, check_required_files
 from thesis_assets.scenes.bodies import read_bodies, write_bodies
-from thesis_assets.scenes.registry import write_registry
+from thesis_assets.scenes.scene import write_registry
 from thesis_assets.schemas.evaluation import POSE_FRAME_COLUMNS, POSE_METRICS
 from thesis_assets_tests.evaluation.tiny_cell import FRAMES, MOTION, SOURCE, bodies, open_cell, reopened, true_people
 

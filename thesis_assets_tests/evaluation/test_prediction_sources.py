@@ -184,6 +184,8 @@ def test_a_tree_that_was_taken_over_may_be_gone_and_an_edited_one_is_taken_again
     shutil.move(moved_tree, moved)
     assert {text.partition(" ")[0] for text in looked_at(cell).values()} == {"made"}
     evaluate(cell)
+    assert check_manifest(cell).passed
+    assert write_manifest(cell).notes["epoch_steps"] == {"epoch_0000": None, "epoch_0015": 10, "epoch_0030": 20}
     cell = existing(own_folder, moved)  # The same tree at another place.
     assert set(looked_at(cell).values()) == {"made"}
     table = EvaluationTree(moved.parent, moved.name).task(15, "nvs").nvs_results

@@ -16,6 +16,7 @@ from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
 from thesis_assets.evaluation.lineage import evaluation_lineage
 from thesis_assets.evaluation.nvs import evaluate_nvs
 from thesis_assets.evaluation.pose import evaluate_pose
+from thesis_assets.evaluation.predictions import make_predictions
 from thesis_assets.evaluation.required_files import (
     check_input_data_clean,
     check_layout_version,
@@ -198,6 +199,31 @@ def test_an_edited_number_is_found_by_its_check(own: EvaluationCell) -> None:
     rewritten(table, table.read_bytes().replace(b"1", b"2", 1))
     assert check_required_files(own, "nvs").offenders
     assert words(own)[f"nvs of {SCENE}, epoch_0000"].startswith("damaged: `metrics/metrics_all_cams_per_frame.csv")
+
+
+def test_samples_that_come_later_are_shown(own: EvaluationCell) -> None:
+    stats = own.difix.scene_run(SCENE).run_stats
+    away = stats.rename(stats.with_suffix(".away"))
+    shard = own.difix.scene_run(SCENE).made_from.rename(own.difix.base / "away.json")
+    shutil.rmtree(own.tree.training_artifacts_dir)
+    evaluate(own)
+    assert set(words(own)) == set()
+    away.rename(stats)
+    shard.rename(own.difix.scene_run(SCENE).made_from)
+    told = words(own)[f"training artifacts of {SCENE}, epoch_0015"]
+    assert f"`scene_runs/{SCENE}`: made anew" in told
+    evaluate(own)
+    assert any(own.tree.training_artifacts(15, "rgb").iterdir())
+
+
+def test_a_damaged_sample_is_no_render(own: EvaluationCell) -> None:
+    task = own.tree.task(0, "nvs")
+    before = task.input_render(4, FRAMES[0]).read_bytes()
+    (sample,) = own.difix.samples_dir.glob(f"*__tcam4__*__tf{FRAMES[0]}__*/image.png")
+    rewritten(sample, own.scene.tree.render(28, FRAMES[0]).read_bytes())
+    task.input_render(4, FRAMES[0]).unlink()
+    make_predictions(reopened(own), 0)
+    assert task.input_render(4, FRAMES[0]).read_bytes() == before
 
 
 def purged(cell: EvaluationCell) -> EvaluationCell:

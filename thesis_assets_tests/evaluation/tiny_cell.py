@@ -22,8 +22,8 @@ from thesis_assets.layout import DifixTree, EvaluationTree, SceneTree
 from thesis_assets.samples.export import ShardWork, export_shard
 from thesis_assets.scenes.bodies import Bodies, write_bodies
 from thesis_assets.scenes.camera import Camera, write_camera
-from thesis_assets.scenes.registry import write_registry
-from thesis_assets.scenes.scene import SceneRoots, open_scene
+from thesis_assets.scenes.listing import SceneRoots
+from thesis_assets.scenes.scene import open_scene, write_registry
 from thesis_assets.schemas.scenes import BODY_ARRAYS, IdentityAlignment, SceneRegistryEntry
 
 SCENE = "studio_pair03_dance"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from thesis_assets.images.perceptual import BACKBONE_FILE, LINEAR_FILE, STAGES
+from thesis_assets.images.lpips_files import BACKBONE_FILE, LINEAR_FILE
+from thesis_assets.images.perceptual import STAGES
 
 WIDTHS = (4, 6, 8, 8, 8)
 

@@ -252,3 +252,15 @@ def test_a_reduced_picture_is_a_small_one_of_the_same_thing(tmp_path: Path, kind
     assert abs(middle[0]) < 12
     assert abs(middle[-1] - 255) < 12
     assert (np.diff(middle) >= -3).all()
+
+
+@given(st.data())
+def test_the_digest_of_pixels_tells_images_apart_by_one_value_of_one_pixel(data: st.DataObject) -> None:
+    height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
+    image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    other = image.copy()
+    place = tuple(data.draw(st.integers(0, n - 1)) for n in image.shape)
+    other[place] ^= np.uint8(data.draw(st.integers(1, 255)))
+    assert codecs.pixel_digest(image) == codecs.pixel_digest(image.copy()) != codecs.pixel_digest(other)
+    assert codecs.pixel_digest(image) != codecs.pixel_digest(image.reshape(1, -1, 3)) or height == 1
+    assert codecs.pixel_digest(image[:, ::-1]) == codecs.pixel_digest(np.ascontiguousarray(image[:, ::-1]))

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.images.perceptual import BACKBONE_FILE, LINEAR_FILE, STAGES, find_lpips, load_lpips
+from thesis_assets.images.lpips_files import BACKBONE_FILE, LINEAR_FILE, find_lpips
+from thesis_assets.images.perceptual import STAGES, load_lpips
 from thesis_assets_tests.images.lpips_weights import write_lpips_weights
 
 Array = NDArray[np.float64]

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
-from thesis_assets.images.codecs import SizeMismatch, encode_jpeg, encode_png, image_size, read_rgb
-from thesis_assets.images.sample_image import ImageSource, PlacedImage
-from thesis_assets.images.triplet_writer import TripletJob, TripletWriter
+from thesis_assets.images.codecs import SizeMismatch, encode_jpeg, encode_png, image_size, pixel_digest, read_rgb
+from thesis_assets.images.triplet_writer import ImageSource, PlacedImage, TripletJob, TripletWriter
 from thesis_assets.provenance import Contents, Output
 from thesis_assets.schemas.samples import SAMPLE_FILES
 
@@ -290,8 +289,7 @@ def test_the_digests_of_what_was_written_are_known_without_reading_it_again(tmp_
     for name, output in result.outputs.items():
         content = (tmp_path / "a" / name).read_bytes()
         assert (output.bytes, output.sha256) == (len(content), hashlib.sha256(content).hexdigest())
-    pixels = read_rgb(tmp_path / "a" / "image.png").tobytes()
-    assert result.outputs["image.png"].pixels == hashlib.sha256(pixels).hexdigest()
+    assert result.outputs["image.png"].pixels == pixel_digest(read_rgb(tmp_path / "a" / "image.png"))
 
 
 def test_a_photograph_that_is_linked_often_is_read_once(tmp_path: Path, photograph: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.launch.commands import run_command, still_running
-from thesis_assets.launch.logs import log_tail
+from thesis_assets.launch.jobs import log_tail
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import read_json
 

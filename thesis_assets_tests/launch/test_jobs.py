@@ -16,10 +16,9 @@ import pytest
 
 from thesis_assets.errors import CellLocked, ThesisAssetsError
 from thesis_assets.launch import local_jobs
-from thesis_assets.launch.device_locks import devices
+from thesis_assets.launch.commands import members
 from thesis_assets.launch.jobs import Following, Job, JobState, Resources, job_exit, left_running, run_job
-from thesis_assets.launch.local_jobs import LocalLauncher
-from thesis_assets.launch.process_tree import members
+from thesis_assets.launch.local_jobs import LocalLauncher, devices
 from thesis_assets.layout import device_lock
 from thesis_assets.schemas.tuning import JobExit, JobRecord
 from thesis_assets.storage import read_json, write_json

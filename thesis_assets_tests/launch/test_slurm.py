@@ -13,12 +13,10 @@ import psutil
 import pytest
 
 from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
-from thesis_assets.launch.calls import Call, Calling
-from thesis_assets.launch.jobs import Following, Job, JobState, Resources, left_running, run_job
-from thesis_assets.launch.process_tree import members
+from thesis_assets.launch.commands import members
+from thesis_assets.launch.jobs import Call, Calling, Following, Job, JobState, Resources, left_running, run_job
+from thesis_assets.launch.slurm_cluster import Preset, Site, count_gpus, presets_with
 from thesis_assets.launch.slurm_jobs import SlurmLauncher
-from thesis_assets.launch.slurm_presets import Preset, Site, presets_with
-from thesis_assets.launch.slurm_queue import count_gpus
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import JobTree
 from thesis_assets.schemas.tuning import JobRecord
@@ -255,7 +253,7 @@ def test_a_partition_that_is_not_there_is_named(tmp_path: Path, cluster: SlurmCl
     ],
 )
 def test_processes_that_are_not_the_presets_gpus_are_refused(resources: Mapping[str, object], key: str) -> None:
-    from thesis_assets.launch.slurm_presets import choose_preset
+    from thesis_assets.launch.slurm_cluster import choose_preset
 
     with pytest.raises(InvalidExperiment) as caught:
         choose_preset(SITE.presets, Resources(**resources))  # type: ignore[arg-type]

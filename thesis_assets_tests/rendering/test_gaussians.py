@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
-from thesis_assets.rendering.gaussians import SH_C0, Gaussians, concatenate, from_colors, read_ply, write_ply
+from thesis_assets.rendering.gaussians import SH_C0, Gaussians, from_colors, read_ply, write_ply
 
 
 def random_gaussians(n: int, rest: int, seed: int = 0) -> Gaussians:
@@ -65,13 +65,6 @@ def test_colours_sizes_and_opacity_are_stored_the_way_3dgs_activates_them() -> N
     assert np.allclose(np.exp(gaussians.log_scales), [[0.1] * 3, [0.2] * 3])
     assert np.allclose(1 / (1 + np.exp(-gaussians.opacity_logit)), 0.75)
     assert gaussians.rotations.tolist() == [[1, 0, 0, 0]] * 2
-
-
-def test_sets_are_joined_in_order() -> None:
-    one, other = random_gaussians(2, 3), random_gaussians(3, 3, seed=1)
-    joined = concatenate([one, other])
-    assert len(joined) == 5
-    assert np.array_equal(joined.sh_rest[2:], other.sh_rest)
 
 
 @pytest.mark.parametrize(("scales", "opacity"), [(0.0, 0.5), (-1.0, 0.5), (0.1, 1.0), (0.1, 0.0)])

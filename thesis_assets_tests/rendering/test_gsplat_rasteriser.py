@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.rendering.gsplat_rasteriser import GsplatRasteriser
-from thesis_assets.rendering.torch_rasteriser import GaussianTensors, TorchRasteriser, to_tensors
+from thesis_assets.rendering.gaussian_renderer import GsplatRasteriser
+from thesis_assets.rendering.gaussians import GaussianTensors, to_tensors
+from thesis_assets.rendering.torch_rasteriser import TorchRasteriser
 from thesis_assets.scenes.camera import Camera
 from thesis_assets_tests.rendering.test_torch_rasteriser import cloud
 

@@ -9,9 +9,10 @@ import torch
 from thesis_assets.errors import InvalidFile, InvalidScene, ThesisAssetsError
 from thesis_assets.experiments.generation import Renders
 from thesis_assets.images.codecs import SizeMismatch, encode_jpeg, encode_png
-from thesis_assets.rendering.gaussians import from_colors, write_ply
-from thesis_assets.rendering.renderer import MissingRender, make_renderer
-from thesis_assets.rendering.torch_rasteriser import rasterise, to_tensors
+from thesis_assets.rendering.choice import make_renderer
+from thesis_assets.rendering.gaussians import from_colors, to_tensors, write_ply
+from thesis_assets.rendering.renderer import MissingRender
+from thesis_assets.rendering.torch_rasteriser import rasterise
 from thesis_assets.scenes.camera import Camera
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.scenes.scene import Scene, open_scene

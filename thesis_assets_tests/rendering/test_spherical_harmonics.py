@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.special import sph_harm_y
 
-from thesis_assets.rendering.spherical_harmonics import basis, colours
+from thesis_assets.rendering.torch_rasteriser import basis, colours
 
 
 def directions(n: int = 200) -> torch.Tensor:

@@ -8,12 +8,16 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from thesis_assets.rendering import torch_rasteriser
-from thesis_assets.rendering.gaussians import Gaussians, concatenate, from_colors
-from thesis_assets.rendering.torch_rasteriser import rasterise, to_tensors
+from thesis_assets.rendering.gaussians import Gaussians, from_colors, to_tensors
+from thesis_assets.rendering.torch_rasteriser import rasterise
 from thesis_assets_tests.rendering import brute_force
 
 INTRINSICS = np.array([[50.0, 0, 15.5], [0, 46.0, 11.5], [0, 0, 1]])
 IN_FRONT = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 2]])
+
+
+def concatenate(parts: list[Gaussians]) -> Gaussians:
+    return Gaussians(*(np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])))
 
 
 def draw(

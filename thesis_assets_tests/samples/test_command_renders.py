@@ -15,7 +15,7 @@ import pytest
 from thesis_assets import storage
 from thesis_assets.errors import CellLocked, InvalidScene, ThesisAssetsError
 from thesis_assets.images.codecs import encode_png, read_rgb
-from thesis_assets.launch.process_tree import JOB_VARIABLE
+from thesis_assets.launch.commands import JOB_VARIABLE
 from thesis_assets.layout import SampleId
 from thesis_assets.rendering import command_renders
 from thesis_assets.rendering.command_renders import RenderCommandFailed

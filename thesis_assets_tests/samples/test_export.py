@@ -18,7 +18,7 @@ from thesis_assets.samples.export import export_shard, write_generation_config
 from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.samples.sample_set import collect_sample_set, write_sample_set
 from thesis_assets.samples.shard_files import read_dropped
-from thesis_assets.scenes.groups import group_id
+from thesis_assets.scenes.matching import group_id
 from thesis_assets.schemas.samples import FrozenSnapshot, SampleMeta
 from thesis_assets.splits.data_json import write_data_json
 from thesis_assets.splits.hold_out import split_rows
@@ -300,7 +300,7 @@ def test_another_generation_section_is_refused_before_anything_is_written(tmp_pa
     assert caught.value.key == "generation.frames.stride"
     assert caught.value.found == "`generation.frames.stride` was 1, is 2"
     assert "fork" in caught.value.remedy
-    assert "replace" in caught.value.remedy
+    assert "--force scene_samples" in caught.value.remedy
     assert files(shard.tree.base) == before
 
 

@@ -15,7 +15,7 @@ from thesis_assets.images import codecs
 from thesis_assets.images.codecs import encode_jpeg, encode_png, read_rgb
 from thesis_assets.layout import DifixTree, SampleId
 from thesis_assets.provenance import Place, examine, read_record
-from thesis_assets.rendering import revisions
+from thesis_assets.rendering import gaussian_renderer
 from thesis_assets.rendering.gaussians import from_colors, write_ply
 from thesis_assets.samples import triplet_export
 from thesis_assets.samples.export import ShardWork, export_shard, write_generation_config
@@ -203,7 +203,7 @@ def test_a_raised_revision_of_the_rasteriser_makes_no_work_and_a_new_experiment_
     gaussians = {"renders": {"source": "gaussians"}}
     export_shard(work(tmp_path, exp="v1", **gaussians))
     assert export_shard(work(tmp_path, exp="v2", **gaussians)).linked
-    monkeypatch.setattr(revisions, "TORCH_REVISION", 2)
+    monkeypatch.setattr(gaussian_renderer, "TORCH_REVISION", 2)
     assert look(work(tmp_path, exp="v1", **gaussians)).in_words == "made (with torch rasteriser 1, here is 2)"
     fresh = export_shard(work(tmp_path, exp="v3", **gaussians))
     assert (fresh.exported, fresh.linked) == (True, False)
@@ -355,6 +355,35 @@ def test_a_record_that_was_cut_is_written_again_from_what_the_samples_say(
         export_shard(shard)
 
 
+def test_mending_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_scene(roots(tmp_path), frames=range(6))
+    shard = work(tmp_path)
+    export_shard(shard)
+    freeze_by_hand(shard.tree)
+    before = look(shard).record
+    lost = [SampleId(NAME, 16, 4, f"{frame:06d}", f"{frame:06d}") for frame in (0, 2, 4)]
+    for sample in lost:
+        shutil.rmtree(shard.tree.sample_dir(sample))
+    rendered: list[str] = []
+    render = triplet_export.render_frame
+
+    def stops_at_the_third(*asked: object) -> object:
+        if len(rendered) == 2:
+            raise KeyboardInterrupt
+        rendered.append(str(asked[2]))
+        return render(*asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(triplet_export, "render_frame", stops_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        export_shard(shard)
+    left = [sample for sample in lost if not shard.tree.sample_dir(sample).exists()]
+    assert {name.split("/")[1] for name in look(shard).missing} == {str(sample) for sample in left}
+    monkeypatch.setattr(triplet_export, "render_frame", render)
+    export_shard(shard)
+    assert look(shard).in_words == "made"
+    assert look(shard).record == before
+
+
 def test_all_is_made_anew_where_that_is_asked_for(tmp_path: Path, shard: ShardWork) -> None:
     before = shard.tree.image(FIRST).stat().st_ino
     assert export_shard(work(tmp_path)).exported is False
@@ -385,7 +414,7 @@ def test_meta_says_what_the_sample_is_and_what_it_comes_from(tmp_path: Path, sha
     assert provenance.images == {
         name: storage.sha256_file(folder / name) for name in ("image.png", "target_image.jpg", "ref_image.jpg")
     }
-    assert provenance.pixels == storage.sha256_bytes(read_rgb(folder / "image.png").tobytes())
+    assert provenance.pixels == codecs.pixel_digest(read_rgb(folder / "image.png"))
     assert provenance.photographs["target"] == storage.sha256_file(photograph(tmp_path))
     record = read_record(unit_of(shard).place)
     assert record is not None

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidExperiment, InvalidKey
-from thesis_assets.scenes import groups
-from thesis_assets.scenes.groups import group_id
+from thesis_assets.scenes import matching
+from thesis_assets.scenes.matching import group_id
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ def test_a_name_without_a_dataset_is_refused() -> None:
 
 
 def test_a_plug_in_serves_its_dataset_below_the_experiments_own_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "_plug_ins", lambda: {"wild": lambda name: name.split("_")[1]})
+    monkeypatch.setattr(matching, "_plug_ins", lambda: {"wild": lambda name: name.split("_")[1]})
     assert group_id("wild_alice_walks", {}) == "alice"
     assert group_id("wild_alice_walks", {"wild": "scene_name"}) == "wild_alice_walks"
 
 
 @pytest.mark.parametrize("group", ["", None, "../x"])
 def test_a_plug_in_that_gives_no_usable_group_is_an_error(monkeypatch: pytest.MonkeyPatch, group: object) -> None:
-    monkeypatch.setattr(groups, "_plug_ins", lambda: {"wild": lambda name: group})
+    monkeypatch.setattr(matching, "_plug_ins", lambda: {"wild": lambda name: group})
     with pytest.raises((InvalidExperiment, InvalidKey)):
         group_id("wild_alice_walks", {})

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidFile, InvalidKey, InvalidScene
-from thesis_assets.scenes.scene import Scene, SceneRoots, open_scene
-from thesis_assets.scenes.skip_frames import read_skip_frames
-from thesis_assets.scenes.stamps import scene_files
+from thesis_assets.scenes.listing import SceneRoots, scene_files
+from thesis_assets.scenes.scene import Scene, open_scene, read_skip_frames
 from thesis_assets_tests.scenes.tiny_scene import (
     HEIGHT,
     WIDTH,

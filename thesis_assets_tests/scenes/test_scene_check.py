@@ -7,9 +7,8 @@ import pytest
 from PIL import Image
 
 from thesis_assets.errors import InvalidScene
-from thesis_assets.scenes.camera import Camera, write_camera
-from thesis_assets.scenes.importers.in_view import share_in_view
-from thesis_assets.scenes.scene import SceneRoots
+from thesis_assets.scenes.camera import Camera, share_in_view, write_camera
+from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.scenes.scene_check import Finding, check_scene
 from thesis_assets_tests.scenes.tiny_scene import (
     HEIGHT,

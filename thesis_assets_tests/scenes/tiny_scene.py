@@ -8,8 +8,8 @@ from PIL import Image
 
 from thesis_assets.scenes.bodies import Bodies, BodyModel, write_bodies
 from thesis_assets.scenes.camera import Camera, write_camera
-from thesis_assets.scenes.registry import write_registry
-from thesis_assets.scenes.scene import SceneRoots
+from thesis_assets.scenes.listing import SceneRoots
+from thesis_assets.scenes.scene import write_registry
 from thesis_assets.schemas.scenes import BODY_ARRAYS, SceneRegistryEntry
 
 HEIGHT, WIDTH = 8, 6

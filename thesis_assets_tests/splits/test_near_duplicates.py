@@ -12,8 +12,8 @@ from PIL import Image
 from thesis_assets.defs.metadata import PICTURE, check_result
 from thesis_assets.layout import SampleId
 from thesis_assets.samples.sample_rows import row_of
-from thesis_assets.scenes.groups import group_id
 from thesis_assets.scenes.listing import SceneRoots
+from thesis_assets.scenes.matching import group_id
 from thesis_assets.scenes.scene import open_scene
 from thesis_assets.schemas.samples import SampleRow
 from thesis_assets.splits import near_duplicates

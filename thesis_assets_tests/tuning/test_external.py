@@ -18,9 +18,9 @@ from pydantic import ValidationError
 
 from thesis_assets.errors import InvalidFile, SnapshotChanged
 from thesis_assets.experiments.runs import External, RunSpec
+from thesis_assets.launch.commands import JOB_VARIABLE, members
 from thesis_assets.launch.jobs import Following
 from thesis_assets.launch.local_jobs import LocalLauncher
-from thesis_assets.launch.process_tree import JOB_VARIABLE, members
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine, TrainConfig
 from thesis_assets.storage import read_json, sha256_file, write_json

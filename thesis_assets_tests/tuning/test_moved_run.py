@@ -12,11 +12,14 @@ from thesis_assets.launch.local_jobs import LocalLauncher
 from thesis_assets.layout import DifixTree
 from thesis_assets.provenance import examine, take_over
 from thesis_assets.samples.sample_rows import read_rows
+from thesis_assets.scenes.listing import SceneRoots
+from thesis_assets.schemas.lineage import LineageLink
 from thesis_assets.schemas.tuning import TrainConfig
 from thesis_assets.splits.data_json import content_of_file, data_json_unit, renew_paths
 from thesis_assets.splits.manifests import split_unit
 from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning import run_checks, tuning_run
+from thesis_assets.tuning.lineage import selected_lineage
 from thesis_assets.tuning.progress_file import last_progress
 from thesis_assets.tuning.pruning import prune
 from thesis_assets.tuning.run_record import checkpoint_unit, record_run
@@ -329,3 +332,34 @@ def test_a_trainer_that_is_started_by_hand_after_a_move_renews_its_paths(tmp_pat
     assert train(arguments(there, "moved")) == 0
     assert same_state(there.tuning_run("whole"), run, 6)
     assert read_json(run.train_config, TrainConfig).data_json_sha256 == content_of_file(there.data_json).sha256
+
+
+def links(link: LineageLink) -> list[tuple[str, str]]:
+    return [(link.kind, link.state), *(each for below in link.made_from for each in links(below))]
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_lineage_of_a_moved_run_holds_and_ticks_what_has_a_record(tree: DifixTree, tmp_path: Path, older: bool) -> None:
+    if older:
+        as_trained_before(tree)
+    there = moved(tree, tmp_path / "elsewhere")
+    renew_places(there)
+    roots = SceneRoots(*(tmp_path / name for name in ("gt", "estimated", "registry", "renders")))
+    link = selected_lineage(there, NAME, roots)
+    assert list(link.breaks()) == []
+    state = "recorded" if older else "verified"
+    found = links(link)
+    assert found[:4] == [
+        ("selection", state),
+        ("checkpoint", "verified"),
+        ("configuration", state),
+        ("data", "verified"),
+    ]
+
+
+def test_an_edited_configuration_breaks_its_lineage(tree: DifixTree, tmp_path: Path) -> None:
+    path = tree.tuning_run(NAME).train_config
+    path.write_text(path.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    roots = SceneRoots(*(tmp_path / name for name in ("gt", "estimated", "registry", "renders")))
+    broken = next(selected_lineage(tree, NAME, roots).breaks())
+    assert (broken.kind, "made_from.json names" in broken.note) == ("configuration", True)

@@ -10,7 +10,7 @@ from thesis_assets.experiments.evaluation import EvaluationSpec
 from thesis_assets.experiments.runs import RunSpec, Selection
 from thesis_assets.launch.local_jobs import LocalLauncher
 from thesis_assets.layout import DifixTree, TuningRunTree
-from thesis_assets.scenes.scene import SceneRoots
+from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.schemas.lineage import LineageLink
 from thesis_assets.schemas.tuning import ProgressLine, TrainConfig
 from thesis_assets.storage import read_json, sha256_file, write_json

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from thesis_assets.errors import SnapshotChanged
+from thesis_assets.launch.commands import members
 from thesis_assets.launch.jobs import Following
 from thesis_assets.launch.local_jobs import LocalLauncher
-from thesis_assets.launch.process_tree import members
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import JobExit, JobRecord, ProgressLine, TrainConfig
 from thesis_assets.storage import read_json

@@ -38,7 +38,7 @@ def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, co
     """Export the shards of the step's scenes, side by side; a failed scene is named and leaves the others in place."""
     from thesis_assets.samples.export import ShardWork, export_told_shard, write_generation_config
     from thesis_assets.samples.preview import shard_sheet
-    from thesis_assets.scenes.groups import group_id
+    from thesis_assets.scenes.matching import group_id
 
     cells = declared_cells(context, platform, "exp_by_scene")
     report = platform.reporter(context)
@@ -133,7 +133,7 @@ def sample_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> ob
 )
 def split_manifests(context: dg.AssetExecutionContext, platform: PlatformParam, sample_set: TripletSet) -> SplitTables:
     """Split the collected rows by their groups."""
-    from thesis_assets.scenes.groups import group_id
+    from thesis_assets.scenes.matching import group_id
     from thesis_assets.splits.hold_out import split_rows
 
     split = platform.spec(Cell(context.partition_key)).split

@@ -24,8 +24,7 @@ from thesis_assets.evaluation.qualitative.tracks import (
     ImageTrack,
     MaskTrack,
 )
-from thesis_assets.images.codecs import check_complete, encode_jpeg, encode_png, read_mask, read_rgb
-from thesis_assets.images.headers import image_kind
+from thesis_assets.images.codecs import check_complete, encode_jpeg, encode_png, image_kind, read_mask, read_rgb
 from thesis_assets.scenes.bounded_files import read_npy
 
 if TYPE_CHECKING:

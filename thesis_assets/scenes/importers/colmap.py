@@ -1,31 +1,39 @@
 """A COLMAP sparse model, text or binary, as a capture. Its poses are world-to-camera with OpenCV axes.
 
-Models of COLMAP 3.12 and newer, with `rigs` and `frames` beside them, state every image's own pose in `images` too, which is
-what is read.
+Sources: https://colmap.github.io/format.html, and `src/colmap/sensor/models.h` for the camera models; the upper left pixel's
+centre is (0.5, 0.5) there as it is here. Models of COLMAP 3.12 and newer, with `rigs` and `frames` beside them, state every
+image's own pose in `images` too, which is what is read. Of a binary file, lengths are held against the file before anything is
+read or allocated; 2D points are skipped, not read.
 Does not belong here: camera ids, frames, writing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
 from thesis_assets.errors import InvalidFile
+from thesis_assets.scenes.camera import Matrix
 from thesis_assets.scenes.importers.capture import (
+    MAX_NAME_BYTES,
+    MAX_PHOTOGRAPHS,
+    NEGLIGIBLE_DISTORTION,
+    UNDISTORT_REMEDY,
     Capture,
     Photograph,
     find_below,
     fitted_intrinsics,
     photograph_size,
+    pinhole_matrix,
     refuse_repeats,
     scaling_notes,
 )
-from thesis_assets.scenes.importers.colmap_binary import read_cameras_binary, read_images_binary
-from thesis_assets.scenes.importers.colmap_models import ColmapCamera, ColmapImage, pinhole_of
-from thesis_assets.scenes.importers.colmap_text import read_cameras_text, read_images_text
-from thesis_assets.scenes.importers.poses import extrinsics_from_quaternion
 
 _MODEL_FOLDERS = (".", "sparse/0", "sparse")
 _SUFFIXES = (".bin", ".txt")
@@ -129,3 +137,342 @@ def _photograph(
         ),
         extrinsics=extrinsics,
     )
+
+
+Projection = Literal["pinhole", "other"]
+
+
+@dataclass(frozen=True)
+class ColmapModel:
+    """A camera model.
+
+    Attributes:
+        n_focal: 1 (one focal length for both axes) or 2; then come cx, cy, then the lens.
+        n_lens: coefficients that are all 0 for a lens without distortion.
+        projection: `other` is no pinhole camera even then (a fisheye maps angles, not tangents).
+    """
+
+    name: str
+    n_focal: int
+    n_lens: int
+    projection: Projection = "pinhole"
+
+    @property
+    def n_parameters(self) -> int:
+        return self.n_focal + 2 + self.n_lens
+
+
+MODELS_BY_ID: dict[int, ColmapModel] = {
+    0: ColmapModel("SIMPLE_PINHOLE", 1, 0),
+    1: ColmapModel("PINHOLE", 2, 0),
+    2: ColmapModel("SIMPLE_RADIAL", 1, 1),
+    3: ColmapModel("RADIAL", 1, 2),
+    4: ColmapModel("OPENCV", 2, 4),
+    5: ColmapModel("OPENCV_FISHEYE", 2, 4, "other"),
+    6: ColmapModel("FULL_OPENCV", 2, 8),
+    7: ColmapModel("FOV", 2, 1),
+    8: ColmapModel("SIMPLE_RADIAL_FISHEYE", 1, 1, "other"),
+    9: ColmapModel("RADIAL_FISHEYE", 1, 2, "other"),
+    10: ColmapModel("THIN_PRISM_FISHEYE", 2, 8, "other"),
+    11: ColmapModel("RAD_TAN_THIN_PRISM_FISHEYE", 2, 12, "other"),
+    12: ColmapModel("SIMPLE_DIVISION", 1, 1),
+    13: ColmapModel("DIVISION", 2, 1),
+    14: ColmapModel("SIMPLE_FISHEYE", 1, 0, "other"),
+    15: ColmapModel("FISHEYE", 2, 0, "other"),
+}
+MODELS_BY_NAME = {model.name: model for model in MODELS_BY_ID.values()}
+
+
+@dataclass(frozen=True)
+class ColmapCamera:
+    """A row of `cameras.txt` or `cameras.bin`. Sizes in pixels; the parameters in the model's order."""
+
+    camera_id: int
+    model: ColmapModel
+    width: int
+    height: int
+    parameters: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ColmapImage:
+    """A row of `images.txt` or `images.bin`, its 2D points left out. World to camera; the quaternion w first."""
+
+    image_id: int
+    quaternion: tuple[float, ...]
+    translation: tuple[float, ...]
+    camera_id: int
+    name: str
+
+
+def pinhole_of(camera: ColmapCamera, file: Path) -> Matrix:
+    """(3, 3) intrinsics of a camera without lens distortion.
+
+    Raises:
+        InvalidFile: the model is no pinhole's, its lens is distorted, or a parameter or size is out of range.
+    """
+    model, key = camera.model, f"camera {camera.camera_id}"
+    focal, rest = camera.parameters[: model.n_focal], camera.parameters[model.n_focal :]
+    centre, lens = rest[:2], rest[2:]
+    # `not (a < b)` also catches NaN, which compares false with everything.
+    distorted = any(not abs(coefficient) < NEGLIGIBLE_DISTORTION for coefficient in lens)
+    if model.projection == "other" or distorted:
+        raise InvalidFile(
+            "the lens is distorted",
+            file=file,
+            key=key,
+            found=f"{model.name} with {list(lens)}",
+            wanted=f"PINHOLE, SIMPLE_PINHOLE, or a lens whose coefficients are 0 (below {NEGLIGIBLE_DISTORTION:g})",
+            remedy=UNDISTORT_REMEDY,
+        )
+    if not all(0 < value < 1e9 for value in (*focal, camera.width, camera.height)) or not all(
+        abs(value) < 1e9 for value in centre
+    ):
+        raise InvalidFile(
+            "a camera's parameters are out of range",
+            file=file,
+            key=key,
+            found=f"{camera.width} x {camera.height}, {list(camera.parameters)}",
+            wanted="positive sizes and focal lengths, finite numbers",
+        )
+    return pinhole_matrix((focal[0], focal[-1]), (centre[0], centre[1]))
+
+
+_CAMERA = struct.Struct("<IiQQ")
+_IMAGE = struct.Struct("<I7dI")
+_COUNT = struct.Struct("<Q")
+_POINT_BYTES = 24
+
+
+def read_cameras_binary(path: Path) -> dict[int, ColmapCamera]:
+    """Cameras by id.
+
+    Raises:
+        InvalidFile: missing, cut short, or of a camera model that is not known.
+    """
+    cameras: dict[int, ColmapCamera] = {}
+    with _opened(path) as handle:
+        records = _Records(path, handle)
+        for number in range(records.count("cameras", _CAMERA.size)):
+            what = f"camera {number}"
+            camera_id, model_id, width, height = records.take(_CAMERA, what)
+            model = MODELS_BY_ID.get(model_id)
+            if model is None:
+                raise InvalidFile(
+                    "a camera model is not known",
+                    file=path,
+                    key=f"camera {camera_id}",
+                    found=f"model id {model_id}",
+                    wanted="PINHOLE or SIMPLE_PINHOLE",
+                    remedy="undistort the images with `colmap image_undistorter`; or the file is not COLMAP's",
+                )
+            parameters = records.take(struct.Struct(f"<{model.n_parameters}d"), what)
+            cameras[camera_id] = ColmapCamera(camera_id, model, width, height, parameters)
+    return cameras
+
+
+def read_images_binary(path: Path) -> list[ColmapImage]:
+    """Registered images, in the file's order.
+
+    Raises:
+        InvalidFile: missing, cut short, or a name is not UTF-8.
+    """
+    images = []
+    with _opened(path) as handle:
+        records = _Records(path, handle)
+        for number in range(records.count("images", _IMAGE.size + 1 + _COUNT.size)):
+            what = f"image {number}"
+            image_id, *pose, camera_id = records.take(_IMAGE, what)
+            name = records.take_name(what)
+            (n_points,) = records.take(_COUNT, what)
+            records.skip(n_points * _POINT_BYTES, what)
+            images.append(ColmapImage(image_id, tuple(pose[:4]), tuple(pose[4:]), camera_id, name))
+    return images
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InvalidFile("the file cannot be opened", file=path, found=error.strerror) from error
+
+
+@dataclass(frozen=True)
+class _Records:
+    """Reads records one after the other, each held against the end of the file."""
+
+    path: Path
+    handle: BinaryIO
+
+    def count(self, what: str, record_bytes: int) -> int:
+        """The number of records that the file announces, where it is long enough for them."""
+        (count,) = self.take(_COUNT, f"number of {what}")
+        if count > MAX_PHOTOGRAPHS or count * record_bytes > self._left():
+            raise self._short(f"{count} {what}", f"{self._left()} bytes are left for them")
+        return int(count)
+
+    def take(self, form: struct.Struct, what: str) -> tuple[Any, ...]:
+        content = self.handle.read(form.size)
+        if len(content) < form.size:
+            raise self._short(what, f"{len(content)} of {form.size} bytes")
+        return form.unpack(content)
+
+    def take_name(self, what: str) -> str:
+        """A name that ends with a zero byte."""
+        start = self.handle.tell()
+        content, end, _ = self.handle.read(MAX_NAME_BYTES + 1).partition(b"\0")
+        if not end:
+            raise self._short(what, "no end of the image's name")
+        self.handle.seek(start + len(content) + 1)
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidFile(
+                "an image's name is not UTF-8",
+                file=self.path,
+                key=what,
+                found=ascii(content[:200]),
+                remedy="rename the image and run COLMAP again; or the file is not COLMAP's",
+            ) from error
+
+    def skip(self, n_bytes: int, what: str) -> None:
+        if n_bytes > self._left():
+            raise self._short(what, f"{self._left()} of {n_bytes} bytes of its 2D points")
+        self.handle.seek(n_bytes, os.SEEK_CUR)
+
+    def _left(self) -> int:
+        return os.fstat(self.handle.fileno()).st_size - self.handle.tell()
+
+    def _short(self, what: str, found: str) -> InvalidFile:
+        return InvalidFile(
+            "the COLMAP file is cut short, or is not COLMAP's",
+            file=self.path,
+            key=what,
+            found=found,
+            remedy="export the sparse model again (`colmap model_converter`), or copy it again",
+        )
+
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""One line holds all 2D points of an image: 20,000 of them take 1 MB."""
+_IMAGE_FIELDS = 10
+
+
+def read_cameras_text(path: Path) -> dict[int, ColmapCamera]:
+    """Cameras by id.
+
+    Raises:
+        InvalidFile: missing, or a line is not a camera's; the message has its number.
+    """
+    cameras: dict[int, ColmapCamera] = {}
+    for number, line in _rows(path):
+        words = line.split()
+        try:
+            camera_id, name, width, height = int(words[0]), words[1], int(words[2]), int(words[3])
+            parameters = tuple(float(word) for word in words[4:])
+        except (IndexError, ValueError) as error:
+            raise _bad_line(path, number, line, "CAMERA_ID MODEL WIDTH HEIGHT PARAMS[]") from error
+        model = MODELS_BY_NAME.get(name)
+        if model is None or len(parameters) != model.n_parameters:
+            wanted = "PINHOLE or SIMPLE_PINHOLE" if model is None else f"{model.n_parameters} parameters of {name}"
+            raise _bad_line(path, number, line, wanted)
+        cameras[camera_id] = ColmapCamera(camera_id, model, width, height, parameters)
+    return cameras
+
+
+def read_images_text(path: Path) -> list[ColmapImage]:
+    """Registered images, in the file's order. A name is what stands after the camera's id, spaces included.
+
+    Raises:
+        InvalidFile: missing, or a line is not an image's; the message has its number.
+    """
+    images: list[ColmapImage] = []
+    rows = _rows(path, skip_next=True)
+    for number, line in rows:
+        words = line.split(maxsplit=_IMAGE_FIELDS - 1)
+        try:
+            image_id, *pose, camera_id, name = (
+                int(words[0]),
+                *(float(word) for word in words[1:8]),
+                int(words[8]),
+                words[9],
+            )
+        except (IndexError, ValueError) as error:
+            wanted = "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of 2D points, which may be empty"
+            raise _bad_line(path, number, line, wanted) from error
+        images.append(ColmapImage(image_id, tuple(pose[:4]), tuple(pose[4:]), camera_id, name))
+        if len(images) > MAX_PHOTOGRAPHS:
+            raise InvalidFile("too many images", file=path, wanted=f"<= {MAX_PHOTOGRAPHS}")
+    return images
+
+
+def _rows(path: Path, *, skip_next: bool = False) -> Iterator[tuple[int, str]]:
+    """Number and text of each line that is not empty and no comment.
+
+    Args:
+        skip_next: pass over the line behind each of them, whatever it holds: the 2D points, which may be none.
+    """
+    try:
+        with path.open("rb") as handle:
+            number = 0
+            while line := handle.readline(MAX_LINE_BYTES):
+                number += 1
+                text = _decoded(line, path, number)
+                if not text or text.startswith("#"):
+                    continue
+                yield number, text
+                if skip_next:
+                    number += 1
+                    if len(handle.readline(MAX_LINE_BYTES)) == MAX_LINE_BYTES:
+                        raise InvalidFile("a line is longer than any of its kind", file=path, key=f"line {number}")
+    except OSError as error:
+        raise InvalidFile("the file cannot be opened", file=path, found=error.strerror) from error
+
+
+def _decoded(line: bytes, path: Path, number: int) -> str:
+    try:
+        return line.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise InvalidFile(
+            "a line is not UTF-8 text", file=path, key=f"line {number}", found=ascii(line[:120])
+        ) from error
+
+
+def _bad_line(path: Path, number: int, line: str, wanted: str) -> InvalidFile:
+    return InvalidFile(
+        "a line of the COLMAP file cannot be read",
+        file=path,
+        key=f"line {number}",
+        found=repr(line[:160]),
+        wanted=wanted,
+        remedy="export the sparse model again (`colmap model_converter --output_type TXT`)",
+    )
+
+
+def extrinsics_from_quaternion(quaternion: Matrix, translation: Matrix) -> Matrix:
+    """World-to-camera of COLMAP's `QW QX QY QZ TX TY TZ`, which is world-to-camera with OpenCV axes already.
+
+    Args:
+        quaternion: (4,) w first (Hamilton), of any length but zero.
+        translation: (3,).
+
+    Returns:
+        (3, 4).
+
+    Raises:
+        ValueError: a number is not finite, or the quaternion is zero.
+    """
+    if not (np.isfinite(quaternion).all() and np.isfinite(translation).all()):
+        raise ValueError("the pose is not finite")
+    length = float(np.linalg.norm(quaternion))
+    if length < 1e-8:
+        raise ValueError("the quaternion is zero")
+    w, x, y, z = quaternion / length
+    rotation = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    return np.column_stack([rotation, translation])

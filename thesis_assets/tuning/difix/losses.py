@@ -97,7 +97,7 @@ def require_loss_weights(weights: LossWeights, folder: Path | None) -> None:
     """
     if not weights.needs_vgg:
         return
-    from thesis_assets.images.perceptual import find_lpips
+    from thesis_assets.images.lpips_files import find_lpips
 
     try:
         find_lpips(folder)

@@ -38,7 +38,7 @@ def check_difix(flags: TrainerFlags) -> list[str]:
     model = base_of(flags)
     notes = [f"base model {model.name}: {model.path}, digest {model.digest()}"]
     if weights.needs_vgg:
-        from thesis_assets.images.perceptual import find_lpips
+        from thesis_assets.images.lpips_files import find_lpips
 
         notes.append(f"LPIPS and Gram by VGG16, digest {find_lpips(folder).digest()}")
     else:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.experiments.runs import External, published_steps
 from thesis_assets.launch.commands import end_running, run_command
-from thesis_assets.launch.logs import log_tail
+from thesis_assets.launch.jobs import log_tail
 from thesis_assets.launch.starter_watch import watched
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.samples import DataJson

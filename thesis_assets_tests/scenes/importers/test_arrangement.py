@@ -8,8 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidScene
-from thesis_assets.scenes.importers.arrangement import compile_pattern, frames_from, natural_order, one_frame
-from thesis_assets.scenes.importers.capture import Capture, Photograph
+from thesis_assets.scenes.importers.capture import (
+    Capture,
+    Photograph,
+    compile_pattern,
+    frames_from,
+    natural_order,
+    one_frame,
+)
 
 
 def capture(*names: str, sizes: dict[str, int] | None = None) -> Capture:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.scenes.camera import Camera
-from thesis_assets.scenes.importers.colmap import read_colmap
-from thesis_assets.scenes.importers.poses import extrinsics_from_opengl, extrinsics_from_quaternion
+from thesis_assets.scenes.importers.colmap import extrinsics_from_quaternion, read_colmap
+from thesis_assets.scenes.importers.nerfstudio import extrinsics_from_opengl
 from thesis_assets_tests.scenes.importers.small_captures import (
     CX,
     CY,

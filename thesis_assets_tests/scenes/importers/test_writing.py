@@ -10,12 +10,12 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidKey, InvalidScene
 from thesis_assets.images.codecs import read_mask, read_rgb
 from thesis_assets.scenes.catalog import describe_scene, list_scenes
-from thesis_assets.scenes.importers.arrangement import compile_pattern, frames_from, one_frame
-from thesis_assets.scenes.importers.capture import Capture
+from thesis_assets.scenes.importers.capture import Capture, compile_pattern, frames_from, one_frame
 from thesis_assets.scenes.importers.colmap import read_colmap
 from thesis_assets.scenes.importers.nerfstudio import read_nerfstudio
 from thesis_assets.scenes.importers.writing import write_scene
-from thesis_assets.scenes.scene import SceneRoots, open_scene
+from thesis_assets.scenes.listing import SceneRoots
+from thesis_assets.scenes.scene import open_scene
 from thesis_assets.schemas.scene_import import ImportRecord
 from thesis_assets_tests.scenes.importers.small_captures import (
     HEIGHT,

@@ -1,0 +1,406 @@
+"""A Slurm cluster: what its jobs ask for, what its own commands say, and handing payloads to it by submitit.
+
+Works without accounting (`sacct`). Does not belong here: following a job to its end (`slurm_jobs`), what runs on a node
+(`slurm_payloads`).
+"""
+
+from __future__ import annotations
+
+import getpass
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
+from thesis_assets.launch.jobs import Resources
+
+
+class Preset(BaseModel):
+    """What one job asks for, on one node. `None` leaves a word to the site's settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    minutes: int = Field(ge=1)
+    gpus: int = Field(ge=0)
+    cores: int = Field(ge=1)
+    memory_gb: float = Field(gt=0)
+    min_gpus: int = Field(default=0, ge=0)
+    """GPUs to ask for where the work needs fewer: some clusters refuse a job without one."""
+    account: str | None = None
+    partition: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+
+    @property
+    def asked_gpus(self) -> int:
+        return max(self.gpus, self.min_gpus)
+
+
+PRESETS: Mapping[str, Preset] = {
+    "smoke": Preset(minutes=30, gpus=1, cores=4, memory_gb=32),
+    "data_gen": Preset(minutes=3 * 60, gpus=1, cores=8, memory_gb=96),
+    "tune_1gpu": Preset(minutes=12 * 60, gpus=1, cores=8, memory_gb=96),
+    "tune_2gpu": Preset(minutes=12 * 60, gpus=2, cores=16, memory_gb=128),
+    "tune_4gpu": Preset(minutes=12 * 60, gpus=4, cores=24, memory_gb=192),
+    "cpu": Preset(minutes=3 * 60, gpus=0, cores=8, memory_gb=32),
+}
+
+
+class Site(BaseModel):
+    """A cluster as the settings describe it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    account: str | None = None
+    partition: str | None = None
+    qos: str | None = None
+    setup: tuple[str, ...] = ()
+    """Lines of shell before the work: `module load ...`."""
+    presets: Mapping[str, Preset] = PRESETS
+    at_once: int = Field(default=8, ge=1)
+    """Elements of one array that run at the same time."""
+    signal_seconds: int = Field(default=120, ge=1)
+    """Before the time limit, when a job is warned: it saves and is queued again."""
+    poll_seconds: float = Field(default=10.0, gt=0)
+    """Between two questions to Slurm about all jobs."""
+    vanished_seconds: float = Field(default=15.0, ge=0)
+    """How long a job's last file may take to become visible here after Slurm has dropped the job."""
+    requeues: int = Field(default=50, ge=0)
+    """How often a job that hits its time limit is queued again."""
+
+
+def presets_with(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Preset]:
+    """The presets, some values exchanged, and new ones.
+
+    Raises:
+        ThesisAssetsError: a value has the wrong form, or a new preset lacks one.
+    """
+    presets = dict(PRESETS)
+    for name, values in changes.items():
+        known = presets[name].model_dump() if name in presets else {}
+        try:
+            presets[name] = Preset.model_validate({**known, **values})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ThesisAssetsError(
+                f"a Slurm preset is not valid: {first['msg']}",
+                key=f"THESIS_SLURM_PRESETS: {name}." + ".".join(map(str, first["loc"])),
+                found=repr(first.get("input"))[:200],
+                wanted=", ".join(Preset.model_fields),
+            ) from error
+    return presets
+
+
+def choose_preset(presets: Mapping[str, Preset], resources: Resources) -> tuple[str, Preset]:
+    """The preset that a job names, else the one for its number of processes.
+
+    Raises:
+        InvalidExperiment: there is none of that name, or its GPUs are not the job's processes.
+    """
+    name = resources.preset or f"tune_{resources.processes}gpu"
+    preset = presets.get(name)
+    if preset is None:
+        raise InvalidExperiment(
+            "there is no such Slurm preset",
+            key="preset" if resources.preset else "num_processes",
+            found=name,
+            wanted=", ".join(f"{other} ({presets[other].gpus} GPUs)" for other in presets),
+            remedy="name one of them as the run's preset, or declare it in THESIS_SLURM_PRESETS",
+        )
+    if preset.gpus and preset.gpus != resources.processes:
+        fitting = [other for other in presets if presets[other].gpus == resources.processes]
+        raise InvalidExperiment(
+            f"the run's processes are not the GPUs of its Slurm preset {name}: each process trains on one of its own",
+            key="num_processes",
+            found=resources.processes,
+            wanted=preset.gpus,
+            remedy=f"set num_processes: {preset.gpus}"
+            + (f", or preset: {' or '.join(fitting)}" if fitting else ", or declare a preset in THESIS_SLURM_PRESETS"),
+        )
+    return name, preset
+
+
+ALIVE = frozenset(
+    {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
+    | {"REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+)
+"""States in which a job still waits, runs, or clears up; all others are ends."""
+WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"})
+ANSWER_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One job as the queue shows it."""
+
+    state: str
+    node: str
+    reason: str
+    comment: str
+
+    @property
+    def is_alive(self) -> bool:
+        return self.state in ALIVE
+
+    def __str__(self) -> str:
+        where = f" on {self.node}" if self.node else ""
+        return f"{self.state}{where}" + (f" ({self.reason})" if self.reason not in ("", "None") else "")
+
+
+class SlurmQueue:
+    """This user's jobs, asked for all at once and not too often: every question is work for the cluster's one controller."""
+
+    def __init__(self, poll_seconds: float) -> None:
+        self._poll_seconds = poll_seconds
+        self._seen: dict[str, Seen] = {}
+        self._asked_at = float("-inf")
+        self.silence: str | None = None
+        """Why the last question was not answered; None where it was."""
+
+    def look(self, job: str) -> Seen | None:
+        """How a job stood when it was last asked; None where the queue has dropped it."""
+        if time.monotonic() - self._asked_at >= self._poll_seconds:
+            self.refresh()
+        return self._seen.get(job)
+
+    def number_of(self, comment: str) -> str | None:
+        """Slurm's number of the job with this comment, which its submitter did not live to write down; None where there is none."""
+        if time.monotonic() - self._asked_at >= self._poll_seconds:
+            self.refresh()
+        return next((job for job, seen in self._seen.items() if seen.comment == comment), None)
+
+    def forget(self) -> None:
+        """Ask anew at the next look."""
+        self._asked_at = float("-inf")
+
+    def refresh(self) -> None:
+        """Ask now. Where there is no answer, what was known stays."""
+        self._asked_at = time.monotonic()
+        words = ["squeue", "--noheader", "--array", "--states=all", f"--user={getpass.getuser()}"]
+        try:
+            answer = ask([*words, "--format=%i|%T|%N|%r|%k"])
+        except ThesisAssetsError as error:
+            self.silence = str(error.found)
+            return
+        self.silence = None
+        rows = [[word.strip() for word in line.split("|", 4)] for line in answer.splitlines() if line.count("|") >= 4]
+        self._seen = {job: Seen(*words) for job, *words in rows}
+
+    def cancel(self, jobs: Sequence[str], *, wait_seconds: float) -> list[str]:
+        """Cancel jobs, and wait until they are gone. Returns those that are not in that time."""
+        left = list(jobs)
+        if not left:
+            return left
+        subprocess.run(["scancel", "--quiet", *left], capture_output=True, timeout=ANSWER_SECONDS, check=False)
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            self.refresh()
+            left = [job for job in left if (seen := self._seen.get(job)) is not None and seen.is_alive]
+            if not left or time.monotonic() > deadline:
+                return left
+            time.sleep(0.5)
+
+
+def ask(words: Sequence[str]) -> str:
+    """What one of Slurm's commands answers.
+
+    Raises:
+        ThesisAssetsError: it is not installed, or fails, or does not answer.
+    """
+    remedy = "look whether this machine belongs to the cluster (`sinfo`); THESIS_LAUNCHER=local works without one"
+    try:
+        result = subprocess.run(words, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
+    except FileNotFoundError as error:
+        raise ThesisAssetsError(
+            "Slurm's commands are not installed here", file=words[0], found="no such program", remedy=remedy
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        found = f"{words[0]}: no answer in {ANSWER_SECONDS} s"
+        raise ThesisAssetsError("Slurm does not answer", found=found, remedy=remedy) from error
+    if result.returncode != 0:
+        found = f"{words[0]}: {result.stderr.strip()[-500:]}"
+        raise ThesisAssetsError("Slurm does not answer", found=found, remedy=remedy)
+    return result.stdout
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one node of a partition has. `memory_gb`: as jobs may ask for it."""
+
+    name: str
+    gpus: int
+    cores: int
+    memory_gb: float
+
+
+def require_node(preset_name: str, preset: Preset, partition: str | None) -> None:
+    """Refuse what no node of the partition has, before anything is submitted.
+
+    Raises:
+        ThesisAssetsError: with what the largest node has.
+    """
+    nodes = list_nodes(partition)
+    if any(_holds(node, preset) for node in nodes):
+        return
+    if not nodes:
+        raise ThesisAssetsError(
+            "Slurm has no node there",
+            key="THESIS_SLURM_PARTITION",
+            found=_place(partition),
+            remedy="`sinfo` lists the partitions",
+        )
+    most = max((node.gpus for node in nodes), default=0)
+    if preset.asked_gpus > most:
+        raise ThesisAssetsError(
+            "the job wants more GPUs than any node has, and a job runs on one node",
+            key=f"preset {preset_name}",
+            found=f"{preset.asked_gpus} GPUs",
+            wanted=f"at most {most} ({_place(partition)})",
+            remedy="lower num_processes, choose a smaller preset, or another THESIS_SLURM_PARTITION",
+        )
+    shown = ", ".join(sorted({f"{node.gpus} GPUs, {node.cores} cores, {node.memory_gb:.0f} GB" for node in nodes})[:5])
+    raise ThesisAssetsError(
+        "the job wants more than any node has",
+        key=f"preset {preset_name}",
+        found=f"{preset.asked_gpus} GPUs, {preset.cores} cores, {preset.memory_gb:g} GB",
+        wanted=f"what one node has: {shown or 'there is no node'} ({_place(partition)})",
+        remedy=f"change the preset {preset_name} by THESIS_SLURM_PRESETS (docs/slurm.md)",
+    )
+
+
+def _place(partition: str | None) -> str:
+    return f"partition {partition}" if partition else "the default partition"
+
+
+def _holds(node: Node, preset: Preset) -> bool:
+    return node.gpus >= preset.asked_gpus and node.cores >= preset.cores and node.memory_gb >= preset.memory_gb
+
+
+def list_nodes(partition: str | None) -> list[Node]:
+    """The nodes of a partition, of the default one where none is named."""
+    chosen = [f"--partition={partition}"] if partition else []
+    rows = [
+        line.split("|")
+        for line in ask(["sinfo", "--noheader", "--Node", *chosen, "--format=%N|%G|%c|%m|%P"]).splitlines()
+        if line.count("|") == 4
+    ]
+    if not partition and any(row[4].strip().endswith("*") for row in rows):
+        rows = [row for row in rows if row[4].strip().endswith("*")]
+    return [
+        Node(name.strip(), count_gpus(gres), _number(cores), _number(memory) / 1024)
+        for name, gres, cores, memory, _ in rows
+    ]
+
+
+def count_gpus(gres: str) -> int:
+    """GPUs of a node by its generic resources: `gpu:4`, `gpu:a100:2(S:0),gpu:v100:2(S:1)`, `(null)`."""
+    return sum(int(count) for count in re.findall(r"(?:^|,)\s*gpu(?::[^:,()]+)?:(\d+)", gres))
+
+
+def _number(text: str) -> int:
+    """`192000+` where several nodes share a row."""
+    digits = re.match(r"\d+", text.strip())
+    return int(digits[0]) if digits else 0
+
+
+def submit(
+    site: Site, name: str, resources: Resources, folder: Path, payloads: Sequence[Any], comment: str
+) -> list[str]:
+    """Submit payloads, an array where there are several. Returns Slurm's number of each: `12`, or `12_0`, `12_1`, ...
+
+    Args:
+        comment: kept by Slurm with the job, to find it again.
+        folder: on the file system that the nodes share: scripts, pickles, and the logs that `log_files` names.
+
+    Raises:
+        InvalidExperiment: there is no fitting preset.
+        ThesisAssetsError: no node has what the preset asks for, Slurm refuses it, or Slurm or submitit is not there.
+    """
+    preset_name, preset = require_place(site, resources)
+    submitit = _submitit()
+    folder.mkdir(parents=True, exist_ok=True)
+    executor = submitit.SlurmExecutor(folder=folder.absolute(), max_num_timeout=site.requeues)
+    executor.update_parameters(comment=comment, **_parameters(site, preset, re.sub(r"[^A-Za-z0-9._-]", "_", name)))
+    try:
+        if len(payloads) == 1:
+            return [str(executor.submit(payloads[0]).job_id)]
+        with executor.batch():
+            jobs = [executor.submit(payload) for payload in payloads]
+    except submitit.core.utils.FailedJobError as error:
+        raise ThesisAssetsError(
+            "Slurm refuses the job",
+            key=f"preset {preset_name}",
+            found=str(error).strip()[-500:],
+            remedy="set THESIS_SLURM_ACCOUNT, _PARTITION and _QOS as your cluster wants them, or change the preset by "
+            "THESIS_SLURM_PRESETS",
+        ) from error
+    return [str(job.job_id) for job in jobs]
+
+
+def require_place(site: Site, resources: Resources) -> tuple[str, Preset]:
+    """The preset that a job gets, by name and value; refused where no node has what it asks for.
+
+    Raises:
+        InvalidExperiment: there is no fitting preset.
+        ThesisAssetsError: no node has what the preset asks for, or Slurm or submitit is not there.
+    """
+    _submitit()
+    name, preset = choose_preset(site.presets, resources)
+    require_node(name, preset, preset.partition or site.partition)
+    return name, preset
+
+
+def log_files(folder: Path, number: str) -> tuple[Path, Path]:
+    """Where stdout and stderr of a submitted payload go."""
+    return folder / f"{number}_0_log.out", folder / f"{number}_0_log.err"
+
+
+def _submitit() -> Any:
+    try:
+        import submitit
+    except ImportError as error:
+        raise ThesisAssetsError(
+            "the launcher slurm needs the package submitit",
+            key="THESIS_LAUNCHER",
+            found="slurm",
+            remedy="pip install 'thesis_assets[slurm]'",
+        ) from error
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise ThesisAssetsError(
+            "Slurm's commands are not installed here",
+            key="THESIS_LAUNCHER",
+            found="no sbatch",
+            remedy="start this on a machine that may submit jobs, or set THESIS_LAUNCHER=local",
+        )
+    return submitit
+
+
+def _parameters(site: Site, preset: Preset, name: str) -> dict[str, Any]:
+    parameters: dict[str, Any] = {
+        "job_name": name,
+        "time": preset.minutes,
+        "cpus_per_task": preset.cores,
+        "mem": f"{round(preset.memory_gb * 1024)}MB",
+        "partition": preset.partition or site.partition,
+        "account": preset.account or site.account,
+        "qos": preset.qos or site.qos,
+        "constraint": preset.constraint,
+        "setup": list(site.setup) or None,
+        "signal_delay_s": site.signal_seconds,
+        "array_parallelism": site.at_once,
+        "wckey": None,
+        # A node that dies must not take the job with it, whatever the site's default is.
+        "additional_parameters": {"requeue": True},
+        # Since 22.05 a step does not have the job's cores unless it asks again.
+        "srun_args": [f"--cpus-per-task={preset.cores}"],
+    }
+    if preset.asked_gpus:
+        parameters["gpus_per_node"] = preset.asked_gpus
+    return {key: value for key, value in parameters.items() if value is not None or key == "wckey"}
