@@ -176,14 +176,11 @@ class ComparePages:
         place = Place(page.parent, reports.comparison_made_from(*comparison.place))
         return Unit(page.name, place, wanted, lambda: _older(record, page))
 
-    def files(self) -> list[Path]:
-        """What `renew` leaves: a record of each page that is wanted, and the page where the record names one."""
-        reports, files = self.platform.settings.reports, []
-        for comparison in self.wanted():
-            path = reports.comparison_record(*comparison.place)
-            record = _read(path)
-            files += [path] if record is None or record.page is None else [path, reports.comparison(*comparison.place)]
-        return files
+    def units(self) -> list[Unit]:
+        """The pages that are to be there: all that are wanted, but those whose record says why they are not current."""
+        reports = self.platform.settings.reports
+        records = {each: _read(reports.comparison_record(*each.place)) for each in self.wanted()}
+        return [self.unit(each) for each, record in records.items() if record is None or record.reason is None]
 
     def wanted(self) -> list[Comparison]:
         """Each evaluated run against its unrefined renders, and against the baseline of its experiment where there is one."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from thesis_assets.defs.compare_pages import ComparePages
 from thesis_assets.defs.partitions import Cell, CellKind
 from thesis_assets.defs.platform import Platform
 from thesis_assets.layout import TASKS
@@ -124,7 +125,8 @@ def _leaderboard(platform: Platform, cell: Cell) -> list[Unit]:
         if (record := read_record(Place(tree.base, tree.manifest_made_from))) is not None
     }
     place = Place(reports.root, reports.leaderboard_made_from)
-    return [Unit("leaderboard", place, Wanted("leaderboard", LEADERBOARD_VERSION, made=made))]
+    table = Unit("leaderboard", place, Wanted("leaderboard", LEADERBOARD_VERSION, made=made))
+    return [table, *ComparePages(platform, platform.echo).units()]
 
 
 PREDICTED_FROM: dict[str, set[str]] = {

@@ -29,7 +29,7 @@ def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> N
     """Build the table from the trees that have a manifest, and renew the compare pages."""
     from thesis_assets.evaluation.leaderboard import build_leaderboard, write_leaderboard
 
-    (unit,) = NODES["leaderboard"].units(platform, Cell())
+    unit, *_ = NODES["leaderboard"].units(platform, Cell())
     making = begin(unit)
     board = build_leaderboard(platform.evaluated_trees(), platform.baselines())
     reports = platform.settings.reports
