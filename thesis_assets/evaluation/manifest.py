@@ -10,7 +10,7 @@ from thesis_assets.evaluation.cell import EvaluationCell, Progress, absent_tasks
 from thesis_assets.evaluation.prediction_units import prediction_unit
 from thesis_assets.evaluation.protocols import read_protocol
 from thesis_assets.evaluation.task_units import task_unit
-from thesis_assets.evaluation.unit_parts import known_versions, verified
+from thesis_assets.evaluation.unit_parts import known_versions, recorded, verified
 from thesis_assets.layout import POSE_TASKS, epoch_name
 from thesis_assets.provenance import Contents, Older, Place, Unit, Wanted, begin
 from thesis_assets.schemas.evaluation import EvaluationManifest, Protocol
@@ -69,11 +69,13 @@ def manifest_unit(cell: EvaluationCell) -> Unit:
 def _unit(cell: EvaluationCell, epochs: Sequence[int], tasks: Sequence[str]) -> Unit:
     tree = cell.tree
     trees = {f"evaluation/{epoch_name(epoch)}/{task}": tree.task(epoch, task) for epoch in epochs for task in tasks}
-    versions = known_versions(None, {name: Place(task.base, task.made_from) for name, task in trees.items()})
+    place = Place(tree.base, tree.manifest_made_from)
+    record = recorded(place)
+    # Of an older tree numbers may be given their records after the manifest was given its own.
+    older = record if record is not None and record.noted.get("taken_over") else None
+    versions = known_versions(older, {name: Place(task.base, task.made_from) for name, task in trees.items()})
     wanted = Wanted("evaluation_manifest", MANIFEST_VERSION, made={"tasks": ", ".join(tasks), **versions})
-    return Unit(
-        f"manifest of {cell.scene.name}", Place(tree.base, tree.manifest_made_from), wanted, lambda: _older(cell)
-    )
+    return Unit(f"manifest of {cell.scene.name}", place, wanted, lambda: _older(cell))
 
 
 def _older(cell: EvaluationCell) -> Older | None:

@@ -186,9 +186,9 @@ def by_name(cell: EvaluationCell, paths: Iterable[Path | None]) -> dict[str, Pat
     ]
     named: dict[str, Path] = {}
     for path in paths:
-        text = str(path)
-        label = next((f"{word}/{text[len(root) :]}" for root, word in words if text.startswith(root)), text)
         if path is not None:
+            text = str(path)
+            label = next((f"{word}/{text[len(root) :]}" for root, word in words if text.startswith(root)), text)
             named[label] = path
     return named
 

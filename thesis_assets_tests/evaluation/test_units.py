@@ -287,6 +287,14 @@ def test_an_older_tree_works_and_is_taken_over_without_being_made_again(own_fold
     assert "`evaluation.pose.world_alignment` was" in told[f"pose_smpl of {SCENE}, epoch_0000"]
 
 
+def test_an_older_tree_may_be_taken_over_in_any_order(own_folder: Path) -> None:
+    cell = open_cell(own_folder)
+    as_older(cell)
+    for unit in reversed(all_units(cell)):
+        assert take_over(unit) is not None
+    assert words(cell) == {}
+
+
 def test_evaluating_an_older_tree_takes_it_over(own_folder: Path) -> None:
     cell = open_cell(own_folder)
     as_older(cell)
