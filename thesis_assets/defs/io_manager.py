@@ -1,10 +1,9 @@
 """The IO manager of the trees: binds what an asset says should exist to the files the layout names, and loads it again.
 
-Tables are written here through their room's writer, a stream of images through the triplet writer; what workers and programs
-wrote themselves is held against its record. Loaded are typed, lazy handles. Launching is the asset's business, never the IO manager's.
+Tables are written here through their room's writer; what workers and programs wrote themselves is held against its record. Loaded are typed, lazy handles. Launching is the asset's business, never the IO manager's.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,25 +19,10 @@ from thesis_assets.samples.triplet_set import TripletSet
 from thesis_assets.storage import full_disk_explained
 
 if TYPE_CHECKING:
-    from thesis_assets.images.triplet_writer import TripletJob, TripletResult
     from thesis_assets.samples.sample_set import SampleSet
     from thesis_assets.schemas.samples import SampleRow
 
 Metadata = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class TripletStream:
-    """Triplets that an asset makes while they are written: drained through the writer, so memory is bounded by its ring.
-
-    Attributes:
-        jobs: renders on the device, with their photographs (`images.triplet_writer`).
-    """
-
-    jobs: "Iterable[TripletJob]"
-    png_encoder: Any = "isal"
-    link_mode: Any = "auto"
-    threads: int = 2
 
 
 @dataclass(frozen=True)
@@ -143,37 +127,6 @@ def _write_adapter(platform: Platform, cell: Cell, value: AdapterTable) -> Metad
     }
 
 
-def write_stream(stream: TripletStream) -> Metadata:
-    """Write every triplet of a stream; one with an unusable input is left out and counted.
-
-    Raises:
-        InvalidFile: none of them could be written.
-        DiskFull: no space is left; what is published stays.
-    """
-    from thesis_assets.images.triplet_writer import TripletWriter
-
-    with TripletWriter(stream.png_encoder, stream.link_mode, threads=stream.threads) as writer:
-        for job in stream.jobs:
-            writer.submit(job)
-    written = [result for result in writer.results if result.error is None]
-    refused = [result for result in writer.results if result.error is not None]
-    if refused and not written:
-        raise InvalidFile("no triplet of the stream could be written", found=str(refused[0].error))
-    return {
-        "dagster/row_count": len(written),
-        "refused": counts_table("reason", _by_message(refused)),
-        "bytes": sum(result.bytes_written for result in written),
-    }
-
-
-def _by_message(refused: "list[TripletResult]") -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for result in refused:
-        message = str(result.error).splitlines()[0]
-        counts[message] = counts.get(message, 0) + 1
-    return counts
-
-
 def _load_shard(platform: Platform, cell: Cell) -> TripletSet:
     from thesis_assets.samples.shard_files import read_shard
 
@@ -218,7 +171,7 @@ class TreeIOManager(dg.IOManager):
         self._platform = platform
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Write the tables of one cell, drain a stream of triplets, or verify what programs wrote.
+        """Write the tables of one cell, and hold what lies there then against its record.
 
         Raises:
             Failure: a file that should be there is missing or empty; or the disk is full.
@@ -231,9 +184,6 @@ class TreeIOManager(dg.IOManager):
 
     def _publish(self, context: dg.OutputContext, obj: Any) -> None:
         asset = context.asset_key.to_user_string()
-        if isinstance(obj, TripletStream):
-            context.add_output_metadata(write_stream(obj))
-            return
         if asset not in WRITERS:
             return  # written by workers and programs, and held against its records by the step
         kind = NODES[asset].kind

@@ -212,11 +212,15 @@ def _failure(state: JobState, line: ProgressLine | None, stderr: Path, stderr_st
 
 
 def _refuse_damaged(run_tree: TuningRunTree, verdict: Verdict) -> None:
-    """Where a finished run was recorded, other files are not taken for it: its last checkpoint alone is trained anew."""
-    if verdict.record is not None and (verdict.damaged or verdict.missing):
+    """Where a finished run was recorded, other files are not taken for it: its last checkpoint alone is trained anew.
+
+    `train_config.json` is written anew from what the run is.
+    """
+    lost = [name for name in (*verdict.damaged, *verdict.missing) if name != run_tree.train_config.name]
+    if verdict.record is not None and lost:
         raise InvalidFile(
             "files of the finished run are not those that were recorded",
-            file=run_tree.base / (*verdict.damaged, *verdict.missing)[0],
+            file=run_tree.base / lost[0],
             found=verdict.in_words,
             remedy="restore them from a copy, or train the run again under another name",
         )

@@ -8,7 +8,6 @@ import dagster as dg
 import pytest
 
 from thesis_assets.defs.schedules import new_dataset_backfill
-from thesis_assets.errors import InvalidExperiment
 from thesis_assets.splits.freeze import freeze
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.defs.sensor_ticks import Ticks, add_scene, experiment, tiny_world
@@ -104,7 +103,7 @@ def test_sensors_and_the_nightly_backfill_say_it_and_serve_the_others(tmp_path: 
         assert night.success
 
 
-def test_data_whose_scenes_are_gone_is_not_made_anew_of_nothing_and_frozen_stays_current(tmp_path: Path) -> None:
+def test_data_whose_scenes_are_gone_stays_as_it_is_open_and_frozen(tmp_path: Path) -> None:
     world = tiny_world(tmp_path)
     world.write(experiment("v1"))
     for number in range(2):
@@ -114,8 +113,7 @@ def test_data_whose_scenes_are_gone_is_not_made_anew_of_nothing_and_frozen_stays
     before = tree.all_samples.read_text()
     shutil.rmtree(world.settings.canonical_gt_root)
     shutil.rmtree(world.settings.preprocessing_root)
-    with pytest.raises(InvalidExperiment, match="there is none"):
-        world.run("v1")
+    assert world.run("v1", until="difix_data").outcomes == []
     assert tree.all_samples.read_text() == before
 
     freeze(tree, reason="a test")
@@ -124,5 +122,5 @@ def test_data_whose_scenes_are_gone_is_not_made_anew_of_nothing_and_frozen_stays
     assert [outcome.work.assets for outcome in world.run("v1", until="difix_data").outcomes] == []
     world.write(experiment("v1", generation={"frames": {"stride": 2}}))
     changed = world.run("v1", until="difix_data")
-    assert "there is no such scene" in changed.outcomes[-1].errors[0], "only making it anew needs the scenes"
+    assert "its generation section would change" in changed.outcomes[-1].errors[0]
     assert tree.all_samples.read_text() == before

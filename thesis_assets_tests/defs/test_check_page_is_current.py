@@ -1,5 +1,6 @@
 """The check page follows the history: under the daemon, in SQLite as it is shipped, and after commands, those that fail too."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 
@@ -108,12 +109,12 @@ def test_a_run_that_failed_before_its_checks_renews_the_page_and_a_page_that_fai
 def test_a_command_that_fails_leaves_a_page_that_says_so(new_world: Callable[..., World]) -> None:
     world = new_world()
     assert world.run(until="scene_samples").exit_code == 0
-    sample = sorted(world.platform.difix(Cell("small")).samples_dir.iterdir())[0]
-    (sample / "ref_image.jpg").write_bytes(b"")
+    samples = world.platform.difix(Cell("small")).samples_dir
+    shutil.copytree(sorted(samples.iterdir())[0], samples / "studio_pair00_dance__tcam4__rccam16__tf000099__rf000099")
     done = thesis_assets(world, "run", "--exp", "small")
     assert done.returncode == 3, done.stderr
     page = world.settings.reports.checks.read_text()
     assert "1 blocking check failed." in page
-    assert "thesis-assets run --exp small</code>" in page
+    assert "thesis-assets set-aside --exp small --yes</code>" in page
     assert "to mend it: " in done.stderr
-    assert "`thesis-assets run --exp small`" in done.stderr
+    assert "`thesis-assets set-aside --exp small --yes`" in done.stderr

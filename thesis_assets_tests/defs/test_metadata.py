@@ -59,8 +59,7 @@ def test_the_numbers_of_views_have_their_gain_and_say_why_others_are_not_there(f
         "PSNR gain of the last epoch",
         "results",
         "not measured",
-        "output_digest",
-        "input_digest",
+        "data version",
     ]
     assert sorted(wanted, key=names.index) == wanted
     results = metadata["results"]
@@ -80,4 +79,4 @@ def test_paths_stand_below_the_digest(finished_world: World, asset: str) -> None
     metadata = latest(finished_world, asset)
     paths = [name for name, value in metadata.items() if isinstance(value, dg.PathMetadataValue)]
     assert paths
-    assert all(list(metadata).index(name) > list(metadata).index("output_digest") for name in paths)
+    assert all(list(metadata).index(name) > list(metadata).index("data version") for name in paths)

@@ -91,6 +91,8 @@ def graph_asset(
                 raise dg.Failure(description=str(error), allow_retries=False) from error
             seconds = round(time.perf_counter() - began, 2)
             for cell in cells:
+                if len(cells) == 1 and cell in made:
+                    context.add_output_metadata(made.pop(cell))  # so that it stands above paths, which are of the asset
                 run = dg.MetadataValue.dagster_run(context.run_id)
                 metadata = {SECONDS: seconds, STEP: run, **made.get(cell, {})}
                 context.add_asset_metadata(metadata, partition_key=cell.key)

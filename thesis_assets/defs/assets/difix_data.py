@@ -55,6 +55,7 @@ def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, co
             group_id=group_id(cell.scene_name, spec.split.group_rules),
             device=platform.device,
             threads=job_cores(platform, GPU) or (1 if len(cells) > 1 else platform.workers),
+            anew=config.replace,
         )
 
     finished = 0
