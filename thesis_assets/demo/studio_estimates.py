@@ -165,9 +165,9 @@ class Splats:
     opacity: np.ndarray
 
 
-def scatter_splats(person: Individual, rng: np.random.Generator, *, count: int = GAUSSIANS_A_PERSON) -> Splats:
+def scatter_splats(person: Individual, rng: np.random.Generator) -> Splats:
     """Gaussians spread evenly over a dressed person, with the errors that stay the same in all frames."""
-    mesh = person.dressed
+    mesh, count = person.dressed, GAUSSIANS_A_PERSON
     triangles = mesh.vertices[mesh.faces]
     areas = np.linalg.norm(np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1)
     faces = rng.choice(len(areas), size=count, p=areas / areas.sum())

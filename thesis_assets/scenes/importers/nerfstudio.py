@@ -45,7 +45,7 @@ _UNSTATED_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def read_nerfstudio(source: Path, *, images: Path | None = None) -> Capture:
-    """Read a `transforms.json`, or the one in a folder. Values of a frame override those of the whole file.
+    """Read a `transforms.json`, or the one in a folder. _Values of a frame override those of the whole file.
 
     Args:
         images: the folder that the file's paths start from; None takes the file's own.
@@ -57,7 +57,7 @@ def read_nerfstudio(source: Path, *, images: Path | None = None) -> Capture:
     listing = source / FILE_NAME if source.is_dir() else source
     shared = _read_listing(listing)
     root = images or listing.parent
-    entries = [Entry(listing, f"frames[{number}]", frame, shared) for number, frame in enumerate(shared["frames"])]
+    entries = [_Entry(listing, f"frames[{number}]", frame, shared) for number, frame in enumerate(shared["frames"])]
     read = [_photograph(entry, root) for entry in entries]
     photographs = tuple(photograph for photograph, _ in read)
     refuse_repeats((photograph.name for photograph in photographs), listing)
@@ -92,7 +92,7 @@ def _read_listing(path: Path) -> dict[str, Any]:
     return dict(value)
 
 
-def _photograph(entry: Entry, root: Path) -> tuple[Photograph, tuple[int, int]]:
+def _photograph(entry: _Entry, root: Path) -> tuple[Photograph, tuple[int, int]]:
     """The photograph of an entry, and the (height, width) that its camera states."""
     entry.refuse_other_lenses()
     listing, key, values = entry.listing, entry.key, entry.values
@@ -118,7 +118,7 @@ def _photograph(entry: Entry, root: Path) -> tuple[Photograph, tuple[int, int]]:
     return photograph, stated
 
 
-def _extrinsics(entry: Entry, name: str) -> Matrix:
+def _extrinsics(entry: _Entry, name: str) -> Matrix:
     value = entry.values.get("transform_matrix")
     try:
         if not isinstance(value, list):
@@ -138,13 +138,13 @@ def _extrinsics(entry: Entry, name: str) -> Matrix:
         ) from error
 
 
-def _not_taken(shared: Values) -> list[str]:
+def _not_taken(shared: _Values) -> list[str]:
     counts = Counter(key for frame in shared["frames"] for key in _NOT_TAKEN if frame.get(key))
     notes = [f"not taken over: {key} of {count} images" for key, count in counts.items()]
     return [*notes, *(f"not taken over: {key}" for key in ("ply_file_path",) if shared.get(key))]
 
 
-def _world(shared: Values) -> dict[str, object]:
+def _world(shared: _Values) -> dict[str, object]:
     """What the file says of its world, where it is numbers."""
     found: dict[str, object] = {}
     for key in _WORLD_KEYS:
@@ -162,11 +162,11 @@ _OTHER_CAMERAS = ("is_fisheye", "from_na", "from_mitsuba")
 """instant-ngp's words for other lenses and other axes."""
 _LENS_NAMES = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 
-Values = Mapping[str, Any]
+_Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Entry:
+class _Entry:
     """An image's values.
 
     Attributes:
@@ -177,15 +177,11 @@ class Entry:
 
     listing: Path
     key: str
-    values: Values
-    shared: Values
+    values: _Values
+    shared: _Values
 
     def stated_size(self, actual: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) that the intrinsics belong to: `h` and `w`, else those of the image file.
-
-        Raises:
-            InvalidFile: they are no whole numbers above 0.
-        """
+        """(height, width) that the intrinsics belong to: `h` and `w`, else those of the image file."""
         found = [self._number(name) for name in ("h", "w")]
         for name, value in zip(("h", "w"), found, strict=True):
             if value is not None and (value < 1 or value != int(value)):
@@ -197,9 +193,6 @@ class Entry:
         """(3, 3) pixels of an image of (height, width) `size`.
 
         Without `fl_y` the pixels are square; without `cx`, `cy` the principal point is the image's middle.
-
-        Raises:
-            InvalidFile: there is no focal length, or a number is out of range.
         """
         height, width = size
         focal_x = self._focal("fl_x", "camera_angle_x", width)
@@ -214,11 +207,7 @@ class Entry:
         )
 
     def refuse_other_lenses(self) -> None:
-        """Refuse what no pinhole camera can stand for.
-
-        Raises:
-            InvalidFile: a fisheye or panorama, instant-ngp's other axes, or a lens distorted beyond `NEGLIGIBLE_DISTORTION`.
-        """
+        """Refuse what no pinhole camera can stand for."""
         model = self._value("camera_model")
         if model is not None and model not in _PINHOLE_MODELS:
             wanted = " or ".join(_PINHOLE_MODELS)

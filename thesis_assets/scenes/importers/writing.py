@@ -162,11 +162,11 @@ def _write_images(
 
 def _write_image(folders: SceneFolders, link_mode: LinkMode, placed: PlacedPhotograph) -> ImportedImage:
     cam_id, fname, photograph = placed.cam_id, placed.fname, placed.photograph
-    origin = bring_photograph(photograph.path, folders.image(cam_id, fname), link_mode=link_mode)
+    origin = _bring_photograph(photograph.path, folders.image(cam_id, fname), link_mode=link_mode)
     camera = Camera(cam_id, photograph.intrinsics, photograph.extrinsics, photograph.height, photograph.width)
     write_camera(folders.camera(cam_id, fname), camera)
     if photograph.mask is not None:
-        bring_mask(photograph.mask, folders.mask(cam_id, fname), (photograph.height, photograph.width))
+        _bring_mask(photograph.mask, folders.mask(cam_id, fname), (photograph.height, photograph.width))
     return ImportedImage(
         cam_id=cam_id,
         fname=fname,
@@ -189,13 +189,10 @@ def _record(capture: Capture, arrangement: Arrangement, images: list[ImportedIma
 _MASK_THRESHOLD = 128
 
 
-def bring_photograph(source: Path, target: Path, *, link_mode: Literal["auto", "copy"]) -> ImageOrigin:
+def _bring_photograph(source: Path, target: Path, *, link_mode: Literal["auto", "copy"]) -> ImageOrigin:
     """Make `target` the JPEG of a photograph: a JPEG is linked (or copied), anything else is encoded at quality 95.
 
     What the file is, its first bytes say, not its suffix.
-
-    Raises:
-        InvalidFile: it is cut short, deeper than 8 bit, transparent, or neither JPEG nor PNG.
     """
     with source.open("rb") as handle:
         kind = image_kind(handle.read(16))
@@ -206,14 +203,11 @@ def bring_photograph(source: Path, target: Path, *, link_mode: Literal["auto", "
     return "jpeg_q95"
 
 
-def bring_mask(source: Path, target: Path, size: tuple[int, int]) -> None:
+def _bring_mask(source: Path, target: Path, size: tuple[int, int]) -> None:
     """Write a mask as a PNG of 0 and 255; any channel of 128 or more is 255.
 
     Args:
         size: (height, width) of the photograph it belongs to.
-
-    Raises:
-        InvalidFile: it cannot be decoded, has another size, or holds values that are neither 0 nor 128 and more.
     """
     values = read_rgb(source).max(axis=2)
     if values.shape != size:
