@@ -128,7 +128,12 @@ def from_colors(
 
 
 def write_ply(path: Path, gaussians: Gaussians) -> None:
-    """Write the standard file, atomically. Normals are zero, as every 3DGS tool writes them."""
+    """Write the standard file, atomically."""
+    storage.write_bytes(path, ply_bytes(gaussians))
+
+
+def ply_bytes(gaussians: Gaussians) -> bytes:
+    """What `write_ply` writes. Normals are zero, as every 3DGS tool writes them."""
     n, rest = len(gaussians), gaussians.sh_rest.shape[1]
     names = _column_names(3 * rest)
     columns = np.zeros((n, len(names)), "<f4")
@@ -140,7 +145,7 @@ def write_ply(path: Path, gaussians: Gaussians) -> None:
     columns[:, -4:] = gaussians.rotations
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {n}"]
     header += [f"property float {name}" for name in names] + ["end_header", ""]
-    storage.write_bytes(path, "\n".join(header).encode("ascii") + columns.tobytes())
+    return "\n".join(header).encode("ascii") + columns.tobytes()
 
 
 def read_ply(path: Path) -> Gaussians:

@@ -56,7 +56,9 @@ def open_scene(roots: SceneRoots, scene_name: str, *, and_gone: bool = False) ->
     for base in (tree.ground_truth.base, tree.estimated.base, tree.renders_dir):
         if base.exists():
             roots.check_inside(base)
-    return Scene(roots=roots, tree=tree, registry=read_registry(roots, scene_name))
+    path = file_with_content(tree.registry_entry, roots)
+    registry = None if path is None else storage.read_json(path, SceneRegistryEntry, max_bytes=MAX_REGISTRY_BYTES)
+    return Scene(roots, tree, registry)
 
 
 def _folder_names(root: Path) -> list[str]:
@@ -227,8 +229,19 @@ class Scene:
         for folders in (self.tree.ground_truth, self.tree.estimated):
             path = file_with_content(folders.meta, self.roots)
             if path is not None:
-                return read_genders(path)
-        return []
+                break
+        else:
+            return []
+        values = read_npz(path).get("genders")
+        if values is None or values.dtype.kind not in "US":
+            raise InvalidFile(
+                "the file does not hold genders as text",
+                file=path,
+                key="genders",
+                found=None if values is None else str(values.dtype),
+                wanted='text, such as ["female", "male"]',
+            )
+        return [text.decode() if isinstance(text, bytes) else str(text) for text in values.reshape(-1).tolist()]
 
     def identity_mapping(self) -> dict[int, int] | None:
         """Estimated person index to ground-truth person index, where the registry has one by hand."""
@@ -307,18 +320,6 @@ class Scene:
 MAX_REGISTRY_BYTES = 1024 * 1024
 
 
-def read_registry(roots: SceneRoots, scene_name: str) -> SceneRegistryEntry | None:
-    """The registry entry of a scene, or None where there is no file (or an empty one).
-
-    Raises:
-        InvalidKey: the scene's name is unsafe.
-        InvalidFile: the file is too large, not JSON, or breaks the schema; the message names the key.
-        InvalidScene: the file is a link out of the roots.
-    """
-    path = file_with_content(roots.tree(scene_name).registry_entry, roots)
-    return None if path is None else storage.read_json(path, SceneRegistryEntry, max_bytes=MAX_REGISTRY_BYTES)
-
-
 def write_registry(path: Path, entry: SceneRegistryEntry) -> None:
     """Write a registry entry; keys without a value are left out."""
     storage.write_json(path, entry.model_dump(mode="json", exclude_none=True))
@@ -351,24 +352,6 @@ def read_skip_frames(path: Path) -> set[int]:
             )
         numbers.add(int(word))
     return numbers
-
-
-def read_genders(path: Path) -> list[str]:
-    """Gender a person.
-
-    Raises:
-        InvalidFile: the file cannot be read, has no `genders`, or they are not text.
-    """
-    values = read_npz(path).get("genders")
-    if values is None or values.dtype.kind not in "US":
-        raise InvalidFile(
-            "the file does not hold genders as text",
-            file=path,
-            key="genders",
-            found=None if values is None else str(values.dtype),
-            wanted='text, such as ["female", "male"]',
-        )
-    return [text.decode() if isinstance(text, bytes) else str(text) for text in values.reshape(-1).tolist()]
 
 
 def write_genders(path: Path, genders: Sequence[str]) -> None:

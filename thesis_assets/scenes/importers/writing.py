@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ import numpy as np
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidScene
 from thesis_assets.images.codecs import JPEG_QUALITY, check_complete, encode_jpeg, encode_png, image_kind, read_rgb
+from thesis_assets.launch.telling import every
 from thesis_assets.layout import SceneFolders, SceneTree
 from thesis_assets.scenes.camera import Camera, write_camera
 from thesis_assets.scenes.importers.capture import Arrangement, Capture, PlacedPhotograph
@@ -147,16 +147,18 @@ def _write_images(
 ) -> list[ImportedImage]:
     """Every image with its calibration and mask; decoding and encoding run in threads, they leave the interpreter free."""
     placed = arrangement.placed
-    began = said = time.monotonic()
     images: list[ImportedImage] = []
+
+    def progress(spent: float) -> str:
+        rate = len(images) / spent
+        left = (len(placed) - len(images)) / rate
+        return f"images: {len(images)} of {len(placed)}, {rate:.1f} a second, {left:.0f} s left"
+
+    report = every(_PROGRESS_EVERY_S, on_progress, progress)
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
         for image in pool.map(partial(_write_image, folders, link_mode), placed):
             images.append(image)
-            now = time.monotonic()
-            if now - said >= _PROGRESS_EVERY_S:
-                said, rate = now, len(images) / (now - began)
-                left = (len(placed) - len(images)) / rate
-                on_progress(f"images: {len(images)} of {len(placed)}, {rate:.1f} a second, {left:.0f} s left")
+            report()
     return images
 
 
