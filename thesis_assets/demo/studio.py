@@ -89,7 +89,7 @@ def film(scene: StudioScene, size: int, n_frames: int) -> Take:
     cameras = studio_cameras(size)
     source = next(camera for camera in cameras if camera.cam_id == SOURCE_CAMERA)
     estimate = estimate_motion(people, motion, source, np.random.default_rng([scene.seed, 0]))
-    return Take(scene, people, motion, cameras, estimate)
+    return Take(scene, people, motion, cameras, source, estimate)
 
 
 def _recipe(scene: StudioScene, size: int, n_frames: int) -> str:
@@ -112,18 +112,14 @@ class DemoRecord(FileModel):
 
 @dataclass(frozen=True)
 class Take:
-    """Everything about a scene before a pixel is drawn."""
+    """Everything about a scene before a pixel is drawn. `source`: the camera whose video the estimate had."""
 
     scene: StudioScene
     people: tuple[Individual, ...]
     motion: Sequence[Sequence[Pose]]
     cameras: Sequence[Camera]
+    source: Camera
     estimate: Estimate
-
-    @property
-    def source(self) -> Camera:
-        """The camera whose video the estimate had."""
-        return next(camera for camera in self.cameras if camera.cam_id == SOURCE_CAMERA)
 
     def rng(self, purpose: int) -> np.random.Generator:
         """A generator of the scene's own for one purpose: what another purpose draws does not change it."""
@@ -139,7 +135,11 @@ def write_scene(tree: SceneTree, take: Take, recipe: str) -> None:
         truth, estimated = SceneFolders(truth_dir), SceneFolders(estimated_dir)
         source_views = _write_truth(truth, take)
         _write_estimates(estimated, take, source_views)
-        write_registry(tree.registry_entry, _registry_entry(take))
+        alignment = IdentityAlignment(manual_preproc_to_gt={0: 1, 1: 0}) if take.scene.swapped else None
+        entry = SceneRegistryEntry(
+            seq_name=take.scene.name, cam_id=SOURCE_CAMERA, ref_frame_idx=0, identity_alignment=alignment
+        )
+        write_registry(tree.registry_entry, entry)
         files = dict(_files_by_name({"ground_truth": truth_dir, "estimated": estimated_dir}, tree.registry_entry))
         digests = {name: storage.sha256_file(path) for name, path in files.items()}
         sizes = {name: path.stat().st_size for name, path in files.items()}
@@ -215,13 +215,6 @@ def _put(path: Path, content: bytes) -> None:
     """Write into the folder that is still unpublished: no flush to disk a file, which took a fifth of the whole making."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-
-
-def _registry_entry(take: Take) -> SceneRegistryEntry:
-    alignment = IdentityAlignment(manual_preproc_to_gt={0: 1, 1: 0}) if take.scene.swapped else None
-    return SceneRegistryEntry(
-        seq_name=take.scene.name, cam_id=SOURCE_CAMERA, ref_frame_idx=0, identity_alignment=alignment
-    )
 
 
 def _obj(crowd: Crowd) -> bytes:

@@ -389,7 +389,13 @@ def _rows(path: Path, *, skip_next: bool = False) -> Iterator[tuple[int, str]]:
             number = 0
             while line := handle.readline(_MAX_LINE_BYTES):
                 number += 1
-                text = _decoded(line, path, number)
+                try:
+                    text = line.decode("utf-8").strip()
+                except UnicodeDecodeError as error:
+                    found = ascii(line[:120])
+                    raise InvalidFile(
+                        "a line is not UTF-8 text", file=path, key=f"line {number}", found=found
+                    ) from error
                 if not text or text.startswith("#"):
                     continue
                 yield number, text
@@ -399,15 +405,6 @@ def _rows(path: Path, *, skip_next: bool = False) -> Iterator[tuple[int, str]]:
                         raise InvalidFile("a line is longer than any of its kind", file=path, key=f"line {number}")
     except OSError as error:
         raise InvalidFile("the file cannot be opened", file=path, found=error.strerror) from error
-
-
-def _decoded(line: bytes, path: Path, number: int) -> str:
-    try:
-        return line.decode("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise InvalidFile(
-            "a line is not UTF-8 text", file=path, key=f"line {number}", found=ascii(line[:120])
-        ) from error
 
 
 def _bad_line(path: Path, number: int, line: str, wanted: str) -> InvalidFile:

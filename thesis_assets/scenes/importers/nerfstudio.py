@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -221,18 +221,16 @@ class _Entry:
                     "false",
                     UNDISTORT_REMEDY,
                 )
-        for name, coefficient in self._lens():
+        listed = self._value("distortion_params")
+        lens = {name: self._value(name) for name in _LENS_NAMES}
+        lens |= {
+            f"distortion_params[{n}]": value for n, value in enumerate(listed if isinstance(listed, list) else [listed])
+        }
+        for name, value in lens.items():
+            coefficient = self._checked(value, name) or 0.0
             if abs(coefficient) >= NEGLIGIBLE_DISTORTION:
                 wanted = f"0 (below {NEGLIGIBLE_DISTORTION:g}): the platform's cameras are pinhole cameras"
                 raise self._refused("the lens is distorted", name, coefficient, wanted, UNDISTORT_REMEDY)
-
-    def _lens(self) -> Iterator[tuple[str, float]]:
-        for name in _LENS_NAMES:
-            yield name, self._number(name) or 0.0
-        listed = self._value("distortion_params")
-        for place, value in enumerate(listed if isinstance(listed, list) else [listed]):
-            name = f"distortion_params[{place}]"
-            yield name, self._checked(value, name) or 0.0
 
     def _focal(self, name: str, angle_name: str, extent: int) -> float | None:
         """Pixels: of the image before that of the file, and a length before a field of view."""
