@@ -166,13 +166,7 @@ def bump(time: float, middle: float, half_width: float) -> float:
     return smooth(1.0 - abs(time - middle) / half_width)
 
 
-def stance(
-    axis: float,
-    offset: float,
-    angles: Degrees,
-    reaches: list[Reach],
-    extra_heading: float = 0.0,
-) -> Stance:
+def stance(axis: float, offset: float, angles: Degrees, reaches: list[Reach], extra_heading: float = 0.0) -> Stance:
     """A person at `offset` metres along the pair's axis, facing the middle."""
     x, _, z = along(axis, offset)
     facing = 90.0 if offset < 0 else -90.0
@@ -397,10 +391,4 @@ def boxing(time: float, turned: float) -> tuple[Stance, Stance]:
     )  # fmt: skip
 
 
-CHOREOGRAPHIES: dict[str, Choreography] = {
-    "waltz": waltz,
-    "swing": swing,
-    "twirl": twirl,
-    "hug": hug,
-    "boxing": boxing,
-}
+CHOREOGRAPHIES: dict[str, Choreography] = {"waltz": waltz, "swing": swing, "twirl": twirl, "hug": hug, "boxing": boxing}

@@ -307,10 +307,7 @@ class CallLauncher(Launcher, Protocol):
     """Where calls run, besides jobs."""
 
     def run_calls(
-        self,
-        function: Callable[[Item], Result],
-        calls: Sequence[Call[Item]],
-        calling: Calling[Item, Result] = ...,
+        self, function: Callable[[Item], Result], calls: Sequence[Call[Item]], calling: Calling[Item, Result] = ...
     ) -> list[Result | Exception]:
         """Call `function` on every item; return its results, or the exception an item raised, in the order of `calls`.
 

@@ -245,10 +245,7 @@ def _require_node(preset_name: str, preset: Preset, partition: str | None) -> No
         return
     if not nodes:
         raise ThesisAssetsError(
-            "Slurm has no node there",
-            key="THESIS_SLURM_PARTITION",
-            found=place,
-            remedy="`sinfo` lists the partitions",
+            "Slurm has no node there", key="THESIS_SLURM_PARTITION", found=place, remedy="`sinfo` lists the partitions"
         )
     most = max(node.gpus for node in nodes)
     if gpus > most:

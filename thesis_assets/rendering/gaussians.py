@@ -90,12 +90,7 @@ class Gaussians:
         return len(self.means)
 
 
-def from_colors(
-    means: ArrayLike,
-    rgb: ArrayLike,
-    scales: ArrayLike,
-    opacity: ArrayLike = 0.9,
-) -> Gaussians:
+def from_colors(means: ArrayLike, rgb: ArrayLike, scales: ArrayLike, opacity: ArrayLike = 0.9) -> Gaussians:
     """Gaussians of one colour each, the same from every side (degree 0), along the world's axes.
 
     Args:

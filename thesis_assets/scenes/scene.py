@@ -181,17 +181,14 @@ class Scene:
         Raises:
             InvalidScene: the camera has no readable image.
         """
-        if cam_id not in self._sizes:
-            self._sizes[cam_id] = self._first_size(cam_id)
-        return self._sizes[cam_id]
-
-    def _first_size(self, cam_id: int) -> tuple[int, int]:
+        if cam_id in self._sizes:
+            return self._sizes[cam_id]
         from thesis_assets.images.codecs import image_size
 
         unreadable: InvalidFile | None = None
         for path in self.image_files(cam_id).paths.values():
             try:
-                return image_size(path)
+                return self._sizes.setdefault(cam_id, image_size(path))
             except InvalidFile as error:  # that one frame is dropped by the export; the others still say the size
                 unreadable = error
         raise InvalidScene(

@@ -61,16 +61,12 @@ def read_colmap(source: Path, *, images: Path | None = None) -> Capture:
     root = images or _find_images(folder)
     photographs = tuple(_photograph(row, cameras, root, cameras_file, images_file) for row in rows)
     refuse_repeats((photograph.name for photograph in photographs), images_file)
-    stated = {
-        photograph.name: (cameras[row.camera_id].height, cameras[row.camera_id].width)
-        for photograph, row in zip(photographs, rows, strict=True)
-    }
     return Capture(
         format="colmap",
         source=folder,
         source_files=(cameras_file, images_file),
         photographs=photographs,
-        notes=tuple(scaling_notes(photographs, stated)),
+        notes=tuple(scaling_notes(photographs)),
     )
 
 
@@ -127,16 +123,9 @@ def _photograph(
             found=f"{error} (image {row.name!r})"[:300],
             wanted="seven finite numbers, QW QX QY QZ TX TY TZ",
         ) from error
-    return Photograph(
-        name=name,
-        path=path,
-        height=actual[0],
-        width=actual[1],
-        intrinsics=fitted_intrinsics(
-            intrinsics, (camera.height, camera.width), actual, path=path, listing=images_file, key=key
-        ),
-        extrinsics=extrinsics,
-    )
+    stated = camera.height, camera.width
+    intrinsics = fitted_intrinsics(intrinsics, stated, actual, path=path, listing=images_file, key=key)
+    return Photograph(name, path, *actual, intrinsics, extrinsics, stated=stated)
 
 
 @dataclass(frozen=True)

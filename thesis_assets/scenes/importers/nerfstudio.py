@@ -58,16 +58,14 @@ def read_nerfstudio(source: Path, *, images: Path | None = None) -> Capture:
     shared = _read_listing(listing)
     root = images or listing.parent
     entries = [_Entry(listing, f"frames[{number}]", frame, shared) for number, frame in enumerate(shared["frames"])]
-    read = [_photograph(entry, root) for entry in entries]
-    photographs = tuple(photograph for photograph, _ in read)
+    photographs = tuple(_photograph(entry, root) for entry in entries)
     refuse_repeats((photograph.name for photograph in photographs), listing)
-    stated = {photograph.name: size for photograph, size in read}
     return Capture(
         format="nerfstudio",
         source=listing,
         source_files=(listing,),
         photographs=photographs,
-        notes=(*scaling_notes(photographs, stated), *_not_taken(shared)),
+        notes=(*scaling_notes(photographs), *_not_taken(shared)),
         world=_world(shared),
     )
 
@@ -92,8 +90,7 @@ def _read_listing(path: Path) -> dict[str, Any]:
     return dict(value)
 
 
-def _photograph(entry: _Entry, root: Path) -> tuple[Photograph, tuple[int, int]]:
-    """The photograph of an entry, and the (height, width) that its camera states."""
+def _photograph(entry: _Entry, root: Path) -> Photograph:
     entry.refuse_other_lenses()
     listing, key, values = entry.listing, entry.key, entry.values
     name, path = find_below(
@@ -105,17 +102,8 @@ def _photograph(entry: _Entry, root: Path) -> tuple[Photograph, tuple[int, int]]
     mask_name, mask = None, None
     if values.get("mask_path"):
         mask_name, mask = find_below(root, values["mask_path"], listing=listing, key=f"{key}.mask_path")
-    photograph = Photograph(
-        name=name,
-        path=path,
-        height=actual[0],
-        width=actual[1],
-        intrinsics=intrinsics,
-        extrinsics=_extrinsics(entry, name),
-        mask=mask,
-        mask_name=mask_name,
-    )
-    return photograph, stated
+    extrinsics = _extrinsics(entry, name)
+    return Photograph(name, path, *actual, intrinsics, extrinsics, mask=mask, mask_name=mask_name, stated=stated)
 
 
 def _extrinsics(entry: _Entry, name: str) -> Matrix:

@@ -169,13 +169,7 @@ def _write_image(folders: SceneFolders, link_mode: LinkMode, placed: PlacedPhoto
     write_camera(folders.camera(cam_id, fname), camera)
     if photograph.mask is not None:
         _bring_mask(photograph.mask, folders.mask(cam_id, fname), (photograph.height, photograph.width))
-    return ImportedImage(
-        cam_id=cam_id,
-        fname=fname,
-        name=photograph.name,
-        origin=origin,
-        mask=photograph.mask_name,
-    )
+    return ImportedImage(cam_id=cam_id, fname=fname, name=photograph.name, origin=origin, mask=photograph.mask_name)
 
 
 def _record(capture: Capture, arrangement: Arrangement, images: list[ImportedImage]) -> ImportRecord:
