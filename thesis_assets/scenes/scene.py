@@ -17,6 +17,7 @@ import numpy as np
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidScene
+from thesis_assets.images.codecs import image_size
 from thesis_assets.layout import SceneFolders, SceneTree, check_camera, check_frame, dataset_of
 from thesis_assets.scenes.bodies import BodyModel, read_bodies
 from thesis_assets.scenes.bounded_files import read_bounded, read_npz
@@ -183,8 +184,6 @@ class Scene:
         """
         if cam_id in self._sizes:
             return self._sizes[cam_id]
-        from thesis_assets.images.codecs import image_size
-
         unreadable: InvalidFile | None = None
         for path in self.image_files(cam_id).paths.values():
             try:
