@@ -12,7 +12,7 @@ another surface for them, which is why joints and vertices stand in the file.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,7 +140,7 @@ def write_scene(tree: SceneTree, take: Take, recipe: str) -> None:
             seq_name=take.scene.name, cam_id=SOURCE_CAMERA, ref_frame_idx=0, identity_alignment=alignment
         )
         write_registry(tree.registry_entry, entry)
-        files = dict(_files_by_name({"ground_truth": truth_dir, "estimated": estimated_dir}, tree.registry_entry))
+        files = _files_by_name({"ground_truth": truth_dir, "estimated": estimated_dir}, tree.registry_entry)
         digests = {name: storage.sha256_file(path) for name, path in files.items()}
         sizes = {name: path.stat().st_size for name, path in files.items()}
         record = DemoRecord(recipe=recipe, content=storage.sha256_value(digests), sizes=sizes)
@@ -156,7 +156,7 @@ def is_complete(tree: SceneTree, recipe: str) -> bool:
     if record.recipe != recipe:
         return False
     roots = {"ground_truth": tree.ground_truth.base, "estimated": tree.estimated.base}
-    files = dict(_files_by_name(roots, tree.registry_entry))
+    files = _files_by_name(roots, tree.registry_entry)
     return all(name in files and files[name].stat().st_size == size for name, size in record.sizes.items())
 
 
@@ -224,15 +224,16 @@ def _obj(crowd: Crowd) -> bytes:
     return f"{vertices}\n{faces}\n".encode("ascii")
 
 
-def _files_by_name(roots: dict[str, Path], registry_entry: Path) -> Iterator[tuple[str, Path]]:
+def _files_by_name(roots: dict[str, Path], registry_entry: Path) -> dict[str, Path]:
     """Every file of a scene but the record, by its name there, sorted."""
+    files: dict[str, Path] = {}
     for word, root in sorted(roots.items()):
         record = SceneFolders(root).demo_record
-        for path in sorted(root.rglob("*")):
-            if path.is_file() and path != record:
-                yield f"{word}/{path.relative_to(root).as_posix()}", path
+        paths = (path for path in sorted(root.rglob("*")) if path.is_file() and path != record)
+        files |= {f"{word}/{path.relative_to(root).as_posix()}": path for path in paths}
     if registry_entry.is_file():
-        yield f"registry/{registry_entry.name}", registry_entry
+        files[f"registry/{registry_entry.name}"] = registry_entry
+    return files
 
 
 def studio_bodies(people: Sequence[Individual], poses: Sequence[Pose], model: BodyModel, *, contact: bool) -> Bodies:

@@ -58,7 +58,8 @@ class LocalLauncher:
             )
         if job.resources.gpus == 0:
             return self._start(job, {}, ())
-        holder = f"{job.name}, started by process {os.getpid()} on {socket.gethostname()} at {_now()}"
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = f"{job.name}, started by process {os.getpid()} on {socket.gethostname()} at {now}"
         with devices(self._gpus(), job.resources.gpus, holder=holder, on_wait=on_wait) as (names, descriptors):
             return self._start(job, {"CUDA_VISIBLE_DEVICES": ",".join(names)}, descriptors)
 
@@ -148,10 +149,6 @@ def _reap() -> None:
     for process_id, process in list(_children.items()):
         if process.poll() is not None:
             _children.pop(process_id, None)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 POLL_SECONDS = 0.5

@@ -88,11 +88,8 @@ class RenderCommand:
 
     def _older(self) -> Older | None:
         """Renders that this command made under a version that wrote no record of them."""
-        path = self.scene.tree.render_record
-        if not path.is_file():
-            return None
-        record = storage.read_json(path, RenderRecord)
-        if not record.finished or record.identity or record.command != self.words():
+        record = _read_record(self.scene)
+        if record is None or not record.finished or record.identity or record.command != self.words():
             return None
         return Older(self.made())
 

@@ -240,9 +240,8 @@ def upstream_completeness(
 
 def read_status(path: Path) -> str | None:
     """The last `status: <word>` line of a `preprocess_info.txt` in lower case, or None where it has none."""
-    from thesis_assets.scenes.bounded_files import (
-        read_bounded,
-    )  # numpy comes with it: a quarter of what loading the graph costs
+    # numpy comes with it: a quarter of what loading the graph costs
+    from thesis_assets.scenes.bounded_files import read_bounded
 
     words: list[bytes] = _STATUS.findall(read_bounded(path, MAX_INFO_BYTES))
     return words[-1].decode("ascii", "replace").lower() if words else None
