@@ -11,7 +11,6 @@ Does not belong here: the synthetic studio scenes.
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.images.codecs import encode_jpeg, read_rgb
 from thesis_assets.layout import frame_name
-from thesis_assets.rendering.gaussians import Gaussians, from_colors, write_ply
+from thesis_assets.rendering.gaussians import Gaussians, from_colors, ply_bytes
 from thesis_assets.scenes.bounded_files import array_bytes, read_npz
 from thesis_assets.scenes.camera import Camera, camera_bytes
 from thesis_assets.scenes.listing import SceneRoots
@@ -75,13 +74,15 @@ def make_motorcycle(roots: SceneRoots) -> list[str]:
         ThesisAssetsError: scikit-image is not installed, or does not bring the photographs.
     """
     pair = read_photographs(photograph_directory())
-    small = StereoPair(block_mean(pair.left), block_mean(pair.right), block_median(pair.disparity) / FACTOR)
+    small = StereoPair(
+        block_mean(pair.left), block_mean(pair.right), block_of_measured(pair.disparity, np.nanmedian) / FACTOR
+    )
     left, right = cameras()
     depth = depth_of(small.disparity)
     tree = roots.tree(SCENE_NAME)
     truth = tree.ground_truth
     # The estimate averages the disparity over a block, across the edges of objects too: its edges fly, as a network's do.
-    estimate = gaussians_of(small.left, depth_of(block_mean_measured(pair.disparity) / FACTOR), left)
+    estimate = gaussians_of(small.left, depth_of(block_of_measured(pair.disparity, np.nanmean) / FACTOR), left)
     registry = SceneRegistryEntry(seq_name=SCENE_NAME, cam_id=LEFT)
     files = {
         truth.image(LEFT, FNAME): encode_jpeg(small.left),
@@ -89,7 +90,7 @@ def make_motorcycle(roots: SceneRoots) -> list[str]:
         truth.camera(LEFT, FNAME): camera_bytes(left),
         truth.camera(RIGHT, FNAME): camera_bytes(right),
         truth.depth(LEFT, FNAME): array_bytes(np.nan_to_num(depth, nan=0.0).astype(np.float32)),
-        tree.estimated.static_gaussians: _ply_bytes(estimate),
+        tree.estimated.static_gaussians: ply_bytes(estimate),
         tree.estimated.preprocess_info: b"status: success\n",
         tree.registry_entry: storage.to_json_bytes(registry.model_dump(mode="json", exclude_none=True)),
     }
@@ -183,23 +184,14 @@ def block_mean(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(np.rint(_blocks(image).mean(axis=-1)), dtype=np.uint8)
 
 
-def block_median(disparity: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(H, W) by the median of a block's measured pixels, which stays on one surface; NaN where fewer than half are."""
-    return _over_measured(disparity, lambda blocks: np.nanmedian(blocks, axis=-1))
-
-
-def block_mean_measured(disparity: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(H, W) by the mean of a block's measured pixels; NaN where fewer than half are."""
-    return _over_measured(disparity, lambda blocks: np.nanmean(blocks, axis=-1))
-
-
-def _over_measured(
-    disparity: NDArray[np.float64], reduce: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+def block_of_measured(
+    disparity: NDArray[np.float64], reduce: Callable[..., NDArray[np.float64]]
 ) -> NDArray[np.float64]:
+    """(H, W) by the mean, or the median, which stays on one surface, of a block's measured pixels; NaN where fewer than half are."""
     blocks = _blocks(disparity)
     known = np.isfinite(blocks).mean(axis=-1) >= 0.5
     filled = np.where(known[..., None], blocks, 0.0)  # numpy warns of a block that is NaN throughout
-    return np.where(known, reduce(filled), np.nan)
+    return np.where(known, reduce(filled, axis=-1), np.nan)
 
 
 def _blocks(values: NDArray[Number]) -> NDArray[Number]:
@@ -209,10 +201,3 @@ def _blocks(values: NDArray[Number]) -> NDArray[Number]:
     split = whole.reshape(height, FACTOR, width, FACTOR, *values.shape[2:])
     blocks = np.moveaxis(split, (1, 3), (-2, -1))
     return blocks.reshape(*blocks.shape[:-2], FACTOR * FACTOR)
-
-
-def _ply_bytes(gaussians: Gaussians) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "gaussians.ply"
-        write_ply(path, gaussians)
-        return path.read_bytes()

@@ -12,7 +12,7 @@ another surface for them, which is why joints and vertices stand in the file.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def film(scene: StudioScene, size: int, n_frames: int) -> Take:
     cameras = studio_cameras(size)
     source = next(camera for camera in cameras if camera.cam_id == SOURCE_CAMERA)
     estimate = estimate_motion(people, motion, source, np.random.default_rng([scene.seed, 0]))
-    return Take(scene, people, motion, cameras, estimate)
+    return Take(scene, people, motion, cameras, source, estimate)
 
 
 def _recipe(scene: StudioScene, size: int, n_frames: int) -> str:
@@ -112,18 +112,14 @@ class DemoRecord(FileModel):
 
 @dataclass(frozen=True)
 class Take:
-    """Everything about a scene before a pixel is drawn."""
+    """Everything about a scene before a pixel is drawn. `source`: the camera whose video the estimate had."""
 
     scene: StudioScene
     people: tuple[Individual, ...]
     motion: Sequence[Sequence[Pose]]
     cameras: Sequence[Camera]
+    source: Camera
     estimate: Estimate
-
-    @property
-    def source(self) -> Camera:
-        """The camera whose video the estimate had."""
-        return next(camera for camera in self.cameras if camera.cam_id == SOURCE_CAMERA)
 
     def rng(self, purpose: int) -> np.random.Generator:
         """A generator of the scene's own for one purpose: what another purpose draws does not change it."""
@@ -139,8 +135,12 @@ def write_scene(tree: SceneTree, take: Take, recipe: str) -> None:
         truth, estimated = SceneFolders(truth_dir), SceneFolders(estimated_dir)
         source_views = _write_truth(truth, take)
         _write_estimates(estimated, take, source_views)
-        write_registry(tree.registry_entry, _registry_entry(take))
-        files = dict(_files_by_name({"ground_truth": truth_dir, "estimated": estimated_dir}, tree.registry_entry))
+        alignment = IdentityAlignment(manual_preproc_to_gt={0: 1, 1: 0}) if take.scene.swapped else None
+        entry = SceneRegistryEntry(
+            seq_name=take.scene.name, cam_id=SOURCE_CAMERA, ref_frame_idx=0, identity_alignment=alignment
+        )
+        write_registry(tree.registry_entry, entry)
+        files = _files_by_name({"ground_truth": truth_dir, "estimated": estimated_dir}, tree.registry_entry)
         digests = {name: storage.sha256_file(path) for name, path in files.items()}
         sizes = {name: path.stat().st_size for name, path in files.items()}
         record = DemoRecord(recipe=recipe, content=storage.sha256_value(digests), sizes=sizes)
@@ -156,7 +156,7 @@ def is_complete(tree: SceneTree, recipe: str) -> bool:
     if record.recipe != recipe:
         return False
     roots = {"ground_truth": tree.ground_truth.base, "estimated": tree.estimated.base}
-    files = dict(_files_by_name(roots, tree.registry_entry))
+    files = _files_by_name(roots, tree.registry_entry)
     return all(name in files and files[name].stat().st_size == size for name, size in record.sizes.items())
 
 
@@ -217,13 +217,6 @@ def _put(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _registry_entry(take: Take) -> SceneRegistryEntry:
-    alignment = IdentityAlignment(manual_preproc_to_gt={0: 1, 1: 0}) if take.scene.swapped else None
-    return SceneRegistryEntry(
-        seq_name=take.scene.name, cam_id=SOURCE_CAMERA, ref_frame_idx=0, identity_alignment=alignment
-    )
-
-
 def _obj(crowd: Crowd) -> bytes:
     """Wavefront OBJ of everybody: `v` rows in metres with 0.1 mm, `f` rows counted from 1."""
     vertices = "\n".join(f"v {x:.4f} {y:.4f} {z:.4f}" for x, y, z in crowd.vertices.tolist())
@@ -231,15 +224,16 @@ def _obj(crowd: Crowd) -> bytes:
     return f"{vertices}\n{faces}\n".encode("ascii")
 
 
-def _files_by_name(roots: dict[str, Path], registry_entry: Path) -> Iterator[tuple[str, Path]]:
+def _files_by_name(roots: dict[str, Path], registry_entry: Path) -> dict[str, Path]:
     """Every file of a scene but the record, by its name there, sorted."""
+    files: dict[str, Path] = {}
     for word, root in sorted(roots.items()):
         record = SceneFolders(root).demo_record
-        for path in sorted(root.rglob("*")):
-            if path.is_file() and path != record:
-                yield f"{word}/{path.relative_to(root).as_posix()}", path
+        paths = (path for path in sorted(root.rglob("*")) if path.is_file() and path != record)
+        files |= {f"{word}/{path.relative_to(root).as_posix()}": path for path in paths}
     if registry_entry.is_file():
-        yield f"registry/{registry_entry.name}", registry_entry
+        files[f"registry/{registry_entry.name}"] = registry_entry
+    return files
 
 
 def studio_bodies(people: Sequence[Individual], poses: Sequence[Pose], model: BodyModel, *, contact: bool) -> Bodies:
@@ -279,20 +273,19 @@ CONTACT_METRES = 0.04
 """Vertices nearer than this touch: about half the distance between neighbours on the studio's surfaces."""
 
 
-def contact_between(first: np.ndarray, second: np.ndarray, *, within: float = CONTACT_METRES) -> np.ndarray:
+def contact_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The other person's vertex that each vertex touches.
 
     Args:
         first, second: (V, 3) metres.
-        within: the largest distance of a touch, metres.
 
     Returns:
         (2, V) int32: row 0 names vertices of the second for those of the first, row 1 the reverse; 0 = none. Vertex 0 itself
         can therefore not be named; a vertex whose nearest is vertex 0 gets the next nearest.
     """
-    return np.stack([_partners(first, second, within), _partners(second, first, within)])
+    return np.stack([_partners(first, second), _partners(second, first)])
 
 
-def _partners(own: np.ndarray, other: np.ndarray, within: float) -> np.ndarray:
+def _partners(own: np.ndarray, other: np.ndarray) -> np.ndarray:
     distance, nearest = KDTree(other[1:]).query(own)
-    return np.where(distance < within, nearest + 1, 0).astype(np.int32)
+    return np.where(distance < CONTACT_METRES, nearest + 1, 0).astype(np.int32)

@@ -121,8 +121,7 @@ def forward_kinematics(rest: np.ndarray, pose: Pose) -> np.ndarray:
 
 def posed_joints(rest: np.ndarray, pose: Pose) -> np.ndarray:
     """(24, 3) world positions of the joints."""
-    joints: np.ndarray = forward_kinematics(rest, pose)[:, :3, 3]
-    return joints
+    return np.asarray(forward_kinematics(rest, pose)[:, :3, 3])
 
 
 def blend_poses(first: Pose, second: Pose, share: float) -> Pose:

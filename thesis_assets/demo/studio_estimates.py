@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from thesis_assets.demo.studio_bodies import N_JOINTS, Pose, blend_poses
 from thesis_assets.demo.studio_people import Individual
-from thesis_assets.demo.studio_views import light_on
+from thesis_assets.demo.studio_views import light_on, smoothed
 from thesis_assets.rendering.gaussians import Gaussians, from_colors
 from thesis_assets.scenes.camera import Camera
 
@@ -76,16 +76,15 @@ def estimate_motion(people: Sequence[Individual], motion: Motion, source: Camera
 
 def estimated_mask(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A mask (H, W) bool as a segmentation network gives it: a little too small, with an uncertain edge."""
-    soft = _smoothed(mask.astype(np.float64), 1)
-    inside: np.ndarray = soft + 0.22 * _smooth_noise(mask.shape, 5, rng) > 0.62
-    return inside
+    soft = smoothed(mask.astype(np.float64), 1, "edge")
+    return np.asarray(soft + 0.22 * _smooth_noise(mask.shape, 5, rng) > 0.62)
 
 
 def estimated_depth(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A depth map (H, W) in metres with a wrong scale, smooth errors and blurred edges; float32."""
     scale = 1.0 + 0.03 * rng.normal()
     wrong = 1.0 + 0.02 * _smooth_noise(depth.shape, 12, rng)
-    estimate: np.ndarray = scale * wrong * _smoothed(depth.astype(np.float64), 1)
+    estimate: np.ndarray = scale * wrong * smoothed(depth.astype(np.float64), 1, "edge")
     return estimate.astype(np.float32)
 
 
@@ -111,8 +110,7 @@ def _slow_walk(n_frames: int, rng: np.random.Generator) -> np.ndarray:
     """(n_frames, 3): a line and one slow wave, each of random direction and about unit length."""
     time = np.linspace(0.0, 1.0, n_frames)[:, None]
     line, wave, phase = rng.normal(size=(3, 3)) / np.sqrt(3)
-    walk: np.ndarray = line * time + 0.5 * wave * np.sin(2 * np.pi * time + phase)
-    return walk
+    return np.asarray(line * time + 0.5 * wave * np.sin(2 * np.pi * time + phase))
 
 
 def _perturbed(betas: Sequence[float], rng: np.random.Generator) -> tuple[float, ...]:
@@ -121,17 +119,8 @@ def _perturbed(betas: Sequence[float], rng: np.random.Generator) -> tuple[float,
 
 def _smooth_noise(shape: tuple[int, ...], radius: int, rng: np.random.Generator) -> np.ndarray:
     """(H, W) noise of unit deviation whose blobs are about `radius` pixels wide."""
-    noise = _smoothed(_smoothed(rng.normal(size=shape), radius), radius)
-    normalised: np.ndarray = noise / noise.std()
-    return normalised
-
-
-def _smoothed(values: np.ndarray, radius: int) -> np.ndarray:
-    """Box filter of `2 radius + 1` along both axes; the border repeats."""
-    for axis in (0, 1):
-        padded = np.pad(values, [(radius, radius) if axis == index else (0, 0) for index in (0, 1)], mode="edge")
-        values = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1, axis=axis).mean(axis=-1)
-    return values
+    noise = smoothed(smoothed(rng.normal(size=shape), radius, "edge"), radius, "edge")
+    return np.asarray(noise / noise.std())
 
 
 GAUSSIANS_A_PERSON = 2000
@@ -165,9 +154,9 @@ class Splats:
     opacity: np.ndarray
 
 
-def scatter_splats(person: Individual, rng: np.random.Generator, *, count: int = GAUSSIANS_A_PERSON) -> Splats:
+def scatter_splats(person: Individual, rng: np.random.Generator) -> Splats:
     """Gaussians spread evenly over a dressed person, with the errors that stay the same in all frames."""
-    mesh = person.dressed
+    mesh, count = person.dressed, GAUSSIANS_A_PERSON
     triangles = mesh.vertices[mesh.faces]
     areas = np.linalg.norm(np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1)
     faces = rng.choice(len(areas), size=count, p=areas / areas.sum())
@@ -229,13 +218,11 @@ def _outside_holes(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     centres = points[rng.choice(len(points), size=6, replace=False)]
     radii = rng.uniform(0.03, 0.07, size=len(centres))
     distances = np.linalg.norm(points[:, None] - centres[None], axis=-1)
-    outside: np.ndarray = (distances > radii).all(axis=1)
-    return outside
+    return np.asarray((distances > radii).all(axis=1))
 
 
 def _blotches(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(N, 3) colour errors that vary over about 20 cm of a surface: a few random waves."""
     waves = rng.normal(size=(3, 4, 3)) * (2 * np.pi / 0.45)
     phases = rng.uniform(0, 2 * np.pi, size=(3, 4))
-    blotches: np.ndarray = 0.02 * np.cos(np.einsum("nd,cwd->ncw", points, waves) + phases).sum(axis=-1)
-    return blotches
+    return np.asarray(0.02 * np.cos(np.einsum("nd,cwd->ncw", points, waves) + phases).sum(axis=-1))

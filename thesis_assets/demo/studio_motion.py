@@ -109,8 +109,7 @@ def _elbow(start: np.ndarray, goal: np.ndarray, pole: np.ndarray, upper: float, 
     out = pole - (pole @ along) * along
     out = out / np.linalg.norm(out)
     cosine = (upper**2 + distance**2 - lower**2) / (2 * upper * distance)
-    bend: np.ndarray = start + upper * (cosine * along + np.sqrt(1 - cosine**2) * out)
-    return bend
+    return np.asarray(start + upper * (cosine * along + np.sqrt(1 - cosine**2) * out))
 
 
 def _shortest_turn(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -123,8 +122,7 @@ def _shortest_turn(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         turn = Rotation.from_rotvec((0.0 if cosine > 0 else np.pi) * across / np.linalg.norm(across))
     else:
         turn = Rotation.from_rotvec(np.arctan2(sine, cosine) * axis / sine)
-    matrix: np.ndarray = turn.as_matrix()
-    return matrix
+    return np.asarray(turn.as_matrix())
 
 
 def _goal(
@@ -133,12 +131,10 @@ def _goal(
     if isinstance(reach.target, Spot):
         surface = other.surface(other_pose)
         vertex = other.spot(reach.target.joint, reach.target.direction)
-        goal: np.ndarray = surface.vertices[vertex] + HAND_CLEARANCE * surface.normals[vertex]
-        return goal
+        return np.asarray(surface.vertices[vertex] + HAND_CLEARANCE * surface.normals[vertex])
     if isinstance(reach.target, Own):
         joint = forward_kinematics(person.rest, pose)[JOINT[reach.target.joint], :3, 3]
-        place: np.ndarray = joint + _heading(stance).apply(reach.target.offset)
-        return place
+        return np.asarray(joint + _heading(stance).apply(reach.target.offset))
     return reach.target
 
 
@@ -170,13 +166,7 @@ def bump(time: float, middle: float, half_width: float) -> float:
     return smooth(1.0 - abs(time - middle) / half_width)
 
 
-def stance(
-    axis: float,
-    offset: float,
-    angles: Degrees,
-    reaches: list[Reach],
-    extra_heading: float = 0.0,
-) -> Stance:
+def stance(axis: float, offset: float, angles: Degrees, reaches: list[Reach], extra_heading: float = 0.0) -> Stance:
     """A person at `offset` metres along the pair's axis, facing the middle."""
     x, _, z = along(axis, offset)
     facing = 90.0 if offset < 0 else -90.0
@@ -185,14 +175,12 @@ def stance(
 
 def along(axis: float, distance: float) -> np.ndarray:
     """World vector of a length along the pair's axis, which is x before the pair is turned."""
-    vector: np.ndarray = Rotation.from_euler("y", axis, degrees=True).apply([distance, 0.0, 0.0])
-    return vector
+    return np.asarray(Rotation.from_euler("y", axis, degrees=True).apply([distance, 0.0, 0.0]))
 
 
 def beside(axis: float, distance: float, height: float) -> np.ndarray:
     """A world point at the first person's left, level with the middle between the two."""
-    point: np.ndarray = Rotation.from_euler("y", axis, degrees=True).apply([0.0, height, -distance])
-    return point
+    return np.asarray(Rotation.from_euler("y", axis, degrees=True).apply([0.0, height, -distance]))
 
 
 def meet(side: Side, point: np.ndarray, axis: float, sign: int, share: float) -> Reach:
@@ -403,10 +391,4 @@ def boxing(time: float, turned: float) -> tuple[Stance, Stance]:
     )  # fmt: skip
 
 
-CHOREOGRAPHIES: dict[str, Choreography] = {
-    "waltz": waltz,
-    "swing": swing,
-    "twirl": twirl,
-    "hug": hug,
-    "boxing": boxing,
-}
+CHOREOGRAPHIES: dict[str, Choreography] = {"waltz": waltz, "swing": swing, "twirl": twirl, "hug": hug, "boxing": boxing}

@@ -225,8 +225,7 @@ def _skirt_color(outfit: Outfit, rest: np.ndarray, points: np.ndarray) -> np.nda
 
 def _hair_color(outfit: Outfit, rest: np.ndarray, points: np.ndarray) -> np.ndarray:
     strands = 0.9 + 0.1 * np.sin(160.0 * points[:, 0] + 60.0 * points[:, 2])
-    colors: np.ndarray = np.clip(strands[:, None] * np.array(outfit.hair), 0.0, 1.0)
-    return colors
+    return np.asarray(np.clip(strands[:, None] * np.array(outfit.hair), 0.0, 1.0))
 
 
 def _head_color(outfit: Outfit, rest: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -301,15 +300,13 @@ class Individual:
         """(3,) rest position of the middle of a hand."""
         size = self.proportions.stature * self.proportions.extremities
         outward = 1.0 if side == "left" else -1.0
-        palm: np.ndarray = self.rest[JOINT[f"{side}_wrist"]] + size * np.array([outward * 0.08, 0.0, 0.0])
-        return palm
+        return np.asarray(self.rest[JOINT[f"{side}_wrist"]] + size * np.array([outward * 0.08, 0.0, 0.0]))
 
     def posed_palm(self, pose: Pose, side: Side) -> np.ndarray:
         """(3,) world position of the middle of a hand."""
         wrist = JOINT[f"{side}_wrist"]
         transform = forward_kinematics(self.rest, pose)[wrist]
-        palm: np.ndarray = transform[:3, :3] @ (self.palm(side) - self.rest[wrist]) + transform[:3, 3]
-        return palm
+        return np.asarray(transform[:3, :3] @ (self.palm(side) - self.rest[wrist]) + transform[:3, 3])
 
     def grounded(self, pose: Pose) -> Pose:
         """The pose moved up or down until its lowest point stands on the floor, y = 0."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from thesis_assets.demo.studio_bodies import Pose, Surface
+from thesis_assets.demo.studio_bodies import Pose, Surface, join_meshes
 from thesis_assets.demo.studio_people import Individual
 from thesis_assets.scenes.camera import Camera
 
@@ -112,18 +113,17 @@ def lit_crowd(people: Sequence[Individual], poses: Sequence[Pose]) -> Crowd:
     """The people of one moment, ready to be seen from any camera."""
     meshes = [person.dressed for person in people]
     surfaces = [person.surface(pose, mesh) for person, pose, mesh in zip(people, poses, meshes, strict=True)]
-    starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
+    whole = join_meshes(meshes)
     vertices = np.concatenate([surface.vertices for surface in surfaces])
-    faces = np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)])
     return Crowd(
         people=tuple(people),
         vertices=vertices,
-        faces=faces,
-        rest_points=np.concatenate([mesh.vertices for mesh in meshes]),
+        faces=whole.faces,
+        rest_points=whole.vertices,
         light=np.concatenate([light_on(surface) for surface in surfaces]),
         face_person=np.repeat(np.arange(len(meshes)), [len(mesh.faces) for mesh in meshes]),
-        face_part=np.concatenate([mesh.parts[mesh.faces[:, 0]] for mesh in meshes]),
-        floor_shadow=_floor_shadow(vertices, faces),
+        face_part=whole.parts[whole.faces[:, 0]],
+        floor_shadow=_floor_shadow(vertices, whole.faces),
     )
 
 
@@ -133,8 +133,7 @@ def light_on(surface: Surface) -> np.ndarray:
     key = np.clip(normals @ _TO_LIGHT, 0.0, None)[:, None]
     fill = np.clip(normals @ _TO_FILL, 0.0, None)[:, None]
     up = (0.5 + 0.5 * normals[:, 1])[:, None]
-    light: np.ndarray = key * _LIGHT + fill * _FILL + up * _SKY + (1 - up) * _GROUND
-    return light
+    return np.asarray(key * _LIGHT + fill * _FILL + up * _SKY + (1 - up) * _GROUND)
 
 
 def empty_studio(camera: Camera) -> Backdrop:
@@ -183,8 +182,7 @@ def _distance_to_wall(center: np.ndarray, rays: np.ndarray) -> np.ndarray:
     a = (rays[..., [0, 2]] ** 2).sum(axis=-1)
     b = rays[..., 0] * center[0] + rays[..., 2] * center[2]
     c = center[0] ** 2 + center[2] ** 2 - _WALL_RADIUS**2
-    distance: np.ndarray = (-b + np.sqrt(b * b - a * c)) / np.maximum(a, 1e-9)
-    return distance
+    return np.asarray((-b + np.sqrt(b * b - a * c)) / np.maximum(a, 1e-9))
 
 
 def _floor_color(points: np.ndarray) -> np.ndarray:
@@ -192,8 +190,7 @@ def _floor_color(points: np.ndarray) -> np.ndarray:
     grain = 0.012 * np.sin(37.0 * points[..., 0] + 5.0 * np.sin(9.0 * points[..., 2]))
     value = 0.52 + 0.07 * tile + grain
     spot = np.exp(-(points[..., 0] ** 2 + points[..., 2] ** 2) / 6.0)
-    color: np.ndarray = (value * (0.72 + 0.40 * spot))[..., None] * np.array([1.0, 0.94, 0.86])
-    return color
+    return np.asarray((value * (0.72 + 0.40 * spot))[..., None] * np.array([1.0, 0.94, 0.86]))
 
 
 def _wall_color(points: np.ndarray) -> np.ndarray:
@@ -203,8 +200,7 @@ def _wall_color(points: np.ndarray) -> np.ndarray:
     height = np.clip(points[..., 1] / 4.0, 0.0, 1.0)
     base = np.array([0.40, 0.46, 0.54]) * (0.80 + 0.35 * height)[..., None]
     skirting = (points[..., 1] < 0.12)[..., None]
-    color: np.ndarray = np.where(skirting, (0.30, 0.28, 0.27), base * seam[..., None])
-    return color
+    return np.asarray(np.where(skirting, (0.30, 0.28, 0.27), base * seam[..., None]))
 
 
 def _floor_shadow(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -221,15 +217,15 @@ def _floor_shadow(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     covered |= visible_faces(top_down, faces[:, ::-1], intrinsics, _SHADOW_CELLS, _SHADOW_CELLS).faces >= 0
     soft = covered.astype(np.float64)
     for _ in range(3):
-        soft = _box_blurred(soft, 2)
+        soft = smoothed(soft, 2, border="constant")
     return 0.45 * soft
 
 
-def _box_blurred(values: np.ndarray, radius: int) -> np.ndarray:
+def smoothed(values: np.ndarray, radius: int, border: Literal["edge", "constant"]) -> np.ndarray:
+    """Box filter of `2 radius + 1` along both axes of (H, W). Beyond the border it repeats, or is 0."""
     for axis in (0, 1):
-        padded = np.pad(values, [(radius, radius) if axis == index else (0, 0) for index in (0, 1)])
-        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1, axis=axis)
-        values = windows.mean(axis=-1)
+        padded = np.pad(values, [(radius, radius) if axis == index else (0, 0) for index in (0, 1)], mode=border)
+        values = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1, axis=axis).mean(axis=-1)
     return values
 
 
@@ -247,8 +243,7 @@ def _shadow_at(shadow: np.ndarray, floor: np.ndarray) -> np.ndarray:
 
 def _averaged(values: np.ndarray) -> np.ndarray:
     samples = _samples(values)
-    mean: np.ndarray = np.add.reduce(samples) / len(samples)
-    return mean
+    return np.asarray(np.add.reduce(samples) / len(samples))
 
 
 def _samples(values: np.ndarray) -> list[np.ndarray]:
@@ -349,5 +344,4 @@ def _barycentric(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.
 
 def _doubled_area(corners: np.ndarray) -> np.ndarray:
     edge, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    area: np.ndarray = edge[:, 0] * other[:, 1] - edge[:, 1] * other[:, 0]
-    return area
+    return np.asarray(edge[:, 0] * other[:, 1] - edge[:, 1] * other[:, 0])

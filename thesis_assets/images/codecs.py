@@ -55,21 +55,21 @@ def check_size(found: tuple[int, int], wanted: tuple[int, int], image: Path | st
         )
 
 
-def read_rgb(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Decode a JPEG or PNG. Returns (H, W, 3) uint8 RGB.
 
     Grey, palette and opaque RGBA images become RGB.
 
     Raises:
-        InvalidFile: it is missing, empty, truncated, not JPEG or PNG, above `max_pixels`, deeper than 8 bit, or transparent.
+        InvalidFile: it is missing, empty, truncated, not JPEG or PNG, above `MAX_PIXELS`, deeper than 8 bit, or transparent.
     """
-    return _decode(path, "RGB", max_pixels)
+    return _decode(path, "RGB")
 
 
 def read_reduced(path: Path, height: int) -> NDArray[np.uint8]:
     """As `read_rgb`, for a picture to look at: a JPEG is decoded at the smallest eighth that is still `height` pixels high, a PNG
     is brought near it by averaging blocks."""
-    return _decode(path, "RGB", MAX_PIXELS, smallest=height)
+    return _decode(path, "RGB", smallest=height)
 
 
 def reduced(image: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
@@ -79,13 +79,13 @@ def reduced(image: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(image).reduce(max(1, image.shape[0] // height)))
 
 
-def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
+def read_mask(path: Path) -> NDArray[np.bool_]:
     """Decode a mask of 0 and 255 (read with the threshold 128). Returns (H, W) bool.
 
     Raises:
         InvalidFile: as `read_rgb`.
     """
-    return np.asarray(_decode(path, "L", max_pixels) >= 128)
+    return np.asarray(_decode(path, "L") >= 128)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -168,9 +168,8 @@ def encode_jpeg(image: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:
 def encode_blackened(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> bytes:
     """JPEG of an (H, W, 3) uint8 array, black where the (H, W) mask is false."""
     product = scratch("blackened", image.shape)
-    for channel in range(
-        3
-    ):  # Three strided copies and one product: a third of the time of a product that repeats the mask itself.
+    # Three strided copies and one product: a third of the time of a product that repeats the mask itself.
+    for channel in range(3):
         product[..., channel] = mask
     return encode_jpeg(np.multiply(image, product, out=product))
 
@@ -182,20 +181,18 @@ def _opened(path: Path) -> io.BufferedReader:
         raise InvalidFile("the image cannot be opened", file=path, found=error.strerror) from error
 
 
-def _decode(
-    path: Path, mode: Literal["RGB", "L"], max_pixels: int, *, smallest: int | None = None
-) -> NDArray[np.uint8]:
+def _decode(path: Path, mode: Literal["RGB", "L"], *, smallest: int | None = None) -> NDArray[np.uint8]:
     from PIL import Image, UnidentifiedImageError
 
     with _opened(path) as handle:
         height, width = _read_size(handle, path)
         file_bytes = os.fstat(handle.fileno()).st_size
-        if height * width > max_pixels or file_bytes > MAX_FILE_BYTES:
+        if height * width > MAX_PIXELS or file_bytes > MAX_FILE_BYTES:
             raise InvalidFile(
                 "the image is larger than any of its kind",
                 file=path,
                 found=f"{width} x {height} pixels in {file_bytes} bytes",
-                wanted=f"at most {max_pixels} pixels and {MAX_FILE_BYTES} bytes",
+                wanted=f"at most {MAX_PIXELS} pixels and {MAX_FILE_BYTES} bytes",
             )
         handle.seek(0)
         if smallest is None and handle.read(len(png.SIGNATURE)) == png.SIGNATURE:

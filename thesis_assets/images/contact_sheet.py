@@ -78,25 +78,22 @@ def contact_sheet(
         height = max(_SMALLEST_CELL, height * 3 // 4)
 
 
-def markdown_thumbnail(content: bytes, mime: str | None = None, *, title: str = "") -> str:
+def markdown_thumbnail(content: bytes) -> str:
     """A markdown image with the picture inside it as a data address, below 100 KB: a larger picture is made smaller.
 
     Args:
         content: a JPEG or PNG.
-        mime: `image/jpeg` or `image/png`; None = what the bytes say.
-        title: its alternative text; characters with a meaning in markdown or HTML are left out.
 
     Raises:
-        ThesisAssetsError: the bytes are neither, or not of type `mime`.
+        ThesisAssetsError: the bytes are neither.
     """
     kind = image_kind(content)
-    if kind is None or mime not in (None, f"image/{kind}"):
-        raise ThesisAssetsError("not a picture to show", found=ascii(content[:8]), wanted=mime or "JPEG or PNG bytes")
+    if kind is None:
+        raise ThesisAssetsError("not a picture to show", found=ascii(content[:8]), wanted="JPEG or PNG bytes")
     room = (MAX_MARKDOWN_BYTES - 500) * 3 // 4  # base64 writes three bytes as four characters
     if len(content) > room:
         content, kind = _shrunk(content, room), "jpeg"
-    words = "".join(letter for letter in title[:200] if letter.isalnum() or letter in " _-.,:/")
-    return f"![{words}](data:image/{kind};base64,{base64.b64encode(content).decode('ascii')})"
+    return f"![](data:image/{kind};base64,{base64.b64encode(content).decode('ascii')})"
 
 
 def _draw(

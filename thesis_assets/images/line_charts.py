@@ -39,7 +39,7 @@ class Chart:
     log: bool = False
 
 
-def line_charts(charts: Sequence[Chart], *, axis: str = "step") -> bytes:
+def line_charts(charts: Sequence[Chart]) -> bytes:
     """Draw the charts that have a point. Returns a PNG; without any it says so."""
     from matplotlib.figure import Figure
     from PIL import Image
@@ -55,7 +55,7 @@ def line_charts(charts: Sequence[Chart], *, axis: str = "step") -> bytes:
         panel.set_title(chart.title + (" (logarithmic)" if log else ""), loc="left", fontsize=10, color=INK)
     if shown:
         panels[-1].xaxis.set_major_formatter("{x:,.6g}")
-        panels[-1].set_xlabel(axis, fontsize=9, color=MUTED)
+        panels[-1].set_xlabel("step", fontsize=9, color=MUTED)
     else:
         panels[0].set_axis_off()
         panels[0].text(0.5, 0.5, "nothing to draw yet", ha="center", color=MUTED, transform=panels[0].transAxes)

@@ -34,14 +34,14 @@ def quantise(batch: Tensor) -> Tensor:
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def quantise_into(image: Tensor, out: NDArray[np.uint8], *, rows: int = 64) -> None:
+def quantise_into(image: Tensor, out: NDArray[np.uint8]) -> None:
     """Round one image on a CPU, a band of rows at a time: whole images in between cost twice the time, for fresh memory alone.
 
     Args:
         image: (C, H, W) float on the CPU.
         out: (H, W, C) uint8, filled.
     """
-    values = image.float().numpy()
+    values, rows = image.float().numpy(), 64
     channels, height, width = values.shape
     band = scratch("scaled_band", (channels, rows, width), np.float32)
     for top in range(0, height, rows):

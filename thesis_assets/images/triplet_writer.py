@@ -10,7 +10,6 @@ Does not belong here: which triplets there are, what `meta.json` says, rendering
 from __future__ import annotations
 
 import queue
-import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -360,25 +359,16 @@ def place_image(
 def _place_file(
     source: Path, final: Path, size: tuple[int, int], link_mode: Literal["auto", "copy"], contents: Contents
 ) -> PlacedImage:
-    found, kind = _header(source)
-    codecs.check_size(found, size, source)
+    codecs.check_size(codecs.check_complete(source), size, source)
+    with source.open("rb") as handle:
+        kind = codecs.image_kind(handle.read(8))
     if kind != "jpeg":
         content = codecs.encode_jpeg(codecs.read_rgb(source))
         final.write_bytes(content)
         return encoded_image(content)
     try:
-        if link_mode == "copy":
-            shutil.copyfile(source, final)
-            mode = "copy"
-        else:
-            mode = storage.link_or_copy(source, final)
+        mode = storage.link_or_copy(source, final, link_mode=link_mode)
         sha256 = contents.sha256(source)
     except FileNotFoundError as error:
         raise InvalidFile("the image vanished while it was exported", file=source) from error
     return PlacedImage(mode, Output(final.stat().st_size, sha256))
-
-
-def _header(path: Path) -> tuple[tuple[int, int], str | None]:
-    size = codecs.check_complete(path)
-    with path.open("rb") as handle:
-        return size, codecs.image_kind(handle.read(8))

@@ -54,13 +54,30 @@ def run_command(
     stdout.parent.mkdir(parents=True, exist_ok=True)
     stderr.parent.mkdir(parents=True, exist_ok=True)
     with stdout.open("ab") as out, stderr.open("ab") as err:
-        process = _start(
-            command, cwd=cwd, env={**(env or {}), JOB_VARIABLE: job_id}, out=out.fileno(), err=err.fileno()
-        )
+        try:
+            process = subprocess.Popen(
+                list(command),
+                cwd=cwd,
+                env={**os.environ, **(env or {}), JOB_VARIABLE: job_id},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ThesisAssetsError(
+                "the command could not be started",
+                file=error.filename or command[0],
+                found=error.strerror,
+                remedy="install the program, or correct its path",
+            ) from error
     record = new_record("local", job_id, command, stdout, stderr, process_group=process.pid)
     try:
         write_json(job, record)
-        _wait(process, poll, should_stop)
+        while not has_ended(process.pid) and not (should_stop and should_stop()):
+            if poll:
+                poll()
+            time.sleep(POLL_SECONDS)
     finally:
         end_tree(process.pid, job_id, grace_seconds=grace_seconds)
         returncode = process.wait()
@@ -81,39 +98,6 @@ def end_running(record: JobRecord, *, grace_seconds: float = 10.0) -> None:
     """End what `still_running` finds: first asked, after `grace_seconds` killed."""
     if record.job_id is not None and still_running(record):
         end_tree(None, record.job_id, grace_seconds=grace_seconds)
-
-
-def _start(
-    command: Sequence[str], *, cwd: Path | None, env: Mapping[str, str], out: int, err: int
-) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            list(command),
-            cwd=cwd,
-            env={**os.environ, **env},
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise ThesisAssetsError(
-            "the command could not be started",
-            file=error.filename or command[0],
-            found=error.strerror,
-            remedy="install the program, or correct its path",
-        ) from error
-
-
-def _wait(
-    process: subprocess.Popen[bytes], poll: Callable[[], None] | None, should_stop: Callable[[], bool] | None
-) -> None:
-    while not has_ended(process.pid):
-        if should_stop and should_stop():
-            return
-        if poll:
-            poll()
-        time.sleep(POLL_SECONDS)
 
 
 def has_ended(process_id: int) -> bool:

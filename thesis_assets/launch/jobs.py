@@ -307,10 +307,7 @@ class CallLauncher(Launcher, Protocol):
     """Where calls run, besides jobs."""
 
     def run_calls(
-        self,
-        function: Callable[[Item], Result],
-        calls: Sequence[Call[Item]],
-        calling: Calling[Item, Result] = ...,
+        self, function: Callable[[Item], Result], calls: Sequence[Call[Item]], calling: Calling[Item, Result] = ...
     ) -> list[Result | Exception]:
         """Call `function` on every item; return its results, or the exception an item raised, in the order of `calls`.
 
@@ -322,18 +319,18 @@ class CallLauncher(Launcher, Protocol):
         ...
 
 
-BLOCK_BYTES = 64 * 1024
+_TAIL_BYTES = 64 * 1024
 
 
-def log_tail(path: Path, *, lines: int = 25, start: int = 0, max_bytes: int = BLOCK_BYTES) -> str:
-    """The last lines of a log file, from byte `start` on; empty where there is none."""
+def log_tail(path: Path, *, start: int = 0) -> str:
+    """The last 25 lines of a log file, from byte `start` on; empty where there is none."""
     if not path.is_file():
         return ""
     with path.open("rb") as handle:
         size = handle.seek(0, os.SEEK_END)
-        handle.seek(max(start, size - max_bytes))
+        handle.seek(max(start, size - _TAIL_BYTES))
         text = handle.read().decode("utf-8", errors="replace")
-    return "\n".join(text.splitlines()[-lines:])
+    return "\n".join(text.splitlines()[-25:])
 
 
 class LogRelay:

@@ -58,7 +58,8 @@ class LocalLauncher:
             )
         if job.resources.gpus == 0:
             return self._start(job, {}, ())
-        holder = f"{job.name}, started by process {os.getpid()} on {socket.gethostname()} at {_now()}"
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = f"{job.name}, started by process {os.getpid()} on {socket.gethostname()} at {now}"
         with devices(self._gpus(), job.resources.gpus, holder=holder, on_wait=on_wait) as (names, descriptors):
             return self._start(job, {"CUDA_VISIBLE_DEVICES": ",".join(names)}, descriptors)
 
@@ -125,7 +126,12 @@ class LocalLauncher:
         calling: Calling[Item, Result] = Calling(),
     ) -> list[Result | Exception]:
         """See `CallLauncher.run_calls`. In this process, or in worker processes that end with it: what is done is kept."""
-        with self._held(calling.resources.gpus, calling.following.on_wait):
+        gpus, on_wait = calling.resources.gpus, calling.following.on_wait
+        with contextlib.ExitStack() as held:
+            if gpus:
+                # The first one: what runs in this process takes that, whatever else is free.
+                holder = f"process {os.getpid()} on {socket.gethostname()}"
+                held.enter_context(devices(self._gpus()[:1], gpus, holder=holder, on_wait=on_wait))
             return mapping.map_items(
                 function,
                 [call.item for call in calls],
@@ -133,17 +139,6 @@ class LocalLauncher:
                 on_done=calling.on_done,
                 on_line=calling.on_line,
             )
-
-    @contextlib.contextmanager
-    def _held(self, gpus: int, on_wait: Callable[[str], None] | None) -> Iterator[None]:
-        """Hold the first GPU: what runs in this process takes that one, whatever else is free."""
-        if gpus == 0:
-            yield
-            return
-        with devices(
-            self._gpus()[:1], gpus, holder=f"process {os.getpid()} on {socket.gethostname()}", on_wait=on_wait
-        ):
-            yield
 
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -154,10 +149,6 @@ def _reap() -> None:
     for process_id, process in list(_children.items()):
         if process.poll() is not None:
             _children.pop(process_id, None)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 POLL_SECONDS = 0.5

@@ -69,7 +69,12 @@ def map_items(
         _map_in_pool(function, items, range(len(items)), min(workers, len(items)), finish, Path(folder), relay)
         for place in [place for place in range(len(items)) if place not in outcomes]:
             if not _map_in_pool(function, items, [place], 1, finish, Path(folder), relay):
-                finish(place, _worker_died(items[place]))
+                died = WorkerDied(
+                    "the worker process ended without an answer",
+                    found=ascii(items[place])[:300],
+                    remedy="most often it was killed for memory (`dmesg`): use fewer workers, or smaller batches; then start again",
+                )
+                finish(place, died)
     return [outcomes[place] for place in range(len(items))]
 
 
@@ -145,11 +150,3 @@ def _follow_parent(folder: Path) -> None:
 def _end_with(sentinel: int) -> None:
     wait_for([sentinel])
     os._exit(1)
-
-
-def _worker_died(item: object) -> WorkerDied:
-    return WorkerDied(
-        "the worker process ended without an answer",
-        found=ascii(item)[:300],
-        remedy="most often it was killed for memory (`dmesg`): use fewer workers, or smaller batches; then start again",
-    )

@@ -166,15 +166,16 @@ class SlurmQueue:
 
     def look(self, job: str) -> Seen | None:
         """How a job stood when it was last asked; None where the queue has dropped it."""
-        if time.monotonic() - self._asked_at >= self._poll_seconds:
-            self.refresh()
-        return self._seen.get(job)
+        return self._lately().get(job)
 
     def number_of(self, comment: str) -> str | None:
         """Slurm's number of the job with this comment, which its submitter did not live to write down; None where there is none."""
+        return next((job for job, seen in self._lately().items() if seen.comment == comment), None)
+
+    def _lately(self) -> dict[str, Seen]:
         if time.monotonic() - self._asked_at >= self._poll_seconds:
             self.refresh()
-        return next((job for job, seen in self._seen.items() if seen.comment == comment), None)
+        return self._seen
 
     def forget(self) -> None:
         """Ask anew at the next look."""
@@ -185,7 +186,7 @@ class SlurmQueue:
         self._asked_at = time.monotonic()
         words = ["squeue", "--noheader", "--array", "--states=all", f"--user={getpass.getuser()}"]
         try:
-            answer = ask([*words, "--format=%i|%T|%N|%r|%k"])
+            answer = _ask([*words, "--format=%i|%T|%N|%r|%k"])
         except ThesisAssetsError as error:
             self.silence = str(error.found)
             return
@@ -208,12 +209,8 @@ class SlurmQueue:
             time.sleep(0.5)
 
 
-def ask(words: Sequence[str]) -> str:
-    """What one of Slurm's commands answers.
-
-    Raises:
-        ThesisAssetsError: it is not installed, or fails, or does not answer.
-    """
+def _ask(words: Sequence[str]) -> str:
+    """What one of Slurm's commands answers; an error where it is not installed, fails, or does not answer."""
     remedy = "look whether this machine belongs to the cluster (`sinfo`); THESIS_LAUNCHER=local works without one"
     try:
         result = subprocess.run(words, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
@@ -240,55 +237,41 @@ class Node:
     memory_gb: float
 
 
-def require_node(preset_name: str, preset: Preset, partition: str | None) -> None:
-    """Refuse what no node of the partition has, before anything is submitted.
-
-    Raises:
-        ThesisAssetsError: with what the largest node has.
-    """
-    nodes = list_nodes(partition)
-    if any(_holds(node, preset) for node in nodes):
+def _require_node(preset_name: str, preset: Preset, partition: str | None) -> None:
+    """Refuse what no node of the partition has, before anything is submitted."""
+    nodes, place = _list_nodes(partition), f"partition {partition}" if partition else "the default partition"
+    gpus, cores, memory_gb = preset.asked_gpus, preset.cores, preset.memory_gb
+    if any(node.gpus >= gpus and node.cores >= cores and node.memory_gb >= memory_gb for node in nodes):
         return
     if not nodes:
         raise ThesisAssetsError(
-            "Slurm has no node there",
-            key="THESIS_SLURM_PARTITION",
-            found=_place(partition),
-            remedy="`sinfo` lists the partitions",
+            "Slurm has no node there", key="THESIS_SLURM_PARTITION", found=place, remedy="`sinfo` lists the partitions"
         )
-    most = max((node.gpus for node in nodes), default=0)
-    if preset.asked_gpus > most:
+    most = max(node.gpus for node in nodes)
+    if gpus > most:
         raise ThesisAssetsError(
             "the job wants more GPUs than any node has, and a job runs on one node",
             key=f"preset {preset_name}",
-            found=f"{preset.asked_gpus} GPUs",
-            wanted=f"at most {most} ({_place(partition)})",
+            found=f"{gpus} GPUs",
+            wanted=f"at most {most} ({place})",
             remedy="lower num_processes, choose a smaller preset, or another THESIS_SLURM_PARTITION",
         )
     shown = ", ".join(sorted({f"{node.gpus} GPUs, {node.cores} cores, {node.memory_gb:.0f} GB" for node in nodes})[:5])
     raise ThesisAssetsError(
         "the job wants more than any node has",
         key=f"preset {preset_name}",
-        found=f"{preset.asked_gpus} GPUs, {preset.cores} cores, {preset.memory_gb:g} GB",
-        wanted=f"what one node has: {shown or 'there is no node'} ({_place(partition)})",
+        found=f"{gpus} GPUs, {cores} cores, {memory_gb:g} GB",
+        wanted=f"what one node has: {shown} ({place})",
         remedy=f"change the preset {preset_name} by THESIS_SLURM_PRESETS (docs/slurm.md)",
     )
 
 
-def _place(partition: str | None) -> str:
-    return f"partition {partition}" if partition else "the default partition"
-
-
-def _holds(node: Node, preset: Preset) -> bool:
-    return node.gpus >= preset.asked_gpus and node.cores >= preset.cores and node.memory_gb >= preset.memory_gb
-
-
-def list_nodes(partition: str | None) -> list[Node]:
+def _list_nodes(partition: str | None) -> list[Node]:
     """The nodes of a partition, of the default one where none is named."""
     chosen = [f"--partition={partition}"] if partition else []
     rows = [
         line.split("|")
-        for line in ask(["sinfo", "--noheader", "--Node", *chosen, "--format=%N|%G|%c|%m|%P"]).splitlines()
+        for line in _ask(["sinfo", "--noheader", "--Node", *chosen, "--format=%N|%G|%c|%m|%P"]).splitlines()
         if line.count("|") == 4
     ]
     if not partition and any(row[4].strip().endswith("*") for row in rows):
@@ -353,7 +336,7 @@ def require_place(site: Site, resources: Resources) -> tuple[str, Preset]:
     """
     _submitit()
     name, preset = choose_preset(site.presets, resources)
-    require_node(name, preset, preset.partition or site.partition)
+    _require_node(name, preset, preset.partition or site.partition)
     return name, preset
 
 

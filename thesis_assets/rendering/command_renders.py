@@ -88,11 +88,8 @@ class RenderCommand:
 
     def _older(self) -> Older | None:
         """Renders that this command made under a version that wrote no record of them."""
-        path = self.scene.tree.render_record
-        if not path.is_file():
-            return None
-        record = storage.read_json(path, RenderRecord)
-        if not record.finished or record.identity or record.command != self.words():
+        record = _read_record(self.scene)
+        if record is None or not record.finished or record.identity or record.command != self.words():
             return None
         return Older(self.made())
 
@@ -189,11 +186,13 @@ def _read_record(scene: Scene) -> RenderRecord | None:
 
 def _refuse_renders_of_unknown_origin(scene: Scene) -> None:
     for cam_id in list_numbers(scene.tree.renders_dir):
-        if _frames(scene, cam_id):
+        # Looked up anew: the scene's own listing is kept from the first question on.
+        frames = list_frames(scene.tree.renders_dir / str(cam_id), (".png",), scene.roots).paths
+        if frames:
             raise InvalidScene(
                 f"the scene {scene.name} has renders that no command of an experiment made",
                 file=scene.tree.renders_dir / str(cam_id),
-                found=f"{len(_frames(scene, cam_id))} images, and no {scene.tree.render_record.name} beside them",
+                found=f"{len(frames)} images, and no {scene.tree.render_record.name} beside them",
                 wanted="an empty folder for the command to fill",
                 remedy="use them (`generation.renders.source: precomputed`), or move the folder away",
             )
@@ -212,11 +211,7 @@ def _make(command: RenderCommand, making: Making, on_progress: Callable[[str], N
     stderr, job = tree.render_stderr(scene.name), tree.render_job(scene.name)
     words = command.words()
     record = RenderRecord(
-        identity=making.identity,
-        command=words,
-        exp_name=tree.exp_name,
-        finished=False,
-        job=str(job.absolute()),
+        identity=making.identity, command=words, exp_name=tree.exp_name, finished=False, job=str(job.absolute())
     )
     # Before the first render: what a killed command left is known as its own.
     storage.write_json(scene.tree.render_record, record)
@@ -259,8 +254,3 @@ def _reporter(command: RenderCommand, on_progress: Callable[[str], None] | None)
         return f"{command.scene.name}: the render command runs for {seconds:.0f} s, {len(command.made())} renders are there"
 
     return every(_REPORT_SECONDS, on_progress, line) if on_progress is not None else None
-
-
-def _frames(scene: Scene, cam_id: int) -> set[str]:
-    """Frames with a render now: the scene's own listing is kept from the first question on."""
-    return set(list_frames(scene.tree.renders_dir / str(cam_id), (".png",), scene.roots).paths)

@@ -28,7 +28,7 @@ SH_C0 = 0.28209479177387814
 MAX_HEADER_BYTES = 64 * 1024
 MAX_GAUSSIANS = 50_000_000
 
-_REST_OF_DEGREE = {0: 0, 1: 3, 2: 8, 3: 15}
+_WHOLE_DEGREES = (0, 3, 8, 15)
 _PLY_TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"),
     **dict.fromkeys(("uchar", "uint8"), "u1"),
@@ -64,7 +64,7 @@ class Gaussians:
     def __post_init__(self) -> None:
         n = len(self.means)
         rest = self.sh_rest.shape[1] if self.sh_rest.ndim == 3 else -1
-        if rest not in _REST_OF_DEGREE.values():
+        if rest not in _WHOLE_DEGREES:
             raise ThesisAssetsError(
                 "spherical harmonics of no whole degree", key="sh_rest", found=self.sh_rest.shape, wanted="(N, K, 3)"
             )
@@ -89,25 +89,14 @@ class Gaussians:
     def __len__(self) -> int:
         return len(self.means)
 
-    @property
-    def sh_degree(self) -> int:
-        return {rest: degree for degree, rest in _REST_OF_DEGREE.items()}[self.sh_rest.shape[1]]
 
-
-def from_colors(
-    means: ArrayLike,
-    rgb: ArrayLike,
-    scales: ArrayLike,
-    rotations: ArrayLike | None = None,
-    opacity: ArrayLike = 0.9,
-) -> Gaussians:
-    """Gaussians of one colour each, the same from every side (degree 0).
+def from_colors(means: ArrayLike, rgb: ArrayLike, scales: ArrayLike, opacity: ArrayLike = 0.9) -> Gaussians:
+    """Gaussians of one colour each, the same from every side (degree 0), along the world's axes.
 
     Args:
         means: (N, 3) metres.
         rgb: (N, 3) in [0, 1].
         scales: standard deviations in metres: one number, (N,) or (N, 3), above 0.
-        rotations: (N, 4) w-first quaternions; None = the world's axes.
         opacity: one number or (N,), between 0 and 1, both excluded.
     """
     centres = np.asarray(means, np.float32).reshape(-1, 3)
@@ -121,11 +110,8 @@ def from_colors(
             "Gaussians need a positive size and an opacity between 0 and 1",
             found=f"smallest scale {deviations.min()}, opacity {alphas.min()} to {alphas.max()}",
         )
-    if rotations is None:
-        quaternions = np.zeros((n, 4), np.float32)
-        quaternions[:, 0] = 1
-    else:
-        quaternions = np.array(rotations, np.float32)
+    quaternions = np.zeros((n, 4), np.float32)
+    quaternions[:, 0] = 1
     return Gaussians(
         means=centres,
         sh_dc=((np.asarray(rgb, np.float64).reshape(n, 3) - 0.5) / SH_C0).astype(np.float32),
@@ -137,7 +123,12 @@ def from_colors(
 
 
 def write_ply(path: Path, gaussians: Gaussians) -> None:
-    """Write the standard file, atomically. Normals are zero, as every 3DGS tool writes them."""
+    """Write the standard file, atomically."""
+    storage.write_bytes(path, ply_bytes(gaussians))
+
+
+def ply_bytes(gaussians: Gaussians) -> bytes:
+    """What `write_ply` writes. Normals are zero, as every 3DGS tool writes them."""
     n, rest = len(gaussians), gaussians.sh_rest.shape[1]
     names = _column_names(3 * rest)
     columns = np.zeros((n, len(names)), "<f4")
@@ -149,7 +140,7 @@ def write_ply(path: Path, gaussians: Gaussians) -> None:
     columns[:, -4:] = gaussians.rotations
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {n}"]
     header += [f"property float {name}" for name in names] + ["end_header", ""]
-    storage.write_bytes(path, "\n".join(header).encode("ascii") + columns.tobytes())
+    return "\n".join(header).encode("ascii") + columns.tobytes()
 
 
 def read_ply(path: Path) -> Gaussians:
@@ -202,7 +193,7 @@ def _parse_header(path: Path, content: bytes) -> tuple[int, np.dtype[np.void], i
 def _from_table(path: Path, table: NDArray[np.void]) -> Gaussians:
     present = table.dtype.names or ()
     n_rest = sum(name.startswith("f_rest_") for name in present)
-    if n_rest % 3 or n_rest // 3 not in _REST_OF_DEGREE.values():
+    if n_rest % 3 or n_rest // 3 not in _WHOLE_DEGREES:
         raise InvalidFile("`f_rest_*` of no whole degree", file=path, found=n_rest, wanted="0, 9, 24 or 45")
     missing = [name for name in _column_names(n_rest) if name not in present and name not in ("nx", "ny", "nz")]
     if missing:

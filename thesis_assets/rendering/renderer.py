@@ -29,22 +29,17 @@ class RenderSizeMismatch(SizeMismatch):
 
 
 class Renderer(Protocol):
-    """Renders one frame of one scene from several cameras."""
+    """Renders one frame of one scene from several cameras.
 
-    @property
-    def name(self) -> str:
-        """`precomputed`, `command`, `torch` or `gsplat`."""
-        ...
+    Attributes:
+        name: `precomputed`, `command`, `torch` or `gsplat`.
+        version: what a change of pixels would change too: the program's name and version.
+        device: where the rendered tensors lie.
+    """
 
-    @property
-    def version(self) -> str:
-        """What a change of pixels would change too: the program's name and version."""
-        ...
-
-    @property
-    def device(self) -> str:
-        """Where the rendered tensors lie."""
-        ...
+    name: str
+    version: str
+    device: str
 
     def render(self, fname: str, cameras: Sequence[Camera]) -> Tensor:
         """Render frame `fname` from each camera; all cameras of one call have one image size.

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidKey, ThesisAssetsError
-from thesis_assets.layout import SceneFolders, dataset_of
+from thesis_assets.layout import dataset_of
 from thesis_assets.scenes.bodies import BodyModel
 from thesis_assets.scenes.listing import (
     DEFAULT_QUIET_S,
@@ -26,6 +26,9 @@ from thesis_assets.scenes.scene import Scene, open_scene
 CONFIDENCE_WARNING = 0.5
 """Below it people may be swapped between estimate and ground truth."""
 MAX_PERSON_ID_MAP_BYTES = 4 * 1024 * 1024
+
+
+_UNREAD = Completeness(False, False, "the scene cannot be read")
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,19 @@ class SceneSummary:
 
     name: str
     dataset: str
-    source_camera: int | None
-    cameras: tuple[int, ...]
-    n_frames: int
-    frames_per_camera: Mapping[int, int]
-    n_skipped: int
-    n_people: int
-    modalities: tuple[str, ...]
-    missing: Mapping[Purpose, tuple[str, ...]]
-    gaps: tuple[str, ...]
-    complete: bool
-    completeness: Completeness
-    confidence_min: float | None
-    warnings: tuple[str, ...]
+    source_camera: int | None = None
+    cameras: tuple[int, ...] = ()
+    n_frames: int = 0
+    frames_per_camera: Mapping[int, int] = field(default_factory=dict)
+    n_skipped: int = 0
+    n_people: int = 0
+    modalities: tuple[str, ...] = ()
+    missing: Mapping[Purpose, tuple[str, ...]] = field(default_factory=dict)
+    gaps: tuple[str, ...] = ()
+    complete: bool = False
+    completeness: Completeness = _UNREAD
+    confidence_min: float | None = None
+    warnings: tuple[str, ...] = ()
     problem: str | None = None
 
     def enough_for(self, purpose: Purpose) -> bool:
@@ -106,7 +109,7 @@ def describe_scene(
         completeness = upstream_completeness(scene.tree, roots, quiet_s=quiet_s, now=now)
         return _summary(scene, completeness, source_camera, render_source)
     except ThesisAssetsError as error:
-        return _broken(scene_name, str(error))
+        return SceneSummary(scene_name, dataset_of(scene_name), problem=str(error))
 
 
 def _summary(
@@ -141,40 +144,12 @@ def _summary(
     )
 
 
-def _broken(scene_name: str, problem: str) -> SceneSummary:
-    return SceneSummary(
-        name=scene_name,
-        dataset=dataset_of(scene_name),
-        source_camera=None,
-        cameras=(),
-        n_frames=0,
-        frames_per_camera={},
-        n_skipped=0,
-        n_people=0,
-        modalities=(),
-        missing={},
-        gaps=(),
-        complete=False,
-        completeness=Completeness(False, False, "the scene cannot be read"),
-        confidence_min=None,
-        warnings=(),
-        problem=problem,
-    )
-
-
 def _modalities(scene: Scene) -> tuple[str, ...]:
-    tree = scene.tree
-    found = []
-    for side, folders in (("ground_truth", tree.ground_truth), ("estimated", tree.estimated)):
-        found += [f"{side}/{name}" for name in _content_folders(folders)]
-    if tree.renders_dir.is_dir() and any(tree.renders_dir.iterdir()):
-        found.append("renders")
-    return tuple(found)
-
-
-def _content_folders(folders: SceneFolders) -> list[str]:
     names = ("images", "all_cameras", "seg", "smplx", "smpl", "depths", "meshes", "canon_3dgs_lhm", "gaussians")
-    return [name for name in names if (folders.base / name).is_dir() and any((folders.base / name).iterdir())]
+    sides = {"ground_truth": scene.tree.ground_truth.base, "estimated": scene.tree.estimated.base}
+    places = {f"{side}/{name}": base / name for side, base in sides.items() for name in names}
+    places["renders"] = scene.tree.renders_dir
+    return tuple(label for label, place in places.items() if place.is_dir() and any(place.iterdir()))
 
 
 def _confidence(scene: Scene) -> tuple[float | None, list[str]]:

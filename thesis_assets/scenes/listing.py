@@ -24,7 +24,7 @@ _FRAME_FILE = re.compile(r"([0-9]{6}|[1-9][0-9]{6,11})(\.[A-Za-z0-9]+)")
 
 @dataclass(frozen=True)
 class SceneRoots:
-    """Where scenes lie: ground truth, estimates, registry files, renders of other pipelines."""
+    """Where scenes lie: ground truth, estimates, registry files, renders of other pipelines. Records name files by these words."""
 
     canonical_gt: Path
     preprocessing: Path
@@ -46,7 +46,7 @@ class SceneRoots:
             InvalidScene: a link leads elsewhere.
         """
         real = path.resolve()
-        roots = [root.resolve() for root in (self.canonical_gt, self.preprocessing, self.registry, self.renders)]
+        roots = [root.resolve() for root in vars(self).values()]
         if not any(real.is_relative_to(root) for root in roots):
             raise InvalidScene(
                 "a path leaves the roots of the scene data",
@@ -187,12 +187,7 @@ def _files(place: Path, roots: SceneRoots) -> Iterator[tuple[str, str]]:
 
 def _label(path: Path, roots: SceneRoots) -> str:
     """A name that does not move with the roots: which root, and the path below it."""
-    for word, root in (
-        ("canonical_gt", roots.canonical_gt),
-        ("preprocessing", roots.preprocessing),
-        ("registry", roots.registry),
-        ("renders", roots.renders),
-    ):
+    for word, root in vars(roots).items():
         if path.is_relative_to(root):
             return f"{word}/{path.relative_to(root).as_posix()}"
     return path.as_posix()
@@ -245,9 +240,8 @@ def upstream_completeness(
 
 def read_status(path: Path) -> str | None:
     """The last `status: <word>` line of a `preprocess_info.txt` in lower case, or None where it has none."""
-    from thesis_assets.scenes.bounded_files import (
-        read_bounded,
-    )  # numpy comes with it: a quarter of what loading the graph costs
+    # numpy comes with it: a quarter of what loading the graph costs
+    from thesis_assets.scenes.bounded_files import read_bounded
 
     words: list[bytes] = _STATUS.findall(read_bounded(path, MAX_INFO_BYTES))
     return words[-1].decode("ascii", "replace").lower() if words else None

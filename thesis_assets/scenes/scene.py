@@ -17,6 +17,7 @@ import numpy as np
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidScene
+from thesis_assets.images.codecs import image_size
 from thesis_assets.layout import SceneFolders, SceneTree, check_camera, check_frame, dataset_of
 from thesis_assets.scenes.bodies import BodyModel, read_bodies
 from thesis_assets.scenes.bounded_files import read_bounded, read_npz
@@ -56,7 +57,9 @@ def open_scene(roots: SceneRoots, scene_name: str, *, and_gone: bool = False) ->
     for base in (tree.ground_truth.base, tree.estimated.base, tree.renders_dir):
         if base.exists():
             roots.check_inside(base)
-    return Scene(roots=roots, tree=tree, registry=read_registry(roots, scene_name))
+    path = file_with_content(tree.registry_entry, roots)
+    registry = None if path is None else storage.read_json(path, SceneRegistryEntry, max_bytes=MAX_REGISTRY_BYTES)
+    return Scene(roots, tree, registry)
 
 
 def _folder_names(root: Path) -> list[str]:
@@ -179,17 +182,12 @@ class Scene:
         Raises:
             InvalidScene: the camera has no readable image.
         """
-        if cam_id not in self._sizes:
-            self._sizes[cam_id] = self._first_size(cam_id)
-        return self._sizes[cam_id]
-
-    def _first_size(self, cam_id: int) -> tuple[int, int]:
-        from thesis_assets.images.codecs import image_size
-
+        if cam_id in self._sizes:
+            return self._sizes[cam_id]
         unreadable: InvalidFile | None = None
         for path in self.image_files(cam_id).paths.values():
             try:
-                return image_size(path)
+                return self._sizes.setdefault(cam_id, image_size(path))
             except InvalidFile as error:  # that one frame is dropped by the export; the others still say the size
                 unreadable = error
         raise InvalidScene(
@@ -227,8 +225,19 @@ class Scene:
         for folders in (self.tree.ground_truth, self.tree.estimated):
             path = file_with_content(folders.meta, self.roots)
             if path is not None:
-                return read_genders(path)
-        return []
+                break
+        else:
+            return []
+        values = read_npz(path).get("genders")
+        if values is None or values.dtype.kind not in "US":
+            raise InvalidFile(
+                "the file does not hold genders as text",
+                file=path,
+                key="genders",
+                found=None if values is None else str(values.dtype),
+                wanted='text, such as ["female", "male"]',
+            )
+        return [text.decode() if isinstance(text, bytes) else str(text) for text in values.reshape(-1).tolist()]
 
     def identity_mapping(self) -> dict[int, int] | None:
         """Estimated person index to ground-truth person index, where the registry has one by hand."""
@@ -307,18 +316,6 @@ class Scene:
 MAX_REGISTRY_BYTES = 1024 * 1024
 
 
-def read_registry(roots: SceneRoots, scene_name: str) -> SceneRegistryEntry | None:
-    """The registry entry of a scene, or None where there is no file (or an empty one).
-
-    Raises:
-        InvalidKey: the scene's name is unsafe.
-        InvalidFile: the file is too large, not JSON, or breaks the schema; the message names the key.
-        InvalidScene: the file is a link out of the roots.
-    """
-    path = file_with_content(roots.tree(scene_name).registry_entry, roots)
-    return None if path is None else storage.read_json(path, SceneRegistryEntry, max_bytes=MAX_REGISTRY_BYTES)
-
-
 def write_registry(path: Path, entry: SceneRegistryEntry) -> None:
     """Write a registry entry; keys without a value are left out."""
     storage.write_json(path, entry.model_dump(mode="json", exclude_none=True))
@@ -351,24 +348,6 @@ def read_skip_frames(path: Path) -> set[int]:
             )
         numbers.add(int(word))
     return numbers
-
-
-def read_genders(path: Path) -> list[str]:
-    """Gender a person.
-
-    Raises:
-        InvalidFile: the file cannot be read, has no `genders`, or they are not text.
-    """
-    values = read_npz(path).get("genders")
-    if values is None or values.dtype.kind not in "US":
-        raise InvalidFile(
-            "the file does not hold genders as text",
-            file=path,
-            key="genders",
-            found=None if values is None else str(values.dtype),
-            wanted='text, such as ["female", "male"]',
-        )
-    return [text.decode() if isinstance(text, bytes) else str(text) for text in values.reshape(-1).tolist()]
 
 
 def write_genders(path: Path, genders: Sequence[str]) -> None:

@@ -129,7 +129,7 @@ def test_people_touch_in_some_frames_and_not_in_others(scene: StudioScene) -> No
 def test_contact_never_names_vertex_zero_which_means_none() -> None:
     first = np.array([[0.0, 0, 0], [1.0, 0, 0], [5.0, 0, 0]])
     second = np.array([[0.0, 0, 0.01], [0.0, 0, 0.02], [1.0, 0, 0.05]])
-    assert contact_between(first, second, within=0.03).tolist() == [[1, 0, 0], [0, 0, 0]]
+    assert contact_between(first, second).tolist() == [[1, 0, 0], [0, 0, 0]]
 
 
 def test_joints_project_into_the_mask_of_their_person(takes: dict[str, Take]) -> None:

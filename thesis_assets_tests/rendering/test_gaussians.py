@@ -56,7 +56,7 @@ def test_a_file_of_another_tool_may_order_and_add_columns(tmp_path: Path) -> Non
     gaussians = read_ply(tmp_path / "a.ply")
     assert gaussians.means.tolist() == [[12, 13, 14]]
     assert gaussians.rotations.tolist() == [[0, 1, 2, 3]]
-    assert gaussians.sh_degree == 0
+    assert gaussians.sh_rest.shape[1] == 0
 
 
 def test_colours_sizes_and_opacity_are_stored_the_way_3dgs_activates_them() -> None:

@@ -44,6 +44,7 @@ class Photograph:
         height, width: of the file, pixels.
         intrinsics: (3, 3) pixels of the file, pixel centres at half-integers.
         extrinsics: (3, 4) world to camera, OpenCV axes, the capture's own unit of length.
+        stated: (height, width) of its camera in the format, where the format has cameras of a size.
         mask, mask_name: a file of 0 and 255 that marks the people, where the format names one, and that name.
     """
 
@@ -53,6 +54,7 @@ class Photograph:
     width: int
     intrinsics: Matrix
     extrinsics: Matrix
+    stated: tuple[int, int] | None = None
     mask: Path | None = None
     mask_name: str | None = None
 
@@ -183,12 +185,12 @@ def refuse_repeats(names: Iterable[str], listing: Path) -> None:
         seen.add(name)
 
 
-def scaling_notes(photographs: Iterable[Photograph], stated: Mapping[str, tuple[int, int]]) -> list[str]:
+def scaling_notes(photographs: Iterable[Photograph]) -> list[str]:
     """A note on images whose size is not what their cameras state."""
-    scaled = [each for each in photographs if stated[each.name] != (each.height, each.width)]
+    scaled = [(each, each.stated) for each in photographs if each.stated not in (None, (each.height, each.width))]
     if not scaled:
         return []
-    first, (height, width) = scaled[0], stated[scaled[0].name]
+    first, (height, width) = scaled[0]
     return [
         f"intrinsics scaled to the image files for {len(scaled)} images, such as {_shown(first.name)}: "
         f"stated {width} x {height}, found {first.width} x {first.height}"

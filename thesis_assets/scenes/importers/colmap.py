@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -54,23 +54,19 @@ def read_colmap(source: Path, *, images: Path | None = None) -> Capture:
     """
     folder, suffix = _find_model(source)
     cameras_file, images_file = folder / f"cameras{suffix}", folder / f"images{suffix}"
-    cameras = read_cameras_binary(cameras_file) if suffix == ".bin" else read_cameras_text(cameras_file)
-    rows = read_images_binary(images_file) if suffix == ".bin" else read_images_text(images_file)
+    cameras = _cameras_binary(cameras_file) if suffix == ".bin" else _cameras_text(cameras_file)
+    rows = _images_binary(images_file) if suffix == ".bin" else _images_text(images_file)
     if not rows:
         raise InvalidFile("the sparse model has no registered image", file=images_file, remedy="run the mapper again")
     root = images or _find_images(folder)
     photographs = tuple(_photograph(row, cameras, root, cameras_file, images_file) for row in rows)
     refuse_repeats((photograph.name for photograph in photographs), images_file)
-    stated = {
-        photograph.name: (cameras[row.camera_id].height, cameras[row.camera_id].width)
-        for photograph, row in zip(photographs, rows, strict=True)
-    }
     return Capture(
         format="colmap",
         source=folder,
         source_files=(cameras_file, images_file),
         photographs=photographs,
-        notes=tuple(scaling_notes(photographs, stated)),
+        notes=tuple(scaling_notes(photographs)),
     )
 
 
@@ -102,7 +98,7 @@ def _find_images(folder: Path) -> Path:
 
 
 def _photograph(
-    row: ColmapImage, cameras: Mapping[int, ColmapCamera], root: Path, cameras_file: Path, images_file: Path
+    row: _Image, cameras: Mapping[int, _Camera], root: Path, cameras_file: Path, images_file: Path
 ) -> Photograph:
     key = f"image {row.image_id}"
     camera = cameras.get(row.camera_id)
@@ -114,7 +110,7 @@ def _photograph(
             found=row.camera_id,
             wanted=f"a camera of {cameras_file.name}",
         )
-    intrinsics = pinhole_of(camera, cameras_file)
+    intrinsics = _pinhole_of(camera, cameras_file)
     name, path = find_below(root, row.name, listing=images_file, key=key)
     actual = photograph_size(path, listing=images_file, key=key)
     try:
@@ -127,75 +123,65 @@ def _photograph(
             found=f"{error} (image {row.name!r})"[:300],
             wanted="seven finite numbers, QW QX QY QZ TX TY TZ",
         ) from error
-    return Photograph(
-        name=name,
-        path=path,
-        height=actual[0],
-        width=actual[1],
-        intrinsics=fitted_intrinsics(
-            intrinsics, (camera.height, camera.width), actual, path=path, listing=images_file, key=key
-        ),
-        extrinsics=extrinsics,
-    )
-
-
-Projection = Literal["pinhole", "other"]
+    stated = camera.height, camera.width
+    intrinsics = fitted_intrinsics(intrinsics, stated, actual, path=path, listing=images_file, key=key)
+    return Photograph(name, path, *actual, intrinsics, extrinsics, stated=stated)
 
 
 @dataclass(frozen=True)
-class ColmapModel:
+class _Model:
     """A camera model.
 
     Attributes:
         n_focal: 1 (one focal length for both axes) or 2; then come cx, cy, then the lens.
         n_lens: coefficients that are all 0 for a lens without distortion.
-        projection: `other` is no pinhole camera even then (a fisheye maps angles, not tangents).
+        is_pinhole: false: it is no pinhole camera even then (a fisheye maps angles, not tangents).
     """
 
     name: str
     n_focal: int
     n_lens: int
-    projection: Projection = "pinhole"
+    is_pinhole: bool = True
 
     @property
     def n_parameters(self) -> int:
         return self.n_focal + 2 + self.n_lens
 
 
-MODELS_BY_ID: dict[int, ColmapModel] = {
-    0: ColmapModel("SIMPLE_PINHOLE", 1, 0),
-    1: ColmapModel("PINHOLE", 2, 0),
-    2: ColmapModel("SIMPLE_RADIAL", 1, 1),
-    3: ColmapModel("RADIAL", 1, 2),
-    4: ColmapModel("OPENCV", 2, 4),
-    5: ColmapModel("OPENCV_FISHEYE", 2, 4, "other"),
-    6: ColmapModel("FULL_OPENCV", 2, 8),
-    7: ColmapModel("FOV", 2, 1),
-    8: ColmapModel("SIMPLE_RADIAL_FISHEYE", 1, 1, "other"),
-    9: ColmapModel("RADIAL_FISHEYE", 1, 2, "other"),
-    10: ColmapModel("THIN_PRISM_FISHEYE", 2, 8, "other"),
-    11: ColmapModel("RAD_TAN_THIN_PRISM_FISHEYE", 2, 12, "other"),
-    12: ColmapModel("SIMPLE_DIVISION", 1, 1),
-    13: ColmapModel("DIVISION", 2, 1),
-    14: ColmapModel("SIMPLE_FISHEYE", 1, 0, "other"),
-    15: ColmapModel("FISHEYE", 2, 0, "other"),
+_MODELS_BY_ID: dict[int, _Model] = {
+    0: _Model("SIMPLE_PINHOLE", 1, 0),
+    1: _Model("PINHOLE", 2, 0),
+    2: _Model("SIMPLE_RADIAL", 1, 1),
+    3: _Model("RADIAL", 1, 2),
+    4: _Model("OPENCV", 2, 4),
+    5: _Model("OPENCV_FISHEYE", 2, 4, is_pinhole=False),
+    6: _Model("FULL_OPENCV", 2, 8),
+    7: _Model("FOV", 2, 1),
+    8: _Model("SIMPLE_RADIAL_FISHEYE", 1, 1, is_pinhole=False),
+    9: _Model("RADIAL_FISHEYE", 1, 2, is_pinhole=False),
+    10: _Model("THIN_PRISM_FISHEYE", 2, 8, is_pinhole=False),
+    11: _Model("RAD_TAN_THIN_PRISM_FISHEYE", 2, 12, is_pinhole=False),
+    12: _Model("SIMPLE_DIVISION", 1, 1),
+    13: _Model("DIVISION", 2, 1),
+    14: _Model("SIMPLE_FISHEYE", 1, 0, is_pinhole=False),
+    15: _Model("FISHEYE", 2, 0, is_pinhole=False),
 }
-MODELS_BY_NAME = {model.name: model for model in MODELS_BY_ID.values()}
+_MODELS_BY_NAME = {model.name: model for model in _MODELS_BY_ID.values()}
 
 
 @dataclass(frozen=True)
-class ColmapCamera:
+class _Camera:
     """A row of `cameras.txt` or `cameras.bin`. Sizes in pixels; the parameters in the model's order."""
 
     camera_id: int
-    model: ColmapModel
+    model: _Model
     width: int
     height: int
     parameters: tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class ColmapImage:
+class _Image:
     """A row of `images.txt` or `images.bin`, its 2D points left out. World to camera; the quaternion w first."""
 
     image_id: int
@@ -205,18 +191,14 @@ class ColmapImage:
     name: str
 
 
-def pinhole_of(camera: ColmapCamera, file: Path) -> Matrix:
-    """(3, 3) intrinsics of a camera without lens distortion.
-
-    Raises:
-        InvalidFile: the model is no pinhole's, its lens is distorted, or a parameter or size is out of range.
-    """
+def _pinhole_of(camera: _Camera, file: Path) -> Matrix:
+    """(3, 3) intrinsics of a camera without lens distortion."""
     model, key = camera.model, f"camera {camera.camera_id}"
     focal, rest = camera.parameters[: model.n_focal], camera.parameters[model.n_focal :]
     centre, lens = rest[:2], rest[2:]
     # `not (a < b)` also catches NaN, which compares false with everything.
     distorted = any(not abs(coefficient) < NEGLIGIBLE_DISTORTION for coefficient in lens)
-    if model.projection == "other" or distorted:
+    if distorted or not model.is_pinhole:
         raise InvalidFile(
             "the lens is distorted",
             file=file,
@@ -225,9 +207,8 @@ def pinhole_of(camera: ColmapCamera, file: Path) -> Matrix:
             wanted=f"PINHOLE, SIMPLE_PINHOLE, or a lens whose coefficients are 0 (below {NEGLIGIBLE_DISTORTION:g})",
             remedy=UNDISTORT_REMEDY,
         )
-    if not all(0 < value < 1e9 for value in (*focal, camera.width, camera.height)) or not all(
-        abs(value) < 1e9 for value in centre
-    ):
+    sizes = (*focal, camera.width, camera.height)
+    if not all(0 < value < 1e9 for value in sizes) or not all(abs(value) < 1e9 for value in centre):
         raise InvalidFile(
             "a camera's parameters are out of range",
             file=file,
@@ -244,19 +225,15 @@ _COUNT = struct.Struct("<Q")
 _POINT_BYTES = 24
 
 
-def read_cameras_binary(path: Path) -> dict[int, ColmapCamera]:
-    """Cameras by id.
-
-    Raises:
-        InvalidFile: missing, cut short, or of a camera model that is not known.
-    """
-    cameras: dict[int, ColmapCamera] = {}
+def _cameras_binary(path: Path) -> dict[int, _Camera]:
+    """Cameras by id."""
+    cameras: dict[int, _Camera] = {}
     with _opened(path) as handle:
         records = _Records(path, handle)
         for number in range(records.count("cameras", _CAMERA.size)):
             what = f"camera {number}"
             camera_id, model_id, width, height = records.take(_CAMERA, what)
-            model = MODELS_BY_ID.get(model_id)
+            model = _MODELS_BY_ID.get(model_id)
             if model is None:
                 raise InvalidFile(
                     "a camera model is not known",
@@ -267,16 +244,12 @@ def read_cameras_binary(path: Path) -> dict[int, ColmapCamera]:
                     remedy="undistort the images with `colmap image_undistorter`; or the file is not COLMAP's",
                 )
             parameters = records.take(struct.Struct(f"<{model.n_parameters}d"), what)
-            cameras[camera_id] = ColmapCamera(camera_id, model, width, height, parameters)
+            cameras[camera_id] = _Camera(camera_id, model, width, height, parameters)
     return cameras
 
 
-def read_images_binary(path: Path) -> list[ColmapImage]:
-    """Registered images, in the file's order.
-
-    Raises:
-        InvalidFile: missing, cut short, or a name is not UTF-8.
-    """
+def _images_binary(path: Path) -> list[_Image]:
+    """Registered images, in the file's order."""
     images = []
     with _opened(path) as handle:
         records = _Records(path, handle)
@@ -286,7 +259,7 @@ def read_images_binary(path: Path) -> list[ColmapImage]:
             name = records.take_name(what)
             (n_points,) = records.take(_COUNT, what)
             records.skip(n_points * _POINT_BYTES, what)
-            images.append(ColmapImage(image_id, tuple(pose[:4]), tuple(pose[4:]), camera_id, name))
+            images.append(_Image(image_id, tuple(pose[:4]), tuple(pose[4:]), camera_id, name))
     return images
 
 
@@ -353,18 +326,14 @@ class _Records:
         )
 
 
-MAX_LINE_BYTES = 64 * 1024 * 1024
+_MAX_LINE_BYTES = 64 * 1024 * 1024
 """One line holds all 2D points of an image: 20,000 of them take 1 MB."""
 _IMAGE_FIELDS = 10
 
 
-def read_cameras_text(path: Path) -> dict[int, ColmapCamera]:
-    """Cameras by id.
-
-    Raises:
-        InvalidFile: missing, or a line is not a camera's; the message has its number.
-    """
-    cameras: dict[int, ColmapCamera] = {}
+def _cameras_text(path: Path) -> dict[int, _Camera]:
+    """Cameras by id."""
+    cameras: dict[int, _Camera] = {}
     for number, line in _rows(path):
         words = line.split()
         try:
@@ -372,35 +341,27 @@ def read_cameras_text(path: Path) -> dict[int, ColmapCamera]:
             parameters = tuple(float(word) for word in words[4:])
         except (IndexError, ValueError) as error:
             raise _bad_line(path, number, line, "CAMERA_ID MODEL WIDTH HEIGHT PARAMS[]") from error
-        model = MODELS_BY_NAME.get(name)
+        model = _MODELS_BY_NAME.get(name)
         if model is None or len(parameters) != model.n_parameters:
             wanted = "PINHOLE or SIMPLE_PINHOLE" if model is None else f"{model.n_parameters} parameters of {name}"
             raise _bad_line(path, number, line, wanted)
-        cameras[camera_id] = ColmapCamera(camera_id, model, width, height, parameters)
+        cameras[camera_id] = _Camera(camera_id, model, width, height, parameters)
     return cameras
 
 
-def read_images_text(path: Path) -> list[ColmapImage]:
-    """Registered images, in the file's order. A name is what stands after the camera's id, spaces included.
-
-    Raises:
-        InvalidFile: missing, or a line is not an image's; the message has its number.
-    """
-    images: list[ColmapImage] = []
+def _images_text(path: Path) -> list[_Image]:
+    """Registered images, in the file's order. A name is what stands after the camera's id, spaces included."""
+    images: list[_Image] = []
     rows = _rows(path, skip_next=True)
     for number, line in rows:
         words = line.split(maxsplit=_IMAGE_FIELDS - 1)
         try:
-            image_id, *pose, camera_id, name = (
-                int(words[0]),
-                *(float(word) for word in words[1:8]),
-                int(words[8]),
-                words[9],
-            )
+            image_id, camera_id, name = int(words[0]), int(words[8]), words[9]
+            pose = [float(word) for word in words[1:8]]
         except (IndexError, ValueError) as error:
             wanted = "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of 2D points, which may be empty"
             raise _bad_line(path, number, line, wanted) from error
-        images.append(ColmapImage(image_id, tuple(pose[:4]), tuple(pose[4:]), camera_id, name))
+        images.append(_Image(image_id, tuple(pose[:4]), tuple(pose[4:]), camera_id, name))
         if len(images) > MAX_PHOTOGRAPHS:
             raise InvalidFile("too many images", file=path, wanted=f"<= {MAX_PHOTOGRAPHS}")
     return images
@@ -415,27 +376,24 @@ def _rows(path: Path, *, skip_next: bool = False) -> Iterator[tuple[int, str]]:
     try:
         with path.open("rb") as handle:
             number = 0
-            while line := handle.readline(MAX_LINE_BYTES):
+            while line := handle.readline(_MAX_LINE_BYTES):
                 number += 1
-                text = _decoded(line, path, number)
+                try:
+                    text = line.decode("utf-8").strip()
+                except UnicodeDecodeError as error:
+                    found = ascii(line[:120])
+                    raise InvalidFile(
+                        "a line is not UTF-8 text", file=path, key=f"line {number}", found=found
+                    ) from error
                 if not text or text.startswith("#"):
                     continue
                 yield number, text
                 if skip_next:
                     number += 1
-                    if len(handle.readline(MAX_LINE_BYTES)) == MAX_LINE_BYTES:
+                    if len(handle.readline(_MAX_LINE_BYTES)) == _MAX_LINE_BYTES:
                         raise InvalidFile("a line is longer than any of its kind", file=path, key=f"line {number}")
     except OSError as error:
         raise InvalidFile("the file cannot be opened", file=path, found=error.strerror) from error
-
-
-def _decoded(line: bytes, path: Path, number: int) -> str:
-    try:
-        return line.decode("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise InvalidFile(
-            "a line is not UTF-8 text", file=path, key=f"line {number}", found=ascii(line[:120])
-        ) from error
 
 
 def _bad_line(path: Path, number: int, line: str, wanted: str) -> InvalidFile:

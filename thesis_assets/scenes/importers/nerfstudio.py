@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ _UNSTATED_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def read_nerfstudio(source: Path, *, images: Path | None = None) -> Capture:
-    """Read a `transforms.json`, or the one in a folder. Values of a frame override those of the whole file.
+    """Read a `transforms.json`, or the one in a folder. _Values of a frame override those of the whole file.
 
     Args:
         images: the folder that the file's paths start from; None takes the file's own.
@@ -57,17 +57,15 @@ def read_nerfstudio(source: Path, *, images: Path | None = None) -> Capture:
     listing = source / FILE_NAME if source.is_dir() else source
     shared = _read_listing(listing)
     root = images or listing.parent
-    entries = [Entry(listing, f"frames[{number}]", frame, shared) for number, frame in enumerate(shared["frames"])]
-    read = [_photograph(entry, root) for entry in entries]
-    photographs = tuple(photograph for photograph, _ in read)
+    entries = [_Entry(listing, f"frames[{number}]", frame, shared) for number, frame in enumerate(shared["frames"])]
+    photographs = tuple(_photograph(entry, root) for entry in entries)
     refuse_repeats((photograph.name for photograph in photographs), listing)
-    stated = {photograph.name: size for photograph, size in read}
     return Capture(
         format="nerfstudio",
         source=listing,
         source_files=(listing,),
         photographs=photographs,
-        notes=(*scaling_notes(photographs, stated), *_not_taken(shared)),
+        notes=(*scaling_notes(photographs), *_not_taken(shared)),
         world=_world(shared),
     )
 
@@ -92,8 +90,7 @@ def _read_listing(path: Path) -> dict[str, Any]:
     return dict(value)
 
 
-def _photograph(entry: Entry, root: Path) -> tuple[Photograph, tuple[int, int]]:
-    """The photograph of an entry, and the (height, width) that its camera states."""
+def _photograph(entry: _Entry, root: Path) -> Photograph:
     entry.refuse_other_lenses()
     listing, key, values = entry.listing, entry.key, entry.values
     name, path = find_below(
@@ -105,20 +102,11 @@ def _photograph(entry: Entry, root: Path) -> tuple[Photograph, tuple[int, int]]:
     mask_name, mask = None, None
     if values.get("mask_path"):
         mask_name, mask = find_below(root, values["mask_path"], listing=listing, key=f"{key}.mask_path")
-    photograph = Photograph(
-        name=name,
-        path=path,
-        height=actual[0],
-        width=actual[1],
-        intrinsics=intrinsics,
-        extrinsics=_extrinsics(entry, name),
-        mask=mask,
-        mask_name=mask_name,
-    )
-    return photograph, stated
+    extrinsics = _extrinsics(entry, name)
+    return Photograph(name, path, *actual, intrinsics, extrinsics, mask=mask, mask_name=mask_name, stated=stated)
 
 
-def _extrinsics(entry: Entry, name: str) -> Matrix:
+def _extrinsics(entry: _Entry, name: str) -> Matrix:
     value = entry.values.get("transform_matrix")
     try:
         if not isinstance(value, list):
@@ -138,13 +126,13 @@ def _extrinsics(entry: Entry, name: str) -> Matrix:
         ) from error
 
 
-def _not_taken(shared: Values) -> list[str]:
+def _not_taken(shared: _Values) -> list[str]:
     counts = Counter(key for frame in shared["frames"] for key in _NOT_TAKEN if frame.get(key))
     notes = [f"not taken over: {key} of {count} images" for key, count in counts.items()]
     return [*notes, *(f"not taken over: {key}" for key in ("ply_file_path",) if shared.get(key))]
 
 
-def _world(shared: Values) -> dict[str, object]:
+def _world(shared: _Values) -> dict[str, object]:
     """What the file says of its world, where it is numbers."""
     found: dict[str, object] = {}
     for key in _WORLD_KEYS:
@@ -162,11 +150,11 @@ _OTHER_CAMERAS = ("is_fisheye", "from_na", "from_mitsuba")
 """instant-ngp's words for other lenses and other axes."""
 _LENS_NAMES = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 
-Values = Mapping[str, Any]
+_Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Entry:
+class _Entry:
     """An image's values.
 
     Attributes:
@@ -177,15 +165,11 @@ class Entry:
 
     listing: Path
     key: str
-    values: Values
-    shared: Values
+    values: _Values
+    shared: _Values
 
     def stated_size(self, actual: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) that the intrinsics belong to: `h` and `w`, else those of the image file.
-
-        Raises:
-            InvalidFile: they are no whole numbers above 0.
-        """
+        """(height, width) that the intrinsics belong to: `h` and `w`, else those of the image file."""
         found = [self._number(name) for name in ("h", "w")]
         for name, value in zip(("h", "w"), found, strict=True):
             if value is not None and (value < 1 or value != int(value)):
@@ -197,9 +181,6 @@ class Entry:
         """(3, 3) pixels of an image of (height, width) `size`.
 
         Without `fl_y` the pixels are square; without `cx`, `cy` the principal point is the image's middle.
-
-        Raises:
-            InvalidFile: there is no focal length, or a number is out of range.
         """
         height, width = size
         focal_x = self._focal("fl_x", "camera_angle_x", width)
@@ -214,11 +195,7 @@ class Entry:
         )
 
     def refuse_other_lenses(self) -> None:
-        """Refuse what no pinhole camera can stand for.
-
-        Raises:
-            InvalidFile: a fisheye or panorama, instant-ngp's other axes, or a lens distorted beyond `NEGLIGIBLE_DISTORTION`.
-        """
+        """Refuse what no pinhole camera can stand for."""
         model = self._value("camera_model")
         if model is not None and model not in _PINHOLE_MODELS:
             wanted = " or ".join(_PINHOLE_MODELS)
@@ -232,18 +209,16 @@ class Entry:
                     "false",
                     UNDISTORT_REMEDY,
                 )
-        for name, coefficient in self._lens():
+        listed = self._value("distortion_params")
+        lens = {name: self._value(name) for name in _LENS_NAMES}
+        lens |= {
+            f"distortion_params[{n}]": value for n, value in enumerate(listed if isinstance(listed, list) else [listed])
+        }
+        for name, value in lens.items():
+            coefficient = self._checked(value, name) or 0.0
             if abs(coefficient) >= NEGLIGIBLE_DISTORTION:
                 wanted = f"0 (below {NEGLIGIBLE_DISTORTION:g}): the platform's cameras are pinhole cameras"
                 raise self._refused("the lens is distorted", name, coefficient, wanted, UNDISTORT_REMEDY)
-
-    def _lens(self) -> Iterator[tuple[str, float]]:
-        for name in _LENS_NAMES:
-            yield name, self._number(name) or 0.0
-        listed = self._value("distortion_params")
-        for place, value in enumerate(listed if isinstance(listed, list) else [listed]):
-            name = f"distortion_params[{place}]"
-            yield name, self._checked(value, name) or 0.0
 
     def _focal(self, name: str, angle_name: str, extent: int) -> float | None:
         """Pixels: of the image before that of the file, and a length before a field of view."""

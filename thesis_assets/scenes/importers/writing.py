@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ import numpy as np
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidScene
 from thesis_assets.images.codecs import JPEG_QUALITY, check_complete, encode_jpeg, encode_png, image_kind, read_rgb
+from thesis_assets.launch.telling import every
 from thesis_assets.layout import SceneFolders, SceneTree
 from thesis_assets.scenes.camera import Camera, write_camera
 from thesis_assets.scenes.importers.capture import Arrangement, Capture, PlacedPhotograph
@@ -147,33 +147,29 @@ def _write_images(
 ) -> list[ImportedImage]:
     """Every image with its calibration and mask; decoding and encoding run in threads, they leave the interpreter free."""
     placed = arrangement.placed
-    began = said = time.monotonic()
     images: list[ImportedImage] = []
+
+    def progress(spent: float) -> str:
+        rate = len(images) / spent
+        left = (len(placed) - len(images)) / rate
+        return f"images: {len(images)} of {len(placed)}, {rate:.1f} a second, {left:.0f} s left"
+
+    report = every(_PROGRESS_EVERY_S, on_progress, progress)
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
         for image in pool.map(partial(_write_image, folders, link_mode), placed):
             images.append(image)
-            now = time.monotonic()
-            if now - said >= _PROGRESS_EVERY_S:
-                said, rate = now, len(images) / (now - began)
-                left = (len(placed) - len(images)) / rate
-                on_progress(f"images: {len(images)} of {len(placed)}, {rate:.1f} a second, {left:.0f} s left")
+            report()
     return images
 
 
 def _write_image(folders: SceneFolders, link_mode: LinkMode, placed: PlacedPhotograph) -> ImportedImage:
     cam_id, fname, photograph = placed.cam_id, placed.fname, placed.photograph
-    origin = bring_photograph(photograph.path, folders.image(cam_id, fname), link_mode=link_mode)
+    origin = _bring_photograph(photograph.path, folders.image(cam_id, fname), link_mode=link_mode)
     camera = Camera(cam_id, photograph.intrinsics, photograph.extrinsics, photograph.height, photograph.width)
     write_camera(folders.camera(cam_id, fname), camera)
     if photograph.mask is not None:
-        bring_mask(photograph.mask, folders.mask(cam_id, fname), (photograph.height, photograph.width))
-    return ImportedImage(
-        cam_id=cam_id,
-        fname=fname,
-        name=photograph.name,
-        origin=origin,
-        mask=photograph.mask_name,
-    )
+        _bring_mask(photograph.mask, folders.mask(cam_id, fname), (photograph.height, photograph.width))
+    return ImportedImage(cam_id=cam_id, fname=fname, name=photograph.name, origin=origin, mask=photograph.mask_name)
 
 
 def _record(capture: Capture, arrangement: Arrangement, images: list[ImportedImage]) -> ImportRecord:
@@ -189,13 +185,10 @@ def _record(capture: Capture, arrangement: Arrangement, images: list[ImportedIma
 _MASK_THRESHOLD = 128
 
 
-def bring_photograph(source: Path, target: Path, *, link_mode: Literal["auto", "copy"]) -> ImageOrigin:
+def _bring_photograph(source: Path, target: Path, *, link_mode: Literal["auto", "copy"]) -> ImageOrigin:
     """Make `target` the JPEG of a photograph: a JPEG is linked (or copied), anything else is encoded at quality 95.
 
     What the file is, its first bytes say, not its suffix.
-
-    Raises:
-        InvalidFile: it is cut short, deeper than 8 bit, transparent, or neither JPEG nor PNG.
     """
     with source.open("rb") as handle:
         kind = image_kind(handle.read(16))
@@ -206,14 +199,11 @@ def bring_photograph(source: Path, target: Path, *, link_mode: Literal["auto", "
     return "jpeg_q95"
 
 
-def bring_mask(source: Path, target: Path, size: tuple[int, int]) -> None:
+def _bring_mask(source: Path, target: Path, size: tuple[int, int]) -> None:
     """Write a mask as a PNG of 0 and 255; any channel of 128 or more is 255.
 
     Args:
         size: (height, width) of the photograph it belongs to.
-
-    Raises:
-        InvalidFile: it cannot be decoded, has another size, or holds values that are neither 0 nor 128 and more.
     """
     values = read_rgb(source).max(axis=2)
     if values.shape != size:
