@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import dagster as dg
 import typer
@@ -231,7 +231,7 @@ def _say(
                 ],
                 "settings": report.settings,
                 "experiments": report.experiments,
-                "complaints": [_as_value(complaint) for complaint in findings.complaints],
+                "complaints": [complaint.__dict__ for complaint in findings.complaints],
                 "failed_checks": report.failed_checks,
                 "errors": report.errors,
             }
@@ -264,7 +264,3 @@ def _row(experiment: "PlannedExperiment") -> tuple[str, int, str, int, str]:
     runs = sorted({run.run_name for run, _ in experiment.runs} | {run for run, _ in experiment.scores})
     scenes = {scene for _, scene in experiment.scores}
     return experiment.wanted_name, len(experiment.rows.rows), ", ".join(runs), len(scenes), str(experiment.origin)
-
-
-def _as_value(complaint: Any) -> dict[str, str]:
-    return {"place": str(complaint.place), "problem": complaint.problem, "remedy": complaint.remedy}

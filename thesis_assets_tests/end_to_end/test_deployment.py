@@ -155,7 +155,7 @@ def test_a_second_server_does_not_take_the_socket_away(web_socket: Path, world: 
 
 
 def test_a_socket_in_a_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None:
-    from thesis_assets.cli.serve import prepare_socket
+    from thesis_assets.cli.services import prepare_socket
     from thesis_assets.errors import ThesisAssetsError
 
     tmp_path.chmod(0o755)
