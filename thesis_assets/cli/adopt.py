@@ -25,8 +25,8 @@ from thesis_assets.layout import DifixTree
 from thesis_assets.storage import write_text
 
 if TYPE_CHECKING:
-    from thesis_assets.adoption.findings import Findings
     from thesis_assets.adoption.planned import PlannedExperiment
+    from thesis_assets.adoption.scan import Findings
 
 ENVIRONMENT = Path(".env")
 WRITTEN_BY_US = ("THESIS_DIFIX_DATA_ROOT_DIR", "THESIS_RESULTS_ROOT_DIR")
@@ -77,12 +77,10 @@ def adopt(
 def _settings(findings: "Findings") -> dict[str, str]:
     """Settings of all configurations, the first one of a name; the scene files' folder where nothing else names it."""
     found: dict[str, str] = {}
-    for configuration in findings.configurations:
-        for name, value in configuration.settings.items():
+    for file, settings in findings.configurations.items():
+        for name, value in settings.items():
             if found.setdefault(name, value) != value:
-                findings.complain(
-                    configuration.file, f"{name} is {value}, and elsewhere {found[name]}", "the first is kept"
-                )
+                findings.complain(file, f"{name} is {value}, and elsewhere {found[name]}", "the first is kept")
     if findings.scene_files:
         found.setdefault("THESIS_SCENE_REGISTRY_DIR", str(findings.scene_files[0].folder))
     for name in WRITTEN_BY_US:
@@ -96,7 +94,7 @@ def _settings(findings: "Findings") -> dict[str, str]:
 
 
 def _write_environment(findings: "Findings", settings: dict[str, str]) -> None:
-    from thesis_assets.adoption.files import environment_text
+    from thesis_assets.adoption.writing import environment_text
 
     text, other = environment_text(ENVIRONMENT, settings)
     for name, value in other.items():
@@ -129,20 +127,21 @@ def _take_in(platform: Platform, findings: "Findings", planned: "list[PlannedExp
 
 def _write(platform: Platform, findings: "Findings", experiment: "PlannedExperiment", report: Report) -> str:
     """The experiment file, then the links. Returns the experiment's name."""
-    from thesis_assets.adoption.files import experiment_text, free_name, write_experiment
+    from thesis_assets.adoption.writing import free_name, mirror, write_experiment
 
     folder = platform.settings.experiments_dir
     exp_name = free_name(
         folder, experiment.wanted_name, experiment.value, lambda name: _is_free(platform, name, experiment)
     )
     complaints = [each for each in findings.complaints if each.place.is_relative_to(experiment.origin)]
-    text = experiment_text({"exp_name": exp_name, **experiment.value}, experiment.origin, complaints)
-    path = write_experiment(folder, text, exp_name)
+    path = write_experiment(folder, exp_name, experiment.value, experiment.origin, complaints)
     report.experiments[exp_name] = str(path)
     if experiment.snapshot is not None:
         _adopt_snapshot(platform, findings, experiment, exp_name)
-    if experiment.mirrored:
-        _mirror(platform, experiment, exp_name)
+    for (run_name, scene_name), found in experiment.scores.items() if experiment.mirrored else ():
+        target = platform.settings.adopted.scores(exp_name, run_name, scene_name)
+        if not target.base.exists():
+            platform.echo(f"{exp_name}/{run_name}/{scene_name}: {mirror(found, target)} files linked")
     return exp_name
 
 
@@ -165,8 +164,7 @@ def _is_in_place(tree: DifixTree, experiment: "PlannedExperiment") -> bool:
 
 
 def _adopt_snapshot(platform: Platform, findings: "Findings", experiment: "PlannedExperiment", exp_name: str) -> None:
-    from thesis_assets.adoption.runs import adopt_run
-    from thesis_assets.adoption.snapshots import adopt_snapshot
+    from thesis_assets.adoption.writing import adopt_run, adopt_snapshot
     from thesis_assets.samples.snapshot import frozen_snapshot
 
     assert experiment.snapshot is not None
@@ -186,17 +184,6 @@ def _adopt_snapshot(platform: Platform, findings: "Findings", experiment: "Plann
     for run, declared in experiment.runs:
         if not all(tree.tuning_run(run.run_name).checkpoint_info(step).is_file() for step in declared.saved_steps()):
             adopt_run(run, declared, tree, findings, platform.echo)
-
-
-def _mirror(platform: Platform, experiment: "PlannedExperiment", exp_name: str) -> None:
-    from thesis_assets.adoption.planned import mirror_document
-    from thesis_assets.adoption.scores import mirror_older
-
-    for (run_name, scene_name), found in experiment.scores.items():
-        target = platform.settings.adopted.scores(exp_name, run_name, scene_name)
-        if not target.base.exists():
-            count = (mirror_older if found.older else mirror_document)(found, target)
-            platform.echo(f"{exp_name}/{run_name}/{scene_name}: {count} files linked")
 
 
 def _register(

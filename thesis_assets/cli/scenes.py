@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thesis_assets.cli.console import (
-    CHECK_FAILED,
-    JsonOption,
-    load_platform,
-    print_json,
-    print_table,
-    progress_line,
-)
+from thesis_assets.cli.console import CHECK_FAILED, JsonOption, load_platform, print_json, print_table, progress_line
 from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
 
 if TYPE_CHECKING:
