@@ -30,7 +30,7 @@ def new(
 
     With its comments, in which every key is explained. A file that is there is never written over.
     """
-    from thesis_assets.experiments.fork import examples, fork_experiment
+    from thesis_assets.experiments.writing import examples, fork_experiment
 
     platform = load_platform()
     examples().read(example)
@@ -111,7 +111,7 @@ def fork(
 
     Its run links the samples that both have in common and renders only what is new.
     """
-    from thesis_assets.experiments.fork import fork_experiment
+    from thesis_assets.experiments.writing import fork_experiment
 
     platform = load_platform()
     platform.experiments.read(exp)

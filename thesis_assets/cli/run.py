@@ -258,7 +258,7 @@ def run(
     The cells are made in the graph's order, in this process; no daemon is needed. Stops at a failed run, or at a failed blocking
     check (exit code 3). Interrupted, the same command goes on where it was.
     """
-    from thesis_assets.experiments.derive import declare_derived_runs
+    from thesis_assets.experiments.writing import declare_derived_runs
 
     platform = load_platform()
     names = list(run_names or [])

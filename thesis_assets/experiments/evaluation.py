@@ -4,8 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from thesis_assets.experiments.base import Environment, Part
-from thesis_assets.experiments.command_template import check_template, check_text
+from thesis_assets.experiments.command_template import Environment, Part, check_template, check_text
 from thesis_assets.experiments.generation import CameraId
 from thesis_assets.experiments.runs import RunSpec
 

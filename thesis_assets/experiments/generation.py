@@ -4,8 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from thesis_assets.experiments.base import Environment, Part
-from thesis_assets.experiments.command_template import check_template
+from thesis_assets.experiments.command_template import Environment, Part, check_template
 from thesis_assets.layout import MAX_CAMERA_ID
 
 CameraId = Annotated[int, Field(ge=0, le=MAX_CAMERA_ID, strict=True)]

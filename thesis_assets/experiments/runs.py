@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from thesis_assets.experiments.base import Environment, Part
+from thesis_assets.experiments.command_template import Environment, Part
 
 
 class Selection(Part):

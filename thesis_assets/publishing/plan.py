@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thesis_assets.errors import InvalidFile, InvalidKey
-from thesis_assets.experiments.datasets import DatasetEntry
+from thesis_assets.experiments.spec import DatasetEntry
 from thesis_assets.layout import DifixTree, EvaluationTree
 from thesis_assets.publishing.licences import check_may_be_shared, licence_of
 from thesis_assets.publishing.planned_files import PlannedFile, planned_scene, planned_triplets

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from thesis_assets.experiments.runs import RunSpec
-from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.experiments.spec import SplitSpec
 from thesis_assets.layout import DifixTree, SampleId, TuningRunTree
 from thesis_assets.samples.sample_rows import row_of
 from thesis_assets.samples.sample_set import SampleSet, write_sample_set
