@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,14 +105,6 @@ class FoundScores:
     pictures: dict[tuple[int, int, str], Path] = field(default_factory=dict, hash=False, compare=False)
 
 
-@dataclass(frozen=True)
-class FoundSceneFiles:
-    """A folder of scene JSON files: the registry, or a subset of it."""
-
-    folder: Path
-    scenes: tuple[str, ...]
-
-
 @dataclass
 class Findings:
     """Everything found below one folder."""
@@ -122,7 +114,8 @@ class Findings:
     scores: list[FoundScores] = field(default_factory=list)
     configurations: dict[Path, dict[str, str]] = field(default_factory=dict)
     """Of each `configs/paths.yaml`, its references resolved: values by the names of our settings."""
-    scene_files: list[FoundSceneFiles] = field(default_factory=list)
+    scene_files: dict[Path, tuple[str, ...]] = field(default_factory=dict)
+    """By folder the scenes that its JSON files describe: the registry first, then subsets of it."""
     complaints: list[Complaint] = field(default_factory=list)
 
     def complain(self, place: Path, problem: str, remedy: str) -> None:
@@ -153,7 +146,7 @@ def scan(root: Path) -> Findings:
     for current, folders, names in os.walk(findings.root):
         folders[:] = sorted(name for name in folders if name not in PASSED_OVER and not name.startswith("."))
         folder = Path(current)
-        if _is_snapshot(folder, folders):
+        if folder.name and "samples" in folders and {"manifests", "difix", "tuning_runs", "meta"} & set(folders):
             findings.snapshots += _snapshot(folder, findings)
             folders.clear()
         elif _is_document_tree(folder, folders, names):
@@ -168,16 +161,9 @@ def scan(root: Path) -> Findings:
                 folders.append("evaluation")
         else:
             _note_configuration(folder, names, findings)
-    _name_subsets(findings)
+    if findings.scene_files:
+        _name_subsets(findings)
     return findings
-
-
-def _is_snapshot(folder: Path, folders: list[str]) -> bool:
-    return (
-        "samples" in folders
-        and bool({"manifests", "difix", "tuning_runs", "meta"} & set(folders))
-        and folder.name != ""
-    )
 
 
 def _is_document_tree(folder: Path, folders: list[str], names: list[str]) -> bool:
@@ -220,7 +206,7 @@ def _note_configuration(folder: Path, names: list[str], findings: Findings) -> N
         _read_paths(folder / "paths.yaml", findings)
     scenes = [Path(name).stem for name in names if name.endswith(".json") and _is_scene_file(folder / name)]
     if scenes:
-        findings.scene_files.append(FoundSceneFiles(folder, tuple(sorted(scenes))))
+        findings.scene_files[folder] = tuple(sorted(scenes))
 
 
 def _is_scene_file(path: Path) -> bool:
@@ -235,14 +221,14 @@ def _is_scene_file(path: Path) -> bool:
 
 def _name_subsets(findings: Findings) -> None:
     """The folder with most scenes first: that is the registry, the others are choices from it."""
-    findings.scene_files.sort(key=lambda each: (-len(each.scenes), str(each.folder)))
-    whole = set(findings.scene_files[0].scenes) if findings.scene_files else set()
-    for each in findings.scene_files[1:]:
-        beyond = sorted(set(each.scenes) - whole)
+    registry, *subsets = sorted(findings.scene_files.items(), key=lambda each: (-len(each[1]), str(each[0])))
+    findings.scene_files = dict([registry, *subsets])
+    for folder, scenes in subsets:
+        beyond = sorted(set(scenes) - set(registry[1]))
         if beyond:
             findings.complain(
-                each.folder,
-                f"{len(beyond)} scenes are not in {findings.scene_files[0].folder}: {', '.join(beyond[:3])}",
+                folder,
+                f"{len(beyond)} scenes are not in {registry[0]}: {', '.join(beyond[:3])}",
                 "bring their files into one folder and name it in THESIS_SCENE_REGISTRY_DIR",
             )
 
@@ -262,7 +248,9 @@ def document_scores(folder: Path, findings: Findings) -> Iterator[FoundScores]:
     exp, _, run_of_name = folder.name.partition("__")
     notes = manifest.get("notes")
     run = notes.get("run_name") if isinstance(notes, dict) else None
-    scene = manifest.get("scene_name") or _scene_above(folder)
+    scene = manifest.get("scene_name") or next(
+        (above.name for above in (folder.parent, folder.parent.parent) if _passes(dataset_of, above.name)), None
+    )
     if not isinstance(scene, str) or not epochs:
         findings.complain(
             folder, "no scene's name, or no epoch, in the tree", "left out; write both into manifest.json"
@@ -282,9 +270,12 @@ def document_scores(folder: Path, findings: Findings) -> Iterator[FoundScores]:
             f"eval_epochs says {', '.join(map(str, said))}",
             f"on disk are {', '.join(map(epoch_name, epochs))}",
         )
-    for epoch in epochs:
-        for task in tasks:
-            _note_missing(tree.task(epoch, task), findings)
+    for each in (tree.task(epoch, task) for epoch in epochs for task in tasks):
+        for path in each.required_files if each.base.is_dir() else ():
+            if not path.is_file():
+                findings.complain(
+                    path, "a required file is missing", "the scene's evaluation cannot be taken over until it is there"
+                )
     yield FoundScores(folder, *found, tuple(epochs), tasks, older=False)
 
 
@@ -300,17 +291,6 @@ def _manifest(folder: Path, findings: Findings) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _scene_above(folder: Path) -> str | None:
-    """The nearest folder above whose name may be a scene's."""
-    for parent in (folder.parent, folder.parent.parent):
-        try:
-            dataset_of(parent.name)
-        except InvalidKey:
-            continue
-        return parent.name
-    return None
-
-
 def _checked(
     folder: Path, exp_name: str, run_name: str, scene_name: str, findings: Findings
 ) -> tuple[str, str, str] | None:
@@ -320,14 +300,6 @@ def _checked(
     except InvalidKey as error:
         findings.complain(folder, f"{error.problem}: {error.key} {error.found}", "left out; rename it first")
         return None
-
-
-def _note_missing(task: TaskTree, findings: Findings) -> None:
-    for path in task.required_files:
-        if task.base.is_dir() and not path.is_file():
-            findings.complain(
-                path, "a required file is missing", "the scene's evaluation cannot be taken over until it is there"
-            )
 
 
 # --- the older form: <scene>/evaluation/<exp>/... --------------------------------------------------------------------
@@ -362,7 +334,8 @@ def _older_files(
     for current, folders, names in os.walk(folder):
         folders.sort()
         place = Path(current)
-        epoch = _epoch_of(place.relative_to(folder))
+        matches = [match for part in place.relative_to(folder).parts if (match := _OLDER_EPOCH.fullmatch(part))]
+        epoch = int(matches[-1][1]) if matches else None
         for name in sorted(names):
             camera = _CAMERA.fullmatch(place.parent.name) if place.name == "metrics_input" else None
             if name in tasks_of:
@@ -371,21 +344,16 @@ def _older_files(
                 if name in of_task:
                     findings.complain(place / name, f"a second one of its name; {of_task[name]} is taken", "left out")
                 of_task.setdefault(name, place / name)
-            elif camera and name.endswith(".jpg") and _is_frame(Path(name).stem):
+            elif camera and name.endswith(".jpg") and _passes(check_frame, Path(name).stem):
                 pictures[NO_EPOCH if epoch is None else epoch, int(camera[1]), Path(name).stem] = place / name
     if without_epoch:
         findings.complain(folder, "the files are in no epoch's folder", f"they enter as {epoch_name(NO_EPOCH)}")
     return files, pictures
 
 
-def _epoch_of(place: Path) -> int | None:
-    matches = [match for part in place.parts if (match := _OLDER_EPOCH.fullmatch(part))]
-    return int(matches[-1][1]) if matches else None
-
-
-def _is_frame(name: str) -> bool:
+def _passes(check: Callable[[str], str], name: str) -> bool:
     try:
-        check_frame(name)
+        check(name)
     except InvalidKey:
         return False
     return True
@@ -424,7 +392,8 @@ def _read_paths(file: Path, findings: Findings) -> None:
     flat = dict(flatten(findings.read_yaml(file, "no settings are taken from it")))
     found: dict[str, str] = {}
     for key in flat:
-        name = _setting_of(key)
+        last = _bare(key.rpartition(".")[2])  # of `paths.results_root_dir`, `results_root` or `THESIS_RESULTS_ROOT_DIR`
+        name = next((name for name in SETTINGS if _bare(name) == last), None)
         if name is None:
             continue
         try:
@@ -433,12 +402,6 @@ def _read_paths(file: Path, findings: Findings) -> None:
             findings.complain(file, f"`{key}` cannot be resolved: {error}", f"write {name} into .env by hand")
     if found:
         findings.configurations[file] = found
-
-
-def _setting_of(key: str) -> str | None:
-    """`paths.results_root_dir`, `results_root` or `THESIS_RESULTS_ROOT_DIR` -> `THESIS_RESULTS_ROOT_DIR`."""
-    last = _bare(key.rpartition(".")[2])
-    return next((name for name in SETTINGS if _bare(name) == last), None)
 
 
 def _bare(name: str) -> str:

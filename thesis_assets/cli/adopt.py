@@ -63,7 +63,10 @@ def adopt(
     if not dry_run:
         _write_environment(findings, report.settings)
     platform = load_platform()
-    _leave_our_own(platform, findings)
+    # Evaluated trees of the results root are this platform's own: their experiments evaluate them.
+    for found in [each for each in findings.scores if each.folder.is_relative_to(platform.settings.results_root)]:
+        findings.scores.remove(found)
+        findings.complain(found.folder, "it lies in the results root", "left to the experiment that it belongs to")
     planned = plan(findings, platform.settings.adopted, list_scenes(platform.roots))
     if not dry_run:
         _take_in(platform, findings, planned, report)
@@ -82,7 +85,7 @@ def _settings(findings: "Findings") -> dict[str, str]:
             if found.setdefault(name, value) != value:
                 findings.complain(file, f"{name} is {value}, and elsewhere {found[name]}", "the first is kept")
     if findings.scene_files:
-        found.setdefault("THESIS_SCENE_REGISTRY_DIR", str(findings.scene_files[0].folder))
+        found.setdefault("THESIS_SCENE_REGISTRY_DIR", str(next(iter(findings.scene_files))))
     for name in WRITTEN_BY_US:
         if name in found:
             findings.complain(
@@ -103,14 +106,6 @@ def _write_environment(findings: "Findings", settings: dict[str, str]) -> None:
         )
     if not ENVIRONMENT.is_file() or text != ENVIRONMENT.read_text(encoding="utf-8"):
         write_text(ENVIRONMENT, text)
-
-
-def _leave_our_own(platform: Platform, findings: "Findings") -> None:
-    """Evaluated trees of the results root are this platform's own: their experiments evaluate them."""
-    root = platform.settings.results_root
-    for found in [each for each in findings.scores if each.folder.is_relative_to(root)]:
-        findings.scores.remove(found)
-        findings.complain(found.folder, "it lies in the results root", "left to the experiment that it belongs to")
 
 
 def _take_in(platform: Platform, findings: "Findings", planned: "list[PlannedExperiment]", report: Report) -> None:
@@ -214,7 +209,7 @@ def _say(
                     for row in rows
                 ],
                 "scene_files": [
-                    {"folder": str(each.folder), "scenes": len(each.scenes)} for each in findings.scene_files
+                    {"folder": str(folder), "scenes": len(scenes)} for folder, scenes in findings.scene_files.items()
                 ],
                 "settings": report.settings,
                 "experiments": report.experiments,
@@ -229,10 +224,8 @@ def _say(
             f"nothing was recognised below {findings.root}: a snapshot has samples/ and manifests/, an evaluated tree evaluation/"
         )
     print_table("Found", ("experiment", "samples", "runs", "evaluated scenes", "from"), rows)
-    for each in findings.scene_files[1:]:
-        print(
-            f"a choice of {len(each.scenes)} scenes: `generation.scenes_from: {each.folder}` names them in an experiment"
-        )
+    for folder, scenes in list(findings.scene_files.items())[1:]:
+        print(f"a choice of {len(scenes)} scenes: `generation.scenes_from: {folder}` names them in an experiment")
     if findings.complaints:
         complaints = [(complaint.problem, complaint.remedy, str(complaint.place)) for complaint in findings.complaints]
         print_table("What was found wrong", ("what", "and so", "where"), complaints)

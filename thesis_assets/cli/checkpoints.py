@@ -36,11 +36,6 @@ ModelOption = Annotated[
 ]
 
 
-@checkpoint_app.callback()
-def checkpoint() -> None:
-    """Look after checkpoints."""
-
-
 def refine(
     checkpoint: Annotated[Path, typer.Option("--checkpoint", help="A model_<step>.pkl.", exists=True, dir_okay=False)],
     image: Annotated[Path, typer.Option("--image", help="The imperfect render, or a folder of them.", exists=True)],

@@ -37,6 +37,11 @@ class Finding:
     found: str
     fix: str = ""
 
+    @classmethod
+    def of(cls, what: str, there: object, found: str, fix: str, *, absent: str = "missing") -> "Finding":
+        """What is there, and then needs no fix, or is not."""
+        return cls(what, "ok" if there else absent, found, "" if there else fix)
+
 
 def doctor(as_json: JsonOption = False) -> None:
     """Show what this machine has and lacks, with the fix for each.
@@ -78,10 +83,7 @@ def _versions() -> Iterator[Finding]:
         except importlib.metadata.PackageNotFoundError:
             yield Finding(package, "bad", "not installed", "pip install -c constraints.txt -e .")
     for extra, package in (("demo", "skimage"), ("gpu", "gsplat"), ("slurm", "submitit"), ("body", "smplx")):
-        there = importlib.util.find_spec(package) is not None
-        yield Finding(
-            f"extra [{extra}]", "ok" if there else "missing", package, "" if there else f"pip install -e '.[{extra}]'"
-        )
+        yield Finding.of(f"extra [{extra}]", importlib.util.find_spec(package), package, f"pip install -e '.[{extra}]'")
 
 
 def _roots(settings: Settings) -> Iterator[Finding]:
@@ -167,12 +169,7 @@ def _hub() -> Iterator[Finding]:
     from huggingface_hub import get_token
 
     there = get_token() is not None
-    yield Finding(
-        "Hub token",
-        "ok" if there else "missing",
-        "present" if there else "none",
-        "" if there else "`hf auth login`, for publishing",
-    )
+    yield Finding.of("Hub token", there, "present" if there else "none", "`hf auth login`, for publishing")
 
 
 # --- the machine itself: GPU, Slurm, programs, Vulkan, and files that others publish ---------------------------------
@@ -267,10 +264,9 @@ def _ffmpeg() -> Finding:
 def _programs() -> Iterator[Finding]:
     yield _ffmpeg()
     rerun = Path(sys.executable).with_name("rerun")
-    there = rerun.is_file()
-    yield Finding("rerun viewer", "ok" if there else "bad", str(rerun), "" if there else "pip install rerun-sdk")
+    yield Finding.of("rerun viewer", rerun.is_file(), str(rerun), "pip install rerun-sdk", absent="bad")
     revision = _answer(["git", "rev-parse", "HEAD"])
-    yield Finding("git revision", "ok" if revision else "missing", (revision or "not in a git checkout").strip()[:40])
+    yield Finding.of("git revision", revision, (revision or "not in a git checkout").strip()[:40], "")
 
 
 def _vulkan() -> Finding:
@@ -306,8 +302,7 @@ def _body_models(settings: Settings) -> Iterator[Finding]:
                 found.append(gender)
             except InvalidFile as error:
                 lacks = error.remedy or error.problem
-        state = "ok" if found else "missing"
-        yield Finding(f"{model.upper()} models", state, ", ".join(found) or "none", "" if found else lacks)
+        yield Finding.of(f"{model.upper()} models", found, ", ".join(found) or "none", lacks)
 
 
 def _lpips(settings: Settings) -> Finding:
@@ -330,9 +325,8 @@ def _failure_hook(settings: Settings) -> Iterator[Finding]:
             program = shlex.split(settings.failure_command)[0]
         except (ValueError, IndexError):
             program = settings.failure_command
-        there = shutil.which(program) is not None
-        fix = "" if there else "correct THESIS_FAILURE_COMMAND: its first word must be a program"
-        yield Finding("failure command", "ok" if there else "bad", program, fix)
+        fix = "correct THESIS_FAILURE_COMMAND: its first word must be a program"
+        yield Finding.of("failure command", shutil.which(program), program, fix, absent="bad")
     if settings.failure_mail:
         yield Finding("failure mail", "ok", f"{settings.failure_mail} by {settings.smtp_host}:{settings.smtp_port}")
     if not (settings.failure_command or settings.failure_mail):

@@ -27,7 +27,7 @@ from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.report_pages import renew_pages
 from thesis_assets.errors import InvalidFile, Undeclared, near_names
-from thesis_assets.layout import EvaluationTree, SampleId, check_key, parse_checkpoint_step, parse_epoch
+from thesis_assets.layout import SampleId, check_key, parse_checkpoint_step, parse_epoch
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -304,6 +304,8 @@ def _lineage(platform: Platform, target: str) -> LineageLink:
 
 
 def _of_file(platform: Platform, path: Path) -> LineageLink:
+    from thesis_assets.evaluation.lineage import evaluation_lineage, place_of
+
     root = platform.settings.difix_data_root
     if path.is_relative_to(root) and path != root:
         exp_name, *parts = path.relative_to(root).parts
@@ -319,7 +321,9 @@ def _of_file(platform: Platform, path: Path) -> LineageLink:
             continue
         for tree in platform.evaluation_trees(run_cell).values():
             if path.is_relative_to(tree.base):
-                return _of_evaluated(platform, run_cell, tree, path)
+                epochs, tasks = place_of(tree, path)
+                difix, run_name = platform.difix(run_cell), run_cell.run_name
+                return evaluation_lineage(tree, difix, run_name, platform.roots, epochs=epochs, tasks=tasks)
     raise InvalidFile(
         "the file belongs to no declared experiment",
         file=path,
@@ -338,13 +342,6 @@ def _of_run_file(platform: Platform, cell: Cell, path: Path) -> LineageLink:
     if path in (run.selected_checkpoint, run.pipeline_overrides):
         return selected_lineage(tree, cell.run_name, platform.roots)
     return config_lineage(tree, cell.run_name, platform.roots)
-
-
-def _of_evaluated(platform: Platform, cell: Cell, tree: EvaluationTree, path: Path) -> LineageLink:
-    from thesis_assets.evaluation.lineage import evaluation_lineage, place_of
-
-    epochs, tasks = place_of(tree, path)
-    return evaluation_lineage(tree, platform.difix(cell), cell.run_name, platform.roots, epochs=epochs, tasks=tasks)
 
 
 def _of_cell(platform: Platform, target: str) -> LineageLink:

@@ -28,7 +28,7 @@ from thesis_assets.defs.checks.outcomes import ABSENCES
 from thesis_assets.defs.daemons import daemon_runs
 from thesis_assets.defs.dead_runs import close_dead_runs
 from thesis_assets.defs.failures import tell_of_failure
-from thesis_assets.defs.jobs import LEVELS, Level
+from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import Outcome, Work, cells_of_level, execute, levels_until, plan_level
 from thesis_assets.defs.older_trees import take_over_experiment
 from thesis_assets.defs.partitions import Cell
@@ -95,6 +95,7 @@ def run_experiment(
         InvalidExperiment: its patterns match no scene.
         InvalidScene: a scene that is to be exported is not complete, and not named.
     """
+    from thesis_assets.definitions import build_defs
     from thesis_assets.launch.telling import tell, told_to
     from thesis_assets.tuning.selection_record import renew_places
 
@@ -110,56 +111,41 @@ def run_experiment(
         take_over_experiment(platform, exp_name, tell)
         renew_places(platform.difix(Cell(exp_name)))
     try:
-        _run_levels(platform, instance, report, levels, runs=runs, scenes=scenes, until=until, replace=replace)
+        for run_id in close_dead_runs(instance):
+            platform.echo(f"run {run_id[:8]} was killed before it ended; it is closed, and its work goes on here")
+        platform.refuse_undeclared([Cell(exp_name, run_name=run) for run in runs])
+        platform.refuse_undeclared([Cell(exp_name, scene_name=scene) for scene in scenes])
+        definitions = build_defs(settings=platform.settings, echo=platform.echo)
+        for level in levels:
+            cells = cells_of_level(platform, level, exp_name, runs, scenes)
+            works = plan_level(platform, instance, level, cells, until)
+            if level.job == "report" and report.outcomes:
+                # Always the check page, too: it follows the event log, which has grown.
+                planned = {asset for work in works for asset in work.assets} | {CHECK_REPORT}
+                works = [Work(level, tuple(asset for asset in level.assets if asset in planned), (Cell(),))]
+            if not works:
+                if cells:
+                    platform.echo(f"{exp_name}: {level.title}{told_cells(cells)}: current")
+                continue
+            if level.job == "export_scenes":
+                _refuse_unfinished(platform, exp_name, works, scenes)
+            for work in works:
+                platform.echo(begun_line(exp_name, work))
+                step_began = time.perf_counter()
+                outcome = execute(definitions, instance, work, replace=replace)
+                report.outcomes.append(outcome)
+                for line in ended_lines(exp_name, outcome, time.perf_counter() - step_began):
+                    platform.echo(line)
+                if not outcome.success:
+                    tell_where_no_daemon_does(platform, instance, outcome)
+            if report.exit_code != DONE:
+                break
     finally:
         # Whatever ended it, what its checks found stands on the page; the last level writes it by itself.
         if report.outcomes and not (report.outcomes[-1].success and report.outcomes[-1].work.level.job == "report"):
             renew_pages(platform, instance)
     report.seconds = time.perf_counter() - began
     return report
-
-
-def _run_levels(
-    platform: Platform,
-    instance: dg.DagsterInstance,
-    report: RunReport,
-    levels: Sequence[Level],
-    *,
-    runs: Sequence[str],
-    scenes: Sequence[str],
-    until: str | None,
-    replace: bool,
-) -> None:
-    from thesis_assets.definitions import build_defs
-
-    exp_name = report.exp_name
-    for run_id in close_dead_runs(instance):
-        platform.echo(f"run {run_id[:8]} was killed before it ended; it is closed, and its work goes on here")
-    platform.refuse_undeclared([Cell(exp_name, run_name=run) for run in runs])
-    platform.refuse_undeclared([Cell(exp_name, scene_name=scene) for scene in scenes])
-    definitions = build_defs(settings=platform.settings, echo=platform.echo)
-    for level in levels:
-        cells = cells_of_level(platform, level, exp_name, runs, scenes)
-        works = plan_level(platform, instance, level, cells, until)
-        if level.job == "report" and report.outcomes:
-            works = [_with_check_page(level, works)]
-        if not works:
-            if cells:
-                platform.echo(f"{exp_name}: {level.title}{told_cells(cells)}: current")
-            continue
-        if level.job == "export_scenes":
-            _refuse_unfinished(platform, exp_name, works, scenes)
-        for work in works:
-            platform.echo(begun_line(exp_name, work))
-            step_began = time.perf_counter()
-            outcome = execute(definitions, instance, work, replace=replace)
-            report.outcomes.append(outcome)
-            for line in ended_lines(exp_name, outcome, time.perf_counter() - step_began):
-                platform.echo(line)
-            if not outcome.success:
-                tell_where_no_daemon_does(platform, instance, outcome)
-        if report.exit_code != DONE:
-            break
 
 
 def begun_line(exp_name: str, work: Work) -> str:
@@ -223,12 +209,6 @@ def tell_where_no_daemon_does(platform: Platform, instance: dg.DagsterInstance, 
         tell_of_failure(platform.settings, instance, run, "\n".join([*outcome.failed_checks, *outcome.errors]))
     except ThesisAssetsError as error:
         platform.echo(f"nobody could be told: {error}")
-
-
-def _with_check_page(level: Level, works: Sequence[Work]) -> Work:
-    """The reports that are to be made, and always the check page: it follows the event log, which has grown."""
-    planned = {asset for work in works for asset in work.assets}
-    return Work(level, tuple(asset for asset in level.assets if asset in planned or asset == CHECK_REPORT), (Cell(),))
 
 
 def run(

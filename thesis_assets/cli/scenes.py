@@ -30,11 +30,6 @@ _ORIGINS = {
 _MASKS_FOR = "only `apply_mask` and mask coverage need them"
 
 
-@scene_app.callback()
-def scene() -> None:
-    """Bring a capture into the layout that the platform reads; look at what a scene lacks."""
-
-
 @scene_app.command("init")
 def init(
     name: Annotated[str, typer.Option("--name", help="The scene's name: <dataset>_<rest>, such as garden_bench.")],

@@ -226,20 +226,6 @@ def listen_on_socket_file(path: Path) -> tuple[Socket, Path]:
         ThesisAssetsError: the folder lets others in, the address is too long.
         typer.Exit: a server answers there.
     """
-    path = prepare_socket(path)
-    listening = Socket(AF_UNIX)
-    listening.bind(str(path))
-    path.chmod(0o600)
-    listening.listen()
-    return listening, path
-
-
-def prepare_socket(path: Path) -> Path:
-    """A free place for a socket file in a folder that nobody but its owner can enter.
-
-    Raises:
-        ThesisAssetsError: the folder lets others in, the address is too long, or a server answers there.
-    """
     path = path.expanduser().absolute()
     if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
         raise ThesisAssetsError(
@@ -267,8 +253,13 @@ def prepare_socket(path: Path) -> Path:
             probe.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
             path.unlink(missing_ok=True)  # left by a server that was killed
-            return path
-    wrong_use(f"a server answers on {path} already")
+        else:
+            wrong_use(f"a server answers on {path} already")
+    listening = Socket(AF_UNIX)
+    listening.bind(str(path))
+    path.chmod(0o600)
+    listening.listen()
+    return listening, path
 
 
 # --- the guard before Dagster's web server ---------------------------------------------------------------------------

@@ -174,11 +174,6 @@ def morning_json(night: Morning) -> dict[str, object]:
 # --- the checks: their page, made anew, and a thorough look at the samples -------------------------------------------
 
 
-@checks_app.callback()
-def checks() -> None:
-    """Look at the checks' outcomes, make them anew, or check more thoroughly."""
-
-
 @checks_app.command("report")
 def checks_report(
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,

@@ -1,6 +1,6 @@
 """The `generation` part: which scenes, cameras, frames, references and renders become samples."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -118,10 +118,5 @@ class GenerationSpec(Part):
 
         Not the list of scenes, not what happens on new ones, and not the prompt (it stands in data.json only).
         """
-        plain: dict[str, object] = self.model_dump(mode="json")
-        for name in NOT_OF_A_SAMPLE:
-            del plain[name]
-        export = dict(self.export.model_dump(mode="json"))
-        del export["prompt"]
-        plain["export"] = export
-        return plain
+        left_out: dict[str, Any] = {**dict.fromkeys(NOT_OF_A_SAMPLE, True), "export": {"prompt": True}}
+        return self.model_dump(mode="json", exclude=left_out)

@@ -49,7 +49,7 @@ def test_each_kind_of_tree_is_found_where_it_lies(old: Path) -> None:
     assert (scores.exp_name, scores.run_name, scores.scene_name) == ("w1", "adopted", EVALUATED)
     assert (scores.epochs, scores.tasks, scores.older) == (tuple(SCORES), ("nvs",), True)
     assert len(scores.pictures) == 8
-    assert [len(each.scenes) for each in findings.scene_files] == [3, 2]
+    assert [len(scenes) for scenes in findings.scene_files.values()] == [3, 2]
     assert "studio_extra" in problems(findings)
 
 
