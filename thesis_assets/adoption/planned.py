@@ -399,7 +399,7 @@ def read_found_rows(tree: DifixTree, findings: Findings) -> FoundRows:
     split's manifests, else from the row itself, else from `data.json`; a row without one is held out, where it can do no harm.
     """
     found = FoundRows()
-    problems: dict[str, list[str]] = {}
+    problems: dict[tuple[str, str], list[str]] = {}
     for raw, side in _raw_rows(tree, findings):
         row = _row(raw, problems)
         if row is None:
@@ -414,10 +414,8 @@ def read_found_rows(tree: DifixTree, findings: Findings) -> FoundRows:
             found.split[row.sample_id] = side or raw["split"]
     found.rows.sort(key=lambda row: row.sample_id)
     _sides_of_data_json(tree, found, findings)
-    for problem, names in problems.items():
-        findings.complain(
-            tree.base, f"{problem}: {len(names)} rows, such as {', '.join(names[:MAX_NAMED])}", _REMEDIES[problem]
-        )
+    for (problem, remedy), names in problems.items():
+        findings.complain(tree.base, f"{problem}: {len(names)} rows, such as {', '.join(names[:MAX_NAMED])}", remedy)
     without = [row.sample_id for row in found.rows if row.sample_id not in found.split]
     if without:
         findings.complain(
@@ -427,42 +425,30 @@ def read_found_rows(tree: DifixTree, findings: Findings) -> FoundRows:
     return found
 
 
-_NO_ID = "no sample id"
-_OTHER_IDS = "the ids of the row are not those in its sample_id"
-_OLDER_ID = "the id has the older form (rcam)"
-_NO_GROUP = "no group_id"
-_REMEDIES = {
-    _NO_ID: "left out",
-    _OTHER_IDS: "the ones in sample_id are taken",
-    _OLDER_ID: "written as rccam",
-    _NO_GROUP: "the scene's name is its group; check that no people stand on both sides",
-}
-
-
-def _row(raw: Any, problems: dict[str, list[str]]) -> SampleRow | None:
-    def note(problem: str) -> None:
-        problems.setdefault(problem, []).append(ascii(str(name))[:120])
+def _row(raw: Any, problems: dict[tuple[str, str], list[str]]) -> SampleRow | None:
+    def note(problem: str, remedy: str) -> None:
+        problems.setdefault((problem, remedy), []).append(ascii(str(name))[:120])
 
     name = raw.get("sample_id") if isinstance(raw, dict) else None
     try:
         sample = SampleId.parse(str(name), accept_older=True)
         dataset_of(sample.scene_name)
     except InvalidKey:
-        note(_NO_ID)
+        note("no sample id", "left out")
         return None
     if str(sample) != name:
-        note(_OLDER_ID)
+        note("the id has the older form (rcam)", "written as rccam")
     group = raw.get("group_id")
     try:
         group = check_key(group, "group_id") if isinstance(group, str) else ""
     except InvalidKey:
         group = ""
     if not group:
-        note(_NO_GROUP)
+        note("no group_id", "the scene's name is its group; check that no people stand on both sides")
     row = row_of(sample, group or sample.scene_name)
     ids = ("scene_name", "target_cam_id", "reference_cam_id", "target_fname", "reference_fname")
     if any(key in raw and raw[key] != getattr(row, key) for key in ids):
-        note(_OTHER_IDS)
+        note("the ids of the row are not those in its sample_id", "the ones in sample_id are taken")
     return row
 
 

@@ -146,11 +146,7 @@ def adopt_snapshot(
 
 
 def _link_samples(
-    rows: FoundRows,
-    tree: DifixTree,
-    origin: str,
-    findings: Findings,
-    on_progress: Callable[[str], None],
+    rows: FoundRows, tree: DifixTree, origin: str, findings: Findings, on_progress: Callable[[str], None]
 ) -> None:
     """`samples/` by one rename: a folder a row, its images by links and its meta.json in today's form."""
     missing: list[Path] = []
@@ -226,11 +222,7 @@ def _size(tree: DifixTree, rows: list[SampleRow]) -> tuple[int, int]:
 
 
 def adopt_run(
-    run: FoundRun,
-    spec: RunSpec,
-    tree: DifixTree,
-    findings: Findings,
-    on_progress: Callable[[str], None],
+    run: FoundRun, spec: RunSpec, tree: DifixTree, findings: Findings, on_progress: Callable[[str], None]
 ) -> None:
     """Link the checkpoints that the declared run says it saves, and write what our checks read beside them."""
     target = tree.tuning_run(run.run_name)

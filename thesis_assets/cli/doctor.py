@@ -24,6 +24,7 @@ from thesis_assets.settings import Settings
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "gpfs", "lustre", "beegfs", "cifs", "smb3", "ceph", "fuse.sshfs", "9p", "afs"}
 """Where SQLite locks and corrupts."""
 LOW_SPACE_BYTES = 5_000_000_000
+PACKAGES = ("thesis-assets", "dagster", "torch", "accelerate", "rerun-sdk", "huggingface_hub", "pillow", "pandas")
 ANSWER_SECONDS = 15
 LPIPS_FIX = "make lpips (0.5 GB); or THESIS_LPIPS_WEIGHTS, see docs/operate.md"
 
@@ -68,16 +69,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def _versions() -> Iterator[Finding]:
     yield Finding("python", "ok", sys.version.split()[0])
-    for package in (
-        "thesis-assets",
-        "dagster",
-        "torch",
-        "accelerate",
-        "rerun-sdk",
-        "huggingface_hub",
-        "pillow",
-        "pandas",
-    ):
+    for package in PACKAGES:
         try:
             yield Finding(package, "ok", importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:

@@ -1,6 +1,7 @@
 """`thesis-assets run` and `backfill`: make the cells that an experiment declares, in the graph's order; a daemon is not needed."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -381,9 +382,7 @@ def _act(
 def _show(plan: BackfillPlan) -> None:
     rows = []
     for asset, members in by_asset(plan):
-        reasons: dict[str, int] = {}
-        for each in members:
-            reasons[each.why] = reasons.get(each.why, 0) + 1
+        reasons = Counter(each.why for each in members)
         why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         rows.append((asset, len(members), why, first_names([str(each.cell) for each in members]), _hours(members)))
     if rows:

@@ -301,16 +301,8 @@ def gaussians_notes(gaussians: Path | None, arrangement: "Arrangement") -> list[
 
     if gaussians is None:
         return []
-    cameras = [
-        Camera(
-            each.cam_id,
-            each.photograph.intrinsics,
-            each.photograph.extrinsics,
-            each.photograph.height,
-            each.photograph.width,
-        )
-        for each in arrangement.placed
-    ]
+    views = [(each.cam_id, each.photograph) for each in arrangement.placed]
+    cameras = [Camera(cam_id, view.intrinsics, view.extrinsics, view.height, view.width) for cam_id, view in views]
     return _unseen(read_ply(gaussians).means, cameras)
 
 

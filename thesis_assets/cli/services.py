@@ -137,11 +137,7 @@ def serve(
 
 
 def run_web_server(
-    listening: Socket,
-    settings: Settings,
-    *,
-    read_only: bool = False,
-    beside: "subprocess.Popen[bytes] | None" = None,
+    listening: Socket, settings: Settings, *, read_only: bool = False, beside: "subprocess.Popen[bytes] | None" = None
 ) -> None:
     """Dagster's own application behind the guard, with a code server of its own, until a signal comes.
 

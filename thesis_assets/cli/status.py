@@ -46,10 +46,7 @@ checks_app = typer.Typer(no_args_is_help=True)
 
 def status(
     exp: Annotated[str | None, typer.Option("--exp", help="Only this experiment.")] = None,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", help="Also what happened since: 12h, 90m or 2d ago."),
-    ] = None,
+    since: Annotated[str | None, typer.Option("--since", help="Also what happened since: 12h, 90m or 2d ago.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what is done and what is not.

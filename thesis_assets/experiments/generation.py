@@ -63,8 +63,7 @@ class Renders(Environment):
 
     source: RenderSource = "gaussians"
     command: str | None = Field(
-        default=None,
-        description="template with {scene_name} {source_camera} {target_cameras} {render_dir} {exp_name}",
+        default=None, description="template with {scene_name} {source_camera} {target_cameras} {render_dir} {exp_name}"
     )
 
     @model_validator(mode="after")

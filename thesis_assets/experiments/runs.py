@@ -47,12 +47,7 @@ class Tracker(Part):
         return {"kind": value} if isinstance(value, str) else value
 
 
-STABLE_V100: dict[str, object] = {
-    "num_processes": 2,
-    "mixed_precision": "no",
-    "resolution": 320,
-    "max_grad_norm": 0.0,
-}
+STABLE_V100: dict[str, object] = {"num_processes": 2, "mixed_precision": "no", "resolution": 320, "max_grad_norm": 0.0}
 """What `stable_v100: true` puts in place of the defaults: V100 cards have no bf16, and fp16 diverged on them."""
 
 
