@@ -56,12 +56,21 @@ def adopt(
     """
     from thesis_assets.adoption.planned import plan
     from thesis_assets.adoption.scan import scan
+    from thesis_assets.adoption.writing import environment_text
     from thesis_assets.scenes.catalog import list_scenes
 
     findings = scan(folder)
     report = Report(_settings(findings))
     if not dry_run:
-        _write_environment(findings, report.settings)
+        text, other = environment_text(ENVIRONMENT, report.settings)
+        for name, value in other.items():
+            findings.complain(
+                ENVIRONMENT.absolute(),
+                f"{name} is {value}, and was found as {report.settings[name]}",
+                "it stays as it is",
+            )
+        if not ENVIRONMENT.is_file() or text != ENVIRONMENT.read_text(encoding="utf-8"):
+            write_text(ENVIRONMENT, text)
     platform = load_platform()
     # Evaluated trees of the results root are this platform's own: their experiments evaluate them.
     for found in [each for each in findings.scores if each.folder.is_relative_to(platform.settings.results_root)]:
@@ -94,18 +103,6 @@ def _settings(findings: "Findings") -> dict[str, str]:
                 "not set: new data and results go to the data home, beside the links; set it yourself to write there",
             )
     return found
-
-
-def _write_environment(findings: "Findings", settings: dict[str, str]) -> None:
-    from thesis_assets.adoption.writing import environment_text
-
-    text, other = environment_text(ENVIRONMENT, settings)
-    for name, value in other.items():
-        findings.complain(
-            ENVIRONMENT.absolute(), f"{name} is {value}, and was found as {settings[name]}", "it stays as it is"
-        )
-    if not ENVIRONMENT.is_file() or text != ENVIRONMENT.read_text(encoding="utf-8"):
-        write_text(ENVIRONMENT, text)
 
 
 def _take_in(platform: Platform, findings: "Findings", planned: "list[PlannedExperiment]", report: Report) -> None:

@@ -158,17 +158,12 @@ def asset_rows(platform: Platform, instance: dg.DagsterInstance, exp_name: str) 
             sizes = [footprint(platform, asset, cell) for cell in done]
             keys = {str(cell) for cell in done}
             outcomes = [row.status for row in checks if row.asset == asset and row.cell in keys]
-            rows.append(
-                (
-                    exp_name,
-                    asset,
-                    len(done),
-                    sum(count for count, _ in sizes),
-                    sum(size for _, size in sizes),
-                    round(_seconds(list(made.values())), 1),
-                    _passed(outcomes),
-                )
-            )
+            # Each step once: cells of one single-run step share its time.
+            steps = {
+                str(each.get(STEP)): float(str(each.get(SECONDS, 0))) for each in made.values() if each is not None
+            }
+            files, size, seconds = sum(count for count, _ in sizes), sum(size for _, size in sizes), sum(steps.values())
+            rows.append((exp_name, asset, len(done), files, size, round(seconds, 1), _passed(outcomes)))
     return rows
 
 
@@ -177,12 +172,6 @@ def _passed(outcomes: list[str]) -> str:
     warnings = outcomes.count("warning")
     text = f"{outcomes.count('passed')} of {len(outcomes)}" if outcomes else ""
     return f"{text}, {warnings} {'warning' if warnings == 1 else 'warnings'}" if warnings else text
-
-
-def _seconds(materializations: list[dict[str, object] | None]) -> float:
-    """Seconds of the steps, each once: cells of one single-run step share its time."""
-    steps = {str(each.get(STEP)): float(str(each.get(SECONDS, 0))) for each in materializations if each is not None}
-    return sum(steps.values())
 
 
 def made_line(platform: Platform, instance: dg.DagsterInstance, exp_names: Sequence[str], rows: list[AssetRow]) -> str:

@@ -198,16 +198,13 @@ class HubRepo:
             unavailable = HubUnavailable(
                 f"could not {what}: the Hub answers {status}", remedy="try again later: nothing was recorded", **place
             )
-            unavailable.wait = _seconds(error.response.headers.get("Retry-After"))
+            after = error.response.headers.get("Retry-After")
+            unavailable.wait = float(after) if after is not None and after.strip().isdecimal() else None
             return unavailable
         return HubRefused(f"could not {what}: the Hub answers {status or 'nothing'}", **place)
 
     def _without_token(self, text: str) -> str:
         return text.replace(self._token, "***")
-
-
-def _seconds(header: str | None) -> float | None:
-    return float(header) if header is not None and header.strip().isdecimal() else None
 
 
 def git_sha1(content: bytes) -> str:
