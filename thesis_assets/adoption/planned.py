@@ -17,8 +17,7 @@ from pydantic import ValidationError
 from thesis_assets import storage
 from thesis_assets.adoption.scan import Findings, FoundRun, FoundScores, FoundSnapshot, flatten
 from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidKey
-from thesis_assets.experiments.generation import GenerationSpec
-from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.experiments.spec import GenerationSpec, RunSpec
 from thesis_assets.layout import AdoptedTrees, DifixTree, SampleId, check_key, dataset_of
 from thesis_assets.samples.generation_config import GenerationConfig
 from thesis_assets.samples.sample_rows import group_key, row_of

@@ -19,7 +19,7 @@ from thesis_assets.adoption.scan import Complaint, Findings, FoundRun, FoundScor
 from thesis_assets.errors import InvalidExperiment, InvalidFile, ThesisAssetsError
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.experiments.reading import parse_experiment, read_yaml
-from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import DifixTree, EvaluationTree
 from thesis_assets.provenance import begin
 from thesis_assets.samples.generation_config import generation_digest, write_generation_config

@@ -14,7 +14,7 @@ from thesis_assets.scenes.stamps import scene_files
 from thesis_assets.schemas.renders import RenderRecord
 
 if TYPE_CHECKING:
-    from thesis_assets.experiments.generation import GenerationSpec, Renders
+    from thesis_assets.experiments.spec import GenerationSpec, Renders
     from thesis_assets.layout import DifixTree
     from thesis_assets.scenes.scene import Scene
 

@@ -15,7 +15,7 @@ from thesis_assets.images.codecs import SizeMismatch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from thesis_assets.experiments.generation import Renders
+    from thesis_assets.experiments.spec import Renders
     from thesis_assets.rendering.render_command import RenderCommand
     from thesis_assets.scenes.camera import Camera
     from thesis_assets.scenes.scene import Scene

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidExperiment, near_names
-from thesis_assets.experiments.generation import GenerationSpec
+from thesis_assets.experiments.spec import GenerationSpec
 from thesis_assets.scenes.catalog import describe_scene, list_scenes, match_scenes, unusable_folders
 from thesis_assets.scenes.completeness import upstream_completeness
 from thesis_assets.scenes.matching import idle_globs, nothing_matches
