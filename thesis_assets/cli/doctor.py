@@ -271,12 +271,8 @@ def _vulkan() -> Finding:
     )
     drivers = sorted({path.stem for path in files})
     if not drivers:
-        return Finding(
-            "Vulkan driver",
-            "missing",
-            "no pictures of recordings",
-            "sudo apt-get install mesa-vulkan-drivers (or the GPU's own)",
-        )
+        fix = "sudo apt-get install mesa-vulkan-drivers (or the GPU's own)"
+        return Finding("Vulkan driver", "missing", "no pictures of recordings", fix)
     software = all(name.startswith(("lvp", "gfxstream", "virtio")) for name in drivers)
     return Finding("Vulkan driver", "ok", f"{', '.join(drivers)}{' (on the CPU)' if software else ''}")
 

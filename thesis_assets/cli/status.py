@@ -190,11 +190,8 @@ def checks_report(
         failed = [row for row in rows if row.status == "failed"]
         warned = sum(row.status == "warning" for row in rows)
         if failed:
-            print_table(
-                "Failed checks",
-                ("check", "partition", "found", "to mend it"),
-                [(f"{r.asset}.{r.check}", r.cell, r.message, r.remedy) for r in failed],
-            )
+            lines = [(f"{row.asset}.{row.check}", row.cell, row.message, row.remedy) for row in failed]
+            print_table("Failed checks", ("check", "partition", "found", "to mend it"), lines)
         print(f"{len(rows)} checks, {len(failed)} failed, {warned} warnings: {path}")
         print(f"everything else: {platform.settings.reports.index}")
     if open_page:
@@ -281,17 +278,12 @@ def _chosen_checks(names: Sequence[str]) -> dict[str, list[str]]:
     """By asset the checks that are named, all where none is."""
     if not names:
         return {asset: list(checks) for asset, checks in CHECKS.items()}
+    pairs = [(asset, check) for asset, checks in CHECKS.items() for check in checks]
     chosen: dict[str, list[str]] = {}
     for name in names:
-        found = [
-            (asset, check)
-            for asset, checks in CHECKS.items()
-            for check in checks
-            if name in (asset, check, f"{asset}.{check}")
-        ]
+        found = [(asset, check) for asset, check in pairs if name in (asset, check, f"{asset}.{check}")]
         if not found:
-            known = [*CHECKS, *(f"{asset}.{check}" for asset, checks in CHECKS.items() for check in checks)]
-            known = [*known, *dict.fromkeys(check for checks in CHECKS.values() for check in checks)]
+            known = [*CHECKS, *map(".".join, pairs), *dict.fromkeys(check for _, check in pairs)]
             near = near_names(known, [name])
             wrong_use(
                 f"there is no asset with checks and no check {name!r} ({near}); "

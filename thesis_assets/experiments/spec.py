@@ -260,6 +260,9 @@ class EpochCheckpoint(Part):
     step: int = Field(ge=0)
 
 
+Epochs = dict[int, Literal["unrefined"] | EpochCheckpoint] | tuple[int, ...]
+
+
 class Predictions(Environment):
     """Where predictions come from: refined renders, the user's own 3DGS pipeline, or a tree on disk."""
 
@@ -324,7 +327,7 @@ class EvaluationSpec(Part):
     scenes: tuple[str, ...] = ()
     """Empty: the test split's scenes and the reserved scenes with ground truth. Globs are allowed."""
     tasks: tuple[Task, ...] = ("nvs", "pose_smplx", "pose_smpl")
-    epochs: dict[int, Literal["unrefined"] | EpochCheckpoint] | tuple[int, ...] = (0, 15, 30)
+    epochs: Epochs = (0, 15, 30)
     predictions: Predictions = Predictions()
     cameras: tuple[CameraId, ...] = ()
     """Empty: all target cameras."""
@@ -341,9 +344,7 @@ class EvaluationSpec(Part):
 
     @field_validator("epochs")
     @classmethod
-    def _epochs_ascend(
-        cls, epochs: dict[int, Literal["unrefined"] | EpochCheckpoint] | tuple[int, ...]
-    ) -> dict[int, Literal["unrefined"] | EpochCheckpoint] | tuple[int, ...]:
+    def _epochs_ascend(cls, epochs: Epochs) -> Epochs:
         numbers = list(epochs)
         if not numbers or numbers != sorted(set(numbers)) or numbers[0] < 0:
             raise ValueError("epochs are ascending, each once, from 0 on")
