@@ -279,7 +279,7 @@ def generation_of(file: Path, scenes: Sequence[str], prompt: str | None, finding
     """The generation section of a snapshot: ours as it is written, or what is understood of an older file."""
     understood: dict[str, Any] = {}
     if file.is_file():
-        value = findings.read_yaml(file, "the defaults are written instead") or {}
+        value = findings.read_yaml(file, "the defaults are written instead")
         ours = _ours(value)
         if ours is not None:
             return ours.model_copy(update={"scenes": tuple(scenes), "scenes_from": None})
@@ -359,7 +359,7 @@ def _run_flags(run: FoundRun, findings: Findings) -> dict[str, Any]:
             run.folder, "the run does not say with what it was tuned", "defaults stand in the experiment file"
         )
         return {}
-    value = findings.read_yaml(run.config, "defaults stand in the experiment file") or {}
+    value = findings.read_yaml(run.config, "defaults stand in the experiment file")
     return {key.rpartition(".")[2]: inner for key, inner in flatten(value)}
 
 

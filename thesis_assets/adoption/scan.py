@@ -121,13 +121,13 @@ class Findings:
     def complain(self, place: Path, problem: str, remedy: str) -> None:
         self.complaints.append(Complaint(place, problem, remedy))
 
-    def read_yaml(self, file: Path, remedy: str) -> object | None:
-        """The value of a YAML file; None where it cannot be read, which is complained of."""
+    def read_yaml(self, file: Path, remedy: str) -> object:
+        """The value of a YAML file; an empty mapping where it cannot be read, which is complained of."""
         try:
             return read_yaml(file)[0]
         except InvalidExperiment as error:
             self.complain(file, f"it cannot be read: {error.problem}", remedy)
-            return None
+            return {}
 
     @property
     def is_empty(self) -> bool:
