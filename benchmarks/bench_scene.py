@@ -27,7 +27,7 @@ class BenchScene:
     """One scene's export, each time into an empty snapshot."""
 
     def __init__(self, base: Path, *, masks: bool) -> None:
-        from thesis_assets.experiments.generation import GenerationSpec
+        from thesis_assets.experiments.spec import GenerationSpec
         from thesis_assets.layout import DifixTree
         from thesis_assets.samples.export import ShardWork
         from thesis_assets.scenes.listing import SceneRoots

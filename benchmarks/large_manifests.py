@@ -108,7 +108,7 @@ def shard_bytes(scene: str, group: str) -> bytes:
 
 def by_platform(root: Path) -> dict[str, float]:
     """What the assets sample_set, split_manifests and difix_data do, then their checks."""
-    from thesis_assets.experiments.split import SplitSpec
+    from thesis_assets.experiments.spec import SplitSpec
     from thesis_assets.layout import DifixTree
     from thesis_assets.samples.sample_set import collect_sample_set, write_sample_set
     from thesis_assets.samples.shard_files import finished_shards

@@ -1,27 +1,69 @@
 """From what was found to what will be declared: an experiment a snapshot, with the trees that were evaluated of it; and one of trees alone.
 
-Pure but for reading the snapshots' rows. Does not belong here: writing anything.
+Pure but for reading the snapshots' rows and the older `generation_config.yaml` and `run_config.yaml`, of any keys. Does not belong here:
+writing anything.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from thesis_assets import storage
-from thesis_assets.adoption.findings import Findings, FoundRun, FoundScores, FoundSnapshot
-from thesis_assets.adoption.older_configuration import generation_of, run_of
-from thesis_assets.adoption.older_rows import FoundRows, read_found_rows
-from thesis_assets.errors import InvalidExperiment, InvalidFile
-from thesis_assets.experiments.runs import RunSpec
-from thesis_assets.layout import AdoptedTrees, DifixTree, EvaluationTree
+from thesis_assets.adoption.scan import Findings, FoundRun, FoundScores, FoundSnapshot, flatten
+from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidKey
+from thesis_assets.experiments.spec import GenerationSpec, RunSpec
+from thesis_assets.layout import AdoptedTrees, DifixTree, SampleId, check_key, dataset_of
+from thesis_assets.samples.generation_config import GenerationConfig
+from thesis_assets.samples.sample_rows import group_key, row_of
 from thesis_assets.scenes.matching import group_id
-from thesis_assets.schemas.samples import SplitSummary
+from thesis_assets.schemas.samples import SampleRow, SplitSummary
 
 NO_MODEL = "not known: an evaluated tree, whose checkpoint is not here"
+GENERATION_KEYS = {
+    "stride": "frames.stride",
+    "frame_stride": "frames.stride",
+    "max_samples_per_camera": "frames.max_samples_per_camera",
+    "max_samples_per_cam": "frames.max_samples_per_camera",
+    "apply_skip_frames": "frames.apply_skip_frames",
+    "min_mask_coverage": "filtering.min_mask_coverage",
+    "apply_mask": "filtering.apply_mask",
+    "prompt": "export.prompt",
+    "reference_strategy": "reference.strategy",
+    "source_camera": "source_camera",
+    "source_cam_id": "source_camera",
+    "target_cam_ids": "target_cameras.ids",
+}
+"""Older key -> ours, whatever section it stands in."""
+DIFIX_SCRIPT = "submodules/difix3d/src/train_difix.py"
+BASE_MODEL = "stabilityai/sd-turbo"
+MAX_NAMED = 5
+MAX_META_BYTES = 1024 * 1024
+
+
+@dataclass
+class FoundRows:
+    """Rows in today's form, sorted by id; `folders`: the sample's folder on disk by its id; `split`: `train` or `test` by id."""
+
+    rows: list[SampleRow] = field(default_factory=list)
+    folders: dict[str, Path] = field(default_factory=dict)
+    split: dict[str, str] = field(default_factory=dict)
+    prompt: str | None = None
+
+    @property
+    def scenes(self) -> list[str]:
+        return sorted({row.scene_name for row in self.rows})
+
+    def half(self, side: str) -> list[SampleRow]:
+        return [row for row in self.rows if self.split[row.sample_id] == side]
+
+    def groups(self, side: str) -> list[str]:
+        return sorted({group_key(row) for row in self.half(side)})
 
 
 @dataclass(frozen=True)
@@ -90,7 +132,7 @@ def _of_snapshot(snapshot: FoundSnapshot, findings: Findings) -> PlannedExperime
         findings.complain(snapshot.folder, "the snapshot has no usable sample", "left out")
         return None
     generation = generation_of(tree.generation_config, rows.scenes, rows.prompt, findings)
-    runs = tuple((run, run_of(run, findings)[0]) for run in snapshot.runs)
+    runs = tuple((run, run_of(run, findings)) for run in snapshot.runs)
     value: dict[str, Any] = {
         "description": f"A snapshot of {len(rows.rows)} samples that other scripts made.",
         "generation": generation.model_dump(mode="json", exclude_defaults=True),
@@ -195,16 +237,7 @@ def _with_scores(
     }
     if "evaluation_only" in value:
         value["evaluation_only"] = value.pop("evaluation_only")  # last, where one looks for it
-    return PlannedExperiment(
-        experiment.wanted_name,
-        experiment.origin,
-        value,
-        experiment.snapshot,
-        experiment.rows,
-        experiment.runs,
-        kept,
-        mirrored=template is None,
-    )
+    return replace(experiment, value=value, scores=kept, mirrored=template is None)
 
 
 def _unique(scores: Sequence[FoundScores], findings: Findings) -> Iterator[tuple[tuple[str, str], FoundScores]]:
@@ -239,15 +272,223 @@ def common_template(scores: Mapping[tuple[str, str], FoundScores]) -> str | None
     return template if all(filled[key] == str(found.folder) for key, found in scores.items()) else None
 
 
-def mirror_document(found: FoundScores, target: EvaluationTree) -> int:
-    """Every file of a document's tree by links under another name. Returns their number."""
-    count = 0
-    with storage.atomic_directory(target.base) as staging:
-        for current, folders, names in os.walk(found.folder):
-            folders.sort()
-            for name in sorted(names):
-                source = Path(current, name)
-                if not source.is_symlink():
-                    storage.link_or_copy(source, staging / source.relative_to(found.folder))
-                    count += 1
-    return count
+# --- generation_config.yaml ------------------------------------------------------------------------------------------
+
+
+def generation_of(file: Path, scenes: Sequence[str], prompt: str | None, findings: Findings) -> GenerationSpec:
+    """The generation section of a snapshot: ours as it is written, or what is understood of an older file."""
+    understood: dict[str, Any] = {}
+    if file.is_file():
+        value = findings.read_yaml(file, "the defaults are written instead")
+        ours = _ours(value)
+        if ours is not None:
+            return ours.model_copy(update={"scenes": tuple(scenes), "scenes_from": None})
+        understood = _understood(value, file, findings)
+    else:
+        findings.complain(file, "the snapshot does not say how it was generated", "the defaults are written instead")
+    if prompt is not None:
+        understood.setdefault("export", {})["prompt"] = prompt
+    return GenerationSpec.model_validate({"scenes": list(scenes), "renders": {"source": "precomputed"}, **understood})
+
+
+def _ours(value: object) -> GenerationSpec | None:
+    try:
+        return GenerationSpec.model_validate(GenerationConfig.model_validate(value).generation)
+    except ValidationError:
+        return None  # an older file, of other keys
+
+
+def _understood(value: object, file: Path, findings: Findings) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    unknown = []
+    for key, inner in flatten(value):
+        dotted = GENERATION_KEYS.get(key.rpartition(".")[2])
+        if dotted is None:
+            unknown.append(key)
+            continue
+        trial = {part: dict(values) if isinstance(values, dict) else values for part, values in found.items()}
+        _set(trial, dotted, inner)
+        if dotted == "target_cameras.ids":
+            _set(trial, "target_cameras.mode", "explicit")
+        try:
+            GenerationSpec.model_validate({"scenes": ["a_b"], **trial})
+        except ValidationError as error:
+            findings.complain(
+                file, f"`{key}`: {error.errors()[0]['msg']}, found {inner!r}", "the default is written instead"
+            )
+            continue
+        found = trial
+    if unknown:
+        findings.complain(file, f"keys that are not understood: {', '.join(sorted(unknown)[:20])}", "they are left out")
+    return found
+
+
+def _set(target: dict[str, Any], dotted: str, value: object) -> None:
+    *folders, last = dotted.split(".")
+    for folder in folders:
+        target = target.setdefault(folder, {})
+    target[last] = value
+
+
+# --- run_config.yaml -------------------------------------------------------------------------------------------------
+
+
+def run_of(run: FoundRun, findings: Findings) -> RunSpec:
+    """The run as an experiment file declares it."""
+    flags = _run_flags(run, findings)
+    spec = _backend(run, flags, findings)
+    for key, value in flags.items():
+        if key in spec or key not in RunSpec.model_fields:
+            continue
+        try:
+            RunSpec.model_validate({**spec, key: value})
+        except ValidationError as error:
+            findings.complain(
+                run.config or run.folder,
+                f"`{key}`: {error.errors()[0]['msg']}, found {value!r}",
+                "the default is written",
+            )
+            continue
+        spec[key] = value
+    return RunSpec.model_validate(spec)
+
+
+def _run_flags(run: FoundRun, findings: Findings) -> dict[str, Any]:
+    if run.config is None:
+        findings.complain(
+            run.folder, "the run does not say with what it was tuned", "defaults stand in the experiment file"
+        )
+        return {}
+    value = findings.read_yaml(run.config, "defaults stand in the experiment file")
+    return {key.rpartition(".")[2]: inner for key, inner in flatten(value)}
+
+
+def _backend(run: FoundRun, flags: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
+    """Which backend saves at these steps: the published script at 1, N+1, ...; ours at N, 2N, ... and the last."""
+    steps = run.steps
+    cadence = flags.get("checkpointing_steps")
+    seen = steps[1] - steps[0] if len(steps) > 1 else steps[0]
+    every = cadence if isinstance(cadence, int) and cadence > 0 else max(1, seen)
+    models = (flags.get(key) for key in ("base_model_id", "pretrained_model_name_or_path", "model"))
+    backends: list[dict[str, Any]] = [
+        {"backend": "external", "external": {"script": str(flags.get("script") or DIFIX_SCRIPT)}},
+        {"backend": "difix", "model": str(next(filter(None, models), BASE_MODEL))},
+    ]
+    if flags.get("backend") == "tiny":  # a run of this platform, which says so itself
+        backends.insert(0, {"backend": "tiny"})
+    for backend in backends:
+        spec = backend | {"checkpointing_steps": every, "max_train_steps": steps[-1]}
+        if tuple(RunSpec.model_validate(spec).saved_steps()) == steps:
+            return spec
+    findings.complain(
+        run.folder,
+        f"no trainer saves at the steps {', '.join(map(str, steps[:8]))}",
+        f"the last checkpoint, {steps[-1]}, is taken as a run that trains nothing (`pretrained`, step 0)",
+    )
+    return {"backend": "pretrained", "model": str(run.folder / "checkpoints" / f"model_{steps[-1]}.pkl")}
+
+
+# --- the rows of a snapshot: today's eleven keys, or the older twelve with `split` and `rcam` in the ids -------------
+
+
+def read_found_rows(tree: DifixTree, findings: Findings) -> FoundRows:
+    """Every usable row of a snapshot, and on which side of its split it stands; what is not usable is named.
+
+    Rows come from `all_samples.jsonl`, else from the split's manifests, else from each sample's `meta.json`. The side comes from the
+    split's manifests, else from the row itself, else from `data.json`; a row without one is held out, where it can do no harm.
+    """
+    found = FoundRows()
+    problems: dict[tuple[str, str], list[str]] = {}
+    for raw, side in _raw_rows(tree, findings):
+        row = _row(raw, problems)
+        if row is None:
+            continue
+        if row.sample_id in found.folders:
+            if side:
+                found.split.setdefault(row.sample_id, side)
+            continue
+        found.rows.append(row)
+        found.folders[row.sample_id] = tree.samples_dir / str(raw["sample_id"])
+        if side or raw.get("split") in ("train", "test"):
+            found.split[row.sample_id] = side or raw["split"]
+    found.rows.sort(key=lambda row: row.sample_id)
+    _sides_of_data_json(tree, found, findings)
+    for (problem, remedy), names in problems.items():
+        findings.complain(tree.base, f"{problem}: {len(names)} rows, such as {', '.join(names[:MAX_NAMED])}", remedy)
+    without = [row.sample_id for row in found.rows if row.sample_id not in found.split]
+    if without:
+        findings.complain(
+            tree.base, f"{len(without)} samples are on no side of the split, such as {without[0]}", "they are held out"
+        )
+        found.split |= dict.fromkeys(without, "test")
+    return found
+
+
+def _row(raw: Any, problems: dict[tuple[str, str], list[str]]) -> SampleRow | None:
+    def note(problem: str, remedy: str) -> None:
+        problems.setdefault((problem, remedy), []).append(ascii(str(name))[:120])
+
+    name = raw.get("sample_id") if isinstance(raw, dict) else None
+    try:
+        sample = SampleId.parse(str(name), accept_older=True)
+        dataset_of(sample.scene_name)
+    except InvalidKey:
+        note("no sample id", "left out")
+        return None
+    if str(sample) != name:
+        note("the id has the older form (rcam)", "written as rccam")
+    group = raw.get("group_id")
+    try:
+        group = check_key(group, "group_id") if isinstance(group, str) else ""
+    except InvalidKey:
+        group = ""
+    if not group:
+        note("no group_id", "the scene's name is its group; check that no people stand on both sides")
+    row = row_of(sample, group or sample.scene_name)
+    ids = ("scene_name", "target_cam_id", "reference_cam_id", "target_fname", "reference_fname")
+    if any(key in raw and raw[key] != getattr(row, key) for key in ids):
+        note("the ids of the row are not those in its sample_id", "the ones in sample_id are taken")
+    return row
+
+
+def _raw_rows(tree: DifixTree, findings: Findings) -> Iterator[tuple[Any, str | None]]:
+    """Rows as they are written, with the side that the file they stand in says."""
+    manifests = [(tree.split_train, "train"), (tree.split_test, "test"), (tree.all_samples, None)]
+    read = False
+    for path, side in manifests:
+        if path.is_file():
+            try:
+                for raw in storage.read_jsonl(path):
+                    read = True
+                    yield raw, side
+            except InvalidFile as error:
+                findings.complain(path, f"{error.problem} ({error.key})", "what stands before it is taken")
+    if read:
+        return
+    findings.complain(tree.manifests_dir, "there are no manifests", "rows are taken from the samples' own meta.json")
+    for folder in sorted(tree.samples_dir.iterdir()):
+        path = folder / "meta.json"
+        try:
+            yield storage.read_json_value(path, max_bytes=MAX_META_BYTES), None
+        except InvalidFile as error:
+            findings.complain(path, error.problem, "the sample is left out")
+
+
+def _sides_of_data_json(tree: DifixTree, found: FoundRows, findings: Findings) -> None:
+    """The prompt, and the side of rows that no manifest has."""
+    if not tree.data_json.is_file():
+        return
+    try:
+        value = storage.read_json_value(tree.data_json, max_bytes=2**31)
+    except InvalidFile as error:
+        findings.complain(tree.data_json, error.problem, "it is written anew")
+        return
+    by_older = {folder.name: sample_id for sample_id, folder in found.folders.items()}
+    for side in ("train", "test"):
+        entries = value.get(side) if isinstance(value, dict) else None
+        for name, entry in entries.items() if isinstance(entries, dict) else ():
+            sample_id = by_older.get(name, name)
+            if sample_id in found.folders:
+                found.split.setdefault(sample_id, side)
+            if found.prompt is None and isinstance(entry, dict) and isinstance(entry.get("prompt"), str):
+                found.prompt = entry["prompt"]

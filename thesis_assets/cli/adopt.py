@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import dagster as dg
 import typer
@@ -25,8 +25,8 @@ from thesis_assets.layout import DifixTree
 from thesis_assets.storage import write_text
 
 if TYPE_CHECKING:
-    from thesis_assets.adoption.findings import Findings
     from thesis_assets.adoption.planned import PlannedExperiment
+    from thesis_assets.adoption.scan import Findings
 
 ENVIRONMENT = Path(".env")
 WRITTEN_BY_US = ("THESIS_DIFIX_DATA_ROOT_DIR", "THESIS_RESULTS_ROOT_DIR")
@@ -56,14 +56,26 @@ def adopt(
     """
     from thesis_assets.adoption.planned import plan
     from thesis_assets.adoption.scan import scan
+    from thesis_assets.adoption.writing import environment_text
     from thesis_assets.scenes.catalog import list_scenes
 
     findings = scan(folder)
     report = Report(_settings(findings))
     if not dry_run:
-        _write_environment(findings, report.settings)
+        text, other = environment_text(ENVIRONMENT, report.settings)
+        for name, value in other.items():
+            findings.complain(
+                ENVIRONMENT.absolute(),
+                f"{name} is {value}, and was found as {report.settings[name]}",
+                "it stays as it is",
+            )
+        if not ENVIRONMENT.is_file() or text != ENVIRONMENT.read_text(encoding="utf-8"):
+            write_text(ENVIRONMENT, text)
     platform = load_platform()
-    _leave_our_own(platform, findings)
+    # Evaluated trees of the results root are this platform's own: their experiments evaluate them.
+    for found in [each for each in findings.scores if each.folder.is_relative_to(platform.settings.results_root)]:
+        findings.scores.remove(found)
+        findings.complain(found.folder, "it lies in the results root", "left to the experiment that it belongs to")
     planned = plan(findings, platform.settings.adopted, list_scenes(platform.roots))
     if not dry_run:
         _take_in(platform, findings, planned, report)
@@ -77,14 +89,12 @@ def adopt(
 def _settings(findings: "Findings") -> dict[str, str]:
     """Settings of all configurations, the first one of a name; the scene files' folder where nothing else names it."""
     found: dict[str, str] = {}
-    for configuration in findings.configurations:
-        for name, value in configuration.settings.items():
+    for file, settings in findings.configurations.items():
+        for name, value in settings.items():
             if found.setdefault(name, value) != value:
-                findings.complain(
-                    configuration.file, f"{name} is {value}, and elsewhere {found[name]}", "the first is kept"
-                )
+                findings.complain(file, f"{name} is {value}, and elsewhere {found[name]}", "the first is kept")
     if findings.scene_files:
-        found.setdefault("THESIS_SCENE_REGISTRY_DIR", str(findings.scene_files[0].folder))
+        found.setdefault("THESIS_SCENE_REGISTRY_DIR", str(next(iter(findings.scene_files))))
     for name in WRITTEN_BY_US:
         if name in found:
             findings.complain(
@@ -93,26 +103,6 @@ def _settings(findings: "Findings") -> dict[str, str]:
                 "not set: new data and results go to the data home, beside the links; set it yourself to write there",
             )
     return found
-
-
-def _write_environment(findings: "Findings", settings: dict[str, str]) -> None:
-    from thesis_assets.adoption.files import environment_text
-
-    text, other = environment_text(ENVIRONMENT, settings)
-    for name, value in other.items():
-        findings.complain(
-            ENVIRONMENT.absolute(), f"{name} is {value}, and was found as {settings[name]}", "it stays as it is"
-        )
-    if not ENVIRONMENT.is_file() or text != ENVIRONMENT.read_text(encoding="utf-8"):
-        write_text(ENVIRONMENT, text)
-
-
-def _leave_our_own(platform: Platform, findings: "Findings") -> None:
-    """Evaluated trees of the results root are this platform's own: their experiments evaluate them."""
-    root = platform.settings.results_root
-    for found in [each for each in findings.scores if each.folder.is_relative_to(root)]:
-        findings.scores.remove(found)
-        findings.complain(found.folder, "it lies in the results root", "left to the experiment that it belongs to")
 
 
 def _take_in(platform: Platform, findings: "Findings", planned: "list[PlannedExperiment]", report: Report) -> None:
@@ -129,20 +119,21 @@ def _take_in(platform: Platform, findings: "Findings", planned: "list[PlannedExp
 
 def _write(platform: Platform, findings: "Findings", experiment: "PlannedExperiment", report: Report) -> str:
     """The experiment file, then the links. Returns the experiment's name."""
-    from thesis_assets.adoption.files import experiment_text, free_name, write_experiment
+    from thesis_assets.adoption.writing import free_name, mirror, write_experiment
 
     folder = platform.settings.experiments_dir
     exp_name = free_name(
         folder, experiment.wanted_name, experiment.value, lambda name: _is_free(platform, name, experiment)
     )
     complaints = [each for each in findings.complaints if each.place.is_relative_to(experiment.origin)]
-    text = experiment_text({"exp_name": exp_name, **experiment.value}, experiment.origin, complaints)
-    path = write_experiment(folder, text, exp_name)
+    path = write_experiment(folder, exp_name, experiment.value, experiment.origin, complaints)
     report.experiments[exp_name] = str(path)
     if experiment.snapshot is not None:
         _adopt_snapshot(platform, findings, experiment, exp_name)
-    if experiment.mirrored:
-        _mirror(platform, experiment, exp_name)
+    for (run_name, scene_name), found in experiment.scores.items() if experiment.mirrored else ():
+        target = platform.settings.adopted.scores(exp_name, run_name, scene_name)
+        if not target.base.exists():
+            platform.echo(f"{exp_name}/{run_name}/{scene_name}: {mirror(found, target)} files linked")
     return exp_name
 
 
@@ -165,8 +156,7 @@ def _is_in_place(tree: DifixTree, experiment: "PlannedExperiment") -> bool:
 
 
 def _adopt_snapshot(platform: Platform, findings: "Findings", experiment: "PlannedExperiment", exp_name: str) -> None:
-    from thesis_assets.adoption.runs import adopt_run
-    from thesis_assets.adoption.snapshots import adopt_snapshot
+    from thesis_assets.adoption.writing import adopt_run, adopt_snapshot
     from thesis_assets.samples.snapshot import frozen_snapshot
 
     assert experiment.snapshot is not None
@@ -186,17 +176,6 @@ def _adopt_snapshot(platform: Platform, findings: "Findings", experiment: "Plann
     for run, declared in experiment.runs:
         if not all(tree.tuning_run(run.run_name).checkpoint_info(step).is_file() for step in declared.saved_steps()):
             adopt_run(run, declared, tree, findings, platform.echo)
-
-
-def _mirror(platform: Platform, experiment: "PlannedExperiment", exp_name: str) -> None:
-    from thesis_assets.adoption.planned import mirror_document
-    from thesis_assets.adoption.scores import mirror_older
-
-    for (run_name, scene_name), found in experiment.scores.items():
-        target = platform.settings.adopted.scores(exp_name, run_name, scene_name)
-        if not target.base.exists():
-            count = (mirror_older if found.older else mirror_document)(found, target)
-            platform.echo(f"{exp_name}/{run_name}/{scene_name}: {count} files linked")
 
 
 def _register(
@@ -227,11 +206,11 @@ def _say(
                     for row in rows
                 ],
                 "scene_files": [
-                    {"folder": str(each.folder), "scenes": len(each.scenes)} for each in findings.scene_files
+                    {"folder": str(folder), "scenes": len(scenes)} for folder, scenes in findings.scene_files.items()
                 ],
                 "settings": report.settings,
                 "experiments": report.experiments,
-                "complaints": [_as_value(complaint) for complaint in findings.complaints],
+                "complaints": [complaint.__dict__ for complaint in findings.complaints],
                 "failed_checks": report.failed_checks,
                 "errors": report.errors,
             }
@@ -242,10 +221,8 @@ def _say(
             f"nothing was recognised below {findings.root}: a snapshot has samples/ and manifests/, an evaluated tree evaluation/"
         )
     print_table("Found", ("experiment", "samples", "runs", "evaluated scenes", "from"), rows)
-    for each in findings.scene_files[1:]:
-        print(
-            f"a choice of {len(each.scenes)} scenes: `generation.scenes_from: {each.folder}` names them in an experiment"
-        )
+    for folder, scenes in list(findings.scene_files.items())[1:]:
+        print(f"a choice of {len(scenes)} scenes: `generation.scenes_from: {folder}` names them in an experiment")
     if findings.complaints:
         complaints = [(complaint.problem, complaint.remedy, str(complaint.place)) for complaint in findings.complaints]
         print_table("What was found wrong", ("what", "and so", "where"), complaints)
@@ -264,7 +241,3 @@ def _row(experiment: "PlannedExperiment") -> tuple[str, int, str, int, str]:
     runs = sorted({run.run_name for run, _ in experiment.runs} | {run for run, _ in experiment.scores})
     scenes = {scene for _, scene in experiment.scores}
     return experiment.wanted_name, len(experiment.rows.rows), ", ".join(runs), len(scenes), str(experiment.origin)
-
-
-def _as_value(complaint: Any) -> dict[str, str]:
-    return {"place": str(complaint.place), "problem": complaint.problem, "remedy": complaint.remedy}

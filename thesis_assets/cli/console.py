@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import dagster as dg
 import typer
@@ -75,6 +75,12 @@ class _Progress:
 DETAIL_SECONDS = 15.0
 """Between two lines of one step's progress where no terminal shows them; more after five minutes, up to a minute."""
 progress_line = _Progress().write
+
+
+def wrong_use(problem: object) -> NoReturn:
+    """End a command that cannot be done as it was given."""
+    progress_line(f"error: {problem}")
+    raise typer.Exit(WRONG_USE)
 
 
 def load_platform() -> Platform:

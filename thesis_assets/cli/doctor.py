@@ -3,23 +3,45 @@
 import importlib.metadata
 import importlib.util
 import os
+import re
+import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
 from thesis_assets.cli.console import FAILED, JsonOption, human_bytes, load_platform, print_json, print_table
-from thesis_assets.cli.doctor_machine import Finding, machine
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.errors import InvalidFile
 from thesis_assets.settings import Settings
 
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "gpfs", "lustre", "beegfs", "cifs", "smb3", "ceph", "fuse.sshfs", "9p", "afs"}
 """Where SQLite locks and corrupts."""
 LOW_SPACE_BYTES = 5_000_000_000
+PACKAGES = ("thesis-assets", "dagster", "torch", "accelerate", "rerun-sdk", "huggingface_hub", "pillow", "pandas")
+ANSWER_SECONDS = 15
+LPIPS_FIX = "make lpips (0.5 GB); or THESIS_LPIPS_WEIGHTS, see docs/operate.md"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: `ok`, `missing` (something works without it) or `bad`."""
+
+    what: str
+    state: str
+    found: str
+    fix: str = ""
+
+    @classmethod
+    def of(cls, what: str, there: object, found: str, fix: str, *, absent: str = "missing") -> "Finding":
+        """What is there, and then needs no fix, or is not."""
+        return cls(what, "ok" if there else absent, found, "" if there else fix)
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -47,25 +69,13 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def _versions() -> Iterator[Finding]:
     yield Finding("python", "ok", sys.version.split()[0])
-    for package in (
-        "thesis-assets",
-        "dagster",
-        "torch",
-        "accelerate",
-        "rerun-sdk",
-        "huggingface_hub",
-        "pillow",
-        "pandas",
-    ):
+    for package in PACKAGES:
         try:
             yield Finding(package, "ok", importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
             yield Finding(package, "bad", "not installed", "pip install -c constraints.txt -e .")
     for extra, package in (("demo", "skimage"), ("gpu", "gsplat"), ("slurm", "submitit"), ("body", "smplx")):
-        there = importlib.util.find_spec(package) is not None
-        yield Finding(
-            f"extra [{extra}]", "ok" if there else "missing", package, "" if there else f"pip install -e '.[{extra}]'"
-        )
+        yield Finding.of(f"extra [{extra}]", importlib.util.find_spec(package), package, f"pip install -e '.[{extra}]'")
 
 
 def _roots(settings: Settings) -> Iterator[Finding]:
@@ -151,9 +161,176 @@ def _hub() -> Iterator[Finding]:
     from huggingface_hub import get_token
 
     there = get_token() is not None
-    yield Finding(
-        "Hub token",
-        "ok" if there else "missing",
-        "present" if there else "none",
-        "" if there else "`hf auth login`, for publishing",
+    yield Finding.of("Hub token", there, "present" if there else "none", "`hf auth login`, for publishing")
+
+
+# --- the machine itself: GPU, Slurm, programs, Vulkan, and files that others publish ---------------------------------
+
+
+def machine(settings: Settings) -> Iterator[Finding]:
+    """Everything of this machine that some part of the work needs."""
+    yield from _gpu()
+    yield from _slurm(settings)
+    yield from _programs()
+    yield _vulkan()
+    yield from _body_models(settings)
+    yield _lpips(settings)
+    yield from _failure_hook(settings)
+
+
+def absent_parts(settings: Settings) -> list[Finding]:
+    """What the pictures and numbers of an evaluation lack here, each with what it costs and the command that brings it."""
+    return [part for part in (_lpips(settings), _vulkan(), _ffmpeg()) if part.state == "missing"]
+
+
+def _gpu() -> Iterator[Finding]:
+    import torch
+
+    if not torch.cuda.is_available():
+        driver = _answer(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
+        if driver:
+            fix = (
+                "this torch is a build without CUDA: pip install one with it (https://pytorch.org/get-started/locally)"
+            )
+            yield Finding("GPU", "bad", f"{driver.splitlines()[0]}, which torch {torch.__version__} cannot use", fix)
+        else:
+            fix = "for `difix` and fast rendering use a GPU machine"
+            yield Finding("GPU", "missing", "no CUDA device; everything runs on the CPU", fix)
+        return
+    capability = torch.cuda.get_device_capability()
+    name, built = torch.cuda.get_device_name(), torch.cuda.get_arch_list()
+    try:
+        total = float((torch.ones(256, device="cuda") * 2).sum().item())
+    except RuntimeError as error:
+        fix = f"this torch has {', '.join(built)}: install a build for sm_{capability[0]}{capability[1]}"
+        yield Finding("GPU", "bad", f"{name}: a kernel failed: {str(error).splitlines()[0]}", fix)
+        return
+    state, found, fix = architecture(capability, built)
+    if total != 512.0:
+        state, fix = "bad", "a kernel computed a wrong number: look into the driver's log (dmesg), try another GPU"
+    yield Finding("GPU", state, f"{name}, {found}; a kernel ran", fix)
+
+
+def architecture(capability: tuple[int, int], built: Sequence[str]) -> tuple[str, str, str]:
+    """State, what was found and the fix, of a GPU's compute capability against what a build of torch holds.
+
+    Machine code of the same major version and a minor one not above runs; else the driver compiles from PTX
+    (`compute_XY` of no higher capability), which costs minutes at the first start.
+    """
+    mine = f"sm_{capability[0]}{capability[1]}"
+    found = [each for name in built if (each := re.fullmatch(r"(sm|compute)_(\d{1,2})(\d)[a-z]?", name))]
+    codes = [(each[1], int(each[2]), int(each[3])) for each in found]
+    if any(kind == "sm" and major == capability[0] and minor <= capability[1] for kind, major, minor in codes):
+        return "ok", f"{mine} of {', '.join(built)}", ""
+    fix = f"install a build of torch with {mine}"
+    if any(kind == "compute" and (major, minor) <= capability for kind, major, minor in codes):
+        return "missing", f"{mine} is compiled from PTX at the first start ({', '.join(built)})", fix
+    return "bad", f"{mine} is not in this build ({', '.join(built)})", fix
+
+
+def _slurm(settings: Settings) -> Iterator[Finding]:
+    wanted = settings.launcher == "slurm"
+    absent = "bad" if wanted else "missing"
+    if shutil.which("sbatch") is None:
+        fix = "run where `sbatch` is, or set THESIS_LAUNCHER=local" if wanted else "only for THESIS_LAUNCHER=slurm"
+        yield Finding("Slurm", absent, "no sbatch on PATH", fix)
+        return
+    partitions = _answer(["sinfo", "--noheader", "--format=%P %a %D"])
+    if partitions is None:
+        fix = "is this a login node? `sinfo` must answer; ask who runs the cluster"
+        yield Finding("Slurm", absent, "sinfo does not answer", fix)
+        return
+    lines = [line.split() for line in partitions.splitlines() if line.strip()]
+    up = [line for line in lines if len(line) > 1 and line[1] == "up"]
+    shown = ", ".join(f"{line[0]} ({line[-1]} nodes)" for line in up) or "no partition is up"
+    yield Finding("Slurm", "ok" if up else absent, shown, "" if up else "wait, or ask who runs the cluster")
+
+
+def _ffmpeg() -> Finding:
+    version = _answer(["ffmpeg", "-hide_banner", "-version"])
+    if version is None:
+        return Finding("ffmpeg", "missing", "no videos of the evaluated views", "sudo apt-get install ffmpeg")
+    return Finding("ffmpeg", "ok", " ".join(version.split()[:3]))
+
+
+def _programs() -> Iterator[Finding]:
+    yield _ffmpeg()
+    rerun = Path(sys.executable).with_name("rerun")
+    yield Finding.of("rerun viewer", rerun.is_file(), str(rerun), "pip install rerun-sdk", absent="bad")
+    revision = _answer(["git", "rev-parse", "HEAD"])
+    yield Finding.of("git revision", revision, (revision or "not in a git checkout").strip()[:40], "")
+
+
+def _vulkan() -> Finding:
+    folders = ("/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d")
+    named = os.environ.get("VK_DRIVER_FILES") or os.environ.get("VK_ICD_FILENAMES")  # in their place, where one is set
+    files = (
+        [path for path in map(Path, named.split(os.pathsep)) if path.is_file()]
+        if named
+        else [path for folder in folders for path in Path(folder).glob("*.json")]
     )
+    drivers = sorted({path.stem for path in files})
+    if not drivers:
+        fix = "sudo apt-get install mesa-vulkan-drivers (or the GPU's own)"
+        return Finding("Vulkan driver", "missing", "no pictures of recordings", fix)
+    software = all(name.startswith(("lvp", "gfxstream", "virtio")) for name in drivers)
+    return Finding("Vulkan driver", "ok", f"{', '.join(drivers)}{' (on the CPU)' if software else ''}")
+
+
+def _body_models(settings: Settings) -> Iterator[Finding]:
+    from thesis_assets.scenes.bodies import BodyModel
+    from thesis_assets.scenes.posed_bodies import find_body_model
+
+    models: tuple[BodyModel, ...] = ("smplx", "smpl")
+    for model in models:
+        found, lacks = [], ""
+        for gender in ("neutral", "male", "female"):
+            try:
+                find_body_model(settings.body_models, model, gender)
+                found.append(gender)
+            except InvalidFile as error:
+                lacks = error.remedy or error.problem
+        yield Finding.of(f"{model.upper()} models", found, ", ".join(found) or "none", lacks)
+
+
+def _lpips(settings: Settings) -> Finding:
+    from thesis_assets.images.lpips_files import find_lpips
+    from thesis_assets.images.perceptual import load_lpips
+
+    try:
+        files = find_lpips(settings.lpips_weights)
+    except InvalidFile:
+        return Finding("LPIPS weights", "missing", "the column lpips is empty", LPIPS_FIX)
+    try:
+        load_lpips(settings.lpips_weights)
+    except InvalidFile as error:
+        return Finding("LPIPS weights", "bad", f"{error.file}: {error.problem}", LPIPS_FIX)
+    return Finding("LPIPS weights", "ok", str(files.backbone.parent))
+
+
+def _failure_hook(settings: Settings) -> Iterator[Finding]:
+    if settings.failure_command:
+        try:
+            program = shlex.split(settings.failure_command)[0]
+        except (ValueError, IndexError):
+            program = settings.failure_command
+        fix = "correct THESIS_FAILURE_COMMAND: its first word must be a program"
+        yield Finding.of("failure command", shutil.which(program), program, fix, absent="bad")
+    if settings.failure_mail:
+        yield Finding("failure mail", "ok", f"{settings.failure_mail} by {settings.smtp_host}:{settings.smtp_port}")
+    if not (settings.failure_command or settings.failure_mail):
+        fix = "set THESIS_FAILURE_COMMAND or THESIS_FAILURE_MAIL to hear of failed runs"
+        yield Finding("failure hook", "missing", "nobody is told of a failed run", fix)
+
+
+def _answer(command: Sequence[str]) -> str | None:
+    """What a program prints; None where it is not there, fails, or does not answer in time."""
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        done = subprocess.run(
+            list(command), capture_output=True, text=True, errors="replace", timeout=ANSWER_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

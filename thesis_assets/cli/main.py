@@ -10,28 +10,16 @@ import typer
 
 from thesis_assets.cli import (
     adopt,
-    backfill,
     checkpoints,
-    clean,
-    compare,
     demo,
     doctor,
-    experiment,
-    fork,
-    leaderboard,
-    lineage,
-    prune,
-    publish,
+    experiments,
     recordings,
-    reports,
+    results,
     run,
-    scene_commands,
     scenes,
-    serve,
-    set_aside,
+    services,
     status,
-    sync,
-    ui,
 )
 from thesis_assets.cli.console import FAILED, WRONG_USE, progress_line
 from thesis_assets.errors import ThesisAssetsError, Undeclared
@@ -47,29 +35,29 @@ app = typer.Typer(
 app.command("doctor")(doctor.doctor)
 app.command("demo-scenes")(scenes.demo_scenes)
 app.command("scenes")(scenes.list_scenes_command)
-app.add_typer(scene_commands.scene_app, name="scene", help="Import a capture as a scene; check a scene.")
-app.add_typer(experiment.experiment_app, name="experiment", help="Write an experiment file from an example.")
-app.command("sync")(sync.sync)
+app.add_typer(scenes.scene_app, name="scene", help="Import a capture as a scene; check a scene.")
+app.add_typer(experiments.experiment_app, name="experiment", help="Write an experiment file from an example.")
+app.command("sync")(experiments.sync)
 app.command("run")(run.run)
-app.command("backfill")(backfill.backfill)
-app.command("clean")(clean.clean)
+app.command("backfill")(run.backfill)
+app.command("clean")(status.clean)
 app.command("status")(status.status)
-app.command("freeze")(run.freeze_command)
-app.command("fork")(fork.fork)
-app.command("set-aside")(set_aside.set_aside_command)
+app.command("freeze")(experiments.freeze_command)
+app.command("fork")(experiments.fork)
+app.command("set-aside")(experiments.set_aside_command)
 app.command("demo")(demo.demo)
-app.command("ui", short_help="Start the web server and the daemon on this machine.")(ui.ui)
-app.command("serve")(serve.serve)
-app.command("leaderboard")(leaderboard.leaderboard)
-app.command("compare")(compare.compare)
+app.command("ui", short_help="Start the web server and the daemon on this machine.")(services.ui)
+app.command("serve")(services.serve)
+app.command("leaderboard")(results.leaderboard)
+app.command("compare")(results.compare)
 app.command("adopt")(adopt.adopt)
-app.add_typer(reports.checks_app, name="checks", help="The checks: made again, their page, a thorough look.")
+app.add_typer(status.checks_app, name="checks", help="The checks: made again, their page, a thorough look.")
 app.add_typer(recordings.rerun_app, name="rerun", help="Recordings: write them, open them, ask all of them.")
 app.command("refine")(checkpoints.refine)
 app.add_typer(checkpoints.checkpoint_app, name="checkpoint", help="Verify a run's checkpoints; convert them.")
-app.command("prune")(prune.prune_command)
-app.command("lineage")(lineage.lineage_command)
-app.command("publish")(publish.publish)
+app.command("prune")(checkpoints.prune_command)
+app.command("lineage")(results.lineage_command)
+app.command("publish")(recordings.publish)
 
 
 def main() -> None:

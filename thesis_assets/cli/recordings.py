@@ -1,4 +1,4 @@
-"""`thesis-assets rerun ...`: make recordings, look at them, ask all of them at once."""
+"""`thesis-assets rerun ...` and `publish`: make recordings, look at them, ask all of them at once, send them to a Hub dataset repo."""
 
 import os
 import subprocess
@@ -6,24 +6,30 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from thesis_assets.cli.console import (
     CHECK_FAILED,
-    WRONG_USE,
     JsonOption,
+    dagster_instance,
     human_bytes,
     load_platform,
     print_json,
     print_table,
     progress_line,
+    wrong_use,
 )
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.layout import TASKS, EvaluationTree
+
+if TYPE_CHECKING:
+    from thesis_assets.publishing.plan import PublicationPlan
+    from thesis_assets.schemas.publishing import PublicationRecord
+
 
 rerun_app = typer.Typer(no_args_is_help=True)
 
@@ -55,8 +61,8 @@ def export_input_data_command(
     as_json: JsonOption = False,
 ) -> None:
     """Record the input data of a run's evaluated scenes."""
-    trees = _trees(load_platform(), exp, run, scene, exp_dir)
-    _export(trees, ("input_data",), "all", ",".join(TASKS), max_frames, lossless, force, as_json)
+    export = _exporter("input_data")
+    export(exp, run, scene, exp_dir, "all", ",".join(TASKS), max_frames, lossless, force, as_json)
 
 
 def _exporter(*parts: str) -> Callable[..., None]:
@@ -72,8 +78,35 @@ def _exporter(*parts: str) -> Callable[..., None]:
         force: ForceOption = False,
         as_json: JsonOption = False,
     ) -> None:
-        trees = _trees(load_platform(), exp, run, scene, exp_dir)
-        _export(trees, parts, epochs, tasks, max_frames, lossless, force, as_json)
+        from thesis_assets.evaluation.qualitative.export_command import export_recordings, is_epochs
+        from thesis_assets.evaluation.qualitative.tracks import ExportOptions
+        from thesis_assets.schemas.recordings import RecordingFacts
+
+        platform = load_platform()
+        trees = _trees(platform, exp, run, scene, exp_dir)
+        names = tuple(tasks.split(","))
+        if not set(names) <= set(TASKS) or not is_epochs(epochs):
+            wrong_use(f"--tasks are some of {','.join(TASKS)}; --epochs is all, latest, or numbers such as 0,30")
+        made: dict[Path, RecordingFacts] = {}
+        for scene_name, (run_name, tree) in trees.items():
+            made |= export_recordings(
+                tree,
+                parts,
+                epochs=epochs,
+                tasks=names,
+                run_name=run_name,
+                scene_name=scene_name,
+                options=ExportOptions(max_frames, lossless),
+                split_bytes=platform.settings.split_recording_mb * 1_000_000,
+                force=force,
+                on_progress=platform.echo,
+            )
+        if as_json:
+            print_json([{"file": str(file), **facts.model_dump(mode="json")} for file, facts in made.items()])
+        else:
+            rows = [(file, human_bytes(facts.bytes), "; ".join(facts.absent)) for file, facts in made.items()]
+            print_table("Recordings", ("file", "size", "absent"), rows)
+            print("next: `thesis-assets rerun open <file>`, or pictures of them: `thesis-assets rerun preview <file>`")
 
     return export
 
@@ -194,15 +227,11 @@ def catalog_command(
                 f"next: `rerun {url}`, or in Python: read_metric({url!r}, 'psnr', camera=16); Ctrl-C ends it",
                 flush=True,
             )
-        _wait_for_interrupt()
-
-
-def _wait_for_interrupt() -> None:
-    try:
-        while True:
-            time.sleep(3600)
-    except KeyboardInterrupt:
-        progress_line("the catalog has ended")
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            progress_line("the catalog has ended")
 
 
 def _print_values(metric: str, rows: list[dict[str, object]], as_json: bool) -> None:
@@ -219,47 +248,6 @@ def _print_values(metric: str, rows: list[dict[str, object]], as_json: bool) -> 
     print("`--json` has each frame's value")
 
 
-def _export(
-    trees: dict[str | None, tuple[str | None, EvaluationTree]],
-    parts: tuple[str, ...],
-    epochs: str,
-    tasks: str,
-    max_frames: int,
-    lossless: bool,
-    force: bool,
-    as_json: bool,
-) -> None:
-    from thesis_assets.evaluation.qualitative.export_command import export_recordings, is_epochs
-    from thesis_assets.evaluation.qualitative.tracks import ExportOptions
-    from thesis_assets.schemas.recordings import RecordingFacts
-
-    platform = load_platform()
-    names = tuple(tasks.split(","))
-    if not set(names) <= set(TASKS) or not is_epochs(epochs):
-        progress_line(f"error: --tasks are some of {','.join(TASKS)}; --epochs is all, latest, or numbers such as 0,30")
-        raise typer.Exit(WRONG_USE)
-    made: dict[Path, RecordingFacts] = {}
-    for scene_name, (run_name, tree) in trees.items():
-        made |= export_recordings(
-            tree,
-            parts,
-            epochs=epochs,
-            tasks=names,
-            run_name=run_name,
-            scene_name=scene_name,
-            options=ExportOptions(max_frames, lossless),
-            split_bytes=platform.settings.split_recording_mb * 1_000_000,
-            force=force,
-            on_progress=platform.echo,
-        )
-    if as_json:
-        print_json([{"file": str(file), **facts.model_dump(mode="json")} for file, facts in made.items()])
-    else:
-        rows = [(file, human_bytes(facts.bytes), "; ".join(facts.absent)) for file, facts in made.items()]
-        print_table("Recordings", ("file", "size", "absent"), rows)
-        print("next: `thesis-assets rerun open <file>`, or pictures of them: `thesis-assets rerun preview <file>`")
-
-
 def _trees(
     platform: Platform, exp: str | None, run: str | None, scene: str | None, exp_dir: Path | None
 ) -> dict[str | None, tuple[str | None, EvaluationTree]]:
@@ -268,13 +256,11 @@ def _trees(
         folder = exp_dir.resolve()
         return {None: (None, EvaluationTree(folder.parent, folder.name))}
     if exp_dir is not None or exp is None or run is None:
-        progress_line("error: give --exp and --run, or --exp-dir alone")
-        raise typer.Exit(WRONG_USE)
+        wrong_use("give --exp and --run, or --exp-dir alone")
     platform.run_spec(Cell(exp, run_name=run))
     trees = platform.evaluation_trees(Cell(exp, run_name=run))
     if scene is not None and scene not in trees:
-        progress_line(f"error: {scene} is not evaluated; evaluated are: {', '.join(trees) or 'none'}")
-        raise typer.Exit(WRONG_USE)
+        wrong_use(f"{scene} is not evaluated; evaluated are: {', '.join(trees) or 'none'}")
     return {name: (run, tree) for name, tree in trees.items() if scene in (None, name)}
 
 
@@ -287,10 +273,7 @@ def _recordings(
     if files:
         missing = [str(path) for path in files if not path.is_file()]
         if missing or exp or run or scene:
-            progress_line(
-                f"error: no such file: {', '.join(missing)}" if missing else "error: give files, or --exp and --run"
-            )
-            raise typer.Exit(WRONG_USE)
+            wrong_use(f"no such file: {', '.join(missing)}" if missing else "give files, or --exp and --run")
         return files
     trees = _trees(platform, exp, run, scene, None)
     found = [path for _, tree in trees.values() for path in recordings_of(tree)]
@@ -306,3 +289,98 @@ def _recordings(
             remedy=f"`thesis-assets {'rerun export-all' if evaluated else 'run'} {cell}` makes them",
         )
     return found
+
+
+# --- publish: a run's recordings to a Hub dataset repo ---------------------------------------------------------------
+
+
+def publish(
+    exp: Annotated[str, typer.Option("--exp", help="The experiment.")],
+    run: Annotated[str, typer.Option("--run", help="The run.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent; needs no token.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Send what changed since the last time.")] = False,
+    repo: Annotated[str | None, typer.Option("--repo", help="Dataset repo, in place of HF_RERUN_REPO_ID.")] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="A repo that is not there yet is made public, not private.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish a run's recordings on the Hub.
+
+    What changed goes up, by one commit, with a card. Nothing in the repo is deleted.
+    """
+    from thesis_assets.defs.assets.recordings import publication_plan
+    from thesis_assets.publishing.publication import publication_unit
+    from thesis_assets.publishing.publication import publish as send
+
+    platform = load_platform()
+    repo_id = repo or platform.settings.hf_rerun_repo_id
+    if repo_id is None:
+        wrong_use("no repo: give --repo or set HF_RERUN_REPO_ID")
+    if dry_run == yes:
+        wrong_use("give --dry-run to look, or --yes to send")
+    cell = Cell(exp, run_name=run)
+    platform.run_spec(cell)
+    plan = publication_plan(platform, cell, repo_id)
+    for warning in plan.warnings:
+        progress_line(f"warning: {warning}")
+    if dry_run:
+        _print_plan(plan, as_json)
+        return
+    if not sys.stderr.isatty():
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        disable_progress_bars()
+    record = send(
+        plan,
+        publication_unit(platform.evaluation_trees(cell), platform.difix(cell), run, repo_id),
+        private=not (public or platform.settings.hf_rerun_public),
+        on_progress=progress_line,
+    )
+    _remember(platform, cell, record)
+    if as_json:
+        print_json(record.model_dump(mode="json"))
+    else:
+        rows = [(file.path, human_bytes(file.bytes), file.path in record.sent) for file in record.files]
+        print_table(f"{repo_id} at {record.revision[:12]}", ("path in the repo", "size", "sent now"), rows)
+        print(record.url)
+
+
+def _print_plan(plan: "PublicationPlan", as_json: bool) -> None:
+    if as_json:
+        files = [{"local": str(file.local), **file.published.model_dump(mode="json")} for file in plan.files]
+        print_json(
+            {
+                "repo_id": plan.repo_id,
+                "total_bytes": plan.total_bytes,
+                "files": files,
+                "licences": plan.licences,
+                "warnings": plan.warnings,
+                "commands": plan.commands,
+            }
+        )
+        return
+    rows = [(item.path_in_repo, human_bytes(item.bytes)) for item in plan.files]
+    print_table(f"For {plan.repo_id}", ("path in the repo", "size"), rows)
+    print("The same by hand:")
+    for command in plan.commands:
+        print(f"  {command}")
+
+
+def _remember(platform: Platform, cell: Cell, record: "PublicationRecord") -> None:
+    """Put the publication into the history, as the asset of the graph would."""
+    import dagster as dg
+
+    from thesis_assets.defs.assets.recordings import publication_metadata
+    from thesis_assets.defs.graph import DATA_VERSION, data_version
+
+    with dagster_instance(platform.settings) as instance:
+        version = data_version(platform, "published_recordings", cell)
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(
+                "published_recordings",
+                description="Published from the command line.",
+                partition=cell.key,
+                metadata={**publication_metadata(record), DATA_VERSION: version},
+            )
+        )

@@ -1,6 +1,7 @@
-"""`thesis-assets run`: materialize an experiment's declared cells in order, in this process; no daemon needed."""
+"""`thesis-assets run` and `backfill`: make the cells that an experiment declares, in the graph's order; a daemon is not needed."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -12,24 +13,29 @@ from thesis_assets.cli.console import (
     CHECK_FAILED,
     DONE,
     FAILED,
-    WRONG_USE,
     JsonOption,
     dagster_instance,
+    first_names,
     load_platform,
     print_json,
+    print_table,
     progress_line,
+    wrong_use,
 )
-from thesis_assets.cli.doctor_machine import absent_parts
+from thesis_assets.cli.doctor import absent_parts
+from thesis_assets.defs.backfill_plan import BackfillPlan, Mode, PlannedCell, by_asset, plan_backfill
+from thesis_assets.defs.backfill_runs import hand_over, run_here
 from thesis_assets.defs.checks.outcomes import ABSENCES
 from thesis_assets.defs.daemons import daemon_runs
 from thesis_assets.defs.dead_runs import close_dead_runs
 from thesis_assets.defs.failures import tell_of_failure
-from thesis_assets.defs.jobs import LEVELS, Level
+from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import Outcome, Work, cells_of_level, execute, levels_until, plan_level
 from thesis_assets.defs.older_trees import take_over_experiment
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.ready_scenes import unfinished_scenes
+from thesis_assets.defs.policy import GPU_ASSETS
+from thesis_assets.defs.ready_scenes import ReadyScenes, unfinished_scenes
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.report_pages import CHECK_REPORT, renew_pages
 from thesis_assets.errors import InvalidScene, ThesisAssetsError, near_names
@@ -45,9 +51,7 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        if any(outcome.failed_checks for outcome in self.outcomes):
-            return CHECK_FAILED
-        return DONE if all(outcome.success for outcome in self.outcomes) else FAILED
+        return _exit_code(self.outcomes)
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -70,6 +74,12 @@ class RunReport:
         }
 
 
+def _exit_code(outcomes: Sequence[Outcome]) -> int:
+    if any(outcome.failed_checks for outcome in outcomes):
+        return CHECK_FAILED
+    return DONE if all(outcome.success for outcome in outcomes) else FAILED
+
+
 def run_experiment(
     platform: Platform,
     instance: dg.DagsterInstance,
@@ -86,6 +96,7 @@ def run_experiment(
         InvalidExperiment: its patterns match no scene.
         InvalidScene: a scene that is to be exported is not complete, and not named.
     """
+    from thesis_assets.definitions import build_defs
     from thesis_assets.launch.telling import tell, told_to
     from thesis_assets.tuning.selection_record import renew_places
 
@@ -101,56 +112,41 @@ def run_experiment(
         take_over_experiment(platform, exp_name, tell)
         renew_places(platform.difix(Cell(exp_name)))
     try:
-        _run_levels(platform, instance, report, levels, runs=runs, scenes=scenes, until=until, replace=replace)
+        for run_id in close_dead_runs(instance):
+            platform.echo(f"run {run_id[:8]} was killed before it ended; it is closed, and its work goes on here")
+        platform.refuse_undeclared([Cell(exp_name, run_name=run) for run in runs])
+        platform.refuse_undeclared([Cell(exp_name, scene_name=scene) for scene in scenes])
+        definitions = build_defs(settings=platform.settings, echo=platform.echo)
+        for level in levels:
+            cells = cells_of_level(platform, level, exp_name, runs, scenes)
+            works = plan_level(platform, instance, level, cells, until)
+            if level.job == "report" and report.outcomes:
+                # Always the check page, too: it follows the event log, which has grown.
+                planned = {asset for work in works for asset in work.assets} | {CHECK_REPORT}
+                works = [Work(level, tuple(asset for asset in level.assets if asset in planned), (Cell(),))]
+            if not works:
+                if cells:
+                    platform.echo(f"{exp_name}: {level.title}{told_cells(cells)}: current")
+                continue
+            if level.job == "export_scenes":
+                _refuse_unfinished(platform, exp_name, works, scenes)
+            for work in works:
+                platform.echo(begun_line(exp_name, work))
+                step_began = time.perf_counter()
+                outcome = execute(definitions, instance, work, replace=replace)
+                report.outcomes.append(outcome)
+                for line in ended_lines(exp_name, outcome, time.perf_counter() - step_began):
+                    platform.echo(line)
+                if not outcome.success:
+                    tell_where_no_daemon_does(platform, instance, outcome)
+            if report.exit_code != DONE:
+                break
     finally:
         # Whatever ended it, what its checks found stands on the page; the last level writes it by itself.
         if report.outcomes and not (report.outcomes[-1].success and report.outcomes[-1].work.level.job == "report"):
             renew_pages(platform, instance)
     report.seconds = time.perf_counter() - began
     return report
-
-
-def _run_levels(
-    platform: Platform,
-    instance: dg.DagsterInstance,
-    report: RunReport,
-    levels: Sequence[Level],
-    *,
-    runs: Sequence[str],
-    scenes: Sequence[str],
-    until: str | None,
-    replace: bool,
-) -> None:
-    from thesis_assets.definitions import build_defs
-
-    exp_name = report.exp_name
-    for run_id in close_dead_runs(instance):
-        platform.echo(f"run {run_id[:8]} was killed before it ended; it is closed, and its work goes on here")
-    platform.refuse_undeclared([Cell(exp_name, run_name=run) for run in runs])
-    platform.refuse_undeclared([Cell(exp_name, scene_name=scene) for scene in scenes])
-    definitions = build_defs(settings=platform.settings, echo=platform.echo)
-    for level in levels:
-        cells = cells_of_level(platform, level, exp_name, runs, scenes)
-        works = plan_level(platform, instance, level, cells, until)
-        if level.job == "report" and report.outcomes:
-            works = [_with_check_page(level, works)]
-        if not works:
-            if cells:
-                platform.echo(f"{exp_name}: {level.title}{told_cells(cells)}: current")
-            continue
-        if level.job == "export_scenes":
-            _refuse_unfinished(platform, exp_name, works, scenes)
-        for work in works:
-            platform.echo(begun_line(exp_name, work))
-            step_began = time.perf_counter()
-            outcome = execute(definitions, instance, work, replace=replace)
-            report.outcomes.append(outcome)
-            for line in ended_lines(exp_name, outcome, time.perf_counter() - step_began):
-                platform.echo(line)
-            if not outcome.success:
-                tell_where_no_daemon_does(platform, instance, outcome)
-        if report.exit_code != DONE:
-            break
 
 
 def begun_line(exp_name: str, work: Work) -> str:
@@ -216,12 +212,6 @@ def tell_where_no_daemon_does(platform: Platform, instance: dg.DagsterInstance, 
         platform.echo(f"nobody could be told: {error}")
 
 
-def _with_check_page(level: Level, works: Sequence[Work]) -> Work:
-    """The reports that are to be made, and always the check page: it follows the event log, which has grown."""
-    planned = {asset for work in works for asset in work.assets}
-    return Work(level, tuple(asset for asset in level.assets if asset in planned or asset == CHECK_REPORT), (Cell(),))
-
-
 def run(
     exp: Annotated[str, typer.Option("--exp", help="The experiment: the name of its file.")],
     run_names: Annotated[list[str] | None, typer.Option("--run", help="Only these runs (repeatable).")] = None,
@@ -249,16 +239,19 @@ def run(
     The cells are made in the graph's order, in this process; no daemon is needed. Stops at a failed run, or at a failed blocking
     check (exit code 3). Interrupted, the same command goes on where it was.
     """
+    from thesis_assets.experiments.writing import declare_derived_runs
+
     platform = load_platform()
     names = list(run_names or [])
     try:
         levels_until(until)
     except KeyError as error:
         near = near_names([asset for level in LEVELS for asset in level.assets], [str(until)])
-        progress_line(f"error: there is no asset {error} ({near}); `thesis-assets status` lists them")
-        raise typer.Exit(WRONG_USE) from error
+        wrong_use(f"there is no asset {error} ({near}); `thesis-assets status` lists them")
     if changes:
-        names += _declare_derived_runs(platform, exp, changes)
+        for name in declare_derived_runs(platform.experiments.path(exp), changes):
+            progress_line(f"{exp}: run {name} is declared in {platform.experiments.path(exp)}")
+            names.append(name)
     with dagster_instance(platform.settings) as instance:
         register(instance, plan_registration(platform, instance))
         try:
@@ -266,23 +259,13 @@ def run(
                 platform, instance, exp, runs=names, scenes=scenes or (), until=until, replace=replace
             )
         except dg.Failure as error:
-            progress_line(f"error: {error.description}")
-            raise typer.Exit(WRONG_USE) from error
+            wrong_use(error.description)
     if as_json:
         print_json(report.to_json())
     else:
         _say_what_next(platform, report)
     if report.exit_code != DONE:
         raise typer.Exit(report.exit_code)
-
-
-def _declare_derived_runs(platform: Platform, exp_name: str, changes: Sequence[str]) -> list[str]:
-    from thesis_assets.experiments.derive import declare_derived_runs
-
-    declared = declare_derived_runs(platform.experiments.path(exp_name), changes)
-    for name in declared:
-        progress_line(f"{exp_name}: run {name} is declared in {platform.experiments.path(exp_name)}")
-    return declared
 
 
 def _say_what_next(platform: Platform, report: RunReport) -> None:
@@ -300,20 +283,140 @@ def _say_what_next(platform: Platform, report: RunReport) -> None:
         print(f"{report.exp_name}: stopped; mend what is named above, then give the same command again")
 
 
-def freeze_command(
-    exp: Annotated[str, typer.Option("--exp", help="The experiment whose snapshot is to stay as it is.")],
+# --- backfill: the plan first, then through the daemon where one runs, else in this process --------------------------
+
+
+def backfill(
+    exp: Annotated[str, typer.Option("--exp", help="The experiment.")],
+    run_names: Annotated[list[str] | None, typer.Option("--run", help="Only these runs (repeatable).")] = None,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Cells that were never made, or whose files are gone.")
+    ] = False,
+    stale: Annotated[bool, typer.Option("--stale", help="Cells whose inputs have moved since they were made.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every declared cell.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; start nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Let nothing change an experiment's data any more.
+    """Make some cells of an experiment, and what follows from them.
 
-    Its samples, manifests and data.json stay as they are, so that every run is made from the same. The first tuning run does it too.
+    Which ones: --missing, --stale or --all. The plan is shown first. Where a daemon runs, it makes the runs, and this command ends at
+    once; else they are made here, in order, and a failed blocking check stops them (exit code 3).
     """
-    from thesis_assets.splits.freeze import freeze
-
+    given: dict[Mode, bool] = {"missing": missing, "stale": stale, "all": every}
+    modes = [mode for mode, chosen in given.items() if chosen]
+    if len(modes) != 1:
+        wrong_use("choose one of --missing, --stale and --all")
     platform = load_platform()
-    platform.experiments.read(exp)
-    snapshot = freeze(platform.difix(Cell(exp)), reason="frozen by command")
+    for line in platform.idle_globs(platform.experiments.read(exp)):
+        progress_line(f"warning: {exp}: {line}")
+    with dagster_instance(platform.settings) as instance:
+        for run_id in close_dead_runs(instance):
+            progress_line(f"run {run_id[:8]} was killed before it ended; it is closed")
+        register(instance, plan_registration(platform, instance))
+        try:
+            ready = ReadyScenes(platform, time.time())
+            plan = plan_backfill(platform, instance, exp, modes[0], ready, runs=run_names or ())
+        except dg.Failure as error:
+            wrong_use(error.description)
+        through_daemon = daemon_runs(instance)
+        if not as_json:
+            _show(plan)
+        done: dict[str, object] = {"through": "daemon" if through_daemon else "this process"}
+        code = DONE
+        if plan.cells and not dry_run:
+            code = _act(platform, instance, plan, through_daemon, done, as_json)
     if as_json:
-        print_json(snapshot.model_dump(mode="json"))
-    else:
-        print(f"{exp} is frozen: {snapshot.n_train} train and {snapshot.n_test} test samples")
+        print_json(_plan_json(plan) | done | {"dry_run": dry_run, "exit_code": code})
+    elif dry_run and plan.cells:
+        where = "to the daemon" if through_daemon else "in this process: no daemon runs"
+        print(f"next: the same command without --dry-run; it goes {where}")
+    if code != DONE:
+        raise typer.Exit(code)
+
+
+def _act(
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    plan: BackfillPlan,
+    through_daemon: bool,
+    done: dict[str, object],
+    as_json: bool,
+) -> int:
+    from thesis_assets.definitions import build_defs
+
+    definitions = build_defs(settings=platform.settings, echo=platform.echo)
+    if through_daemon:
+        backfill_id = hand_over(instance, definitions.resolve_asset_graph(), plan, asked_by="thesis-assets backfill")
+        done["backfill"] = backfill_id
+        if not as_json:
+            print(f"backfill {backfill_id} is handed to the daemon")
+            print("next: `thesis-assets status`, or the UI's page Runs > Backfills")
+        return DONE
+
+    step_began = 0.0
+
+    def on_work(work: Work) -> None:
+        nonlocal step_began
+        step_began = time.perf_counter()
+        progress_line(begun_line(plan.exp_name, work))
+
+    outcomes: list[Outcome] = []
+    try:
+        for outcome in run_here(definitions, instance, plan, on_work):
+            outcomes.append(outcome)
+            for line in ended_lines(plan.exp_name, outcome, time.perf_counter() - step_began):
+                progress_line(line)
+            if not outcome.success:
+                tell_where_no_daemon_does(platform, instance, outcome)
+    finally:
+        renew_pages(platform, instance)
+    done["runs"] = [
+        {"job": each.work.level.job, "cells": [str(cell) for cell in each.work.cells], "success": each.success}
+        for each in outcomes
+    ]
+    if not as_json:
+        print(f"{sum(each.success for each in outcomes)} of {len(outcomes)} runs succeeded")
+    return _exit_code(outcomes)
+
+
+def _show(plan: BackfillPlan) -> None:
+    rows = []
+    for asset, members in by_asset(plan):
+        reasons = Counter(each.why for each in members)
+        why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        rows.append((asset, len(members), why, first_names([str(each.cell) for each in members]), _hours(members)))
+    if rows:
+        header = ("asset", "cells", "why", "which", "hours by past runs")
+        print_table(f"Backfill of {plan.exp_name}: {plan.mode}", header, rows)
+    for cell, why in plan.waiting.items():
+        print(f"waits: {cell}: {' '.join(why.split())}")
+    if not plan.cells:
+        print(f"{plan.exp_name}: nothing to make" + ("" if plan.waiting else ": all is current"))
+        return
+    unknown = f"; without {', '.join(plan.unknown)}, which were never made" if plan.unknown else ""
+    print(f"{len(plan.cells)} cells; about {plan.gpu_hours:.2f} hours on the GPU by past runs{unknown}")
+
+
+def _hours(members: Sequence[PlannedCell]) -> str:
+    known = [each.seconds for each in members if each.seconds is not None]
+    return f"{sum(known) / 3600:.2f}" if known else "unknown"
+
+
+def _plan_json(plan: BackfillPlan) -> dict[str, object]:
+    return {
+        "exp_name": plan.exp_name,
+        "mode": plan.mode,
+        "cells": [
+            {
+                "asset": each.asset,
+                "cell": str(each.cell),
+                "why": each.why,
+                "seconds": each.seconds,
+                "gpu": each.asset in GPU_ASSETS,
+            }
+            for each in plan.cells
+        ],
+        "waiting": plan.waiting,
+        "gpu_hours": round(plan.gpu_hours, 4),
+        "without_past_work": plan.unknown,
+    }

@@ -1,8 +1,347 @@
-"""`thesis-assets demo-scenes` and `scenes`: make the demo scenes, list what is on disk."""
+"""The scenes: made from a capture of another format, drawn for the demo, listed, and checked for what they lack for which task."""
 
 import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from thesis_assets.cli.console import JsonOption, load_platform, print_json, print_table
+import typer
+
+from thesis_assets.cli.console import CHECK_FAILED, JsonOption, load_platform, print_json, print_table, progress_line
+from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
+
+if TYPE_CHECKING:
+    from thesis_assets.scenes.catalog import SceneSummary
+    from thesis_assets.scenes.importers.capture import Arrangement, Capture
+    from thesis_assets.scenes.importers.writing import ImportedScene
+    from thesis_assets.scenes.listing import SceneRoots
+    from thesis_assets.scenes.scene import Scene
+    from thesis_assets.scenes.scene_check import Finding
+
+
+scene_app = typer.Typer(no_args_is_help=True)
+_ORIGINS = {
+    "hard_link": "hard-linked (JPEG): the scene and the original are one file",
+    "reflink": "copied with shared extents (JPEG)",
+    "copy": "copied (JPEG)",
+    "jpeg_q95": "converted to JPEG, quality 95",
+}
+_MASKS_FOR = "only `apply_mask` and mask coverage need them"
+
+
+@scene_app.command("init")
+def init(
+    name: Annotated[str, typer.Option("--name", help="The scene's name: <dataset>_<rest>, such as garden_bench.")],
+    nerfstudio: Annotated[
+        Path | None, typer.Option("--nerfstudio", help="A transforms.json, or the folder that holds it.", exists=True)
+    ] = None,
+    colmap: Annotated[
+        Path | None,
+        typer.Option("--colmap", help="A sparse model (binary or text), or a project with sparse/0.", exists=True),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images", help="The folder that the listing's image paths start from.", exists=True, file_okay=False
+        ),
+    ] = None,
+    one_frame: Annotated[
+        bool, typer.Option("--one-frame", help="Every image is a camera of its own, frame 000000 (the default).")
+    ] = False,
+    frames_from: Annotated[
+        str | None,
+        typer.Option(
+            "--frames-from",
+            help=r"Regular expression over an image's path with groups `cam` and `frame`, "
+            r"such as 'cam(?P<cam>\d+)/(?P<frame>\d+)'.",
+        ),
+    ] = None,
+    source_camera: Annotated[
+        str | None,
+        typer.Option("--source-camera", help="The camera of the monocular video: its id, or its name in the capture."),
+    ] = None,
+    gaussians: Annotated[
+        Path | None,
+        typer.Option(
+            "--gaussians", help="A 3DGS PLY in the capture's world, for all frames.", exists=True, dir_okay=False
+        ),
+    ] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy JPEG files and Gaussians instead of linking them.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything; write nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a scene from a nerfstudio listing or a COLMAP sparse model. A scene that is there is never written over.
+
+    Cameras keep the capture's world and unit of length. Images are JPEG files of the scene: JPEG is linked, the rest is
+    converted at quality 95. `misc/import_record.json` of the scene says which image is which camera and frame.
+    """
+    from thesis_assets.scenes.importers import capture as arrangements
+    from thesis_assets.scenes.importers.colmap import read_colmap
+    from thesis_assets.scenes.importers.nerfstudio import read_nerfstudio
+    from thesis_assets.scenes.importers.writing import refuse_existing, write_scene
+
+    listing = nerfstudio or colmap
+    if listing is None or (nerfstudio and colmap):
+        raise typer.BadParameter("name one source: --nerfstudio <transforms.json> or --colmap <sparse model>")
+    if one_frame and frames_from is not None:
+        raise typer.BadParameter("--one-frame and --frames-from exclude each other")
+    try:
+        pattern = arrangements.compile_pattern(frames_from) if frames_from is not None else None
+    except ValueError as error:
+        raise typer.BadParameter(f"--frames-from: {error}") from error
+    platform = load_platform()
+    tree = platform.roots.tree(name)
+    refuse_existing(tree, None, gaussians)
+    capture = (read_nerfstudio if nerfstudio else read_colmap)(listing, images=images)
+    arrangement = arrangements.frames_from(capture, pattern) if pattern else arrangements.one_frame(capture)
+    source = arrangement.camera_called(source_camera) if source_camera is not None else None
+    notes = [*capture.notes, *gaussians_notes(gaussians, arrangement), *group_notes(name)]
+    imported = (
+        None
+        if dry_run
+        else write_scene(
+            platform.roots,
+            name,
+            capture,
+            arrangement,
+            source_camera=source,
+            gaussians=gaussians,
+            link_mode="copy" if copy else "auto",
+            on_progress=progress_line,
+        )
+    )
+    report_init(name, capture, arrangement, notes, imported, platform.roots, as_json)
+
+
+@scene_app.command("check")
+def check(
+    folder: Annotated[str, typer.Argument(help="A scene's folder, or the name of one below the ground-truth root.")],
+    purposes: Annotated[
+        list[str] | None,
+        typer.Option("--for", help="export, nvs, pose_smplx or pose_smpl (repeatable); default: export."),
+    ] = None,
+    source_camera: Annotated[
+        int | None, typer.Option("--source-camera", help="As the experiment names it; default: the registry's.")
+    ] = None,
+    renders: Annotated[
+        str | None,
+        typer.Option("--renders", help="gaussians, precomputed or command; default: either of the first two."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a scene lacks for which task, and what is broken.
+
+    Exit code 3: a file is broken, or something is missing for a task of `--for`.
+    """
+    from thesis_assets.scenes.catalog import PURPOSES
+    from thesis_assets.scenes.scene import open_scene
+    from thesis_assets.scenes.scene_check import check_scene
+
+    asked = [purpose for purpose in PURPOSES if purpose in (purposes or ["export"])]
+    if unknown := sorted({*(purposes or [])} - {*PURPOSES}):
+        raise typer.BadParameter(f"--for {', '.join(unknown)}: choose from {', '.join(PURPOSES)}")
+    if renders not in (None, "gaussians", "precomputed", "command"):
+        raise typer.BadParameter("--renders: choose from gaussians, precomputed, command")
+    platform = load_platform()
+    roots, name = scene_at(platform.roots, folder)
+    report = check_scene(
+        roots,
+        name,
+        source_camera=source_camera,
+        render_source=renders,
+        quiet_s=platform.settings.quiet_seconds,
+        on_progress=progress_line,
+    )
+    findings = list(report.findings)
+    if report.summary.problem is None:
+        findings += gaussians_findings(open_scene(roots, name))
+    broken = report.broken or any(finding.severity == "error" for finding in findings)
+    failed = broken or bool(report.lacking(asked))
+    if as_json:
+        print_json(
+            {
+                "scene": name,
+                "passed": not failed,
+                "asked_for": asked,
+                "enough_for": {purpose: report.summary.enough_for(purpose) for purpose in PURPOSES},
+                "findings": [dataclasses.asdict(finding) for finding in findings],
+                "notes": group_notes(name),
+                "summary": dataclasses.asdict(report.summary),
+            }
+        )
+    else:
+        print_check(roots, report.summary, findings)
+    if failed:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def scene_at(roots: "SceneRoots", folder: str) -> "tuple[SceneRoots, str]":
+    """The roots and the name of a scene given by its name, or by its folder, which may lie outside the ground-truth root."""
+    from thesis_assets.scenes.catalog import list_scenes
+
+    if folder in list_scenes(roots):
+        return roots, folder
+    path = Path(os.path.abspath(folder))  # noqa: PTH100 - `resolve` would take the name of what a link leads to
+    if path.parent in (roots.canonical_gt, roots.preprocessing) or not path.is_dir():
+        return roots, path.name
+    return dataclasses.replace(roots, canonical_gt=path.parent), path.name
+
+
+# --- what `scene init` and `scene check` say -------------------------------------------------------------------------
+
+
+def report_init(
+    name: str,
+    capture: "Capture",
+    arrangement: "Arrangement",
+    notes: Sequence[str],
+    imported: "ImportedScene | None",
+    roots: "SceneRoots",
+    as_json: bool,
+) -> None:
+    """What an import made; `imported` None: what it would make."""
+    from thesis_assets.scenes.catalog import describe_scene
+
+    summary = describe_scene(roots, name) if imported is not None else None
+    if as_json:
+        print_json(
+            {
+                "scene": name,
+                "dry_run": imported is None,
+                "source": str(capture.source),
+                "cameras": {str(cam_id): camera_name for cam_id, camera_name in arrangement.camera_names.items()},
+                "n_frames": len(arrangement.frames),
+                "n_images": len(arrangement.placed),
+                "directory": str(imported.tree.ground_truth.base) if imported else None,
+                "images": dict(imported.origins) if imported else None,
+                "n_masks": imported.n_masks if imported else None,
+                "registry": str(imported.registry) if imported and imported.registry else None,
+                "gaussians": str(imported.gaussians) if imported and imported.gaussians else None,
+                "missing": dict(summary.missing) if summary else None,
+                "notes": list(notes),
+            }
+        )
+        return
+    n_images, n_frames = len(arrangement.placed), len(arrangement.frames)
+    done = "would be made from" if imported is None else "made from"
+    print(
+        f"{name}: {done} {capture.source}: {_counted(len(arrangement.camera_names), 'camera')}, "
+        f"{_counted(n_frames, 'frame')}, {_counted(n_images, 'image')}"
+    )
+    shown = list(arrangement.camera_names.items())[:6]
+    more = len(arrangement.camera_names) - len(shown)
+    rows = [(str(cam_id), camera_name) for cam_id, camera_name in shown] + ([("...", f"{more} more")] if more else [])
+    print_table("Cameras", ("id", "in the capture"), rows)
+    for note in notes:
+        print(f"note: {note}")
+    if imported is None or summary is None:
+        print("nothing is written (--dry-run)")
+        return
+    for origin, count in imported.origins.items():
+        print(f"images: {count} {_ORIGINS[origin]}")
+    print(f"masks: {imported.n_masks} of {n_images} images" + ("" if imported.n_masks else f" ({_MASKS_FOR})"))
+    print(f"written: {imported.tree.ground_truth.base}")
+    print(f"which image is which: {imported.tree.ground_truth.import_record}")
+    _print_tasks(summary)
+    print(f"next: `thesis-assets scene check {name}`")
+
+
+def print_check(roots: "SceneRoots", summary: "SceneSummary", findings: "Sequence[Finding]") -> None:
+    """What a scene has, what it lacks for which task, and what of it is broken."""
+    print(f"{summary.name} in {roots.canonical_gt}")
+    if summary.problem is not None:
+        print(f"cannot be read: {summary.problem}")
+        return
+    cameras = ", ".join(str(cam_id) for cam_id in summary.cameras[:12]) + (", ..." if len(summary.cameras) > 12 else "")
+    print(
+        f"{_counted(summary.n_frames, 'frame')}, {_counted(len(summary.cameras), 'camera')} ({cameras}), source camera {summary.source_camera}"
+    )
+    print(f"has: {', '.join(summary.modalities) or 'nothing'}")
+    _print_tasks(summary)
+    if "ground_truth/seg" not in summary.modalities:
+        print(f"no masks (seg/img_seg_mask): {_MASKS_FOR}")
+    for each in findings:
+        more = f"{each.count:,} files, the first: " if each.count > 1 else ""
+        print(f"{each.severity}: {each.place}: {more}{each.message}")
+    for line in (*summary.gaps, *summary.warnings, *group_notes(summary.name)):
+        print(f"note: {line}")
+    print(f"state: {summary.completeness.reason}")
+
+
+def _print_tasks(summary: "SceneSummary") -> None:
+    for purpose, reasons in summary.missing.items():
+        print(f"{purpose}: " + ("missing " + "; ".join(reasons) if reasons else "enough"))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def group_notes(name: str) -> list[str]:
+    """What an experiment has to say on a dataset without a group rule, before its export says it."""
+    from thesis_assets.scenes.matching import group_id
+
+    try:
+        group_id(name, {})
+    except InvalidExperiment as error:
+        return [f"{error.problem}; {error.remedy}"]
+    return []
+
+
+# --- Gaussians that are given or there: readable, and in the world of the cameras ------------------------------------
+
+
+def gaussians_notes(gaussians: Path | None, arrangement: "Arrangement") -> list[str]:
+    """Refuses a file that is no 3DGS PLY; notes Gaussians that the cameras do not see."""
+    from thesis_assets.rendering.gaussians import read_ply
+    from thesis_assets.scenes.camera import Camera
+
+    if gaussians is None:
+        return []
+    views = [(each.cam_id, each.photograph) for each in arrangement.placed]
+    cameras = [Camera(cam_id, view.intrinsics, view.extrinsics, view.height, view.width) for cam_id, view in views]
+    return _unseen(read_ply(gaussians).means, cameras)
+
+
+def gaussians_findings(scene: "Scene") -> "list[Finding]":
+    """The Gaussians of the first frame: readable, and in the cameras' world."""
+    from thesis_assets.rendering.gaussians import read_ply
+    from thesis_assets.scenes.scene_check import Finding
+
+    frames = scene.frames()
+    path = scene.gaussians_path(frames[0]) if frames else None
+    if path is None:
+        return []
+    try:
+        means = read_ply(path).means
+    except ThesisAssetsError as error:
+        return [Finding("error", "gaussians", 1, " ".join(str(error).split()))]
+    cameras = []
+    for cam_id in scene.camera_ids():
+        if frames[0] in scene.camera_files(cam_id).paths and scene.image_files(cam_id).paths:
+            try:
+                cameras.append(scene.camera(cam_id, frames[0]))
+            except ThesisAssetsError as error:
+                progress_line(f"camera {cam_id} is left out of the look at the Gaussians: {error.problem}")
+    return [Finding("warning", "gaussians", 1, note) for note in _unseen(means, cameras)] if cameras else []
+
+
+def _unseen(means: Any, cameras: Sequence[Any]) -> list[str]:
+    from thesis_assets.scenes.camera import MIN_SHARE_IN_VIEW, share_in_view
+
+    share = share_in_view(means, cameras)
+    if share >= MIN_SHARE_IN_VIEW:
+        return []
+    return [
+        f"the cameras see {share:.1%} of the Gaussians: these seem to be of another world. nerfstudio turns, centres and scales "
+        "the world when it trains; train with `--orientation-method none --center-method none --auto-scale-poses False`"
+    ]
+
+
+# --- `demo-scenes` and `scenes` --------------------------------------------------------------------------------------
 
 
 def demo_scenes(as_json: JsonOption = False) -> None:

@@ -1,36 +1,52 @@
-"""`thesis-assets status`: assets x cells, done, stale, failed, running, where."""
+"""How things stand: `status` (assets x cells, and what the night brought), `checks`, and `clean` (what killed processes left)."""
 
 import re
 import time
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
+import dagster as dg
 import typer
 
 from thesis_assets.cli.console import (
-    WRONG_USE,
+    CHECK_FAILED,
+    DONE,
+    FAILED,
     JsonOption,
     dagster_instance,
+    first_names,
+    human_bytes,
     load_platform,
     print_json,
     print_table,
     progress_line,
+    wrong_use,
 )
-from thesis_assets.cli.morning import morning_json, print_morning
 from thesis_assets.defs.cell_states import CellState, cell_states
 from thesis_assets.defs.check_history import check_rows
-from thesis_assets.defs.dead_runs import close_dead_runs
-from thesis_assets.defs.morning import morning
-from thesis_assets.defs.registration import plan_registration
+from thesis_assets.defs.checks.outcomes import CHECKS
+from thesis_assets.defs.dead_runs import close_dead_runs, dead_runs
+from thesis_assets.defs.failures import failure_reason
+from thesis_assets.defs.leftovers import REST_SECONDS, leftovers, remove
+from thesis_assets.defs.levels import make_checks, works_of_checks
+from thesis_assets.defs.metadata import MEND
+from thesis_assets.defs.morning import Morning, morning
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.registration import plan_registration, register
+from thesis_assets.defs.report_pages import renew_pages, write_pages
+from thesis_assets.errors import near_names
+
+REASON = 300
+SHOWN = 30
+checks_app = typer.Typer(no_args_is_help=True)
 
 
 def status(
     exp: Annotated[str | None, typer.Option("--exp", help="Only this experiment.")] = None,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", help="Also what happened since: 12h, 90m or 2d ago."),
-    ] = None,
+    since: Annotated[str | None, typer.Option("--since", help="Also what happened since: 12h, 90m or 2d ago.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what is done and what is not.
@@ -77,8 +93,7 @@ def _moment(since: str | None) -> datetime | None:
         return None
     found = re.fullmatch(r"([0-9]{1,5})([smhd])", since.strip())
     if found is None:
-        progress_line(f"error: --since {since!r} is no time: write 90m, 12h or 2d")
-        raise typer.Exit(WRONG_USE)
+        wrong_use(f"--since {since!r} is no time: write 90m, 12h or 2d")
     unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[found[2]]
     return datetime.now(UTC) - timedelta(**{unit: int(found[1])})
 
@@ -108,3 +123,246 @@ def _named(member: CellState) -> str:
     """The cell within its experiment, and what is known of why it is not done."""
     name = member.cell.run_name or member.cell.scene_name or member.cell.exp_name
     return f"{name} ({member.detail})" if member.detail else name
+
+
+# --- --since: the morning summary ------------------------------------------------------------------------------------
+
+
+def print_morning(night: Morning) -> None:
+    """Counts first, then what needs a person: failed runs, failed checks, jobs nobody follows, what waits."""
+    counts = Counter(run.status for run in night.runs)
+    summary = ", ".join(f"{count} {status}" for status, count in counts.most_common()) or "no run"
+    rests = "no daemon runs: sensors and schedules rest (`thesis-assets ui` starts one)"
+    print(f"since {night.since.astimezone():%Y-%m-%d %H:%M}: {summary}; {'a daemon runs' if night.daemon else rests}")
+    failed = [
+        (run.run_id[:8], run.job, run.cells, " ".join(run.reason.split())[:REASON])
+        for run in night.of("failure", "canceled")
+    ]
+    if failed:
+        print_table("Runs that did not end well", ("run", "job", "cells", "why"), failed)
+    at_work = [
+        (run.run_id[:8], run.job, run.cells, run.status, "" if run.seconds is None else f"{run.seconds:.0f} s")
+        for run in night.runs
+        if run.status not in ("success", "failure", "canceled")
+    ]
+    if at_work:
+        print_table("At work", ("run", "job", "cells", "state", "for"), at_work)
+    checks = [(row.status, f"{row.asset}.{row.check}", row.cell, row.message[:REASON]) for row in night.checks]
+    if checks:
+        print_table("Checks", ("status", "check", "partition", "found"), checks)
+    for job in night.jobs:
+        print(job.told)
+    for name, why in night.waiting.items():
+        print(f"waits: {name}: {why[:REASON]}")
+
+
+def morning_json(night: Morning) -> dict[str, object]:
+    """The summary as plain values."""
+    return {
+        "since": night.since.isoformat(timespec="seconds"),
+        "daemon": night.daemon,
+        "runs": [run.__dict__ for run in night.runs],
+        "checks": [row.__dict__ for row in night.checks],
+        "jobs": [job.__dict__ | {"cell": str(job.cell), "told": job.told} for job in night.jobs],
+        "waiting": night.waiting,
+    }
+
+
+# --- the checks: their page, made anew, and a thorough look at the samples -------------------------------------------
+
+
+@checks_app.command("report")
+def checks_report(
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the page of every check of every partition.
+
+    Exit code 3 where a blocking check has failed.
+    """
+    platform = load_platform()
+    with dagster_instance(platform.settings) as instance:
+        rows = write_pages(platform, instance)
+    path = platform.settings.reports.checks
+    if as_json:
+        print_json({"page": str(path), "checks": [asdict(row) for row in rows]})
+    else:
+        failed = [row for row in rows if row.status == "failed"]
+        warned = sum(row.status == "warning" for row in rows)
+        if failed:
+            lines = [(f"{row.asset}.{row.check}", row.cell, row.message, row.remedy) for row in failed]
+            print_table("Failed checks", ("check", "partition", "found", "to mend it"), lines)
+        print(f"{len(rows)} checks, {len(failed)} failed, {warned} warnings: {path}")
+        print(f"everything else: {platform.settings.reports.index}")
+    if open_page:
+        typer.launch(path.as_uri())
+    if any(row.status == "failed" and row.blocking for row in rows):
+        raise typer.Exit(CHECK_FAILED)
+
+
+@checks_app.command("run")
+def checks_run(
+    exp: Annotated[str, typer.Option("--exp", help="The experiment.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CHECK]...", help="An asset, a check, or `asset.check`; default: every check."),
+    ] = None,
+    run_names: Annotated[
+        list[str] | None, typer.Option("--run", help="Only the checks of these runs (repeatable).")
+    ] = None,
+    scenes: Annotated[
+        list[str] | None, typer.Option("--scenes", help="Only the checks of these scenes' shards (repeatable).")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the checks of what is there, and nothing else.
+
+    Exit code 3 where a blocking one fails. Each asset's checks are a run of its job `<asset>_checks`, which the web UI shows too.
+    """
+    from thesis_assets.definitions import build_defs
+
+    platform = load_platform()
+    platform.experiments.read(exp)
+    chosen = _chosen_checks(names or ())
+    made, rows, errors = 0, [], []
+    with dagster_instance(platform.settings) as instance:
+        register(instance, plan_registration(platform, instance))
+        try:
+            platform.refuse_undeclared([Cell(exp, run_name=name) for name in run_names or ()])
+            platform.refuse_undeclared([Cell(exp, scene_name=name) for name in scenes or ()])
+        except dg.Failure as error:
+            wrong_use(error.description)
+        works = list(works_of_checks(platform, instance, exp, chosen, run_names or (), scenes or ()))
+        definitions = build_defs(settings=platform.settings, echo=platform.echo)
+        try:
+            for asset, cell, is_made in works:
+                if not is_made:
+                    continue
+                made += 1
+                progress_line(f"{asset} of {cell}")
+                result = make_checks(definitions, instance, asset, cell, chosen[asset])
+                evaluations = result.get_asset_check_evaluations()
+                rows += [_check_row(each, str(cell), result.run_id) for each in evaluations]
+                if not evaluations:
+                    errors += [failure_reason(event) for event in result.get_step_failure_events()]
+        finally:
+            if made:
+                renew_pages(platform, instance)
+    if not made:
+        if not works:
+            wrong_use(f"nothing of {exp} has such a check")
+        named = [*(f" --run {run}" for run in run_names or ()), *(f" --scenes {scene}" for scene in scenes or ())]
+        assets, cells = [asset for asset, _, _ in works], [str(cell) for _, cell, _ in works]
+        progress_line(
+            f"error: {first_names(assets)} of {first_names(cells)}: not made yet, and so not to be checked: "
+            f"`thesis-assets run --exp {exp}{''.join(named)}` makes it"
+        )
+        raise typer.Exit(FAILED)
+    failed, warned = (sum(row["status"] == status for row in rows) for status in ("failed", "warning"))
+    code = CHECK_FAILED if failed else FAILED if errors else DONE
+    if as_json:
+        print_json({"exp_name": exp, "exit_code": code, "checks": rows, "errors": errors})
+    else:
+        shown = [row for row in rows if row["status"] != "passed"]
+        if shown:
+            header = ("check", "partition", "status", "found", "mend")
+            print_table("", header, [[row[name] for name in header] for row in shown])
+        for reason in errors:
+            print(f"FAILED {reason}")
+        print(f"{len(rows)} checks of {exp}: {failed} failed, {warned} {'warning' if warned == 1 else 'warnings'}")
+    if code != DONE:
+        raise typer.Exit(code)
+
+
+def _chosen_checks(names: Sequence[str]) -> dict[str, list[str]]:
+    """By asset the checks that are named, all where none is."""
+    if not names:
+        return {asset: list(checks) for asset, checks in CHECKS.items()}
+    pairs = [(asset, check) for asset, checks in CHECKS.items() for check in checks]
+    chosen: dict[str, list[str]] = {}
+    for name in names:
+        found = [(asset, check) for asset, check in pairs if name in (asset, check, f"{asset}.{check}")]
+        if not found:
+            known = [*CHECKS, *map(".".join, pairs), *dict.fromkeys(check for _, check in pairs)]
+            near = near_names(known, [name])
+            wrong_use(
+                f"there is no asset with checks and no check {name!r} ({near}); "
+                "the page of `thesis-assets checks report` has all that were made"
+            )
+        for asset, check in found:
+            chosen.setdefault(asset, []).append(check)
+    return chosen
+
+
+def _check_row(evaluation: dg.AssetCheckEvaluation, cell: str, run_id: str) -> dict[str, str]:
+    blocking = evaluation.severity == dg.AssetCheckSeverity.ERROR
+    return {
+        "check": f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}",
+        "partition": cell,
+        "status": "passed" if evaluation.passed else "failed" if blocking else "warning",
+        "found": evaluation.description or "",
+        "mend": str(evaluation.metadata[MEND].value) if MEND in evaluation.metadata else "",
+        "run_id": run_id,
+    }
+
+
+@checks_app.command("samples")
+def checks_samples(
+    exp: Annotated[str, typer.Option("--exp", help="The experiment whose samples are read.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Decode every image of every sample.
+
+    The check in the graph decodes a share. Exit code 3 where one is damaged.
+    """
+    from thesis_assets.samples.integrity import check_samples_complete
+    from thesis_assets.samples.sample_rows import read_rows
+
+    platform = load_platform()
+    platform.experiments.read(exp)
+    tree = platform.difix(Cell(exp))
+    outcome = check_samples_complete(tree, read_rows(tree.all_samples), full=True)
+    if as_json:
+        print_json(outcome.model_dump(mode="json"))
+    else:
+        for offender in outcome.offenders:
+            print(offender)
+        print(f"{outcome.counts['samples']} samples, {outcome.counts['offenders']} damaged: {outcome.message}")
+    if not outcome.passed:
+        raise typer.Exit(CHECK_FAILED)
+
+
+# --- clean: what killed processes left behind ------------------------------------------------------------------------
+
+
+def clean(
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only shown.")] = False,
+    rest: Annotated[
+        float,
+        typer.Option("--rest-seconds", min=0, help="Leave temporary files alone that changed within so many seconds."),
+    ] = REST_SECONDS,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what killed processes left behind; --yes removes it.
+
+    Temporary files and free locks are removed, runs that were left open are closed. What a process of this machine holds open stays, and so does what changed in the last hour: it may be another machine's.
+    """
+    platform = load_platform()
+    found = leftovers(platform.settings, time.time(), rest_seconds=rest)
+    with dagster_instance(platform.settings) as instance:
+        runs = close_dead_runs(instance) if yes else [run.run_id for run in dead_runs(instance)]
+    taken = [each for each in found if yes and not remove(each)]
+    size = sum(each.bytes for each in found if each not in taken)
+    if as_json:
+        rows = [{"path": str(each.path), "kind": each.kind, "bytes": each.bytes} for each in found if each not in taken]
+        print_json({"removed": yes, "bytes": size, "found": rows, "runs": runs})
+        return
+    table = [(each.kind, each.path, human_bytes(each.bytes), f"{each.rested / 3600:.1f} h") for each in found[:SHOWN]]
+    print_table("Left behind", ("kind", "path", "size", "at rest for"), table)
+    if len(found) > SHOWN:
+        print(f"and {len(found) - SHOWN} more")
+    word = "removed" if yes else "can go"
+    closed = "closed" if yes else "can be closed"
+    print(f"{len(found) - len(taken)} {word}, {human_bytes(size)}; {len(runs)} runs of killed command lines {closed}")
+    if (found or runs) and not yes:
+        print("next: the same command with --yes")

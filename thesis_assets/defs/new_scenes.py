@@ -9,7 +9,7 @@ from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.experiments import ExperimentSpec
-from thesis_assets.experiments.fork import fork_experiment, successor_name
+from thesis_assets.experiments.writing import fork_experiment, successor_name
 
 
 @dataclass(frozen=True)

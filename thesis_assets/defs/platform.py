@@ -17,7 +17,7 @@ from thesis_assets.defs.partitions import Cell
 from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidKey, Undeclared, near_names
 from thesis_assets.experiments import ExperimentFolder, ExperimentSpec
 from thesis_assets.experiments.reading import place_in_file
-from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import DifixTree, EvaluationTree, SceneRunTree, evaluation_tree
 from thesis_assets.provenance import Contents
 from thesis_assets.settings import Settings

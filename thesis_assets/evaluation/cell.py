@@ -8,7 +8,7 @@ from pathlib import Path
 
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.experiments import ExperimentSpec
-from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import DifixTree, EvaluationTree, TuningRunTree
 from thesis_assets.samples import plan
 from thesis_assets.scenes.scene import Scene

@@ -1,13 +1,30 @@
-"""Templates of the user's own commands: words with placeholders, filled in so that no value can become more than its word.
+"""What all parts of an experiment file have in common, and templates of the user's own commands in it.
 
-Does not belong here: running a command (`launch`), or where its values come from.
+Templates are words with placeholders, filled in so that no value can become more than its word. Does not belong here: running a
+command (`launch`), or where its values come from.
 """
 
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from string import Formatter
 
-from thesis_assets.experiments.base import Environment
+from pydantic import BaseModel, ConfigDict
+
+
+class Part(BaseModel):
+    """A part of an experiment file: immutable, and an unknown key is an error (it would be silently without effect)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Environment(Part):
+    """Where a command of the user's runs: its own interpreter, working directory, variables and set-up lines."""
+
+    python: str = "python"
+    setup: tuple[str, ...] = ()
+    cwd: str | None = None
+    env: dict[str, str] = {}
+
 
 _SHELL_WORDS = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>&1", "&>"})
 
@@ -27,12 +44,7 @@ def check_template(template: str, names: Collection[str]) -> None:
             f"the command is one program with its arguments, not a shell line: `{operators[0]}` would be an argument; "
             "write a script, and name it here"
         )
-    unknown = sorted(placeholders(template) - set(names))
-    if unknown:
-        raise ValueError(
-            f"unknown placeholder {{{unknown[0]}}}; there are {', '.join(f'{{{name}}}' for name in names)} "
-            "(a brace of its own is written twice)"
-        )
+    _refuse_unknown(placeholders(template), names)
 
 
 def placeholders(template: str) -> set[str]:
@@ -51,10 +63,7 @@ def fill_template(template: str, values: Mapping[str, str]) -> list[str]:
         ValueError: the template is none.
         KeyError: a placeholder has no value.
     """
-    return [
-        "".join(text + (values[name] if name is not None else "") for text, name in _parts(word))
-        for word in _words(template)
-    ]
+    return [fill_text(word, values) for word in _words(template)]
 
 
 def in_environment(words: Sequence[str], environment: Environment) -> list[str]:
@@ -76,7 +85,11 @@ def check_text(template: str, names: Collection[str]) -> None:
     Raises:
         ValueError: braces do not close, or a placeholder is unknown.
     """
-    unknown = sorted({name for _, name in _parts(template) if name is not None} - set(names))
+    _refuse_unknown({name for _, name in _parts(template) if name is not None}, names)
+
+
+def _refuse_unknown(found: Set[str], names: Collection[str]) -> None:
+    unknown = sorted(found - set(names))
     if unknown:
         raise ValueError(
             f"unknown placeholder {{{unknown[0]}}}; there are {', '.join(f'{{{name}}}' for name in names)} "

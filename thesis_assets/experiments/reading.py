@@ -139,7 +139,8 @@ def _validated(value: object, node: yaml.Node | None, path: Path) -> ExperimentS
             f"the experiment file is not valid: {_message(first)}",
             file=f"{path}:{line}" if line else path,
             key=key,
-            found=_found(first),
+            # Not the whole part where a key is missing from it.
+            found=None if first["type"] == "missing" else repr(first["input"])[:200],
             remedy=("also: " + "; ".join(also)) if also else None,
         ) from error
     if spec.exp_name != path.stem:
@@ -191,11 +192,6 @@ def _walk(node: yaml.Node | None, location: tuple[int | str, ...]) -> tuple[int 
 
 def _message(problem: "ErrorDetails") -> str:
     return problem["msg"].removeprefix("Value error, ")
-
-
-def _found(problem: "ErrorDetails") -> str | None:
-    """The offending value; not the whole part where a key is missing from it."""
-    return None if problem["type"] == "missing" else repr(problem["input"])[:200]
 
 
 @dataclass(frozen=True)

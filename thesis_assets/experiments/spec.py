@@ -1,14 +1,433 @@
-"""`ExperimentSpec`: one experiment file as a value, with the rules that span its parts."""
+"""`ExperimentSpec`: one experiment file as a value, part by part (`generation`, `split`, `runs`, `evaluation`, `datasets`), with all rules."""
 
-from pydantic import field_validator, model_validator
+import re
+from typing import Annotated, Any, Literal
 
-from thesis_assets.experiments.base import Part
-from thesis_assets.experiments.datasets import DatasetEntry
-from thesis_assets.experiments.evaluation import EvaluationSpec
-from thesis_assets.experiments.generation import GenerationSpec
-from thesis_assets.experiments.runs import RunSpec
-from thesis_assets.experiments.split import SplitSpec
-from thesis_assets.layout import check_key
+from pydantic import Field, field_validator, model_validator
+
+from thesis_assets.experiments.command_template import Environment, Part, check_template, check_text
+from thesis_assets.layout import MAX_CAMERA_ID, check_key
+
+# --- generation: which scenes, cameras, frames, references and renders become samples --------------------------------
+
+
+CameraId = Annotated[int, Field(ge=0, le=MAX_CAMERA_ID, strict=True)]
+RenderSource = Literal["gaussians", "precomputed", "command"]
+RENDER_COMMAND_FIELDS = ("scene_name", "source_camera", "target_cameras", "render_dir", "exp_name")
+NOT_OF_A_SAMPLE = ("scenes", "scenes_from", "exclude", "on_new_scenes", "auto_fork")
+"""Keys of the generation section that say which scenes there are, not what a sample of one is."""
+ReferenceStrategy = Literal["same_time_source", "temporal_offset", "nearest_camera", "mixed"]
+
+
+class TargetCameras(Part):
+    """Which cameras are rendered and supervised."""
+
+    mode: Literal["all_except_source", "explicit"] = "all_except_source"
+    ids: tuple[CameraId, ...] = ()
+
+    @model_validator(mode="after")
+    def _ids_belong_to_explicit(self) -> "TargetCameras":
+        if (self.mode == "explicit") != bool(self.ids):
+            raise ValueError("`ids` is needed for mode `explicit`, and only there")
+        if len(set(self.ids)) != len(self.ids):
+            raise ValueError("`ids` names a camera twice")
+        return self
+
+
+class Frames(Part):
+    """Which frames: skip frames are taken out first, then every `stride`-th is kept, then the cap applies a camera."""
+
+    stride: int = Field(default=1, ge=1)
+    max_samples_per_camera: int = Field(default=0, ge=0, description="0 = all")
+    apply_skip_frames: bool = True
+
+
+class Reference(Part):
+    """Which view accompanies a target: always one camera and one frame, written explicitly in the row."""
+
+    strategy: ReferenceStrategy = "same_time_source"
+    offset: int = 0
+    weights: dict[Literal["same_time_source", "temporal_offset", "nearest_camera"], float] = {}
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _parameters_belong_to_their_strategy(self) -> "Reference":
+        needs_offset = self.strategy == "temporal_offset" or "temporal_offset" in self.weights
+        if needs_offset != (self.offset != 0):
+            raise ValueError("`offset` (not 0) is needed for `temporal_offset`, and only there")
+        if (self.strategy == "mixed") != bool(self.weights):
+            raise ValueError("`weights` is needed for strategy `mixed`, and only there")
+        if any(weight <= 0 for weight in self.weights.values()):
+            raise ValueError("`weights` must be positive")
+        return self
+
+
+class Renders(Environment):
+    """Where the imperfect render of a target camera comes from."""
+
+    source: RenderSource = "gaussians"
+    command: str | None = Field(
+        default=None, description="template with {scene_name} {source_camera} {target_cameras} {render_dir} {exp_name}"
+    )
+
+    @model_validator(mode="after")
+    def _command_belongs_to_its_source(self) -> "Renders":
+        if (self.source == "command") != (self.command is not None):
+            raise ValueError("`command` is needed for source `command`, and only there")
+        if self.command is not None:
+            check_template(self.command, RENDER_COMMAND_FIELDS)
+        return self
+
+
+class Filtering(Part):
+    """Which samples are kept, and whether the surroundings of the people are blacked out."""
+
+    min_mask_coverage: float = Field(default=0.0, ge=0.0, le=1.0)
+    apply_mask: bool = True
+
+
+class Export(Part):
+    """How samples are written."""
+
+    prompt: str = "remove degradation"
+    link_mode: Literal["auto", "copy"] = "auto"
+    png_encoder: Literal["isal", "pillow", "opencv"] = "isal"
+
+
+class GenerationSpec(Part):
+    """Everything that shapes a data snapshot's samples."""
+
+    scenes: tuple[str, ...] = ()
+    scenes_from: str | None = None
+    exclude: tuple[str, ...] = ()
+    on_new_scenes: Literal["export", "ignore"] = "export"
+    auto_fork: bool = False
+    source_camera: Literal["registry"] | CameraId = "registry"
+    target_cameras: TargetCameras = TargetCameras()
+    frames: Frames = Frames()
+    reference: Reference = Reference()
+    renders: Renders = Renders()
+    filtering: Filtering = Filtering()
+    export: Export = Export()
+
+    @model_validator(mode="after")
+    def _scenes_are_named_once(self) -> "GenerationSpec":
+        if bool(self.scenes) == bool(self.scenes_from):
+            raise ValueError("exactly one of `scenes` (names or globs) and `scenes_from` (a directory) is needed")
+        return self
+
+    def sample_shaping(self) -> dict[str, object]:
+        """The parts that shape one scene's samples: what a shard's identity is made of.
+
+        Not the list of scenes, not what happens on new ones, and not the prompt (it stands in data.json only).
+        """
+        left_out: dict[str, Any] = {**dict.fromkeys(NOT_OF_A_SAMPLE, True), "export": {"prompt": True}}
+        return self.model_dump(mode="json", exclude=left_out)
+
+
+# --- runs: fine-tuning over one snapshot, and how each one's checkpoint is chosen ------------------------------------
+
+
+class Selection(Part):
+    """Which checkpoint of a run is handed on.
+
+    `best_*` score test samples; the people they show may not be those one reports on, so `groups` names which test groups
+    are for validation (default: all test groups that are not evaluated).
+    """
+
+    rule: Literal["best_psnr", "best_lpips", "last", "step"] = "last"
+    step: int | None = None
+    max_samples: int = Field(default=200, ge=1)
+    groups: tuple[str, ...] = ()
+    seed: int = 42
+
+    @model_validator(mode="after")
+    def _step_belongs_to_its_rule(self) -> "Selection":
+        if (self.rule == "step") != (self.step is not None):
+            raise ValueError("`step` is needed for rule `step`, and only there")
+        return self
+
+
+class External(Environment):
+    """The user's own trainer script in the user's own environment."""
+
+    script: str
+
+
+class Tracker(Part):
+    """Where the trainer logs its curves, beside the progress file."""
+
+    kind: Literal["tensorboard", "wandb", "none"] = "tensorboard"
+    project: str | None = None
+    entity: str | None = None
+    tags: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        return {"kind": value} if isinstance(value, str) else value
+
+
+STABLE_V100: dict[str, object] = {"num_processes": 2, "mixed_precision": "no", "resolution": 320, "max_grad_norm": 0.0}
+"""What `stable_v100: true` puts in place of the defaults: V100 cards have no bf16, and fp16 diverged on them."""
+
+
+class RunSpec(Part):
+    """One fine-tuning run. The names are those of the published trainer's flags."""
+
+    backend: Literal["tiny", "difix", "external", "pretrained"] = "tiny"
+    model: str | None = None
+    max_train_steps: int = Field(default=10_000, ge=1)
+    checkpointing_steps: int = Field(default=1000, ge=1)
+    eval_freq: int = Field(default=1000, ge=1)
+    viz_freq: int = Field(default=100, ge=1)
+    resolution: int = Field(default=512, ge=16)
+    learning_rate: float = Field(default=2e-5, ge=0.0)
+    train_batch_size: int = Field(default=1, ge=1)
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    dataloader_num_workers: int = Field(default=8, ge=0)
+    mixed_precision: Literal["bf16", "fp16", "no"] = "bf16"
+    max_grad_norm: float = Field(default=1.0, ge=0.0)
+    lambda_lpips: float = Field(default=1.0, ge=0.0)
+    lambda_l2: float = Field(default=1.0, ge=0.0)
+    lambda_gram: float = Field(default=1.0, ge=0.0)
+    gram_loss_warmup_steps: int = Field(default=2000, ge=0)
+    timestep: int = Field(default=199, ge=0, le=999)
+    mv_unet: bool = True
+    seed: int = 42
+    num_processes: int = Field(default=1, ge=1)
+    preset: str | None = None
+    stable_v100: bool = False
+    tracker: Tracker = Tracker()
+    selection: Selection = Selection()
+    external: External | None = None
+    extra_args: tuple[str, ...] = ()
+
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _no_is_a_word(cls, value: object) -> object:
+        # YAML 1.1 reads an unquoted `no` as false.
+        return "no" if value is False else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_stable_v100(cls, value: object) -> object:
+        """Keys that the run writes itself are kept."""
+        return {**STABLE_V100, **value} if isinstance(value, dict) and value.get("stable_v100") is True else value
+
+    @model_validator(mode="after")
+    def _parts_belong_to_their_backend(self) -> "RunSpec":
+        if (self.backend == "external") != (self.external is not None):
+            raise ValueError("`external` (with `script`) is needed for backend `external`, and only there")
+        if self.backend == "external" and self.checkpointing_steps < 2:
+            raise ValueError("the published trainer saves when `step % checkpointing_steps == 1`: never, with 1")
+        if self.backend in ("difix", "pretrained") and not self.model:
+            raise ValueError(f"`model` (a hub id or a directory) is needed for backend `{self.backend}`")
+        if self.selection.step is not None and self.selection.step not in self.saved_steps():
+            raise ValueError(f"`selection.step` {self.selection.step} is never saved; saved: {self.saved_steps()}")
+        return self
+
+    def saved_steps(self) -> list[int]:
+        """The steps at which a checkpoint is written, ascending.
+
+        Ours: every `checkpointing_steps` and the last one. The published trainer (`external`) saves when
+        `step % checkpointing_steps == 1`. `pretrained` trains nothing: its one checkpoint is step 0.
+        """
+        if self.backend == "pretrained":
+            return [0]
+        if self.backend == "external":
+            return published_steps(self.max_train_steps, self.checkpointing_steps)
+        steps = set(range(self.checkpointing_steps, self.max_train_steps + 1, self.checkpointing_steps))
+        return sorted(steps | {self.max_train_steps})
+
+
+def published_steps(max_steps: int, every: int) -> list[int]:
+    """The steps at which the published trainer saves: those with `step % every == 1`, the last one not by itself."""
+    return list(range(1, max_steps + 1, every))
+
+
+# --- evaluation: scenes, tasks, epochs and protocol of a run's evaluation --------------------------------------------
+
+
+Task = Literal["nvs", "pose_smplx", "pose_smpl"]
+PREDICTION_COMMAND_FIELDS = ("scene_name", "exp_name", "run_name", "checkpoint", "model_dir", "output_dir")
+EXISTING_TREE_FIELDS = ("scene_name", "exp_name", "run_name")
+
+
+class EpochCheckpoint(Part):
+    """The checkpoint an evaluation epoch stands for."""
+
+    step: int = Field(ge=0)
+
+
+Epochs = dict[int, Literal["unrefined"] | EpochCheckpoint] | tuple[int, ...]
+
+
+class Predictions(Environment):
+    """Where predictions come from: refined renders, the user's own 3DGS pipeline, or a tree on disk."""
+
+    source: Literal["refine", "command", "existing"] = "refine"
+    command: str | None = Field(
+        default=None,
+        description="template with {scene_name} {exp_name} {run_name} {checkpoint} {model_dir} {output_dir}",
+    )
+    tree: str | None = Field(
+        default=None,
+        description="for `existing`: the folder that holds `evaluation/epoch_XXXX/`; {scene_name} {exp_name} {run_name}",
+    )
+    recompute: bool = Field(default=False, description="for `existing`: measure again from its renders")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        return {"source": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _keys_belong_to_their_source(self) -> "Predictions":
+        if (self.source == "command") != (self.command is not None):
+            raise ValueError("`command` is needed for source `command`, and only there")
+        if self.command is not None:
+            check_template(self.command, PREDICTION_COMMAND_FIELDS)
+        if (self.source == "existing") != (self.tree is not None):
+            raise ValueError(
+                "`tree` (a folder with `evaluation/` in it) is needed for source `existing`, and only there"
+            )
+        if self.tree is not None:
+            check_text(self.tree, EXISTING_TREE_FIELDS)
+        if self.recompute and self.source != "existing":
+            raise ValueError("`recompute` belongs to source `existing`; the others are always measured here")
+        return self
+
+
+class EvaluationFrames(Part):
+    """Which frames are evaluated a camera, after the experiment's own skip frames."""
+
+    stride: int = Field(default=1, ge=1)
+    max_per_camera: int = Field(default=0, ge=0, description="0 = all")
+
+
+class NvsProtocol(Part):
+    """How predicted and true images are compared."""
+
+    region: Literal["full_frame", "mask", "bbox"] = "full_frame"
+    background: Literal["black", "white", "none"] = "black"
+    downscale_factor: int = Field(default=2, ge=1)
+    results_convention: Literal["standard", "channel_sum"] = "standard"
+
+
+class PoseProtocol(Part):
+    """How ground-truth bodies are moved into the predicted world."""
+
+    world_alignment: Literal["pelvis_trajectory", "camera"] = "pelvis_trajectory"
+
+
+class EvaluationSpec(Part):
+    """What is evaluated, when, and how."""
+
+    scenes: tuple[str, ...] = ()
+    """Empty: the test split's scenes and the reserved scenes with ground truth. Globs are allowed."""
+    tasks: tuple[Task, ...] = ("nvs", "pose_smplx", "pose_smpl")
+    epochs: Epochs = (0, 15, 30)
+    predictions: Predictions = Predictions()
+    cameras: tuple[CameraId, ...] = ()
+    """Empty: all target cameras."""
+    frames: EvaluationFrames = EvaluationFrames()
+    nvs: NvsProtocol = NvsProtocol()
+    pose: PoseProtocol = PoseProtocol()
+
+    @field_validator("tasks")
+    @classmethod
+    def _tasks_stand_once(cls, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+        if not tasks or len(set(tasks)) != len(tasks):
+            raise ValueError("at least one task, each once")
+        return tasks
+
+    @field_validator("epochs")
+    @classmethod
+    def _epochs_ascend(cls, epochs: Epochs) -> Epochs:
+        numbers = list(epochs)
+        if not numbers or numbers != sorted(set(numbers)) or numbers[0] < 0:
+            raise ValueError("epochs are ascending, each once, from 0 on")
+        return epochs
+
+    @model_validator(mode="after")
+    def _steps_are_ours(self) -> "EvaluationSpec":
+        if self.predictions.source != "refine" and isinstance(self.epochs, dict):
+            raise ValueError(
+                f"the epochs of source `{self.predictions.source}` are those of its own tree, and no checkpoint of ours "
+                f"belongs to one: write `epochs: {list(self.epochs)}`"
+            )
+        return self
+
+    def epoch_steps(self, run: RunSpec) -> dict[int, int | None]:
+        """The checkpoint step of each epoch; None is the unrefined render, and every epoch of a tree that others write.
+
+        The short form `[0, 15, 30]`: epoch 0 is unrefined, the others are equal parts of the schedule, each snapped to the
+        nearest step that the run saves (the later one of two equally near).
+
+        Raises:
+            ValueError: an epoch names a step that the run does not save; the message has the saved steps.
+        """
+        if self.predictions.source != "refine":
+            return dict.fromkeys(self.epochs)
+        saved = run.saved_steps()
+        if isinstance(self.epochs, tuple):
+            later = [epoch for epoch in self.epochs if epoch > 0]
+            steps: dict[int, int | None] = {0: None} if 0 in self.epochs else {}
+            for place, epoch in enumerate(later, start=1):
+                wanted = run.max_train_steps * place / len(later)
+                steps[epoch] = min(saved, key=lambda step: (abs(step - wanted), -step))
+            return steps
+        steps = {}
+        for epoch, checkpoint in self.epochs.items():
+            steps[epoch] = None if checkpoint == "unrefined" else checkpoint.step
+            if steps[epoch] is not None and steps[epoch] not in saved:
+                raise ValueError(f"epoch {epoch} names step {steps[epoch]}, which is never saved; saved: {saved}")
+        return steps
+
+
+# --- split, datasets, and the whole ----------------------------------------------------------------------------------
+
+
+class SplitSpec(Part):
+    """Hold-out by groups: named test groups a dataset, or a seeded fraction of groups, or everything in training."""
+
+    test_groups: dict[str, tuple[str, ...]] = {}
+    test_fraction: float | None = Field(default=None, gt=0.0, lt=1.0)
+    seed: int = 42
+    train_only: bool = False
+    reserved_scenes: tuple[str, ...] = ()
+    group_rules: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _one_way_to_hold_out(self) -> "SplitSpec":
+        ways = [bool(self.test_groups), self.test_fraction is not None, self.train_only]
+        if sum(ways) != 1:
+            raise ValueError("exactly one of `test_groups`, `test_fraction` and `train_only: true` is needed")
+        return self
+
+    @field_validator("group_rules")
+    @classmethod
+    def _rules_are_expressions_with_one_group(cls, rules: dict[str, str]) -> dict[str, str]:
+        for dataset, rule in rules.items():
+            try:
+                n_groups = re.compile(rule).groups
+            except re.error as error:
+                raise ValueError(f"the rule of `{dataset}` is not a regular expression: {error}") from error
+            if rule != "scene_name" and n_groups != 1:
+                raise ValueError(
+                    f"the rule of `{dataset}` must capture exactly one part, or be `scene_name`: it captures {n_groups}"
+                )
+        return rules
+
+
+class DatasetEntry(Part):
+    """One dataset, by what stands before the first `_` of its scenes' names."""
+
+    redistribution: bool | None = None
+    """Whether images of it may be passed on: recordings hold them. None: as far as it is known here."""
+    licence: str = ""
+    """As a card names it; empty: as it is known here."""
 
 
 class ExperimentSpec(Part):

@@ -63,14 +63,13 @@ class CheckedExperiment:
         kinds: dict[int, list[CheckRow]] = {}
         for row in self.rows:
             kinds.setdefault(row.cell.count("|"), []).append(row)
-        return [_matrix(of_kind) for _, of_kind in sorted(kinds.items())]
-
-
-def _matrix(rows: Sequence[CheckRow]) -> Matrix:
-    return Matrix(
-        columns=list(dict.fromkeys((row.asset, row.check) for row in rows)),
-        found={(row.cell, row.asset, row.check): row for row in rows},
-    )
+        return [
+            Matrix(
+                columns=list(dict.fromkeys((row.asset, row.check) for row in rows)),
+                found={(row.cell, row.asset, row.check): row for row in rows},
+            )
+            for _, rows in sorted(kinds.items())
+        ]
 
 
 def write_check_page(path: Path, rows: list[CheckRow], *, ui_url: str = "") -> None:

@@ -92,7 +92,11 @@ def _section(index: PublicationIndex, repo_id: str, endpoint: str, private: bool
         for (scene_name,), of_scene in _grouped(of_run, lambda file: (file.scene_name or "",)):
             lines += ["", f"### {f'`{scene_name}`' if scene_name else 'Test samples over the steps of the tuning'}", ""]
             lines += _pictures(of_scene) + _table(of_scene, repo_id, endpoint, private)
-    return [*lines, "", *_licences(index.licences)]
+    lines.append("")
+    if index.licences:
+        lines += ["## Licences of what the recordings show", ""]
+        lines += [f"- `{dataset}`: {' '.join(name.split())}" for dataset, name in sorted(index.licences.items())]
+    return lines
 
 
 def _how_to_open(repo_id: str, private: bool) -> list[str]:
@@ -139,11 +143,6 @@ def _opened(file: PublishedFile, repo_id: str, endpoint: str) -> str:
     if file.bytes > MAX_WEB_BYTES:
         return "too large for the web viewer: download it"
     return f"[in the browser]({viewer_link(file, repo_id, endpoint)})"
-
-
-def _licences(licences: Mapping[str, str]) -> list[str]:
-    rows = [f"- `{dataset}`: {' '.join(name.split())}" for dataset, name in sorted(licences.items())]
-    return ["## Licences of what the recordings show", "", *rows] if rows else []
 
 
 def _grouped(files: Sequence[PublishedFile], key: Any) -> list[tuple[tuple[str, ...], list[PublishedFile]]]:

@@ -54,12 +54,11 @@ class RepoFile:
 
 @dataclass(frozen=True)
 class RepoState:
-    """A repo at one revision. `created`: it was not there and was made now."""
+    """A repo at one revision."""
 
     revision: str
     private: bool
     files: Mapping[str, RepoFile]
-    created: bool = False
 
 
 class HubRepo:
@@ -99,10 +98,10 @@ class HubRepo:
         from huggingface_hub import hf_api
 
         with self._explained("read the repo"):
-            info, created = self._info(), False
+            info = self._info()
             if info is None:
                 self._api.create_repo(self.repo_id, repo_type=REPO_TYPE, private=private_if_new, exist_ok=True)
-                info, created = self._api.repo_info(self.repo_id, repo_type=REPO_TYPE), True
+                info = self._api.repo_info(self.repo_id, repo_type=REPO_TYPE)
             entries = self._api.list_repo_tree(
                 self.repo_id, recursive=True, revision=str(info.sha), repo_type=REPO_TYPE
             )
@@ -111,7 +110,7 @@ class HubRepo:
                 for entry in entries
                 if isinstance(entry, hf_api.RepoFile)
             }
-            return RepoState(str(info.sha), bool(info.private), files, created)
+            return RepoState(str(info.sha), bool(info.private), files)
 
     def read(self, path: str, revision: str) -> bytes:
         """A file of the repo at a revision.
@@ -199,16 +198,13 @@ class HubRepo:
             unavailable = HubUnavailable(
                 f"could not {what}: the Hub answers {status}", remedy="try again later: nothing was recorded", **place
             )
-            unavailable.wait = _seconds(error.response.headers.get("Retry-After"))
+            after = error.response.headers.get("Retry-After")
+            unavailable.wait = float(after) if after is not None and after.strip().isdecimal() else None
             return unavailable
         return HubRefused(f"could not {what}: the Hub answers {status or 'nothing'}", **place)
 
     def _without_token(self, text: str) -> str:
         return text.replace(self._token, "***")
-
-
-def _seconds(header: str | None) -> float | None:
-    return float(header) if header is not None and header.strip().isdecimal() else None
 
 
 def git_sha1(content: bytes) -> str:

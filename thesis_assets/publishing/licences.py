@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.experiments.datasets import DatasetEntry
+from thesis_assets.experiments.spec import DatasetEntry
 
 
 class NotForSharing(ThesisAssetsError):

@@ -24,9 +24,8 @@ from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, EvaluationTree, Tu
 from thesis_assets.provenance import Older, Place, Unit, Wanted, begin
 from thesis_assets.publishing.card import card
 from thesis_assets.publishing.hub import HubRepo, HubUnavailable, RepoState, git_sha1
-from thesis_assets.publishing.plan import PublicationPlan
-from thesis_assets.publishing.planned_files import PlannedFile
-from thesis_assets.schemas.publishing import PublicationIndex, PublicationRecord, PublishedFile
+from thesis_assets.publishing.plan import PlannedFile, PublicationPlan
+from thesis_assets.schemas.publishing import PublicationIndex, PublicationRecord
 
 STEP_NAME, PUBLISH_VERSION = "published_recordings", "1"
 INDEX, README = "recordings.json", "README.md"
@@ -171,7 +170,9 @@ def _changes(
     sent = []
     for file in plan.files:
         there = known.get(file.path_in_repo)
-        if there is None or not _same(there, file.published, state):
+        in_repo = state.files.get(file.path_in_repo)
+        untouched = there and in_repo and in_repo.sha256 in (None, there.sha256) and in_repo.bytes == there.bytes
+        if there is None or not untouched or there.data_version != file.published.data_version:
             ready = staged.get(file.local) or _optimised(file, folder, say)
             staged[file.local] = ready
             additions[file.path_in_repo] = ready.local
@@ -190,12 +191,6 @@ def _changes(
         if path not in state.files or state.files[path].git_sha1 != git_sha1(content):
             additions[path] = content
     return _Changes(additions, index, sent)
-
-
-def _same(there: PublishedFile, ours: PublishedFile, state: RepoState) -> bool:
-    in_repo = state.files[there.path]
-    untouched = in_repo.sha256 in (None, there.sha256) and in_repo.bytes == there.bytes
-    return untouched and there.data_version == ours.data_version
 
 
 def _holds(state: RepoState, path: str, local: Path) -> bool:

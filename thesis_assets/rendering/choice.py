@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from thesis_assets.errors import InvalidScene, ThesisAssetsError
-from thesis_assets.experiments.generation import Renders
+from thesis_assets.experiments.spec import Renders
 from thesis_assets.rendering.command_renders import RenderCommand, renderer_by_command
 from thesis_assets.rendering.gaussian_renderer import GaussianRenderer, GsplatRasteriser
 from thesis_assets.rendering.renderer import PrecomputedRenderer, Renderer

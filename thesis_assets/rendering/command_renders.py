@@ -29,7 +29,7 @@ from thesis_assets.schemas.tuning import JobRecord
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from thesis_assets.experiments.generation import GenerationSpec
+    from thesis_assets.experiments.spec import GenerationSpec
     from thesis_assets.layout import DifixTree
     from thesis_assets.scenes.camera import Camera
 

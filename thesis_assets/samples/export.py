@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidKey, SnapshotChanged
-from thesis_assets.experiments.generation import GenerationSpec
+from thesis_assets.experiments.spec import GenerationSpec
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, SampleId, check_key
 from thesis_assets.provenance import (

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidExperiment, InvalidFile, SnapshotChanged
-from thesis_assets.experiments.generation import NOT_OF_A_SAMPLE, GenerationSpec
 from thesis_assets.experiments.reading import read_yaml
+from thesis_assets.experiments.spec import NOT_OF_A_SAMPLE, GenerationSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.provenance import Place, kept_options, read_record
 from thesis_assets.provenance.options import differences

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets.errors import InvalidExperiment, InvalidScene
-from thesis_assets.experiments.generation import Frames, GenerationSpec
+from thesis_assets.experiments.spec import Frames, GenerationSpec
 from thesis_assets.layout import SampleId
 from thesis_assets.samples.references import ReferenceView, make_reference_rule
 from thesis_assets.schemas.samples import DroppedSample, DropReason

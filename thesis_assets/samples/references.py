@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidScene
-from thesis_assets.experiments.generation import Reference
+from thesis_assets.experiments.spec import Reference
 
 if TYPE_CHECKING:
     from thesis_assets.scenes.scene import Scene

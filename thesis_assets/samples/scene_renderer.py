@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from thesis_assets.experiments.generation import GenerationSpec
+from thesis_assets.experiments.spec import GenerationSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.samples.plan import source_camera, target_cameras
 

@@ -9,7 +9,7 @@ from typing import Any
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments.command_template import placeholders
-from thesis_assets.experiments.generation import GenerationSpec
+from thesis_assets.experiments.spec import GenerationSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.provenance import Contents, Older, Output, Place, Unit, Wanted
 from thesis_assets.rendering.gaussian_renderer import GSPLAT, rasteriser_on, revision_of

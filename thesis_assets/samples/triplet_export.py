@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.experiments.generation import GenerationSpec
+from thesis_assets.experiments.spec import GenerationSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.provenance import Contents, Output
 from thesis_assets.samples.drops import dropped_by

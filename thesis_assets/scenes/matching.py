@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from thesis_assets.errors import InvalidExperiment, InvalidKey, near_names
-from thesis_assets.experiments.generation import GenerationSpec
+from thesis_assets.experiments.spec import GenerationSpec
 from thesis_assets.layout import check_key, dataset_of
 
 

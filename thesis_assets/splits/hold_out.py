@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from thesis_assets.errors import InvalidExperiment
-from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.experiments.spec import SplitSpec
 from thesis_assets.layout import dataset_of
 from thesis_assets.samples.sample_rows import group_key
 from thesis_assets.scenes.matching import group_id

@@ -7,7 +7,7 @@ from typing import Any
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
-from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.experiments.spec import SplitSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.provenance import Older, Place, Unit, Wanted, begin, options_of, read_record, versions_of
 from thesis_assets.samples.sample_rows import group_key, rows_sha256, write_rows

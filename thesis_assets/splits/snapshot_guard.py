@@ -10,7 +10,7 @@ from pathlib import Path
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, Leak, SnapshotChanged
-from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.experiments.spec import SplitSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.samples.integrity import absent_sample_files
 from thesis_assets.samples.sample_rows import read_rows

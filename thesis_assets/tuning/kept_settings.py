@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.tuning import TrainConfig
 from thesis_assets.storage import read_json

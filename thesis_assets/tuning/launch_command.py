@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.tuning.backends import BACKENDS, Backend
 from thesis_assets.tuning.kept_settings import kept_settings, settings_in_file

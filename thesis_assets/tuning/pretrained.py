@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import SelectedCheckpoint, TrainConfig
 from thesis_assets.storage import read_json, sha256_file

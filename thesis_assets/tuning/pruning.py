@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from thesis_assets.errors import InvalidExperiment, InvalidFile
-from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.provenance import strike
 from thesis_assets.schemas.tuning import CheckpointInfo, PrunedCheckpoints, SelectedCheckpoint

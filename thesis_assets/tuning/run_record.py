@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.provenance import Contents, MadeFrom, Older, Place, Unit, Wanted, begin, read_record, versions_of
 from thesis_assets.schemas.tuning import TrainConfig

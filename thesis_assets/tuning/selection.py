@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets.errors import InvalidExperiment, InvalidFile, SnapshotChanged
-from thesis_assets.experiments.runs import RunSpec, Selection
+from thesis_assets.experiments.spec import RunSpec, Selection
 from thesis_assets.layout import DifixTree
 from thesis_assets.provenance import begin
 from thesis_assets.samples.sample_rows import group_key, read_rows

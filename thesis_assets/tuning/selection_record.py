@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.experiments.runs import RunSpec, Selection
+from thesis_assets.experiments.spec import RunSpec, Selection
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.provenance import Older, Output, Place, Unit, Wanted, rewrite, versions_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.tuning import SelectedCheckpoint

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.tuning.backends import BACKENDS
 from thesis_assets.tuning.launch_command import launch_command, launch_environment, resolve_flags

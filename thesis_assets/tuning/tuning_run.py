@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
-from thesis_assets.experiments.runs import RunSpec
-from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.experiments.spec import RunSpec, SplitSpec
 from thesis_assets.launch.jobs import Following, Job, JobState, Launcher, Resources, left_running, log_tail, run_job
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.provenance import Contents, Verdict

@@ -5,12 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets.adoption.files import environment_text
-from thesis_assets.adoption.findings import Findings
-from thesis_assets.adoption.older_configuration import resolve
-from thesis_assets.adoption.older_rows import read_found_rows
-from thesis_assets.adoption.planned import common_template, plan
-from thesis_assets.adoption.scan import scan
+from thesis_assets.adoption.planned import common_template, plan, read_found_rows
+from thesis_assets.adoption.scan import Findings, resolve, scan
+from thesis_assets.adoption.writing import environment_text
 from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.layout import AdoptedTrees, DifixTree
@@ -52,18 +49,18 @@ def test_each_kind_of_tree_is_found_where_it_lies(old: Path) -> None:
     assert (scores.exp_name, scores.run_name, scores.scene_name) == ("w1", "adopted", EVALUATED)
     assert (scores.epochs, scores.tasks, scores.older) == (tuple(SCORES), ("nvs",), True)
     assert len(scores.pictures) == 8
-    assert [len(each.scenes) for each in findings.scene_files] == [3, 2]
+    assert [len(scenes) for scenes in findings.scene_files.values()] == [3, 2]
     assert "studio_extra" in problems(findings)
 
 
 def test_references_of_the_older_paths_are_filled_and_those_that_lead_nowhere_named(old: Path) -> None:
     findings = scan(old)
-    (configuration,) = findings.configurations
+    (settings,) = findings.configurations.values()
     root = old / "scenes_of_old"
-    assert configuration.settings["THESIS_CANONICAL_GT_ROOT_DIR"] == f"{root}/canonical_gt"
-    assert configuration.settings["THESIS_PREPROCESSING_ROOT_DIR"] == f"{root}/preprocessing"
-    assert configuration.settings["THESIS_CONDA_ENV"] == "difix"
-    assert "THESIS_HF_CACHE_DIR" not in configuration.settings
+    assert settings["THESIS_CANONICAL_GT_ROOT_DIR"] == f"{root}/canonical_gt"
+    assert settings["THESIS_PREPROCESSING_ROOT_DIR"] == f"{root}/preprocessing"
+    assert settings["THESIS_CONDA_ENV"] == "difix"
+    assert "THESIS_HF_CACHE_DIR" not in settings
     assert "`paths.hf_cache_dir` cannot be resolved: there is no `missing` in the file" in problems(findings)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.cli import doctor
-from thesis_assets.cli.doctor_machine import architecture, machine
+from thesis_assets.cli.doctor import architecture, machine
 from thesis_assets.settings import Settings
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.defs.sensor_ticks import tiny_world

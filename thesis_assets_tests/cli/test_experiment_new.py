@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets.experiments.fork import examples
+from thesis_assets.experiments.writing import examples
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.defs.sensor_ticks import tiny_world
 

@@ -7,7 +7,7 @@ import pytest
 
 from thesis_assets.cli import console, demo
 from thesis_assets.cli.console import _Progress
-from thesis_assets.cli.doctor_machine import absent_parts
+from thesis_assets.cli.doctor import absent_parts
 from thesis_assets.cli.run import ended_lines
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import Outcome, Work

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from thesis_assets.cli.web_guard import LOOPBACK, Guard, refuse
+from thesis_assets.cli.services import LOOPBACK, Guard, refuse
 from thesis_assets.errors import ThesisAssetsError
 
 HERE = {"host": "127.0.0.1:3000"}

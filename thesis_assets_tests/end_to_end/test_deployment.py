@@ -155,15 +155,15 @@ def test_a_second_server_does_not_take_the_socket_away(web_socket: Path, world: 
 
 
 def test_a_socket_in_a_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None:
-    from thesis_assets.cli.serve import prepare_socket
+    from thesis_assets.cli.services import listen_on_socket_file
     from thesis_assets.errors import ThesisAssetsError
 
     tmp_path.chmod(0o755)
 
     with pytest.raises(ThesisAssetsError, match="chmod 700"):
-        prepare_socket(tmp_path / "ui.sock")
+        listen_on_socket_file(tmp_path / "ui.sock")
     with pytest.raises(ThesisAssetsError, match="too long"):
-        prepare_socket(tmp_path / ("x" * 120) / "ui.sock")
+        listen_on_socket_file(tmp_path / ("x" * 120) / "ui.sock")
 
 
 def test_the_dashboard_shows_everything_and_starts_nothing(world: World, person: Path) -> None:

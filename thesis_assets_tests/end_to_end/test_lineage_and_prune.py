@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from thesis_assets.cli.lineage import _lineage
 from thesis_assets.cli.main import app
+from thesis_assets.cli.results import _lineage
 from thesis_assets.defs.graph import is_current
 from thesis_assets.schemas.lineage import LineageLink
 from thesis_assets_tests.worlds import SCENES, World

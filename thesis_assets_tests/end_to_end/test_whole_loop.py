@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from thesis_assets.cli.summary import asset_rows, gain_rows
+from thesis_assets.cli.demo import asset_rows, gain_rows
 from thesis_assets.defs.cell_states import cell_states
 from thesis_assets.defs.graph import NODES
 from thesis_assets.layout import TASKS, SampleId

@@ -23,7 +23,7 @@ from thesis_assets.evaluation.protocols import read_protocol
 from thesis_assets.evaluation.required_files import check_manifest, check_metrics_recompute, check_required_files
 from thesis_assets.evaluation.task_faults import IMPORTED
 from thesis_assets.evaluation.units import units_of
-from thesis_assets.experiments.evaluation import EvaluationSpec
+from thesis_assets.experiments.spec import EvaluationSpec
 from thesis_assets.layout import TASKS, EvaluationTree
 from thesis_assets.provenance import read_record
 from thesis_assets.scenes.bodies import read_bodies, write_bodies

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from thesis_assets.experiments.command_template import check_template, fill_template, placeholders
-from thesis_assets.experiments.generation import Renders
+from thesis_assets.experiments.spec import Renders
 
 
 @given(st.text(), st.text())

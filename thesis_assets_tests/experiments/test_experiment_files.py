@@ -7,11 +7,8 @@ import yaml
 from pydantic import BaseModel
 
 from thesis_assets.experiments import ExperimentFolder, ExperimentSpec
-from thesis_assets.experiments.evaluation import EvaluationSpec
-from thesis_assets.experiments.fork import examples
-from thesis_assets.experiments.generation import GenerationSpec
-from thesis_assets.experiments.runs import RunSpec
-from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.experiments.spec import EvaluationSpec, GenerationSpec, RunSpec, SplitSpec
+from thesis_assets.experiments.writing import examples
 
 FOLDER = ExperimentFolder(Path(__file__).parents[2] / "experiments")
 RESERVED = ("hi4d_pair15_fight", "hi4d_pair16_jump", "hi4d_pair17_dance", "hi4d_pair19_piggyback")

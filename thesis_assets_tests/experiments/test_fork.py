@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.errors import InvalidExperiment, InvalidKey
-from thesis_assets.experiments.fork import fork_experiment, successor_name
 from thesis_assets.experiments.reading import read_experiment
+from thesis_assets.experiments.writing import fork_experiment, successor_name
 
 TEXT = """\
 # The first try; exp_name: v1 stands below.

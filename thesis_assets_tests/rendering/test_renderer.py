@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from thesis_assets.errors import InvalidFile, InvalidScene, ThesisAssetsError
-from thesis_assets.experiments.generation import Renders
+from thesis_assets.experiments.spec import Renders
 from thesis_assets.images.codecs import SizeMismatch, encode_jpeg, encode_png
 from thesis_assets.rendering.choice import make_renderer
 from thesis_assets.rendering.gaussians import from_colors, to_tensors, write_ply

@@ -9,7 +9,7 @@ import yaml
 
 from thesis_assets import storage
 from thesis_assets.errors import CellLocked, SnapshotChanged, ThesisAssetsError
-from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.experiments.spec import SplitSpec
 from thesis_assets.images.codecs import encode_jpeg, encode_png, read_rgb
 from thesis_assets.launch.mapping import map_items
 from thesis_assets.layout import SampleId, frame_name

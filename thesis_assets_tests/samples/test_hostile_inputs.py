@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from thesis_assets.errors import InvalidExperiment, InvalidKey, InvalidScene
-from thesis_assets.experiments.generation import GenerationSpec
+from thesis_assets.experiments.spec import GenerationSpec
 from thesis_assets.images.codecs import encode_jpeg, encode_png
 from thesis_assets.launch.mapping import map_items
 from thesis_assets.layout import SceneTree, frame_name

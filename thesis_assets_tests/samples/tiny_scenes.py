@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from thesis_assets import storage
-from thesis_assets.experiments.generation import GenerationSpec
+from thesis_assets.experiments.spec import GenerationSpec
 from thesis_assets.images.codecs import encode_jpeg, encode_png
 from thesis_assets.layout import DifixTree, frame_name
 from thesis_assets.provenance import Unit, Verdict

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidExperiment, near_names
-from thesis_assets.experiments.generation import GenerationSpec
+from thesis_assets.experiments.spec import GenerationSpec
 from thesis_assets.scenes.catalog import describe_scene, list_scenes
 from thesis_assets.scenes.listing import SceneRoots, upstream_completeness
 from thesis_assets.scenes.matching import idle_globs, match_scenes, nothing_matches

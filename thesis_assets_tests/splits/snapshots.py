@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thesis_assets import storage
-from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.experiments.spec import SplitSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.provenance import Unit, Wanted, begin
 from thesis_assets.samples.sample_rows import read_rows, rows_sha256, write_rows

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidExperiment
-from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.experiments.spec import SplitSpec
 from thesis_assets.samples.sample_rows import group_key
 from thesis_assets.splits.hold_out import reserved_groups, split_rows
 from thesis_assets.splits.leakage import (

@@ -8,7 +8,7 @@ import pytest
 
 from thesis_assets import storage
 from thesis_assets.errors import SnapshotChanged
-from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.experiments.spec import SplitSpec
 from thesis_assets.launch.telling import told_to
 from thesis_assets.layout import DifixTree
 from thesis_assets.provenance import Place, Unit, Wanted, begin, take_over

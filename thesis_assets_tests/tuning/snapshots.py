@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thesis_assets.experiments.runs import RunSpec
-from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.experiments.spec import RunSpec, SplitSpec
 from thesis_assets.layout import DifixTree, SampleId, TuningRunTree
 from thesis_assets.samples.sample_rows import row_of
 from thesis_assets.samples.sample_set import SampleSet, write_sample_set

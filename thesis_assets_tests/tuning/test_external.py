@@ -17,7 +17,7 @@ import pytest
 from pydantic import ValidationError
 
 from thesis_assets.errors import InvalidFile, SnapshotChanged
-from thesis_assets.experiments.runs import External, RunSpec
+from thesis_assets.experiments.spec import External, RunSpec
 from thesis_assets.launch.commands import JOB_VARIABLE, members
 from thesis_assets.launch.jobs import Following
 from thesis_assets.launch.local_jobs import LocalLauncher

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.errors import InvalidFile, SnapshotChanged
-from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.launch.local_jobs import LocalLauncher
 from thesis_assets.layout import DifixTree
 from thesis_assets.provenance import examine, take_over

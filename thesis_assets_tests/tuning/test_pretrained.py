@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from thesis_assets.errors import InvalidFile, SnapshotChanged
-from thesis_assets.experiments.evaluation import EvaluationSpec
-from thesis_assets.experiments.runs import RunSpec, Selection
+from thesis_assets.experiments.spec import EvaluationSpec, RunSpec, Selection
 from thesis_assets.launch.local_jobs import LocalLauncher
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.scenes.listing import SceneRoots

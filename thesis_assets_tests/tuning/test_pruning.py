@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.errors import CellLocked, InvalidExperiment, InvalidFile
-from thesis_assets.experiments.evaluation import EvaluationSpec
+from thesis_assets.experiments.spec import EvaluationSpec
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import SelectedCheckpoint
 from thesis_assets.storage import cell_lock, sha256_file, write_json

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidExperiment, NotBuiltYet
-from thesis_assets.experiments.runs import RunSpec
+from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.schemas.tuning import ProgressLine
 from thesis_assets.tuning.backends import TINY
 from thesis_assets.tuning.cores import threads_per_process

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidExperiment, InvalidFile, Leak, SnapshotChanged
-from thesis_assets.experiments.runs import Selection
-from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.experiments.spec import Selection, SplitSpec
 from thesis_assets.images.codecs import read_rgb
 from thesis_assets.images.perceptual import load_lpips
 from thesis_assets.layout import DifixTree

@@ -172,7 +172,7 @@ def test_images_of_several_sizes_train_in_one_batch(tmp_path: Path) -> None:
 
 
 def test_without_test_samples_nothing_is_evaluated_and_it_says_so(tmp_path: Path) -> None:
-    from thesis_assets.experiments.split import SplitSpec
+    from thesis_assets.experiments.spec import SplitSpec
 
     tree = write_snapshot(tmp_path, split=SplitSpec(train_only=True), scenes=["studio_pair00_dance"])
     assert train(arguments(tree, "r", max_train_steps=3)) == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.errors import CellLocked, InvalidFile, Leak, SnapshotChanged
-from thesis_assets.experiments.split import SplitSpec
+from thesis_assets.experiments.spec import SplitSpec
 from thesis_assets.launch.jobs import Following
 from thesis_assets.launch.local_jobs import LocalLauncher
 from thesis_assets.layout import DifixTree

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
-from thesis_assets.experiments.runs import External, published_steps
+from thesis_assets.experiments.spec import External, published_steps
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.jobs import log_tail
 from thesis_assets.launch.starter_watch import watched

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.experiments.runs import External
+from thesis_assets.experiments.spec import External
 from thesis_assets.tuning.cores import available_cores, threads_per_process
 from thesis_assets.tuning.external.start import SCRIPT_FLAGS
 from thesis_assets.tuning.launch_command import launcher_words

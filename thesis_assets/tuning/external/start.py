@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.experiments.runs import External, RunSpec
+from thesis_assets.experiments.spec import External, RunSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.storage import to_json_bytes
 from thesis_assets.tuning.kept_settings import kept_settings, settings_in_file

@@ -1,0 +1,328 @@
+"""What an adoption writes: `.env`, experiment files, and trees under our names, their images, checkpoints and tables by links.
+
+Nothing is written into the tree that it comes from, and nothing that is there is written over. Does not belong here: the Dagster history.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from thesis_assets import storage
+from thesis_assets.adoption.planned import FoundRows
+from thesis_assets.adoption.scan import Complaint, Findings, FoundRun, FoundScores, FoundSnapshot
+from thesis_assets.errors import InvalidExperiment, InvalidFile, ThesisAssetsError
+from thesis_assets.experiments import ExperimentSpec
+from thesis_assets.experiments.reading import parse_experiment, read_yaml
+from thesis_assets.experiments.spec import RunSpec
+from thesis_assets.layout import DifixTree, EvaluationTree
+from thesis_assets.provenance import take_over
+from thesis_assets.samples.generation_config import generation_digest, write_generation_config
+from thesis_assets.samples.sample_rows import rows_sha256, sample_of
+from thesis_assets.samples.sample_set import SampleSet, write_sample_set
+from thesis_assets.samples.shard_files import Shard, write_shard
+from thesis_assets.samples.shard_identity import ADOPTED_FROM, shard_unit
+from thesis_assets.scenes.listing import SceneRoots
+from thesis_assets.schemas.samples import SampleMeta, SampleProvenance, SampleRow, ShardStats, SplitSummary
+from thesis_assets.schemas.tuning import ADOPTED_COMMAND, CheckpointInfo
+from thesis_assets.splits.data_json import content_of_file, write_data_json
+from thesis_assets.splits.freeze import freeze
+from thesis_assets.splits.hold_out import SplitResult, group_finder
+from thesis_assets.splits.manifests import write_split_manifests
+from thesis_assets.tuning.checkpoints import load_checkpoint
+from thesis_assets.tuning.run_config import make_config
+from thesis_assets.tuning.run_flags import PlainFlags
+from thesis_assets.tuning.run_record import record_run
+from thesis_assets.tuning.trainer_start import setting_names
+
+IMAGES = ("image.png", "target_image.jpg", "ref_image.jpg")
+NOT_RECORDED = "not recorded"
+SAMPLES_A_LINE = 5000
+_HEADER = "# Adopted from {origin}: written once, yours to change.\n"
+
+
+def environment_text(path: Path, settings: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The text of `.env` with the missing settings added, and those that it has with another value (they stay).
+
+    Returns:
+        The whole new text (as it is, where nothing is missing), and name to the value that is there.
+    """
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    present = dict(
+        line.split("=", 1) for line in text.splitlines() if "=" in line and not line.lstrip().startswith("#")
+    )
+    present = {name.strip().removeprefix("export "): value.strip().strip("'\"") for name, value in present.items()}
+    missing = {name: value for name, value in settings.items() if name not in present}
+    other = {name: present[name] for name, value in settings.items() if name in present and present[name] != value}
+    if not missing:
+        return text, other
+    lines = [f"{name}={_quoted(value)}" for name, value in missing.items()]
+    start = text if not text or text.endswith("\n") else text + "\n"
+    return start + "\n".join(lines) + "\n", other
+
+
+def _quoted(value: str) -> str:
+    plain = all(char.isalnum() or char in "/._-:{}~+@," for char in value)
+    return value if plain else "'" + value.replace("'", "\\'") + "'"
+
+
+def write_experiment(
+    folder: Path, exp_name: str, value: Mapping[str, Any], origin: Path, complaints: Sequence[Complaint]
+) -> Path:
+    """Write an experiment file: where it comes from, what was found wrong, and the keys that are not defaults.
+
+    One of that name that is there has the same keys (`free_name`) and stays.
+
+    Raises:
+        InvalidExperiment: the text is no valid experiment.
+    """
+    notes = "".join(f"# - {' '.join(str(complaint).split())}\n" for complaint in complaints)
+    found = f"# What was found wrong:\n{notes}" if notes else ""
+    whole = {"exp_name": exp_name, **value}
+    body = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    text = _HEADER.format(origin=origin) + found + body
+    path = folder / f"{exp_name}.yaml"
+    parse_experiment(text, path)
+    if not path.is_file():
+        storage.write_text(path, text)
+    return path
+
+
+def free_name(folder: Path, wanted: str, value: Mapping[str, Any], is_free: Callable[[str], bool]) -> str:
+    """The name itself, or where another experiment has it `<name>-adopted`, `<name>-adopted2`, ...
+
+    Args:
+        is_free: whether data may be written under a name.
+    """
+    number = 0
+    while True:
+        name = wanted if number == 0 else f"{wanted}-adopted{number if number > 1 else ''}"
+        path = folder / f"{name}.yaml"
+        same = not path.is_file() or _value(path) == {"exp_name": name, **value}
+        if same and is_free(name):
+            return name
+        number += 1
+
+
+def _value(path: Path) -> object:
+    try:
+        return read_yaml(path)[0]
+    except InvalidExperiment:  # a file that cannot be read is another's all the same
+        return None
+
+
+# --- a snapshot: images by links, records written anew in today's form, then frozen ----------------------------------
+
+
+def adopt_snapshot(
+    found: FoundSnapshot,
+    rows: FoundRows,
+    spec: ExperimentSpec,
+    tree: DifixTree,
+    roots: SceneRoots,
+    findings: Findings,
+    on_progress: Callable[[str], None],
+) -> None:
+    """Make `tree` from a found snapshot and freeze it: what it was made from is not here to make it again.
+
+    Args:
+        spec: the experiment file that was written for it.
+    """
+    origin = f"{ADOPTED_FROM} {found.folder}"
+    with storage.cell_lock(tree.lock("adopt"), f"the snapshot {tree.exp_name}"):
+        write_generation_config(tree, spec.generation)
+        _link_samples(rows, tree, origin, findings, on_progress)
+        shards = [_write_shard(tree, roots, scene, rows, spec, origin) for scene in rows.scenes]
+        write_sample_set(tree, SampleSet(rows.rows, [], shards))
+        result = SplitResult(rows.half("train"), rows.half("test"), rows.groups("train"), rows.groups("test"))
+        write_split_manifests(tree, rows.rows, result, spec.split, [], shards, generation_digest(spec.generation))
+        write_data_json(tree, result.train, result.test, spec.generation.export.prompt)
+        freeze(tree, reason=origin)
+
+
+def _link_samples(
+    rows: FoundRows, tree: DifixTree, origin: str, findings: Findings, on_progress: Callable[[str], None]
+) -> None:
+    """`samples/` by one rename: a folder a row, its images by links and its meta.json in today's form."""
+    missing: list[Path] = []
+    with storage.atomic_directory(tree.samples_dir) as staging:
+        for number, row in enumerate(rows.rows, start=1):
+            folder = staging / row.sample_id
+            folder.mkdir()
+            mode = "hard_link"
+            for name in IMAGES:
+                source = rows.folders[row.sample_id] / name
+                if not source.is_file():
+                    missing.append(source)
+                    continue
+                mode = storage.link_or_copy(source, folder / name)
+            provenance = SampleProvenance(
+                renderer=origin, mask_coverage=None, png_encoder=NOT_RECORDED, target_mode=mode, reference_mode=mode
+            )
+            meta = SampleMeta(**row.__dict__, provenance=provenance)
+            (folder / "meta.json").write_bytes(storage.to_json_bytes(meta))
+            if number % SAMPLES_A_LINE == 0:
+                on_progress(f"{tree.exp_name}: {number}/{len(rows.rows)} samples linked")
+    if missing:
+        findings.complain(
+            missing[0],
+            f"{len(missing)} images of samples are missing, this one first",
+            "every_sample_complete names them",
+        )
+
+
+def _write_shard(
+    tree: DifixTree, roots: SceneRoots, scene: str, found: FoundRows, spec: ExperimentSpec, origin: str
+) -> ShardStats:
+    """The scene's rows as a shard. Of what it was made from, only the scene's files as they are now are known, and no renderer."""
+    rows = [row for row in found.rows if row.scene_name == scene]
+    height, width = _size(tree, rows)
+    stats = ShardStats(
+        scene_name=scene,
+        dataset=rows[0].dataset,
+        group_id=rows[0].group_id,
+        target_cam_ids=sorted({row.target_cam_id for row in rows}),
+        n_total_candidates=len(rows),
+        n_saved=len(rows),
+        n_dropped=0,
+        rows_sha256=rows_sha256(rows),
+        image_height=height,
+        image_width=width,
+        renderer=origin,
+        png_encoder=NOT_RECORDED,
+        seconds=0.0,
+        bytes_written=0,
+    )
+    write_shard(tree.scene_run(scene), Shard(stats, rows, []))
+    # By the rule, as one will ask for it; the rows keep the group that they came with.
+    group = group_finder(spec.split.group_rules)(scene)[1]
+    take_over(shard_unit(tree, roots, scene, spec.generation, group))
+    return stats
+
+
+def _size(tree: DifixTree, rows: list[SampleRow]) -> tuple[int, int]:
+    from thesis_assets.images.codecs import image_size
+
+    for row in rows:
+        try:
+            return image_size(tree.image(sample_of(row)))
+        except InvalidFile:  # every_sample_complete names it
+            continue
+    return 0, 0
+
+
+# --- a tuning run: checkpoints by links, with their digests, and a train_config.json that says so --------------------
+
+
+def adopt_run(
+    run: FoundRun, spec: RunSpec, tree: DifixTree, findings: Findings, on_progress: Callable[[str], None]
+) -> None:
+    """Link the checkpoints that the declared run says it saves, and write what our checks read beside them."""
+    target = tree.tuning_run(run.run_name)
+    data_sha256 = content_of_file(tree.data_json).sha256
+    summary = storage.read_json(tree.split_summary, SplitSummary)
+    config = make_config(
+        tree,
+        run.run_name,
+        backend=spec.backend,
+        flags=PlainFlags(_settings(spec, tree, run.run_name), spec.seed),
+        notes=[
+            f"adopted from {run.folder}: this configuration is what was understood of "
+            f"{run.config if run.config is not None else 'no file: it has none'}, not what the trainer wrote",
+            "the versions are those of the adoption, not of the training",
+        ],
+        command=ADOPTED_COMMAND,
+        device=NOT_RECORDED,
+        data_json_sha256=data_sha256,
+        manifest_sha256=summary.manifest_sha256,
+        n_train=summary.n_train,
+        n_test=summary.n_test,
+    )
+    storage.write_json(target.train_config, config)
+    steps = run.steps if spec.backend != "pretrained" else (0,)
+    for step in steps:
+        source = run.folder / "checkpoints" / f"model_{step if spec.backend != 'pretrained' else run.steps[-1]}.pkl"
+        storage.link_or_copy(source, target.checkpoint(step))
+        info = _info(target.checkpoint(step), step, data_sha256, config.hyperparameter_digest, source, findings)
+        storage.write_json(target.checkpoint_info(step), info)
+        on_progress(f"{tree.exp_name}/{run.run_name}: checkpoint {step} of {info.bytes / 1e6:.0f} MB")
+    _link_evaluations(run, tree)
+    record_run(tree, run.run_name, spec)
+
+
+def _settings(spec: RunSpec, tree: DifixTree, run_name: str) -> dict[str, Any]:
+    """Every setting that a run of the backend has: as it is declared, or a word that nobody knows it."""
+    known = {
+        **spec.model_dump(mode="json"),
+        "dataset_path": str(tree.data_json),
+        "output_dir": str(tree.tuning_run(run_name).base),
+        "tracker_run_name": run_name,
+    }
+    return {name: known.get(name, NOT_RECORDED) for name in setting_names(spec.backend)}
+
+
+def _info(
+    path: Path, step: int, data_sha256: str, hyperparameters: str, source: Path, findings: Findings
+) -> CheckpointInfo:
+    try:
+        keys = sorted(map(str, load_checkpoint(path)))
+    except ThesisAssetsError as error:
+        findings.complain(
+            source, f"the checkpoint cannot be read: {error.problem}", "checkpoint_loads fails for the run"
+        )
+        keys = []
+    return CheckpointInfo(
+        step=step,
+        sha256=storage.sha256_file(path),
+        bytes=path.stat().st_size,
+        keys=keys,
+        metrics={},
+        data_json_sha256=data_sha256,
+        hyperparameter_digest=hyperparameters,
+    )
+
+
+def _link_evaluations(run: FoundRun, tree: DifixTree) -> None:
+    """What lies in the run's `eval/`, by links: pictures and tables of other forms than ours are kept as they are."""
+    folder = run.folder / "eval"
+    if not folder.is_dir():
+        return
+    for path in sorted(each for each in folder.rglob("*") if each.is_file() and not each.is_symlink()):
+        storage.link_or_copy(path, tree.tuning_run(run.run_name).eval_dir / path.relative_to(folder))
+
+
+# --- an evaluated tree -----------------------------------------------------------------------------------------------
+
+
+def mirror(found: FoundScores, target: EvaluationTree) -> int:
+    """Make an evaluated tree by hard links (copies on another file system). Returns the number of files.
+
+    Of a document's tree every file; of the older form what the document names: metric files, and the pictures of what was measured
+    under `viz/`.
+    """
+    links = list(_older_links(found, target) if found.older else _document_links(found.folder))
+    with storage.atomic_directory(target.base) as staging:
+        for source, place in links:
+            storage.link_or_copy(source, staging / place)
+    return len(links)
+
+
+def _document_links(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Every file, and its place in the tree."""
+    for current, folders, names in os.walk(folder):
+        folders.sort()
+        for source in (Path(current, name) for name in sorted(names)):
+            if not source.is_symlink():
+                yield source, source.relative_to(folder)
+
+
+def _older_links(found: FoundScores, target: EvaluationTree) -> Iterator[tuple[Path, Path]]:
+    for (epoch, task), named in found.files.items():
+        for path in target.task(epoch, task).required_files:
+            yield named[path.name], path.relative_to(target.base)
+    for (epoch, cam_id, fname), path in found.pictures.items():
+        yield path, target.task(epoch, "nvs").older_metric_picture(cam_id, fname).relative_to(target.base)

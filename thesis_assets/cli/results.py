@@ -1,0 +1,397 @@
+"""The results: `leaderboard` over every evaluated run, `compare` for two of them frame by frame, `lineage` of what any file was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thesis_assets.cli.console import (
+    CHECK_FAILED,
+    JsonOption,
+    console,
+    dagster_instance,
+    first_names,
+    human_bytes,
+    load_platform,
+    print_json,
+    print_table,
+    progress_line,
+    wrong_use,
+)
+from thesis_assets.defs.compare_pages import MAX_FRAMES, UNREFINED, ComparePages, Comparison, MadePage
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.report_pages import renew_pages
+from thesis_assets.errors import InvalidFile, Undeclared, near_names
+from thesis_assets.layout import SampleId, check_key, parse_checkpoint_step, parse_epoch
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from thesis_assets.defs.platform import Platform
+    from thesis_assets.evaluation.leaderboard import Leaderboard
+    from thesis_assets.schemas.lineage import LineageLink
+
+
+RunKey = tuple[str, str]
+_SIGNS = {"verified": "[green]✓[/]", "recorded": "[dim]·[/]", "broken": "[bold red]✗[/]"}
+
+
+class Format(StrEnum):
+    """What is printed."""
+
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    SCENES = "scenes"
+    CSV = "csv"
+    LATEX = "latex"
+
+
+def leaderboard(
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="table: for the terminal; scenes: Markdown, a row a scene, avg last; markdown, csv and latex: the whole page.",
+        ),
+    ] = Format.TABLE,
+    exp: Annotated[str | None, typer.Option("--exp", help="Only this experiment.")] = None,
+    run_names: Annotated[list[str] | None, typer.Option("--run", help="Only these runs (repeatable).")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="A run, or <exp>/<run>, that every other is compared with at the same epoch."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show every evaluated run, and how it differs from others.
+
+    Differences are paired: to the unrefined render, and to a baseline run. Without options the files of the reports folder are written too; with --exp, --run or --against it is only printed.
+    """
+    from thesis_assets.evaluation.leaderboard import build_leaderboard, write_leaderboard
+
+    platform = load_platform()
+    _refuse_undeclared(platform, exp, run_names or ())
+    trees = platform.evaluated_trees()
+    baselines = _baselines(platform, against, exp) if against else platform.baselines()
+    named = {*baselines.values()} if against else set()
+    keep = [
+        (run, tree)
+        for run, tree in trees
+        if ((not exp or tree.exp_name == exp) and (not run_names or run in run_names)) or (tree.exp_name, run) in named
+    ]
+    board = build_leaderboard(keep, baselines)
+    if not (exp or run_names or against):
+        write_leaderboard(platform.settings.reports, board)
+        ComparePages(platform, progress_line).renew()
+        with dagster_instance(platform.settings) as instance:
+            renew_pages(platform, instance)
+    if as_json:
+        print_json(
+            {
+                "rows": [row.model_dump(mode="json") for row in board.rows],
+                "differences": [row.model_dump(mode="json") for row in board.differences],
+            }
+        )
+        return
+    _print(board, form, platform)
+    if not board.rows and form == Format.TABLE:
+        print(_how_to_evaluate(platform, exp, run_names or ()))
+
+
+def _refuse_undeclared(platform: Platform, exp: str | None, run_names: Sequence[str]) -> None:
+    """Refuse a name of which no line can ever come.
+
+    Raises:
+        Undeclared: no experiment, or none of its runs, has the name.
+    """
+    if exp is not None:
+        platform.experiments.read(exp)
+        for run in run_names:
+            platform.run_spec(Cell(exp, run_name=run))
+        return
+    declared = list(dict.fromkeys(cell.run_name for cell in platform.run_cells()))
+    for run in run_names:
+        if run not in declared:
+            raise Undeclared(
+                "no experiment declares this run",
+                file=platform.settings.experiments_dir,
+                found=run,
+                wanted=", ".join(declared) or "no run is declared",
+                remedy=f"correct the name ({near_names(declared, [run])}), or declare it in an experiment's file",
+            )
+
+
+def _how_to_evaluate(platform: Platform, exp: str | None, run_names: Sequence[str]) -> str:
+    cells = [cell for cell in platform.run_cells() if exp in (None, cell.exp_name)]
+    names = list(dict.fromkeys(cell.exp_name for cell in cells if not run_names or cell.run_name in run_names))
+    runs = "".join(f" --run {run}" for run in run_names)
+    what, command = ", ".join(run_names) or exp or "what is declared", "thesis-assets run --exp"
+    if len(names) == 1:
+        return f"nothing of {what} is evaluated yet; next: `{command} {names[0]}{runs}`"
+    among = f" of {first_names(names)}" if names else ": `thesis-assets experiment new <name>` writes one"
+    return f"nothing of {what} is evaluated yet; next: `{command} <exp_name>{runs}`, an experiment{among}"
+
+
+def _baselines(platform: Platform, against: str, exp: str | None) -> dict[RunKey, RunKey]:
+    """The same baseline for every run: of its own experiment where only a run is named."""
+    cells = [(cell.exp_name, cell.run_name) for cell in platform.run_cells()]
+    named, _, run = against.rpartition("/")
+    wanted = {(name, (named or name, run)) for name, _ in cells if not exp or name == exp}
+    found = {name: key for name, key in wanted if key in cells}
+    if not found:
+        wrong_use(f"there is no run {against}; declared: {', '.join('/'.join(cell) for cell in cells)}")
+    return {(name, other): found[name] for name, other in cells if name in found and (name, other) != found[name]}
+
+
+def _print(board: Leaderboard, form: Format, platform: Platform) -> None:
+    from thesis_assets.evaluation.leaderboard_latex import latex_text
+    from thesis_assets.evaluation.leaderboard_pages import csv_text, markdown_text, scene_tables_text
+    from thesis_assets.schemas.evaluation import LeaderboardRow
+
+    match form:
+        case Format.MARKDOWN:
+            print(markdown_text(board, plot_name=platform.settings.reports.leaderboard_plot.name))
+        case Format.SCENES:
+            print(scene_tables_text(board))
+        case Format.CSV:
+            print(csv_text(board.rows, LeaderboardRow), end="")
+        case Format.LATEX:
+            print(latex_text(board))
+        case Format.TABLE:
+            _print_tables(board)
+            reports = platform.settings.reports
+            print(
+                f"pages: {reports.index}, {reports.leaderboard_markdown}, {reports.leaderboard_csv}, {reports.leaderboard_plot}"
+            )
+
+
+def _print_tables(board: Leaderboard) -> None:
+    from thesis_assets.evaluation.leaderboard_pages import difference_lines, mean_lines
+    from thesis_assets.evaluation.leaderboard_tables import reasons_for_nothing, score_tables
+    from thesis_assets.evaluation.metric_names import TASK_TITLES
+
+    for table in score_tables(board):
+        older = "" if table.stated else ", measured by older scripts"
+        title = f"{TASK_TITLES[table.task]}{older} (protocol {table.digest[:8]})"
+        header, *lines = mean_lines(table)
+        print_table(title, header, lines)
+        header, *lines = difference_lines(board, table)
+        if lines:
+            print_table("paired differences", header, lines)
+        for reason in reasons_for_nothing(board, table):
+            print(f"no difference: {reason}")
+
+
+# --- compare: one offline page of two runs, frame by frame, worst first ----------------------------------------------
+
+
+def compare(
+    exp: Annotated[str, typer.Option("--exp", help="The experiment.")],
+    run: Annotated[str, typer.Option("--run", help="The run that is looked at.")],
+    against: Annotated[
+        str, typer.Option("--against", help="A run of the experiment, <exp>/<run>, or `unrefined`: its own renders.")
+    ] = UNREFINED,
+    epoch: Annotated[
+        int | None,
+        typer.Option("--epoch", help="Default: the last one that both have. Another one is a page of its own."),
+    ] = None,
+    max_mb: Annotated[int, typer.Option("--max-mb", min=1, help="Of pictures in the page.")] = 40,
+    max_frames: Annotated[int, typer.Option("--max-frames", min=1, help="Frames with pictures.")] = MAX_FRAMES,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a page that compares two runs frame by frame.
+
+    One HTML file that needs no network: baseline, tuned and truth under a slider, worst first, and where both come from.
+    """
+    platform = load_platform()
+    tuned = Cell(exp, run_name=run)
+    platform.run_spec(tuned)
+    comparison = Comparison(tuned, _other(platform, exp, run, against), epoch)
+    made = ComparePages(platform, progress_line).make(comparison, max_bytes=max_mb * 1_000_000, max_frames=max_frames)
+    page = platform.settings.reports.comparison(*comparison.place)
+    _say(str(page), made, as_json=as_json)
+    if open_page:
+        typer.launch(page.as_uri())
+
+
+def _other(platform: Platform, exp: str, run: str, against: str) -> Cell | None:
+    """The cell that is compared with; None for the run's own renders."""
+    if against == UNREFINED:
+        return None
+    named, _, name = against.rpartition("/")
+    other = Cell(named or exp, run_name=name)
+    if other == Cell(exp, run_name=run):
+        wrong_use("a run is not compared with itself; name another run, or `unrefined`")
+    platform.run_spec(other)
+    return other
+
+
+def _say(page: str, made: MadePage, *, as_json: bool) -> None:
+    compared, pictures = made.compared, made.pictures
+    found = next(row for row in compared.differences if (row.task, row.metric) == ("nvs", compared.metric))
+    if as_json:
+        print_json(
+            {
+                "page": page,
+                "difference": found.model_dump(mode="json"),
+                "headline": made.record.headline,
+                "frames": len(compared.frames),
+                "frames_with_pictures": len(pictures.by_frame),
+                "left_out": compared.left_out,
+                "not_for_sharing": made.record.not_for_sharing,
+            }
+        )
+        return
+    for scene, reason in compared.left_out.items():
+        print(f"not compared: {scene}: {reason}")
+    print(f"{made.record.headline}; against {compared.baseline_name}, scenes: {len(compared.scenes)}")
+    for dataset in made.record.not_for_sharing:
+        print(f"not to be passed on: the page holds images of {dataset}")
+    shown = f"{len(pictures.by_frame)} of {len(compared.frames)} frames have their pictures"
+    print(f"{shown} ({human_bytes(pictures.n_bytes)}): {page}")
+
+
+# --- lineage: what a file or a cell was made from, down to the scenes' digests, verified -----------------------------
+
+
+def lineage_command(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A file (checkpoint, selected_checkpoint.json, data.json, sample, metric table, prediction, recording) or a cell: "
+            "<experiment>[/<run>[/<scene>[/<epoch>[/<task>]]]]."
+        ),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Show what something was made from, down to the scenes.
+
+    Each digest is computed again. Exit code 3 where the chain breaks.
+    """
+    link = _lineage(load_platform(), target)
+    breaks = list(link.breaks())
+    if as_json:
+        print_json({"target": target, "whole": not breaks, **link.model_dump(mode="json")})
+    else:
+        console().print(_as_tree(link))
+        for broken in breaks:
+            console().print(f"the chain breaks at {broken.kind} {broken.name}: {broken.note}", markup=False)
+        print("✓ digest computed now and equal to the recorded one, · known by its record")
+        where = "one place" if len(breaks) == 1 else f"{len(breaks)} places"
+        print("the chain holds" if not breaks else f"the chain breaks in {where}")
+        if any(broken.path is not None and not Path(broken.path).exists() for broken in breaks):
+            print(f"next: `{_makes(target)}`, for what is missing")
+    if breaks:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def _makes(target: str) -> str:
+    """The command that makes what is missing of a cell; of a file, the one that names it."""
+    if Path(target).exists():
+        return "thesis-assets status"
+    exp_name, run_name, *_ = _words(target)
+    return f"thesis-assets run --exp {exp_name}" + (f" --run {run_name}" if run_name else "")
+
+
+def _lineage(platform: Platform, target: str) -> LineageLink:
+    path = Path(target)
+    return _of_file(platform, path.resolve()) if path.exists() else _of_cell(platform, target)
+
+
+def _of_file(platform: Platform, path: Path) -> LineageLink:
+    from thesis_assets.evaluation.lineage import evaluation_lineage, place_of
+
+    root = platform.settings.difix_data_root
+    if path.is_relative_to(root) and path != root:
+        exp_name, *parts = path.relative_to(root).parts
+        if parts[:1] == ["tuning_runs"] and len(parts) > 1:
+            return _of_run_file(platform, Cell(exp_name, run_name=parts[1]), path)
+        if parts[:1] == ["samples"] and len(parts) > 1:
+            from thesis_assets.splits.lineage import sample_lineage
+
+            return sample_lineage(platform.difix(Cell(exp_name)), SampleId.parse(parts[1]), platform.roots)
+        return _of_cell(platform, exp_name)
+    for run_cell in platform.run_cells():
+        if not platform.difix(run_cell).split_test.is_file():
+            continue
+        for tree in platform.evaluation_trees(run_cell).values():
+            if path.is_relative_to(tree.base):
+                epochs, tasks = place_of(tree, path)
+                difix, run_name = platform.difix(run_cell), run_cell.run_name
+                return evaluation_lineage(tree, difix, run_name, platform.roots, epochs=epochs, tasks=tasks)
+    raise InvalidFile(
+        "the file belongs to no declared experiment",
+        file=path,
+        wanted=f"a file below {root}, or below the outputs of an evaluated scene ({platform.settings.output_dir})",
+    )
+
+
+def _of_run_file(platform: Platform, cell: Cell, path: Path) -> LineageLink:
+    from thesis_assets.tuning.lineage import checkpoint_lineage, config_lineage, selected_lineage
+
+    tree = platform.difix(cell)
+    run = tree.tuning_run(cell.run_name)
+    step = parse_checkpoint_step(path.with_suffix(".pkl").name)
+    if path.parent == run.checkpoints_dir and step is not None:
+        return checkpoint_lineage(tree, cell.run_name, step, platform.roots)
+    if path in (run.selected_checkpoint, run.pipeline_overrides):
+        return selected_lineage(tree, cell.run_name, platform.roots)
+    return config_lineage(tree, cell.run_name, platform.roots)
+
+
+def _of_cell(platform: Platform, target: str) -> LineageLink:
+    from thesis_assets.evaluation.lineage import evaluation_lineage
+    from thesis_assets.splits.lineage import data_lineage
+    from thesis_assets.tuning.lineage import config_lineage, selected_lineage
+
+    exp_name, run_name, scene_name, epoch, task = _words(target)
+    platform.spec(Cell(check_key(exp_name, "exp_name")))
+    cell = Cell(exp_name, run_name=run_name)
+    tree = platform.difix(cell)
+    if not run_name:
+        return data_lineage(tree, platform.roots)
+    platform.run_spec(cell)
+    if not scene_name:
+        run = tree.tuning_run(run_name)
+        chosen = run.selected_checkpoint.is_file()
+        return (selected_lineage if chosen else config_lineage)(tree, run_name, platform.roots)
+    scenes = platform.evaluation_trees(cell)
+    if scene_name not in scenes:
+        raise Undeclared("the scene is not evaluated by this experiment", found=scene_name, wanted=", ".join(scenes))
+    return evaluation_lineage(
+        scenes[scene_name],
+        tree,
+        run_name,
+        platform.roots,
+        epochs=[int(epoch) if epoch.isdigit() else parse_epoch(epoch)] if epoch else [],
+        tasks=[task] if task else [],
+    )
+
+
+def _words(target: str) -> list[str]:
+    words = target.strip("/").split("/")
+    if len(words) > 5 or not all(words):
+        raise Undeclared(
+            "neither a file nor a cell",
+            found=target,
+            wanted="a path that is there, or <experiment>[/<run>[/<scene>[/<epoch>[/<task>]]]]",
+        )
+    return words + [""] * (5 - len(words))
+
+
+def _as_tree(link: LineageLink, parent: Tree | None = None) -> Tree:
+    from rich.markup import escape
+    from rich.tree import Tree
+
+    digest = f" [dim]{link.digest[:12]}[/]" if link.digest else ""
+    note = f"  [{'red' if link.state == 'broken' else 'dim'}]{escape(link.note)}[/]" if link.note else ""
+    label = f"{_SIGNS[link.state]} {link.kind} [bold]{escape(link.name)}[/]{digest}{note}"
+    tree = Tree(label) if parent is None else parent.add(label)
+    for below in link.made_from:
+        _as_tree(below, tree)
+    return tree
