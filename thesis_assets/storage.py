@@ -14,7 +14,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
@@ -111,13 +111,6 @@ def to_json_bytes(value: object, *, indent: bool = True) -> bytes:
 def write_json(path: Path, value: object) -> None:
     """Write a pydantic model or plain value as indented JSON, atomically."""
     write_bytes(path, to_json_bytes(value))
-
-
-def write_jsonl(path: Path, rows: Iterable[object]) -> None:
-    """Write one JSON object a line, atomically and streamed."""
-    with atomic_file(path) as temporary, temporary.open("wb") as handle:
-        for row in rows:
-            handle.write(to_json_bytes(row, indent=False))
 
 
 def read_json_value(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
@@ -280,17 +273,6 @@ def file_stamp(path: Path) -> str:
     """Size and modification time of a file, as one word: the cheap identity of a large input."""
     status = path.stat()
     return f"{status.st_size}-{status.st_mtime_ns}"
-
-
-def directory_stamp(directory: Path) -> str:
-    """Digest of every file's relative path, size and modification time below a directory: its cheap identity."""
-    lines = []
-    for folder, folders, names in os.walk(directory):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
-            lines.append(f"{path.relative_to(directory).as_posix()} {file_stamp(path)}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from thesis_assets.samples.export import export_shard
 from thesis_assets.samples.integrity import sample_faults
 from thesis_assets_tests.samples.tiny_scenes import roots, work, write_scene
 from thesis_assets_tests.services.small_disk import mounted, resize
+from thesis_assets_tests.splits.snapshots import contents_of
 
 N_FRAMES = 40
 
@@ -41,7 +42,7 @@ def test_a_full_disk_is_explained_and_the_export_goes_on_after_space_is_made(
     assert not [path for path in published if path.name.startswith(TEMPORARY_PREFIX)]
     assert [fault for path in published for fault in sample_faults(path, path.name, decode=True)] == []
     assert not shard.tree.scene_run(shard.scene_name).run_stats.exists()
-    stamps = {path: storage.directory_stamp(path) for path in published}
+    stamps = {path: contents_of(path) for path in published}
     with pytest.raises(DiskFull):  # Nothing is lost by another try.
         export_shard(shard)
 
@@ -54,7 +55,7 @@ def test_a_full_disk_is_explained_and_the_export_goes_on_after_space_is_made(
     record = export_shard(shard)
     assert record.stats.n_saved == N_FRAMES
     assert len(rendered) <= N_FRAMES - len(published)
-    assert {path: storage.directory_stamp(path) for path in published} == stamps
+    assert {path: contents_of(path) for path in published} == stamps
 
 
 def test_a_write_without_a_files_name_is_told_by_what_was_to_be_published(tmp_path: Path) -> None:

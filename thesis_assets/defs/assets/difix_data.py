@@ -136,8 +136,10 @@ def split_manifests(context: dg.AssetExecutionContext, platform: PlatformParam, 
     """Split the collected rows by their groups."""
     from thesis_assets.scenes.matching import group_id
     from thesis_assets.splits.hold_out import split_rows
+    from thesis_assets.splits.manifests import kept_split
 
-    split = platform.spec(Cell(context.partition_key)).split
+    cell = Cell(context.partition_key)
+    split = kept_split(platform.difix(cell), platform.spec(cell).split)
     result = split_rows(sample_set.rows, split, lambda scene: (dataset_of(scene), group_id(scene, split.group_rules)))
     return SplitTables(rows=sample_set.rows, result=result, split=split)
 

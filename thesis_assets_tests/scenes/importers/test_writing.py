@@ -28,6 +28,7 @@ from thesis_assets_tests.scenes.importers.small_captures import (
     photograph,
 )
 from thesis_assets_tests.scenes.tiny_scene import put, roots_in
+from thesis_assets_tests.splits.snapshots import contents_of
 
 NAME = "garden_bench"
 
@@ -164,10 +165,10 @@ def test_the_catalog_says_what_the_scene_still_lacks(roots: SceneRoots, source: 
 def test_nothing_is_written_over_a_scene(roots: SceneRoots, source: Path, source_camera: int | None) -> None:
     capture = capture_of(source)
     write_scene(roots, NAME, capture, one_frame(capture), source_camera=0)
-    before = storage.directory_stamp(roots.canonical_gt)
+    before = contents_of(roots.canonical_gt)
     with pytest.raises(InvalidScene, match="there already"):
         write_scene(roots, NAME, capture, one_frame(capture), source_camera=source_camera)
-    assert storage.directory_stamp(roots.canonical_gt) == before
+    assert contents_of(roots.canonical_gt) == before
     assert open_scene(roots, NAME).source_camera() == 0
 
 
