@@ -173,9 +173,11 @@ def _older(cell: EvaluationCell, epoch: int, wanted: Wanted) -> Older | None:
     other_checkpoint = bool(checkpoints) and checkpoints != [record.checkpoint_sha256]
     if record.epoch != epoch or other_checkpoint or len(predicted_views(task)) != record.n_images:
         return None
-    tools = {name: version for name, version in map(_tool, record.renderer.split(", ")) if version}
+    # Of a render that came from the samples their record tells who drew it.
+    words = [] if "samples" in record.renderer else record.renderer.split(", ")
+    tools = {name: version for name, version in map(_tool, words) if version}
     options = _options_then(cell, epoch, record.step, wanted)
-    return Older(files_below(task.inputs_dir), options=options, tools=tools if wanted.tools else None)
+    return Older(files_below(task.inputs_dir), options=options, tools=tools if words and wanted.tools else None)
 
 
 def _options_then(cell: EvaluationCell, epoch: int, step: int | None, wanted: Wanted) -> Options:

@@ -129,7 +129,8 @@ def take_over(unit: Unit, contents: Contents | None = None) -> MadeFrom | None:
         tools=wanted.tools if older.tools is None else older.tools,
     )
     making = begin(replace(unit, wanted=then), contents)
-    there = [path for path in older.files if (stat_of(path) or (0, 0))[0] > 0]
+    sizes = {path: stat[0] for path in older.files if (stat := stat_of(path)) is not None}
+    there = [path for path, size in sizes.items() if size > 0 or path in older.empty]
     lost = {unit.place.name(path): Output(0, LOST) for path in set(older.files) - set(there)}
     return making.finish({**making.digested(there), **lost}, noted={"taken_over": True}, flush=False)
 

@@ -64,11 +64,17 @@ class Unit:
 
 @dataclass(frozen=True)
 class Older:
-    """What is known of an output without a record. `options`, `tools`: as they were then, where its files say so; None: as now."""
+    """What is known of an output without a record.
+
+    Attributes:
+        options, tools: as they were then, where its files say so; None: as now.
+        empty: those of the files that may be empty; another one without content was lost.
+    """
 
     files: Sequence[Path]
     options: Mapping[str, Any] | None = None
     tools: Mapping[str, str] | None = None
+    empty: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)

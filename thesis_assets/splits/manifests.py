@@ -59,7 +59,8 @@ def _older(tree: DifixTree) -> Older | None:
         spec = storage.read_json(tree.split_summary, SplitSummary).split_spec
     except InvalidFile:
         return None
-    return Older(files, options=_listed(spec)) if all(path.is_file() for path in files) else None
+    halves = [tree.split_train, tree.split_test]
+    return Older(files, options=_listed(spec), empty=halves) if all(path.is_file() for path in files) else None
 
 
 def _files(tree: DifixTree) -> list[Path]:

@@ -346,3 +346,13 @@ def test_what_was_removed_on_purpose_is_not_missing_and_the_rest_keeps_its_versi
     (place.base / "image.png").unlink()
     strike(place, ["image.png"])
     assert (look(place, wanted(inputs)).state, look(place, wanted(inputs)).data_version) == ("made", version)
+
+
+def test_a_file_without_content_was_lost_but_one_that_may_be_empty_was_not(place: Place, inputs: Path) -> None:
+    names = ("table.csv", "rows.jsonl")
+    paths = [place.base / name for name in names]
+    for path in paths:
+        path.touch()
+    unit = Unit("nvs", place, wanted(inputs), lambda: Older(paths, empty=[place.base / "rows.jsonl"]))
+    take_over(unit)
+    assert unit.look().damaged == ("table.csv",)
