@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from thesis_assets.adoption.findings import Findings
-from thesis_assets.adoption.runs import adopt_run
-from thesis_assets.adoption.snapshots import adopt_snapshot
 
 from thesis_assets.adoption.planned import PlannedExperiment, plan
-from thesis_assets.adoption.scan import scan
+from thesis_assets.adoption.scan import Findings, scan
+from thesis_assets.adoption.writing import adopt_run, adopt_snapshot
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.layout import AdoptedTrees, DifixTree
 from thesis_assets.provenance import Unit
