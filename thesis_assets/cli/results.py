@@ -25,7 +25,7 @@ from thesis_assets.cli.console import (
 from thesis_assets.defs.compare_pages import MAX_FRAMES, UNREFINED, ComparePages, Comparison, MadePage
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.report_pages import renew_pages
+from thesis_assets.defs.report_pages import renew_pages, write_leaderboard
 from thesis_assets.errors import InvalidFile, Undeclared, near_names
 from thesis_assets.layout import SampleId, check_key, parse_checkpoint_step, parse_epoch
 
@@ -71,7 +71,7 @@ def leaderboard(
 
     Differences are paired: to the unrefined render, and to a baseline run. Without options the files of the reports folder are written too; with --exp, --run or --against it is only printed.
     """
-    from thesis_assets.evaluation.leaderboard import build_leaderboard, write_leaderboard
+    from thesis_assets.evaluation.leaderboard import build_leaderboard
 
     platform = load_platform()
     _refuse_undeclared(platform, exp, run_names or ())
@@ -85,7 +85,7 @@ def leaderboard(
     ]
     board = build_leaderboard(keep, baselines)
     if not (exp or run_names or against):
-        write_leaderboard(platform.settings.reports, board)
+        write_leaderboard(platform, board)
         ComparePages(platform, progress_line).renew()
         with dagster_instance(platform.settings) as instance:
             renew_pages(platform, instance)

@@ -3,12 +3,20 @@
 Belongs here: when they are written and by what name. Does not belong here: what they tell (`check_history`, `index_content`).
 """
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from thesis_assets.defs.check_history import check_rows
+from thesis_assets.defs.graph import NODES
+from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import reason_of
+from thesis_assets.provenance import begin
 from thesis_assets.schemas.checks import CheckRow
+
+if TYPE_CHECKING:
+    from thesis_assets.evaluation.leaderboard import Leaderboard
 
 CHECK_REPORT = "check_report"
 """The asset that writes the pages."""
@@ -26,6 +34,17 @@ def write_pages(platform: Platform, instance: dg.DagsterInstance) -> list[CheckR
     write_check_page(platform.settings.reports.checks, rows, ui_url=platform.settings.ui_url)
     write_index_page(platform.settings.reports.index, index_content(platform, instance, rows))
     return rows
+
+
+def write_leaderboard(platform: Platform, board: "Leaderboard") -> None:
+    """Write the tables and the plot of all evaluated runs, with their record."""
+    from thesis_assets.evaluation import leaderboard
+
+    reports = platform.settings.reports
+    unit, *_ = NODES["leaderboard"].units(platform, Cell())
+    making = begin(unit)
+    leaderboard.write_leaderboard(reports, board)
+    making.finish(reports.leaderboard_files)
 
 
 def renew_pages(platform: Platform, instance: dg.DagsterInstance) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from thesis_assets.cli.demo import asset_rows, gain_rows
 from thesis_assets.defs.cell_states import cell_states
-from thesis_assets.defs.graph import NODES
+from thesis_assets.defs.graph import NODES, look_at
+from thesis_assets.defs.partitions import Cell
 from thesis_assets.layout import TASKS, SampleId
 from thesis_assets.samples import triplet_export
 from thesis_assets.samples.frame_renders import render_frame
@@ -27,6 +28,7 @@ def test_every_declared_cell_is_done_and_a_second_run_makes_nothing(finished_wor
         "leaderboard",
         "check_report",
     }
+    assert look_at(finished_world.platform, "leaderboard", Cell()).in_words == "made"
     again = finished_world.run()
     assert again.outcomes == []
 

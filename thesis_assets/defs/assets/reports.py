@@ -7,12 +7,9 @@ import dagster as dg
 
 from thesis_assets.defs.assets.declaration import graph_asset
 from thesis_assets.defs.compare_pages import ComparePages
-from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.metadata import picture_file
-from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import PlatformParam
-from thesis_assets.defs.report_pages import CHECK_REPORT, HISTORY_READ_AT, renew_pages, write_pages
-from thesis_assets.provenance import begin
+from thesis_assets.defs.report_pages import CHECK_REPORT, HISTORY_READ_AT, renew_pages, write_leaderboard, write_pages
 from thesis_assets.schemas.evaluation import ComparisonRecord, LeaderboardRow
 
 if TYPE_CHECKING:
@@ -27,14 +24,11 @@ if TYPE_CHECKING:
 )
 def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Build the table from the trees that have a manifest, and renew the compare pages."""
-    from thesis_assets.evaluation.leaderboard import build_leaderboard, write_leaderboard
+    from thesis_assets.evaluation.leaderboard import build_leaderboard
 
-    unit, *_ = NODES["leaderboard"].units(platform, Cell())
-    making = begin(unit)
     board = build_leaderboard(platform.evaluated_trees(), platform.baselines())
     reports = platform.settings.reports
-    write_leaderboard(reports, board)
-    making.finish(reports.leaderboard_files)
+    write_leaderboard(platform, board)
     pages = ComparePages(platform, platform.reporter(context)).renew()
     renew_pages(platform, context.instance)
     context.add_output_metadata(
