@@ -10,9 +10,10 @@ Does not belong here: which outputs there are (`graph`), how any of them is made
 """
 
 from thesis_assets.provenance.contents import Contents
-from thesis_assets.provenance.making import LOST, Making, begin, mend, rewrite, strike, take_over
+from thesis_assets.provenance.making import LOST, Making, begin, may_rewrite, mend, rewrite, strike, take_over
 from thesis_assets.provenance.options import kept_options, kept_part, options_of
 from thesis_assets.provenance.record import MadeFrom, Output, Place, read_record, versions_of
+from thesis_assets.provenance.stats import forget_stats
 from thesis_assets.provenance.verdict import Older, Unit, Verdict, Wanted, examine, look
 
 __all__ = [
@@ -28,9 +29,11 @@ __all__ = [
     "Wanted",
     "begin",
     "examine",
+    "forget_stats",
     "kept_options",
     "kept_part",
     "look",
+    "may_rewrite",
     "mend",
     "options_of",
     "read_record",

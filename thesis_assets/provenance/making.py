@@ -182,6 +182,24 @@ def rewrite(place: Place, outputs: Mapping[str, Output], *, noted: Mapping[str, 
         _change(place, record, {**record.outputs, **new}, noted={**record.noted, **(noted or {})})
 
 
+def may_rewrite(place: Place, outputs: Mapping[str, Output]) -> bool:
+    """Whether outputs are what was recorded, so that the record may name them as they will be (`rewrite`).
+
+    Also where it does already, and a kill came before they were written. Not where one is damaged, or the record is: that is
+    for whoever makes them to mend.
+    """
+    try:
+        record = read_record(place)
+    except InvalidFile:
+        return False
+    if record is None:
+        return True
+    found = zip(outputs.items(), Contents().sha256_of(place.base / name for name in outputs), strict=True)
+    return all(
+        (then := record.output(name)) is None or then.sha256 in (LOST, new.sha256, now) for (name, new), now in found
+    )
+
+
 def _change(
     place: Place,
     record: MadeFrom,

@@ -41,6 +41,12 @@ def read_stats(place: Place, n_inputs: int, n_outputs: int) -> Stats:
     return found if (len(inputs), len(outputs)) == (n_inputs, n_outputs) else NOTHING
 
 
+def forget_stats(place: Place) -> None:
+    """Have the next look read every file of the record: one that has the noted size and time holds other bytes."""
+    with contextlib.suppress(OSError):
+        place.stats.unlink()
+
+
 def write_stats(place: Place, inputs: Sequence[Stat | None], outputs: Sequence[Stat | None]) -> None:
     """Note that the record's digests hold for files of these sizes and times. Where one may not write, nothing is noted."""
     value = {"noted_ns": time.time_ns(), "record": stat_of(place.record), "inputs": inputs, "outputs": outputs}

@@ -131,6 +131,7 @@ def export_shard(work: ShardWork, on_progress: Callable[[str], None] | None = No
             return ShardRecord(stats, exported=False, preview=None)
         scene = open_scene(work.roots, work.scene_name)
         frozen = frozen_snapshot(tree) is not None
+        was_whole = tree.scene_run(scene.name).run_stats.is_file()
         if verdict.record is not None and not verdict.is_stale and (frozen or not work.anew):
             return _mend(work, scene, unit, verdict, contents, on_progress, frozen=frozen)
         if not frozen:
@@ -138,7 +139,7 @@ def export_shard(work: ShardWork, on_progress: Callable[[str], None] | None = No
             linked = None if work.anew else link_equal_shard(tree, unit, work.generation.export.link_mode, contents)
             return _make(work, scene, making, contents, on_progress) if linked is None else _publish(work, linked)
         refused = _another_shard(work, verdict)
-        if verdict.record is None and verdict.damaged:  # only the record itself: its samples say what they are
+        if verdict.record is None and was_whole:  # only the record itself is lost: its samples say what they are
             return _make(work, scene, making, contents, on_progress, refused=refused)
         raise refused
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from thesis_assets.errors import SnapshotChanged
 from thesis_assets.layout import DifixTree
-from thesis_assets.provenance import Older, Place, Unit, Wanted, begin, read_record
+from thesis_assets.provenance import Older, Place, Unit, Wanted, begin, versions_of
 from thesis_assets.samples.generation_config import other_sections
 from thesis_assets.samples.sample_rows import read_rows, rows_sha256, unique_rows, write_rows
 from thesis_assets.samples.shard_files import read_shard, sorted_dropped, write_dropped
@@ -54,12 +54,12 @@ def collect_sample_set(tree: DifixTree, scene_names: Sequence[str]) -> SampleSet
 def sample_set_unit(tree: DifixTree, scene_names: Sequence[str]) -> Unit:
     """The sample set of these scenes, made from their shards as they are now."""
     scenes = sorted(set(scene_names))
-    records = {name: read_record(Place(tree.base, tree.scene_run(name).made_from)) for name in scenes}
+    shards = {f"scene_runs/{name}": Place(tree.base, tree.scene_run(name).made_from) for name in scenes}
     wanted = Wanted(
         step="sample_set",
         code_version=SAMPLE_SET_VERSION,
         options={"scenes": scenes},
-        made={f"scene_runs/{name}": record.data_version for name, record in records.items() if record is not None},
+        made=versions_of(shards),
     )
     return Unit("sample_set", Place(tree.base, tree.made_from("sample_set")), wanted, lambda: _older(tree))
 

@@ -17,7 +17,18 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import DifixTree
-from thesis_assets.provenance import Older, Output, Place, Unit, Wanted, begin, read_record, rewrite, versions_of
+from thesis_assets.provenance import (
+    Older,
+    Output,
+    Place,
+    Unit,
+    Wanted,
+    begin,
+    may_rewrite,
+    read_record,
+    rewrite,
+    versions_of,
+)
 from thesis_assets.samples.snapshot import frozen_snapshot, refuse_change
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
@@ -135,6 +146,8 @@ def is_written_for(tree: DifixTree) -> bool:
 def renew_paths(tree: DifixTree) -> bool:
     """Write the file anew where the snapshot has moved since; nothing else changes. Returns whether it was.
 
+    A damaged one is not: it is made again by whoever makes difix_data.
+
     The frozen snapshot of a version before names the bytes below the folder of then, which only this file tells: it is
     named by its content from then on.
     """
@@ -142,6 +155,10 @@ def renew_paths(tree: DifixTree) -> bool:
     if folder is None or folder == _folder(tree):
         return False
     content = content_of_file(tree.data_json)
+    place, size = _place(tree), sum(len(block) for block in content.under(_folder(tree)))
+    there = {place.name(tree.data_json): Output(size, _sha256(content.under(_folder(tree))))}
+    if not may_rewrite(place, there):
+        return False
     frozen = frozen_snapshot(tree)
     if (
         frozen is not None
@@ -149,9 +166,7 @@ def renew_paths(tree: DifixTree) -> bool:
         and content.is_named(frozen.data_json_sha256, [folder])
     ):
         storage.write_json(tree.frozen, frozen.model_copy(update={"data_json_sha256": content.sha256}))
-    place, size = _place(tree), sum(len(block) for block in content.under(_folder(tree)))
-    there = Output(size, _sha256(content.under(_folder(tree))))
-    rewrite(place, {place.name(tree.data_json): there}, noted={"folder": _folder(tree), "moved_from": folder})
+    rewrite(place, there, noted={"folder": _folder(tree), "moved_from": folder})
     _write(tree, content)
     tell(f"{tree.data_json}: written anew, since {tree.exp_name} was moved here from {folder}")
     return True

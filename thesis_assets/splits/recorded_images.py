@@ -3,11 +3,13 @@
 A shard that a version without records wrote has nothing to compare with.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from thesis_assets.errors import SnapshotChanged
-from thesis_assets.layout import DifixTree
-from thesis_assets.provenance import Contents, Place, Unit, Wanted, read_record
+from thesis_assets.errors import InvalidKey, SnapshotChanged
+from thesis_assets.layout import DifixTree, SampleId
+from thesis_assets.provenance import Contents, Place, Unit, Wanted, forget_stats, read_record
 from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.schemas.samples import SampleRow
 from thesis_assets.splits.data_json import renew_paths
@@ -49,7 +51,7 @@ def refuse_other_images(tree: DifixTree, rows: Sequence[SampleRow]) -> None:
             file=tree.base / found[0],
             found=f"other bytes in {', '.join(found[:NAMED])}{more}",
             wanted="the bytes that the shards' records name",
-            remedy=f"materialize scene_samples of {tree.exp_name} again: what is damaged is exported anew",
+            remedy=f"`thesis-assets run --exp {tree.exp_name}` exports again what is damaged",
         )
 
 
@@ -74,6 +76,14 @@ def recorded_images(tree: DifixTree, scene_names: Iterable[str]) -> dict[str, st
         outputs = {} if record is None else record.outputs
         found |= {f"{tree.base.absolute()}/{name}": each[1] for name, each in outputs.items()}
     return found
+
+
+def doubt_shard(image: Path) -> None:
+    """After an image of a sample was read with other bytes than recorded: the next look at its shard reads all of it."""
+    folder = image.absolute().parent
+    with contextlib.suppress(InvalidKey):
+        tree = DifixTree(folder.parents[2], folder.parents[1].name)
+        forget_stats(shard_place(tree, SampleId.parse(folder.name).scene_name))
 
 
 def shard_place(tree: DifixTree, scene_name: str) -> Place:

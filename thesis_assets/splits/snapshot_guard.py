@@ -12,6 +12,7 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, Leak, SnapshotChanged
 from thesis_assets.experiments.spec import SplitSpec
 from thesis_assets.layout import DifixTree
+from thesis_assets.provenance import Place, Unit, Wanted, examine
 from thesis_assets.samples.integrity import absent_sample_files
 from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.samples.snapshot import frozen_snapshot, refuse_change
@@ -58,6 +59,7 @@ def guard_snapshot(tree: DifixTree, split: SplitSpec, rules: Mapping[str, str]) 
         InvalidFile: a file of the snapshot, or of one of its samples, is missing or cannot be read.
     """
     renew_paths(tree)
+    _refuse_damaged(tree)
     state = read_snapshot(tree)
     group_of = group_finder(rules)
     whole = check_not_empty(state.train, state.test, train_only=split.train_only)
@@ -95,6 +97,24 @@ def read_snapshot(tree: DifixTree) -> SnapshotState:
         raise _changed(tree, "data.json was not made of these manifests", data.sha256)
     _refuse_other_than_frozen(tree, summary, data)
     return SnapshotState(train, test, summary.manifest_sha256, data.sha256)
+
+
+def _refuse_damaged(tree: DifixTree) -> None:
+    """Refuse manifests and a data.json with other bytes than recorded, also where their sizes and times are the recorded ones.
+
+    The next look knows of it, and makes them again.
+    """
+    for asset in ("sample_set", "split_manifests", "difix_data"):
+        # What is asked is whether the files are the recorded ones, not what one would make them from now.
+        verdict = examine(Unit(asset, Place(tree.base, tree.made_from(asset)), Wanted(asset, "", given={})))
+        if verdict.record is not None and verdict.damaged:
+            raise SnapshotChanged(
+                f"files of {asset} are not the ones that were written",
+                file=tree.base / verdict.damaged[0],
+                found=f"other bytes in {', '.join(verdict.damaged)}",
+                wanted=f"the bytes that {asset}.made_from.json names",
+                remedy=f"`thesis-assets run --exp {tree.exp_name}` makes again what is damaged",
+            )
 
 
 def _sha256(path: Path) -> str:

@@ -13,7 +13,7 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments.spec import RunSpec, Selection
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import DifixTree, TuningRunTree
-from thesis_assets.provenance import Older, Output, Place, Unit, Wanted, rewrite, versions_of
+from thesis_assets.provenance import Older, Output, Place, Unit, Wanted, may_rewrite, rewrite, versions_of
 from thesis_assets.schemas.tuning import SelectedCheckpoint
 from thesis_assets.splits.data_json import renew_paths
 from thesis_assets.storage import read_json, sha256_bytes, to_json_bytes, write_bytes
@@ -100,7 +100,10 @@ def renew_hand_off(tree: DifixTree, run_name: str) -> bool:
         run_tree.selected_checkpoint: to_json_bytes(there),
     }
     place = selection_place(tree, run_name)
-    rewrite(place, {place.name(each): Output(len(new), sha256_bytes(new)) for each, new in contents.items()})
+    outputs = {place.name(each): Output(len(new), sha256_bytes(new)) for each, new in contents.items()}
+    if not may_rewrite(place, outputs):
+        return False
+    rewrite(place, outputs)
     # The one that says where they were written for is the last.
     for each, new in contents.items():
         write_bytes(each, new)

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from thesis_assets.errors import InvalidFile
 from thesis_assets.images.codecs import image_size, read_rgb
 from thesis_assets.schemas.samples import DataJson, DataJsonEntry
+from thesis_assets.splits.recorded_images import doubt_shard
 from thesis_assets.storage import read_json, sha256_file
 from thesis_assets.tuning.resolution import processing_size, resize
 from thesis_assets.tuning.sample_order import Draw
@@ -126,6 +127,7 @@ def read_image(sample_id: str, path: Path, sha256: str | None = None) -> NDArray
     """
     try:
         if sha256 is not None and path.is_file() and sha256_file(path) != sha256:
+            doubt_shard(path)
             raise InvalidFile(
                 "the image is not the one that was exported", file=path, found="other bytes than recorded"
             )
@@ -136,7 +138,7 @@ def read_image(sample_id: str, path: Path, sha256: str | None = None) -> NDArray
             f"sample {sample_id}: {error.problem}",
             file=error.file or path,
             found=error.found,
-            remedy="export the sample's scene again; the last checkpoint is intact, and the run goes on from it",
+            remedy="`thesis-assets run --exp <experiment>` exports the sample's scene again; the last checkpoint is intact, and the run goes on from it",
         ) from error
 
 

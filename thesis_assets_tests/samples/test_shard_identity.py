@@ -334,13 +334,18 @@ def test_a_frozen_snapshot_refuses_other_pixels_and_an_open_one_takes_them(
     assert look(shard).in_words == "made"
 
 
-def test_a_record_that_was_cut_is_written_again_from_what_the_samples_say(
-    tmp_path: Path, shard: ShardWork, no_rendering: None
+def cut(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(("lose", "state"), [(cut, "damaged"), (Path.unlink, "missing")])
+def test_a_record_that_was_lost_is_written_again_from_what_the_samples_say(
+    tmp_path: Path, shard: ShardWork, no_rendering: None, lose: Callable[[Path], None], state: str
 ) -> None:
     before = look(shard).record
     freeze_by_hand(shard.tree)
-    shard.tree.scene_run(NAME).made_from.write_bytes(b"")
-    assert look(shard).state == "damaged"
+    lose(shard.tree.scene_run(NAME).made_from)
+    assert look(shard).state == state
     assert export_shard(shard).exported
     after = look(shard).record
     assert before is not None
@@ -349,7 +354,7 @@ def test_a_record_that_was_cut_is_written_again_from_what_the_samples_say(
     assert {name for name in after.outputs if after.outputs[name] != before.outputs[name]} <= {
         f"scene_runs/{NAME}/run_stats.json"
     }
-    shard.tree.scene_run(NAME).made_from.write_bytes(b"")
+    lose(shard.tree.scene_run(NAME).made_from)
     other_photograph(photograph(tmp_path), encode_jpeg(image(9)))
     with pytest.raises((SnapshotChanged, NameError)):
         export_shard(shard)
@@ -504,6 +509,13 @@ def test_a_sample_set_is_stale_by_its_shards_and_scenes_and_damaged_by_a_cut_tab
     other_photograph(photograph(tmp_path), encode_jpeg(image(9)))
     export_shard(shard)
     assert sample_set_unit(tree, [NAME]).look().in_words == f"stale: `scene_runs/{NAME}`: made anew"
+
+
+def test_a_shard_whose_record_cannot_be_read_makes_the_set_neither_stale_nor_unknown(shard: ShardWork) -> None:
+    tree = shard.tree
+    write_sample_set(tree, collect_sample_set(tree, [NAME]))
+    tree.scene_run(NAME).made_from.write_text("{")
+    assert sample_set_unit(tree, [NAME]).look().in_words == "made"
 
 
 def test_an_older_sample_set_is_taken_over_and_a_half_written_one_is_not(shard: ShardWork) -> None:

@@ -1,23 +1,30 @@
+import os
+
 import pytest
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, Leak, SnapshotChanged
+from thesis_assets.layout import DifixTree
+from thesis_assets.provenance import Place, Unit, Wanted
 from thesis_assets.samples.sample_rows import read_rows, write_rows
 from thesis_assets.schemas.samples import SplitSummary
-from thesis_assets.splits.data_json import content_of_file, write_data_json
+from thesis_assets.splits.data_json import content_of_file, renew_paths, write_data_json
 from thesis_assets.splits.freeze import freeze
 from thesis_assets.splits.snapshot_guard import guard_snapshot
+from thesis_assets_tests.provenance.test_provenance import LONG_AGO
 from thesis_assets_tests.splits.snapshots import PROMPT, SPLIT, write_snapshot
 
 
 def rewrite(tree, train, test):
-    """Manifests, summary and data.json that agree with each other, whatever they say."""
+    """Manifests, summary and data.json that agree with each other, whatever they say; as a version without records left them."""
     write_rows(tree.split_train, train)
     write_rows(tree.split_test, test)
     summary = storage.read_json(tree.split_summary, SplitSummary)
     digests = {path.name: storage.sha256_file(path) for path in (tree.all_samples, tree.split_train, tree.split_test)}
     storage.write_json(tree.split_summary, summary.model_copy(update={"manifest_sha256": digests}))
     write_data_json(tree, train, test, PROMPT)
+    for asset in ("sample_set", "split_manifests", "difix_data"):
+        tree.made_from(asset).unlink(missing_ok=True)
 
 
 def test_a_sound_snapshot_passes_and_its_state_is_handed_on(tmp_path):
@@ -56,11 +63,11 @@ def test_a_manifest_or_data_json_that_was_changed_alone_is_refused(tmp_path):
     tree = write_snapshot(tmp_path)
     content = tree.data_json.read_bytes()
     tree.data_json.write_bytes(content.replace(b"image.png", b"other.png", 1))
-    with pytest.raises(SnapshotChanged, match=r"data\.json was not made of these manifests"):
+    with pytest.raises(SnapshotChanged, match=r"files of difix_data are not the ones"):
         guard_snapshot(tree, SPLIT, SPLIT.group_rules)
     tree.data_json.write_bytes(content)
     write_rows(tree.split_train, read_rows(tree.split_train)[:1])
-    with pytest.raises(SnapshotChanged, match=r"split_train\.jsonl is not the file"):
+    with pytest.raises(SnapshotChanged, match=r"files of split_manifests are not the ones"):
         guard_snapshot(tree, SPLIT, SPLIT.group_rules)
 
 
@@ -117,3 +124,46 @@ def test_an_unfinished_snapshot_cannot_be_frozen(tmp_path):
     with pytest.raises(InvalidFile):
         freeze(tree, "a run")
     assert not tree.frozen.exists()
+
+
+@pytest.mark.parametrize(("asset", "name"), [("split_manifests", "split_test"), ("difix_data", "data_json")])
+def test_an_edit_that_kept_size_and_time_is_refused_and_every_later_look_knows_of_it(tmp_path, asset, name):
+    tree = write_snapshot(tmp_path)
+    path = getattr(tree, name)
+    content = path.read_bytes()
+    unit = Unit(asset, Place(tree.base, tree.made_from(asset)), Wanted(asset, "", given={}))
+    os.utime(path, (LONG_AGO, LONG_AGO))
+    assert unit.look().is_made
+    path.write_bytes(content.replace(b"0", b"1", 1))
+    os.utime(path, (LONG_AGO, LONG_AGO))
+    assert unit.look().is_made
+    with pytest.raises(SnapshotChanged, match=f"files of {asset} are not the ones") as caught:
+        guard_snapshot(tree, SPLIT, SPLIT.group_rules)
+    assert caught.value.file == str(path)
+    assert "thesis-assets run --exp v1" in caught.value.remedy
+    assert unit.look().state == "damaged"
+
+
+def test_an_edit_before_a_move_is_not_taken_for_what_was_written(tmp_path):
+    tree = write_snapshot(tmp_path / "a")
+    tree.data_json.write_bytes(tree.data_json.read_bytes().replace(PROMPT.encode(), b"invent degradation"))
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = DifixTree(tmp_path / "b", tree.exp_name)
+    assert not renew_paths(moved)
+    unit = Unit("", Place(moved.base, moved.made_from("difix_data")), Wanted("difix_data", "", given={}))
+    assert unit.look().state == "damaged"
+
+
+def test_a_move_without_an_edit_renews_also_after_a_kill_before_the_file(tmp_path):
+    tree = write_snapshot(tmp_path / "a")
+    old = tree.data_json.read_bytes()
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = DifixTree(tmp_path / "b", tree.exp_name)
+    assert renew_paths(moved)
+    new = moved.data_json.read_bytes()
+    moved.data_json.write_bytes(old)
+    assert renew_paths(moved)
+    assert moved.data_json.read_bytes() == new
+    moved.data_json.write_bytes(old)
+    moved.made_from("difix_data").write_text("{")
+    assert not renew_paths(moved), "whoever makes difix_data mends it"

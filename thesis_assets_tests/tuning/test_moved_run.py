@@ -10,13 +10,14 @@ from thesis_assets.errors import InvalidFile, SnapshotChanged
 from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.launch.local_jobs import LocalLauncher
 from thesis_assets.layout import DifixTree
-from thesis_assets.provenance import examine, take_over
+from thesis_assets.provenance import Unit, Wanted, examine, take_over
 from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.schemas.lineage import LineageLink
 from thesis_assets.schemas.tuning import TrainConfig
 from thesis_assets.splits.data_json import content_of_file, data_json_unit, renew_paths
 from thesis_assets.splits.manifests import split_unit
+from thesis_assets.splits.recorded_images import shard_place
 from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning import run_checks, tuning_run
 from thesis_assets.tuning.lineage import selected_lineage
@@ -247,6 +248,14 @@ def test_what_a_kill_left_of_a_renewal_is_renewed(
     assert data_json_unit(there, "remove degradation").look().in_words == "made"
 
 
+def test_a_choice_that_was_edited_before_a_move_is_damaged_after_it(tree: DifixTree, tmp_path: Path) -> None:
+    chosen = tree.tuning_run(NAME).selected_checkpoint
+    chosen.write_bytes(chosen.read_bytes().replace(b"best_psnr", b"best_lpips"))
+    there = moved(tree, tmp_path / "elsewhere")
+    assert not renew_hand_off(there, NAME)
+    assert states(there)[1].startswith("damaged")
+
+
 def test_a_second_training_has_another_data_version_under_the_same_identity(tree: DifixTree) -> None:
     first = checkpoint_unit(tree, NAME, RUN).look().record
     tree.tuning_run(NAME).eval_metrics(3).write_text("other numbers")
@@ -304,7 +313,10 @@ def test_what_kept_its_size_and_time_is_found_when_it_is_read(tmp_path: Path) ->
     line = last_progress(tree.tuning_run("r").progress)
     assert line is not None
     assert "not the one that was exported" in line.message
-    assert read_rows(tree.split_train)[0].sample_id in line.message
+    row = read_rows(tree.split_train)[0]
+    assert row.sample_id in line.message
+    found = Unit("", shard_place(tree, row.scene_name), Wanted("scene_samples", "", given={})).look()
+    assert row.image_path in found.damaged, "a later look knows, so that its export mends it"
 
 
 def settle(tree: DifixTree) -> None:
