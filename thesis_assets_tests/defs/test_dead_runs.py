@@ -141,6 +141,7 @@ def test_the_place_in_a_pool_that_a_killed_process_held_is_given_back(
 ) -> None:
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         storage = instance.event_log_storage
+        assert close_dead_runs(instance) == [], "where nobody holds a place"
         storage.set_concurrency_slots("render", 2)
         gone = run_with(instance, PROCESS_TAG, killed)
         run_id = make_new_run_id()
