@@ -17,7 +17,7 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.provenance.contents import Contents, stat_of
 from thesis_assets.provenance.record import MadeFrom, Output, Place, identity_of, read_record
-from thesis_assets.provenance.stats import read_stats, write_stats
+from thesis_assets.provenance.stats import forget_stats, read_stats, write_stats
 from thesis_assets.provenance.verdict import Unit, Wanted
 
 CHANGED_MEANWHILE = "changed while it was read"
@@ -131,7 +131,13 @@ def take_over(unit: Unit, contents: Contents | None = None) -> MadeFrom | None:
     making = begin(replace(unit, wanted=then), contents)
     there = [path for path in older.files if (stat_of(path) or (0, 0))[0] > 0]
     lost = {unit.place.name(path): Output(0, LOST) for path in set(older.files) - set(there)}
-    return making.finish({**making.digested(there), **lost}, noted={"taken_over": True}, flush=False)
+    found = making.digested(there)
+    named = {unit.place.name(path): sha256 for path, sha256 in older.named.items()}
+    other = {name: each._replace(sha256=named.get(name, each.sha256)) for name, each in found.items()}
+    record = making.finish({**other, **lost}, noted={"taken_over": True}, flush=False)
+    if other != found:
+        forget_stats(unit.place)
+    return record
 
 
 def mend(unit: Unit, outputs: Mapping[str, Output]) -> MadeFrom:

@@ -64,11 +64,15 @@ class Unit:
 
 @dataclass(frozen=True)
 class Older:
-    """What is known of an output without a record. `options`, `tools`: as they were then, where its files say so; None: as now."""
+    """What is known of an output without a record. `options`, `tools`: as they were then, where its files say so; None: as now.
+
+    `named`: sha256 that files beside it name; one with other bytes is taken over as damaged.
+    """
 
     files: Sequence[Path]
     options: Mapping[str, Any] | None = None
     tools: Mapping[str, str] | None = None
+    named: Mapping[Path, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
