@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from thesis_assets.defs.platform import Platform
+from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.settings import Settings
 
 DONE, FAILED, WRONG_USE, CHECK_FAILED = 0, 1, 2, 3
@@ -108,9 +109,25 @@ def prepare_dagster_home(settings: Settings) -> Path:
 
 @contextlib.contextmanager
 def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """The persistent instance whose history the web UI shows."""
-    prepare_dagster_home(settings)
-    with dg.DagsterInstance.get() as instance:
+    """The persistent instance whose history the web UI shows.
+
+    Raises:
+        ThesisAssetsError: it lies where one may not write.
+    """
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        prepare_dagster_home(settings)
+        opened = dg.DagsterInstance.get()
+    except (OSError, OperationalError) as error:
+        raise ThesisAssetsError(
+            "the history of runs cannot be opened",
+            file=settings.dagster_home,
+            found=str(error).splitlines()[0],
+            wanted="a folder that this user may write",
+            remedy="where the data home is read-only, copy this folder, and name the copy in DAGSTER_HOME",
+        ) from error
+    with opened as instance:
         yield instance
 
 

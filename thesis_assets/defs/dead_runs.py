@@ -48,7 +48,20 @@ def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     dead = dead_runs(instance)
     for run in dead:
         instance.report_run_failed(run, "the process that made this run was killed; what it published stays")
+    _free_pools(instance)
     return [run.run_id for run in dead]
+
+
+def _free_pools(instance: dg.DagsterInstance) -> None:
+    """Give back the places in pools that ended runs still hold: a step of a killed process holds one, and without a daemon, which
+    would do this, the next step of its pool waits for it for good."""
+    storage = instance.event_log_storage
+    holders = storage.get_concurrency_run_ids() if storage.supports_global_concurrency_limits else set()
+    if not holders:
+        return  # a filter by no run at all is an error
+    alive = {run.run_id for run in instance.get_runs(dg.RunsFilter(run_ids=list(holders), statuses=IN_PROGRESS))}
+    for run_id in holders - alive:
+        storage.free_concurrency_slots_for_run(run_id)
 
 
 def dead_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:

@@ -17,7 +17,7 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.provenance.contents import Contents, stat_of
 from thesis_assets.provenance.record import MadeFrom, Output, Place, identity_of, read_record
-from thesis_assets.provenance.stats import read_stats, write_stats
+from thesis_assets.provenance.stats import forget_stats, read_stats, write_stats
 from thesis_assets.provenance.verdict import Unit, Wanted
 
 CHANGED_MEANWHILE = "changed while it was read"
@@ -132,7 +132,13 @@ def take_over(unit: Unit, contents: Contents | None = None) -> MadeFrom | None:
     sizes = {path: stat[0] for path in older.files if (stat := stat_of(path)) is not None}
     there = [path for path, size in sizes.items() if size > 0 or path in older.empty]
     lost = {unit.place.name(path): Output(0, LOST) for path in set(older.files) - set(there)}
-    return making.finish({**making.digested(there), **lost}, noted={"taken_over": True}, flush=False)
+    found = making.digested(there)
+    named = {unit.place.name(path): sha256 for path, sha256 in older.named.items()}
+    other = {name: each._replace(sha256=named.get(name, each.sha256)) for name, each in found.items()}
+    record = making.finish({**other, **lost}, noted={"taken_over": True}, flush=False)
+    if other != found:
+        forget_stats(unit.place)
+    return record
 
 
 def mend(unit: Unit, outputs: Mapping[str, Output]) -> MadeFrom:

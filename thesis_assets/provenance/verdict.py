@@ -69,12 +69,14 @@ class Older:
     Attributes:
         options, tools: as they were then, where its files say so; None: as now.
         empty: those of the files that may be empty; another one without content was lost.
+        named: sha256 that files beside it name; one with other bytes is taken over as damaged.
     """
 
     files: Sequence[Path]
     options: Mapping[str, Any] | None = None
     tools: Mapping[str, str] | None = None
     empty: Sequence[Path] = ()
+    named: Mapping[Path, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import DifixTree, SampleId
-from thesis_assets.provenance import Contents, MadeFrom, Place, Unit, Wanted, examine, read_record
+from thesis_assets.provenance import Contents, MadeFrom, Place, Unit, Wanted, examine, forget_stats, read_record
 from thesis_assets.provenance.options import differences
 from thesis_assets.samples.generation_config import read_generation_config, shaping
 from thesis_assets.samples.sample_rows import read_rows, rows_sha256
@@ -63,8 +63,10 @@ def compared(place: Place, path: Path) -> Compared:
     named = None if record is None else record.output(place.name(path))
     if named is None:
         return Compared(digest, [], verified=False)
-    faults = [] if named.sha256 == digest else [f"sha256 {digest}, {place.record.name} names {named.sha256}"]
-    return Compared(digest, faults, verified=True)
+    if named.sha256 == digest:
+        return Compared(digest, [], verified=True)
+    forget_stats(place)  # also where size and time are as noted: `status` says so too from now on
+    return Compared(digest, [f"sha256 {digest}, {place.record.name} names {named.sha256}"], verified=True)
 
 
 def data_lineage(
@@ -100,6 +102,8 @@ def data_lineage(
             faults.append("it was not made of the manifests beside it")
     except InvalidFile as error:
         faults.append(error.in_one_line)
+    if faults:
+        forget_stats(Place(tree.base, tree.made_from("difix_data")))
     return linked(
         "data",
         tree.relative(tree.data_json),

@@ -11,7 +11,7 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.provenance import Contents, MadeFrom, Older, Place, Unit, Wanted, begin, read_record, versions_of
-from thesis_assets.schemas.tuning import TrainConfig
+from thesis_assets.schemas.tuning import CheckpointInfo, TrainConfig
 from thesis_assets.storage import read_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, pruned_steps
 
@@ -72,7 +72,22 @@ def _older(tree: DifixTree, run_name: str, run: RunSpec) -> Older | None:
         is_whole = _is_whole(run_tree, run, config)
     except InvalidFile:
         return None
-    return Older(_files(run_tree), options=_options_of_then(run_name, run, config)) if is_whole else None
+    if not is_whole:
+        return None
+    steps = list_checkpoints(run_tree)
+    named = {run_tree.checkpoint(step): _sha256_of_side_file(run_tree, step) for step in steps}
+    return Older(
+        _files(run_tree),
+        options=_options_of_then(run_name, run, config),
+        named={path: sha256 for path, sha256 in named.items() if sha256 is not None},
+    )
+
+
+def _sha256_of_side_file(run_tree: TuningRunTree, step: int) -> str | None:
+    try:
+        return read_json(run_tree.checkpoint_info(step), CheckpointInfo).sha256
+    except InvalidFile:
+        return None
 
 
 def _is_whole(run_tree: TuningRunTree, run: RunSpec, config: TrainConfig) -> bool:

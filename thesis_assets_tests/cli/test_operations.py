@@ -13,7 +13,7 @@ import pytest
 from thesis_assets.defs.partitions import Cell
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.defs.sensor_ticks import add_scene, experiment, tiny_world
-from thesis_assets_tests.worlds import World
+from thesis_assets_tests.worlds import World, thesis_assets
 
 
 @pytest.fixture
@@ -223,3 +223,14 @@ def test_sync_removes_withdrawn_keys_only_when_it_is_told_to(world: World, monke
         "scene_name": [],
         "run_name": [],
     }
+
+
+def test_a_history_that_cannot_be_opened_is_told_without_a_traceback(tmp_path: Path) -> None:
+    world = World(tmp_path / "home", tmp_path / "scenes")
+    world.home.mkdir()
+    (world.home / "dagster_home").write_text("")
+    done = thesis_assets(world, "status")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "the history of runs cannot be opened" in done.stderr
+    assert "DAGSTER_HOME" in done.stderr

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import dagster as dg
 import psutil
@@ -132,3 +133,25 @@ def test_a_run_says_which_process_makes_it_and_a_command_lines_keeps_its_own_wor
     assert (told.tags[HOST_TAG], told.tags[WORKER_TAG]) == (mine[HOST_TAG], mine[PROCESS_TAG])
     assert made_by_command_line(kept)
     assert WORKER_TAG not in kept.tags
+
+
+@pytest.mark.parametrize("closed_before", [False, True])
+def test_the_place_in_a_pool_that_a_killed_process_held_is_given_back(
+    tmp_path: Path, killed: str, closed_before: bool
+) -> None:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        storage = instance.event_log_storage
+        assert close_dead_runs(instance) == [], "where nobody holds a place"
+        storage.set_concurrency_slots("render", 2)
+        gone = run_with(instance, PROCESS_TAG, killed)
+        run_id = make_new_run_id()
+        create_run_for_test(instance, run_id=run_id, status=STARTED, tags=holder_tags(run_id))
+        for holder in (gone.run_id, run_id):
+            assert storage.claim_concurrency_slot("render", holder, "scene_samples").is_claimed
+        if closed_before:
+            instance.report_run_failed(gone)
+        assert not storage.claim_concurrency_slot("render", "next", "scene_samples").is_claimed
+        storage.free_concurrency_slots_for_run("next")
+        close_dead_runs(instance)
+        assert storage.get_concurrency_run_ids() == {run_id}
+        assert storage.claim_concurrency_slot("render", "next", "scene_samples").is_claimed

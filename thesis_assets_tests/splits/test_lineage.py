@@ -1,17 +1,19 @@
 """Lineage of a snapshot: each link is ticked only where it was compared with something recorded, and breaks where it differs."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from thesis_assets.layout import DifixTree
-from thesis_assets.provenance import Unit, Wanted, begin
+from thesis_assets.provenance import Place, Unit, Wanted, begin
 from thesis_assets.samples.sample_rows import read_rows, sample_of, write_rows
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.schemas.lineage import LineageLink
 from thesis_assets.splits.lineage import data_lineage, sample_lineage
 from thesis_assets.splits.recorded_images import shard_place
 from thesis_assets.storage import write_json
+from thesis_assets_tests.provenance.test_provenance import LONG_AGO
 from thesis_assets_tests.splits.snapshots import as_older, shard_stats, write_snapshot
 
 SCENE = "hi4d_pair00_dance"
@@ -83,3 +85,17 @@ def test_of_a_version_without_records_shards_and_scenes_are_not_ticked(tree: Dif
     assert list(link.breaks()) == []
     assert states(link)[f"shard {SCENE}"] == states(link)[f"scene {SCENE}"] == "recorded"
     assert states(link)["data difix/data.json"] == "verified"
+
+
+def test_an_edit_that_kept_size_and_time_is_known_to_later_looks_once_the_chain_broke_on_it(
+    tree: DifixTree, roots: SceneRoots
+) -> None:
+    unit = Unit("", Place(tree.base, tree.made_from("difix_data")), Wanted("difix_data", "", given={}))
+    content = tree.data_json.read_bytes()
+    os.utime(tree.data_json, (LONG_AGO, LONG_AGO))
+    assert unit.look().is_made
+    tree.data_json.write_bytes(content.replace(b"image.png", b"other.png", 1))
+    os.utime(tree.data_json, (LONG_AGO, LONG_AGO))
+    assert unit.look().is_made
+    assert data_lineage(tree, roots).state == "broken"
+    assert unit.look().state == "damaged"

@@ -248,6 +248,19 @@ def test_what_a_kill_left_of_a_renewal_is_renewed(
     assert data_json_unit(there, "remove degradation").look().in_words == "made"
 
 
+def test_a_checkpoint_that_is_not_the_one_of_its_side_file_is_taken_over_as_damaged(tree: DifixTree) -> None:
+    unit = checkpoint_unit(tree, NAME, RUN)
+    unit.place.record.unlink()
+    path = tree.tuning_run(NAME).checkpoint(6)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    assert take_over(unit) is not None
+    assert unit.look().damaged == (unit.place.name(path),)
+    path.write_bytes(content)
+    assert unit.look().state == "made"
+
+
 def test_a_choice_that_was_edited_before_a_move_is_damaged_after_it(tree: DifixTree, tmp_path: Path) -> None:
     chosen = tree.tuning_run(NAME).selected_checkpoint
     chosen.write_bytes(chosen.read_bytes().replace(b"best_psnr", b"best_lpips"))
