@@ -156,7 +156,7 @@ def _compare(unit: Unit, contents: Contents, *, full: bool) -> Verdict:
         noted = [None if name in changed else inputs.now.get(name) for name in record.inputs]
         write_stats(place, noted, [None if name in damaged else outputs.now[name] for name in record.outputs])
     stale += _named("changed", changed)
-    bad = [f"{name} ({_size(outputs.now[name])}, was {record.outputs[name][0]})" for name in damaged]
+    bad = [f"{name} ({_found(outputs.now[name], record.outputs[name][0])})" for name in damaged]
     missing = [name for name, stat in outputs.now.items() if stat is None]
     notes = _notes(record, wanted)
     gone = [name for name, stat in inputs.now.items() if stat is None]
@@ -221,5 +221,6 @@ def _named(what: str, names: Sequence[str]) -> list[str]:
     return [f"{', '.join(f'`{name}`' for name in names[:NAMED])}{rest}: {what}"]
 
 
-def _size(stat: Stat | None) -> str:
-    return "gone" if stat is None else f"{stat[0]} bytes"
+def _found(stat: Stat | None, recorded: int) -> str:
+    size = 0 if stat is None else stat[0]
+    return "other bytes, as many" if size == recorded else f"{size} bytes, was {recorded}"

@@ -120,7 +120,9 @@ def test_an_edit_that_kept_size_and_time_is_found_by_reading(place: Place, input
     (place.base / "table.csv").write_bytes(b"CONTENT of table.csv")
     os.utime(place.base / "table.csv", ns=(before.st_atime_ns, before.st_mtime_ns))
     assert look(place, wanted(inputs)).state == "made"
-    assert examine(Unit("nvs", place, wanted(inputs))).state == "damaged"
+    assert (
+        examine(Unit("nvs", place, wanted(inputs))).in_words == "damaged: `table.csv (other bytes, as many)`: damaged"
+    )
 
 
 def test_a_missing_output_is_named(place: Place, inputs: Path) -> None:
