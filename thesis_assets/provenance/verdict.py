@@ -156,13 +156,13 @@ def _compare(unit: Unit, contents: Contents, *, full: bool) -> Verdict:
         noted = [None if name in changed else inputs.now.get(name) for name in record.inputs]
         write_stats(place, noted, [None if name in damaged else outputs.now[name] for name in record.outputs])
     stale += _named("changed", changed)
-    bad = [f"{name} ({_found(outputs.now[name], record.outputs[name][0])})" for name in damaged]
+    bad = [f"`{name}` ({_found(outputs.now[name], record.outputs[name][0])})" for name in damaged]
     missing = [name for name, stat in outputs.now.items() if stat is None]
     notes = _notes(record, wanted)
     gone = [name for name, stat in inputs.now.items() if stat is None]
     notes += _named("gone, and needed only to make this anew", gone)
     state: State = "damaged" if damaged else "missing" if missing else "stale" if stale else "made"
-    reasons = (*_named("damaged", bad), *_named("missing", missing), *stale)
+    reasons = (*_listed(bad), *_named("missing", missing), *stale)
     return Verdict(state, reasons, tuple(notes), tuple(missing), tuple(damaged), record)
 
 
@@ -215,10 +215,13 @@ def _short(version: str) -> str:
 
 
 def _named(what: str, names: Sequence[str]) -> list[str]:
-    if not names:
-        return []
+    return [f"{files}: {what}" for files in _listed([f"`{name}`" for name in names])]
+
+
+def _listed(names: Sequence[str]) -> list[str]:
+    """In one line, where there are any."""
     rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return [f"{', '.join(f'`{name}`' for name in names[:NAMED])}{rest}: {what}"]
+    return [", ".join(names[:NAMED]) + rest] if names else []
 
 
 def _found(stat: Stat | None, recorded: int) -> str:

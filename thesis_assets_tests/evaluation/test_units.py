@@ -188,7 +188,7 @@ def test_an_emptied_or_deleted_output_is_found_and_made_again(own: EvaluationCel
     path.touch()
     told = words(own)[unit]
     assert told.startswith("damaged: ")
-    assert f"{path.name} (0 bytes, was {len(before)})" in told
+    assert f"{path.name}` (0 bytes, was {len(before)})" in told
     evaluate(reopened(own))
     assert words(reopened(own)) == {}
     assert path.read_bytes() == before or path.suffix == ".mp4"

@@ -67,7 +67,7 @@ def test_an_emptied_manifest_and_a_deleted_data_json_are_found(tree: DifixTree) 
     tree.split_train.write_bytes(b"")
     tree.data_json.unlink()
     assert states(tree) == [
-        f"damaged: `manifests/split_train.jsonl (0 bytes, was {size})`: damaged",
+        f"damaged: `manifests/split_train.jsonl` (0 bytes, was {size})",
         "missing: `difix/data.json`: missing",
     ]
 
