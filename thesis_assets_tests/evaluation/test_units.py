@@ -380,7 +380,7 @@ def test_lineage_reads_what_kept_its_size_and_time(own: EvaluationCell) -> None:
     os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns))
     (numbers,) = [each for each in links(chain(own, epochs=[0], tasks=["nvs"])) if each.kind == "numbers"]
     assert numbers.state == "broken"
-    assert f"`metrics/{table.name} (" in numbers.note
+    assert f"`metrics/{table.name}` (" in numbers.note
     render = own.tree.task(30, "nvs").input_render(4, FRAMES[0])
     rewritten(render, render.read_bytes()[:-1])
     (predictions,) = [each for each in links(chain(own, epochs=[30])) if each.kind == "predictions"]

@@ -157,11 +157,11 @@ def test_an_edited_table_and_a_cut_checkpoint_are_damaged_and_not_taken_for_the_
 ) -> None:
     run = tree.tuning_run(NAME)
     run.eval_metrics(3).write_text("edited")
-    assert states(tree)[0].startswith("damaged: `eval/metrics_3.csv (6 bytes")
+    assert states(tree)[0].startswith("damaged: `eval/metrics_3.csv` (6 bytes")
     with pytest.raises(InvalidFile, match="not those that were recorded"):
         start(tree)
     run.checkpoint(3).write_bytes(b"")
-    assert states(tree)[0].startswith("damaged: `checkpoints/model_3.pkl (0 bytes")
+    assert states(tree)[0].startswith("damaged: `checkpoints/model_3.pkl` (0 bytes")
 
 
 def test_a_pruned_checkpoint_is_not_missing_and_the_version_stays(tree: DifixTree, no_launch: None) -> None:
