@@ -127,7 +127,7 @@ def test_one_partition_is_materialized_from_its_assets_page_and_shows_pictures_a
 
 def test_the_views_numbers_stand_above_their_digests_with_the_gain(page: "Page", server: DagsterServer) -> None:
     visit(page, server, "/assets/nvs?view=partitions&partition=small%7Cr1", "results")
-    labels = ["render | truth", "PSNR gain of the last epoch", "results", "not measured", "output_digest"]
+    labels = ["render | truth", "PSNR gain of the last epoch", "results", "not measured", "data version"]
     rows = [page.get_by_text(label, exact=True).filter(visible=True).first.bounding_box() for label in labels]
     heights = [row["y"] for row in rows if row is not None]
     assert len(heights) == len(labels)
