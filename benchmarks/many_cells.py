@@ -6,11 +6,12 @@ from pathlib import Path
 import dagster as dg
 
 from thesis_assets import storage
-from thesis_assets.defs.graph import INPUT_DIGEST, OUTPUT_DIGEST, input_digest
+from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.layout import frame_name
+from thesis_assets.provenance import Contents, begin
 from thesis_assets.settings import Settings
 
 CAMERAS = tuple(range(4, 100, 12))
@@ -63,25 +64,21 @@ def _make_scene(platform: Platform, name: str, seed: Path) -> None:
 
 
 def report_shards(platform: Platform, instance: dg.DagsterInstance) -> int:
-    """Say of every declared shard that it was made from what is there now. Returns how many there are."""
+    """Record and report of every declared shard that it was made from what is there now. Returns how many there are."""
     count = 0
     register(instance, plan_registration(platform, instance))
-    stamps: dict[str, str] = {}
+    contents = Contents()
     for spec in platform.readable_experiments():
         for scene_name in platform.scene_names(spec):
             cell = Cell(spec.exp_name, scene_name=scene_name)
-            if scene_name not in stamps:  # all experiments have one generation section
-                stamps[scene_name] = input_digest(platform, instance, "scene_samples", cell)
-            metadata = {
-                INPUT_DIGEST: stamps[scene_name],
-                OUTPUT_DIGEST: scene_name,
-                "preview": dg.MetadataValue.md(THUMBNAIL),
-            }
+            metadata = {"preview": dg.MetadataValue.md(THUMBNAIL)}
             instance.report_runless_asset_event(
                 dg.AssetMaterialization("scene_samples", partition=cell.key, metadata=metadata)
             )
             stats = platform.difix(cell).scene_run(scene_name).run_stats
             stats.parent.mkdir(parents=True)
             stats.write_text("{}")
+            (unit,) = NODES["scene_samples"].units(platform, cell)
+            begin(unit, contents).finish([stats], flush=False)
             count += 1
     return count

@@ -25,7 +25,7 @@ from thesis_assets.defs.assets.declaration import SECONDS, STEP
 from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.checks.outcomes import ABSENCES
 from thesis_assets.defs.footprint import footprint
-from thesis_assets.defs.graph import latest_metadata
+from thesis_assets.defs.graph import latest_metadata, records_of
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import cells_of_level
 from thesis_assets.defs.partitions import Cell
@@ -155,7 +155,7 @@ def asset_rows(platform: Platform, instance: dg.DagsterInstance, exp_name: str) 
             done = [cell for cell, metadata in made.items() if metadata is not None]
             if not done:
                 continue
-            sizes = [footprint(platform, asset, cell) for cell in done]
+            sizes = [footprint(records_of(platform, asset, cell)) for cell in done]
             keys = {str(cell) for cell in done}
             outcomes = [row.status for row in checks if row.asset == asset and row.cell in keys]
             # Each step once: cells of one single-run step share its time.

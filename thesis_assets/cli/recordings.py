@@ -372,10 +372,10 @@ def _remember(platform: Platform, cell: Cell, record: "PublicationRecord") -> No
     import dagster as dg
 
     from thesis_assets.defs.assets.recordings import publication_metadata
-    from thesis_assets.defs.graph import DATA_VERSION, data_version
+    from thesis_assets.defs.graph import DATA_VERSION, data_version, records_of
 
     with dagster_instance(platform.settings) as instance:
-        version = data_version(platform, "published_recordings", cell)
+        version = data_version(records_of(platform, "published_recordings", cell))
         instance.report_runless_asset_event(
             dg.AssetMaterialization(
                 "published_recordings",

@@ -10,7 +10,7 @@ import dagster as dg
 
 from thesis_assets.defs.audit import evaluations_of
 from thesis_assets.defs.checks.outcomes import CHECKS
-from thesis_assets.defs.graph import DATA_VERSION, data_version, is_current, look_at
+from thesis_assets.defs.graph import DATA_VERSION, data_version, is_current, look_at, records_of
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import Outcome, execute, make_run, plan_level
 from thesis_assets.defs.older_trees import take_over_cells
@@ -60,7 +60,7 @@ def register_snapshot(
 
 
 def _materialization(platform: Platform, asset: str, cell: Cell, origin: str) -> dg.AssetMaterialization:
-    version = data_version(platform, asset, cell)
+    version = data_version(records_of(platform, asset, cell))
     metadata: dict[str, Any] = {DATA_VERSION: version, ADOPTED_FROM: dg.MetadataValue.path(origin)}
     return dg.AssetMaterialization(asset, partition=cell.key, metadata=metadata)
 

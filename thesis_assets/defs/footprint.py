@@ -1,11 +1,11 @@
 """How many files and bytes a cell of an asset fills on disk."""
 
-from thesis_assets.defs.graph import records_of
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
+from collections.abc import Sequence
+
+from thesis_assets.provenance import MadeFrom
 
 
-def footprint(platform: Platform, asset: str, cell: Cell) -> tuple[int, int]:
-    """Number of files and their bytes, by the records. A hard link counts with its full size, as a listing shows it."""
-    sizes = [size for record in records_of(platform, asset, cell) for size, _, _ in record.outputs.values()]
+def footprint(records: Sequence[MadeFrom]) -> tuple[int, int]:
+    """Number of files and their bytes, by a cell's records. A hard link counts with its full size, as a listing shows it."""
+    sizes = [size for record in records for size, _, _ in record.outputs.values()]
     return len(sizes), sum(sizes)

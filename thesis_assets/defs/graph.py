@@ -13,7 +13,7 @@ from thesis_assets.defs.compare_pages import ComparePages
 from thesis_assets.defs.partitions import Cell, CellKind
 from thesis_assets.defs.platform import Platform
 from thesis_assets.layout import TASKS
-from thesis_assets.provenance import Contents, MadeFrom, Place, Unit, Verdict, Wanted, read_record
+from thesis_assets.provenance import MadeFrom, Place, Unit, Verdict, Wanted, read_record
 from thesis_assets.provenance.contents import stat_of
 from thesis_assets.provenance.verdict import State
 from thesis_assets.storage import sha256_value
@@ -98,17 +98,13 @@ def _recorded(asset: str) -> Callable[[Platform, Cell], list[Unit]]:
     def units(platform: Platform, cell: Cell) -> list[Unit]:
         from thesis_assets.evaluation.qualitative.units import recording_units
 
-        trees, epochs = (
-            platform.evaluation_trees(cell),
-            platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell)),
-        )
-        return recording_units(asset, trees, platform.difix(cell), cell.run_name, list(epochs))
+        epochs = list(platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell)))
+        return recording_units(asset, platform.evaluation_trees(cell), platform.difix(cell), cell.run_name, epochs)
 
     return units
 
 
 def _published_recordings(platform: Platform, cell: Cell) -> list[Unit]:
-
     from thesis_assets.publishing.publication import publication_units
 
     repo_id = platform.settings.hf_rerun_repo_id
@@ -217,10 +213,13 @@ def latest_metadata(instance: dg.DagsterInstance, asset: str, cell: Cell) -> dic
     return {name: value.value for name, value in records[0].asset_materialization.metadata.items()}
 
 
-def look_at(platform: Platform, asset: str, cell: Cell, contents: Contents | None = None) -> Verdict:
+def look_at(platform: Platform, asset: str, cell: Cell) -> Verdict:
     """What a look finds of a cell: the worst of its units, with the reasons and notes of all."""
-    looked_with = contents or platform.contents
-    found = [(unit, unit.look(looked_with)) for unit in NODES[asset].units(platform, cell)]
+    return of_all([(unit, unit.look(platform.contents)) for unit in NODES[asset].units(platform, cell)])
+
+
+def of_all(found: Sequence[tuple[Unit, Verdict]]) -> Verdict:
+    """The verdicts on several units as one."""
     states = {verdict.state for _, verdict in found}
     worst: State = next((state for state in BADNESS if state in states), "made")
     several = len(found) > 1
@@ -238,9 +237,9 @@ def records_of(platform: Platform, asset: str, cell: Cell) -> list[MadeFrom]:
     return [record for record in found if record is not None]
 
 
-def data_version(platform: Platform, asset: str, cell: Cell) -> str:
+def data_version(records: Sequence[MadeFrom]) -> str:
     """Of a cell: of what its units' records say."""
-    return sha256_value([record.data_version for record in records_of(platform, asset, cell)])
+    return sha256_value([record.data_version for record in records])
 
 
 def wanted_digest(platform: Platform, asset: str, cell: Cell) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from thesis_assets.defs.footprint import footprint
-from thesis_assets.defs.graph import DATA_VERSION, NODES, data_version, look_at
+from thesis_assets.defs.graph import DATA_VERSION, NODES, data_version, of_all
 from thesis_assets.defs.metadata import counts_table
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
@@ -57,7 +57,8 @@ def verify_units(platform: Platform, asset: str, cell: Cell) -> Metadata:
     Raises:
         InvalidFile: a unit of it has no record, or lacks a file of it, or the file has other bytes.
     """
-    found = look_at(platform, asset, cell)
+    looks = [(unit, unit.look(platform.contents)) for unit in NODES[asset].units(platform, cell)]
+    found = of_all(looks)
     if found.state in ("missing", "damaged"):
         raise InvalidFile(
             "what should have been written is not whole",
@@ -65,8 +66,9 @@ def verify_units(platform: Platform, asset: str, cell: Cell) -> Metadata:
             found=found.in_words,
             remedy="materialize the asset again; look into the log of what writes it",
         )
-    n_files, n_bytes = footprint(platform, asset, cell)
-    return {DATA_VERSION: data_version(platform, asset, cell), "files": n_files, "bytes": n_bytes}
+    records = [verdict.record for _, verdict in looks if verdict.record is not None]
+    n_files, n_bytes = footprint(records)
+    return {DATA_VERSION: data_version(records), "files": n_files, "bytes": n_bytes}
 
 
 def _write_sample_set(platform: Platform, cell: Cell, value: "SampleSet") -> Metadata:

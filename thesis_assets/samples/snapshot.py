@@ -4,7 +4,7 @@
 """
 
 from thesis_assets import storage
-from thesis_assets.errors import SnapshotChanged
+from thesis_assets.errors import InvalidFile, SnapshotChanged
 from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.samples import FrozenSnapshot, SplitSummary
 
@@ -19,14 +19,13 @@ def frozen_snapshot(tree: DifixTree) -> FrozenSnapshot | None:
 
 
 def frozen_scenes(tree: DifixTree) -> frozenset[str] | None:
-    """The scenes of a frozen snapshot; None while it is open.
-
-    Raises:
-        InvalidFile: its split_summary.json cannot be read.
-    """
+    """The scenes of a frozen snapshot; None while it is open. Where its split_summary.json is lost or damaged: those with a shard."""
     if not tree.frozen.exists():
         return None
-    return frozenset(storage.read_json(tree.split_summary, SplitSummary).scene_runs)
+    try:
+        return frozenset(storage.read_json(tree.split_summary, SplitSummary).scene_runs)
+    except InvalidFile:  # a look says so, and the split is made again: for that the scenes must be known
+        return frozenset(path.parent.name for path in tree.scene_runs_dir.glob("*/run_stats.json"))
 
 
 def refuse_change(tree: DifixTree, problem: str, *, key: str, found: object, wanted: object) -> SnapshotChanged:

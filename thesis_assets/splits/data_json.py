@@ -138,11 +138,6 @@ def write_data_json(
     return DataJsonStats(content.sha256, len(train), len(test), tree.data_json.stat().st_size)
 
 
-def is_written_for(tree: DifixTree) -> bool:
-    """Whether the paths of the file on disk are those of this place; also where there is none, or it is not in our form."""
-    return folder_of(tree.data_json) in (None, _folder(tree))
-
-
 def renew_paths(tree: DifixTree) -> bool:
     """Write the file anew where the snapshot has moved since; nothing else changes. Returns whether it was.
 

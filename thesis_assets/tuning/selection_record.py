@@ -5,6 +5,7 @@ Does not belong here: the choice (`selection`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
@@ -114,10 +115,10 @@ def renew_hand_off(tree: DifixTree, run_name: str) -> bool:
 def renew_places(tree: DifixTree) -> bool:
     """Everything of a snapshot that holds absolute paths, after a move. Returns whether anything was written.
 
-    Raises:
-        InvalidFile: a run's `selected_checkpoint.json` cannot be read.
+    A choice that cannot be read, or whose checkpoint's side file cannot, is damaged, which a look says: it is made again, not renewed.
     """
     renewed = renew_paths(tree)
     for path in sorted(tree.tuning_runs_dir.glob("*/selected_checkpoint.json")):
-        renewed = renew_hand_off(tree, path.parent.name) or renewed
+        with contextlib.suppress(InvalidFile):
+            renewed = renew_hand_off(tree, path.parent.name) or renewed
     return renewed

@@ -138,7 +138,7 @@ def read_image(sample_id: str, path: Path, sha256: str | None = None) -> NDArray
             f"sample {sample_id}: {error.problem}",
             file=error.file or path,
             found=error.found,
-            remedy="`thesis-assets run --exp <experiment>` exports the sample's scene again; the last checkpoint is intact, and the run goes on from it",
+            remedy=f"`thesis-assets run --exp {path.parents[2].name}` exports the sample's scene again; the last checkpoint is intact, and the run goes on from it",
         ) from error
 
 

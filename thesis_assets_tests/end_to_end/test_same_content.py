@@ -137,6 +137,13 @@ def test_run_makes_an_emptied_or_deleted_output_again_as_it_was(
     assert differing(world) == {}
 
 
+@pytest.mark.parametrize("name", ["tuning_runs/r1/selected_checkpoint.json", "manifests/split_summary.json"])
+def test_a_garbled_file_that_run_reads_before_its_first_step_is_mended_all_the_same(world: World, name: str) -> None:
+    (world.platform.difix(Cell("small")).base / name).write_text("{")
+    assert world.run().exit_code == 0
+    assert differing(world) == {}
+
+
 def test_a_cut_recording_is_recorded_again(world: World) -> None:
     path = output_of(world, "evaluation_recordings")
     _cut(path)

@@ -16,7 +16,7 @@ from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.splits.data_json import (
     check_data_json,
     data_json_unit,
-    is_written_for,
+    moved_from,
     renew_paths,
     write_data_json,
 )
@@ -102,13 +102,13 @@ def test_a_frozen_snapshot_that_was_moved_stays_frozen_and_valid(tmp_path: Path,
     versions = [unit.look().data_version for unit in units(tree)]
     there = move(tree, tmp_path / "elsewhere")
     assert states(there) == ["made", "made"]
-    assert not is_written_for(there)
+    assert moved_from(there) == (str(tree.base), False)
     told: list[str] = []
     with told_to(told.append):
         guard_snapshot(there, SPLIT, SPLIT.group_rules)
     assert len(told) == 1
     assert str(tree.base) in told[0]
-    assert is_written_for(there)
+    assert moved_from(there) == (str(tree.base), True)
     assert not renew_paths(there)
     after = contents_of(there.base)
     assert {name for name in after if after[name] != before.get(name)} == {

@@ -90,12 +90,11 @@ def graph_asset(
             except ThesisAssetsError as error:
                 raise dg.Failure(description=str(error), allow_retries=False) from error
             seconds = round(time.perf_counter() - began, 2)
+            of_step = {SECONDS: seconds, STEP: dg.MetadataValue.dagster_run(context.run_id)}
+            if len(cells) == 1:  # of the output, so that it stands above paths, which are of the asset
+                context.add_output_metadata(made.pop(cells[0], {}))
             for cell in cells:
-                if len(cells) == 1 and cell in made:
-                    context.add_output_metadata(made.pop(cell))  # so that it stands above paths, which are of the asset
-                run = dg.MetadataValue.dagster_run(context.run_id)
-                metadata = {SECONDS: seconds, STEP: run, **made.get(cell, {})}
-                context.add_asset_metadata(metadata, partition_key=cell.key)
+                context.add_asset_metadata({**of_step, **made.get(cell, {})}, partition_key=cell.key)
             if len(cells) == len(asked):
                 yield dg.Output(value)
             else:
