@@ -161,6 +161,7 @@ class _Gathering:
             return ExperimentPart(name, [printable(" ".join(error.problem.split()))], command="thesis-assets scenes")
         evaluated = self._evaluated(spec)
         n_exported = sum(f"{name}|{scene}" in self._exported for scene in scenes)
+        state = list(self._data_state(spec, scenes, n_exported))
         trees = {
             run: {scene: platform.tree(Cell(name, run_name=run), scene) for scene in evaluated} for run in spec.runs
         }
@@ -181,7 +182,7 @@ class _Gathering:
         triplets, left_out = self._triplets(spec, scenes, done)
         return ExperimentPart(
             name=name,
-            state=list(self._data_state(spec, scenes, n_exported)),
+            state=state,
             runs=runs,
             curves=curves.svg if curves else "",
             curves_note=_curves_note(gains),

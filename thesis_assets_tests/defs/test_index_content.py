@@ -177,16 +177,17 @@ def test_a_manifest_without_epochs_has_no_pictures_and_one_that_cannot_be_read_i
     assert content.experiments[0].triplets == []
 
 
-def test_an_experiment_whose_frozen_state_cannot_be_read_is_named_and_the_others_stay(evaluated: World) -> None:
+def test_a_split_that_cannot_be_read_is_named_and_every_experiment_stays(evaluated: World) -> None:
+    evaluated.write(SMALL | {"exp_name": "other"})
     tree = evaluated.platform.difix(Cell("other"))
     for path, value in ((tree.frozen, {}), (tree.split_summary, {"a": 1})):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(value))
     content = renewed(evaluated)
     (note,) = content.notes
-    assert note.startswith("other is left out: the file is not a SplitSummary")
+    assert note.startswith("The split of other is not shown: the file is not a SplitSummary")
     assert str(tree.split_summary) in note
-    assert [part.name for part in content.experiments] == ["demo"]
+    assert [part.name for part in [*content.experiments, *content.waiting]] == ["demo", "other"]
 
 
 @pytest.mark.parametrize("line", ["{}", "[]", '{"scene_name": null}'])
