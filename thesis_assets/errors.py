@@ -142,3 +142,7 @@ class CellLocked(ThesisAssetsError):
 
 class DiskFull(ThesisAssetsError):
     """No space, no inode or no quota is left where something is written."""
+
+
+class ProcessLost(ThesisAssetsError):
+    """A process was killed, or its node died: the same again, from where it stands, may succeed."""

@@ -629,6 +629,10 @@ class DifixTree:
         """*Ours*: where a cell's work executes that is not a tuning run, or executed."""
         return JobTree(self.meta_dir / "jobs" / check_key(cell, "job"))
 
+    def attempt(self, cell: str) -> Path:
+        """*Ours*: the last attempt at a cell that is not made."""
+        return self.meta_dir / "attempts" / f"{check_key(cell, 'attempt')}.json"
+
     def render_stdout(self, scene_name: str) -> Path:
         """*Ours*: what the user's render command printed for one scene; beside it what it said on stderr, and its job."""
         return self._render_log(scene_name, "stdout.log")

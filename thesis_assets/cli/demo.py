@@ -27,9 +27,9 @@ from thesis_assets.defs.checks.outcomes import ABSENCES
 from thesis_assets.defs.footprint import footprint
 from thesis_assets.defs.graph import latest_metadata, records_of
 from thesis_assets.defs.jobs import LEVELS
-from thesis_assets.defs.levels import cells_of_level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.states import cells_of_level
 from thesis_assets.layout import epoch_name
 from thesis_assets.schemas.evaluation import parse_results
 from thesis_assets.schemas.samples import SplitSummary

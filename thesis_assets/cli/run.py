@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -29,29 +29,35 @@ from thesis_assets.defs.checks.outcomes import ABSENCES
 from thesis_assets.defs.daemons import daemon_runs
 from thesis_assets.defs.dead_runs import close_dead_runs
 from thesis_assets.defs.failures import tell_of_failure
-from thesis_assets.defs.jobs import LEVELS
-from thesis_assets.defs.levels import Outcome, Work, cells_of_level, execute, levels_until, plan_level
+from thesis_assets.defs.graph import NODES
+from thesis_assets.defs.jobs import LEVELS, Level
+from thesis_assets.defs.levels import Outcome, Work, check_again, execute, levels_until, works_of
 from thesis_assets.defs.older_trees import take_over_experiment
 from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.past_work import PastWork
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.policy import GPU_ASSETS
 from thesis_assets.defs.ready_scenes import ReadyScenes, unfinished_scenes
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.report_pages import CHECK_REPORT, renew_pages
+from thesis_assets.defs.states import CellState, Plan, assets_of, cells_of_level
 from thesis_assets.errors import InvalidScene, ThesisAssetsError, near_names
+from thesis_assets.provenance import ask_anew
 
 
 @dataclass
 class RunReport:
-    """What one `run` did: every run of a level, in order."""
+    """What one `run` did: every run of a level, in order; and the cells that it could not make, where it stopped."""
 
     exp_name: str
     outcomes: list[Outcome] = field(default_factory=list)
+    stopped: list[CellState] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def exit_code(self) -> int:
-        return _exit_code(self.outcomes)
+        code = _exit_code(self.outcomes)
+        return FAILED if code == DONE and self.stopped else code
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -71,6 +77,7 @@ class RunReport:
                 }
                 for outcome in self.outcomes
             ],
+            "stopped": [state.row for state in self.stopped],
         }
 
 
@@ -88,9 +95,12 @@ def run_experiment(
     runs: Sequence[str] = (),
     scenes: Sequence[str] = (),
     until: str | None = None,
-    replace: bool = False,
+    force: Collection[str] = (),
 ) -> RunReport:
-    """Run level after level; stop at the first that fails. What is current is not made again.
+    """Run level after level; stop at the first that fails. What is made is not made again.
+
+    Args:
+        force: assets whose cells are made anew; of `runs` and `scenes`, where any are named.
 
     Raises:
         InvalidExperiment: its patterns match no scene.
@@ -119,26 +129,27 @@ def run_experiment(
         definitions = build_defs(settings=platform.settings, echo=platform.echo)
         for level in levels:
             cells = cells_of_level(platform, level, exp_name, runs, scenes)
-            works = plan_level(platform, instance, level, cells, until)
+            plan = Plan(platform, instance)
+            again = list(_to_check_again(plan, level, cells, until))
+            for asset, cell in again:
+                _check_again(
+                    platform, instance, definitions, report, level, asset, cell, plan.failed_checks(asset, cell)
+                )
+            plan = Plan(platform, instance) if again else plan
+            works, stopped = _asked(plan, instance, level, cells, until, force, scenes)
             if level.job == "report" and report.outcomes:
                 # Always the check page, too: it follows the event log, which has grown.
                 planned = {asset for work in works for asset in work.assets} | {CHECK_REPORT}
                 works = [Work(level, tuple(asset for asset in level.assets if asset in planned), (Cell(),))]
-            if not works:
-                if cells:
-                    platform.echo(f"{exp_name}: {level.title}{told_cells(cells)}: current")
-                continue
-            if level.job == "export_scenes":
-                _refuse_unfinished(platform, exp_name, works, scenes)
             for work in works:
-                platform.echo(begun_line(exp_name, work))
-                step_began = time.perf_counter()
-                outcome = execute(definitions, instance, work, replace=replace)
-                report.outcomes.append(outcome)
-                for line in ended_lines(exp_name, outcome, time.perf_counter() - step_began):
-                    platform.echo(line)
-                if not outcome.success:
-                    tell_where_no_daemon_does(platform, instance, outcome)
+                _make(platform, instance, definitions, report, work, force)
+            if cells and not (works or stopped or again):
+                platform.echo(f"{exp_name}: {level.title}{told_cells(cells)}: current")
+            report.stopped += stopped
+            for state in stopped:
+                platform.echo(f"FAILED {state.asset} of {state.cell} is {state.told}")
+                if state.mend:
+                    platform.echo(f"    to mend it: `{state.mend}`")
             if report.exit_code != DONE:
                 break
     finally:
@@ -147,6 +158,111 @@ def run_experiment(
             renew_pages(platform, instance)
     report.seconds = time.perf_counter() - began
     return report
+
+
+def _asked(
+    plan: Plan,
+    instance: dg.DagsterInstance,
+    level: Level,
+    cells: Sequence[Cell],
+    until: str | None,
+    force: Collection[str],
+    named: Sequence[str],
+) -> tuple[list[Work], list[CellState]]:
+    """The runs of a level that a person's command makes; and the cells that it can not make.
+
+    Args:
+        named: scenes that are taken as they are.
+    """
+
+    def takes(state: CellState) -> bool:
+        return _is_taken(state, force, named)
+
+    wanted: dict[Cell, tuple[str, ...]] = {}
+    stopped: list[CellState] = []
+    for cell in cells:
+        assets = plan.assets_to_make(level, cell, takes, until)
+        states = [plan.state(asset, cell) for asset in assets_of(plan.platform, level, cell)]
+        first = next(
+            (state for state in states if state.state not in ("made", "absent") and state.asset not in assets), None
+        )
+        if assets:
+            wanted[cell] = assets
+        elif first is not None and level.kind != "none":
+            stopped.append(first)
+    unfinished = [state.cell.scene_name for state in stopped if state.state == "waiting" and state.cell.scene_name]
+    if unfinished:
+        _refuse_unfinished(plan.platform, stopped[0].cell.exp_name, unfinished)
+    return works_of(instance, level, wanted), stopped
+
+
+def _is_taken(state: CellState, force: Collection[str], named: Sequence[str]) -> bool:
+    """Whether a person's command makes a cell. `named`: scenes that are taken as they are."""
+    by_name = state.state == "waiting" and state.cell.scene_name in named
+    return state.is_work or state.state == "failed" or state.by_hand or by_name or state.asset in force
+
+
+def _make(
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    report: RunReport,
+    work: Work,
+    force: Collection[str],
+) -> None:
+    anew = [asset for asset in work.assets if asset in force]
+    if anew:
+        _ask_anew(platform, instance, anew, work.cells)
+    platform.echo(begun_line(report.exp_name, work))
+    began = time.perf_counter()
+    outcome = execute(definitions, instance, work, force="scene_samples" in anew)
+    report.outcomes.append(outcome)
+    for line in ended_lines(report.exp_name, outcome, time.perf_counter() - began):
+        platform.echo(line)
+    if not outcome.success:
+        tell_where_no_daemon_does(platform, instance, outcome)
+
+
+def _ask_anew(platform: Platform, instance: dg.DagsterInstance, assets: Sequence[str], cells: Sequence[Cell]) -> None:
+    """Mark what there is as to be made anew, and tell what that took before. It stays, and counts, until the new one is whole."""
+    past = PastWork(platform, instance)
+    for asset in assets:
+        seconds = [past.seconds(asset, cell) for cell in cells]
+        known = [each for each in seconds if each is not None]
+        cost = f"about {sum(known) / 60:.1f} minutes by past runs" if known else "it was never timed here"
+        platform.echo(f"{asset}{told_cells(cells)} is made anew: {cost}")
+        if asset != "scene_samples":  # its step is told
+            for unit in (unit for cell in cells for unit in NODES[asset].units(platform, cell)):
+                ask_anew(unit)
+
+
+def _to_check_again(plan: Plan, level: Level, cells: Sequence[Cell], until: str | None) -> Iterator[tuple[str, Cell]]:
+    """What of a level is made, and failed a blocking check last: what the check looked at may be mended since."""
+    for cell in cells if level.kind != "none" else ():
+        for asset in assets_of(plan.platform, level, cell):
+            if plan.state(asset, cell).state == "made" and plan.failed_checks(asset, cell):
+                yield asset, cell
+            if asset == until:
+                break
+
+
+def _check_again(
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    report: RunReport,
+    level: Level,
+    asset: str,
+    cell: Cell,
+    failed: Sequence[str],
+) -> None:
+    names = [name.partition(".")[2] for name in failed]
+    outcome = check_again(definitions, instance, level, asset, cell, names)
+    report.outcomes.append(outcome)
+    for reason in outcome.failed_checks:
+        platform.echo(f"FAILED {reason}")
+    if not outcome.failed_checks:
+        platform.echo(f"{report.exp_name}: {', '.join(failed)} of {cell}: passed when made again")
 
 
 def begun_line(exp_name: str, work: Work) -> str:
@@ -180,14 +296,13 @@ def told_cells(cells: Sequence[Cell]) -> str:
     return f" ({names[0]})" if len(names) == 1 else f" ({len(names)} {kind})" if names else ""
 
 
-def _refuse_unfinished(platform: Platform, exp_name: str, works: Sequence[Work], named: Sequence[str]) -> None:
-    """Export no scene that is still being copied, unless it is named: a training would freeze what is there of it.
+def _refuse_unfinished(platform: Platform, exp_name: str, scenes: Sequence[str]) -> None:
+    """Export no scene that is still being copied: a training would freeze what is there of it.
 
     Raises:
         InvalidScene: with what the scenes lack.
     """
-    asked = {cell.scene_name for work in works for cell in work.cells} - {*named}
-    unfinished = unfinished_scenes(platform, platform.experiments.read(exp_name), sorted(asked))
+    unfinished = unfinished_scenes(platform, platform.experiments.read(exp_name), sorted(scenes))
     if unfinished:
         first = next(iter(unfinished))
         raise InvalidScene(
@@ -225,12 +340,15 @@ def run(
             "--set", help="Write a run derived from another into the file, and run it: runs.<run>.<key>=<value>."
         ),
     ] = None,
-    replace: Annotated[
-        bool,
+    force: Annotated[
+        list[str] | None,
         typer.Option(
-            "--replace",
-            help="Export the scenes anew where the file's `generation` is not that of the samples. Not of frozen data.",
+            "--force",
+            help="Make this asset anew, such as `nvs` or `tuned_checkpoint` (repeatable); the old one stays until then.",
         ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be made, and why; start nothing.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -243,11 +361,8 @@ def run(
 
     platform = load_platform()
     names = list(run_names or [])
-    try:
-        levels_until(until)
-    except KeyError as error:
-        near = near_names([asset for level in LEVELS for asset in level.assets], [str(until)])
-        wrong_use(f"there is no asset {error} ({near}); `thesis-assets status` lists them")
+    for name in [*([until] if until else []), *(force or ())]:
+        _refuse_unknown_asset(name)
     if changes:
         for name in declare_derived_runs(platform.experiments.path(exp), changes):
             progress_line(f"{exp}: run {name} is declared in {platform.experiments.path(exp)}")
@@ -255,8 +370,11 @@ def run(
     with dagster_instance(platform.settings) as instance:
         register(instance, plan_registration(platform, instance))
         try:
+            if dry_run:
+                _show_plan(platform, instance, exp, names, scenes or (), until, force or (), as_json=as_json)
+                return
             report = run_experiment(
-                platform, instance, exp, runs=names, scenes=scenes or (), until=until, replace=replace
+                platform, instance, exp, runs=names, scenes=scenes or (), until=until, force=force or ()
             )
         except dg.Failure as error:
             wrong_use(error.description)
@@ -266,6 +384,45 @@ def run(
         _say_what_next(platform, report)
     if report.exit_code != DONE:
         raise typer.Exit(report.exit_code)
+
+
+def _refuse_unknown_asset(name: str) -> None:
+    known = [asset for level in LEVELS for asset in level.assets]
+    if name not in known:
+        wrong_use(f"there is no asset '{name}' ({near_names(known, [name])}); `thesis-assets status` lists them")
+
+
+def _show_plan(
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    exp_name: str,
+    runs: Sequence[str],
+    scenes: Sequence[str],
+    until: str | None,
+    force: Collection[str],
+    *,
+    as_json: bool,
+) -> None:
+    """Every cell that is not made, or follows from one that is not: what it is, and whether the command would make it."""
+    platform.refuse_no_match(platform.experiments.read(exp_name), evaluated=False)
+    platform.refuse_undeclared([Cell(exp_name, run_name=run) for run in runs])
+    platform.refuse_undeclared([Cell(exp_name, scene_name=scene) for scene in scenes])
+    plan, levels = Plan(platform, instance), levels_until(until)
+    states = plan.of_experiment(exp_name, runs, scenes, levels)
+    if as_json:
+        print_json([state.row for state in states])
+        return
+    open_ones = [state for state in states if state.state not in ("made", "absent") or state.asset in force]
+    if not open_ones:
+        print(f"{exp_name}: everything is made")
+        return
+    rows = [
+        (state.asset, state.cell, state.state, state.why, "" if _is_taken(state, force, scenes) else state.mend or "no")
+        for state in open_ones
+    ]
+    print_table("What is not made", ("asset", "cell", "state", "why", "not by this command, but by"), rows)
+    counts = Counter(state.state for state in open_ones)
+    print(f"{', '.join(f'{count} {name}' for name, count in counts.most_common())}; nothing was started")
 
 
 def _say_what_next(platform: Platform, report: RunReport) -> None:

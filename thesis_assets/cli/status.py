@@ -25,11 +25,11 @@ from thesis_assets.cli.console import (
     progress_line,
     wrong_use,
 )
-from thesis_assets.defs.cell_states import CellState, cell_states
 from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.checks.outcomes import CHECKS
 from thesis_assets.defs.dead_runs import close_dead_runs, dead_runs
 from thesis_assets.defs.failures import failure_reason
+from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.leftovers import REST_SECONDS, leftovers, remove
 from thesis_assets.defs.levels import make_checks, works_of_checks
 from thesis_assets.defs.metadata import MEND
@@ -37,9 +37,11 @@ from thesis_assets.defs.morning import Morning, morning
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.report_pages import renew_pages, write_pages
+from thesis_assets.defs.states import CellState, Plan
 from thesis_assets.errors import near_names
 
 REASON = 300
+SHOWN_LEVELS = tuple(level for level in LEVELS if level.job != "publish")
 SHOWN = 30
 checks_app = typer.Typer(no_args_is_help=True)
 
@@ -49,9 +51,9 @@ def status(
     since: Annotated[str | None, typer.Option("--since", help="Also what happened since: 12h, 90m or 2d ago.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is done and what is not.
+    """Show what is made and what is not, why, and what mends it.
 
-    A row an asset, over its cells: done, stale, missing, failed, running or refused. With --since also what happened lately: runs, checks, and what waits for what.
+    A row an asset, over its cells: made, missing, stale, damaged, running, failed, blocked, waiting, refused or absent. With --since also what happened lately: runs, checks, and what waits for what.
     """
     platform = load_platform()
     if exp is not None:
@@ -61,27 +63,32 @@ def status(
     with dagster_instance(platform.settings) as instance:
         for run_id in close_dead_runs(instance):
             progress_line(f"run {run_id[:8]} was killed before it ended; it is closed")
-        states = [state for name in names for state in cell_states(platform, instance, name)]
-        plan = plan_registration(platform, instance)
+        plan = Plan(platform, instance)
+        states = [state for name in names for state in plan.of_experiment(name, levels=SHOWN_LEVELS)]
+        registration = plan_registration(platform, instance)
         failed = [] if as_json else [row for row in check_rows(instance) if row.blocking and row.status == "failed"]
         night = morning(platform, instance, began, time.time(), exp_names=names) if began is not None else None
-    cells = [state.__dict__ | {"cell": str(state.cell)} for state in states]
+    cells = [state.row for state in states]
     if as_json:
         print_json(cells if night is None else {**morning_json(night), "cells": cells})
         return
     if night is not None:
         print_morning(night)
-    print_table("Assets", ("experiment", "asset", "cells", "state", "not done"), _by_asset(states))
+    print_table("Assets", ("experiment", "asset", "cells", "state", "not made"), _by_asset(states))
     for line in _notes(states):
         print(line)
-    for line in plan.warnings:
+    for line in registration.warnings:
         if exp is None or line.startswith(f"{exp}: "):
             print(f"warning: {line}")
-    for name, reason in plan.refused.items():
+    for name, reason in registration.refused.items():
         if exp is None or name == exp:
             print(f"refused: {name}: {reason}")
-    if any(state.state not in ("done", "refused") for state in states):
-        print(f"next: `thesis-assets run --exp {exp or '<experiment>'}` makes what is not done")
+    for line in _mended_by(states):
+        print(line)
+    if any(state.is_work or state.state == "failed" for state in states):
+        print(
+            f"next: `thesis-assets run --exp {exp or '<experiment>'}` makes what is not made (`--dry-run` shows it first)"
+        )
     # A row's cell begins with its experiment, as partition keys do.
     if n_failed := sum(exp is None or row.cell.partition("|")[0] == exp for row in failed):
         print(f"{n_failed} blocking check{'s' * (n_failed > 1)} failed: `thesis-assets checks report --open`")
@@ -101,28 +108,37 @@ def _moment(since: str | None) -> datetime | None:
 def _by_asset(states: list[CellState]) -> list[tuple[object, ...]]:
     groups: dict[tuple[str, str], list[CellState]] = {}
     for state in states:
-        groups.setdefault((state.exp_name, state.asset), []).append(state)
+        groups.setdefault((state.cell.exp_name, state.asset), []).append(state)
     rows: list[tuple[object, ...]] = []
     for (exp_name, asset), members in groups.items():
         counts = Counter(member.state for member in members)
         summary = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-        open_cells = [_named(member) for member in members if member.state != "done"]
+        open_cells = [_named(member) for member in members if member.state not in ("made", "absent")]
         rows.append((exp_name, asset, len(members), summary, ", ".join(open_cells[:6])))
     return rows
 
 
 def _notes(states: list[CellState]) -> list[str]:
-    """What a reader should know of cells that are done: a line an asset and note."""
+    """What a reader should know of cells that are made, and why others cannot be: a line an asset and note."""
     counts = Counter(
-        (each.exp_name, each.asset, each.detail) for each in states if each.state == "done" and each.detail
+        (each.cell.exp_name, each.asset, each.why) for each in states if each.state in ("made", "absent") and each.why
     )
     return [f"noted: {exp_name}: {asset}, {count} cells: {note}" for (exp_name, asset, note), count in counts.items()]
 
 
 def _named(member: CellState) -> str:
-    """The cell within its experiment, and what is known of why it is not done."""
+    """The cell within its experiment, and why it is not made."""
     name = member.cell.run_name or member.cell.scene_name or member.cell.exp_name
-    return f"{name} ({member.detail})" if member.detail else name
+    return f"{name} ({member.why})" if member.why else name
+
+
+def _mended_by(states: list[CellState]) -> list[str]:
+    """What no plain `run` makes, and the command that does: a line each, the first of a kind."""
+    stuck = [each for each in states if each.state in ("blocked", "refused") or each.by_force]
+    lines = {
+        each.mend: f"{each.state}: {each.asset} of {each.cell}: `{each.mend}`" for each in reversed(stuck) if each.mend
+    }
+    return list(reversed(lines.values()))
 
 
 # --- --since: the morning summary ------------------------------------------------------------------------------------

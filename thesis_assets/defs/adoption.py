@@ -10,12 +10,13 @@ import dagster as dg
 
 from thesis_assets.defs.audit import evaluations_of
 from thesis_assets.defs.checks.outcomes import CHECKS
-from thesis_assets.defs.graph import DATA_VERSION, data_version, is_current, look_at, records_of
+from thesis_assets.defs.graph import DATA_VERSION, data_version, look_at, records_of
 from thesis_assets.defs.jobs import LEVELS
-from thesis_assets.defs.levels import Outcome, execute, make_run, plan_level
+from thesis_assets.defs.levels import Outcome, execute, make_run, works_of
 from thesis_assets.defs.older_trees import take_over_cells
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.states import Plan
 
 ADOPTED_FROM = "adopted from"
 
@@ -35,13 +36,14 @@ def register_snapshot(
 
     cells = list(_cells(platform, exp_name))
     take_over_cells(platform, cells, report)
+    plan = Plan(platform, instance)
     failed: list[str] = []
 
     # Checks are told within a run: outside of one the event log keeps one outcome of a check for ever.
     @dg.op(name="adopt_snapshot", out=dg.Out(dg.Nothing))
     def step(context: dg.OpExecutionContext) -> None:
         for asset, cell in cells:
-            if not is_current(platform, instance, asset, cell):
+            if plan.state(asset, cell).state != "made":
                 context.log_event(_materialization(platform, asset, cell, origin))
             if asset not in CHECKS:
                 continue
@@ -84,5 +86,10 @@ def evaluate_adopted(platform: Platform, instance: dg.DagsterInstance, exp_name:
 
     definitions = build_defs(settings=platform.settings, echo=platform.echo)
     level = next(level for level in LEVELS if level.job == "evaluate")
+    plan = Plan(platform, instance)
     cells = [Cell(exp_name, run_name=run_name) for run_name in platform.experiments.read(exp_name).runs]
-    return [execute(definitions, instance, work) for work in plan_level(platform, instance, level, cells)]
+    wanted = {
+        cell: plan.assets_to_make(level, cell, lambda state: state.state not in ("made", "absent")) for cell in cells
+    }
+    works = works_of(instance, level, {cell: assets for cell, assets in wanted.items() if assets})
+    return [execute(definitions, instance, work) for work in works]

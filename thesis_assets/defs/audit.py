@@ -10,9 +10,9 @@ import dagster as dg
 from thesis_assets.defs.checks.outcomes import CHECKS, outcome_of, outcomes_of, result_of
 from thesis_assets.defs.history import History
 from thesis_assets.defs.jobs import LEVELS
-from thesis_assets.defs.levels import cells_of_level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.states import cells_of_level
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.schemas.checks import CheckOutcome
 

@@ -12,17 +12,18 @@ from dagster import AutomationCondition as When
 
 from thesis_assets.defs.checks.outcomes import CHECKS
 from thesis_assets.defs.dead_runs import IN_PROGRESS
-from thesis_assets.defs.graph import NODES, Node, latest_metadata, upstream_cells
+from thesis_assets.defs.graph import NODES, latest_metadata, upstream_cells
 from thesis_assets.defs.history import History
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.ready_scenes import vanished_scenes
 from thesis_assets.defs.report_pages import CHECK_REPORT, HISTORY_READ_AT
+from thesis_assets.defs.states import Plan, State
 from thesis_assets.errors import ThesisAssetsError
 
 MORNING = "0 6 * * *"
 FOLLOWING = ("sample_set", "split_manifests", "difix_data", "evaluation_manifest")
 """Made for a cell as soon as what it is made from is there."""
+STANDS_STILL: tuple[State, ...] = ("failed", "blocked", "refused")
 
 
 class DeclaredInputsAreMade(When[dg.AssetKey]):
@@ -39,13 +40,15 @@ class DeclaredInputsAreMade(When[dg.AssetKey]):
         return "declared_inputs_are_made"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        history = History(context.asset_graph_view.instance)
+        instance = context.asset_graph_view.instance
+        history, plan = History(instance), Plan(self._platform, instance)
         node = NODES[context.key.to_user_string()]
         ready = set()
         for key in context.candidate_subset.expensively_compute_partition_keys():
             try:
-                pairs = upstream_cells(self._platform, node, self._declared(Cell.parse(node.kind, str(key))))
-                if self._has_lost_scenes(history, node, str(key)):
+                cell = self._declared(Cell.parse(node.kind, str(key)))
+                pairs = upstream_cells(self._platform, node, cell)
+                if plan.state(node.name, cell).state in STANDS_STILL:
                     continue
             except (ThesisAssetsError, dg.Failure):
                 continue  # a withdrawn experiment, or a file that is refused: registering says so
@@ -53,12 +56,6 @@ class DeclaredInputsAreMade(When[dg.AssetKey]):
                 ready.add(key)
         subset = context.candidate_subset.compute_intersection_with_partition_keys(ready)
         return dg.AutomationResult(context=context, true_subset=subset)
-
-    def _has_lost_scenes(self, history: History, node: Node, key: str) -> bool:
-        if node.kind != "exp":
-            return False
-        spec = self._platform.spec(Cell(key))
-        return bool(vanished_scenes(self._platform, history.made("scene_samples"), spec))
 
     def _declared(self, cell: Cell) -> Cell:
         self._platform.refuse_undeclared([cell])

@@ -10,8 +10,10 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGra
 from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.utils import make_new_backfill_id
 
-from thesis_assets.defs.backfill_plan import BackfillPlan, PlannedCell
-from thesis_assets.defs.levels import Outcome, Work, contiguous, execute
+from thesis_assets.defs.backfill_plan import BackfillPlan
+from thesis_assets.defs.jobs import Level
+from thesis_assets.defs.levels import Outcome, Work, execute, works_of
+from thesis_assets.defs.partitions import Cell
 
 
 def hand_over(instance: dg.DagsterInstance, graph: BaseAssetGraph[Any], plan: BackfillPlan, *, asked_by: str) -> str:
@@ -44,7 +46,7 @@ def run_here(
     on_work: Callable[[Work], None],
 ) -> Iterator[Outcome]:
     """Make the planned cells in this process, level after level; ends after the first run that fails."""
-    for work in works_of(instance, plan):
+    for work in works_of_plan(instance, plan):
         on_work(work)
         outcome = execute(definitions, instance, work)
         yield outcome
@@ -52,16 +54,9 @@ def run_here(
             return
 
 
-def works_of(instance: dg.DagsterInstance, plan: BackfillPlan) -> list[Work]:
-    """The planned cells as runs: neighbouring scenes share one."""
-    groups: dict[tuple[str, object], list[PlannedCell]] = {}
+def works_of_plan(instance: dg.DagsterInstance, plan: BackfillPlan) -> list[Work]:
+    """The planned cells as runs, level after level."""
+    wanted: dict[Level, dict[Cell, list[str]]] = {}
     for each in plan.cells:
-        groups.setdefault((each.level.job, each.cell), []).append(each)
-    works: list[Work] = []
-    shards = [members[0] for members in groups.values() if members[0].level.kind == "exp_by_scene"]
-    for cells in contiguous(instance, [each.cell for each in shards]):
-        works.append(Work(shards[0].level, shards[0].level.assets, cells))
-    for members in groups.values():
-        if members[0].level.kind != "exp_by_scene":
-            works.append(Work(members[0].level, tuple(each.asset for each in members), (members[0].cell,)))
-    return works
+        wanted.setdefault(each.level, {}).setdefault(each.cell, []).append(each.asset)
+    return [work for level, cells in wanted.items() for work in works_of(instance, level, cells)]

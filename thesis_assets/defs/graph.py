@@ -254,8 +254,3 @@ def _asked(unit: Unit) -> list[object]:
     wanted = unit.wanted
     files = [(name, stat_of(path)) for name, path in wanted.files.items()]
     return [unit.name, wanted.code_version, wanted.options, wanted.tools, wanted.made, files]
-
-
-def is_current(platform: Platform, instance: dg.DagsterInstance, asset: str, cell: Cell) -> bool:
-    """Whether a cell is as wanted, and the history has it."""
-    return latest_metadata(instance, asset, cell) is not None and look_at(platform, asset, cell).is_made

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import dagster as dg
 
-from thesis_assets.defs.dead_runs import IN_PROGRESS
+from thesis_assets.defs.dead_runs import HOST_TAG, IN_PROGRESS
 from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.partitions import PARTITIONS
@@ -33,21 +33,35 @@ class History:
             self._made[asset] = self._instance.get_materialized_partitions(dg.AssetKey(asset))
         return self._made[asset]
 
+    def is_made(self, asset: str, key: str | None) -> bool:
+        """Whether a cell was ever materialized."""
+        if key is not None:
+            return key in self.made(asset)
+        return self._instance.get_latest_materialization_event(dg.AssetKey(asset)) is not None
+
     def is_busy(self, asset: str, key: str | None) -> bool:
         """Whether a run that is not over yet, or a backfill, will make a cell."""
         return (asset, key) in self._busy
 
-    @cached_property
-    def _busy(self) -> set[tuple[str, str | None]]:
-        busy = set(self._of_runs())
-        return busy | set(self._of_backfills())
+    def maker(self, asset: str, key: str | None) -> str | None:
+        """Which run or backfill that is not over yet will make a cell, and since when; None where none will."""
+        return self._busy.get((asset, key))
 
-    def _of_runs(self) -> Iterator[tuple[str, str | None]]:
-        for run in self._instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS)):
+    @cached_property
+    def _busy(self) -> dict[tuple[str, str | None], str]:
+        return dict([*self._of_backfills(), *self._of_runs()])
+
+    def _of_runs(self) -> Iterator[tuple[tuple[str, str | None], str]]:
+        for record in self._instance.get_run_records(dg.RunsFilter(statuses=IN_PROGRESS)):
+            run = record.dagster_run
+            since = f"{record.create_timestamp.astimezone():%Y-%m-%d %H:%M:%S}"
+            told = f"run {run.run_id[:8]} since {since}{_host(run)}"
             selected = [key.to_user_string() for key in run.asset_selection or ()]
+            if run.asset_check_selection and not selected:
+                continue  # it makes checks alone
             for asset in selected or ASSETS_OF_JOB.get(run.job_name, ()):
                 for key in self.keys_of_run(run, asset):
-                    yield asset, key
+                    yield (asset, key), told
 
     def keys_of_run(self, run: dg.DagsterRun, asset: str) -> Iterable[str | None]:
         """The partition keys that a run makes of an asset: one, or a range of neighbours."""
@@ -67,7 +81,7 @@ class History:
             self._orders[kind] = {str(key): place for place, key in enumerate(keys)}
         return self._orders[kind]
 
-    def _of_backfills(self) -> Iterator[tuple[str, str | None]]:
+    def _of_backfills(self) -> Iterator[tuple[tuple[str, str | None], str]]:
         from dagster._core.execution.backfill import (  # no public name yet; weight, as in `backfill_runs`
             BulkActionsFilter,
             BulkActionStatus,
@@ -79,4 +93,8 @@ class History:
                 continue
             undone = backfill.asset_backfill_data.get_targeted_partitions_without_materialization_status()
             for item in undone.iterate_asset_partitions():
-                yield item.asset_key.to_user_string(), item.partition_key
+                yield (item.asset_key.to_user_string(), item.partition_key), f"backfill {backfill.backfill_id}"
+
+
+def _host(run: dg.DagsterRun) -> str:
+    return f" on {run.tags[HOST_TAG]}" if HOST_TAG in run.tags else ""

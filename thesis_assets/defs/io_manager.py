@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from thesis_assets.defs.attempts import note_failure
 from thesis_assets.defs.footprint import footprint
 from thesis_assets.defs.graph import DATA_VERSION, NODES, data_version, of_all
 from thesis_assets.defs.metadata import counts_table
@@ -182,6 +183,10 @@ class TreeIOManager(dg.IOManager):
             with full_disk_explained(self._platform.settings.data_home):
                 self._publish(context, obj)
         except ThesisAssetsError as error:
+            asset = context.asset_key.to_user_string()
+            keys = context.asset_partition_keys if context.has_asset_partitions else ()
+            cells = [Cell.parse(NODES[asset].kind, key) for key in keys]
+            note_failure(self._platform, asset, cells, str(error), context.run_id)
             raise dg.Failure(description=str(error), allow_retries=False) from error
 
     def _publish(self, context: dg.OutputContext, obj: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import dagster as dg
 
-from thesis_assets.defs.dead_runs import made_by_command_line
+from thesis_assets.defs.assets.declaration import ended_by_person
 from thesis_assets.defs.graph import wanted_digest
 from thesis_assets.defs.metadata import table
 from thesis_assets.defs.partitions import Cell
@@ -38,15 +38,7 @@ SHARED_GPU = Place("data_gen")
 def following(context: dg.AssetExecutionContext, report: Callable[[str], None]) -> Following:
     """How a step follows its jobs: their logs are the run's compute logs; a user's terminate ends them, a restart leaves them."""
 
-    def leave_running() -> bool:
-        run = context.instance.get_run_by_id(context.run_id)
-        # A run of the command line is interrupted by the person in front of it. Of the others, one that a person terminates is
-        # `CANCELING` before its process hears of it; web server and daemon end theirs without a word when they are restarted.
-        by_command_line = run is not None and made_by_command_line(run)
-        canceling = run is not None and run.status == dg.DagsterRunStatus.CANCELING
-        return not by_command_line and not canceling
-
-    return Following(leave_running=leave_running, on_wait=report, show_logs=True)
+    return Following(leave_running=lambda: not ended_by_person(context), on_wait=report, show_logs=True)
 
 
 def run_calls(

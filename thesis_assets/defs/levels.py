@@ -15,22 +15,17 @@ from dagster._core.execution.job_execution_result import JobExecutionResult
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._core.utils import make_new_run_id
 
-from thesis_assets.defs.check_history import failed_blocking_checks
-from thesis_assets.defs.checks.outcomes import MENDED_BY
 from thesis_assets.defs.dead_runs import holder_tags
 from thesis_assets.defs.failures import failure_reason
-from thesis_assets.defs.graph import NODES, is_current
 from thesis_assets.defs.history import RANGE_END, RANGE_START, History
 from thesis_assets.defs.jobs import LEVELS, Level, checks_job
 from thesis_assets.defs.metadata import MEND
 from thesis_assets.defs.partitions import EXP_BY_SCENE, Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.states import assets_of, cells_of_level
 
 CODE_LOCATION = "thesis_assets.definitions"
 """What `-m thesis_assets.definitions` loads. Its name is the module's: a web server shows the runs of a location of that name."""
-WITH_DATA = ("export_scenes", "prepare_data", "tune", "publish")
-OF_DATA = ("triplet_recording",)
-"""Levels, and assets of others, that an experiment of evaluated trees alone does not have."""
 
 
 @dataclass(frozen=True)
@@ -56,70 +51,6 @@ class Outcome:
     n_checks: int = 0
 
 
-def cells_of_level(
-    platform: Platform, level: Level, exp_name: str, runs: Sequence[str], scenes: Sequence[str]
-) -> list[Cell]:
-    """The declared cells of one experiment in one level, narrowed to some runs and scenes where any are named."""
-    spec = platform.experiments.read(exp_name)
-    if spec.evaluation_only and level.job in WITH_DATA:
-        return []
-    if level.job == "publish" and platform.settings.hf_rerun_repo_id is None:
-        return []  # sharing is off
-    match level.kind:
-        case "none":
-            return [Cell()]
-        case "exp":
-            return [Cell(exp_name)]
-        case "exp_by_run":
-            return [Cell(exp_name, run_name=run) for run in spec.runs if not runs or run in runs]
-        case "exp_by_scene":
-            names = platform.scene_names(spec)
-            return [Cell(exp_name, scene_name=name) for name in names if not scenes or name in scenes]
-
-
-def assets_of(platform: Platform, level: Level, cell: Cell) -> tuple[str, ...]:
-    """The level's assets that a cell has."""
-    if not (cell.exp_name and platform.spec(cell).evaluation_only):
-        return level.assets
-    return tuple(asset for asset in level.assets if asset not in OF_DATA)
-
-
-def assets_to_make(
-    platform: Platform,
-    instance: dg.DagsterInstance,
-    level: Level,
-    cell: Cell,
-    until: str | None,
-    *,
-    and_refused: bool = False,
-) -> tuple[str, ...]:
-    """The level's assets that are not current in a cell, and those of the level that follow from them.
-
-    Args:
-        and_refused: those too that are current, and of which a blocking check failed last.
-    """
-    made: list[str] = []
-    for asset in assets_of(platform, level, cell):
-        if (
-            any(upstream in made for upstream in NODES[asset].upstream)
-            or not is_current(platform, instance, asset, cell)
-            or (and_refused and _is_refused(instance, asset, cell))
-        ):
-            made.append(asset)
-        if asset == until:
-            break
-    return tuple(made)
-
-
-def _is_refused(instance: dg.DagsterInstance, asset: str, cell: Cell) -> bool:
-    """Whether a blocking check failed last that making the cell anew mends: its own, or one of what is collected from it."""
-    if failed_blocking_checks(instance, (asset,), cell.key):
-        return True
-    collected, names = MENDED_BY.get(asset, ("", ()))
-    failed = failed_blocking_checks(instance, (collected,), cell.exp_name) if collected else []
-    return any(f"{collected}.{name}" in failed for name in names)
-
-
 def contiguous(instance: dg.DagsterInstance, cells: Sequence[Cell]) -> Iterator[tuple[Cell, ...]]:
     """Cells grouped into ranges of neighbouring keys of one experiment: a single run takes one range."""
     keys = EXP_BY_SCENE.get_partition_keys(dynamic_partitions_store=instance)
@@ -135,44 +66,34 @@ def contiguous(instance: dg.DagsterInstance, cells: Sequence[Cell]) -> Iterator[
         yield tuple(group)
 
 
-def plan_level(
-    platform: Platform,
-    instance: dg.DagsterInstance,
-    level: Level,
-    cells: Sequence[Cell],
-    until: str | None = None,
-) -> list[Work]:
-    """The runs that one level still needs, given what the levels before it have made.
-
-    What a blocking check refused is made and checked again: whoever passed over it as current would go on past the check.
-    """
-    needed = {
-        cell: assets
-        for cell in cells
-        if (assets := assets_to_make(platform, instance, level, cell, until, and_refused=True))
-    }
+def works_of(instance: dg.DagsterInstance, level: Level, wanted: Mapping[Cell, Sequence[str]]) -> list[Work]:
+    """The runs that make some cells of a level: neighbouring scenes share one."""
     if level.kind == "exp_by_scene":
-        return [Work(level, level.assets, group) for group in contiguous(instance, list(needed))]
-    return [Work(level, assets, (cell,)) for cell, assets in needed.items()]
+        return [Work(level, level.assets, group) for group in contiguous(instance, list(wanted))]
+    return [Work(level, tuple(assets), (cell,)) for cell, assets in wanted.items()]
 
 
-def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Work, *, replace: bool = False) -> Outcome:
+def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Work, *, force: bool = False) -> Outcome:
     """Make one run in this process, on the persistent instance.
 
     Args:
-        replace: scenes may be exported anew over samples of another generation section.
+        force: scenes are exported anew, also over samples of another generation section.
     """
     first, last = work.cells[0], work.cells[-1]
     ranged = len(work.cells) > 1
-    anew = replace and "scene_samples" in work.assets
+    anew = force and "scene_samples" in work.assets
     result = make_run(
         instance,
         definitions.resolve_job_def(work.level.job),
         partition_key=None if ranged else first.key,
         tags={RANGE_START: str(first.key), RANGE_END: str(last.key)} if ranged else {},
-        config={"ops": {"scene_samples": {"config": {"replace": True}}}} if anew else {},
+        config={"ops": {"scene_samples": {"config": {"force": True}}}} if anew else {},
         assets=[dg.AssetKey(name) for name in work.assets],
     )
+    return _outcome(work, result)
+
+
+def _outcome(work: Work, result: JobExecutionResult) -> Outcome:
     evaluations = result.get_asset_check_evaluations()
     return Outcome(
         work=work,
@@ -183,6 +104,18 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Wor
         warnings=[_told(each) for each in evaluations if not each.passed and not each.blocking],
         n_checks=len(evaluations),
     )
+
+
+def check_again(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    level: Level,
+    asset: str,
+    cell: Cell,
+    names: Iterable[str],
+) -> Outcome:
+    """Make checks of a cell again that failed last: what they looked at may be mended, with nothing to make anew."""
+    return _outcome(Work(level, (asset,), (cell,)), make_checks(definitions, instance, asset, cell, names))
 
 
 def works_of_checks(

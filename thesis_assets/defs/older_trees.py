@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 
 from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.jobs import LEVELS
-from thesis_assets.defs.levels import cells_of_level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.states import cells_of_level
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.provenance import take_over
 

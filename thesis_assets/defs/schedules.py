@@ -36,7 +36,7 @@ def hand_over_missing_cells(context: dg.OpExecutionContext) -> None:
     graph = build_defs(settings=platform.settings).resolve_asset_graph()
     for spec in platform.readable_experiments():
         try:
-            plan = plan_backfill(platform, context.instance, spec.exp_name, "missing", ready)
+            plan = plan_backfill(platform, context.instance, spec.exp_name, "missing", ready, by_person=False)
         except ThesisAssetsError as error:
             context.log.error(f"{spec.exp_name}: {error}")
             continue

@@ -1,6 +1,6 @@
 """The sensors: experiment files become partitions, complete scenes shards, what moved is made again, lost runs are found.
 
-Belongs here: ticks. Does not belong here: what is to be made (`wishes`), whom to tell of a failure (`failures`).
+Belongs here: ticks. Does not belong here: what is asked for (`requests`), whom to tell of a failure (`failures`).
 Concept: https://docs.dagster.io/guides/automate/sensors
 """
 
@@ -9,19 +9,28 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from thesis_assets.defs.asked import Asked, Wish, run_requests
 from thesis_assets.defs.automation import cheap_assets_sensor
 from thesis_assets.defs.dead_runs import close_dead_runs
 from thesis_assets.defs.failures import tell_of_failure
-from thesis_assets.defs.history import ASSETS_OF_JOB, History
+from thesis_assets.defs.history import History
 from thesis_assets.defs.jobs import JOBS, LEVELS
 from thesis_assets.defs.lost_jobs import lost_jobs
 from thesis_assets.defs.metadata import as_markdown
 from thesis_assets.defs.new_scenes import LateScenes, fork_for_late_scenes, late_scenes
-from thesis_assets.defs.platform import PlatformParam
+from thesis_assets.defs.platform import Platform, PlatformParam
 from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.defs.registration import plan_registration, register
-from thesis_assets.defs.wishes import EXPORT, PREPARE, declared_runs, new_shards, stale_cells
+from thesis_assets.defs.requests import (
+    EXPORT,
+    PREPARE,
+    Asked,
+    Cursor,
+    declared_runs,
+    moved_cells,
+    new_shards,
+    run_requests,
+)
+from thesis_assets.defs.states import Plan
 from thesis_assets.settings import Settings
 
 LOOK_SECONDS = 2.0
@@ -49,32 +58,25 @@ def experiment_files(context: dg.SensorEvaluationContext, platform: PlatformPara
     ]
     for line in said[: len(plan.refused)]:
         context.log.error(line)
-    asked = Asked.parse(context.cursor)
-    wishes: list[Wish] = []
+    asked: Asked = {}
     if platform.settings.auto_start == "everything":
-        history = History(instance)
-        found = declared_runs(platform, instance, history)
-        asked.forget(lambda job, key: all(key in history.made(asset) for asset in ASSETS_OF_JOB[job]))
-        wishes = asked.new(found.cells)
-        said += [f"{cell} waits: {why}" for cell, why in found.waiting.items()]
-    return _result(context, asked, wishes, said)
+        tick = declared_runs(Plan(platform, instance), History(instance))
+        asked = tick.asked
+        said += tick.said
+    return _result(context, platform, asked, Cursor(), said)
 
 
 def new_scenes(context: dg.SensorEvaluationContext, platform: PlatformParam) -> dg.SensorResult:
     """Ask for the missing shards of open experiments once their scenes are complete; fork frozen ones, or name the command."""
     instance = context.instance
-    asked = Asked.parse(context.cursor)
-    ready = ReadyScenes(platform, time.time(), asked.scenes)
+    cursor = Cursor.parse(context.cursor)
+    ready = ReadyScenes(platform, time.time(), cursor.scenes)
     said = [_told(late) for late in fork_for_late_scenes(platform, ready)]
     said += [_told(late) for late in late_scenes(platform, ready)]
     register(instance, plan_registration(platform, instance))
-    history = History(instance)
-    found = new_shards(platform, instance, history, ready, seconds=LOOK_SECONDS)
-    made = history.made("scene_samples")
-    asked.forget(lambda job, key: key in made)
-    asked.scenes = ready.kept()
-    said += [f"{cell} waits: {why}" for cell, why in found.waiting.items()]
-    return _result(context, asked, asked.new(found.cells), said)
+    tick = new_shards(Plan(platform, instance, ready), History(instance), seconds=LOOK_SECONDS)
+    cursor.scenes = ready.kept()
+    return _result(context, platform, tick.asked, cursor, said + tick.said)
 
 
 def _told(late: LateScenes) -> str:
@@ -84,27 +86,17 @@ def _told(late: LateScenes) -> str:
 
 
 def stale_data(context: dg.SensorEvaluationContext, platform: PlatformParam) -> dg.SensorResult:
-    """Ask anew for cells whose scene, section of the experiment file or upstream digests have moved since they were made.
+    """Ask for cells that are stale or damaged: their scene, section of the experiment file or upstream moved, or files are lost.
 
     Tuning, evaluation and recordings are asked for only with `THESIS_AUTO_START=everything`; else they are named.
     """
-    asked = Asked.parse(context.cursor)
-    ready = ReadyScenes(platform, time.time(), asked.scenes)
-    history = History(context.instance)
-    looks, place = stale_cells(platform, context.instance, history, ready, start=asked.place, seconds=LOOK_SECONDS)
-    asked.place = place
-    asked.scenes = ready.kept()
-    current = {f"{look.level.job} {look.cell}" for look in looks if not (look.wish or look.refused or look.busy)}
-    asked.forget(lambda job, key: f"{job} {key}" in current)
-    wanted = LEVELS if platform.settings.auto_start == "everything" else (EXPORT, PREPARE)
-    wishes = [look.wish for look in looks if look.wish is not None and look.level in wanted]
-    said = [f"{look.cell} is stale and not made: {look.refused}" for look in looks if look.refused]
-    said += [
-        f"{look.cell} is stale: {', '.join(look.wish.assets)} (`thesis-assets backfill --exp {look.cell.exp_name} --stale`)"
-        for look in looks
-        if look.wish is not None and look.level not in wanted
-    ]
-    return _result(context, asked, asked.new(wishes), said)
+    cursor = Cursor.parse(context.cursor)
+    ready = ReadyScenes(platform, time.time(), cursor.scenes)
+    plan, history = Plan(platform, context.instance, ready), History(context.instance)
+    levels = LEVELS if platform.settings.auto_start == "everything" else (EXPORT, PREPARE)
+    tick, cursor.place = moved_cells(plan, history, levels, start=cursor.place, seconds=LOOK_SECONDS)
+    cursor.scenes = ready.kept()
+    return _result(context, platform, tick.asked, cursor, tick.said)
 
 
 def lost_runs(context: dg.SensorEvaluationContext, platform: PlatformParam) -> dg.SensorResult:
@@ -112,7 +104,7 @@ def lost_runs(context: dg.SensorEvaluationContext, platform: PlatformParam) -> d
     closed = close_dead_runs(context.instance)
     said = [f"run {run_id[:8]} was killed before it ended; it is closed" for run_id in closed]
     said += [job.told for job in lost_jobs(platform, context.instance)]
-    return _result(context, Asked(), [], said)
+    return _result(context, platform, {}, Cursor(), said)
 
 
 def failed_runs(context: dg.RunFailureSensorContext, platform: PlatformParam) -> None:
@@ -120,14 +112,16 @@ def failed_runs(context: dg.RunFailureSensorContext, platform: PlatformParam) ->
     tell_of_failure(platform.settings, context.instance, context.dagster_run, context.failure_event.message or "")
 
 
-def _result(context: dg.SensorEvaluationContext, asked: Asked, wishes: list[Wish], said: list[str]) -> dg.SensorResult:
+def _result(
+    context: dg.SensorEvaluationContext, platform: Platform, asked: Asked, cursor: Cursor, said: list[str]
+) -> dg.SensorResult:
     """What a tick comes to. Every line goes to the tick's log; where no run is asked for, the first ones stand on the tick."""
     for line in said[:LOGGED]:
         context.log.info(line)
-    requests = run_requests(context.instance, wishes, asked_by=context.sensor_name)
+    requests = run_requests(platform, context.instance, asked, asked_by=context.sensor_name)
     more = f"; and {len(said) - SHOWN} more" if len(said) > SHOWN else ""
     reason = None if requests else "; ".join(said[:SHOWN]) + more or "all is current"
-    return dg.SensorResult(run_requests=requests, skip_reason=reason, cursor=asked.dump())
+    return dg.SensorResult(run_requests=requests, skip_reason=reason, cursor=cursor.dump())
 
 
 def _described(tick: Callable[..., object]) -> str:

@@ -10,7 +10,7 @@ Does not belong here: which outputs there are (`graph`), how any of them is made
 """
 
 from thesis_assets.provenance.contents import Contents
-from thesis_assets.provenance.making import LOST, Making, begin, may_rewrite, mend, rewrite, strike, take_over
+from thesis_assets.provenance.making import LOST, Making, ask_anew, begin, may_rewrite, mend, rewrite, strike, take_over
 from thesis_assets.provenance.options import kept_options, kept_part, options_of
 from thesis_assets.provenance.record import MadeFrom, Output, Place, read_record, versions_of
 from thesis_assets.provenance.stats import forget_stats
@@ -27,6 +27,7 @@ __all__ = [
     "Unit",
     "Verdict",
     "Wanted",
+    "ask_anew",
     "begin",
     "examine",
     "forget_stats",

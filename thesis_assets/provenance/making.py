@@ -18,7 +18,7 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.provenance.contents import Contents, stat_of
 from thesis_assets.provenance.record import MadeFrom, Output, Place, identity_of, read_record
 from thesis_assets.provenance.stats import forget_stats, read_stats, write_stats
-from thesis_assets.provenance.verdict import Unit, Wanted
+from thesis_assets.provenance.verdict import ANEW, Unit, Wanted
 
 CHANGED_MEANWHILE = "changed while it was read"
 """In place of the digest of an input that is another file at the end of the work than at its beginning: the output is stale."""
@@ -154,7 +154,19 @@ def mend(unit: Unit, outputs: Mapping[str, Output]) -> MadeFrom:
     named = {name: (each.bytes, each.sha256, each.pixels) for name, each in outputs.items()}
     named = dict(sorted({**record.outputs, **named}.items()))
     version = _data_version(record.identity, named, unit.wanted)
-    return _change(place, record, named, written=outputs.keys(), data_version=version)
+    noted = {name: each for name, each in record.noted.items() if name != ANEW}
+    return _change(place, record, named, written=outputs.keys(), data_version=version, noted=noted)
+
+
+def ask_anew(unit: Unit) -> None:
+    """Have an output made once more, of which there is one: it lies there, and counts as stale, until the new one is whole.
+
+    Raises:
+        InvalidFile: its record cannot be read.
+    """
+    record = read_record(unit.place)
+    if record is not None:
+        _change(unit.place, record, dict(record.outputs), noted={**record.noted, ANEW: True})
 
 
 def _data_version(identity: str, outputs: Mapping[str, tuple[int, str, str | None]], wanted: Wanted) -> str:

@@ -14,6 +14,9 @@ from thesis_assets.provenance.stats import read_stats, write_stats
 State = Literal["made", "missing", "stale", "damaged"]
 NOT_VERIFIED = "not verified yet"
 """Of what a version without records made: it works, and is read in full once (`take_over`)."""
+ANEW = "anew"
+"""Noted of what somebody wants made once more, see `ask_anew`."""
+ASKED_ANEW = "it was asked for anew"
 NAMED = 3
 """Of several files that differ in one way so many are named, and the others counted."""
 
@@ -144,10 +147,15 @@ def _compare(unit: Unit, contents: Contents, *, full: bool) -> Verdict:
         if unit.older is not None and unit.older() is not None:
             return Verdict("made", notes=(NOT_VERIFIED,))
         return Verdict("missing", ("it was not made yet",))
-    stale = [*_other_inputs(record, wanted), *differences(record.options, wanted.options, wanted.given, wanted.before)]
+    asked = [ASKED_ANEW] if record.noted.get(ANEW) else []
+    stale = [
+        *asked,
+        *_other_inputs(record, wanted),
+        *differences(record.options, wanted.options, wanted.given, wanted.before),
+    ]
     stats = read_stats(place, len(record.inputs), len(record.outputs))
-    asked = {name: str(wanted.files[name]) for name in record.inputs if name in wanted.files}
-    inputs = _Files(asked, dict(zip(record.inputs, stats.inputs, strict=False)), stats.noted_ns, full=full)
+    inputs_at = {name: str(wanted.files[name]) for name in record.inputs if name in wanted.files}
+    inputs = _Files(inputs_at, dict(zip(record.inputs, stats.inputs, strict=False)), stats.noted_ns, full=full)
     places = {name: f"{place.base}/{name}" for name in record.outputs}
     outputs = _Files(places, dict(zip(record.outputs, stats.outputs, strict=False)), stats.noted_ns, full=full)
     changed = inputs.differing(contents, record.inputs)
@@ -159,7 +167,7 @@ def _compare(unit: Unit, contents: Contents, *, full: bool) -> Verdict:
     bad = [f"`{name}` ({_found(outputs.now[name], record.outputs[name][0])})" for name in damaged]
     missing = [name for name, stat in outputs.now.items() if stat is None]
     notes = _notes(record, wanted)
-    gone = [name for name, stat in inputs.now.items() if stat is None]
+    gone = [name for name in record.inputs if name in wanted.files and inputs.now[name] is None]
     notes += _named("gone, and needed only to make this anew", gone)
     state: State = "damaged" if damaged else "missing" if missing else "stale" if stale else "made"
     reasons = (*_listed(bad), *_named("missing", missing), *stale)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets.defs.cell_states import cell_states
 from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.states import Plan
 from thesis_assets.evaluation.leaderboard import build_leaderboard
 from thesis_assets.evaluation.leaderboard_tables import score_tables
 from thesis_assets.schemas.evaluation import PredictionRecord
@@ -79,9 +79,11 @@ def _check_snapshot(world: World) -> None:
 
 def _check_history(world: World) -> None:
     with world.instance() as instance:
-        states = {(state.asset, str(state.cell)): state.state for state in cell_states(world.platform, instance, "v0")}
+        states = {
+            (state.asset, str(state.cell)): state.state for state in Plan(world.platform, instance).of_experiment("v0")
+        }
         outcomes = {(row.asset, row.check, row.cell): row.status for row in check_rows(instance)}
-        alone = {state.asset: state.state for state in cell_states(world.platform, instance, "w1")}
+        alone = {state.asset: state.state for state in Plan(world.platform, instance).of_experiment("w1")}
     for asset, cell in (
         ("scene_samples", "v0|studio_pair00_dance"),
         ("sample_set", "v0"),
@@ -89,12 +91,12 @@ def _check_history(world: World) -> None:
         ("difix_data", "v0"),
         ("tuned_checkpoint", "v0|lr2e5"),
     ):
-        assert states[asset, cell] == "done", (asset, cell, states)
+        assert states[asset, cell] == "made", (asset, cell, states)
     assert outcomes["split_manifests", "group_non_leakage", "v0"] == "passed"
     assert outcomes["sample_set", "every_sample_complete", "v0"] == "passed"
     assert outcomes["tuned_checkpoint", "checkpoint_loads", "v0|lr2e5"] == "passed"
     assert outcomes["nvs", "nvs_required_files", "w1|adopted"] == "passed"
-    assert alone["nvs"] == alone["evaluation_manifest"] == "done"
+    assert alone["nvs"] == alone["evaluation_manifest"] == "made"
     assert alone.keys().isdisjoint(
         {"tuned_checkpoint", "triplet_recording"}
     )  # an experiment of evaluated trees alone has nothing to tune

@@ -10,9 +10,10 @@ import pytest
 
 from thesis_assets import storage
 from thesis_assets.defs.compare_pages import ComparePages, Comparison
-from thesis_assets.defs.graph import NODES, is_current, look_at
+from thesis_assets.defs.graph import NODES, look_at
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.states import Plan
 from thesis_assets.provenance import take_over
 from thesis_assets.schemas.evaluation import ComparisonRecord
 from thesis_assets.storage import read_json
@@ -211,6 +212,6 @@ def test_a_run_makes_the_leaderboard_again_where_its_pages_are_gone(finished_wor
         assert look_at(finished_world.platform, "leaderboard", Cell()).in_words == "made"
         aside = shutil.move(folder, tmp_path / "compare")
         try:
-            assert not is_current(finished_world.platform, instance, "leaderboard", Cell())
+            assert Plan(finished_world.platform, instance).state("leaderboard", Cell()).state != "made"
         finally:
             shutil.move(aside, folder)

@@ -8,10 +8,10 @@ import pytest
 
 from thesis_assets.definitions import build_defs
 from thesis_assets.defs.failures import failure_reason
-from thesis_assets.defs.graph import is_current
 from thesis_assets.defs.history import RANGE_END, RANGE_START
 from thesis_assets.defs.levels import CODE_LOCATION, contiguous, levels_until, make_checks, make_run
 from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.states import Plan
 from thesis_assets_tests.worlds import SCENES, SMALL, World
 
 BACKFILL = {"dagster/backfill": "abcdefgh"}
@@ -70,7 +70,10 @@ def test_a_range_with_undeclared_cells_in_its_middle_makes_the_declared_ones(mak
     assert maker.make("export_scenes", ["scene_samples"], ends) == (True, "")
     assert maker.made("scene_samples") == {f"small|{SCENES[0]}", f"small|{SCENES[2]}"}
     for scene in (SCENES[0], SCENES[2]):
-        assert is_current(maker.world.platform, maker.instance, "scene_samples", Cell("small", scene_name=scene))
+        assert (
+            Plan(maker.world.platform, maker.instance).state("scene_samples", Cell("small", scene_name=scene)).state
+            == "made"
+        )
 
 
 def test_undeclared_cells_of_a_backfill_are_skipped_and_asked_for_alone_they_fail(maker: Maker) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from thesis_assets.defs.wishes import Wishes, declared_runs
 
 from thesis_assets.defs.history import History
-from thesis_assets.defs.wishes import Wishes, declared_runs
 from thesis_assets.splits.freeze import freeze
 from thesis_assets_tests.defs.sensor_ticks import (
     Ticks,

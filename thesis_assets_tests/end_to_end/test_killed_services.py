@@ -18,9 +18,9 @@ import dagster as dg
 import psutil
 import pytest
 
-from thesis_assets.defs.cell_states import cell_states
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.registration import plan_registration, register
+from thesis_assets.defs.states import Plan
 from thesis_assets.launch.commands import members
 from thesis_assets.launch.local_jobs import LocalLauncher
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, EvaluationTree, TuningRunTree
@@ -91,7 +91,7 @@ class Graph:
     def states(self) -> set[str]:
         """Of all cells, by what is on disk and in the history."""
         with dg.DagsterInstance.get() as instance:
-            return {state.state for state in cell_states(self.world.platform, instance, "small")}
+            return {state.state for state in Plan(self.world.platform, instance).of_experiment("small")}
 
     def made(self, asset: str) -> int:
         """How often an asset's cells were materialized."""
@@ -247,7 +247,7 @@ def test_all_five_are_killed_in_one_graph_and_it_ends_as_if_nothing_had_been(gra
     server.wait_for_run(fifth)
     assert recorded.items() <= stamps(graph.evaluated.rerun_dir).items()
 
-    assert graph.states() == {"done"}
+    assert graph.states() == {"made"}
     assert {graph.made(asset) for asset in ("sample_set", "tuned_checkpoint", "evaluation_recordings")} == {1}
     assert assert_equal(graph.world.home, graph.undisturbed) > 300
 
@@ -426,7 +426,7 @@ def test_what_is_killed_twice_at_random_moments_leaves_no_trace(graph: Graph, vi
         killed.result()
     assert len(killer.told) == 2
     graph.server.reload()  # The second kill may have come after the end.
-    assert graph.states() == {"done"}, killer.told
+    assert graph.states() == {"made"}, killer.told
     again = {
         path: stamp for folder in (graph.difix.base, graph.evaluated.base) for path, stamp in stamps(folder).items()
     }

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from thesis_assets.cli.main import app
 from thesis_assets.cli.results import _lineage
-from thesis_assets.defs.graph import is_current
+from thesis_assets.defs.states import Plan
 from thesis_assets.schemas.lineage import LineageLink
 from thesis_assets_tests.worlds import SCENES, World
 
@@ -191,7 +191,7 @@ def test_after_pruning_the_graph_is_current_and_the_lineage_knows_what_is_gone(
         assert run.checkpoint(kept).is_file()
         with finished_world.instance() as instance:
             for asset in ("tuned_checkpoint", "selected_checkpoint", "predictions", "triplet_recording"):
-                assert is_current(platform, instance, asset, cell), asset
+                assert Plan(platform, instance).state(asset, cell).state == "made", asset
         gone = _lineage(platform, str(run.checkpoint_info(taken)))
         assert (gone.state, list(gone.breaks())) == ("recorded", [])
         assert "removed on request" in gone.note

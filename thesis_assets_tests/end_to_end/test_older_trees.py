@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets.defs.cell_states import cell_states
 from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.states import Plan
 from thesis_assets.provenance import take_over
 from thesis_assets_tests.older_trees import as_the_version_before
 from thesis_assets_tests.splits.snapshots import contents_of
@@ -27,7 +27,7 @@ def states(world: World) -> dict[str, set[str]]:
     """State to details, of every cell."""
     found: dict[str, set[str]] = {}
     with world.instance() as instance:
-        for each in cell_states(world.platform, instance, "small"):
+        for each in Plan(world.platform, instance).of_experiment("small"):
             found.setdefault(each.state, set()).update(line.split(": ")[-1] for line in each.detail.split("; ") if line)
     return found
 
@@ -40,14 +40,14 @@ def data_of(world: World) -> dict[str, bytes]:
 
 
 def test_it_works_until_it_is_verified_and_is_then_recorded_without_being_made_again(world: World) -> None:
-    assert states(world) == {"done": {"not verified yet"}}
+    assert states(world) == {"made": {"not verified yet"}}
     before = data_of(world)
     made = [asset for outcome in world.run().outcomes for asset in outcome.work.assets]
     assert set(made) <= {"leaderboard", "check_report"}
     after = data_of(world)
     assert {name for name in before if after.get(name) != before[name]} == set()
-    assert states(world).keys() == {"done"}
-    assert "not verified yet" not in states(world)["done"]
+    assert states(world).keys() == {"made"}
+    assert "not verified yet" not in states(world)["made"]
     assert world.run().outcomes == []
 
 
@@ -58,7 +58,7 @@ def test_taking_over_goes_on_where_it_was_ended(world: World) -> None:
     record = unit.place.record.read_bytes()
     world.run()
     assert unit.place.record.read_bytes() == record
-    assert states(world).keys() == {"done"}
+    assert states(world).keys() == {"made"}
 
 
 def test_an_option_that_was_changed_since_makes_it_stale_also_before_it_is_verified(world: World) -> None:

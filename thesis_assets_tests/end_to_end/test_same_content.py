@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets.defs.cell_states import CellState, cell_states
 from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.states import CellState, Plan
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.worlds import SCENES, World
 
@@ -18,7 +18,7 @@ SCENE = SCENES[0]
 
 def states(world: World) -> dict[tuple[str, str], CellState]:
     with world.instance() as instance:
-        found = cell_states(world.platform, instance, "small")
+        found = Plan(world.platform, instance).of_experiment("small")
     return {(each.asset, str(each.cell)): each for each in found}
 
 
@@ -27,7 +27,7 @@ def differing(world: World) -> dict[str, str]:
     return {
         f"{asset} of {cell}": f"{each.state}: {each.detail}"
         for (asset, cell), each in states(world).items()
-        if each.state != "done"
+        if each.state != "made"
     }
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-
 from thesis_assets.defs.asked import ASKED_BY
-from thesis_assets.defs.cell_states import cell_states
+
+from thesis_assets.defs.states import Plan
 from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SMALL, World, thesis_assets
 
@@ -110,7 +110,7 @@ def test_a_scene_copied_file_by_file_is_exported_once_and_what_is_cheap_follows(
 
 def _is_done(world: World, instance: dg.DagsterInstance, asset: str) -> bool:
     return all(
-        state.state == "done" for state in cell_states(world.platform, instance, "small") if state.asset == asset
+        state.state == "made" for state in Plan(world.platform, instance).of_experiment("small") if state.asset == asset
     )
 
 
@@ -137,5 +137,5 @@ def test_a_backfill_of_everything_goes_from_shards_to_recordings_in_order(
     assert "tuned_checkpoint" in set().union(*assets[2:])
     made = [each for record in ordered for each in record.dagster_run.asset_selection or ()]
     assert len(made) == len(set(made)), "no asset in two runs"
-    states = cell_states(world.platform, instance, "small")
-    assert {state.state for state in states} == {"done"}, [state for state in states if state.state != "done"]
+    states = Plan(world.platform, instance).of_experiment("small")
+    assert {state.state for state in states} == {"made"}, [state for state in states if state.state != "made"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.cell_states import cell_states
+from thesis_assets.defs.states import Plan
 from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SMALL, World
 
@@ -42,8 +42,10 @@ def test_an_experiment_file_alone_leads_to_recordings_and_nothing_is_made_twice(
     monkeypatch.setenv("DAGSTER_HOME", str(world.settings.dagster_home))
     with dg.DagsterInstance.get() as instance:
         deadline = time.monotonic() + WAIT_S
-        while not (states := cell_states(world.platform, instance, "small")) or {s.state for s in states} != {"done"}:
-            left = [f"{state.asset} {state.cell}: {state.state}" for state in states if state.state != "done"]
+        while not (states := Plan(world.platform, instance).of_experiment("small")) or {s.state for s in states} != {
+            "made"
+        }:
+            left = [f"{state.asset} {state.cell}: {state.state}" for state in states if state.state != "made"]
             assert time.monotonic() < deadline, f"not within {WAIT_S} s: {left}\n{server.log_tail()}"
             time.sleep(1)
         (tree,) = world.platform.evaluation_trees(world.cell()).values()

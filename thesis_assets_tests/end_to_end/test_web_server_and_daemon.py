@@ -8,8 +8,8 @@ import dagster as dg
 import psutil
 import pytest
 
-from thesis_assets.defs.cell_states import cell_states
 from thesis_assets.defs.jobs import LEVELS
+from thesis_assets.defs.states import Plan
 from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SCENES, SMALL, World, thesis_assets
 
@@ -79,8 +79,8 @@ def test_one_cell_of_every_asset_materializes_through_graphql_and_the_daemon(
     assert world.settings.reports.leaderboard_markdown.is_file()
     monkeypatch.setenv("DAGSTER_HOME", str(world.settings.dagster_home))
     with dg.DagsterInstance.get() as instance:
-        states = cell_states(world.platform, instance, "small")
-    assert {state.state for state in states} == {"done"}, [state for state in states if state.state != "done"]
+        states = Plan(world.platform, instance).of_experiment("small")
+    assert {state.state for state in states} == {"made"}, [state for state in states if state.state != "made"]
 
 
 def test_the_web_server_listens_on_loopback_only(server: DagsterServer) -> None:

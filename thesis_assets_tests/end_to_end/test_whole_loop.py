@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from thesis_assets.cli.demo import asset_rows, gain_rows
-from thesis_assets.defs.cell_states import cell_states
 from thesis_assets.defs.graph import NODES, look_at
 from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.states import Plan
 from thesis_assets.layout import TASKS, SampleId
 from thesis_assets.samples import triplet_export
 from thesis_assets.samples.frame_renders import render_frame
@@ -20,8 +20,8 @@ from thesis_assets_tests.worlds import SCENES, SMALL, World, read_json
 
 def test_every_declared_cell_is_done_and_a_second_run_makes_nothing(finished_world: World) -> None:
     with finished_world.instance() as instance:
-        states = cell_states(finished_world.platform, instance, "small")
-    assert {state.state for state in states} == {"done"}
+        states = Plan(finished_world.platform, instance).of_experiment("small")
+    assert {state.state for state in states} == {"made"}
     assert {state.asset for state in states} == set(NODES) - {
         "scene_catalog",
         "published_recordings",

@@ -15,6 +15,8 @@ import dagster as dg
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import BaseModel
 
+from thesis_assets.defs.attempts import attempting
+from thesis_assets.defs.dead_runs import made_by_command_line
 from thesis_assets.defs.graph import CODE_VERSION, NODES
 from thesis_assets.defs.history import PARTITION
 from thesis_assets.defs.io_manager import verify_units
@@ -83,10 +85,14 @@ def graph_asset(
                 return
             began = time.perf_counter()
             try:
-                with _only_writers(platform, cells, one_writer_of), full_disk_explained(platform.settings.data_home):
+                with (
+                    _only_writers(platform, cells, one_writer_of),
+                    attempting(platform, name, cells, context.run_id, lambda: ended_by_person(context)),
+                    full_disk_explained(platform.settings.data_home),
+                ):
                     value = body(context=context, platform=platform, **inputs)
-                # Tables are written, and then looked at, by the IO manager.
-                made = {} if value is not None else {cell: verify_units(platform, name, cell) for cell in cells}
+                    # Tables are written, and then looked at, by the IO manager.
+                    made = {} if value is not None else {cell: verify_units(platform, name, cell) for cell in cells}
             except ThesisAssetsError as error:
                 raise dg.Failure(description=str(error), allow_retries=False) from error
             seconds = round(time.perf_counter() - began, 2)
@@ -116,6 +122,14 @@ def graph_asset(
         )(step)
 
     return declare
+
+
+def ended_by_person(context: dg.AssetExecutionContext) -> bool:
+    """Of a step that is told to end: whether a person said so. Web server and daemon end theirs, without a word, when they are
+    restarted; a run of the command line is interrupted by whoever sits in front of it, and one that is terminated in the UI is
+    `CANCELING` before its process hears of it."""
+    run = context.instance.get_run_by_id(context.run_id)
+    return run is not None and (made_by_command_line(run) or run.status == dg.DagsterRunStatus.CANCELING)
 
 
 def _materializations(

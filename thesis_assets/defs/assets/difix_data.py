@@ -21,9 +21,9 @@ from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
 class ExportConfig(dg.Config):
     """What a person may say with one export."""
 
-    replace: bool = Field(
+    force: bool = Field(
         default=False,
-        description="Export every scene anew by the file's generation section, where the samples were made by another.",
+        description="Export the scenes anew, also where the samples were made by another generation section of the file.",
     )
 
 
@@ -46,7 +46,7 @@ def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, co
     for cell in cells:
         spec = platform.spec(cell)
         tree = platform.difix(cell)
-        write_generation_config(tree, spec.generation, replace=config.replace)
+        write_generation_config(tree, spec.generation, replace=config.force)
         works[cell] = ShardWork(
             tree=tree,
             roots=platform.roots,
@@ -55,7 +55,7 @@ def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, co
             group_id=group_id(cell.scene_name, spec.split.group_rules),
             device=platform.device,
             threads=job_cores(platform, GPU) or (1 if len(cells) > 1 else platform.workers),
-            anew=config.replace,
+            anew=config.force,
         )
 
     finished = 0

@@ -30,14 +30,12 @@ class Check:
         mend: the commands, in order, with `{exp}` and `{run}` for the parts of the partition.
         first: what only a person can do, before the commands.
         blocks: whether what is downstream stands still where it fails; else a failure is a warning.
-        by: the asset that the commands make anew, where it is not the one that is checked.
     """
 
     says: str
     mend: tuple[str, ...]
     first: str = ""
     blocks: bool = True
-    by: str | None = None
 
     def remedy(self, exp_name: str, run_name: str = "") -> Remedy:
         """What mends the check in one partition."""
@@ -56,17 +54,15 @@ CHECKS: dict[str, dict[str, Check]] = {
             "Four files a sample, whole images of equal size; a seeded share decoded.",
             (_EXP,),
             first="remove the folders of the named samples below the experiment's samples/",
-            by="scene_samples",
         ),
         "manifest_matches_disk": Check(
             "Every row has its folder and every folder its row.",
             ("thesis-assets set-aside --exp {exp} --yes", _EXP),
             first="remove the folders of samples whose meta.json is named",
-            by="scene_samples",
         ),
         "generation_config_unchanged": Check(
             "generation_config.yaml and every shard have one digest.",
-            (f"{_EXP} --replace",),
+            (f"{_EXP} --force scene_samples",),
             first="where the samples are to stay, put `generation` in {exp}.yaml back as it was",
         ),
         "dropped_share_below": Check(
@@ -200,15 +196,6 @@ CHECKS: dict[str, dict[str, Check]] = {
         ),
     },
 }
-
-
-MENDED_BY: dict[str, tuple[str, tuple[str, ...]]] = {
-    check.by: (asset, tuple(name for name, other in checks.items() if other.by == check.by))
-    for asset, checks in CHECKS.items()
-    for check in checks.values()
-    if check.by is not None
-}
-"""By asset: the checks of what is collected from it that making it anew mends."""
 
 
 def remedy_of(asset: str, name: str, key: str | None) -> Remedy:

@@ -1,0 +1,94 @@
+"""The last attempt at a cell that has not come to its end: from what, by which run, and why it failed.
+
+A small file a cell, beside the data, as the attempt may be on another machine and its run may be gone from the history. It is
+removed where the cell is made.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+
+from thesis_assets.defs.graph import look_at, wanted_digest
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import Platform
+from thesis_assets.errors import InvalidFile, ProcessLost, ThesisAssetsError, printable
+from thesis_assets.layout import DifixTree
+from thesis_assets.schemas.attempts import Attempt
+from thesis_assets.storage import read_json, write_json
+
+MOST_ATTEMPTS = 3
+"""So often in a row a cell is begun by itself whose process or node was lost."""
+WAS_LOST = "the process that made it was killed"
+ENDED_BY_A_PERSON = "it was ended by a person"
+MAX_REASON = 2000
+
+
+def read_attempt(tree: DifixTree, asset: str, cell: Cell) -> Attempt | None:
+    """The last attempt at a cell that was not made since; None where there is none."""
+    path = tree.attempt(_name(asset, cell))
+    try:
+        return read_json(path, Attempt) if path.is_file() else None
+    except InvalidFile:
+        return None  # a note, and a lost one: the cell is work again
+
+
+@contextlib.contextmanager
+def attempting(
+    platform: Platform, asset: str, cells: Sequence[Cell], run_id: str, is_ended_by_person: Callable[[], bool]
+) -> Iterator[None]:
+    """Note that cells are begun; that they failed, and why, where they do."""
+    cells = [cell for cell in cells if cell.exp_name]
+    for cell in cells:
+        _begin(platform, asset, cell, run_id)
+    try:
+        yield
+    except ThesisAssetsError as error:
+        note_failure(platform, asset, cells, str(error), run_id, is_lost=isinstance(error, ProcessLost))
+        raise
+    except Exception as error:
+        note_failure(platform, asset, cells, f"{type(error).__name__}: {error}", run_id)
+        raise
+    except BaseException:
+        if is_ended_by_person():  # else web server or daemon are restarted, and what they followed goes on
+            note_failure(platform, asset, cells, ENDED_BY_A_PERSON, run_id)
+        raise
+    for cell in cells:
+        platform.difix(cell).attempt(_name(asset, cell)).unlink(missing_ok=True)
+
+
+def _begin(platform: Platform, asset: str, cell: Cell, run_id: str) -> None:
+    try:
+        attempt = _attempt(platform, asset, cell, run_id)
+    except ThesisAssetsError:
+        return  # the body says what is wrong
+    before = read_attempt(platform.difix(cell), asset, cell)
+    if before is not None and before.wanted == attempt.wanted and before.is_lost:
+        attempt = attempt.model_copy(update={"number": before.number + 1})
+    write_json(platform.difix(cell).attempt(_name(asset, cell)), attempt)
+
+
+def _attempt(platform: Platform, asset: str, cell: Cell, run_id: str) -> Attempt:
+    wanted, now = wanted_digest(platform, asset, cell), datetime.now(UTC).isoformat(timespec="seconds")
+    return Attempt(wanted=wanted, run_id=run_id, began_at=now, number=1, reason=WAS_LOST, is_lost=True)
+
+
+def note_failure(
+    platform: Platform, asset: str, cells: Sequence[Cell], reason: str, run_id: str, *, is_lost: bool = False
+) -> None:
+    """Note why those of the cells failed that are not made all the same: in a range the others are."""
+    for cell in cells:
+        tree = platform.difix(cell)
+        path = tree.attempt(_name(asset, cell))
+        try:
+            if look_at(platform, asset, cell).is_made:
+                path.unlink(missing_ok=True)
+                continue
+            attempt = read_attempt(tree, asset, cell) or _attempt(platform, asset, cell, run_id)
+        except ThesisAssetsError:
+            continue  # the look says so again
+        told = {"reason": printable(reason)[:MAX_REASON], "is_lost": is_lost}
+        write_json(path, attempt.model_copy(update=told))
+
+
+def _name(asset: str, cell: Cell) -> str:
+    return "--".join(name for name in (asset, cell.run_name or cell.scene_name) if name)

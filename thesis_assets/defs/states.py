@@ -1,0 +1,325 @@
+"""One plan for all: what every declared cell is, why, and the command that mends it.
+
+`run`, `backfill`, sensors, schedules, `status` and the pages only filter it. Does not belong here: doing the work (`levels`), or
+whether an output is as recorded (`provenance`).
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import dagster as dg
+
+from thesis_assets.defs.attempts import MOST_ATTEMPTS, read_attempt
+from thesis_assets.defs.check_history import failed_blocking_checks
+from thesis_assets.defs.checks.outcomes import CHECKS
+from thesis_assets.defs.graph import NODES, look_at, upstream_cells, wanted_digest
+from thesis_assets.defs.history import History
+from thesis_assets.defs.jobs import LEVELS, Level
+from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.ready_scenes import ReadyScenes, unfinished_scenes, vanished_scenes
+from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
+from thesis_assets.layout import TASKS
+from thesis_assets.provenance import Verdict
+
+State = Literal[
+    "made", "missing", "stale", "damaged", "running", "failed", "blocked", "waiting", "refused", "absent"
+]  # fmt: skip
+WORK: tuple[State, ...] = ("missing", "stale", "damaged")
+"""What anybody may make at once."""
+DATA_JOBS = ("export_scenes", "prepare_data")
+WITH_DATA = (*DATA_JOBS, "tune", "publish")
+OF_DATA = ("triplet_recording",)
+"""Levels, and assets of others, that an experiment of evaluated trees alone does not have."""
+LEVEL_OF = {asset: level for level in LEVELS for asset in level.assets}
+Pair = tuple[str, Cell]
+
+
+@dataclass(frozen=True)
+class CellState:
+    """One asset in one cell.
+
+    Attributes:
+        why: of a made cell what a reader should know of it; of every other why it is not made.
+        mend: the command that makes it; empty where there is nothing to mend, or it goes on by itself.
+        by_force: a training, or a command of the user's, that is made again only by `run --force`.
+        by_hand: a person's command makes it all the same: a scene of which nothing is plainly missing need not rest, and data may
+            be made without scenes that are gone.
+        work: what it would be if nothing stood in its way.
+    """
+
+    asset: str
+    cell: Cell
+    state: State
+    why: str = ""
+    mend: str = ""
+    by_force: bool = False
+    by_hand: bool = False
+    work: State = "made"
+
+    @property
+    def is_work(self) -> bool:
+        """Whether sensors, schedules and commands make it now."""
+        return self.state in WORK and not self.by_force
+
+    @property
+    def row(self) -> dict[str, str]:
+        """As commands give it with `--json`."""
+        row = {"exp_name": self.cell.exp_name, "asset": self.asset, "cell": str(self.cell)}
+        return {**row, "state": self.state, "why": self.why, "mend": self.mend}
+
+    @property
+    def told(self) -> str:
+        """`stale: evaluation.nvs.background was black, is white`."""
+        return self.state + (f": {self.why}" if self.why else "")
+
+
+def cells_of_level(
+    platform: Platform, level: Level, exp_name: str, runs: Sequence[str] = (), scenes: Sequence[str] = ()
+) -> list[Cell]:
+    """The declared cells of one experiment in one level, narrowed to some runs and scenes where any are named."""
+    spec = platform.experiments.read(exp_name)
+    if spec.evaluation_only and level.job in WITH_DATA:
+        return []
+    if level.job == "publish" and platform.settings.hf_rerun_repo_id is None:
+        return []  # sharing is off
+    match level.kind:
+        case "none":
+            return [Cell()]
+        case "exp":
+            return [Cell(exp_name)]
+        case "exp_by_run":
+            return [Cell(exp_name, run_name=run) for run in spec.runs if not runs or run in runs]
+        case "exp_by_scene":
+            names = platform.scene_names(spec)
+            return [Cell(exp_name, scene_name=name) for name in names if not scenes or name in scenes]
+
+
+def assets_of(platform: Platform, level: Level, cell: Cell) -> tuple[str, ...]:
+    """The level's assets that a cell has."""
+    if not (cell.exp_name and platform.spec(cell).evaluation_only):
+        return level.assets
+    return tuple(asset for asset in level.assets if asset not in OF_DATA)
+
+
+class Plan:
+    """One look at everything that is declared; what happens later is not seen. A cell is looked at when it is first asked for."""
+
+    def __init__(self, platform: Platform, instance: dg.DagsterInstance, ready: ReadyScenes | None = None) -> None:
+        self.platform, self._instance = platform, instance
+        self._ready = ready or ReadyScenes(platform, time.time())
+        self._history = History(instance)
+        self._states: dict[Pair, CellState] = {}
+        self._failed_checks: dict[Pair, tuple[str, ...]] = {}
+        self._vanished: dict[str, list[str]] = {}
+
+    def of_experiment(
+        self,
+        exp_name: str,
+        runs: Sequence[str] = (),
+        scenes: Sequence[str] = (),
+        levels: Sequence[Level] = LEVELS,
+    ) -> list[CellState]:
+        """Every declared cell of the levels with partitions, in the graph's order."""
+        found: list[CellState] = []
+        for level in levels:
+            if level.kind == "none":
+                continue
+            try:
+                cells = cells_of_level(self.platform, level, exp_name, runs, scenes)
+            except InvalidExperiment as error:
+                why = f"{error.problem}: {error.found}; {error.wanted}"
+                found += [
+                    CellState(asset, Cell(exp_name), "refused", why, error.remedy or "") for asset in level.assets
+                ]
+                continue
+            found += [self.state(asset, cell) for cell in cells for asset in assets_of(self.platform, level, cell)]
+        return found
+
+    def state(self, asset: str, cell: Cell) -> CellState:
+        """What a declared cell is."""
+        pair = (asset, cell)
+        if pair not in self._states:
+            self._states[pair] = self._decided(asset, cell)
+        return self._states[pair]
+
+    # --- what it is by itself ----------------------------------------------------------------------------------------
+
+    def _decided(self, asset: str, cell: Cell) -> CellState:
+        if asset in TASKS and asset not in self.platform.spec(cell).evaluation.tasks:
+            return CellState(asset, cell, "absent", f"{asset} is not among evaluation.tasks")
+        own = self._own(asset, cell)
+        if (maker := self._history.maker(asset, cell.key)) is not None:
+            return replace(own, state="running", why=maker, mend="", work=own.state)
+        if own.state == "made" or own.by_force:
+            return own
+        obstacle = self._obstacle(own) or self._obstacle_above(own) or self._failed(own)
+        return replace(obstacle, work=own.state) if obstacle is not None else replace(own, work=own.state)
+
+    def _own(self, asset: str, cell: Cell) -> CellState:
+        """Made, missing, stale or damaged; or refused, where its file says what cannot be."""
+        mend = command_of(cell, asset)
+        try:
+            found = look_at(self.platform, asset, cell)
+        except ThesisAssetsError as error:
+            if any(self.state(*pair).state not in ("made", "absent") for pair in self._upstream(asset, cell)):
+                return CellState(asset, cell, "missing", error.problem, mend)
+            return CellState(asset, cell, "refused", error.in_one_line, error.remedy or "")
+        if found.is_made and not self._history.is_made(asset, cell.key):
+            return CellState(asset, cell, "missing", "it was not made yet", mend)
+        if found.is_made:
+            return CellState(asset, cell, "made", "; ".join(found.notes))
+        own = CellState(asset, cell, found.state, "; ".join(found.reasons), mend)
+        return self._by_force(own, found) if asset in ("tuned_checkpoint", "predictions") else own
+
+    def _by_force(self, own: CellState, found: Verdict) -> CellState:
+        """A training that was recorded is never made again by itself, and lost predictions of a user's command neither."""
+        if own.asset == "predictions":
+            if own.state == "stale" or self.platform.spec(own.cell).evaluation.predictions.source != "command":
+                return own
+            if not (found.missing or found.damaged):
+                return own
+        elif found.record is None or {*found.missing, *found.damaged} == {"train_config.json"}:
+            return own  # never finished: the trainer goes on; or a file that is written anew and trains nothing
+        state: State = "damaged" if own.state != "stale" else "stale"
+        return replace(own, state=state, mend=f"{own.mend} --force {own.asset}", by_force=True, work=state)
+
+    def _upstream(self, asset: str, cell: Cell) -> list[Pair]:
+        """What it is made from. The leaderboard is made from what there is, and waits for nothing."""
+        return upstream_cells(self.platform, NODES[asset], cell) if cell.exp_name else []
+
+    # --- what stands in the way --------------------------------------------------------------------------------------
+
+    def _obstacle(self, own: CellState) -> CellState | None:
+        """What keeps the cell itself from being made."""
+        platform, cell = self.platform, own.cell
+        if own.state == "refused":
+            return own
+        level = LEVEL_OF[own.asset].job
+        if level not in DATA_JOBS:
+            return None
+        fork = f"thesis-assets fork --exp {cell.exp_name} --as <new name>"
+        if platform.is_frozen(cell.exp_name):
+            if own.state == "stale":
+                return replace(own, state="refused", why=f"the data is frozen, and would change: {own.why}", mend=fork)
+            return None
+        if level == "export_scenes":
+            changes = self._other_section(cell.exp_name)
+            if changes:
+                why = f"its samples were made by another generation section: {changes}"
+                mend = f"thesis-assets run --exp {cell.exp_name} --force scene_samples"
+                return replace(own, state="refused", why=why, mend=mend)
+            why_not = self._ready.why_not(platform.spec(cell), cell.scene_name)
+            if why_not is not None:
+                by_hand = not unfinished_scenes(platform, platform.spec(cell), [cell.scene_name])
+                return replace(own, state="waiting", why=why_not, mend=own.mend if by_hand else "", by_hand=by_hand)
+        elif gone := self._gone(cell.exp_name):
+            why = (
+                f"its scenes {', '.join(gone[:5])} are gone from the disk or from its file: bring them back, or, if that is "
+                f"meant, `thesis-assets set-aside --exp {cell.exp_name} --yes`, then make it without them"
+            )
+            return replace(own, state="refused", why=why, by_hand=True)
+        return None
+
+    def _other_section(self, exp_name: str) -> str:
+        from thesis_assets.samples.generation_config import read_generation_config, section_changes
+
+        spec, path = self.platform.experiments.read(exp_name), self.platform.difix(Cell(exp_name)).generation_config
+        try:
+            return "; ".join(section_changes(read_generation_config(path), spec.generation)) if path.exists() else ""
+        except ThesisAssetsError as error:
+            return error.in_one_line
+
+    def _gone(self, exp_name: str) -> list[str]:
+        if exp_name not in self._vanished:
+            made = self._history.made("scene_samples")
+            self._vanished[exp_name] = vanished_scenes(self.platform, made, self.platform.experiments.read(exp_name))
+        return self._vanished[exp_name]
+
+    def _obstacle_above(self, own: CellState) -> CellState | None:
+        """What keeps what it is made from, or a check of that which failed and nothing makes anew."""
+        for name, cell in self._upstream(own.asset, own.cell):
+            above = self.state(name, cell)
+            if above.state in ("made", "absent"):
+                failed = self.failed_checks_above(name, cell)
+                if failed:
+                    why = f"blocking checks failed: {', '.join(failed)}"
+                    mend = f"thesis-assets checks report --open, and what it says; then {own.mend}"
+                    return replace(own, state="blocked", why=why, mend=mend)
+            elif above.state == "blocked":
+                return replace(own, state="blocked", why=above.why, mend=above.mend)
+            elif not above.is_work:
+                why = above.why if above.state == "waiting" else f"{name} of {cell} is {above.told}"
+                return replace(own, state="waiting", why=why, mend=above.mend, by_hand=above.by_hand)
+        return None
+
+    def failed_checks_above(self, asset: str, cell: Cell) -> tuple[str, ...]:
+        """`asset.check` of blocking checks that failed last, of a cell and all that it is made from, where no work would make them
+        anew."""
+        pair = (asset, cell)
+        if pair not in self._failed_checks:
+            failed: dict[str, None] = {}
+            for above in self._upstream(asset, cell):
+                if NODES[above[0]].kind != "exp_by_scene" and self.state(*above).state != "absent":
+                    failed |= dict.fromkeys(self.failed_checks_above(*above))
+            if not self._follows(asset, cell):
+                failed |= dict.fromkeys(self.failed_checks(asset, cell))
+            self._failed_checks[pair] = tuple(failed)
+        return self._failed_checks[pair]
+
+    def failed_checks(self, asset: str, cell: Cell) -> list[str]:
+        """`asset.check` of a cell's own blocking checks that failed last."""
+        return failed_blocking_checks(self._instance, (asset,), cell.key) if asset in CHECKS else []
+
+    def _follows(self, asset: str, cell: Cell) -> bool:
+        """Whether something above the cell, or itself, is work: its checks come again after that."""
+        return self.state(asset, cell).is_work or any(self._follows(*above) for above in self._upstream(asset, cell))
+
+    def _failed(self, own: CellState) -> CellState | None:
+        """Whether it was tried last from the very same things, and failed."""
+        attempt = read_attempt(self.platform.difix(own.cell), own.asset, own.cell)
+        if attempt is None or attempt.wanted != self._wanted(own):
+            return None
+        if attempt.is_lost and attempt.number < MOST_ATTEMPTS:
+            return replace(
+                own, why=f"{own.why}; attempt {attempt.number} of {MOST_ATTEMPTS} was lost: {attempt.reason}"
+            )
+        return replace(own, state="failed", why=attempt.reason)
+
+    def _wanted(self, own: CellState) -> str:
+        try:
+            return wanted_digest(self.platform, own.asset, own.cell)
+        except ThesisAssetsError as error:
+            return error.problem
+
+    # --- what is to be made ------------------------------------------------------------------------------------------
+
+    def is_next(self, state: CellState) -> bool:
+        """Whether a cell is work, and nothing that it is made from is."""
+        return state.is_work and not any(self._follows(*above) for above in self._upstream(state.asset, state.cell))
+
+    def assets_to_make(
+        self, level: Level, cell: Cell, takes: Callable[[CellState], bool], until: str | None = None
+    ) -> tuple[str, ...]:
+        """The level's assets of a cell that are taken, and those of the level that follow from them."""
+        taken: list[str] = []
+        for asset in assets_of(self.platform, level, cell):
+            state = self.state(asset, cell)
+            follows = state.state != "absent" and any(above in taken for above in NODES[asset].upstream)
+            if follows or takes(state):
+                taken.append(asset)
+            if asset == until:
+                break
+        return tuple(taken)
+
+
+def command_of(cell: Cell, asset: str) -> str:
+    """The command that makes a cell."""
+    run = f" --run {cell.run_name}" if cell.run_name else ""
+    return (
+        f"thesis-assets run --exp {cell.exp_name}{run} --until {asset}"
+        if cell.exp_name
+        else "thesis-assets leaderboard"
+    )
