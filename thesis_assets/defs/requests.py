@@ -68,6 +68,12 @@ class Tick:
             self.asked.setdefault(level, {})[cell] = assets
             return
         for state in (self.plan.state(asset, cell) for asset in assets_of(self.plan.platform, level, cell)):
+            first = self.plan.comes_after(state) if state.is_work else None
+            if first is not None:
+                self.said.append(
+                    f"{cell}: {state.asset} waits for {first.asset} of {first.cell}, which is {first.told}"
+                )
+                return
             if state.state not in ("made", "absent", "running"):
                 mend = f" (`{state.mend}`)" if state.mend else ""
                 self.said.append(f"{cell}: {state.asset} is {state.told}{mend}")

@@ -153,7 +153,7 @@ class Plan:
         own = self._own(asset, cell)
         if (maker := self._history.maker(asset, cell.key)) is not None:
             return replace(own, state="running", why=maker, mend="", work=own.state)
-        if own.state == "made" or own.by_force:
+        if own.state == "made" or own.by_force or not cell.exp_name:
             return own
         obstacle = self._obstacle(own) or self._obstacle_above(own) or self._failed(own)
         return replace(obstacle, work=own.state) if obstacle is not None else replace(own, work=own.state)
@@ -298,7 +298,15 @@ class Plan:
 
     def is_next(self, state: CellState) -> bool:
         """Whether a cell is work, and nothing that it is made from is."""
-        return state.is_work and not any(self._follows(*above) for above in self._upstream(state.asset, state.cell))
+        return state.is_work and self.comes_after(state) is None
+
+    def comes_after(self, state: CellState) -> CellState | None:
+        """The first work, in the graph's order, of all that a cell is made from; None where there is none."""
+        for above in self._upstream(state.asset, state.cell):
+            if self._follows(*above):
+                first = self.state(*above)
+                return self.comes_after(first) or first
+        return None
 
     def assets_to_make(
         self, level: Level, cell: Cell, takes: Callable[[CellState], bool], until: str | None = None

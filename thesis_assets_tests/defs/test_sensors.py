@@ -8,9 +8,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from thesis_assets.defs.wishes import Wishes, declared_runs
 
 from thesis_assets.defs.history import History
+from thesis_assets.defs.requests import Tick, declared_runs
+from thesis_assets.defs.states import Plan
 from thesis_assets.splits.freeze import freeze
 from thesis_assets_tests.defs.sensor_ticks import (
     Ticks,
@@ -276,19 +277,23 @@ def test_a_declared_run_waits_for_whole_data_and_passed_checks_and_is_then_to_be
     for number in range(2):
         add_scene(world, f"hi4d_pair0{number}_hug")
 
-    def declared() -> Wishes:
-        return declared_runs(world.platform, ticks.instance, History(ticks.instance))
+    def declared() -> Tick:
+        return declared_runs(Plan(world.platform, ticks.instance), History(ticks.instance))
 
-    assert "shards are missing" in declared().waiting["v1|r1"]
+    [said] = declared().said
+    assert said.startswith("v1|r1: tuned_checkpoint waits for scene_samples of v1|hi4d_pair00_hug")
     ticks.tick("new_scenes")
-    assert "not prepared" in declared().waiting["v1|r1"]
+    assert "waits for sample_set" in declared().said[0]
     ticks.tick("cheap_assets")
-    [wish] = declared().cells
-    assert (wish.level.job, str(wish.cell), wish.assets[0]) == ("tune", "v1|r1", "tuned_checkpoint")
+    [(level, cells)] = declared().asked.items()
+    assert (level.job, [(str(cell), assets[0]) for cell, assets in cells.items()]) == (
+        "tune",
+        [("v1|r1", "tuned_checkpoint")],
+    )
     add_scene(world, "hi4d_pair02_hug")
-    assert "hi4d_pair02_hug" in declared().waiting["v1|r1"], "tuning would freeze the data without it"
+    assert "hi4d_pair02_hug" in declared().said[0], "tuning would freeze the data without it"
     ticks.tick("new_scenes", "stale_data")  # a shard right after the tables were asked for: `stale_data` has them made
-    assert len(declared().cells) == 1
+    assert len(declared().asked) == 1
 
     failed = dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey("split_manifests"),
@@ -298,4 +303,5 @@ def test_a_declared_run_waits_for_whole_data_and_passed_checks_and_is_then_to_be
         partition="v1",
     )
     ticks.instance.report_runless_asset_event(failed)
-    assert "split_manifests.group_non_leakage" in declared().waiting["v1|r1"]
+    assert declared().asked == {}
+    assert "blocked: blocking checks failed: split_manifests.group_non_leakage" in declared().said[0]
