@@ -631,7 +631,12 @@ class DifixTree:
 
     def attempt(self, cell: str) -> Path:
         """*Ours*: the last attempt at a cell that is not made."""
-        return self.meta_dir / "attempts" / f"{check_key(cell, 'attempt')}.json"
+        return self.attempts_dir / f"{check_key(cell, 'attempt')}.json"
+
+    @property
+    def attempts_dir(self) -> Path:
+        """*Ours*."""
+        return self.meta_dir / "attempts"
 
     def render_stdout(self, scene_name: str) -> Path:
         """*Ours*: what the user's render command printed for one scene; beside it what it said on stderr, and its job."""

@@ -32,6 +32,15 @@ def read_attempt(tree: DifixTree, asset: str, cell: Cell) -> Attempt | None:
         return None  # a note, and a lost one: the cell is work again
 
 
+def attempts_at(platform: Platform, exp_name: str) -> list[Attempt]:
+    """Every attempt of an experiment whose cell was not made since."""
+    found = []
+    for path in sorted(platform.difix(Cell(exp_name)).attempts_dir.glob("*.json")):
+        with contextlib.suppress(InvalidFile):
+            found.append(read_json(path, Attempt))
+    return found
+
+
 @contextlib.contextmanager
 def attempting(
     platform: Platform, asset: str, cells: Sequence[Cell], run_id: str, is_ended_by_person: Callable[[], bool]
@@ -69,7 +78,8 @@ def _begin(platform: Platform, asset: str, cell: Cell, run_id: str) -> None:
 
 def _attempt(platform: Platform, asset: str, cell: Cell, run_id: str) -> Attempt:
     wanted, now = wanted_digest(platform, asset, cell), datetime.now(UTC).isoformat(timespec="seconds")
-    return Attempt(wanted=wanted, run_id=run_id, began_at=now, number=1, reason=WAS_LOST, is_lost=True)
+    noted = {"asset": asset, "cell": str(cell), "wanted": wanted, "run_id": run_id, "began_at": now}
+    return Attempt(**noted, number=1, reason=WAS_LOST, is_lost=True)
 
 
 def note_failure(

@@ -17,7 +17,7 @@ from thesis_assets.defs.past_work import PastWork
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.policy import GPU_ASSETS
 from thesis_assets.defs.ready_scenes import ReadyScenes
-from thesis_assets.defs.states import LEVEL_OF, CellState, Pair, Plan, State
+from thesis_assets.defs.states import LEVEL_OF, WORK, CellState, Pair, Plan, State
 
 Mode = Literal["missing", "stale", "all"]
 TAKEN: dict[Mode, tuple[State, ...]] = {
@@ -92,7 +92,7 @@ def plan_backfill(
         why = _why(state, taken, next((name for name, each in upstream if (name, each) in planned), None))
         if why is None:
             continue
-        obstacle = _obstacle(plan, state, [pair for pair in upstream if pair not in planned])
+        obstacle = _obstacle(plan, state, taken, [pair for pair in upstream if pair not in planned])
         if obstacle is not None:
             waiting.setdefault(str(cell), f"{asset}: {obstacle}")
         else:
@@ -113,9 +113,9 @@ def _why(state: CellState, taken: set[State], followed: str | None) -> str | Non
     return None if followed is None else f"follows {followed}"
 
 
-def _obstacle(plan: Plan, state: CellState, unplanned: Sequence[Pair]) -> str | None:
+def _obstacle(plan: Plan, state: CellState, taken: set[State], unplanned: Sequence[Pair]) -> str | None:
     """Why a cell is not made now: its state, or something above it that is behind and that this backfill does not make."""
-    if state.by_force or state.state not in TAKEN["all"]:
+    if state.by_force or state.state not in {"made", *WORK, *taken}:
         return state.told + (f": `{state.mend}`" if state.mend else "")
     for name, cell in unplanned:
         above = plan.state(name, cell)

@@ -197,7 +197,10 @@ class TreeIOManager(dg.IOManager):
         keys = context.asset_partition_keys if context.has_asset_partitions else [None]
         for cell in (Cell.parse(kind, key) for key in keys):
             context.add_output_metadata(WRITERS[asset](self._platform, cell, obj))
-            context.add_output_metadata(verify_units(self._platform, asset, cell))
+            found = verify_units(self._platform, asset, cell)
+            context.add_output_metadata(found)
+            if context.step_context is not None:
+                context.step_context.set_data_version(context.asset_key, dg.DataVersion(str(found[DATA_VERSION])))
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load the upstream value of the one cell that the step works on."""

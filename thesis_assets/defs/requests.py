@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from thesis_assets.defs.attempts import read_attempt
-from thesis_assets.defs.graph import wanted_digest
+from thesis_assets.defs.attempts import WAS_LOST, attempts_at, read_attempt
+from thesis_assets.defs.graph import NODES, wanted_digest
 from thesis_assets.defs.history import RANGE_END, RANGE_START, History
 from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.levels import Work, works_of
 from thesis_assets.defs.partitions import PARTITIONS, Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.states import Plan, assets_of, cells_of_level
+from thesis_assets.defs.states import LEVEL_OF, Plan, assets_of, cells_of_level
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.storage import sha256_value
 
@@ -148,6 +148,22 @@ def moved_cells(
             return tick, place
         tick.look(level, cell, asks=level in levels)
     return tick, 0
+
+
+def lost_processes(plan: Plan) -> Tick:
+    """Cells whose trainer, or other process of theirs, was killed alone: asked for again, so often as is borne; then named.
+
+    Where the process of the run itself was killed Dagster starts the run again.
+    """
+    tick = Tick(plan)
+    for spec in plan.platform.readable_experiments():
+        for attempt in attempts_at(plan.platform, spec.exp_name):
+            if attempt.asset not in NODES:
+                continue
+            cell = Cell.parse(NODES[attempt.asset].kind, attempt.cell)
+            if plan.platform.why_undeclared(cell) is None and attempt.reason != WAS_LOST:
+                tick.look(LEVEL_OF[attempt.asset], cell, asks=attempt.is_lost)
+    return tick
 
 
 def _made_cells(platform: Platform, history: History) -> Iterator[tuple[Level, Cell]]:

@@ -26,6 +26,7 @@ from thesis_assets.defs.requests import (
     Asked,
     Cursor,
     declared_runs,
+    lost_processes,
     moved_cells,
     new_shards,
     run_requests,
@@ -100,11 +101,13 @@ def stale_data(context: dg.SensorEvaluationContext, platform: PlatformParam) -> 
 
 
 def lost_runs(context: dg.SensorEvaluationContext, platform: PlatformParam) -> dg.SensorResult:
-    """Close runs of command lines that were killed; name jobs that go on while no run follows them."""
+    """Close runs of command lines that were killed; name jobs that go on while no run follows them; ask again for cells whose
+    trainer was killed alone, three times at most, and name what failed."""
     closed = close_dead_runs(context.instance)
     said = [f"run {run_id[:8]} was killed before it ended; it is closed" for run_id in closed]
     said += [job.told for job in lost_jobs(platform, context.instance)]
-    return _result(context, platform, {}, Cursor(), said)
+    tick = lost_processes(Plan(platform, context.instance))
+    return _result(context, platform, tick.asked, Cursor(), said + tick.said)
 
 
 def failed_runs(context: dg.RunFailureSensorContext, platform: PlatformParam) -> None:
@@ -144,7 +147,9 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
         dg.sensor(
             minimum_interval_seconds=seldom, default_status=working, jobs=JOBS, description=_described(stale_data)
         )(stale_data),
-        dg.sensor(minimum_interval_seconds=2 * often, default_status=on, description=_described(lost_runs))(lost_runs),
+        dg.sensor(minimum_interval_seconds=2 * often, default_status=on, jobs=JOBS, description=_described(lost_runs))(
+            lost_runs
+        ),
         dg.run_failure_sensor(minimum_interval_seconds=often, default_status=on, description=_described(failed_runs))(
             failed_runs
         ),

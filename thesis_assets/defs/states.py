@@ -142,7 +142,10 @@ class Plan:
         """What a declared cell is."""
         pair = (asset, cell)
         if pair not in self._states:
-            self._states[pair] = self._decided(asset, cell)
+            try:
+                self._states[pair] = self._decided(asset, cell)
+            except ThesisAssetsError as error:  # what its experiment declares cannot be told
+                self._states[pair] = CellState(asset, cell, "refused", error.in_one_line, error.remedy or "")
         return self._states[pair]
 
     # --- what it is by itself ----------------------------------------------------------------------------------------
@@ -240,7 +243,7 @@ class Plan:
 
     def _obstacle_above(self, own: CellState) -> CellState | None:
         """What keeps what it is made from, or a check of that which failed and nothing makes anew."""
-        for name, cell in self._upstream(own.asset, own.cell):
+        for name, cell in [*self._upstream(own.asset, own.cell), *self._frozen_by(own)]:
             above = self.state(name, cell)
             if above.state in ("made", "absent"):
                 failed = self.failed_checks_above(name, cell)
@@ -254,6 +257,18 @@ class Plan:
                 why = above.why if above.state == "waiting" else f"{name} of {cell} is {above.told}"
                 return replace(own, state="waiting", why=why, mend=above.mend, by_hand=above.by_hand)
         return None
+
+    def _frozen_by(self, own: CellState) -> list[Pair]:
+        """All data that a first training would freeze as it is: what of it is still to come is waited for."""
+        if own.asset != "tuned_checkpoint" or self.platform.is_frozen(own.cell.exp_name):
+            return []
+        levels = [level for level in LEVELS if level.job in DATA_JOBS]
+        return [
+            (asset, cell)
+            for level in levels
+            for cell in cells_of_level(self.platform, level, own.cell.exp_name)
+            for asset in level.assets
+        ]
 
     def failed_checks_above(self, asset: str, cell: Cell) -> tuple[str, ...]:
         """`asset.check` of blocking checks that failed last, of a cell and all that it is made from, where no work would make them

@@ -117,7 +117,7 @@ def _refuse_another(tree: DifixTree, changes: Sequence[str], replace: bool) -> N
         wanted="the section that the samples were made by",
         remedy="put the experiment file back; or fork it under another name "
         f"(`thesis-assets fork --exp {tree.exp_name} --as <new name>`); or export every scene of it again: "
-        f"`thesis-assets run --exp {tree.exp_name} --replace`",
+        f"`thesis-assets run --exp {tree.exp_name} --force scene_samples`",
     )
 
 

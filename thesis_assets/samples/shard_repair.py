@@ -41,7 +41,7 @@ class ShardDamage:
                 found=", ".join(left[:_NAMED]) + (f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""),
                 wanted="the scene's files that they were made from",
                 remedy="bring them back; or let the scene's samples be made anew from what is there: "
-                f"`thesis-assets run --exp {tree.exp_name} --replace`",
+                f"`thesis-assets run --exp {tree.exp_name} --force scene_samples`",
             )
 
 

@@ -7,12 +7,15 @@ class Attempt(FileModel):
     """`meta/attempts/<asset>--<run or scene>.json`.
 
     Attributes:
+        cell: its partition key.
         wanted: digest of what it is made from.
         number: how many attempts from the same things this is.
         reason: why it failed; while it is at work, what is true if its process is gone.
         is_lost: the process was killed, or its node died: the same again may succeed.
     """
 
+    asset: str
+    cell: str
     wanted: str
     run_id: str
     began_at: str

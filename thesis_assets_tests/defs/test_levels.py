@@ -8,10 +8,12 @@ import pytest
 
 from thesis_assets.definitions import build_defs
 from thesis_assets.defs.failures import failure_reason
+from thesis_assets.defs.graph import NODES, data_version
 from thesis_assets.defs.history import RANGE_END, RANGE_START
 from thesis_assets.defs.levels import CODE_LOCATION, contiguous, levels_until, make_checks, make_run
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.states import Plan
+from thesis_assets.provenance import read_record
 from thesis_assets_tests.worlds import SCENES, SMALL, World
 
 BACKFILL = {"dagster/backfill": "abcdefgh"}
@@ -74,6 +76,19 @@ def test_a_range_with_undeclared_cells_in_its_middle_makes_the_declared_ones(mak
             Plan(maker.world.platform, maker.instance).state("scene_samples", Cell("small", scene_name=scene)).state
             == "made"
         )
+
+
+def test_every_cell_of_a_range_tells_dagster_its_own_data_version(maker: Maker) -> None:
+    ends = {RANGE_START: f"all|{SCENES[0]}", RANGE_END: f"all|{SCENES[1]}"}
+    assert maker.make("export_scenes", ["scene_samples"], ends) == (True, "")
+    for scene in SCENES[:2]:
+        of_cell = dg.AssetRecordsFilter(dg.AssetKey("scene_samples"), asset_partitions=[f"all|{scene}"])
+        event = maker.instance.fetch_materializations(of_cell, limit=1).records[0].asset_materialization
+        record = read_record(NODES["scene_samples"].units(maker.world.platform, Cell("all", scene_name=scene))[0].place)
+        assert event is not None
+        assert record is not None
+        assert event.tags["dagster/data_version"] == data_version([record])
+        assert event.tags["dagster/code_version"]
 
 
 def test_undeclared_cells_of_a_backfill_are_skipped_and_asked_for_alone_they_fail(maker: Maker) -> None:

@@ -28,7 +28,7 @@ def states(world: World) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     with world.instance() as instance:
         for each in Plan(world.platform, instance).of_experiment("small"):
-            found.setdefault(each.state, set()).update(line.split(": ")[-1] for line in each.detail.split("; ") if line)
+            found.setdefault(each.state, set()).update(line.split(": ")[-1] for line in each.why.split("; ") if line)
     return found
 
 

@@ -289,8 +289,8 @@ def test_another_generation_section_is_refused_with_its_keys_unless_replacing_is
     refused = world.run(until="scene_samples")
     assert refused.exit_code == 1
     assert "generation.frames.stride" in refused.outcomes[-1].errors[0]
-    assert "--replace" in refused.outcomes[-1].errors[0]
-    replaced = world.run(until="sample_set", replace=True)
+    assert "--force scene_samples" in refused.outcomes[-1].errors[0]
+    replaced = world.run(until="sample_set", force=["scene_samples"])
     assert replaced.exit_code == 0, replaced.to_json()
     tree = world.platform.difix(Cell("small"))
     frames = {json.loads(line)["target_fname"] for line in tree.all_samples.read_text().splitlines()}

@@ -25,7 +25,7 @@ def states(world: World) -> dict[tuple[str, str], CellState]:
 def differing(world: World) -> dict[str, str]:
     """Every cell that is not done: asset and cell to state and reason."""
     return {
-        f"{asset} of {cell}": f"{each.state}: {each.detail}"
+        f"{asset} of {cell}": f"{each.state}: {each.why}"
         for (asset, cell), each in states(world).items()
         if each.state != "made"
     }
@@ -85,7 +85,7 @@ def test_another_photograph_makes_its_scene_stale_and_is_named(world: World) -> 
     first.write_bytes(content)
     found = states(world)["scene_samples", f"small|{SCENE}"]
     assert found.state == "stale"
-    assert first.relative_to(world.scene_home).as_posix() in found.detail
+    assert first.relative_to(world.scene_home).as_posix() in found.why
 
 
 def test_scenes_that_are_gone_make_nothing(world: World) -> None:
@@ -171,7 +171,7 @@ def test_another_revision_of_the_renderer_is_noted_and_a_new_experiment_renders_
     before = world.platform.difix(Cell("small")).scene_run(SCENE).made_from.read_bytes()
     monkeypatch.setattr(gaussian_renderer, "TORCH_REVISION", 2)
     assert differing(world) == {}
-    assert "here is" in states(world)["scene_samples", f"small|{SCENE}"].detail
+    assert "here is" in states(world)["scene_samples", f"small|{SCENE}"].why
     spec = yaml.safe_load((world.settings.experiments_dir / "small.yaml").read_text())
     world.write({**spec, "exp_name": "other"})
     assert world.run("other", until="scene_samples").exit_code == 0

@@ -300,7 +300,7 @@ def test_another_generation_section_is_refused_before_anything_is_written(tmp_pa
     assert caught.value.key == "generation.frames.stride"
     assert caught.value.found == "`generation.frames.stride` was 1, is 2"
     assert "fork" in caught.value.remedy
-    assert "--replace" in caught.value.remedy
+    assert "--force scene_samples" in caught.value.remedy
     assert files(shard.tree.base) == before
 
 

@@ -8,16 +8,21 @@ import contextlib
 import functools
 import inspect
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.data_version import (  # no public names yet
+    CODE_VERSION_TAG,
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+)
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import BaseModel
 
 from thesis_assets.defs.attempts import attempting
 from thesis_assets.defs.dead_runs import made_by_command_line
-from thesis_assets.defs.graph import CODE_VERSION, NODES
+from thesis_assets.defs.graph import CODE_VERSION, DATA_VERSION, NODES
 from thesis_assets.defs.history import PARTITION
 from thesis_assets.defs.io_manager import verify_units
 from thesis_assets.defs.metadata import COLUMN_SCHEMA, column_schema
@@ -97,14 +102,17 @@ def graph_asset(
                 raise dg.Failure(description=str(error), allow_retries=False) from error
             seconds = round(time.perf_counter() - began, 2)
             of_step = {SECONDS: seconds, STEP: dg.MetadataValue.dagster_run(context.run_id)}
+            versions = {cell: str(metadata[DATA_VERSION]) for cell, metadata in made.items()}
             if len(cells) == 1:  # of the output, so that it stands above paths, which are of the asset
                 context.add_output_metadata(made.pop(cells[0], {}))
+                if cells[0] in versions:
+                    context.set_data_version(dg.AssetKey(name), dg.DataVersion(versions[cells[0]]))
             for cell in cells:
                 context.add_asset_metadata({**of_step, **made.get(cell, {})}, partition_key=cell.key)
-            if len(cells) == len(asked):
+            if len(cells) == len(asked) == 1:
                 yield dg.Output(value)
             else:
-                yield from _materializations(context, name, cells)
+                yield from _materializations(context, name, versions)
 
         return dg.asset(
             name=name,
@@ -133,16 +141,18 @@ def ended_by_person(context: dg.AssetExecutionContext) -> bool:
 
 
 def _materializations(
-    context: dg.AssetExecutionContext, name: str, cells: Sequence[Cell]
+    context: dg.AssetExecutionContext, name: str, versions: Mapping[Cell, str]
 ) -> Iterator[dg.AssetMaterialization]:
-    """The cells of a range one by one: an output of the step would materialize the skipped ones of the range as well."""
+    """The cells of a range one by one, with their data versions: an output of the step would materialize the skipped ones of the
+    range as well, and give all of them one."""
     key, definition = dg.AssetKey(name), PARTITIONS[NODES[name].kind]
     assert definition is not None, "only a range of partitions has cells to skip"
     step = context.get_step_execution_context()
-    for cell in cells:
+    for cell, version in versions.items():
         # The key itself has a field of its own, and may hold a character that no tag may.
         tags = definition.get_tags_for_partition_key(cell.key or "")
         tags = {tag: value for tag, value in tags.items() if tag != PARTITION}
+        tags |= {DATA_VERSION_TAG: version, CODE_VERSION_TAG: CODE_VERSION, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
         metadata = step.get_asset_metadata(key, cell.key)
         yield dg.AssetMaterialization(key, partition=cell.key, metadata=metadata, tags=tags)
 
