@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from thesis_assets.defs.partitions import Cell
-from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidKey, Undeclared, near_names
+from thesis_assets.errors import (
+    InvalidExperiment,
+    InvalidFile,
+    InvalidKey,
+    ThesisAssetsError,
+    Undeclared,
+    near_names,
+)
 from thesis_assets.experiments import ExperimentFolder, ExperimentSpec
 from thesis_assets.experiments.reading import place_in_file
 from thesis_assets.experiments.spec import RunSpec
@@ -409,6 +416,32 @@ class Platform:
     def is_frozen(self, exp_name: str) -> bool:
         """Whether an experiment's data snapshot may not change any more."""
         return self.difix(Cell(exp_name)).frozen.exists()
+
+
+class OneLook(Platform):
+    """A platform for one look at everything: which scenes an experiment has is found once."""
+
+    @cached_property
+    def _found(self) -> dict[tuple[str, str], list[str] | ThesisAssetsError]:
+        return {}
+
+    def scene_names(self, spec: ExperimentSpec) -> list[str]:
+        return self._once("data", spec, super().scene_names)
+
+    def evaluation_scenes(self, spec: ExperimentSpec) -> list[str]:
+        return self._once("evaluation", spec, super().evaluation_scenes)
+
+    def _once(self, what: str, spec: ExperimentSpec, find: Callable[[ExperimentSpec], list[str]]) -> list[str]:
+        key = (what, spec.exp_name)
+        if key not in self._found:
+            try:
+                self._found[key] = find(spec)
+            except ThesisAssetsError as error:
+                self._found[key] = error
+        found = self._found[key]
+        if isinstance(found, ThesisAssetsError):
+            raise found
+        return found
 
 
 PlatformParam = dg.ResourceParam[Platform]

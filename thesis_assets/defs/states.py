@@ -18,7 +18,7 @@ from thesis_assets.defs.graph import NODES, look_at, upstream_cells, wanted_dige
 from thesis_assets.defs.history import History
 from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.platform import OneLook, Platform
 from thesis_assets.defs.ready_scenes import ReadyScenes, unfinished_scenes, vanished_scenes
 from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
 from thesis_assets.layout import TASKS
@@ -108,12 +108,14 @@ class Plan:
     """One look at everything that is declared; what happens later is not seen. A cell is looked at when it is first asked for."""
 
     def __init__(self, platform: Platform, instance: dg.DagsterInstance, ready: ReadyScenes | None = None) -> None:
-        self.platform, self._instance = platform, instance
+        self.platform, self._instance = OneLook(platform.settings, platform.echo), instance
         self._ready = ready or ReadyScenes(platform, time.time())
         self._history = History(instance)
         self._states: dict[Pair, CellState] = {}
         self._failed_checks: dict[Pair, tuple[str, ...]] = {}
         self._vanished: dict[str, list[str]] = {}
+        self._unmade: dict[str, list[Pair]] = {}
+        self._work_above: dict[Pair, bool] = {}
 
     def of_experiment(
         self,
@@ -262,13 +264,11 @@ class Plan:
         """All data that a first training would freeze as it is: what of it is still to come is waited for."""
         if own.asset != "tuned_checkpoint" or self.platform.is_frozen(own.cell.exp_name):
             return []
-        levels = [level for level in LEVELS if level.job in DATA_JOBS]
-        return [
-            (asset, cell)
-            for level in levels
-            for cell in cells_of_level(self.platform, level, own.cell.exp_name)
-            for asset in level.assets
-        ]
+        exp_name = own.cell.exp_name
+        if exp_name not in self._unmade:
+            states = self.of_experiment(exp_name, levels=[level for level in LEVELS if level.job in DATA_JOBS])
+            self._unmade[exp_name] = [(state.asset, state.cell) for state in states if state.state != "made"]
+        return self._unmade[exp_name]
 
     def failed_checks_above(self, asset: str, cell: Cell) -> tuple[str, ...]:
         """`asset.check` of blocking checks that failed last, of a cell and all that it is made from, where no work would make them
@@ -290,7 +290,11 @@ class Plan:
 
     def _follows(self, asset: str, cell: Cell) -> bool:
         """Whether something above the cell, or itself, is work: its checks come again after that."""
-        return self.state(asset, cell).is_work or any(self._follows(*above) for above in self._upstream(asset, cell))
+        pair = (asset, cell)
+        if pair not in self._work_above:
+            above = self._upstream(asset, cell)
+            self._work_above[pair] = self.state(asset, cell).is_work or any(self._follows(*each) for each in above)
+        return self._work_above[pair]
 
     def _failed(self, own: CellState) -> CellState | None:
         """Whether it was tried last from the very same things, and failed."""

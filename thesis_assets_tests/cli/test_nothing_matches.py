@@ -43,7 +43,7 @@ def test_status_and_sync_say_so_and_show_the_others(
     world = new_world(SLIP, SMALL)
     states = json_of(invoke(monkeypatch, world, "status", "--json"))
     of_slip = [state for state in states if state["exp_name"] == "slip"]
-    assert {state["state"] for state in of_slip} == {"refused"}
+    assert {state["state"] for state in of_slip} <= {"refused", "waiting"}
     assert (of_slip[0]["asset"], of_slip[0]["cell"]) == ("scene_samples", "slip")
     assert [state for state in states if state["exp_name"] == "small"]
     refused_with_its_place(world, " ".join(invoke(monkeypatch, world, "status", "--exp", "slip").output.split()))
