@@ -8,7 +8,7 @@ import pytest
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.qualitative.triplet_contract import check_triplet_recording
+from thesis_assets.evaluation.qualitative.contract import check_triplet_recording
 from thesis_assets.evaluation.qualitative.triplets import chosen_samples, export_triplets, sample_entity
 from thesis_assets.evaluation.qualitative.verification import read_recording
 from thesis_assets.images.codecs import encode_jpeg, encode_png, read_rgb
