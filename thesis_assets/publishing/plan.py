@@ -15,7 +15,7 @@ from pathlib import Path
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidKey
-from thesis_assets.evaluation.qualitative.made_from import recording_facts
+from thesis_assets.evaluation.qualitative.recording import recording_facts
 from thesis_assets.experiments.spec import DatasetEntry
 from thesis_assets.layout import TASKS, DifixTree, EvaluationTree, SampleId, check_key, dataset_of
 from thesis_assets.layout_ids import ids_of

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.qualitative.made_from import recording_facts
+from thesis_assets.evaluation.qualitative.recording import recording_facts
 from thesis_assets.evaluation.qualitative.verification import rerun_binary, verify_recording
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, EvaluationTree, TuningRunTree
 from thesis_assets.provenance import Older, Place, Unit, Wanted, begin

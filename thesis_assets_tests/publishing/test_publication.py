@@ -15,8 +15,7 @@ import pytest
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 
 from thesis_assets import storage
-from thesis_assets.evaluation.qualitative.evaluation import export_evaluation
-from thesis_assets.evaluation.qualitative.export_command import export_recordings
+from thesis_assets.evaluation.qualitative.exports import TreeExports, export_recordings
 from thesis_assets.evaluation.qualitative.verification import read_recording, verify_recording
 from thesis_assets.layout import DifixTree, EvaluationTree
 from thesis_assets.provenance import Unit, take_over
@@ -92,7 +91,7 @@ def change_epoch_30(tree: EvaluationTree) -> None:
     pixels = read_rgb(path).copy()
     pixels[0, 0, 0] ^= 1
     path.write_bytes(encode_png(pixels))
-    export_evaluation(tree, 30)
+    TreeExports(tree).export_epoch(30)
 
 
 def test_a_first_upload_makes_a_private_repo_by_one_commit(send: Published, hub: Hub) -> None:

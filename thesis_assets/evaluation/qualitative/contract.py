@@ -18,12 +18,10 @@ from typing import Any
 import numpy as np
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.qualitative.evaluation import epoch_recording_units, evaluated_epochs, task_recordings
-from thesis_assets.evaluation.qualitative.input_data import input_data_recording_unit
-from thesis_assets.evaluation.qualitative.made_from import recording_facts
-from thesis_assets.evaluation.qualitative.recording import STEP
-from thesis_assets.evaluation.qualitative.tracks import ExportOptions, left_out_paths
-from thesis_assets.evaluation.qualitative.tree_files import files_below
+from thesis_assets.evaluation.qualitative.exports import BYTES_PER_MB, TreeExports, task_recordings
+from thesis_assets.evaluation.qualitative.recording import STEP, recording_facts
+from thesis_assets.evaluation.qualitative.tracks import ExportOptions, files_below, left_out_paths
+from thesis_assets.evaluation.qualitative.tree_tracks import evaluated_epochs
 from thesis_assets.evaluation.qualitative.triplets import (
     N_SAMPLES,
     SEED,
@@ -45,7 +43,6 @@ from thesis_assets.scenes.bounded_files import read_npz
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.evaluation import POSE_METRICS, parse_results
 
-BYTES_PER_MB = 1_000_000
 NVS_CURVES = ("psnr", "ssim", "lpips")
 
 _IMAGE, _MASK, _DEPTH = "EncodedImage:blob", "SegmentationImage:buffer", "EncodedDepthImage:blob"
@@ -159,15 +156,10 @@ def check_recordings_current(
     options: ExportOptions | None = None,
 ) -> CheckOutcome:
     """Whether every recording is whole and was made from what is on disk now. `options`: None: those that each was made by."""
-    units = {}
-    if tree.input_data_dir.is_dir():
-        units[tree.input_data_recording] = input_data_recording_unit(
-            tree, run_name=run_name, scene_name=scene_name, options=options
-        )
+    exports = TreeExports(tree, run_name, scene_name, options)
+    units = {tree.input_data_recording: exports.input_data_unit()} if tree.input_data_dir.is_dir() else {}
     for epoch in evaluated_epochs(tree):
-        units |= epoch_recording_units(
-            tree, epoch, tasks=tasks, run_name=run_name, scene_name=scene_name, options=options
-        )
+        units |= exports.epoch_units(epoch, tasks)
     contents = Contents()
     verdicts = {path: unit.look(contents) for path, unit in units.items()}
     offenders = [f"{path.name}: {verdict.in_words}" for path, verdict in verdicts.items() if not verdict.is_made]

@@ -15,8 +15,7 @@ import numpy as np
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.evaluation.qualitative.headless_viewer import TOP_BAR, HeadlessViewer, headless_viewer
-from thesis_assets.evaluation.qualitative.made_from import recording_facts, sdk_version
-from thesis_assets.evaluation.qualitative.recording import EPOCH, FRAME, STEP
+from thesis_assets.evaluation.qualitative.recording import EPOCH, FRAME, STEP, recording_facts, sdk_version
 from thesis_assets.images.codecs import encode_png, read_rgb
 from thesis_assets.images.contact_sheet import contact_sheet
 from thesis_assets.layout import EvaluationTree

@@ -15,15 +15,17 @@ import numpy as np
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidKey
 from thesis_assets.evaluation.qualitative.image_tracks import encoded_pixels
-from thesis_assets.evaluation.qualitative.made_from import (
+from thesis_assets.evaluation.qualitative.recording import (
+    Recording,
+    RecordingIdentity,
     begin_recording,
     finish_recording,
     inputs_of,
+    open_recording,
     options_of,
     recording_facts,
     recording_unit,
 )
-from thesis_assets.evaluation.qualitative.recording import Recording, RecordingIdentity, open_recording
 from thesis_assets.evaluation.qualitative.tracks import Absences, Colour, ExportOptions, person_colour
 from thesis_assets.layout import DifixTree, SampleId
 from thesis_assets.provenance import Unit

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rerun.chunk import RrdReader
 
-from thesis_assets.evaluation.qualitative.evaluation import export_evaluation
+from thesis_assets.evaluation.qualitative.exports import TreeExports
 from thesis_assets.evaluation.qualitative.verification import read_recording
 from thesis_assets.layout import EvaluationTree
 
@@ -33,7 +33,7 @@ def test_an_epoch_shows_a_row_a_camera_curves_poses_and_pages(exported: Evaluati
 
 
 def test_only_what_is_there_has_a_view(tree: EvaluationTree) -> None:
-    export_evaluation(tree, 30, tasks=("pose_smplx",))
+    TreeExports(tree).export_epoch(30, tasks=("pose_smplx",))
     views = read_recording(tree.evaluation_recording(30)).blueprint_views
     assert views == {"TimeSeries": 2, "3D": 2, "TextDocument": 1}
 

@@ -9,7 +9,7 @@ from thesis_assets.evaluation.qualitative.contract import (
     check_recordings_current,
     check_recordings_verify,
 )
-from thesis_assets.evaluation.qualitative.export_command import export_recordings
+from thesis_assets.evaluation.qualitative.exports import export_recordings
 from thesis_assets.evaluation.qualitative.verification import RecordingContent, read_recording
 from thesis_assets.layout import EvaluationTree
 from thesis_assets_tests.evaluation.qualitative.small_tree import make_tree

@@ -15,10 +15,9 @@ from thesis_assets import storage
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.qualitative import headless_viewer as headless
 from thesis_assets.evaluation.qualitative import previews
-from thesis_assets.evaluation.qualitative.evaluation import export_evaluation
+from thesis_assets.evaluation.qualitative.exports import TreeExports
 from thesis_assets.evaluation.qualitative.headless_viewer import HeadlessViewer, NoGraphics, headless_viewer
-from thesis_assets.evaluation.qualitative.input_data import export_input_data
-from thesis_assets.evaluation.qualitative.made_from import place_of
+from thesis_assets.evaluation.qualitative.recording import place_of
 from thesis_assets.evaluation.qualitative.tracks import PREDICTION_COLOUR, TRUTH_COLOUR, person_colour
 from thesis_assets.images.codecs import encode_png, read_rgb
 from thesis_assets.layout import EvaluationTree
@@ -131,7 +130,7 @@ def test_a_difference_is_dark_where_the_images_agree(viewer: HeadlessViewer, tre
     changed = truth.copy()
     changed[8:16, 8:16] ^= 128
     task.pred_image(4, "000001").write_bytes(encode_png(changed))
-    export_evaluation(tree, 30)
+    TreeExports(tree).export_epoch(30)
     views = shown(viewer, tree.evaluation_recording(30), "nvs")
     seen = pixels(viewer, views["cam_4 difference"])
     bright = np.argwhere(seen.min(axis=2) > 200)
@@ -179,7 +178,7 @@ def test_previews_are_kept_beside_the_recording_until_it_changes(tree: Evaluatio
     assert files[0].stat().st_mtime_ns == before
 
     add_nvs(tree, 30, frames=(0, 1))
-    export_evaluation(tree, 30)
+    TreeExports(tree).export_epoch(30)
     assert previews.preview_files(tree.evaluation_recording(30)) == []
     assert previews.preview_files(tree.input_data_recording) != []
 
@@ -247,7 +246,7 @@ def test_pictures_of_a_version_without_records_are_kept_while_their_recording_is
     place_of(recording).record.unlink()
     assert previews.make_previews([recording])[recording].rerun_sdk == "0.40.0"
     assert previews.previews_unit(recording, folder).look().in_words == "made"
-    export_input_data(tree, force=True)
+    TreeExports(tree).export_input_data(force=True)
     assert previews.preview_files(recording) == []
 
 
