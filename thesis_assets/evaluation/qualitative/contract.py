@@ -23,8 +23,6 @@ from thesis_assets.evaluation.qualitative.recording import STEP, recording_facts
 from thesis_assets.evaluation.qualitative.tracks import ExportOptions, files_below, left_out_paths
 from thesis_assets.evaluation.qualitative.tree_tracks import evaluated_epochs
 from thesis_assets.evaluation.qualitative.triplets import (
-    N_SAMPLES,
-    SEED,
     chosen_samples,
     finished_steps,
     sample_entity,
@@ -190,9 +188,7 @@ def check_recording_sizes(tree: EvaluationTree, max_megabytes: int) -> CheckOutc
     )
 
 
-def check_triplet_recording(
-    tree: DifixTree, run_name: str, *, n_samples: int = N_SAMPLES, seed: int = SEED
-) -> CheckOutcome:
+def check_triplet_recording(tree: DifixTree, run_name: str) -> CheckOutcome:
     """Whether `triplets.rrd` loads, is current, and holds every chosen sample at every finished checkpoint, nothing else."""
     path = tree.tuning_run(run_name).triplet_recording
     verified = verify_recording(path)
@@ -200,8 +196,8 @@ def check_triplet_recording(
         return verified
     counts: dict[str, int | float] = {}
     try:
-        offenders = _triplet_differences(tree, run_name, n_samples, seed, counts)
-        verdict = triplet_recording_unit(tree, run_name, n_samples=n_samples, seed=seed).look()
+        offenders = _triplet_differences(tree, run_name, counts)
+        verdict = triplet_recording_unit(tree, run_name).look()
         if not verdict.is_made:
             offenders.append(f"{path.name}: {verdict.in_words}")
     except InvalidFile as error:
@@ -293,16 +289,12 @@ def _unfounded(expected: _Expected, content: RecordingContent) -> Iterator[str]:
                 yield f"{entity} {component}: {found.row_count[component]} rows at {len(positions)} places"
 
 
-def _triplet_differences(
-    tree: DifixTree, run_name: str, n_samples: int, seed: int, counts: dict[str, int | float]
-) -> list[str]:
+def _triplet_differences(tree: DifixTree, run_name: str, counts: dict[str, int | float]) -> list[str]:
     run = tree.tuning_run(run_name)
     content = read_recording(run.triplet_recording)
     left_out = left_out_paths(recording_facts(run.triplet_recording).absent)
     steps = {step for step in finished_steps(tree, run_name) if tree.relative(run.checkpoint(step)) not in left_out}
-    samples = [
-        sample for sample in chosen_samples(tree, n_samples, seed) if f"samples/{sample.sample_id}" not in left_out
-    ]
+    samples = [sample for sample in chosen_samples(tree) if f"samples/{sample.sample_id}" not in left_out]
     counts |= {"samples": len(samples), "steps": len(steps)}
     offenders: list[str] = []
     known: set[str] = set()

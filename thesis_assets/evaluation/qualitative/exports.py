@@ -20,6 +20,7 @@ from thesis_assets.evaluation.qualitative.recording import (
     RecordingIdentity,
     begin_recording,
     finish_recording,
+    identity_in,
     identity_of,
     inputs_of,
     open_recording,
@@ -28,6 +29,7 @@ from thesis_assets.evaluation.qualitative.recording import (
     recording_facts,
     recording_unit,
     remove_recording,
+    tasks_of,
 )
 from thesis_assets.evaluation.qualitative.tracks import (
     Absences,
@@ -125,22 +127,14 @@ class TreeExports:
         from thesis_assets.evaluation.qualitative.blueprints import input_data_blueprint
 
         tree = self.tree
+        nothing = InvalidFile(
+            "the tree has no input data to record",
+            file=tree.input_data_dir,
+            wanted="images, all_cameras, seg, depths, smplx or smpl under train/ or test/",
+            remedy="materialize `input_data` of this cell first",
+        )
         path, unit = tree.input_data_recording, self.input_data_unit()
-        making = begin_recording(unit, force=force)
-        if making is None:
-            return recording_facts(path)
-        absences = Absences(tree.base)
-        tracks = input_data_tracks(tree, absences)
-        if not tracks:
-            raise InvalidFile(
-                "the tree has no input data to record",
-                file=tree.input_data_dir,
-                wanted="images, all_cameras, seg, depths, smplx or smpl under train/ or test/",
-                remedy="materialize `input_data` of this cell first",
-            )
-        layout = input_data_blueprint(tracks)
-        _write(path, self._identity("input_data"), tracks, layout, options_of(unit), absences, on_progress=on_progress)
-        return finish_recording(making, path, absences.lines)
+        return _export(path, unit, tree, input_data_tracks, input_data_blueprint, nothing, force, on_progress)
 
     def export_epoch(
         self,
@@ -177,24 +171,22 @@ class TreeExports:
     ) -> RecordingFacts:
         from thesis_assets.evaluation.qualitative.blueprints import evaluation_blueprint
 
-        tree, unit = self.tree, self._epoch_unit(epoch, tasks, kind)
-        making = begin_recording(unit, force=force)
-        if making is None:
-            return recording_facts(path)
-        absences = Absences(tree.base)
-        tracks = evaluation_tracks(tree, epoch, tasks, absences)
-        if not tracks:
-            raise InvalidFile(
-                "the tree has nothing to record at this epoch",
-                file=tree.epoch_dir(epoch),
-                found=", ".join(epoch_name(number) for number in evaluated_epochs(tree)) or "no epoch at all",
-                wanted=f"one of {', '.join(tasks)}",
-                remedy="evaluate this epoch first, or name another",
-            )
-        layout = evaluation_blueprint(epoch, tracks, first_camera_files(tree))
-        identity, options = self._identity(kind, epoch), options_of(unit)
-        _write(path, identity, tracks, layout, options, absences, tasks=tasks, on_progress=on_progress)
-        return finish_recording(making, path, absences.lines)
+        tree = self.tree
+        nothing = InvalidFile(
+            "the tree has nothing to record at this epoch",
+            file=tree.epoch_dir(epoch),
+            found=", ".join(epoch_name(number) for number in evaluated_epochs(tree)) or "no epoch at all",
+            wanted=f"one of {', '.join(tasks)}",
+            remedy="evaluate this epoch first, or name another",
+        )
+
+        def find(tree: EvaluationTree, absences: Absences) -> list[Track]:
+            return evaluation_tracks(tree, epoch, tasks, absences)
+
+        def lay_out(tracks: Sequence[Track]) -> Any:
+            return evaluation_blueprint(epoch, tracks, first_camera_files(tree))
+
+        return _export(path, self._epoch_unit(epoch, tasks, kind), tree, find, lay_out, nothing, force, on_progress)
 
 
 def task_recordings(tree: EvaluationTree, epoch: int) -> dict[str, Path]:
@@ -203,28 +195,38 @@ def task_recordings(tree: EvaluationTree, epoch: int) -> dict[str, Path]:
     return {task: path for task, path in paths.items() if path.is_file() or place_of(path).record.is_file()}
 
 
-# --- writing the tracks of one recording -----------------------------------------------------------------------------
+# --- writing one recording -----------------------------------------------------------------------------------------
 
 
-def _write(
+def _export(
     path: Path,
-    identity: RecordingIdentity,
-    tracks: Sequence[Track],
-    blueprint: Any,
-    options: ExportOptions,
-    absences: Absences,
-    *,
-    tasks: Sequence[str] = (),
-    on_progress: Say = None,
-) -> None:
-    """Write one .rrd with all `tracks`. What cannot be read is left out and noted in `absences`.
+    unit: Unit,
+    tree: EvaluationTree,
+    find: Callable[[EvaluationTree, Absences], list[Track]],
+    lay_out: Callable[[Sequence[Track]], Any],
+    nothing: InvalidFile,
+    force: bool,
+    on_progress: Say,
+) -> RecordingFacts:
+    """Write one .rrd unless it is current. What cannot be read is left out and noted.
 
     Raises:
-        InvalidFile: the file could not be written to its end.
+        InvalidFile: `nothing`, where there is no track; or the file could not be written to its end.
     """
-    groups = _expected_frames(tracks, options)
+    making = begin_recording(unit, force=force)
+    if making is None:
+        return recording_facts(path)
+    absences = Absences(tree.base)
+    tracks = find(tree, absences)
+    if not tracks:
+        raise nothing
+    options, tasks = options_of(unit), tasks_of(unit)
+    expected = _expected_frames(tracks, options)
+    # Predictions and truths are written with their difference, so that each image is decoded only once.
+    pairs = [(track.prediction, track.truth) for track in tracks if isinstance(track, ComparedTrack)]
+    with_their_pair = {side.entity for pair in pairs for side in pair}
     begin = said = time.monotonic()
-    with open_recording(path, identity, blueprint) as recording:
+    with open_recording(path, identity_in(unit), lay_out(tracks)) as recording:
         recording.send_property(
             "export",
             max_frames_per_camera=options.max_frames_per_camera,
@@ -232,14 +234,14 @@ def _write(
             # An empty text is kept or left away by whether this process has sent another before.
             **({"tasks": ",".join(tasks)} if tasks else {}),
         )
-        with_their_pair = _compared_entities(tracks)
         for number, track in enumerate(tracks, start=1):
             if track.entity in with_their_pair:
                 continue
-            _write_track(recording, track, options, absences, groups.get(_group(track), []))
+            _write_track(recording, track, options, absences, expected.get(_group(track), []))
             if on_progress is not None and (time.monotonic() - said > PROGRESS_SECONDS or number == len(tracks)):
                 said = time.monotonic()
                 on_progress(_progress_line(path, number, len(tracks), said - begin))
+    return finish_recording(making, path, absences.lines)
 
 
 def _write_track(
@@ -281,12 +283,6 @@ def _write_track(
             image_tracks.write_mask_legend(recording, track.entity)
         case WorldUp():
             recording.send_static(track.entity, getattr(rr.ViewCoordinates, f"RIGHT_HAND_{track.axis}"))
-
-
-def _compared_entities(tracks: Sequence[Track]) -> set[str]:
-    """Entities of predictions and truths that are written together, as each image is decoded only once then."""
-    pairs = [track for track in tracks if isinstance(track, ComparedTrack)]
-    return {side.entity for track in pairs for side in (track.prediction, track.truth)}
 
 
 def _progress_line(path: Path, done: int, total: int, seconds: float) -> str:
@@ -461,12 +457,8 @@ def chosen_epochs(tree: EvaluationTree, epochs: str) -> list[int]:
         InvalidFile: the tree has no epoch, or not the one that was named.
     """
     present = evaluated_epochs(tree)
-    if epochs == "all":
-        wanted = present
-    elif epochs == "latest":
-        wanted = present[-1:]
-    else:
-        wanted = [int(word) for word in epochs.split(",")]
+    known = {"all": present, "latest": present[-1:]}
+    wanted = known[epochs] if epochs in known else [int(word) for word in epochs.split(",")]
     missing = sorted(set(wanted) - set(present))
     if missing or not wanted:
         raise InvalidFile(

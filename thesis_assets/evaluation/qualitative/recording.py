@@ -322,8 +322,19 @@ def recording_unit(
 
 def options_of(unit: Unit) -> ExportOptions:
     """Those that a recording is made by."""
+    return ExportOptions(**{each.name: unit.wanted.options[_OPTIONS][each.name] for each in fields(ExportOptions)})
+
+
+def identity_in(unit: Unit) -> RecordingIdentity:
+    """That of the recording that a unit stands for."""
     chosen = unit.wanted.options[_OPTIONS]
-    return ExportOptions(**{each.name: chosen[each.name] for each in fields(ExportOptions)})
+    return RecordingIdentity(**{each.name: chosen[each.name] for each in fields(RecordingIdentity)})
+
+
+def tasks_of(unit: Unit) -> Sequence[str]:
+    """The tasks that a recording of an epoch was asked for; none of another kind."""
+    tasks: Sequence[str] = unit.wanted.options[_OPTIONS].get("tasks", ())
+    return tasks
 
 
 def begin_recording(unit: Unit, *, force: bool) -> Making | None:

@@ -26,7 +26,6 @@ _CAMERA = re.compile(r"(?:cam_)?(0|[1-9][0-9]{0,9})")
 
 PREDICTION_COLOUR: Colour = (255, 140, 0)
 TRUTH_COLOUR: Colour = (40, 180, 70)
-ESTIMATE_COLOUR: Colour = (240, 190, 120)
 PERSON_COLOURS: tuple[Colour, ...] = (
     (230, 75, 60),
     (65, 130, 235),
@@ -127,8 +126,6 @@ class BodyTrack:
     files: FrameFiles
     suffix: str = ""
     meshes: bool = True
-    colour: Colour | None = None
-    """None: a colour a person."""
 
 
 @dataclass(frozen=True)

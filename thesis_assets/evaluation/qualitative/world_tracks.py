@@ -147,7 +147,7 @@ def write_bodies(
             person = people.get(number)
             if person is None:
                 entity = f"{track.entity}/person_{number}{track.suffix}"
-                colour = track.colour or person_colour(number)
+                colour = person_colour(number)
                 person = people[number] = _PersonColumns(recording, entity, colour, topology if as_mesh else None)
             if person.is_mesh != as_mesh:
                 absences.left_out(path, "meshes and joints alternate")
