@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -62,21 +62,32 @@ def write_images(
     import rerun as rr
 
     files = options.first(track.files)
-    send_media_type(recording, track.entity, files, options)
+    _send_media_type(recording, track.entity, files, options)
+    encoded = batches(files, lambda path: encoded_image(path, lossless=options.lossless), absences)
+    _send_blobs(recording, track.entity, encoded, rr.EncodedImage, expected)
+
+
+def _send_blobs(
+    recording: Recording,
+    entity: str,
+    encoded: Iterator[tuple[list[int], list[bytes]]],
+    archetype: Any,
+    expected: Sequence[int],
+) -> None:
     sent: list[int] = []
-    for frames, blobs in batches(files, lambda path: encoded_image(path, lossless=options.lossless), absences):
-        n_bytes = sum(map(len, blobs))
-        recording.send_frames(track.entity, frames, rr.EncodedImage.columns(blob=blobs), n_bytes=n_bytes)
+    for frames, blobs in encoded:
+        recording.send_frames(entity, frames, archetype.columns(blob=blobs), n_bytes=sum(map(len, blobs)))
         sent += frames
-    recording.clear_frames(track.entity, sorted(set(expected) - set(sent)))
+    recording.clear_frames(entity, sorted(set(expected) - set(sent)))
 
 
-def send_media_type(recording: Recording, entity: str, files: FrameFiles, options: ExportOptions) -> None:
-    """Log the one media type of a track's pictures, where they have one."""
+def _send_media_type(recording: Recording, entity: str, files: FrameFiles, options: ExportOptions) -> None:
+    """Log the one media type of a track's pictures; where they have several the viewer looks at each."""
     import rerun as rr
 
-    media_type = _uniform_media_type(files) if options.lossless else "image/jpeg"
-    if media_type is not None:
+    kinds = {"png" if options.lossless and path.suffix.lower() == ".png" else "jpeg" for path in files.values()}
+    if len(kinds) == 1 or not options.lossless:
+        media_type = _MEDIA_TYPES[kinds.pop() if kinds else "jpeg"]
         recording.send_static(entity, rr.EncodedImage.from_fields(media_type=media_type))
 
 
@@ -118,7 +129,7 @@ def write_compared(
     files = {entity: options.first(of_side) for entity, of_side in sides.items()}
     compared = set(options.first(track.files))
     for entity, of_side in files.items():
-        send_media_type(recording, entity, of_side, options)
+        _send_media_type(recording, entity, of_side, options)
     recording.send_static(track.entity, rr.EncodedImage.from_fields(media_type="image/jpeg"))
     sent: dict[str, list[int]] = {entity: [] for entity in (*files, track.entity)}
     predictions, truths = files.values()
@@ -250,16 +261,11 @@ def write_depth(
     """Send the depth maps of one camera."""
     import rerun as rr
 
-    files = options.first(track.files)
     recording.send_static(
         track.entity, rr.EncodedDepthImage.from_fields(media_type="image/png", meter=DEPTH_UNITS_PER_METRE)
     )
-    sent: list[int] = []
-    for frames, blobs in batches(files, encoded_depth, absences):
-        n_bytes = sum(map(len, blobs))
-        recording.send_frames(track.entity, frames, rr.EncodedDepthImage.columns(blob=blobs), n_bytes=n_bytes)
-        sent += frames
-    recording.clear_frames(track.entity, sorted(set(expected) - set(sent)))
+    encoded = batches(options.first(track.files), encoded_depth, absences)
+    _send_blobs(recording, track.entity, encoded, rr.EncodedDepthImage, expected)
 
 
 def encoded_depth(path: Path) -> bytes:
@@ -280,12 +286,6 @@ def encoded_depth(path: Path) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.rint(units).astype(np.uint16)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
-
-
-def _uniform_media_type(files: FrameFiles) -> str | None:
-    """The one media type of a lossless track; None lets the viewer look at each file."""
-    kinds = {"png" if path.suffix.lower() == ".png" else "jpeg" for path in files.values()}
-    return _MEDIA_TYPES[kinds.pop()] if len(kinds) == 1 else None
 
 
 def _segmentations(

@@ -147,8 +147,8 @@ def write_bodies(
             person = people.get(number)
             if person is None:
                 entity = f"{track.entity}/person_{number}{track.suffix}"
-                colour = person_colour(number)
-                person = people[number] = _PersonColumns(recording, entity, colour, topology if as_mesh else None)
+                faces = topology if as_mesh else None
+                person = people[number] = _PersonColumns(recording, entity, person_colour(number), faces)
             if person.is_mesh != as_mesh:
                 absences.left_out(path, "meshes and joints alternate")
                 continue
@@ -192,13 +192,18 @@ class _PersonColumns:
     """Collects one person's points and sends them in batches: as a mesh where there are faces, else as a cloud of points."""
 
     def __init__(self, recording: Recording, entity: str, colour: Colour, faces: NDArray[Any] | None) -> None:
-        self._recording = recording
-        self._entity = entity
+        import rerun as rr
+
+        self._recording, self._entity, self._faces = recording, entity, faces
         self._batch: dict[int, NDArray[Any]] = {}
         self._sent: list[int] = []
-        self._faces = faces
         self.is_mesh = faces is not None
-        self._send_static(colour, faces)
+        recording.send_static(
+            entity,
+            rr.Points3D.from_fields(colors=[colour], radii=[JOINT_RADIUS_METRES])
+            if faces is None
+            else rr.Mesh3D.from_fields(triangle_indices=faces, albedo_factor=(*colour, 255)),
+        )
 
     def add(self, frame: int, points: NDArray[Any]) -> None:
         """Queue the points (N, 3) of one frame."""
@@ -210,18 +215,6 @@ class _PersonColumns:
         """Send what is queued, and clear the frames of `expected` that this person is not in."""
         self._send_batch()
         self._recording.clear_frames(self._entity, sorted(set(expected) - set(self._sent)))
-
-    def _send_static(self, colour: Colour, faces: NDArray[Any] | None) -> None:
-        import rerun as rr
-
-        if faces is not None:
-            self._recording.send_static(
-                self._entity, rr.Mesh3D.from_fields(triangle_indices=faces, albedo_factor=(*colour, 255))
-            )
-        else:
-            self._recording.send_static(
-                self._entity, rr.Points3D.from_fields(colors=[colour], radii=[JOINT_RADIUS_METRES])
-            )
 
     def _send_batch(self) -> None:
         import rerun as rr
@@ -381,11 +374,10 @@ class Viewpoint:
 
 def camera_viewpoint(tracks: Sequence[Track]) -> Viewpoint | None:
     """The eye for a view of cameras (and people): None without a readable camera."""
-    cameras = [camera for track in tracks if isinstance(track, CameraTrack) and (camera := _first_camera(track))]
+    cameras = _first_cameras(tracks)
     if not cameras:
         return None
-    target = _people_centre(tracks)
-    target = _seen_point(cameras) if target is None else target
+    target = _looked_at(tracks, cameras)
     offsets = np.stack([camera.center - target for camera in cameras])
     radius = float(np.linalg.norm(offsets, axis=1).max())
     direction = offsets.mean(axis=0)
@@ -408,11 +400,10 @@ def body_viewpoint(meshes: Sequence[MeshTrack], calibrations: Sequence[Path]) ->
 
 def with_image_planes(tracks: Sequence[Track]) -> list[Track]:
     """The tracks, each camera's picture at a share of the cameras' median distance to what they look at."""
-    cameras = [camera for track in tracks if isinstance(track, CameraTrack) and (camera := _first_camera(track))]
+    cameras = _first_cameras(tracks)
     if not cameras:
         return list(tracks)
-    target = _people_centre(tracks)
-    target = _seen_point(cameras) if target is None else target
+    target = _looked_at(tracks, cameras)
     distance = float(np.median([np.linalg.norm(camera.center - target) for camera in cameras]))
     metres = round(max(_IMAGE_PLANE_SHARE * distance, 1e-3), 4)
     return [replace(track, image_plane=metres) if isinstance(track, CameraTrack) else track for track in tracks]
@@ -447,8 +438,21 @@ def _up(cameras: Sequence[Camera]) -> Vector:
     return np.asarray(np.eye(3)[axis] * np.sign(mean[axis]))
 
 
-def _seen_point(cameras: Sequence[Camera]) -> Vector:
-    """The point nearest to all optical axes (least squares); of one camera, or of parallel ones, 3 m in front of it."""
+def _looked_at(tracks: Sequence[Track], cameras: Sequence[Camera]) -> Vector:
+    """The middle of the people, where there are any; else the point nearest to all optical axes (least squares).
+
+    Of one camera, or of parallel ones, the point 3 m in front of it.
+    """
+    for track in tracks:
+        if isinstance(track, BodyTrack):
+            try:
+                bodies = read_bodies(next(iter(track.files.values())), track.model)
+            except InvalidFile:  # noted where the people are written
+                continue
+            points = bodies.vertices if bodies.vertices is not None else bodies.joints
+            if points is not None:
+                flat = np.asarray(points, np.float64).reshape(-1, 3)
+                return np.asarray((flat.min(axis=0) + flat.max(axis=0)) / 2)
     normal_sum, right_side = np.zeros((3, 3)), np.zeros(3)
     for camera in cameras:
         axis = np.asarray(camera.rotation[2])
@@ -460,23 +464,10 @@ def _seen_point(cameras: Sequence[Camera]) -> Vector:
     return np.asarray(np.linalg.solve(normal_sum, right_side), np.float64)
 
 
-def _people_centre(tracks: Sequence[Track]) -> Vector | None:
-    for track in tracks:
-        if isinstance(track, BodyTrack):
-            for path in list(track.files.values())[:1]:
-                try:
-                    bodies = read_bodies(path, track.model)
-                except InvalidFile:  # noted where the people are written
-                    continue
-                points = bodies.vertices if bodies.vertices is not None else bodies.joints
-                if points is not None:
-                    flat = np.asarray(points, np.float64).reshape(-1, 3)
-                    return np.asarray((flat.min(axis=0) + flat.max(axis=0)) / 2)
-    return None
-
-
-def _first_camera(track: CameraTrack) -> Camera | None:
-    return _camera(next(iter(track.files.values())))
+def _first_cameras(tracks: Sequence[Track]) -> list[Camera]:
+    """Of each camera that of its first frame, where that can be read."""
+    files = [next(iter(track.files.values())) for track in tracks if isinstance(track, CameraTrack)]
+    return [camera for path in files if (camera := _camera(path)) is not None]
 
 
 def _camera(path: Path) -> Camera | None:
