@@ -22,6 +22,7 @@ from thesis_assets.provenance import Unit, take_over
 from thesis_assets.publishing.plan import plan_publication
 from thesis_assets.publishing.publication import ATTEMPTS, HubRefused, HubUnavailable, publication_unit, publish
 from thesis_assets.schemas.publishing import PublicationIndex, PublicationRecord
+from thesis_assets_tests.evaluation.qualitative.read_back import views_of
 from thesis_assets_tests.evaluation.qualitative.small_tree import make_tree
 from thesis_assets_tests.services.hub import TOKEN, Fault, Hub, Stored, serve_hub
 
@@ -118,7 +119,7 @@ def test_what_is_in_the_repo_is_the_recording_with_its_layout(
     there, here = read_recording(downloaded), read_recording(tree.evaluation_recording(30))
     assert there.entities == here.entities
     assert there.properties == here.properties
-    assert there.blueprint_views == here.blueprint_views
+    assert views_of(there) == views_of(here)
     assert there.recording_id == here.recording_id
 
 

@@ -33,6 +33,8 @@ STEPS_PLAY_SECONDS = 10.0
 BACKGROUND = (32, 34, 38)
 MAX_LEGEND = 4
 """A legend of more lines would cover a small plot; a curve under the pointer names itself."""
+ROWS_A_COLUMN = 4
+"""A cell of the grid is about three pictures wide, so that 8 cameras still fit above the curves."""
 _MAX_PEOPLE = 16
 """SMPL copies of so many people are kept out of the 3D view; they lie exactly on their SMPL-X ones."""
 
@@ -43,7 +45,9 @@ def input_data_blueprint(tracks: Sequence[Track]) -> Any:
     worlds = [_world_view(tracks, split) for split in splits]
     pictures = [_camera_grid(tracks, split) for split in splits]
     depths = [_picture(track.entity) for track in tracks if isinstance(track, DepthTrack)]
-    debug = [_picture(track.entity) for track in _below(tracks, "/input_data/train/misc/") if _is_image(track)]
+    debug = [
+        _picture(track.entity) for track in _below(tracks, "/input_data/train/misc/") if isinstance(track, ImageTrack)
+    ]
     tabs = [grid for grid in pictures if grid is not None]
     tabs += [rrb.Grid(*views, name=name) for name, views in (("depth", depths), ("novel views", debug)) if views]
     sides: list[Any] = [rrb.Vertical(*worlds, name="3D")] if worlds else []
@@ -96,9 +100,7 @@ def _world_view(tracks: Sequence[Track], split: str) -> Any:
     """Cameras with their pictures, and people. Depth and masks stay out: they would hide the pictures."""
     root = f"/input_data/{split}"
     cameras = [
-        track.entity
-        for track in _below(tracks, f"{root}/cameras/")
-        if isinstance(track, CameraTrack) or _is_image(track)
+        track.entity for track in _below(tracks, f"{root}/cameras/") if isinstance(track, CameraTrack | ImageTrack)
     ]
     contents = [*cameras, f"{root}/people/**"]
     if any(isinstance(track, BodyTrack) and track.suffix for track in tracks):
@@ -111,7 +113,7 @@ def _camera_grid(tracks: Sequence[Track], split: str) -> Any | None:
     views = []
     present = {track.entity for track in tracks}
     for track in _below(tracks, f"/input_data/{split}/cameras/"):
-        if _is_image(track):
+        if isinstance(track, ImageTrack):
             camera = track.entity.rpartition("/")[0]
             contents = [entity for entity in (track.entity, f"{camera}/mask") if entity in present]
             views.append(_picture(camera, contents, name=f"{split} {camera.rpartition('/')[2]}"))
@@ -136,7 +138,9 @@ def _nvs_tab(tracks: Sequence[Track], root: str) -> Any:
     for metric in dict.fromkeys(entity.split("/")[-2] for entity in _scalar_entities(tracks)):
         shown = [entity for entity in _scalar_entities(tracks) if entity.split("/")[-2] == metric]
         plots.append(_curves(f"{root}/metrics/{metric}", shown, metric))
-    grid = rrb.Grid(*rows, grid_columns=_columns_for(len(rows)), name="prediction, ground truth, difference")
+    grid = rrb.Grid(
+        *rows, grid_columns=max(1, math.ceil(len(rows) / ROWS_A_COLUMN)), name="prediction, ground truth, difference"
+    )
     parts: list[Any] = [grid] if rows else []
     parts += [rrb.Horizontal(*plots, name="metrics")] if plots else []
     shares = [3.0, 1.0] if len(parts) == 2 else [1.0]
@@ -145,7 +149,9 @@ def _nvs_tab(tracks: Sequence[Track], root: str) -> Any:
 
 def _nvs_inputs_tab(tracks: Sequence[Track], root: str) -> list[Any]:
     """The unrefined renders, their masks (switched off at first) and cameras."""
-    renders = [track.entity for track in tracks if _is_image(track) and track.entity.startswith(f"{root}/inputs/")]
+    renders = [
+        track.entity for track in tracks if isinstance(track, ImageTrack) and track.entity.startswith(f"{root}/inputs/")
+    ]
     if not renders:
         return []
     masks = {track.entity for track in tracks if isinstance(track, MaskTrack)}
@@ -244,19 +250,9 @@ def _with_page(layout: Any, tracks: Sequence[Track], name: str) -> Any:
     return rrb.Horizontal(layout, *pages, column_shares=[4, 1][: 1 + len(pages)], name=name)
 
 
-def _columns_for(n_rows: int) -> int:
-    """Columns of a grid whose cells are about three pictures wide, so that 8 cameras still fit above the curves."""
-    return max(1, math.ceil(n_rows / 4))
-
-
 def _below(tracks: Sequence[Track], prefix: str) -> list[Track]:
     """The tracks whose entity starts with `prefix`."""
     return [track for track in tracks if track.entity.startswith(prefix)]
-
-
-def _is_image(track: Track) -> bool:
-    """Whether it is a track of photographs or renders."""
-    return isinstance(track, ImageTrack)
 
 
 def _scalar_entities(tracks: Sequence[Track]) -> list[str]:

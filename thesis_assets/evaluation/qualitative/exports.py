@@ -16,6 +16,7 @@ from typing import Any
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.evaluation.qualitative import image_tracks, world_tracks
 from thesis_assets.evaluation.qualitative.recording import (
+    EPOCH,
     Recording,
     RecordingIdentity,
     begin_recording,
@@ -276,7 +277,7 @@ def _write_track(
                 columns = rr.Scalars.columns(scalars=list(rows.values()))
                 recording.send_frames(track.entity, list(rows), columns, epoch=track.epoch)
         case EpochScalar():
-            recording.send_epoch(track.entity, track.epoch, rr.Scalars.columns(scalars=[track.value]))
+            recording.send_at(track.entity, EPOCH, track.epoch, rr.Scalars.columns(scalars=[track.value]))
         case TextTrack():
             recording.send_static(track.entity, rr.TextDocument(track.markdown, media_type="text/markdown"))
         case MaskLegend():

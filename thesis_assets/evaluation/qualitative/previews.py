@@ -254,12 +254,8 @@ class HeadlessViewer:
             return False
         return True
 
-    def open(self, recording: Path) -> str:
-        """Open a recording, show it, hide the viewer's own bar, and stop playing. Returns its id in the viewer.
-
-        Raises:
-            ThesisAssetsError: the viewer does not take it.
-        """
+    def open(self, recording: Path) -> None:
+        """Open a recording, show it, hide the viewer's own bar, and stop playing."""
         opened = self._asked(self._client.open, str(recording.resolve()))
         deadline = time.monotonic() + START_SECONDS
         while self._state().loading and time.monotonic() < deadline:
@@ -268,7 +264,6 @@ class HeadlessViewer:
             raise ThesisAssetsError("the viewer does not open the recording", file=recording, found=opened.loading)
         self._change_blueprint(_hide_bar)
         self._asked(self._client.set_time, play_state="paused")
-        return str(opened.store_ids[0])
 
     def pages(self) -> list[Page]:
         """The layout as it opens, then every tab that is hidden then, in their order."""

@@ -128,17 +128,11 @@ class Recording:
             indexes.append(rr.TimeColumn(EPOCH, sequence=[epoch] * len(frames)))
         self._send(entity, indexes, columns, n_bytes)
 
-    def send_epoch(self, entity: str, epoch: int, columns: Any) -> None:
-        """Send one row on the timeline `epoch`."""
+    def send_at(self, entity: str, timeline: str, position: int, columns: Any) -> None:
+        """Send one row on the timeline `epoch` or `step`."""
         import rerun as rr
 
-        self._send(entity, [rr.TimeColumn(EPOCH, sequence=[epoch])], columns, 0)
-
-    def send_steps(self, entity: str, steps: Sequence[int], columns: Any) -> None:
-        """Send rows on the timeline `step`."""
-        import rerun as rr
-
-        self._send(entity, [rr.TimeColumn(STEP, sequence=steps)], columns, 0)
+        self._send(entity, [rr.TimeColumn(timeline, sequence=[position])], columns, 0)
 
     def clear_frames(self, entity: str, frames: Sequence[int]) -> None:
         """End what an entity showed: otherwise the viewer keeps the last frame's picture where one is missing."""
@@ -186,24 +180,15 @@ def open_recording(path: Path, identity: RecordingIdentity, blueprint: Any) -> I
             stream.send_recording_name(identity.title)
             stream.send_recording_start_time_nanos(0)
             recording = Recording(stream)
-            _send_identity(recording, identity)
+            of_cell = {"exp_name": identity.exp_name, "run_name": identity.run_name, "scene_name": identity.scene_name}
+            recording.send_property("experiment", kind=identity.kind, **of_cell)
+            if identity.epoch is not None:
+                recording.send_property("epoch", epoch=identity.epoch)
             yield recording
         finally:
             stream.flush()
             stream.disconnect()
         _check_footer(temporary, path)
-
-
-def _send_identity(recording: Recording, identity: RecordingIdentity) -> None:
-    recording.send_property(
-        "experiment",
-        kind=identity.kind,
-        exp_name=identity.exp_name,
-        run_name=identity.run_name,
-        scene_name=identity.scene_name,
-    )
-    if identity.epoch is not None:
-        recording.send_property("epoch", epoch=identity.epoch)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidKey
 from thesis_assets.evaluation.qualitative.image_tracks import encoded_pixels
 from thesis_assets.evaluation.qualitative.recording import (
+    STEP,
     Recording,
     RecordingIdentity,
     begin_recording,
@@ -248,12 +249,12 @@ def _send_step(
 
     refined = _refine(refiner, shown)
     blob, _ = encoded_pixels(refined, lossless=options.lossless)
-    recording.send_steps(f"{shown.entity}/refined", [step], rr.EncodedImage.columns(blob=[blob]))
+    recording.send_at(f"{shown.entity}/refined", STEP, step, rr.EncodedImage.columns(blob=[blob]))
     before, after = psnr(shown.render, shown.target), psnr(refined, shown.target)
     assert before is not None  # only an empty region has none
     assert after is not None
     for part, value in (("render", before), ("refined", after), ("gain", after - before)):
-        recording.send_steps(f"{shown.entity}/psnr/{part}", [step], rr.Scalars.columns(scalars=[value]))
+        recording.send_at(f"{shown.entity}/psnr/{part}", STEP, step, rr.Scalars.columns(scalars=[value]))
 
 
 def _refine(refiner: RefinesImages, shown: _Pictures) -> NDArray[np.uint8]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,11 +56,6 @@ class RecordingContent:
     properties: dict[str, Any]
     views: tuple[RecordedView, ...]
 
-    @property
-    def blueprint_views(self) -> dict[str, int]:
-        """Class of view (`3D`, `2D`, `TimeSeries`, `TextDocument`) to how many there are."""
-        return dict(Counter(view.kind for view in self.views))
-
 
 def verify_recording(path: Path) -> CheckOutcome:
     """Run the SDK's own verification over one .rrd. Passed where it loads without error, footer included."""
@@ -78,8 +72,11 @@ def verify_recording(path: Path) -> CheckOutcome:
     )
     said = [line.strip() for line in (finished.stdout + finished.stderr).splitlines() if line.strip()]
     offenders = [f"{path.name}: {line}" for line in said[:5] or ["no message"]] if finished.returncode else []
-    if not offenders:
-        offenders = _beyond_verify(path, said)
+    # The program passes over a file that is no recording at all ("0 files verified"), and a footer cut by one byte.
+    if not offenders and not any(line.startswith("1 file verified") for line in said):
+        offenders = [f"{path.name}: no recording in the file"]
+    elif not offenders and (problem := footer_problem(path)):
+        offenders = [f"{path.name}: {problem}"]
     return CheckOutcome.of(
         offenders,
         message=f"{path.name} {'cannot be loaded' if offenders else 'loads without error'}",
@@ -101,14 +98,6 @@ def rerun_binary() -> Path:
     raise ThesisAssetsError(
         "Rerun's program is not installed", wanted="`rerun` of the package rerun-sdk", remedy="pip install rerun-sdk"
     )
-
-
-def _beyond_verify(path: Path, said: list[str]) -> list[str]:
-    """What the program passes over: a file that is no recording at all ("0 files verified"), a footer cut by one byte."""
-    if not any(line.startswith("1 file verified") for line in said):
-        return [f"{path.name}: no recording in the file"]
-    problem = footer_problem(path)
-    return [f"{path.name}: {problem}"] if problem else []
 
 
 def read_recording(path: Path) -> RecordingContent:

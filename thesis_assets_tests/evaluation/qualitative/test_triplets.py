@@ -17,7 +17,7 @@ from thesis_assets.layout import DifixTree, SampleId
 from thesis_assets.schemas.samples import DataJson, DataJsonEntry
 from thesis_assets.schemas.tuning import CheckpointInfo
 from thesis_assets.tuning.refine import Refiner
-from thesis_assets_tests.evaluation.qualitative.read_back import blob, column
+from thesis_assets_tests.evaluation.qualitative.read_back import blob, column, views_of
 from thesis_assets_tests.evaluation.qualitative.small_tree import picture
 
 STEPS = (100, 200)
@@ -83,7 +83,7 @@ def test_every_step_refines_the_same_samples_and_the_rest_stands_still(tmp_path:
         assert list(blob(path, f"{entity}/refined")) == list(STEPS)
         assert "EncodedImage:blob" in content.entities[f"{entity}/target"].static
     # 4 pictures a sample; PSNR, and what it gained.
-    assert content.blueprint_views == {"2D": 24, "TimeSeries": 2}
+    assert views_of(content) == {"2D": 24, "TimeSeries": 2}
     assert check_triplet_recording(tree, "tiny_a").passed
 
 
