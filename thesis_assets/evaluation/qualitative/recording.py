@@ -250,8 +250,7 @@ class Inputs:
         """An upstream output: by the data version in its record, or file by file where a tree of elsewhere has no record.
 
         Args:
-            name: of the part.
-            record: of the part.
+            name, record: of the part.
             folders: with its files, below `base`.
         """
         if record.is_file() and not self.was_made_from_files(folders):
@@ -260,9 +259,8 @@ class Inputs:
             return
         files = {self._name(path): path for folder in folders for path in files_below(folder)}
         self.files |= files
-        if (
-            files
-        ):  # a part that is gone makes nothing stale; one with a file less does, as its recording shows that file
+        # A part that is gone makes nothing stale; one with a file less does, as its recording shows that file.
+        if files:
             self.made[f"list of the files of {name}"] = storage.sha256_value(sorted(files))
 
     def was_made_from_files(self, folders: Sequence[Path]) -> bool:
@@ -322,7 +320,7 @@ def tasks_of(unit: Unit) -> Sequence[str]:
     return tasks
 
 
-def begin_recording(unit: Unit, *, force: bool) -> Making | None:
+def begin_recording(unit: Unit, *, force: bool = False) -> Making | None:
     """Note what a recording is made from; None where there is nothing to do, unless forced."""
     contents = Contents()
     return begin(unit, contents) if force or not unit.look(contents).is_made else None

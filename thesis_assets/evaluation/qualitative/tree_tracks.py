@@ -169,7 +169,7 @@ def evaluation_tracks(tree: EvaluationTree, epoch: int, tasks: Sequence[str], ab
             continue
         task = tree.task(epoch, name)
         root = f"/evaluation/{epoch_name(epoch)}/{name}"
-        found = _nvs_tracks(task, root, epoch, absences) if name == "nvs" else pose_tracks(task, root, epoch, absences)
+        found = nvs_tracks(task, root, epoch, absences) if name == "nvs" else pose_tracks(task, root, epoch, absences)
         if not found:
             absences.not_there(task.base, "the task was not evaluated at this epoch")
         elif axis := up_axis(first_camera_files(tree)):
@@ -178,7 +178,7 @@ def evaluation_tracks(tree: EvaluationTree, epoch: int, tasks: Sequence[str], ab
     return tracks
 
 
-def _nvs_tracks(task: TaskTree, root: str, epoch: int, absences: Absences) -> list[Track]:
+def nvs_tracks(task: TaskTree, root: str, epoch: int, absences: Absences) -> list[Track]:
     """Renders, masks and cameras that entered; the images that were compared; per-frame metrics; the page."""
     tracks: list[Track] = []
     for cam_id, folder in camera_folders(task.inputs_dir).items():
@@ -196,8 +196,7 @@ def _nvs_tracks(task: TaskTree, root: str, epoch: int, absences: Absences) -> li
         truth = ImageTrack(f"{root}/gt_inputs/cam_{cam_id}", sides["gt_inputs"].get(cam_id, {}))
         compared = ComparedTrack(f"{root}/metrics/difference/cam_{cam_id}", prediction, truth)
         tracks += [compared] if compared.files else []
-    metrics = _metric_tracks(task, root, epoch, absences)
-    return [*tracks, *metrics] if tracks or metrics else []
+    return tracks + _metric_tracks(task, root, epoch, absences)
 
 
 def pose_tracks(task: TaskTree, root: str, epoch: int, absences: Absences) -> list[Track]:
@@ -216,8 +215,7 @@ def pose_tracks(task: TaskTree, root: str, epoch: int, absences: Absences) -> li
             if not people and task.base.is_dir():
                 absences.not_there(folder, "no meshes")
     _note_missing_meshes(tracks, absences)
-    metrics = _metric_tracks(task, root, epoch, absences)
-    return [*tracks, *metrics] if tracks or metrics else []
+    return tracks + _metric_tracks(task, root, epoch, absences)
 
 
 def _nvs_input_tracks(folder: Path, entity: str, cam_id: int, absences: Absences) -> list[Track]:

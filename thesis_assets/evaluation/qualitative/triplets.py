@@ -84,7 +84,7 @@ def export_triplets(
     run = tree.tuning_run(run_name)
     path = run.triplet_recording
     unit = triplet_recording_unit(tree, run_name)
-    making = begin_recording(unit, force=False)
+    making = begin_recording(unit)
     if making is None:
         return recording_facts(path)
     options, steps = options_of(unit), finished_steps(tree, run_name)

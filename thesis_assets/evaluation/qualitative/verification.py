@@ -147,11 +147,9 @@ def _add_chunk(content: EntityContent, chunk: Any) -> None:
 
 
 def _add_properties(properties: dict[str, Any], chunk: Any) -> None:
-    batch = chunk.to_record_batch()
     group = chunk.entity_path.removeprefix(PROPERTIES).strip("/")
-    for name in batch.schema.names:
+    for name, values in chunk.to_record_batch().to_pydict().items():
         if name not in _CONTROL_COLUMNS or name == group:
-            values = batch.column(name).to_pylist()
             first = values[0] if values else None
             properties[f"{group}.{name}" if group else name] = first[0] if isinstance(first, list) and first else first
 
@@ -159,22 +157,17 @@ def _add_properties(properties: dict[str, Any], chunk: Any) -> None:
 def _views(reader: Any) -> tuple[RecordedView, ...]:
     kinds: dict[str, tuple[str, str]] = {}
     queries: dict[str, tuple[str, ...]] = {}
-    for blueprint in reader.blueprints():
-        for chunk in reader.stream(store=blueprint):
-            batch = chunk.to_record_batch()
-            names = batch.schema.names
-            if "ViewBlueprint:class_identifier" in names:
-                origins = batch.column("ViewBlueprint:space_origin").to_pylist()
-                for kind, origin in zip(
-                    batch.column("ViewBlueprint:class_identifier").to_pylist(), origins, strict=True
-                ):
-                    if kind:
-                        kinds[chunk.entity_path] = (kind[0], origin[0] if origin else "/")
-            elif "ViewContents:query" in names:
-                view = chunk.entity_path.rpartition("/")[0]
-                queries[view] = tuple(
-                    rule for rules in batch.column("ViewContents:query").to_pylist() for rule in rules
-                )
+    chunks = [chunk for blueprint in reader.blueprints() for chunk in reader.stream(store=blueprint)]
+    for chunk in chunks:
+        columns = chunk.to_record_batch().to_pydict()
+        if "ViewBlueprint:class_identifier" in columns:
+            origins = columns["ViewBlueprint:space_origin"]
+            for kind, origin in zip(columns["ViewBlueprint:class_identifier"], origins, strict=True):
+                if kind:
+                    kinds[chunk.entity_path] = (kind[0], origin[0] if origin else "/")
+        elif "ViewContents:query" in columns:
+            view = chunk.entity_path.rpartition("/")[0]
+            queries[view] = tuple(rule for rules in columns["ViewContents:query"] for rule in rules)
     return tuple(RecordedView(*kinds[view], queries.get(view, ("$origin/**",))) for view in sorted(kinds))
 
 
