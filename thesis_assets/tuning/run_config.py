@@ -16,9 +16,7 @@ from thesis_assets.schemas.tuning import TrainConfig
 from thesis_assets.splits.data_json import content_of_file, folder_of_configuration, former_folders
 from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning.checkpoints import list_checkpoints
-from thesis_assets.tuning.kept_settings import before
-from thesis_assets.tuning.run_flags import RunFlags, hyperparameters
-from thesis_assets.tuning.trainer_flags import TrainerFlags
+from thesis_assets.tuning.trainer_flags import RunFlags, TrainerFlags, before, hyperparameters
 
 PACKAGES = ("thesis-assets", "torch", "accelerate", "numpy", "pillow", "diffusers", "transformers", "peft")
 

@@ -19,9 +19,9 @@ from thesis_assets.storage import read_json, write_bytes, write_json
 from thesis_assets.tuning.checkpoints import kept_steps, verify_checkpoint
 from thesis_assets.tuning.hand_off import overrides_bytes
 from thesis_assets.tuning.held_out_samples import HeldOutSample, from_rows, stratified, with_records
-from thesis_assets.tuning.kept_settings import kept_run
 from thesis_assets.tuning.run_config import is_trained_on
 from thesis_assets.tuning.selection_record import selection_files, selection_unit
+from thesis_assets.tuning.trainer_flags import kept_run
 from thesis_assets.tuning.validation_groups import every_group_is_evaluated
 
 if TYPE_CHECKING:

@@ -1,17 +1,24 @@
-"""The command line of our trainers: the published trainer's flags by their published names, as one value.
+"""The settings of a run: the flags of our trainers, as one value, and how `train_config.json` keeps those of any backend.
 
-Does not belong here: what a flag does, and the `accelerate launch` before the script (`launch_command`).
+Our trainers have `TrainerFlags`, the published trainer's flags by their published names; a backend that runs another's program, or
+nothing, has the values that it really uses. A run that is gone on with keeps what nobody sets now.
+Does not belong here: what a flag does, and the `accelerate launch` before the script (`trainer_start`).
 """
 
+from __future__ import annotations
+
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, NoReturn, Protocol, get_args, get_type_hints
 
 from thesis_assets.errors import InvalidExperiment
-from thesis_assets.storage import sha256_value
+from thesis_assets.experiments.spec import RunSpec
+from thesis_assets.layout import TuningRunTree
+from thesis_assets.schemas.tuning import TrainConfig
+from thesis_assets.storage import read_json, sha256_value
 
 
 @dataclass(frozen=True)
@@ -164,3 +171,97 @@ def _plain_type(hint: Any) -> Any:
     if isinstance(hint, UnionType):
         return next(part for part in get_args(hint) if part is not NoneType)
     return hint
+
+
+class RunFlags(Protocol):
+    """Settings by name, and which of them the weights depend on."""
+
+    @property
+    def seed(self) -> int: ...
+
+    def values(self) -> dict[str, Any]:
+        """Every setting."""
+        ...
+
+    def hyperparameter_digest(self) -> str:
+        """Of what the weights depend on, beside the data."""
+        ...
+
+
+@dataclass(frozen=True)
+class PlainFlags:
+    """Settings that are no `TrainerFlags`."""
+
+    settings: Mapping[str, Any]
+    seed: int
+
+    def values(self) -> dict[str, Any]:
+        """See `RunFlags.values`."""
+        return dict(self.settings)
+
+    def hyperparameter_digest(self) -> str:
+        """See `RunFlags.hyperparameter_digest`."""
+        return sha256_value(hyperparameters(self.settings))
+
+
+def hyperparameters(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the weights depend on."""
+    return {name: value for name, value in settings.items() if name not in NOT_HYPERPARAMETERS}
+
+
+_OF_THE_MODEL = ("pretrained_model_name_or_path", "base_model_id", "model_sha256")
+"""Settings that the run's `model` says."""
+
+
+_AS_THE_PLACE_HAS = frozenset({"mixed_precision", "num_processes"})
+"""Not kept: what a CPU cannot do, and how many processes were started."""
+
+
+def kept_run(run_tree: TuningRunTree, run: RunSpec) -> RunSpec:
+    """The run with the values that it was begun with, where the experiment's file sets none.
+
+    Raises:
+        InvalidFile: the run has a `train_config.json` that cannot be read.
+    """
+    then = _hyperparameters_of_then(run_tree)
+    kept = {
+        name: then[name]
+        for name in RunSpec.model_fields
+        if name not in run.model_fields_set and then.get(name) is not None and name not in ("model", "extra_args")
+    }
+    return RunSpec.model_construct(_fields_set=set(run.model_fields_set), **{**run.__dict__, **kept})
+
+
+def kept_settings(run_tree: TuningRunTree, settings: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """The settings, with the recorded value of each hyperparameter that is not `given`.
+
+    Raises:
+        InvalidFile: the run has a `train_config.json` that cannot be read.
+    """
+    then = _hyperparameters_of_then(run_tree)
+    return {name: then[name] if name in then and name not in given else value for name, value in settings.items()}
+
+
+def _hyperparameters_of_then(run_tree: TuningRunTree) -> dict[str, Any]:
+    if not run_tree.train_config.is_file():
+        return {}
+    config = read_json(run_tree.train_config, TrainConfig)
+    # Of an adopted run nobody knows what it was begun with.
+    known = {} if config.is_adopted else hyperparameters(config.flags)
+    return {name: value for name, value in known.items() if name not in _AS_THE_PLACE_HAS}
+
+
+def settings_in_file(run: RunSpec) -> set[str]:
+    """The settings that the experiment's file sets, by the trainer's names."""
+    names = run.model_fields_set | flags_in(run.extra_args)
+    return names | set(_OF_THE_MODEL) if "model" in names else names
+
+
+def flags_in(arguments: Sequence[str]) -> set[str]:
+    """The names of a command line's flags."""
+    return {word[2:].partition("=")[0] for word in arguments if word.startswith("--")}
+
+
+def before(name: str, asked: object) -> object:
+    """What was done before a setting came, for configurations that do not know it: as with the trainer's default."""
+    return next((field.default for field in fields(TrainerFlags) if field.name == name), asked)

@@ -20,16 +20,15 @@ from thesis_assets.splits.data_json import content_of_file, former_folders
 from thesis_assets.splits.recorded_images import look_at_data, recorded_images, split_rows_of
 from thesis_assets.storage import full_disk_explained
 from thesis_assets.tuning.backends import Backend
-from thesis_assets.tuning.cores import available_cores
 from thesis_assets.tuning.held_out_samples import from_data_json, stratified, with_records
-from thesis_assets.tuning.kept_settings import flags_in, kept_settings
 from thesis_assets.tuning.learning_rate import check_schedule
+from thesis_assets.tuning.patient_launch import available_cores
 from thesis_assets.tuning.progress_file import ProgressReader, ProgressWriter
 from thesis_assets.tuning.run_config import lock_own_config, snapshot_of
 from thesis_assets.tuning.run_identity import RunIdentity
 from thesis_assets.tuning.stop_signals import StopRequest, stop_on_signals
 from thesis_assets.tuning.trackers import RunTracker, usable_tracker
-from thesis_assets.tuning.trainer_flags import TrainerFlags, parse_flags
+from thesis_assets.tuning.trainer_flags import TrainerFlags, flags_in, kept_settings, parse_flags
 from thesis_assets.tuning.trainer_report import TrainerReport
 from thesis_assets.tuning.training_faults import AnotherProcessFailed, at_step
 

@@ -1,17 +1,23 @@
-"""The program of the backend `external`: starts the user's script, tells its progress, and ends it after its last wanted save.
+"""The backend `external`: the user's script, started, its progress told, and ended after its last wanted save.
 
 python run_external.py <run directory> <external, as JSON>
 
 The settings stand in the run's `train_config.json`. The published script stops neither at its steps nor when it is asked to, and
-writes nothing about itself: what our trainers do by themselves is done here around it.
+writes nothing about itself: what our trainers do by themselves is done here around it. Below the program: the script's command
+line, the bar that it draws, and the checkpoints that it writes.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import re
+import subprocess
 import sys
 import time
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,24 +26,19 @@ from thesis_assets.experiments.spec import External, published_steps
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.jobs import log_tail
 from thesis_assets.launch.starter_watch import watched
-from thesis_assets.layout import TuningRunTree
+from thesis_assets.layout import TuningRunTree, parse_checkpoint_step
+from thesis_assets.provenance.contents import Stat, stat_of
 from thesis_assets.schemas.samples import DataJson
-from thesis_assets.schemas.tuning import JobRecord, ProgressLine, TrainConfig
+from thesis_assets.schemas.tuning import CheckpointInfo, JobRecord, ProgressLine, TrainConfig
 from thesis_assets.splits.recorded_images import look_at_data
 from thesis_assets.storage import full_disk_explained, read_json, write_json
-from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, verify_checkpoint
-from thesis_assets.tuning.external.progress_bar import ProgressBar, ToldStep
-from thesis_assets.tuning.external.saved_files import SavedFiles
-from thesis_assets.tuning.external.script_command import (
-    known_flags,
-    script_command,
-    script_environment,
-    working_directory,
-)
+from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, register_checkpoint, verify_checkpoint
+from thesis_assets.tuning.patient_launch import available_cores, threads_per_process
 from thesis_assets.tuning.progress_file import ProgressWriter
 from thesis_assets.tuning.saved_evaluation import evaluate_saved
 from thesis_assets.tuning.stop_signals import StopRequest, stop_on_signals
 from thesis_assets.tuning.trainer_report import TrainerReport
+from thesis_assets.tuning.trainer_start import SCRIPT_FLAGS, launcher_words
 from thesis_assets.tuning.training_faults import NotFinite
 
 LOOK_SECONDS = 1.0
@@ -238,6 +239,244 @@ def _evaluate(tree: TuningRunTree, config: TrainConfig, step: int, report: Train
     except ThesisAssetsError as error:
         return f"step {step} is not evaluated: {' '.join(str(error).split())}"
     return ""
+
+
+HELP_SECONDS = 600.0
+"""Imports of torch and wandb from a busy network file system take minutes."""
+MODEL_FLAGS = ("base_model_id", "pretrained_model_name_or_path")
+
+
+def in_environment(external: External, words: Sequence[str]) -> list[str]:
+    """`words` by the script's interpreter, after the set-up lines, in the same bash; the first line that fails ends it."""
+    # What points this interpreter at its own packages would point the script's at them too.
+    ours = [name for name in ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV") if name not in external.env]
+    clean = ["env", *(word for name in ours for word in ("-u", name))]
+    command = [external.python, *words]
+    if not external.setup:
+        return [*clean, *command]
+    return [*clean, "bash", "-c", "\n".join(["set -e", *external.setup, 'exec "$@"']), "bash", *command]
+
+
+def working_directory(external: External) -> Path | None:
+    """Where the script runs; None: where the job does."""
+    return Path(external.cwd).expanduser() if external.cwd is not None else None
+
+
+def known_flags(external: External, env: Mapping[str, str]) -> set[str]:
+    """The flags that the script's `--help` lists.
+
+    Raises:
+        InvalidFile: it cannot be asked; the message has the end of what it said.
+    """
+    command = in_environment(external, [external.script, "--help"])
+    try:
+        told = subprocess.run(
+            command,
+            cwd=working_directory(external),
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=HELP_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _no_help(external, str(error)) from error
+    flags = set(re.findall(r"(?<![\w-])--([A-Za-z][\w-]*)", told.stdout)) - {"help"}
+    if told.returncode != 0 or not flags:
+        raise _no_help(
+            external, f"status {told.returncode}\n" + "\n".join((told.stdout + told.stderr).splitlines()[-25:])
+        )
+    return flags
+
+
+def _no_help(external: External, found: str) -> InvalidFile:
+    return InvalidFile(
+        "the trainer script does not say which flags it takes",
+        file=external.script,
+        key="runs.<run_name>.external",
+        found=found,
+        wanted="`--help` with status 0: so it is found out which of the published flags this copy has",
+        remedy="correct external.python, setup or cwd, until the script starts there; the published one needs a data loader of "
+        "your own",
+    )
+
+
+def script_command(
+    external: External, settings: Mapping[str, Any], known: Collection[str], *, device: str, resume: Path | None
+) -> tuple[list[str], list[str]]:
+    """The whole command, and a note for each setting that the script has no flag for.
+
+    Args:
+        device: `cpu`, `cuda` or `cuda:<number>`.
+        resume: the checkpoint to go on from.
+    """
+    wanted = {name: settings[name] for name in SCRIPT_FLAGS}
+    # One of the two names is enough; a copy that lists both takes the published one.
+    spare = MODEL_FLAGS[1] if MODEL_FLAGS[0] in known or MODEL_FLAGS[1] not in known else MODEL_FLAGS[0]
+    del wanted[spare]
+    wanted["dataloader_num_workers"] = min(wanted["dataloader_num_workers"], max(0, available_cores() - 1))
+    if resume is not None:
+        wanted["resume"] = str(resume)
+    notes = [
+        f"{name} = {value}: the script has no such flag"
+        for name, value in wanted.items()
+        if name not in known and value not in (None, False)
+    ]
+    flags = [word for name, value in wanted.items() if name in known for word in _words(name, value)]
+    launcher = launcher_words(device, settings["num_processes"], settings["mixed_precision"])
+    words = ["-m", *launcher, external.script, *flags, *settings["extra_args"]]
+    return in_environment(external, words), notes
+
+
+def _words(name: str, value: object) -> list[str]:
+    if value is None or value is False:
+        return []
+    return [f"--{name}"] if value is True else [f"--{name}", str(value)]
+
+
+def script_environment(external: External, tracker: str, processes: int) -> dict[str, str]:
+    """The variables that the script has beside those of the job; the user's own win.
+
+    Args:
+        tracker: the run's.
+        processes: that train side by side; each has its share of the cores here.
+    """
+    threads = os.environ.get("OMP_NUM_THREADS", str(threads_per_process(processes)))
+    # It imports wandb and logs to it in any case.
+    quiet = {} if tracker == "wandb" else {"WANDB_MODE": "disabled"}
+    return {**quiet, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": threads, **external.env}
+
+
+MAX_BYTES = 1024 * 1024
+"""Of a log that are read at a time."""
+
+_BAR = re.compile(
+    r"(?P<title>[^|\r\n]*?):?\s*(?:\d+%\|[^|]*\|\s*)?(?P<step>\d+)(?:/(?P<total>\d+)|it) \[(?P<inside>\d+:\d\d[^\]]*)\]"
+)
+_RATE = re.compile(r"(?P<rate>[\d.]+)\s*(?P<unit>it/s|s/it)")
+_VALUE = re.compile(r"(?P<name>[A-Za-z_][\w/ ]*?)=(?P<value>[-+]?(?:nan|inf|[\d.]+(?:e[-+]?\d+)?))(?=[,\s\]]|$)", re.I)
+
+
+@dataclass(frozen=True)
+class ToldStep:
+    """What one drawing of the bar says. `loss`: the value of that name, else the sum of those that begin so."""
+
+    step: int
+    loss: float | None
+    learning_rate: float | None
+    steps_per_second: float | None
+
+
+class ProgressBar:
+    """Follows a log from its present end.
+
+    Args:
+        total: of the training's bar; bars of other lengths (validation, downloads) are passed over.
+    """
+
+    def __init__(self, log: Path, total: int) -> None:
+        self._log, self._total = log, total
+        self._offset = log.stat().st_size if log.is_file() else 0
+        self._rest = ""
+        self._title: str | None = None
+
+    def new_steps(self) -> Iterator[ToldStep]:
+        """The drawings since the last call, whole ones."""
+        if not self._log.is_file():
+            return
+        with self._log.open("rb") as handle:
+            handle.seek(self._offset)
+            content = handle.read(MAX_BYTES)
+        self._offset += len(content)
+        *whole, self._rest = re.split(r"[\r\n]", self._rest + content.decode("utf-8", errors="replace"))
+        if self._rest.endswith("]"):
+            # A bar's last drawing has no end of line.
+            whole.append(self._rest)
+            self._rest = ""
+        for line in whole:
+            told = self._read(line)
+            if told is not None:
+                yield told
+
+    def _read(self, line: str) -> ToldStep | None:
+        bar = _BAR.search(line)
+        if bar is None:
+            return None
+        title = bar["title"].strip()
+        if bar["total"] is not None and int(bar["total"]) == self._total:
+            self._title = title
+        elif bar["total"] is not None or title != self._title:
+            # Beyond its total a bar has none: it is the training's by its title.
+            return None
+        values = {found["name"].strip(): float(found["value"]) for found in _VALUE.finditer(bar["inside"])}
+        rate = _RATE.search(bar["inside"])
+        speed = float(rate["rate"]) if rate else 0.0
+        if rate and rate["unit"] == "s/it" and speed:
+            speed = 1 / speed
+        losses = [value for name, value in values.items() if name.startswith("loss")]
+        return ToldStep(
+            step=int(bar["step"]),
+            loss=values.get("loss", sum(losses) if losses else None),
+            learning_rate=values.get("lr", values.get("learning_rate")),
+            steps_per_second=speed or None,
+        )
+
+
+class SavedFiles:
+    """Watches `checkpoints/` for the wanted steps."""
+
+    def __init__(self, tree: TuningRunTree, config: TrainConfig, wanted: Sequence[int]) -> None:
+        self._tree, self._config = tree, config
+        self._before: dict[int, Stat] = {}
+        finished = set(list_checkpoints(tree))
+        self.missing = [step for step in wanted if step not in finished]
+
+    def newly_whole(self, *, settled: bool = False) -> list[CheckpointInfo]:
+        """Those that became whole since the last call, verified.
+
+        Args:
+            settled: nobody writes any more; else a file must have kept its size and time since the last call.
+
+        Raises:
+            InvalidFile: a whole file is no checkpoint, or a weight is not finite.
+        """
+        whole = [step for step in self.missing if self._is_whole(step, settled)]
+        infos = [
+            register_checkpoint(
+                self._tree,
+                step,
+                metrics={},
+                data_json_sha256=self._config.data_json_sha256,
+                hyperparameter_digest=self._config.hyperparameter_digest,
+            )
+            for step in whole
+        ]
+        self.missing = [step for step in self.missing if step not in whole]
+        return infos
+
+    def _is_whole(self, step: int, settled: bool) -> bool:
+        path = self._tree.checkpoint(step)
+        now, before = stat_of(path), self._before.get(step)
+        if now is None:
+            return False
+        self._before[step] = now
+        # A zip archive has its directory at its end: without that it is still being written.
+        return (settled or now == before) and zipfile.is_zipfile(path)
+
+    def remove_unfinished(self) -> list[str]:
+        """Take away the `.pkl` files without a side file: cut off by the script's end, or saved beyond the last wanted step.
+
+        The script reads a step out of every `.pkl` name when it is told to go on from the folder.
+        """
+        finished = set(list_checkpoints(self._tree))
+        removed = []
+        for path in sorted(self._tree.checkpoints_dir.glob("*.pkl")):
+            if parse_checkpoint_step(path.name) not in finished:
+                path.unlink()
+                removed.append(path.name)
+        return removed
 
 
 if __name__ == "__main__":
