@@ -40,7 +40,7 @@ class Backend:
 
 
 def _build_tiny(flags: TrainerFlags) -> TrainedModel:
-    from thesis_assets.tuning.tiny_training import TinyTraining
+    from thesis_assets.tuning.tiny_model import TinyTraining
 
     return TinyTraining(flags)
 

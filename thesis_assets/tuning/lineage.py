@@ -12,7 +12,7 @@ from thesis_assets.splits.lineage import compared, data_lineage
 from thesis_assets.storage import read_json, sha256_file
 from thesis_assets.tuning.checkpoints import pruned_steps
 from thesis_assets.tuning.run_record import checkpoint_place
-from thesis_assets.tuning.selection_record import selection_place
+from thesis_assets.tuning.selection import selection_place
 from thesis_assets.tuning.take_pretrained import find_source
 
 if TYPE_CHECKING:

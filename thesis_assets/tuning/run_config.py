@@ -1,18 +1,19 @@
-"""`train_config.json`: what a run is made of, written before its launch, and the lock that it puts on the run's name."""
+"""What a run is made of, and the lock that this puts on its name: `train_config.json`, written before its launch, and its digests."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 
 from thesis_assets.errors import InvalidFile, InvalidKey, SnapshotChanged
 from thesis_assets.layout import DifixTree, TuningRunTree
-from thesis_assets.schemas.tuning import TrainConfig
+from thesis_assets.schemas.tuning import CheckpointInfo, TrainConfig
 from thesis_assets.splits.data_json import content_of_file, folder_of_configuration, former_folders
 from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning.checkpoints import list_checkpoints
@@ -180,3 +181,34 @@ def _git_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip() or None
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What the weights depend on, as digests.
+
+    Attributes:
+        is_same_data: whether another digest, of the version before, names the same data.
+    """
+
+    data_json_sha256: str
+    hyperparameter_digest: str
+    is_same_data: Callable[[str], bool] = lambda sha256: False
+
+    def refuse_another(self, tree: TuningRunTree, info: CheckpointInfo) -> None:
+        """Refuse to go on from a checkpoint of another identity.
+
+        Raises:
+            SnapshotChanged: it was trained on other data or with other hyperparameters.
+        """
+        for key in ("data_json_sha256", "hyperparameter_digest"):
+            found, wanted = getattr(self, key), getattr(info, key)
+            if found != wanted and not (key == "data_json_sha256" and self.is_same_data(wanted)):
+                raise SnapshotChanged(
+                    "the run's checkpoints were trained on other data or with other hyperparameters",
+                    file=tree.checkpoint_info(info.step),
+                    key=key,
+                    found=found,
+                    wanted=wanted,
+                    remedy="train under another run name; a finished run is never changed",
+                )

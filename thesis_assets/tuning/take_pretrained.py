@@ -21,10 +21,9 @@ from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.tuning import SelectedCheckpoint, TrainConfig
 from thesis_assets.storage import full_disk_explained, read_json, sha256_file
 from thesis_assets.tuning import checkpoints
-from thesis_assets.tuning.progress_file import ProgressWriter
-from thesis_assets.tuning.saved_evaluation import evaluate_saved
-from thesis_assets.tuning.stop_signals import stop_on_signals
-from thesis_assets.tuning.trainer_report import TrainerReport
+from thesis_assets.tuning.progress_file import ProgressWriter, TrainerReport
+from thesis_assets.tuning.scoring import evaluate_saved
+from thesis_assets.tuning.training_ends import stop_on_signals
 
 STEP = 0
 
@@ -86,7 +85,7 @@ def without_training(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _published_model(config: TrainConfig, model: str) -> dict[str, Any]:
-    from thesis_assets.tuning.difix.published_state import state_of_model
+    from thesis_assets.tuning.difix.checkpoint import state_of_model
 
     names = ("timestep", "mv_unet", "prompt", "resolution", "revision", "variant", "cache_dir")
     return state_of_model(model, **{name: config.flags[name] for name in names})

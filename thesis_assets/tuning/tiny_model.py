@@ -1,18 +1,28 @@
-"""The network of the `tiny` backend: a residual U-Net with cross-attention to the reference view.
+"""The `tiny` backend: its network, a residual U-Net with cross-attention to the reference view, its training and its refiner.
 
 Render and reference go through one encoder, so that the attention compares like with like; at an eighth of the resolution
 every place of the render looks at all places of the reference. The last convolution starts at zero: an untrained network
-returns its input exactly. About 330,000 parameters at the default width.
+returns its input exactly. About 330,000 parameters at the default width. Loss: `lambda_l2` times the
+mean squared error over [0, 1] images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention, silu
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.tuning.checkpoints import WEIGHTS
+from thesis_assets.tuning.trained_model import Refiner, TripletImages
+
+if TYPE_CHECKING:
+    from thesis_assets.tuning.trainer_flags import TrainerFlags
 
 NORM_GROUPS = 8
 FOLD = 2
@@ -155,3 +165,57 @@ class CrossViewAttention(nn.Module):
 
 def _double(x: Tensor) -> Tensor:
     return interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+class TinyTraining:
+    """A `TrainedModel`: the small residual U-Net, trained from nothing."""
+
+    def __init__(self, flags: TrainerFlags) -> None:
+        self._flags = flags
+        self.network = TinyRefiner(TinyArchitecture())
+
+    def losses(self, forward: Callable[..., Any], images: TripletImages, step: int) -> dict[str, Tensor]:
+        refined = images.renders + forward(images.renders, images.references)
+        return {"l2": self._flags.lambda_l2 * (refined - images.targets).square().mean(dim=(1, 2, 3))}
+
+    def state(self) -> dict[str, Any]:
+        return {
+            WEIGHTS: self.network.state_dict(),
+            "architecture": self.network.architecture.as_numbers(),
+            "resolution": self._flags.resolution,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        try:
+            self.network.load_state_dict(state[WEIGHTS])
+        except (RuntimeError, KeyError) as error:
+            raise InvalidFile(
+                "the checkpoint's weights are not those of the tiny network", found=str(error)[:300]
+            ) from error
+
+    def optimizer_to_file(self, state: dict[str, Any]) -> dict[str, Any]:
+        return state
+
+    def optimizer_from_file(self, state: dict[str, Any]) -> dict[str, Any]:
+        return state
+
+    def refiner(self, step: int) -> Refiner:
+        # A network of its own around the same tensors: accelerate's casts to lower precision are not in it.
+        network = network_with(self.network.architecture, self.network.state_dict())
+        device = next(network.parameters()).device
+        return Refiner(network, self._flags.resolution, str(device), step)
+
+
+def tiny_refiner(checkpoint: Path, state: Mapping[str, Any], device: str) -> Refiner:
+    """The refiner of a checkpoint's content.
+
+    Raises:
+        InvalidFile: its weights are not those of the network that it names.
+    """
+    try:
+        network = network_with(TinyArchitecture(**state["architecture"]), state[WEIGHTS])
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise InvalidFile(
+            "the checkpoint's weights do not fit the network it names", file=checkpoint, found=str(error)[:300]
+        ) from error
+    return Refiner(network.to(device), int(state["resolution"]), device, int(state.get("step", 0)))

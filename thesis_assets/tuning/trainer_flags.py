@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, NoReturn, Protocol, get_args, get_type_hints
 
-from thesis_assets.errors import InvalidExperiment
+from thesis_assets.errors import InvalidExperiment, NotBuiltYet
 from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.tuning import TrainConfig
@@ -156,6 +156,25 @@ def parse_flags(arguments: Sequence[str]) -> TrainerFlags:
 def check_paths(flags: TrainerFlags) -> tuple[Path, Path]:
     """(data.json, run directory) of a command line, absolute."""
     return Path(flags.dataset_path).absolute(), Path(flags.output_dir).absolute()
+
+
+SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
+
+
+def check_schedule(name: str) -> None:
+    """Refuse a schedule that is not there.
+
+    Raises:
+        NotBuiltYet: it is another one than `SCHEDULES`.
+    """
+    if name not in SCHEDULES:
+        raise NotBuiltYet(
+            "this learning-rate schedule is not there in this version",
+            key="lr_scheduler",
+            found=name,
+            wanted=", ".join(SCHEDULES),
+            remedy="choose one of those",
+        )
 
 
 class _Parser(argparse.ArgumentParser):

@@ -2,7 +2,7 @@
 
 It goes on from the newest checkpoint of its run directory by itself, ends with status 0 after its last step or when asked by
 SIGTERM or SIGUSR2 (having saved), and with status 1 and a message that says what to do.
-Does not belong here: the loop, and how the program is started (`launch_command`).
+Does not belong here: the loop, and how the program is started (`trainer_start`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,12 @@ from thesis_assets.splits.data_json import content_of_file, former_folders
 from thesis_assets.splits.recorded_images import look_at_data, recorded_images, split_rows_of
 from thesis_assets.storage import full_disk_explained
 from thesis_assets.tuning.backends import Backend
-from thesis_assets.tuning.held_out_samples import from_data_json, stratified, with_records
-from thesis_assets.tuning.learning_rate import check_schedule
 from thesis_assets.tuning.patient_launch import available_cores
-from thesis_assets.tuning.progress_file import ProgressReader, ProgressWriter
-from thesis_assets.tuning.run_config import lock_own_config, snapshot_of
-from thesis_assets.tuning.run_identity import RunIdentity
-from thesis_assets.tuning.stop_signals import StopRequest, stop_on_signals
-from thesis_assets.tuning.trackers import RunTracker, usable_tracker
-from thesis_assets.tuning.trainer_flags import TrainerFlags, flags_in, kept_settings, parse_flags
-from thesis_assets.tuning.trainer_report import TrainerReport
-from thesis_assets.tuning.training_faults import AnotherProcessFailed, at_step
+from thesis_assets.tuning.progress_file import ProgressReader, ProgressWriter, RunTracker, TrainerReport, usable_tracker
+from thesis_assets.tuning.run_config import RunIdentity, lock_own_config, snapshot_of
+from thesis_assets.tuning.scoring import from_data_json, stratified, with_records
+from thesis_assets.tuning.trainer_flags import TrainerFlags, check_schedule, flags_in, kept_settings, parse_flags
+from thesis_assets.tuning.training_ends import AnotherProcessFailed, StopRequest, at_step, stop_on_signals
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -97,8 +92,7 @@ def _train(
     # torch and accelerate take seconds to import: what can be refused is refused before.
     import torch
 
-    from thesis_assets.tuning.accelerated import make_accelerator, precision_notes
-    from thesis_assets.tuning.training_loop import TrainingLoop
+    from thesis_assets.tuning.training_loop import TrainingLoop, make_accelerator, precision_notes
 
     tracker, note = usable_tracker(flags.report_to)
     accelerator = make_accelerator(flags, tree, tracker)

@@ -19,8 +19,8 @@ from thesis_assets.experiments.spec import External, RunSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.storage import to_json_bytes
 from thesis_assets.tuning.backends import BACKENDS, Backend
+from thesis_assets.tuning.progress_file import usable_tracker
 from thesis_assets.tuning.take_pretrained import digest_and_base
-from thesis_assets.tuning.trackers import usable_tracker
 from thesis_assets.tuning.trainer_flags import (
     PlainFlags,
     RunFlags,

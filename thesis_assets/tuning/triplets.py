@@ -1,4 +1,7 @@
-"""Reading the trainer's samples: data.json, and triplets at the size they are trained at, decoded once where memory allows."""
+"""The samples that a trainer sees: data.json, the order in which they are seen, and triplets at the size they are trained at.
+
+The order is a seeded permutation an epoch, known for every step without a history; images are decoded once where memory allows.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -18,13 +23,12 @@ from thesis_assets.images.codecs import image_size, read_rgb
 from thesis_assets.schemas.samples import DataJson, DataJsonEntry
 from thesis_assets.splits.recorded_images import doubt_shard
 from thesis_assets.storage import read_json, sha256_file
-from thesis_assets.tuning.resolution import processing_size, resize
-from thesis_assets.tuning.sample_order import Draw
-from thesis_assets.tuning.trained_model import TripletImages
+from thesis_assets.tuning.trained_model import TripletImages, processing_size, resize
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
 
 MAX_DATA_JSON_BYTES = 4 * 1024**3
 CACHE_BYTES = 1024**3
@@ -256,3 +260,36 @@ def _collate(samples: Sequence[Triplet | InvalidFile]) -> list[TripletBatch] | I
         )
         for group in by_size.values()
     ]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One sample as it is shown: which, and whether mirrored left to right (render, target and reference alike)."""
+
+    index: int
+    mirrored: bool
+
+
+@dataclass(frozen=True)
+class SampleOrder:
+    """A pure function of `seed` and the count of samples seen, so that a resumed run goes on where the first one was."""
+
+    n_samples: int
+    seed: int
+
+    def draw(self, count: int) -> Draw:
+        """The sample that is seen after `count` others. Every sample stands once in each epoch; batches cross epochs."""
+        epoch, place = divmod(count, self.n_samples)
+        order, mirrored = _epoch(self.n_samples, self.seed, epoch)
+        return Draw(int(order[place]), bool(mirrored[place]))
+
+    def batches(self, first: int, last: int, size: int) -> Iterator[list[Draw]]:
+        """Batches of `size` draws, from sample count `first` up to `last`."""
+        for start in range(first, last, size):
+            yield [self.draw(count) for count in range(start, start + size)]
+
+
+@lru_cache(maxsize=4)
+def _epoch(n_samples: int, seed: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    random = np.random.default_rng([seed, epoch])
+    return random.permutation(n_samples), random.random(n_samples) < 0.5

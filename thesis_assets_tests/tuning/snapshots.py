@@ -144,7 +144,7 @@ def train(command_line: Sequence[str]) -> int:
 
 def stopping_at(patch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
     """Have the trainer of this process asked to stop while it makes `step`."""
-    from thesis_assets.tuning.trainer_report import TrainerReport
+    from thesis_assets.tuning.progress_file import TrainerReport
 
     update = TrainerReport.update
 

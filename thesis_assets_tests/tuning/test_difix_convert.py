@@ -8,11 +8,16 @@ import pytest
 import torch
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.tuning.difix.convert import to_checkpoint, to_directory
+from thesis_assets.tuning.difix.checkpoint import (
+    fresh_optimizer,
+    pretrained_refiner,
+    to_checkpoint,
+    to_directory,
+    usage,
+    weights_to_published,
+)
 from thesis_assets.tuning.difix.model_folder import find_model
 from thesis_assets.tuning.difix.network import load_difix
-from thesis_assets.tuning.difix.published_state import fresh_optimizer, usage, weights_to_published
-from thesis_assets.tuning.difix.refiner import pretrained_refiner
 from thesis_assets.tuning.refine import load_refiner
 from thesis_assets_tests.tuning.difix_models import write_sd_turbo
 

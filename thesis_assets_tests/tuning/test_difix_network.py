@@ -8,12 +8,9 @@ import pytest
 import torch
 
 from thesis_assets.errors import InvalidFile
+from thesis_assets.tuning.difix.checkpoint import pretrained_refiner
 from thesis_assets.tuning.difix.model_folder import find_model
-from thesis_assets.tuning.difix.network import DifixNetwork, load_difix
-from thesis_assets.tuning.difix.one_step import OneStep
-from thesis_assets.tuning.difix.prompts import encode_prompts
-from thesis_assets.tuning.difix.refiner import pretrained_refiner
-from thesis_assets.tuning.difix.skip_vae import SKIPS, add_skips
+from thesis_assets.tuning.difix.network import SKIPS, DifixNetwork, OneStep, add_skips, encode_prompts, load_difix
 from thesis_assets_tests.tuning.difix_models import TEXT_WIDTH, write_sd_turbo
 
 
