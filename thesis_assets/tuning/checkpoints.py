@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import TEMPORARY_PREFIX, TuningRunTree, parse_checkpoint_step
-from thesis_assets.schemas.tuning import CheckpointInfo, PrunedCheckpoints
+from thesis_assets.schemas.tuning import CheckpointInfo, PrunedCheckpoints, TrainConfig
 from thesis_assets.storage import atomic_file, read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
@@ -114,24 +114,21 @@ def _bytes_of(value: object) -> int:
     return int(getattr(value, "nbytes", 0))
 
 
-def register_checkpoint(
-    tree: TuningRunTree, step: int, *, metrics: Mapping[str, float], data_json_sha256: str, hyperparameter_digest: str
-) -> CheckpointInfo:
+def register_checkpoint(tree: TuningRunTree, step: int, config: TrainConfig) -> CheckpointInfo:
     """Write the side file of a whole `model_<step>.pkl` that another's program wrote.
 
     Raises:
         InvalidFile: the file cannot be read as a checkpoint, or a weight is not finite.
     """
     path = tree.checkpoint(step)
-    keys = sorted(load_checkpoint(path))
     info = CheckpointInfo(
+        keys=sorted(load_checkpoint(path)),
         step=step,
         sha256=sha256_file(path),
         bytes=path.stat().st_size,
-        keys=keys,
-        metrics=dict(metrics),
-        data_json_sha256=data_json_sha256,
-        hyperparameter_digest=hyperparameter_digest,
+        metrics={},
+        data_json_sha256=config.data_json_sha256,
+        hyperparameter_digest=config.hyperparameter_digest,
     )
     write_json(tree.checkpoint_info(step), info)
     return info

@@ -24,8 +24,6 @@ from thesis_assets.storage import sha256_value, to_json_bytes
 from thesis_assets.tuning.trainer_flags import TrainerFlags
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from accelerate import Accelerator
 
 
@@ -43,17 +41,13 @@ class TrainerReport:
         """The step that is done, for messages that come from elsewhere."""
 
     def event(
-        self,
-        event: str,
-        message: str = "",
-        metrics: Mapping[str, float] | None = None,
-        picture: Path | None = None,
+        self, event: str, message: str = "", metrics: Mapping[str, float] | None = None, picture: Path | None = None
     ) -> None:
         """A line without the fields of a step. `picture`: for the tracker."""
         if not self._speaks:
             return
         url = self.tracker.url if self.tracker and event == "start" else None
-        self._write({"event": event, "message": message, "metrics": dict(metrics or {}), "tracker_url": url})
+        self.write(event=event, message=message, metrics=dict(metrics or {}), tracker_url=url)
         if metrics and self.tracker:
             self.tracker.log(metrics, self.step)
         if picture is not None and self.tracker:
@@ -63,7 +57,7 @@ class TrainerReport:
         """The last line of a process that ends with an error."""
         # A full disk may be what failed; the message stands in stderr too.
         with contextlib.suppress(OSError):
-            self._write({"event": "failed", "message": message})
+            self.write(event="failed", message=message)
 
     def close(self) -> None:
         """No line comes after this."""
@@ -87,20 +81,19 @@ class TrainerReport:
         per_update = self._update_seconds / self._updates
         loss = sum(losses.values())
         parts = {f"loss_{name}": value for name, value in losses.items()} if len(losses) > 1 else {}
-        self._write(
-            {
-                "event": "step",
-                "loss": loss,
-                "metrics": parts,
-                "learning_rate": learning_rate,
-                "samples_per_second": samples / max(per_update, 1e-9),
-                "seconds_left": (self._max_steps - step) * per_update,
-            }
+        self.write(
+            event="step",
+            loss=loss,
+            metrics=parts,
+            learning_rate=learning_rate,
+            samples_per_second=samples / max(per_update, 1e-9),
+            seconds_left=(self._max_steps - step) * per_update,
         )
         if self.tracker:
             self.tracker.log({"loss": loss, "learning_rate": learning_rate, **parts}, step)
 
-    def _write(self, fields: dict[str, Any]) -> None:
+    def write(self, **fields: Any) -> None:
+        """A line of these fields of `ProgressLine`, beside those that every line has."""
         seconds = time.monotonic() - self._started
         line = {"step": self.step, "max_steps": self._max_steps, "seconds": round(seconds, 3), **fields}
         self._writer.write(ProgressLine.model_validate(line))
@@ -260,16 +253,12 @@ Curves = Mapping[str, Sequence[float]]
 
 def curves_picture(curves: Curves) -> bytes:
     """A PNG, below 100 KB. `curves`: as `progress_file.read_curves` gives them."""
-    return line_charts(training_charts(curves))
-
-
-def training_charts(curves: Curves) -> list[Chart]:
-    """One panel a subject; one without a value is left out when they are drawn."""
     steps, evaluated = curves.get("step", []), curves.get("eval_step", [])
     parts = [name for name in curves if name.startswith("loss_")]
     losses = [_series(steps, curves, "loss", "loss" if not parts else "sum")]
     losses += [_series(steps, curves, name, name.removeprefix("loss_")) for name in parts]
-    return [
+    # One panel a subject; one without a value is left out when they are drawn.
+    charts = [
         Chart("loss", losses, log=True),
         Chart("learning rate", [_series(steps, curves, "learning_rate", "learning rate")]),
         Chart("samples a second", [_series(steps, curves, "samples_per_second", "samples/s")]),
@@ -284,6 +273,7 @@ def training_charts(curves: Curves) -> list[Chart]:
             for metric, title in (("psnr", "PSNR, dB"), ("ssim", "SSIM"), ("lpips", "LPIPS"))
         ),
     ]
+    return line_charts(charts)
 
 
 def _series(x: Sequence[float], curves: Curves, name: str, title: str, *, dots: bool = False) -> Series:

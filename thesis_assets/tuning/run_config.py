@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
@@ -17,7 +17,7 @@ from thesis_assets.schemas.tuning import CheckpointInfo, TrainConfig
 from thesis_assets.splits.data_json import content_of_file, folder_of_configuration, former_folders
 from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning.checkpoints import list_checkpoints
-from thesis_assets.tuning.trainer_flags import RunFlags, TrainerFlags, before, hyperparameters
+from thesis_assets.tuning.trainer_flags import RunFlags, TrainerFlags, hyperparameters
 
 PACKAGES = ("thesis-assets", "torch", "accelerate", "numpy", "pillow", "diffusers", "transformers", "peft")
 
@@ -121,6 +121,8 @@ def lock_own_config(
     tree = snapshot_of(run_tree, Path(flags.dataset_path))
     if tree is None:
         return None
+    import torch
+
     manifests = (tree.all_samples, tree.split_train, tree.split_test)
     config = make_config(
         tree,
@@ -129,7 +131,7 @@ def lock_own_config(
         flags=flags,
         notes=["started by hand", *notes],
         command=[sys.executable, *sys.argv],
-        device=_device(),
+        device="cuda" if torch.cuda.is_available() else "cpu",
         data_json_sha256=data_json_sha256,
         manifest_sha256={path.name: sha256_file(path) for path in manifests if path.is_file()},
         n_train=n_train,
@@ -147,22 +149,18 @@ def snapshot_of(run_tree: TuningRunTree, data_json: Path) -> DifixTree | None:
     return tree if (tree.data_json, tree.tuning_run(run_tree.base.name)) == (data_json.absolute(), run_tree) else None
 
 
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def config_differences(
     present: TrainConfig, wanted: TrainConfig, *, same_data: bool
 ) -> dict[str, tuple[object, object]]:
     """What the weights depend on and differs: key to (there, asked for)."""
     pairs: dict[str, tuple[object, object]] = {"backend": (present.backend, wanted.backend)}
+    defaults = {field.name: field.default for field in fields(TrainerFlags)}
     if not same_data:
         pairs["data_json_sha256"] = (present.data_json_sha256, wanted.data_json_sha256)
     for name in hyperparameters({**wanted.flags, **present.flags}):
         asked = wanted.flags.get(name)
-        pairs[name] = (present.flags[name] if name in present.flags else before(name, asked), asked)
+        # What was done before a setting came, for configurations that do not know it: as with the trainer's default.
+        pairs[name] = (present.flags.get(name, defaults.get(name, asked)), asked)
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
@@ -196,11 +194,7 @@ class RunIdentity:
     is_same_data: Callable[[str], bool] = lambda sha256: False
 
     def refuse_another(self, tree: TuningRunTree, info: CheckpointInfo) -> None:
-        """Refuse to go on from a checkpoint of another identity.
-
-        Raises:
-            SnapshotChanged: it was trained on other data or with other hyperparameters.
-        """
+        """Refuse, by `SnapshotChanged`, to go on from a checkpoint of other data or hyperparameters."""
         for key in ("data_json_sha256", "hyperparameter_digest"):
             found, wanted = getattr(self, key), getattr(info, key)
             if found != wanted and not (key == "data_json_sha256" and self.is_same_data(wanted)):

@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.experiments.spec import External, published_steps
@@ -29,7 +29,7 @@ from thesis_assets.launch.starter_watch import watched
 from thesis_assets.layout import TuningRunTree, parse_checkpoint_step
 from thesis_assets.provenance.contents import Stat, stat_of
 from thesis_assets.schemas.samples import DataJson
-from thesis_assets.schemas.tuning import CheckpointInfo, JobRecord, ProgressLine, TrainConfig
+from thesis_assets.schemas.tuning import CheckpointInfo, JobRecord, TrainConfig
 from thesis_assets.splits.recorded_images import look_at_data
 from thesis_assets.storage import full_disk_explained, read_json, write_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, register_checkpoint, verify_checkpoint
@@ -54,11 +54,10 @@ def main(run_directory: str, external: str) -> int:
         config = read_json(tree.train_config, TrainConfig)
         steps = published_steps(config.flags["max_train_steps"], config.flags["checkpointing_steps"])
         wanted = kept_steps(tree, steps)
-        writer = ProgressWriter(tree.progress)
-        report = TrainerReport(writer, wanted[-1])
+        report = TrainerReport(ProgressWriter(tree.progress), wanted[-1])
         try:
             with full_disk_explained(tree.base):
-                run = _ScriptRun(tree, config, wanted, report, writer, stop)
+                run = _ScriptRun(tree, config, wanted, report, stop)
                 finished = run.to_its_end(External.model_validate_json(external))
                 remark = _evaluate(tree, config, wanted[-1], report) if finished else f"asked by {stop.signal_name}"
         except ThesisAssetsError as error:
@@ -77,20 +76,13 @@ class _ScriptRun:
     """One start of the script, from the newest checkpoint that verifies to the last wanted one."""
 
     def __init__(
-        self,
-        tree: TuningRunTree,
-        config: TrainConfig,
-        wanted: list[int],
-        report: TrainerReport,
-        writer: ProgressWriter,
-        stop: StopRequest,
+        self, tree: TuningRunTree, config: TrainConfig, wanted: list[int], report: TrainerReport, stop: StopRequest
     ) -> None:
-        self._tree, self._config, self._wanted = tree, config, wanted
-        self._report, self._writer, self._stop = report, writer, stop
+        self._tree, self._config, self._wanted, self._report, self._stop = tree, config, wanted, report, stop
         self._stdout, self._stderr = tree.logs_dir / "stdout.log", tree.logs_dir / "stderr.log"
         self._saved = SavedFiles(tree, config, wanted)
         self._bar = ProgressBar(self._stderr, config.flags["max_train_steps"])
-        self._began = self._looked = time.monotonic()
+        self._looked = time.monotonic()
 
     def to_its_end(self, external: External) -> bool:
         """Whether every wanted checkpoint is there. False: a signal asked to stop.
@@ -178,9 +170,8 @@ class _ScriptRun:
         self._report.step = told.step
         speed, flags = told.steps_per_second, self._config.flags
         batch = flags["train_batch_size"] * flags["gradient_accumulation_steps"] * flags["num_processes"]
-        self._write(
-            "step",
-            told.step,
+        self._report.write(
+            event="step",
             loss=told.loss,
             learning_rate=told.learning_rate,
             samples_per_second=speed * batch if speed else None,
@@ -191,11 +182,7 @@ class _ScriptRun:
         for info in self._saved.newly_whole(settled=settled):
             self._report.step = max(self._report.step, info.step)
             # Seen some steps after it was saved.
-            self._write("checkpoint", info.step, message=self._tree.checkpoint(info.step).name)
-
-    def _write(self, event: Literal["step", "checkpoint"], step: int, **fields: Any) -> None:
-        seconds = round(time.monotonic() - self._began, 3)
-        self._writer.write(ProgressLine(event=event, step=step, max_steps=self._wanted[-1], seconds=seconds, **fields))
+            self._report.write(event="checkpoint", step=info.step, message=self._tree.checkpoint(info.step).name)
 
     def _newest(self) -> Path | None:
         """The newest checkpoint that verifies; those after it are removed, so that the script writes them again."""
@@ -261,11 +248,7 @@ def working_directory(external: External) -> Path | None:
 
 
 def known_flags(external: External, env: Mapping[str, str]) -> set[str]:
-    """The flags that the script's `--help` lists.
-
-    Raises:
-        InvalidFile: it cannot be asked; the message has the end of what it said.
-    """
+    """The flags that the script's `--help` lists; `InvalidFile`, with the end of its words: it cannot be asked."""
     command = in_environment(external, [external.script, "--help"])
     try:
         told = subprocess.run(
@@ -441,16 +424,7 @@ class SavedFiles:
             InvalidFile: a whole file is no checkpoint, or a weight is not finite.
         """
         whole = [step for step in self.missing if self._is_whole(step, settled)]
-        infos = [
-            register_checkpoint(
-                self._tree,
-                step,
-                metrics={},
-                data_json_sha256=self._config.data_json_sha256,
-                hyperparameter_digest=self._config.hyperparameter_digest,
-            )
-            for step in whole
-        ]
+        infos = [register_checkpoint(self._tree, step, self._config) for step in whole]
         self.missing = [step for step in self.missing if step not in whole]
         return infos
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thesis_assets.errors import InvalidFile, InvalidKey
+from thesis_assets.errors import InvalidKey
 from thesis_assets.layout import DifixTree, SampleId, TuningRunTree
 from thesis_assets.samples.sample_rows import group_key
 from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
@@ -23,6 +23,7 @@ from thesis_assets.schemas.tuning import EVAL_COLUMNS, CheckpointScore, TrainCon
 from thesis_assets.storage import read_jsonl, write_bytes, write_text
 from thesis_assets.tuning import checkpoints
 from thesis_assets.tuning.progress_file import TrainerReport
+from thesis_assets.tuning.refine import load_refiner
 from thesis_assets.tuning.trained_model import RefinesImages
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from thesis_assets.images.perceptual import Lpips, Target
 
     Image = NDArray[np.uint8]
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -205,17 +204,10 @@ def _refined(refiners: Mapping[int, RefinesImages], sample: HeldOutSample) -> It
     import torch
 
     from thesis_assets.images.quantise import quantise, to_host
-    from thesis_assets.tuning.triplets import read_image
+    from thesis_assets.tuning.triplets import read_images
 
-    render, target, reference = (
-        read_image(sample.sample_id, path, sha256) for path, sha256 in zip(sample.images, sample.recorded, strict=True)
-    )
-    if render.shape != target.shape:
-        raise InvalidFile(
-            f"sample {sample.sample_id}: render and target differ in size",
-            file=sample.render,
-            found=f"{render.shape[:2]} and {target.shape[:2]}",
-        )
+    files = list(zip(sample.images, sample.recorded, strict=True))
+    render, target, reference = read_images(sample.sample_id, files)
     renders, references = (torch.from_numpy(one).permute(2, 0, 1)[None].float() / 255 for one in (render, reference))
     for step, refiner in refiners.items():
         refined = to_host(quantise(refiner.refine(renders, references)))[0]
@@ -250,23 +242,19 @@ def mean_score(step: int, scores: Sequence[SampleScore]) -> CheckpointScore:
         n_samples=len(scores),
         psnr=statistics.fmean(score.psnr_refined for score in scores),
         psnr_render=statistics.fmean(score.psnr_render for score in scores),
-        ssim=_mean([score.ssim_refined for score in scores]),
-        ssim_render=_mean([score.ssim_render for score in scores]),
-        lpips=_mean_or_none([score.lpips_refined for score in scores]),
-        lpips_render=_mean_or_none([score.lpips_render for score in scores]),
+        ssim=_mean([score.ssim_refined for score in scores]) or 0.0,
+        ssim_render=_mean([score.ssim_render for score in scores]) or 0.0,
+        lpips=_mean([score.lpips_refined for score in scores]),
+        lpips_render=_mean([score.lpips_render for score in scores]),
     )
 
 
-def _mean_or_none(values: Sequence[float | None]) -> float | None:
+def _mean(values: Sequence[float | None]) -> float | None:
     present = [value for value in values if value is not None]
     return statistics.fmean(present) if present else None
 
 
-def _mean(values: Sequence[float | None]) -> float:
-    return _mean_or_none(values) or 0.0
-
-
-def write_score_table(path: Path, scores: Sequence[SampleScore]) -> None:
+def _write_score_table(path: Path, scores: Sequence[SampleScore]) -> None:
     """`eval/metrics_<step>.csv`: a row a sample; an absent SSIM is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -278,8 +266,6 @@ def write_score_table(path: Path, scores: Sequence[SampleScore]) -> None:
 
 
 ROWS = 4
-COLUMNS = ("render", "refined", "target", "reference")
-MAX_SHEET_BYTES = 1_000_000
 
 
 def evaluate_step(
@@ -298,8 +284,8 @@ def evaluate_step(
             shown.append(images[step])
 
     scores = score_samples({step: refiner}, samples, on_sample=keep)[step]
-    write_bytes(tree.eval_contact_sheet(step), draw_sheet(shown))
-    write_score_table(tree.eval_metrics(step), scores)
+    write_bytes(tree.eval_contact_sheet(step), _draw_sheet(shown))
+    _write_score_table(tree.eval_metrics(step), scores)
     means = mean_score(step, scores)
     return {
         "psnr_render": means.psnr_render,
@@ -309,18 +295,18 @@ def evaluate_step(
     }
 
 
-def draw_sheet(shown: Sequence[ShownSample]) -> bytes:
+def _draw_sheet(shown: Sequence[ShownSample]) -> bytes:
     """Render, refined, target and reference of each sample in a row, as PNG."""
     from thesis_assets.images.contact_sheet import contact_sheet
 
-    rows: list[list[NDArray[np.uint8] | None]] = [
+    rows: list[list[Image | None]] = [
         [images.render, images.refined, images.target, images.reference] for images in shown
     ]
     return contact_sheet(
         rows,
-        column_titles=COLUMNS,
+        column_titles=("render", "refined", "target", "reference"),
         cell_height=min(256, max(row[0].shape[0] for row in rows if row[0] is not None)),
-        max_bytes=MAX_SHEET_BYTES,
+        max_bytes=1_000_000,
         encoding="png",
     )
 
@@ -331,7 +317,6 @@ def evaluate_saved(tree: TuningRunTree, config: TrainConfig, step: int, report: 
     Raises:
         InvalidFile: the checkpoint cannot be run here, or an image cannot be read.
     """
-    from thesis_assets.tuning.refine import load_refiner
     from thesis_assets.tuning.triplets import read_data_json
 
     path = tree.snapshot.data_json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +18,24 @@ from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.provenance import Older, Output, Place, Unit, Wanted, begin, may_rewrite, rewrite, versions_of
 from thesis_assets.samples.sample_rows import group_key, read_rows
 from thesis_assets.schemas.checks import CheckOutcome
-from thesis_assets.schemas.samples import GenerationStats, SampleRow, SplitSummary
+from thesis_assets.schemas.samples import GenerationStats, SplitSummary
 from thesis_assets.schemas.tuning import CheckpointInfo, CheckpointScore, SelectedCheckpoint, TrainConfig
 from thesis_assets.splits.data_json import content_of_file, renew_paths
 from thesis_assets.splits.recorded_images import recorded_images, refuse_other_images
 from thesis_assets.storage import read_json, sha256_bytes, to_json_bytes, write_bytes, write_json
 from thesis_assets.tuning.checkpoints import PUBLISHED_KEYS, kept_steps, verify_checkpoint
+from thesis_assets.tuning.refine import load_refiner
 from thesis_assets.tuning.run_config import is_trained_on
 from thesis_assets.tuning.run_record import checkpoint_place, run_options
-from thesis_assets.tuning.scoring import HeldOutSample, from_rows, stratified, with_records
+from thesis_assets.tuning.scoring import (
+    HeldOutSample,
+    Numbers,
+    from_rows,
+    mean_score,
+    score_samples,
+    stratified,
+    with_records,
+)
 from thesis_assets.tuning.trainer_flags import kept_run
 
 if TYPE_CHECKING:
@@ -45,12 +54,12 @@ def select_checkpoint(
     evaluation_groups: Set[str],
     device: str,
     lpips_weights: Path | None = None,
-    on_progress: Callable[[str], None] | None = None,
 ) -> SelectedCheckpoint:
     """Choose, verify and hand off a checkpoint; writes `selected_checkpoint.json` and `pipeline_overrides.yaml`.
 
     `best_psnr` takes the highest mean PSNR over the drawn test samples, `best_lpips` the lowest mean LPIPS, of equals the
     earliest. Both scores are written for either rule, LPIPS where its weights are. `last` and `step` look at no sample.
+    Progress is told (`launch.telling`) to who called.
 
     Args:
         evaluation_groups: `<dataset>/<group_id>` of every evaluated scene. Groups that the rule names itself are not compared
@@ -75,7 +84,7 @@ def select_checkpoint(
     if run.selection.rule in ("best_psnr", "best_lpips"):
         samples = selection_samples(tree, run.selection, evaluation_groups)
         lpips = _lpips_where_it_is(lpips_weights, device)
-        scores = _score_checkpoints(tree, run_name, run, samples, device, lpips, on_progress)
+        scores = _score_checkpoints(run_tree, run, samples, device, lpips)
         step = best_step(run.selection.rule, scores)
     else:
         step = run.selection.step if run.selection.step is not None else run.saved_steps()[-1]
@@ -103,6 +112,23 @@ def select_checkpoint(
     write_json(run_tree.selected_checkpoint, selected)
     making.finish(selection_files(run_tree))
     return selected
+
+
+@dataclass(frozen=True)
+class SelectionWork:
+    """The arguments of `select_checkpoint`, picklable."""
+
+    tree: DifixTree
+    run_name: str
+    run: RunSpec
+    evaluation_groups: frozenset[str]
+    device: str
+    lpips_weights: Path | None
+
+
+def choose_checkpoint(work: SelectionWork) -> SelectedCheckpoint:
+    """`select_checkpoint` as a call that may run elsewhere."""
+    return select_checkpoint(**vars(work))
 
 
 def require_rule_weights(selection: Selection, lpips_weights: Path | None) -> None:
@@ -182,25 +208,15 @@ def selection_samples(tree: DifixTree, selection: Selection, evaluation_groups: 
         groups = {group for group in present if group not in evaluation_groups}
         if not groups:
             raise every_group_is_evaluated(read_json(tree.split_summary, SplitSummary), present)
-    chosen = _of_groups(rows, groups)
+    chosen = [row for row in rows if group_key(row) in groups]
     refuse_other_images(tree, chosen)
     recorded = recorded_images(tree, {row.scene_name for row in chosen})
     return with_records(stratified(from_rows(tree, chosen), selection.max_samples, selection.seed), recorded)
 
 
 def _score_checkpoints(
-    tree: DifixTree,
-    run_name: str,
-    run: RunSpec,
-    samples: Sequence[HeldOutSample],
-    device: str,
-    lpips: Lpips | None,
-    on_progress: Callable[[str], None] | None,
+    run_tree: TuningRunTree, run: RunSpec, samples: Sequence[HeldOutSample], device: str, lpips: Lpips | None
 ) -> list[CheckpointScore]:
-    from thesis_assets.tuning.refine import load_refiner
-    from thesis_assets.tuning.scoring import Numbers, mean_score, score_samples
-
-    run_tree = tree.tuning_run(run_name)
     sizes = {step: verify_checkpoint(run_tree, step).bytes for step in kept_steps(run_tree, run.saved_steps())}
     unrefined: dict[str, Numbers] = {}
     found: list[CheckpointScore] = []
@@ -208,8 +224,8 @@ def _score_checkpoints(
         refiners = {step: load_refiner(run_tree.checkpoint(step), device) for step in steps}
 
         def report(place: int, _images: object, steps: Sequence[int] = steps) -> None:
-            if on_progress and (place + 1 == len(samples) or (place + 1) % 20 == 0):
-                on_progress(f"scored {place + 1} of {len(samples)} samples under steps {', '.join(map(str, steps))}")
+            if place + 1 == len(samples) or (place + 1) % 20 == 0:
+                tell(f"scored {place + 1} of {len(samples)} samples under steps {', '.join(map(str, steps))}")
 
         scores = score_samples(refiners, samples, lpips=lpips, unrefined=unrefined, on_sample=report)
         found += [mean_score(step, of_step) for step, of_step in scores.items()]
@@ -246,10 +262,6 @@ def _named_groups(names: Sequence[str], present: Sequence[str]) -> set[str]:
     return groups
 
 
-def _of_groups(rows: Sequence[SampleRow], groups: Set[str]) -> list[SampleRow]:
-    return [row for row in rows if group_key(row) in groups]
-
-
 def _refuse_other_data(tree: DifixTree, config: TrainConfig) -> None:
     if not is_trained_on(tree, config):
         raise SnapshotChanged(
@@ -260,31 +272,6 @@ def _refuse_other_data(tree: DifixTree, config: TrainConfig) -> None:
             wanted=config.data_json_sha256,
             remedy="restore the snapshot's files, or train on the new data under another exp_name",
         )
-
-
-@dataclass(frozen=True)
-class SelectionWork:
-    """One run. Picklable. The attributes are the arguments of `selection.select_checkpoint`."""
-
-    tree: DifixTree
-    run_name: str
-    run: RunSpec
-    evaluation_groups: frozenset[str]
-    device: str
-    lpips_weights: Path | None
-
-
-def choose_checkpoint(work: SelectionWork) -> SelectedCheckpoint:
-    """As `selection.select_checkpoint`; its progress is told to who called."""
-    return select_checkpoint(
-        work.tree,
-        work.run_name,
-        work.run,
-        evaluation_groups=set(work.evaluation_groups),
-        device=work.device,
-        lpips_weights=work.lpips_weights,
-        on_progress=tell,
-    )
 
 
 def check_selection_disjoint(
@@ -442,11 +429,7 @@ DIRECTORY_KEY = "train.difix.model_id"
 
 
 def overrides_bytes(tree: TuningRunTree, selected: SelectedCheckpoint) -> bytes:
-    """The content of `pipeline_overrides.yaml`.
-
-    Raises:
-        InvalidFile: the checkpoint's side file cannot be read.
-    """
+    """The content of `pipeline_overrides.yaml`. `InvalidFile`: the checkpoint's side file cannot be read."""
     published = set(read_json(tree.checkpoint_info(selected.step), CheckpointInfo).keys) >= set(PUBLISHED_KEYS)
     return pipeline_overrides(selected, as_directory=published).encode("utf-8")
 

@@ -207,11 +207,7 @@ class TinyTraining:
 
 
 def tiny_refiner(checkpoint: Path, state: Mapping[str, Any], device: str) -> Refiner:
-    """The refiner of a checkpoint's content.
-
-    Raises:
-        InvalidFile: its weights are not those of the network that it names.
-    """
+    """The refiner of a checkpoint's content. `InvalidFile`: its weights are not those of the network that it names."""
     try:
         network = network_with(TinyArchitecture(**state["architecture"]), state[WEIGHTS])
     except (TypeError, RuntimeError, ValueError) as error:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, NoReturn, Protocol, get_args, get_type_hints
+from typing import Any, NoReturn, get_args, get_type_hints
 
 from thesis_assets.errors import InvalidExperiment, NotBuiltYet
 from thesis_assets.experiments.spec import RunSpec
@@ -94,7 +93,7 @@ class TrainerFlags:
 
     def hyperparameters(self) -> dict[str, Any]:
         """What the weights depend on, beside the data: equal for two runs of equal result. Places and reporting are not."""
-        return {name: value for name, value in asdict(self).items() if name not in NOT_HYPERPARAMETERS}
+        return hyperparameters(asdict(self))
 
     def samples_per_step(self) -> int:
         """Seen by one optimizer step, in all processes."""
@@ -114,22 +113,9 @@ class TrainerFlags:
         return arguments
 
 
-NOT_HYPERPARAMETERS = frozenset(
-    {
-        "dataset_path",
-        "output_dir",
-        "tracker_run_name",
-        "resume",
-        "dataloader_num_workers",
-        "report_to",
-        "tracker",
-        "tracker_project_name",
-        "tracker_entity",
-        "tracker_tags",
-        "viz_freq",
-        "cache_dir",
-        "lpips_weights",
-    }
+NOT_HYPERPARAMETERS = (
+    *("dataset_path", "output_dir", "resume", "dataloader_num_workers", "viz_freq", "cache_dir", "lpips_weights"),
+    *("report_to", "tracker", "tracker_run_name", "tracker_project_name", "tracker_entity", "tracker_tags"),
 )
 
 
@@ -153,20 +139,11 @@ def parse_flags(arguments: Sequence[str]) -> TrainerFlags:
     return TrainerFlags(**vars(parser.parse_args(list(arguments))))
 
 
-def check_paths(flags: TrainerFlags) -> tuple[Path, Path]:
-    """(data.json, run directory) of a command line, absolute."""
-    return Path(flags.dataset_path).absolute(), Path(flags.output_dir).absolute()
-
-
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
 
 
 def check_schedule(name: str) -> None:
-    """Refuse a schedule that is not there.
-
-    Raises:
-        NotBuiltYet: it is another one than `SCHEDULES`.
-    """
+    """Refuse, by `NotBuiltYet`, a schedule that is not one of `SCHEDULES`."""
     if name not in SCHEDULES:
         raise NotBuiltYet(
             "this learning-rate schedule is not there in this version",
@@ -192,21 +169,6 @@ def _plain_type(hint: Any) -> Any:
     return hint
 
 
-class RunFlags(Protocol):
-    """Settings by name, and which of them the weights depend on."""
-
-    @property
-    def seed(self) -> int: ...
-
-    def values(self) -> dict[str, Any]:
-        """Every setting."""
-        ...
-
-    def hyperparameter_digest(self) -> str:
-        """Of what the weights depend on, beside the data."""
-        ...
-
-
 @dataclass(frozen=True)
 class PlainFlags:
     """Settings that are no `TrainerFlags`."""
@@ -215,12 +177,14 @@ class PlainFlags:
     seed: int
 
     def values(self) -> dict[str, Any]:
-        """See `RunFlags.values`."""
         return dict(self.settings)
 
     def hyperparameter_digest(self) -> str:
-        """See `RunFlags.hyperparameter_digest`."""
         return sha256_value(hyperparameters(self.settings))
+
+
+RunFlags = TrainerFlags | PlainFlags
+"""Settings by name, and which of them the weights depend on, beside the data."""
 
 
 def hyperparameters(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,8 +243,3 @@ def settings_in_file(run: RunSpec) -> set[str]:
 def flags_in(arguments: Sequence[str]) -> set[str]:
     """The names of a command line's flags."""
     return {word[2:].partition("=")[0] for word in arguments if word.startswith("--")}
-
-
-def before(name: str, asked: object) -> object:
-    """What was done before a setting came, for configurations that do not know it: as with the trainer's default."""
-    return next((field.default for field in fields(TrainerFlags) if field.name == name), asked)

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
 from torch import Tensor
 
 from thesis_assets.errors import InvalidExperiment, InvalidFile
@@ -34,10 +34,6 @@ from thesis_assets.tuning.trained_model import TrainedModel
 from thesis_assets.tuning.trainer_flags import TrainerFlags
 from thesis_assets.tuning.training_ends import AnotherProcessFailed, StopRequest, at_step, not_finite, out_of_memory
 from thesis_assets.tuning.triplets import SampleOrder, TripletBatch, Triplets, load_batches
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -382,8 +378,6 @@ Answer = TypeVar("Answer")
 
 def from_first(accelerator: Accelerator, ask: Callable[[], Answer]) -> Answer:
     """The first process's answer, in every process."""
-    from accelerate.utils import broadcast_object_list
-
     answers = [ask() if accelerator.is_main_process else None]
     if accelerator.num_processes > 1:
         broadcast_object_list(answers)
@@ -394,16 +388,12 @@ def all_or_none(accelerator: Accelerator, wanted: bool) -> bool:
     """True in every process where it is true in any: a signal may reach one of them a step before the others."""
     if accelerator.num_processes == 1:
         return wanted
-    import torch
-
     mark = torch.tensor(float(wanted), device=accelerator.device)
     return bool(accelerator.reduce(mark, reduction="sum") > 0)
 
 
 def capture_random_state() -> dict[str, Tensor]:
     """By device: `cpu`, and `cuda:<n>` for each GPU. Byte tensors."""
-    import torch
-
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states |= {f"cuda:{number}": state for number, state in enumerate(torch.cuda.get_rng_state_all())}
@@ -412,8 +402,6 @@ def capture_random_state() -> dict[str, Tensor]:
 
 def restore_random_state(states: Mapping[str, Tensor]) -> None:
     """Put the generators back. A device that is not here is passed over: the run goes on, no longer equal to the bit."""
-    import torch
-
     for device, state in states.items():
         if device == "cpu":
             torch.set_rng_state(state.cpu())

@@ -6,12 +6,12 @@ The order is a seeded permutation an epoch, known for every step without a histo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -35,8 +35,6 @@ CACHE_BYTES = 1024**3
 """Decoded samples up to this size together are kept in memory."""
 
 NOTHING_RECORDED: Mapping[str, str] = {}
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -106,29 +104,33 @@ def read_triplet(
         InvalidFile: an image cannot be read, is not the recorded one, or render and target differ in size; the message has
             the sample.
     """
-    render, target, reference = (
-        read_image(sample_id, Path(path), recorded.get(path))
-        for path in (entry.image, entry.target_image, str(entry.ref_image))
-    )
+    paths = (entry.image, entry.target_image, str(entry.ref_image))
+    images = read_images(sample_id, [(Path(path), recorded.get(path)) for path in paths])
+    size = processing_size(images[0].shape[0], images[0].shape[1], resolution)
+    return Triplet(sample_id, *(_at_size(image, size) for image in images))
+
+
+def read_images(sample_id: str, files: Sequence[tuple[Path, str | None]]) -> list[NDArray[np.uint8]]:
+    """Render, target and reference of a sample, (H, W, 3) uint8 each.
+
+    Args:
+        files: of the three, with the sha256 that each must have; None: it has no record.
+
+    Raises:
+        InvalidFile: as of `read_triplet`.
+    """
+    images = [_read_image(sample_id, path, sha256) for path, sha256 in files]
+    render, target = images[:2]
     if render.shape != target.shape:
         raise InvalidFile(
             f"sample {sample_id}: render and target differ in size",
-            file=entry.image,
+            file=files[0][0],
             found=f"{render.shape[:2]} and {target.shape[:2]}",
         )
-    size = processing_size(render.shape[0], render.shape[1], resolution)
-    return Triplet(sample_id, *(_at_size(image, size) for image in (render, target, reference)))
+    return images
 
 
-def read_image(sample_id: str, path: Path, sha256: str | None = None) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8.
-
-    Args:
-        sha256: that the file must have; None: it has no record.
-
-    Raises:
-        InvalidFile: it cannot be read, or is not the recorded one; the message has the sample.
-    """
+def _read_image(sample_id: str, path: Path, sha256: str | None) -> NDArray[np.uint8]:
     try:
         if sha256 is not None and path.is_file() and sha256_file(path) != sha256:
             doubt_shard(path)
@@ -190,7 +192,13 @@ class Triplets(Dataset["Triplet | InvalidFile"]):
             InvalidFile: a sample cannot be read.
         """
         sample_id, entry = self.samples[0]
-        height, width = _ask(image_size, Path(entry.image), sample_id)
+        path = Path(entry.image)
+        try:
+            height, width = image_size(path)
+        except InvalidFile as error:
+            raise InvalidFile(
+                f"sample {sample_id}: {error.problem}", file=error.file or path, found=error.found
+            ) from error
         if math.prod(processing_size(height, width, self.resolution)) * 9 * len(self.samples) > max_bytes:
             return False
         with ThreadPoolExecutor(max(1, threads)) as pool:
@@ -200,13 +208,6 @@ class Triplets(Dataset["Triplet | InvalidFile"]):
     def _read(self, index: int) -> Triplet:
         sample_id, entry = self.samples[index]
         return read_triplet(sample_id, entry, self.resolution, self._recorded)
-
-
-def _ask(question: Callable[[Path], Answer], path: Path, sample_id: str) -> Answer:
-    try:
-        return question(path)
-    except InvalidFile as error:
-        raise InvalidFile(f"sample {sample_id}: {error.problem}", file=error.file or path, found=error.found) from error
 
 
 def load_batches(
@@ -222,7 +223,7 @@ def load_batches(
     """
     loader = DataLoader(
         triplets,
-        batch_sampler=_Listed(draws),
+        batch_sampler=draws,
         num_workers=0 if triplets.is_decoded else workers,
         collate_fn=_collate,
         pin_memory=pin_memory,
@@ -233,16 +234,6 @@ def load_batches(
         if isinstance(batch, InvalidFile):
             raise batch
         yield batch
-
-
-class _Listed:
-    """Draws as torch wants a batch sampler: an iterable of lists."""
-
-    def __init__(self, draws: Iterator[list[Draw]]) -> None:
-        self._draws = draws
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        return self._draws
 
 
 def _collate(samples: Sequence[Triplet | InvalidFile]) -> list[TripletBatch] | InvalidFile:

@@ -9,8 +9,8 @@ import torch
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.tuning.difix.checkpoint import (
+    DifixRefiner,
     fresh_optimizer,
-    pretrained_refiner,
     to_checkpoint,
     to_directory,
     usage,
@@ -153,17 +153,13 @@ def test_to_a_directory_and_back_nothing_of_the_result_changes(
     )
 
 
-def test_the_directory_refines_by_itself_as_a_base_model(checkpoint: Path, directory: Path) -> None:
-    refiner = pretrained_refiner(directory)
-    assert torch.equal(refiner.refine(RENDERS, REFERENCES), load_refiner(checkpoint).refine(RENDERS, REFERENCES))
-
-
 def test_a_network_of_single_views_says_so_and_another_timestep_stays(base: Path, tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "model_12.pkl", base, mv_unet=False, timestep=400)
     directory = to_directory(checkpoint, tmp_path / "out")
     assert json.loads((directory / "model_index.json").read_text())["unet"] == ["diffusers", "UNet2DConditionModel"]
     assert not list((directory / "unet").glob("*.py"))
-    refiner = pretrained_refiner(directory)
+    refiner = load_refiner(to_checkpoint(directory, tmp_path / "back.pkl"))
+    assert isinstance(refiner, DifixRefiner)
     assert (refiner.network.mv_unet, refiner.network.step.timestep) == (False, 400)
     assert torch.equal(refiner.refine(RENDERS, REFERENCES), load_refiner(checkpoint).refine(RENDERS, RENDERS))
 

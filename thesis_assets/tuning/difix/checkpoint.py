@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from thesis_assets.errors import InvalidFile
@@ -104,13 +105,7 @@ def state_of_model(
 
 
 def check_published(state: Mapping[str, Any], file: Path) -> None:
-    """Refuse a file whose published keys hold something else than their names say.
-
-    Raises:
-        InvalidFile: one of them does.
-    """
-    import torch
-
+    """Refuse, by `InvalidFile`, a file whose published keys hold something else than their names say."""
     targets, rank = state["vae_lora_target_modules"], state["rank_vae"]
     wrong: dict[str, str] = {}
     if not isinstance(rank, int) or rank < 1:
@@ -150,11 +145,7 @@ def refuse_another_base(folder: ModelFolder, state: Mapping[str, Any]) -> None:
 
 
 def load_weights(network: DifixNetwork, state: Mapping[str, Any]) -> None:
-    """Put a checkpoint's weights into a network of the same base model.
-
-    Raises:
-        InvalidFile: they are not those of this network.
-    """
+    """Put a checkpoint's weights into a network of the same base model. `InvalidFile`: they do not fit it."""
     try:
         network.unet.load_state_dict(state["state_dict_unet"])
         put_into_vae(network.vae, state["state_dict_vae"])
@@ -182,11 +173,7 @@ def optimizer_to_published(network: DifixNetwork, state: Mapping[str, Any]) -> d
 
 
 def optimizer_from_published(network: DifixNetwork, state: Mapping[str, Any]) -> dict[str, Any]:
-    """The way back of `optimizer_to_published`.
-
-    Raises:
-        InvalidFile: the state is over other parameters.
-    """
+    """The way back of `optimizer_to_published`. `InvalidFile`: the state is over other parameters."""
     order = published_order(network)
     groups = state["param_groups"]
     if len(groups) != 1 or len(groups[0]["params"]) != len(order):
@@ -208,8 +195,6 @@ def optimizer_from_published(network: DifixNetwork, state: Mapping[str, Any]) ->
 
 def fresh_optimizer(network: DifixNetwork) -> dict[str, Any]:
     """The optimizer's part of a file that was not trained here: AdamW's defaults and no moments."""
-    import torch
-
     optimizer = torch.optim.AdamW([parameter for _, parameter in network.tuned_parameters()], lr=2e-5)
     return optimizer_to_published(network, optimizer.state_dict())
 
@@ -248,8 +233,6 @@ class DifixRefiner:
         Returns:
             (B, 3, H, W) float32 in [0, 1], on the refiner's device.
         """
-        import torch
-
         with torch.inference_mode():
             height, width = renders.shape[-2:]
             size = processing_size(height, width, self.resolution)
@@ -260,22 +243,6 @@ class DifixRefiner:
             # The class's own forward: around the instance's accelerate may have put half precision.
             refined = DifixNetwork.forward(self.network, torch.stack(views, dim=1), text, first_only=True)
             return resize(refined[:, 0], (height, width)).clamp(0, 1)
-
-
-def pretrained_refiner(model: str | Path, device: str = "cpu", *, resolution: int | None = None) -> DifixRefiner:
-    """The refiner of a base model as it is, such as `nvidia/difix_ref`, or of a converted directory.
-
-    Args:
-        resolution: None takes what a converted directory says, else 512.
-
-    Raises:
-        InvalidFile: the model cannot be had or read.
-    """
-    folder = find_model(model)
-    record = folder.record()
-    network = load_difix(folder, timestep=record.timestep if record else TIMESTEP)
-    prompt = record.prompt if record else DEFAULT_PROMPT
-    return _refiner(network, prompt, resolution or (record.resolution if record else RESOLUTION), device, 0)
 
 
 def refiner_of_checkpoint(
@@ -293,7 +260,7 @@ def refiner_of_checkpoint(
         InvalidFile: the base model cannot be had, or is another one than that of the training.
     """
     check_published(state, checkpoint)
-    folder = base_model(checkpoint, state, model)
+    folder = _base_model(checkpoint, state, model)
     # A setting that is None was left open, which is no answer.
     said = {name: value for name, value in {**_flags_of_run(checkpoint), **state}.items() if value is not None}
     network = network_of_weights(
@@ -306,20 +273,13 @@ def refiner_of_checkpoint(
         targets=state["vae_lora_target_modules"],
     )
     prompt, resolution = said.get("prompt", DEFAULT_PROMPT), int(said.get("resolution", RESOLUTION))
-    return _refiner(network, prompt, resolution, device, int(said.get("step", 0)))
+    text = encode_prompts(network.folder, [prompt])[prompt].to(device)
+    network, step = network.to(device).requires_grad_(False), int(said.get("step", 0))
+    return DifixRefiner(network, prompt, text, resolution, device, step)
 
 
-def _refiner(network: DifixNetwork, prompt: str, resolution: int, device: str, step: int) -> DifixRefiner:
-    text = encode_prompts(network.folder, [prompt])[prompt]
-    return DifixRefiner(network.to(device).requires_grad_(False), prompt, text.to(device), resolution, device, step)
-
-
-def base_model(checkpoint: Path, state: Mapping[str, Any], model: str | None = None) -> ModelFolder:
-    """The base model of a checkpoint, the very files of its training where the checkpoint says which.
-
-    Raises:
-        InvalidFile: it cannot be had, or has changed.
-    """
+def _base_model(checkpoint: Path, state: Mapping[str, Any], model: str | None = None) -> ModelFolder:
+    """The base model of a checkpoint, the very files of its training where the checkpoint says which."""
     said = state.get("base_model") or {}
     flags = _flags_of_run(checkpoint)
     name = model or said.get("name") or flags.get("pretrained_model_name_or_path") or PUBLISHED_BASE
@@ -402,8 +362,6 @@ def to_checkpoint(directory: Path, out: Path) -> Path:
     Raises:
         InvalidFile: the directory lacks a part, or there is a file at `out` already.
     """
-    import torch
-
     if out.exists():
         raise InvalidFile("there is a file already", file=out, remedy="name another one, or remove it")
     record = find_model(directory).record()

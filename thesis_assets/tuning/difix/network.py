@@ -99,9 +99,6 @@ def load_difix(
     timestep: int = TIMESTEP,
     mv_unet: bool | None = None,
     rank_vae: int = LORA_RANK,
-    revision: str | None = None,
-    variant: str | None = None,
-    cache_dir: str | None = None,
 ) -> DifixNetwork:
     """The network of a base model, in full precision on the CPU.
 
@@ -113,11 +110,7 @@ def load_difix(
     Raises:
         InvalidFile: the model cannot be had, lacks a part, or a part is not what its configuration says.
     """
-    folder = (
-        model
-        if isinstance(model, ModelFolder)
-        else find_model(model, revision=revision, variant=variant, cache_dir=cache_dir)
-    )
+    folder = model if isinstance(model, ModelFolder) else find_model(model)
     with _named(folder, "unet"):
         from diffusers import UNet2DConditionModel
 
@@ -391,11 +384,7 @@ LORA_LAYERS = (
 
 
 def add_skips(vae: AutoencoderKL) -> None:
-    """Put the four convolutions onto the decoder, all weights `NEAR_ZERO`.
-
-    Raises:
-        ValueError: the VAE has not four levels.
-    """
+    """Put the four convolutions onto the decoder, all weights `NEAR_ZERO`. `ValueError`: it has not four levels."""
     widths = [int(width) for width in vae.config["block_out_channels"]]
     if len(widths) != len(SKIPS):
         raise ValueError(f"the VAE has {len(widths)} levels: skip connections join four")

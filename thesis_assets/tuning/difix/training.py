@@ -20,15 +20,21 @@ import torch
 from torch import Tensor
 
 from thesis_assets.errors import InvalidFile
+from thesis_assets.tuning.difix.checkpoint import (
+    DifixRefiner,
+    load_weights,
+    optimizer_from_published,
+    optimizer_to_published,
+    refuse_another_base,
+    usage,
+    weights_to_published,
+)
 from thesis_assets.tuning.difix.model_folder import PUBLISHED_BASE, ModelFolder, find_model
+from thesis_assets.tuning.difix.network import encode_prompts, load_difix
 from thesis_assets.tuning.trainer_flags import TrainerFlags
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
     from thesis_assets.images.perceptual import Lpips
-    from thesis_assets.tuning.difix.checkpoint import DifixRefiner
     from thesis_assets.tuning.trained_model import TripletImages
 
 
@@ -58,8 +64,6 @@ class DifixTraining:
     """A `TrainedModel`: SD-turbo's U-Net, the decoder's adapters and the skips, tuned from a base model."""
 
     def __init__(self, flags: TrainerFlags) -> None:
-        from thesis_assets.tuning.difix.network import encode_prompts, load_difix
-
         self._flags = flags
         require_loss_weights(loss_weights(flags), _vgg_folder(flags))
         self.network = load_difix(
@@ -74,8 +78,6 @@ class DifixTraining:
         self._texts = encode_prompts(self.network.folder, list(self._prompts.values()))
 
     def losses(self, forward: Callable[..., Any], images: TripletImages, step: int) -> dict[str, Tensor]:
-        import torch
-
         shown, wanted = [images.renders], [images.targets]
         if self._flags.mv_unet:
             shown.append(images.references)
@@ -87,29 +89,19 @@ class DifixTraining:
         return {name: term.reshape(views.shape[:2]).mean(dim=1) for name, term in terms.items()}
 
     def state(self) -> dict[str, Any]:
-        from thesis_assets.tuning.difix.checkpoint import weights_to_published
-
         return {**weights_to_published(self.network), **self._usage, "resolution": self._flags.resolution}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        from thesis_assets.tuning.difix.checkpoint import load_weights, refuse_another_base
-
         refuse_another_base(self.network.folder, state)
         load_weights(self.network, state)
 
     def optimizer_to_file(self, state: dict[str, Any]) -> dict[str, Any]:
-        from thesis_assets.tuning.difix.checkpoint import optimizer_to_published
-
         return optimizer_to_published(self.network, state)
 
     def optimizer_from_file(self, state: dict[str, Any]) -> dict[str, Any]:
-        from thesis_assets.tuning.difix.checkpoint import optimizer_from_published
-
         return optimizer_from_published(self.network, state)
 
     def refiner(self, step: int) -> DifixRefiner:
-        from thesis_assets.tuning.difix.checkpoint import DifixRefiner
-
         device = next(self.network.parameters()).device
         text = self._texts[self.prompt].to(device)
         return DifixRefiner(self.network, self.prompt, text, self._flags.resolution, str(device), step)
@@ -127,8 +119,6 @@ class DifixTraining:
 
     @cached_property
     def _usage(self) -> dict[str, Any]:
-        from thesis_assets.tuning.difix.checkpoint import usage
-
         return usage(self.network, self.prompt)
 
     def _text_of(self, sample_id: str, device: torch.device) -> Tensor:
@@ -143,11 +133,7 @@ def loss_weights(flags: TrainerFlags) -> LossWeights:
 
 
 def base_of(flags: TrainerFlags) -> ModelFolder:
-    """The base model of a command line.
-
-    Raises:
-        InvalidFile: it cannot be had.
-    """
+    """The base model of a command line."""
     model = flags.pretrained_model_name_or_path or flags.base_model_id or PUBLISHED_BASE
     return find_model(model, revision=flags.revision, variant=flags.variant, cache_dir=flags.cache_dir)
 
