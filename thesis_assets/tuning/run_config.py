@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +14,7 @@ from thesis_assets.errors import InvalidFile, InvalidKey, SnapshotChanged
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import CheckpointInfo, TrainConfig
 from thesis_assets.splits.data_json import content_of_file, folder_of_configuration, former_folders
-from thesis_assets.storage import read_json, sha256_file, write_json
+from thesis_assets.storage import read_json, write_json
 from thesis_assets.tuning.checkpoints import list_checkpoints
 from thesis_assets.tuning.trainer_flags import RunFlags, TrainerFlags, hyperparameters
 
@@ -71,7 +70,7 @@ def lock_config(tree: DifixTree, config: TrainConfig) -> TrainConfig:
         write_json(run_tree.train_config, config)
         return config
     present = read_json(run_tree.train_config, TrainConfig)
-    differences = config_differences(present, config, same_data=is_trained_on(tree, present))
+    differences = _differences(present, config, same_data=is_trained_on(tree, present))
     if differences:
         steps = list_checkpoints(run_tree)
         raise SnapshotChanged(
@@ -100,46 +99,6 @@ def is_trained_on(tree: DifixTree, config: TrainConfig) -> bool:
         return False
 
 
-def lock_own_config(
-    run_tree: TuningRunTree,
-    backend: str,
-    flags: TrainerFlags,
-    *,
-    notes: Sequence[str],
-    data_json_sha256: str,
-    n_train: int,
-    n_test: int,
-) -> TrainConfig | None:
-    """The same lock, taken by the trainer itself: one that was started by hand writes the configuration of its run.
-
-    Only in a snapshot's folder (`<root>/<exp_name>/tuning_runs/<run_name>` beside `difix/data.json`); elsewhere the checkpoints'
-    side files alone know their data, and None is returned.
-
-    Raises:
-        SnapshotChanged: the run's name has other data or other hyperparameters.
-    """
-    tree = snapshot_of(run_tree, Path(flags.dataset_path))
-    if tree is None:
-        return None
-    import torch
-
-    manifests = (tree.all_samples, tree.split_train, tree.split_test)
-    config = make_config(
-        tree,
-        run_tree.base.name,
-        backend=backend,
-        flags=flags,
-        notes=["started by hand", *notes],
-        command=[sys.executable, *sys.argv],
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        data_json_sha256=data_json_sha256,
-        manifest_sha256={path.name: sha256_file(path) for path in manifests if path.is_file()},
-        n_train=n_train,
-        n_test=n_test,
-    )
-    return lock_config(tree, config)
-
-
 def snapshot_of(run_tree: TuningRunTree, data_json: Path) -> DifixTree | None:
     """The snapshot that both the run's folder and its data.json belong to."""
     try:
@@ -149,9 +108,7 @@ def snapshot_of(run_tree: TuningRunTree, data_json: Path) -> DifixTree | None:
     return tree if (tree.data_json, tree.tuning_run(run_tree.base.name)) == (data_json.absolute(), run_tree) else None
 
 
-def config_differences(
-    present: TrainConfig, wanted: TrainConfig, *, same_data: bool
-) -> dict[str, tuple[object, object]]:
+def _differences(present: TrainConfig, wanted: TrainConfig, *, same_data: bool) -> dict[str, tuple[object, object]]:
     """What the weights depend on and differs: key to (there, asked for)."""
     pairs: dict[str, tuple[object, object]] = {"backend": (present.backend, wanted.backend)}
     defaults = {field.name: field.default for field in fields(TrainerFlags)}

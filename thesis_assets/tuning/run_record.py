@@ -51,19 +51,14 @@ def checkpoint_unit(tree: DifixTree, run_name: str, run: RunSpec) -> Unit:
         of_outputs=True,
     )
     place = checkpoint_place(tree, run_name)
-    if wanted.made.keys() - _recorded_inputs(place):
-        # Trained on data of a version without records: that it was is said by its content (`run_config.is_trained_on`).
-        wanted = replace(wanted, made={})
-    return Unit(f"tuned_checkpoint of {tree.exp_name}, {run_name}", place, wanted, lambda: _older(tree, run_name, run))
-
-
-def _recorded_inputs(place: Place) -> Collection[str]:
-    """By name; those of a run without a record are all that one would name now."""
     try:
         record = read_record(place)
     except InvalidFile:  # looked at, it is damaged
         record = None
-    return {"difix_data"} if record is None else record.inputs.keys()
+    if record is not None and wanted.made.keys() - record.inputs.keys():
+        # Trained on data of a version without records: that it was is said by its content (`run_config.is_trained_on`).
+        wanted = replace(wanted, made={})
+    return Unit(f"tuned_checkpoint of {tree.exp_name}, {run_name}", place, wanted, lambda: _older(tree, run_name, run))
 
 
 def checkpoint_place(tree: DifixTree, run_name: str) -> Place:
@@ -85,10 +80,9 @@ def _older(tree: DifixTree, run_name: str, run: RunSpec) -> Older | None:
     run_tree = tree.tuning_run(run_name)
     try:
         config = read_json(run_tree.train_config, TrainConfig)
-        is_whole = _is_whole(run_tree, run, config)
+        if not _is_whole(run_tree, run, config):
+            return None
     except InvalidFile:
-        return None
-    if not is_whole:
         return None
     steps = list_checkpoints(run_tree)
     named = {run_tree.checkpoint(step): _sha256_of_side_file(run_tree, step) for step in steps}
@@ -165,12 +159,7 @@ class PlannedCheckpoint:
 
 
 def plan_pruning(
-    tree: DifixTree,
-    run_name: str,
-    run: RunSpec,
-    *,
-    epoch_steps: Mapping[int, int | None],
-    keep: Collection[int] = (),
+    tree: DifixTree, run_name: str, run: RunSpec, *, epoch_steps: Mapping[int, int | None], keep: Collection[int] = ()
 ) -> list[PlannedCheckpoint]:
     """What pruning would keep, and why, and what it would remove; ascending.
 
@@ -195,12 +184,7 @@ def plan_pruning(
 
 
 def prune(
-    tree: DifixTree,
-    run_name: str,
-    run: RunSpec,
-    *,
-    epoch_steps: Mapping[int, int | None],
-    keep: Collection[int] = (),
+    tree: DifixTree, run_name: str, run: RunSpec, *, epoch_steps: Mapping[int, int | None], keep: Collection[int] = ()
 ) -> list[PlannedCheckpoint]:
     """Remove what `plan_pruning` would; returns the plan that was carried out.
 

@@ -332,11 +332,14 @@ def to_directory(checkpoint: Path, out: Path, *, model: str | None = None) -> Pa
             wanted=PUBLISHED_KEYS,
         )
     _refuse_to_replace(out)
+    from diffusers import DDPMScheduler
+
     refiner = refiner_of_checkpoint(checkpoint, state, model=model)
     network = refiner.network
     with atomic_directory(out) as folder:
         _copy_text_parts(network.folder, folder)
-        _write_schedule(network.folder, folder)
+        schedule = DDPMScheduler.from_pretrained(str(network.folder.path / "scheduler"))
+        schedule.save_pretrained(str(folder / "scheduler"))
         _write_unet(network, folder)
         _write_vae(network, folder)
         write_json(folder / "model_index.json", _model_index(network.mv_unet))
@@ -391,12 +394,6 @@ def _copy_text_parts(base: ModelFolder, folder: Path) -> None:
     weights = load_file(base.weights("text_encoder"))
     prefixed = {name if name.startswith(TEXT_PREFIX) else TEXT_PREFIX + name: one for name, one in weights.items()}
     _write_part(folder, "text_encoder", base.config("text_encoder"), prefixed)
-
-
-def _write_schedule(base: ModelFolder, folder: Path) -> None:
-    from diffusers import DDPMScheduler
-
-    DDPMScheduler.from_pretrained(str(base.path / "scheduler")).save_pretrained(str(folder / "scheduler"))
 
 
 def _write_unet(network: DifixNetwork, folder: Path) -> None:
