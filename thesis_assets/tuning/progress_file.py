@@ -1,23 +1,30 @@
-"""What a trainer tells of its run, and who reads it: `logs/progress.jsonl`, the curves in it and their picture, and trackers.
+"""What a trainer tells of its run and who reads it, and how it ends before its last step.
 
-A line a step with time, rate and time left, written by `TrainerReport`, read while the file grows. TensorBoard and Weights & Biases
-get the same numbers; their credentials and addresses are their own business (`WANDB_*` reach the trainer as they are), and they
-never stop a training.
+`logs/progress.jsonl` has a line a step with time, rate and time left, written by `TrainerReport`, read while the file grows; its curves
+become a picture. TensorBoard and Weights & Biases get the same numbers; their credentials and addresses are their own business
+(`WANDB_*` reach the trainer as they are), and they never stop a training.
+SIGTERM and SIGUSR2 ask for the end: they set a mark that the training loop reads after each step (Slurm sends its warning signal to
+every process of a step, and one that is not prepared for it dies of it). Errors of a step name it and its samples.
+Light: read before torch is imported.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
+from thesis_assets.errors import DiskFull, InvalidFile, ThesisAssetsError
 from thesis_assets.images.line_charts import Chart, Series, line_charts
 from thesis_assets.schemas.tuning import ProgressLine
 from thesis_assets.storage import sha256_value, to_json_bytes
@@ -280,3 +287,83 @@ def _series(x: Sequence[float], curves: Curves, name: str, title: str, *, dots: 
     values = curves.get(name, [])
     # An evaluation without this value leaves the series shorter than its steps: which ones they are is not known.
     return Series(title, x, values, dots) if len(values) == len(x) else Series(title, [], [])
+
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+
+
+class StopRequest:
+    """Which signal asked, if any did."""
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal_name is not None
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.signal_name = signal.Signals(number).name
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Listen while the block runs; the earlier handlers are put back."""
+    request = StopRequest()
+    earlier = {number: signal.signal(number, request._note) for number in STOP_SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+class NotFinite(ThesisAssetsError):
+    """The loss or a gradient is not a number: nothing after it can be trusted."""
+
+
+class AnotherProcessFailed(ThesisAssetsError):
+    """The cause is another process's to tell."""
+
+
+def not_finite(what: str, step: int, sample_ids: Sequence[str]) -> NotFinite:
+    """The error of a loss or gradient (`what`) that is not a number at `step`."""
+    return NotFinite(
+        f"the {what} is not finite at step {step}",
+        found="samples " + ", ".join(sample_ids[:8]),
+        remedy="look at these samples' images; else lower learning_rate or clip gradients (max_grad_norm), under another "
+        "run name. The last checkpoint is intact",
+    )
+
+
+class OutOfMemory(ThesisAssetsError):
+    """A step does not fit in the memory of its device."""
+
+
+def out_of_memory(error: BaseException, step: int, flags: TrainerFlags) -> OutOfMemory:
+    """The error of a step that found no memory."""
+    return OutOfMemory(
+        f"step {step} does not fit in memory",
+        key="train_batch_size, resolution",
+        found=f"{flags.train_batch_size} at {flags.resolution}: {_first_line(error)}",
+        remedy="under another run name: halve train_batch_size and double gradient_accumulation_steps (the same batch), lower "
+        "resolution, or set mixed_precision: bf16. The last checkpoint is intact",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+Fault = TypeVar("Fault", InvalidFile, DiskFull)
+
+
+def at_step(error: Fault, step: int) -> Fault:
+    """The error of a sample or a file, with the step it was wanted for."""
+    return type(error)(
+        f"{error.problem} (at step {step})",
+        file=error.file,
+        key=error.key,
+        found=error.found,
+        wanted=error.wanted,
+        remedy=error.remedy,
+    )

@@ -34,10 +34,9 @@ from thesis_assets.splits.recorded_images import look_at_data
 from thesis_assets.storage import full_disk_explained, read_json, write_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, register_checkpoint, verify_checkpoint
 from thesis_assets.tuning.patient_launch import available_cores, threads_per_process
-from thesis_assets.tuning.progress_file import ProgressWriter, TrainerReport
+from thesis_assets.tuning.progress_file import NotFinite, ProgressWriter, StopRequest, TrainerReport, stop_on_signals
 from thesis_assets.tuning.scoring import evaluate_saved
 from thesis_assets.tuning.trainer_start import SCRIPT_FLAGS, launcher_words
-from thesis_assets.tuning.training_ends import NotFinite, StopRequest, stop_on_signals
 
 LOOK_SECONDS = 1.0
 """Between two looks at the folder; a file that kept its size so long, and has its end, is whole."""

@@ -21,9 +21,8 @@ from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.tuning import SelectedCheckpoint, TrainConfig
 from thesis_assets.storage import full_disk_explained, read_json, sha256_file
 from thesis_assets.tuning import checkpoints
-from thesis_assets.tuning.progress_file import ProgressWriter, TrainerReport
+from thesis_assets.tuning.progress_file import ProgressWriter, TrainerReport, stop_on_signals
 from thesis_assets.tuning.scoring import evaluate_saved
-from thesis_assets.tuning.training_ends import stop_on_signals
 
 STEP = 0
 

@@ -21,11 +21,20 @@ from thesis_assets.splits.recorded_images import look_at_data, recorded_images, 
 from thesis_assets.storage import full_disk_explained, sha256_file
 from thesis_assets.tuning.backends import Backend
 from thesis_assets.tuning.patient_launch import available_cores
-from thesis_assets.tuning.progress_file import ProgressReader, ProgressWriter, RunTracker, TrainerReport, usable_tracker
+from thesis_assets.tuning.progress_file import (
+    AnotherProcessFailed,
+    ProgressReader,
+    ProgressWriter,
+    RunTracker,
+    StopRequest,
+    TrainerReport,
+    at_step,
+    stop_on_signals,
+    usable_tracker,
+)
 from thesis_assets.tuning.run_config import RunIdentity, lock_config, make_config, snapshot_of
 from thesis_assets.tuning.scoring import from_data_json, stratified, with_records
 from thesis_assets.tuning.trainer_flags import TrainerFlags, check_schedule, flags_in, kept_settings, parse_flags
-from thesis_assets.tuning.training_ends import AnotherProcessFailed, StopRequest, at_step, stop_on_signals
 
 if TYPE_CHECKING:
     from thesis_assets.tuning.training_loop import TrainingInputs

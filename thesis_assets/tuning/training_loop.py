@@ -27,12 +27,18 @@ from torch import Tensor
 from thesis_assets.errors import InvalidExperiment, InvalidFile
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.tuning import checkpoints
-from thesis_assets.tuning.progress_file import TrainerReport
+from thesis_assets.tuning.progress_file import (
+    AnotherProcessFailed,
+    StopRequest,
+    TrainerReport,
+    at_step,
+    not_finite,
+    out_of_memory,
+)
 from thesis_assets.tuning.run_config import RunIdentity
 from thesis_assets.tuning.scoring import HeldOutSample, evaluate_step
 from thesis_assets.tuning.trained_model import TrainedModel
 from thesis_assets.tuning.trainer_flags import TrainerFlags
-from thesis_assets.tuning.training_ends import AnotherProcessFailed, StopRequest, at_step, not_finite, out_of_memory
 from thesis_assets.tuning.triplets import SampleOrder, TripletBatch, Triplets, load_batches
 
 

@@ -4,7 +4,8 @@
 published order of parameters: the U-Net, the adapters, then all there is of each skip once more, so that the skips' adapters stand
 twice. What resuming and refining need beyond that are further top-level keys, which the published code passes over.
 The directory, which a `DifixPipeline` loads, has the published layout: the VAE's file holds base layers, adapters and skips by peft's
-names, `model_index.json` names the two parts that come with a module of their own, `difix.json` what it was made from.
+names, `model_index.json` names the two parts that come with a module of their own (`autoencoder_kl.py` and `unet_2d_condition.py`
+beside this file, which import nothing of ours), `difix.json` what it was made from.
 Does not belong here: reading and writing files of checkpoints (`checkpoints`), and the keys of every backend's resume state.
 """
 
@@ -397,7 +398,7 @@ def _copy_text_parts(base: ModelFolder, folder: Path) -> None:
 
 
 def _write_unet(network: DifixNetwork, folder: Path) -> None:
-    from thesis_assets.tuning.difix.pipeline_parts import unet_2d_condition
+    from thesis_assets.tuning.difix import unet_2d_condition
 
     _write_part(folder, "unet", network.folder.config("unet"), network.unet.state_dict())
     if network.mv_unet:
@@ -405,7 +406,7 @@ def _write_unet(network: DifixNetwork, folder: Path) -> None:
 
 
 def _write_vae(network: DifixNetwork, folder: Path) -> None:
-    from thesis_assets.tuning.difix.pipeline_parts import autoencoder_kl
+    from thesis_assets.tuning.difix import autoencoder_kl
 
     known = set(inspect.signature(autoencoder_kl.AutoencoderKL.__init__).parameters) | {"_class_name"}
     config = {name: value for name, value in network.folder.config("vae").items() if name in known}
