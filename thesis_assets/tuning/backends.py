@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thesis_assets.tuning.trainer_flags import TrainerFlags
+from thesis_assets.tuning.run_config import TrainerFlags
 
 if TYPE_CHECKING:
     from thesis_assets.tuning.trained_model import TrainedModel

@@ -1,10 +1,10 @@
 """What a trainer tells of its run and who reads it, and how it ends before its last step.
 
-`logs/progress.jsonl` has a line a step with time, rate and time left, written by `TrainerReport`, read while the file grows; its curves
-become a picture. TensorBoard and Weights & Biases get the same numbers; their credentials and addresses are their own business
-(`WANDB_*` reach the trainer as they are), and they never stop a training.
-SIGTERM and SIGUSR2 ask for the end: they set a mark that the training loop reads after each step (Slurm sends its warning signal to
-every process of a step, and one that is not prepared for it dies of it). Errors of a step name it and its samples.
+`logs/progress.jsonl` has a line a step with time, rate and time left, written by `TrainerReport`, read while the file grows; its
+curves become a picture. TensorBoard and Weights & Biases get the same numbers; their credentials and addresses are their own
+business (`WANDB_*` reach the trainer as they are), and they never stop a training.
+SIGTERM and SIGUSR2 ask for the end: they set a mark that the training loop reads after each step (Slurm sends its warning signal
+to every process of a step, and one that is not prepared for it dies of it). Errors of a step name it and its samples.
 Light: read before torch is imported.
 """
 
@@ -28,7 +28,7 @@ from thesis_assets.errors import DiskFull, InvalidFile, ThesisAssetsError
 from thesis_assets.images.line_charts import Chart, Series, line_charts
 from thesis_assets.schemas.tuning import ProgressLine
 from thesis_assets.storage import sha256_value, to_json_bytes
-from thesis_assets.tuning.trainer_flags import TrainerFlags
+from thesis_assets.tuning.run_config import TrainerFlags
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -12,8 +12,7 @@ from thesis_assets.splits.data_json import content_of_file
 from thesis_assets.storage import read_json, sha256_value
 from thesis_assets.tuning.checkpoints import list_checkpoints, pruned_steps, verify_checkpoint
 from thesis_assets.tuning.progress_file import ProgressReader
-from thesis_assets.tuning.run_config import is_trained_on
-from thesis_assets.tuning.trainer_flags import hyperparameters
+from thesis_assets.tuning.run_config import hyperparameters, is_trained_on
 from thesis_assets.tuning.trainer_start import setting_names
 
 _WITHOUT_LOSSES = {

@@ -1,7 +1,7 @@
 """Test samples, and how refiners score on them: PSNR, SSIM and, where asked for, LPIPS beside those of the unrefined render.
 
-Which samples are scored (a fair few over people and cameras), their numbers at native size, and what an evaluation of a step leaves:
-`eval/metrics_<step>.csv` and `eval/contact_sheet_<step>.png`.
+Which samples are scored (a fair few over people and cameras), their numbers at native size, and what the evaluation of a step
+leaves: `eval/metrics_<step>.csv` and `eval/contact_sheet_<step>.png`.
 """
 
 from __future__ import annotations

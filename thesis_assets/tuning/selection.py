@@ -1,4 +1,7 @@
-"""Choosing the checkpoint of a run by its rule, on people one does not report on; its record, and handing it to the 3DGS pipeline."""
+"""Choosing the checkpoint of a run by its rule, on people one does not report on; its record, and handing it on.
+
+The 3DGS pipeline takes it by `pipeline_overrides.yaml`.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from thesis_assets.splits.recorded_images import recorded_images, refuse_other_i
 from thesis_assets.storage import read_json, sha256_bytes, to_json_bytes, write_bytes, write_json
 from thesis_assets.tuning.checkpoints import PUBLISHED_KEYS, kept_steps, verify_checkpoint
 from thesis_assets.tuning.refine import load_refiner
-from thesis_assets.tuning.run_config import is_trained_on
+from thesis_assets.tuning.run_config import is_trained_on, kept_run
 from thesis_assets.tuning.run_record import checkpoint_place, run_options
 from thesis_assets.tuning.scoring import (
     HeldOutSample,
@@ -36,7 +39,6 @@ from thesis_assets.tuning.scoring import (
     stratified,
     with_records,
 )
-from thesis_assets.tuning.trainer_flags import kept_run
 
 if TYPE_CHECKING:
     from thesis_assets.images.perceptual import Lpips

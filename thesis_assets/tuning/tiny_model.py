@@ -22,7 +22,7 @@ from thesis_assets.tuning.checkpoints import WEIGHTS
 from thesis_assets.tuning.trained_model import Refiner, TripletImages
 
 if TYPE_CHECKING:
-    from thesis_assets.tuning.trainer_flags import TrainerFlags
+    from thesis_assets.tuning.run_config import TrainerFlags
 
 NORM_GROUPS = 8
 FOLD = 2

@@ -1,9 +1,9 @@
 """What a backend brings to the training loop (its network, its loss, its weights), and how whatever was trained refines images.
 
-How a backend plugs in: it implements `TrainedModel` in a file of its own (`TinyTraining` in `tiny_model.py` is the shortest one), a `Backend`
-in `backends.py` names it, and a program of three lines (`train_tiny.py`) gives it to `trainer_program.main`. Everything else is
-the loop's (`training_loop.py`) and the same for all: order of the samples, accumulation, precision, clipping, learning rate,
-several processes, saving, evaluating, stopping, resuming, the run's identity.
+How a backend plugs in: it implements `TrainedModel` in a file of its own (`TinyTraining` in `tiny_model.py` is the shortest
+one), a `Backend` in `backends.py` names it, and a program of three lines (`train_tiny.py`) gives it to `trainer_program.main`.
+Everything else is the loop's (`training_loop.py`) and the same for all: order of the samples, accumulation, precision, clipping,
+learning rate, several processes, saving, evaluating, stopping, resuming, the run's identity.
 Does not belong here: any backend.
 """
 

@@ -32,9 +32,18 @@ from thesis_assets.tuning.progress_file import (
     stop_on_signals,
     usable_tracker,
 )
-from thesis_assets.tuning.run_config import RunIdentity, lock_config, make_config, snapshot_of
+from thesis_assets.tuning.run_config import (
+    RunIdentity,
+    TrainerFlags,
+    check_schedule,
+    flags_in,
+    kept_settings,
+    lock_config,
+    make_config,
+    parse_flags,
+    snapshot_of,
+)
 from thesis_assets.tuning.scoring import from_data_json, stratified, with_records
-from thesis_assets.tuning.trainer_flags import TrainerFlags, check_schedule, flags_in, kept_settings, parse_flags
 
 if TYPE_CHECKING:
     from thesis_assets.tuning.training_loop import TrainingInputs

@@ -20,8 +20,7 @@ from thesis_assets.layout import DifixTree
 from thesis_assets.storage import to_json_bytes
 from thesis_assets.tuning.backends import BACKENDS, Backend
 from thesis_assets.tuning.progress_file import usable_tracker
-from thesis_assets.tuning.take_pretrained import digest_and_base
-from thesis_assets.tuning.trainer_flags import (
+from thesis_assets.tuning.run_config import (
     PlainFlags,
     RunFlags,
     TrainerFlags,
@@ -29,6 +28,7 @@ from thesis_assets.tuning.trainer_flags import (
     parse_flags,
     settings_in_file,
 )
+from thesis_assets.tuning.take_pretrained import digest_and_base
 
 PATIENT_LAUNCH = Path(__file__).with_name("patient_launch.py")
 TAKE_PRETRAINED = Path(__file__).with_name("take_pretrained.py")

@@ -35,10 +35,9 @@ from thesis_assets.tuning.progress_file import (
     not_finite,
     out_of_memory,
 )
-from thesis_assets.tuning.run_config import RunIdentity
+from thesis_assets.tuning.run_config import RunIdentity, TrainerFlags
 from thesis_assets.tuning.scoring import HeldOutSample, evaluate_step
 from thesis_assets.tuning.trained_model import TrainedModel
-from thesis_assets.tuning.trainer_flags import TrainerFlags
 from thesis_assets.tuning.triplets import SampleOrder, TripletBatch, Triplets, load_batches
 
 

@@ -17,9 +17,8 @@ from thesis_assets.splits.snapshot_guard import guard_snapshot
 from thesis_assets.storage import cell_lock, read_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, verify_checkpoint
 from thesis_assets.tuning.progress_file import ProgressReader, last_progress, read_curves
-from thesis_assets.tuning.run_config import lock_config, make_config
+from thesis_assets.tuning.run_config import kept_run, lock_config, make_config
 from thesis_assets.tuning.run_record import checkpoint_unit, record_run
-from thesis_assets.tuning.trainer_flags import kept_run
 from thesis_assets.tuning.trainer_start import trainer_start
 
 

@@ -17,8 +17,8 @@ from thesis_assets.schemas.tuning import ProgressLine
 from thesis_assets.tuning.backends import TINY
 from thesis_assets.tuning.patient_launch import threads_per_process
 from thesis_assets.tuning.progress_file import ProgressReader, ProgressWriter, read_curves
+from thesis_assets.tuning.run_config import SCHEDULES, TrainerFlags, check_schedule, parse_flags
 from thesis_assets.tuning.trained_model import processing_size
-from thesis_assets.tuning.trainer_flags import SCHEDULES, TrainerFlags, check_schedule, parse_flags
 from thesis_assets.tuning.trainer_start import ACCELERATE_CONFIG, launch_command, launch_environment
 from thesis_assets.tuning.training_loop import learning_rate
 from thesis_assets.tuning.triplets import SampleOrder

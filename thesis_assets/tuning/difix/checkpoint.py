@@ -3,9 +3,9 @@
 `state_dict_unet` has the whole U-Net, `state_dict_vae` the adapters and skips by peft's names, `optimizer` AdamW's state over the
 published order of parameters: the U-Net, the adapters, then all there is of each skip once more, so that the skips' adapters stand
 twice. What resuming and refining need beyond that are further top-level keys, which the published code passes over.
-The directory, which a `DifixPipeline` loads, has the published layout: the VAE's file holds base layers, adapters and skips by peft's
-names, `model_index.json` names the two parts that come with a module of their own (`autoencoder_kl.py` and `unet_2d_condition.py`
-beside this file, which import nothing of ours), `difix.json` what it was made from.
+The directory, which a `DifixPipeline` loads, has the published layout: the VAE's file holds base layers, adapters and skips by
+peft's names, `model_index.json` names the two parts that come with a module of their own (`autoencoder_kl.py` and
+`unet_2d_condition.py` beside this file, which import nothing of ours), `difix.json` what it was made from.
 Does not belong here: reading and writing files of checkpoints (`checkpoints`), and the keys of every backend's resume state.
 """
 

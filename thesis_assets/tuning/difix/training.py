@@ -31,7 +31,7 @@ from thesis_assets.tuning.difix.checkpoint import (
 )
 from thesis_assets.tuning.difix.model_folder import PUBLISHED_BASE, ModelFolder, find_model
 from thesis_assets.tuning.difix.network import encode_prompts, load_difix
-from thesis_assets.tuning.trainer_flags import TrainerFlags
+from thesis_assets.tuning.run_config import TrainerFlags
 
 if TYPE_CHECKING:
     from thesis_assets.images.perceptual import Lpips
