@@ -266,6 +266,7 @@ def _write_score_table(path: Path, scores: Sequence[SampleScore]) -> None:
 
 
 ROWS = 4
+"""Samples on a contact sheet."""
 
 
 def evaluate_step(

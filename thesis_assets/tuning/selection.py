@@ -209,7 +209,14 @@ def selection_samples(tree: DifixTree, selection: Selection, evaluation_groups: 
     else:
         groups = {group for group in present if group not in evaluation_groups}
         if not groups:
-            raise every_group_is_evaluated(read_json(tree.split_summary, SplitSummary), present)
+            proposal = propose_group(read_json(tree.split_summary, SplitSummary), set(present), "<run_name>")
+            raise Leak(
+                "every test group is evaluated, so scoring checkpoints on any of them would choose on the people one reports on",
+                key="runs.<run_name>.selection.groups",
+                found=", ".join(present),
+                wanted="a validation group: held out, and not evaluated",
+                remedy=f"{proposal}; or evaluate fewer scenes (evaluation.scenes); or set rule: last",
+            )
     chosen = [row for row in rows if group_key(row) in groups]
     refuse_other_images(tree, chosen)
     recorded = recorded_images(tree, {row.scene_name for row in chosen})
@@ -295,18 +302,6 @@ def check_selection_disjoint(
     )
     counts = {"selection_groups": len(selected.selection_groups), "evaluation_groups": len(evaluation_groups)}
     return CheckOutcome.of(both, message=message, counts=dict(counts))
-
-
-def every_group_is_evaluated(summary: SplitSummary, present: Sequence[str]) -> Leak:
-    """The error of a rule that scores, names no groups, and finds none that is not evaluated."""
-    proposal = propose_group(summary, set(present), "<run_name>")
-    return Leak(
-        "every test group is evaluated, so scoring checkpoints on any of them would choose on the people one reports on",
-        key="runs.<run_name>.selection.groups",
-        found=", ".join(present),
-        wanted="a validation group: held out, and not evaluated",
-        remedy=f"{proposal}; or evaluate fewer scenes (evaluation.scenes); or set rule: last",
-    )
 
 
 def propose_group(summary: SplitSummary, evaluation_groups: Set[str], run_name: str) -> str:

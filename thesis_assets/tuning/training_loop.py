@@ -192,10 +192,6 @@ class TrainingLoop:
         self._accelerator.wait_for_everyone()
 
 
-POLYNOMIAL_END = 1e-7
-"""The rate that `polynomial` ends at, as in the published trainer's library."""
-
-
 @dataclass(frozen=True)
 class StepResult:
     """`losses`: each part's mean over the step's samples, of all processes."""
@@ -412,6 +408,10 @@ def restore_random_state(states: Mapping[str, Tensor]) -> None:
             torch.set_rng_state(state.cpu())
         elif torch.cuda.is_available() and int(device.removeprefix("cuda:")) < torch.cuda.device_count():
             torch.cuda.set_rng_state(state.cpu(), device)
+
+
+POLYNOMIAL_END = 1e-7
+"""The rate that `polynomial` ends at, as in the published trainer's library."""
 
 
 def learning_rate(
