@@ -255,7 +255,7 @@ def load_checkpoint(path: Path, map_location: str = "cpu", *, mapped: bool = Tru
         raise InvalidFile(
             "the checkpoint cannot be read: it is damaged, or holds more than tensors and numbers",
             file=path,
-            found=_first_sentence(error),
+            found=re.split(r"[.\n]", str(error), maxsplit=1)[0][:300] or type(error).__name__,
             remedy="do not load it by other means if you do not know who wrote it: a pickle can run any program",
         ) from error
     if not isinstance(state, dict) or not any(set(state) >= set(keys) for keys in (TINY_KEYS, PUBLISHED_KEYS)):
@@ -291,7 +291,3 @@ def _tensors(weights: object) -> Iterator[tuple[str, Tensor]]:
         if not isinstance(tensor, torch.Tensor):
             raise InvalidFile("a weight is not a tensor", key=str(name), found=type(tensor).__name__)
         yield str(name), tensor
-
-
-def _first_sentence(error: Exception) -> str:
-    return re.split(r"[.\n]", str(error), maxsplit=1)[0][:300] or type(error).__name__

@@ -341,17 +341,14 @@ class OutOfMemory(ThesisAssetsError):
 
 def out_of_memory(error: BaseException, step: int, flags: TrainerFlags) -> OutOfMemory:
     """The error of a step that found no memory."""
+    said = (str(error).splitlines() or [type(error).__name__])[0]
     return OutOfMemory(
         f"step {step} does not fit in memory",
         key="train_batch_size, resolution",
-        found=f"{flags.train_batch_size} at {flags.resolution}: {_first_line(error)}",
+        found=f"{flags.train_batch_size} at {flags.resolution}: {said}",
         remedy="under another run name: halve train_batch_size and double gradient_accumulation_steps (the same batch), lower "
         "resolution, or set mixed_precision: bf16. The last checkpoint is intact",
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 Fault = TypeVar("Fault", InvalidFile, DiskFull)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
-from types import NoneType, UnionType
+from types import NoneType
 from typing import Any, NoReturn, get_args, get_type_hints
 
 from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidKey, NotBuiltYet, SnapshotChanged
@@ -136,7 +136,8 @@ def parse_flags(arguments: Sequence[str]) -> TrainerFlags:
     parser = _Parser(prog="trainer", allow_abbrev=False)
     hints = get_type_hints(TrainerFlags)
     for field in fields(TrainerFlags):
-        kind = _plain_type(hints[field.name])
+        # Of `int | None` the parser is told the `int`.
+        kind = next(one for one in get_args(hints[field.name]) or [hints[field.name]] if one is not NoneType)
         required = field.name in ("dataset_path", "output_dir", "tracker_run_name")
         if kind is bool:
             parser.add_argument(f"--{field.name}", action="store_true")
@@ -169,12 +170,6 @@ class _Parser(argparse.ArgumentParser):
             key="runs.<run_name>.extra_args",
             remedy="correct extra_args: the trainer's flags are those of the published script",
         )
-
-
-def _plain_type(hint: Any) -> Any:
-    if isinstance(hint, UnionType):
-        return next(part for part in get_args(hint) if part is not NoneType)
-    return hint
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,10 @@ def _save(tree: TuningRunTree, config: TrainConfig, source: Source) -> None:
             )
         state = without_training(checkpoints.load_checkpoint(source.checkpoint))
     else:
-        state = _published_model(config, source.model)
+        from thesis_assets.tuning.difix.checkpoint import state_of_model
+
+        names = ("timestep", "mv_unet", "prompt", "resolution", "revision", "variant", "cache_dir")
+        state = state_of_model(source.model, **{name: config.flags[name] for name in names})
     checkpoints.save_checkpoint(
         tree,
         {**state, "step": STEP},
@@ -81,13 +84,6 @@ def without_training(state: Mapping[str, Any]) -> dict[str, Any]:
     published = set(state) >= set(checkpoints.PUBLISHED_KEYS)
     dropped = {*checkpoints.RESUME_KEYS, "scaler"} - ({"optimizer"} if published else set())
     return {name: value for name, value in state.items() if name not in dropped}
-
-
-def _published_model(config: TrainConfig, model: str) -> dict[str, Any]:
-    from thesis_assets.tuning.difix.checkpoint import state_of_model
-
-    names = ("timestep", "mv_unet", "prompt", "resolution", "revision", "variant", "cache_dir")
-    return state_of_model(model, **{name: config.flags[name] for name in names})
 
 
 @dataclass(frozen=True)

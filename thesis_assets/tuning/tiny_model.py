@@ -146,16 +146,13 @@ class CrossViewAttention(nn.Module):
     def forward(self, own: Tensor, other: Tensor) -> Tensor:
         """`own`, `other`: (B, C, H, W). Returns `own` with what was found added."""
         normed_own, normed_other = self.norm(torch.cat([own, other])).chunk(2)
-        query = self._tokens(self.query(normed_own))
+        query = self._split(self.query(normed_own).flatten(2))
         both = torch.cat([self.key_value(normed_own).flatten(2), self.key_value(normed_other).flatten(2)], dim=2)
         key, value = (self._split(part) for part in both.chunk(2, dim=1))
         found = scaled_dot_product_attention(query, key, value)
         found = found.transpose(2, 3).reshape(own.shape)
         added: Tensor = own + self.out(found)
         return added
-
-    def _tokens(self, x: Tensor) -> Tensor:
-        return self._split(x.flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, C, N) to (B, heads, N, C / heads)."""

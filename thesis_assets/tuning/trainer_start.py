@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.experiments.spec import External, RunSpec
+from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.storage import to_json_bytes
 from thesis_assets.tuning.backends import BACKENDS, Backend
@@ -227,13 +227,15 @@ def pretrained_start(tree: DifixTree, run_name: str, run: RunSpec, device: str) 
 def external_start(tree: DifixTree, run_name: str, run: RunSpec, device: str, n_train: int) -> TrainerStart:
     """See `trainer_start`: how the script is started and followed is `run_external`'s, which the job runs."""
     assert run.external is not None  # the experiment file's rules say so
-    external = run.external.model_copy(update={"script": str(_script(run.external))})
+    # A relative path counts from `cwd`, else from where the platform runs.
+    script = (Path(run.external.cwd or ".").expanduser() / Path(run.external.script).expanduser()).absolute()
+    external = run.external.model_copy(update={"script": str(script)})
     run_directory = str(tree.tuning_run(run_name).base.absolute())
     settings, notes = external_settings(tree, run_name, run, device, n_train)
     # The environment in the command, not in the locked configuration: a corrected interpreter is no other training.
     words = to_json_bytes(external.model_dump(mode="json"), indent=False).decode().strip()
     command = [sys.executable, str(RUN_EXTERNAL), run_directory, words]
-    check = partial(_check_script, Path(external.script))
+    check = partial(_check_script, script)
     return TrainerStart(PlainFlags(settings, run.seed), notes, command, evaluates=False, check=check)
 
 
@@ -283,11 +285,6 @@ def epochs_at_most(run: RunSpec, n_train: int) -> int:
     """Epochs that reach `max_train_steps`: the published script counts these, and goes on past the steps."""
     batches = math.ceil(n_train / (run.train_batch_size * run.num_processes))
     return math.ceil(run.max_train_steps * run.gradient_accumulation_steps / max(1, batches))
-
-
-def _script(external: External) -> Path:
-    """The script, absolute: a relative path counts from `cwd`, else from where the platform runs."""
-    return (Path(external.cwd or ".").expanduser() / Path(external.script).expanduser()).absolute()
 
 
 def _check_script(script: Path) -> list[str]:

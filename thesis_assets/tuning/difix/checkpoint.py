@@ -41,8 +41,6 @@ from thesis_assets.tuning.difix.network import (
 from thesis_assets.tuning.trained_model import processing_size, resize
 
 RESOLUTION = 512
-OWN_KEYS = ("timestep", "mv_unet", "prompt", "base_model")
-"""What we add so that a file says how it is to be used; `base_model` has name, revision, variant and digest."""
 
 
 def weights_to_published(network: DifixNetwork) -> dict[str, Any]:
@@ -56,7 +54,7 @@ def weights_to_published(network: DifixNetwork) -> dict[str, Any]:
 
 
 def usage(network: DifixNetwork, prompt: str) -> dict[str, Any]:
-    """`OWN_KEYS` of a network, with the prompt it is to be used with."""
+    """What we add to the published keys, so that a file says how it is to be used."""
     folder = network.folder
     return {
         "timestep": network.step.timestep,
