@@ -79,7 +79,7 @@ def _tuned_checkpoint(platform: Platform, cell: Cell) -> list[Unit]:
 
 
 def _selected_checkpoint(platform: Platform, cell: Cell) -> list[Unit]:
-    from thesis_assets.tuning.selection_record import selection_unit
+    from thesis_assets.tuning.selection import selection_unit
 
     groups = frozenset(platform.evaluation_groups(platform.spec(cell)))
     return [selection_unit(platform.difix(cell), cell.run_name, platform.run_spec(cell), groups)]

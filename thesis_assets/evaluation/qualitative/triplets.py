@@ -35,12 +35,12 @@ from thesis_assets.provenance import Unit
 from thesis_assets.schemas.recordings import RecordingFacts
 from thesis_assets.schemas.samples import DataJson
 from thesis_assets.schemas.tuning import CheckpointInfo
-from thesis_assets.tuning.held_out_samples import HeldOutSample, from_data_json, stratified
+from thesis_assets.tuning.scoring import HeldOutSample, from_data_json, stratified
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from thesis_assets.tuning.refine import RefinesImages
+    from thesis_assets.tuning.trained_model import RefinesImages
 
 ROOT = "/triplets"
 N_SAMPLES = 6

@@ -16,7 +16,7 @@ from thesis_assets.images.metrics import psnr
 from thesis_assets.layout import DifixTree, SampleId
 from thesis_assets.schemas.samples import DataJson, DataJsonEntry
 from thesis_assets.schemas.tuning import CheckpointInfo
-from thesis_assets.tuning.refine import Refiner
+from thesis_assets.tuning.trained_model import Refiner
 from thesis_assets_tests.evaluation.qualitative.read_back import blob, column, views_of
 from thesis_assets_tests.evaluation.qualitative.small_tree import picture
 
