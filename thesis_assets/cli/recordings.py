@@ -78,7 +78,7 @@ def _exporter(*parts: str) -> Callable[..., None]:
         force: ForceOption = False,
         as_json: JsonOption = False,
     ) -> None:
-        from thesis_assets.evaluation.qualitative.export_command import export_recordings, is_epochs
+        from thesis_assets.evaluation.qualitative.exports import export_recordings, is_epochs
         from thesis_assets.evaluation.qualitative.tracks import ExportOptions
         from thesis_assets.schemas.recordings import RecordingFacts
 

@@ -90,7 +90,7 @@ def prepare_model_dir(cell: EvaluationCell) -> None:
     handed = handed_checkpoint(cell)
     if handed.step is None or not _takes_a_directory(cell):
         return
-    from thesis_assets.tuning.difix.convert import to_directory
+    from thesis_assets.tuning.difix.checkpoint import to_directory
 
     out = cell.tuning_run.converted(handed.step)
     record = out / CONVERTED_RECORD

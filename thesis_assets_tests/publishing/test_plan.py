@@ -7,7 +7,7 @@ import pytest
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidKey
-from thesis_assets.evaluation.qualitative.made_from import finish_recording, place_of, recording_facts
+from thesis_assets.evaluation.qualitative.recording import finish_recording, place_of, recording_facts
 from thesis_assets.evaluation.qualitative.triplets import export_triplets
 from thesis_assets.experiments.spec import DatasetEntry
 from thesis_assets.layout import EvaluationTree
