@@ -665,6 +665,10 @@ class DifixTree:
         """*Ours*: samples and shards of scenes that the experiment no longer names, moved here on request; a folder a scene."""
         return self.base / "set_aside"
 
+    def run_set_aside(self, run_name: str, number: int) -> Path:
+        """*Ours*: a finished training that was made anew; the first is number 1."""
+        return self.base / "set_aside_runs" / f"{check_key(run_name, 'run_name')}.{number}"
+
 
 @dataclass(frozen=True)
 class TaskTree:

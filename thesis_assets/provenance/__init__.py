@@ -10,7 +10,18 @@ Does not belong here: which outputs there are (`graph`), how any of them is made
 """
 
 from thesis_assets.provenance.contents import Contents
-from thesis_assets.provenance.making import LOST, Making, ask_anew, begin, may_rewrite, mend, rewrite, strike, take_over
+from thesis_assets.provenance.making import (
+    LOST,
+    Making,
+    ask_anew,
+    begin,
+    is_asked_anew,
+    may_rewrite,
+    mend,
+    rewrite,
+    strike,
+    take_over,
+)
 from thesis_assets.provenance.options import kept_options, kept_part, options_of
 from thesis_assets.provenance.record import MadeFrom, Output, Place, read_record, versions_of
 from thesis_assets.provenance.stats import forget_stats
@@ -31,6 +42,7 @@ __all__ = [
     "begin",
     "examine",
     "forget_stats",
+    "is_asked_anew",
     "kept_options",
     "kept_part",
     "look",

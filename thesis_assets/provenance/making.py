@@ -159,14 +159,23 @@ def mend(unit: Unit, outputs: Mapping[str, Output]) -> MadeFrom:
 
 
 def ask_anew(unit: Unit) -> None:
-    """Have an output made once more, of which there is one: it lies there, and counts as stale, until the new one is whole.
-
-    Raises:
-        InvalidFile: its record cannot be read.
-    """
-    record = read_record(unit.place)
+    """Have an output made once more, of which there is one: it lies there, and counts as stale, until the new one is whole."""
+    try:
+        record = read_record(unit.place)
+    except InvalidFile:
+        unit.place.record.unlink()  # it says nothing; without it the output is missing
+        return
     if record is not None:
         _change(unit.place, record, dict(record.outputs), noted={**record.noted, ANEW: True})
+
+
+def is_asked_anew(place: Place) -> bool:
+    """Whether somebody wants the output once more (`ask_anew`)."""
+    try:
+        record = read_record(place)
+    except InvalidFile:
+        return False  # a look says so
+    return record is not None and bool(record.noted.get(ANEW))
 
 
 def _data_version(identity: str, outputs: Mapping[str, tuple[int, str, str | None]], wanted: Wanted) -> str:

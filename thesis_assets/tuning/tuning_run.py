@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.errors import CellLocked, InvalidFile, ProcessLost, ThesisAssetsError
 from thesis_assets.experiments.spec import RunSpec, SplitSpec
 from thesis_assets.launch.jobs import Following, Job, JobState, Launcher, Resources, left_running, log_tail, run_job
+from thesis_assets.launch.telling import tell
 from thesis_assets.layout import DifixTree, TuningRunTree
-from thesis_assets.provenance import Contents, Verdict
+from thesis_assets.provenance import Contents, Verdict, is_asked_anew
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.splits.freeze import freeze
 from thesis_assets.splits.snapshot_guard import guard_snapshot
@@ -18,12 +21,16 @@ from thesis_assets.storage import cell_lock, read_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, verify_checkpoint
 from thesis_assets.tuning.progress_file import ProgressReader, last_progress, read_curves
 from thesis_assets.tuning.run_config import kept_run, lock_config, make_config
-from thesis_assets.tuning.run_record import checkpoint_unit, record_run
+from thesis_assets.tuning.run_record import checkpoint_place, checkpoint_unit, record_run
 from thesis_assets.tuning.trainer_start import trainer_start
 
 
 class TrainerFailed(ThesisAssetsError):
     """The trainer ended with a message of its own, or died."""
+
+
+class TrainerLost(TrainerFailed, ProcessLost):
+    """The trainer was killed outright, by the machine's want of memory or with its node: it goes on from its last checkpoint."""
 
 
 class TrainerStopped(ThesisAssetsError):
@@ -79,13 +86,16 @@ def tune(
         TrainerStopped: it was stopped; starting again goes on from its last checkpoint.
     """
     run_tree = tree.tuning_run(run_name)
-    run = kept_run(run_tree, run)
+    anew = is_asked_anew(checkpoint_place(tree, run_name))
+    run = run if anew else kept_run(run_tree, run)
     n_gpus = 0 if device == "cpu" else run.num_processes
     resources = Resources(gpus=n_gpus, processes=run.num_processes, preset=run.preset)
     # Before anything is written: a run whose number of processes is locked into its configuration could not be corrected.
     launcher.require(resources)
     with cell_lock(tree.lock(f"run-{run_name}"), f"the tuning run {run_name} of {tree.exp_name}"):
         snapshot = guard_snapshot(tree, split, split.group_rules)
+        if anew:
+            _set_aside(tree, run_name, launcher)
         start = trainer_start(tree, run_name, run, device, n_train=len(snapshot.train), lpips_weights=lpips_weights)
         # A job that is left may be about to write its last files: it is followed even where nothing is missing.
         left = left_running(launcher, run_tree.job)
@@ -131,6 +141,25 @@ def tune(
         _verify(run_tree, run, contents)
         record_run(tree, run_name, run, unit=unit, contents=contents)
         return _result(run_tree, run)
+
+
+def _set_aside(tree: DifixTree, run_name: str, launcher: Launcher) -> None:
+    """Move a finished training away, whole: another is made in its place.
+
+    Raises:
+        CellLocked: its trainer is still at work.
+    """
+    run_tree = tree.tuning_run(run_name)
+    if left_running(launcher, run_tree.job) is not None:
+        raise CellLocked(
+            "the trainer of this run is still at work",
+            file=run_tree.job,
+            remedy=f"wait for it: `thesis-assets run --exp {tree.exp_name} --run {run_name}` follows it",
+        )
+    place = next(path for number in itertools.count(1) if not (path := tree.run_set_aside(run_name, number)).exists())
+    place.parent.mkdir(parents=True, exist_ok=True)
+    run_tree.base.replace(place)
+    tell(f"the training that was there is moved to {place}")
 
 
 def _is_finished(run_tree: TuningRunTree, run: RunSpec, *, evaluated: bool) -> bool:
@@ -192,7 +221,8 @@ def _failure(state: JobState, line: ProgressLine | None, stderr: Path, stderr_st
     if line is not None and line.event == "failed":
         return TrainerFailed(f"the trainer ended: {line.message}", file=stderr)
     where = f"after step {line.step} of {line.max_steps}" if line is not None else "before its first step"
-    return TrainerFailed(
+    killed = state.returncode in (None, -signal.SIGKILL)
+    return (TrainerLost if killed else TrainerFailed)(
         f"the trainer ended {state.how} {where}, without a word of its own",
         file=stderr,
         found="\n" + log_tail(stderr, start=stderr_start),
