@@ -18,7 +18,6 @@ from thesis_assets.errors import InvalidFile, InvalidKey
 from thesis_assets.evaluation.qualitative.made_from import recording_facts
 from thesis_assets.experiments.spec import DatasetEntry
 from thesis_assets.layout import TASKS, DifixTree, EvaluationTree, SampleId, check_key, dataset_of
-from thesis_assets.layout_ids import ids_of
 from thesis_assets.publishing.licences import check_may_be_shared, licence_of
 from thesis_assets.schemas.evaluation import EvaluationManifest, parse_results
 from thesis_assets.schemas.publishing import PublishedFile, RecordingKind
@@ -261,13 +260,7 @@ def _manifest(tree: EvaluationTree) -> EvaluationManifest:
 
 
 def _kind(tree: EvaluationTree, path: Path) -> tuple[RecordingKind, int | None]:
-    if path == tree.input_data_recording:
-        return "input_data", None
-    place = ids_of(tree, path)
-    if place.kind == "evaluation_recording":
-        return "evaluation", int(str(place.ids["epoch"]))
-    task = next(name for name in TASKS if place.kind == f"{name}/recording")
-    return task, int(str(place.ids["epoch"]))  # type: ignore[return-value]
+    return tree.recording_of(path)  # type: ignore[return-value]
 
 
 def _metrics(tree: EvaluationTree, kind: RecordingKind, epoch: int | None) -> dict[str, float]:
