@@ -38,12 +38,12 @@ def write_pages(platform: Platform, instance: dg.DagsterInstance) -> list[CheckR
 
 def write_leaderboard(platform: Platform, board: "Leaderboard") -> None:
     """Write the tables and the plot of all evaluated runs, with their record."""
-    from thesis_assets.evaluation import leaderboard
+    from thesis_assets.evaluation import leaderboard_pages
 
     reports = platform.settings.reports
     unit, *_ = NODES["leaderboard"].units(platform, Cell())
     making = begin(unit)
-    leaderboard.write_leaderboard(reports, board)
+    leaderboard_pages.write_leaderboard(reports, board)
     making.finish(reports.leaderboard_files)
 
 

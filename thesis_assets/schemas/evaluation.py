@@ -169,6 +169,10 @@ class DifferenceRow(FileModel):
     reason: str | None
     """Why there is no difference."""
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
 
 class ComparisonRecord(OlderKeys):
     """Beside a compare page: what it says in one line, or why there is none.

@@ -15,8 +15,8 @@ from thesis_assets.evaluation.leaderboard import (
     frame_differences,
     run_differences,
     why_not_paired,
-    write_leaderboard,
 )
+from thesis_assets.evaluation.leaderboard_pages import write_leaderboard
 from thesis_assets.evaluation.leaderboard_tables import score_tables
 from thesis_assets.evaluation.metric_tables import read_results, read_table
 from thesis_assets.layout import ReportsTree

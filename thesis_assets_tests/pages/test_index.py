@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from thesis_assets.evaluation.gain_curves import gain_curves
+from thesis_assets.evaluation.gain_plots import gain_curves
 from thesis_assets.pages.document import data_uri
 from thesis_assets.pages.index import (
     ExperimentPart,
