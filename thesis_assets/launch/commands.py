@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -51,26 +52,15 @@ def run_command(
         ThesisAssetsError: the program does not exist or may not be run.
     """
     job_id = uuid.uuid4().hex
-    stdout.parent.mkdir(parents=True, exist_ok=True)
-    stderr.parent.mkdir(parents=True, exist_ok=True)
-    with stdout.open("ab") as out, stderr.open("ab") as err:
-        try:
-            process = subprocess.Popen(
-                list(command),
-                cwd=cwd,
-                env={**os.environ, **(env or {}), JOB_VARIABLE: job_id},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise ThesisAssetsError(
-                "the command could not be started",
-                file=error.filename or command[0],
-                found=error.strerror,
-                remedy="install the program, or correct its path",
-            ) from error
+    try:
+        process = spawn(command, job_id, stdout, stderr, cwd=cwd, env=env or {}, start_new_session=True)
+    except OSError as error:
+        raise ThesisAssetsError(
+            "the command could not be started",
+            file=error.filename or command[0],
+            found=error.strerror,
+            remedy="install the program, or correct its path",
+        ) from error
     record = new_record("local", job_id, command, stdout, stderr, process_group=process.pid)
     try:
         write_json(job, record)
@@ -85,6 +75,31 @@ def run_command(
     if poll:
         poll()
     return returncode
+
+
+def spawn(
+    words: Sequence[str],
+    job_id: str,
+    stdout: Path,
+    stderr: Path,
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str],
+    **options: Any,
+) -> subprocess.Popen[bytes]:
+    """Start a job's first process. Its logs are appended to; `options` are `Popen`'s."""
+    stdout.parent.mkdir(parents=True, exist_ok=True)
+    stderr.parent.mkdir(parents=True, exist_ok=True)
+    with stdout.open("ab") as out, stderr.open("ab") as err:
+        return subprocess.Popen(
+            list(words),
+            cwd=cwd,
+            env={**os.environ, **env, JOB_VARIABLE: job_id},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            **options,
+        )
 
 
 def still_running(record: JobRecord) -> list[int]:

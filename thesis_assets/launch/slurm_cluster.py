@@ -1,7 +1,6 @@
 """A Slurm cluster: what its jobs ask for, what its own commands say, and handing payloads to it by submitit.
 
-Works without accounting (`sacct`). Does not belong here: following a job to its end (`slurm_jobs`), what runs on a node
-(`slurm_payloads`).
+Works without accounting (`sacct`). Does not belong here: following a job to its end, and what runs on a node (`slurm_jobs`).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from thesis_assets.errors import InvalidScene, ThesisAssetsError
 from thesis_assets.experiments.command_template import fill_template, in_environment, placeholders
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.jobs import JobState, log_tail
-from thesis_assets.launch.starter_watch import watched
+from thesis_assets.launch.supervisors import watched
 from thesis_assets.launch.telling import every
 from thesis_assets.provenance import Contents, Making, Older, Place, Unit, Wanted, begin, take_over
 from thesis_assets.rendering.renderer import PrecomputedRenderer

@@ -19,7 +19,7 @@ from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.experiments.spec import External, published_steps
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.jobs import log_tail
-from thesis_assets.launch.starter_watch import watched
+from thesis_assets.launch.supervisors import watched
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.samples import DataJson
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine, TrainConfig
