@@ -23,6 +23,19 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
+_FOLDERS = {
+    "canonical_gt_root": "canonical_gt",
+    "preprocessing_root": "preprocessing",
+    "renders_root": "renders",
+    "scene_registry_dir": "scenes",
+    "difix_data_root": "difix_tuning_data",
+    "results_root": "results",
+    "reports_root": "reports",
+    "dagster_home": "dagster_home",
+}
+"""By root: its folder of `data_home`, unless it is set."""
+
+
 class Settings(BaseSettings):
     """Roots default to folders of `data_home`; relative paths count from the working directory.
 
@@ -137,18 +150,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _roots_are_absolute(self) -> "Settings":
         home = self.data_home.expanduser().resolve()
-        folders = {
-            "difix_data_root": "difix_tuning_data",
-            "results_root": "results",
-            "preprocessing_root": "preprocessing",
-            "canonical_gt_root": "canonical_gt",
-            "renders_root": "renders",
-            "scene_registry_dir": "scenes",
-            "reports_root": "reports",
-            "dagster_home": "dagster_home",
-        }
         values = self.__dict__
-        for name, folder in folders.items():
+        for name, folder in _FOLDERS.items():
             given = name in self.model_fields_set
             values[name] = values[name].expanduser().resolve() if given else home / folder
         values["data_home"] = home
@@ -178,15 +181,4 @@ class Settings(BaseSettings):
     @property
     def roots(self) -> dict[str, Path]:
         """Every root by its name, in the order a person looks for them."""
-        names = (
-            "data_home",
-            "canonical_gt_root",
-            "preprocessing_root",
-            "renders_root",
-            "scene_registry_dir",
-            "difix_data_root",
-            "results_root",
-            "reports_root",
-            "dagster_home",
-        )
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("data_home", *_FOLDERS)}

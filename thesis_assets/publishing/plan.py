@@ -20,7 +20,7 @@ from thesis_assets.experiments.spec import DatasetEntry
 from thesis_assets.layout import TASKS, DifixTree, EvaluationTree, SampleId, check_key, dataset_of
 from thesis_assets.publishing.licences import check_may_be_shared, licence_of
 from thesis_assets.schemas.evaluation import EvaluationManifest, parse_results
-from thesis_assets.schemas.publishing import PublishedFile, RecordingKind
+from thesis_assets.schemas.recordings import PublishedFile, RecordingKind
 
 SHOWN_METRICS = ("psnr", "ssim", "lpips", "rr_mpjpe_mm", "pa_mpjpe_mm")
 """What a card says of an epoch; the pose metrics are those of SMPL-X where both models are evaluated."""

@@ -25,7 +25,7 @@ from thesis_assets.provenance import Older, Place, Unit, Wanted, begin
 from thesis_assets.publishing.card import card
 from thesis_assets.publishing.hub import HubRepo, HubUnavailable, RepoState, git_sha1
 from thesis_assets.publishing.plan import PlannedFile, PublicationPlan
-from thesis_assets.schemas.publishing import PublicationIndex, PublicationRecord
+from thesis_assets.schemas.recordings import PublicationIndex, PublicationRecord
 
 STEP_NAME, PUBLISH_VERSION = "published_recordings", "1"
 INDEX, README = "recordings.json", "README.md"

@@ -23,7 +23,7 @@ from thesis_assets.provenance import Contents, Making, Older, Place, Unit, Wante
 from thesis_assets.rendering.renderer import PrecomputedRenderer
 from thesis_assets.scenes.listing import list_frames, list_numbers, scene_files
 from thesis_assets.scenes.scene import Scene, open_scene
-from thesis_assets.schemas.renders import RenderRecord
+from thesis_assets.schemas.scenes import RenderRecord
 from thesis_assets.schemas.tuning import JobRecord
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from thesis_assets.samples.export import ShardWork, export_shard
 from thesis_assets.samples.scene_renderer import scene_renderer
 from thesis_assets.samples.shard_files import read_dropped
 from thesis_assets.scenes.scene import open_scene
-from thesis_assets.schemas.renders import RenderRecord
+from thesis_assets.schemas.scenes import RenderRecord
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets_tests.samples.tiny_scenes import SIZE, image, look, roots, work, write_camera, write_scene
 
