@@ -436,6 +436,17 @@ class JobTree:
 
 
 @dataclass(frozen=True)
+class CommandTree:
+    """*Ours*: where a command that a user names executes, or executed, and what it said."""
+
+    base: Path
+
+    job = Below("job.json")
+    stdout = Below("stdout.log")
+    stderr = Below("stderr.log")
+
+
+@dataclass(frozen=True)
 class DifixTree:
     """`<root>/<exp_name>/`: one data snapshot, its manifests, its trainer adapter and its tuning runs."""
 
@@ -513,20 +524,9 @@ class DifixTree:
         """*Ours*: where a cell's work executes that is not a tuning run, or executed."""
         return JobTree(self.meta_dir / "jobs" / check_key(cell, "job"))
 
-    def render_stdout(self, scene_name: str) -> Path:
-        """*Ours*: what the user's render command printed for one scene; beside it what it said on stderr, and its job."""
-        return self._render_log(scene_name, "stdout.log")
-
-    def render_stderr(self, scene_name: str) -> Path:
-        """*Ours*."""
-        return self._render_log(scene_name, "stderr.log")
-
-    def render_job(self, scene_name: str) -> Path:
-        """*Ours*: where the render command executes, or executed."""
-        return self._render_log(scene_name, "job.json")
-
-    def _render_log(self, scene_name: str, name: str) -> Path:
-        return self.meta_dir / "render_logs" / check_key(scene_name, "scene_name") / name
+    def render_command(self, scene_name: str) -> "CommandTree":
+        """*Ours*: of the user's render command for one scene."""
+        return CommandTree(self.meta_dir / "render_logs" / check_key(scene_name, "scene_name"))
 
     def scene_run(self, scene_name: str) -> SceneRunTree:
         return SceneRunTree(self.scene_runs_dir / check_key(scene_name, "scene_name"))
@@ -641,13 +641,11 @@ class TaskTree:
 
 
 @dataclass(frozen=True)
-class PipelineTree:
+class PipelineTree(CommandTree):
     """*Ours*: `<output_dir>/_pipeline/<exp_name>/`: where the user's own pipeline works for one evaluated scene, and its logs.
 
     What it writes is linked from there into the evaluation tree. No key begins with `_`.
     """
-
-    base: Path
 
     output_dir = Below("output")
     """What the pipeline takes as its `<output_dir>`."""
@@ -656,9 +654,6 @@ class PipelineTree:
     made_from = Below("made_from.json")
     """What the finished command made its output from."""
     lock = Below("lock")
-    job = Below("job.json")
-    stdout = Below("stdout.log")
-    stderr = Below("stderr.log")
 
 
 @dataclass(frozen=True)

@@ -208,28 +208,26 @@ def _remove_renders(scene: Scene) -> None:
 
 def _make(command: RenderCommand, making: Making, on_progress: Callable[[str], None] | None) -> None:
     scene, tree, renders = command.scene, command.tree, command.generation.renders
-    stderr, job = tree.render_stderr(scene.name), tree.render_job(scene.name)
-    words = command.words()
-    record = RenderRecord(
-        identity=making.identity, command=words, exp_name=tree.exp_name, finished=False, job=str(job.absolute())
-    )
+    logs, words = tree.render_command(scene.name), command.words()
+    job = str(logs.job.absolute())
+    record = RenderRecord(identity=making.identity, command=words, exp_name=tree.exp_name, finished=False, job=job)
     # Before the first render: what a killed command left is known as its own.
     storage.write_json(scene.tree.render_record, record)
-    stderr_start = stderr.stat().st_size if stderr.is_file() else 0
+    stderr_start = logs.stderr.stat().st_size if logs.stderr.is_file() else 0
     returncode = run_command(
         watched(words),
-        stdout=tree.render_stdout(scene.name),
-        stderr=stderr,
-        job=job,
+        stdout=logs.stdout,
+        stderr=logs.stderr,
+        job=logs.job,
         cwd=Path(renders.cwd).expanduser() if renders.cwd is not None else None,
         env=renders.env,
         poll=_reporter(command, on_progress),
     )
     if returncode != 0:
-        tail = log_tail(stderr, start=stderr_start)
+        tail = log_tail(logs.stderr, start=stderr_start)
         raise RenderCommandFailed(
             f"the render command of {scene.name} ended {JobState('ended', returncode).how}",
-            file=stderr,
+            file=logs.stderr,
             found="\n" + tail if tail else "nothing on its stderr",
             remedy="correct its cause, then start again: finished scenes are kept, and the command finds what it had written",
         )

@@ -20,8 +20,6 @@ POSE_METRICS = (
     "pcdr_legacy",
 )
 POSE_FRAME_COLUMNS = ("frame_id", *POSE_METRICS)
-MAY_BE_EMPTY = ("lpips", "cd_mm", "pcdr", "pcdr_legacy")
-"""Metrics that may be empty where `protocol.json` says why."""
 
 
 def format_results(values: dict[str, float | None]) -> str:
