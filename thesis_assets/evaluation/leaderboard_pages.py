@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from thesis_assets.evaluation.gain_plots import difference_plot
 from thesis_assets.evaluation.leaderboard import UNREFINED, UNREFINED_EPOCH, Leaderboard
 from thesis_assets.evaluation.leaderboard_tables import (
     DATASET,
+    RunScores,
     ScoreTable,
     against_words,
     as_printed,
@@ -140,14 +142,14 @@ def difference_lines(board: Leaderboard, table: ScoreTable) -> list[list[str]]:
 def mean_lines(table: ScoreTable) -> list[list[str]]:
     """A header, then a line a (run, epoch): means over its scenes."""
     lines = [["experiment", "run", "epoch", "scenes", *(metric.heading for metric in table.shown), "frames"]]
-    for exp_name, run_name in table.runs:
-        for epoch in table.epochs_of(exp_name, run_name):
-            means = table.means(exp_name, run_name, epoch)
-            count = len(table.scenes_of(exp_name, run_name, epoch))
-            scores = (metric.number(means[metric.name]) for metric in table.shown)
-            frames = str(table.frames(exp_name, run_name, epoch))
-            lines.append([exp_name, run_name, str(epoch), str(count), *scores, frames])
+    for scores in itertools.chain(*table.runs.values()):
+        place = [scores.exp_name, scores.run_name, str(scores.epoch), str(len(scores.cells))]
+        lines.append([*place, *_means(scores, table.shown), str(scores.n_frames)])
     return lines
+
+
+def _means(scores: RunScores, metrics: Sequence[ShownMetric]) -> list[str]:
+    return [metric.number(scores.means.get(metric.name)) for metric in metrics]
 
 
 def _difference_cells(table: ScoreTable, row: DifferenceRow) -> list[str]:
@@ -173,7 +175,8 @@ def signs(row: DifferenceRow) -> str:
 def _score_table(table: ScoreTable) -> str:
     paired = {
         row.metric
-        for cell in table.cells.values()
+        for scores in itertools.chain(*table.runs.values())
+        for cell in scores.cells.values()
         for row in cell.values()
         if row.difference_to_unrefined not in (None, 0.0)
     }
@@ -181,21 +184,21 @@ def _score_table(table: ScoreTable) -> str:
     for metric in table.shown:
         header += [metric.heading, "Δ"] if metric.name in paired else [metric.heading]
     lines = [[*header, "frames", "protocol"]]
-    for exp_name, run_name in table.runs:
-        for (exp, run, scene, epoch), cell in table.cells.items():
-            if (exp, run) == (exp_name, run_name):
-                first = next(iter(cell.values()))
-                values = {name: row.value for name, row in cell.items()}
-                changes = {name: row.difference_to_unrefined for name, row in cell.items()}
-                lines.append(
-                    [
-                        *(exp, run, scene, str(epoch), _step(epoch, first.step)),
-                        *_scores(table, values, changes, paired),
-                        str(max(row.n_frames for row in cell.values())),
-                        first.protocol_digest[:8],
-                    ]
-                )
-        lines += _average_lines(table, exp_name, run_name, paired)
+    for (exp, run), epochs in table.runs.items():
+        cells = [(scene, each.epoch, cell) for each in epochs for scene, cell in each.cells.items()]
+        for scene, epoch, cell in sorted(cells, key=lambda each: each[:2]):
+            first = next(iter(cell.values()))
+            values = {name: row.value for name, row in cell.items()}
+            changes = {name: row.difference_to_unrefined for name, row in cell.items()}
+            lines.append(
+                [
+                    *(exp, run, scene, str(epoch), _step(epoch, first.step)),
+                    *_scores(table, values, changes, paired),
+                    str(max(row.n_frames for row in cell.values())),
+                    first.protocol_digest[:8],
+                ]
+            )
+        lines += [_average_line(table, each, paired) for each in epochs if len(each.cells) > 1]
     return _markdown(lines, n_names=5)
 
 
@@ -213,23 +216,19 @@ def _scores(
             yield metric.number(changes.get(metric.name), sign=True)
 
 
-def _average_lines(table: ScoreTable, exp_name: str, run_name: str, paired: set[str]) -> Iterator[list[str]]:
-    for epoch in table.epochs_of(exp_name, run_name):
-        scenes = table.scenes_of(exp_name, run_name, epoch)
-        if len(scenes) < 2:
-            continue
-        cells = [table.cells[exp_name, run_name, scene, epoch] for scene in scenes]
-        changes = {
-            metric.name: _mean([cell[metric.name].difference_to_unrefined for cell in cells]) for metric in table.shown
-        }
-        steps = {next(iter(cell.values())).step for cell in cells}
-        step = _step(epoch, steps.pop()) if len(steps) == 1 else "several"
-        yield [
-            *(exp_name, run_name, AVERAGE, str(epoch), step),
-            *_scores(table, table.means(exp_name, run_name, epoch), changes, paired),
-            str(table.frames(exp_name, run_name, epoch)),
-            table.digest[:8],
-        ]
+def _average_line(table: ScoreTable, scores: RunScores, paired: set[str]) -> list[str]:
+    cells = scores.cells.values()
+    changes = {
+        metric.name: _mean([cell[metric.name].difference_to_unrefined for cell in cells]) for metric in table.shown
+    }
+    steps = {next(iter(cell.values())).step for cell in cells}
+    step = _step(scores.epoch, steps.pop()) if len(steps) == 1 else "several"
+    return [
+        *(scores.exp_name, scores.run_name, AVERAGE, str(scores.epoch), step),
+        *_scores(table, scores.means, changes, paired),
+        str(scores.n_frames),
+        table.digest[:8],
+    ]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -257,37 +256,28 @@ def _published_parts(board: Leaderboard) -> Iterator[str]:
         ]
         for table in score_tables(board):
             if table.task == task and table.stated:
-                lines += _ours_on_the_dataset(table, [metric.name for metric in metrics])
+                lines += _ours_on_the_dataset(table, metrics)
         yield f"### {TASK_TITLES[task]}\n\n" + _markdown([header, *lines], n_names=1)
 
 
-def _ours_on_the_dataset(table: ScoreTable, names: Sequence[str]) -> Iterator[list[str]]:
-    for exp_name, run_name in table.runs:
-        epoch = table.epochs_of(exp_name, run_name)[-1]
-        scenes = table.scenes_of(exp_name, run_name, epoch)
-        if {dataset_of(scene) for scene in scenes} == {DATASET}:
-            means = table.means(exp_name, run_name, epoch)
-            shown = [
-                metric.number(means.get(metric.name)) for metric in shown_metrics(table.task) if metric.name in names
-            ]
-            yield [f"{exp_name}/{run_name}, epoch {epoch}", *shown, f"`{table.digest[:8]}`, {len(scenes)} scenes"]
+def _ours_on_the_dataset(table: ScoreTable, metrics: Sequence[ShownMetric]) -> Iterator[list[str]]:
+    for *_, last in table.runs.values():
+        if {dataset_of(scene) for scene in last.cells} == {DATASET}:
+            protocol = f"`{table.digest[:8]}`, {len(last.cells)} scenes"
+            yield [f"{last.exp_name}/{last.run_name}, epoch {last.epoch}", *_means(last, metrics), protocol]
 
 
 def scene_tables_text(board: Leaderboard) -> str:
     """A table a run at its last epoch: a row a scene, `avg` last, a column a metric; for pasting into notes."""
     parts = []
     for table in score_tables(board):
-        for exp_name, run_name in table.runs:
-            epoch = table.epochs_of(exp_name, run_name)[-1]
-            scenes = table.scenes_of(exp_name, run_name, epoch)
+        for *_, last in table.runs.values():
             lines = [["scene", *(metric.heading for metric in table.shown)]]
-            for scene in scenes:
-                cell = table.cells[exp_name, run_name, scene, epoch]
+            for scene, cell in last.cells.items():
                 lines.append([scene, *(metric.number(cell[metric.name].value) for metric in table.shown)])
-            means = table.means(exp_name, run_name, epoch)
-            lines.append([AVERAGE, *(metric.number(means[metric.name]) for metric in table.shown)])
-            title = f"**{exp_name} / {run_name}, epoch {epoch}, {TASK_TITLES[table.task].lower()}** (protocol `{table.digest[:8]}`)"
-            parts.append(f"{title}\n\n{_markdown(lines, n_names=1)}")
+            lines.append([AVERAGE, *_means(last, table.shown)])
+            title = f"{last.exp_name} / {last.run_name}, epoch {last.epoch}, {TASK_TITLES[table.task].lower()}"
+            parts.append(f"**{title}** (protocol `{table.digest[:8]}`)\n\n{_markdown(lines, n_names=1)}")
     return "\n\n".join(parts) + "\n" if parts else NOTHING
 
 
@@ -337,44 +327,34 @@ def latex_text(board: Leaderboard) -> str:
     for table in score_tables(board):
         groups: dict[tuple[str, ...], list[_LatexLine]] = {}
         for line in _latex_lines(board, table):
-            groups.setdefault(line.scenes, []).append(line)
+            groups.setdefault(tuple(line.scores.cells), []).append(line)
         parts += [_latex_table(table, lines) for lines in groups.values() if table.shown]
     return _LATEX_HEAD + "\n".join(parts)
 
 
 @dataclass(frozen=True)
 class _LatexLine:
-    """One row: a method, its means, and its difference to another."""
+    """One row: a method, its scores, and its difference to another."""
 
     name: str
-    scenes: tuple[str, ...]
-    values: dict[str, float | None]
-    n_frames: int
+    scores: RunScores
     difference: DifferenceRow | None = None
-    is_unrefined: bool = False
 
 
 def _latex_lines(board: Leaderboard, table: ScoreTable) -> Iterator[_LatexLine]:
     seen: set[tuple[str, tuple[str, ...]]] = set()
     several = len({exp for exp, _ in table.runs}) > 1
-    for exp_name, run_name in table.runs:
-        epochs = table.epochs_of(exp_name, run_name)
-        for epoch in {min(epochs): None, max(epochs): None}:
-            scenes = tuple(table.scenes_of(exp_name, run_name, epoch))
-            first = next(iter(table.cells[exp_name, run_name, scenes[0], epoch].values()))
-            unrefined = epoch == UNREFINED_EPOCH and first.step is None
-            if (unrefined and (exp_name, scenes) in seen) or (not unrefined and epoch != max(epochs)):
+    for (exp_name, run_name), epochs in table.runs.items():
+        for scores in (epochs[0], *epochs[1:][-1:]):
+            scenes = tuple(scores.cells)
+            first = next(iter(scores.cells[scenes[0]].values()))
+            unrefined = scores.epoch == UNREFINED_EPOCH and first.step is None
+            if (unrefined and (exp_name, scenes) in seen) or (not unrefined and scores is not epochs[-1]):
                 continue  # Every run of an experiment starts from the same renders.
             seen |= {(exp_name, scenes)} if unrefined else set()
             label = "unrefined" if unrefined else run_name
-            yield _LatexLine(
-                name=f"{exp_name} / {label}" if several else label,
-                scenes=scenes,
-                values=table.means(exp_name, run_name, epoch),
-                n_frames=table.frames(exp_name, run_name, epoch),
-                difference=None if unrefined else _difference(board, table, (exp_name, run_name, epoch)),
-                is_unrefined=unrefined,
-            )
+            difference = None if unrefined else _difference(board, table, (exp_name, run_name, scores.epoch))
+            yield _LatexLine(f"{exp_name} / {label}" if several else label, scores, difference)
 
 
 def _difference(board: Leaderboard, table: ScoreTable, cell: tuple[str, str, int]) -> DifferenceRow | None:
@@ -391,11 +371,11 @@ def _difference(board: Leaderboard, table: ScoreTable, cell: tuple[str, str, int
 
 
 def _latex_table(table: ScoreTable, lines: Sequence[_LatexLine]) -> str:
-    shown, scenes = table.shown, lines[0].scenes
+    shown, scenes = table.shown, list(lines[0].scores.cells)
     with_difference = any(line.difference for line in lines)
     theirs = published(table.task) if {dataset_of(scene) for scene in scenes} == {DATASET} else []
     columns = "l" + "".join(_column(metric, lines) for metric in shown) + ("l" if with_difference else "")
-    ranked = {metric.name: _ranks(metric, [line.values[metric.name] for line in lines]) for metric in shown}
+    ranked = {metric.name: _ranks(metric, [line.scores.means[metric.name] for line in lines]) for metric in shown}
     out = [
         r"\begin{table}",
         r"  \centering",
@@ -409,7 +389,9 @@ def _latex_table(table: ScoreTable, lines: Sequence[_LatexLine]) -> str:
         r"    \midrule",
     ]
     for number, line in enumerate(lines):
-        cells = [_styled(metric.number(line.values[metric.name]), ranked[metric.name].get(number)) for metric in shown]
+        cells = [
+            _styled(metric.number(line.scores.means[metric.name]), ranked[metric.name].get(number)) for metric in shown
+        ]
         tail = [_difference_cell(shown[0], line.difference)] if with_difference else []
         out.append("    " + " & ".join([latex_escape(line.name), *cells, *tail]) + r" \\")
     if theirs:
@@ -431,7 +413,7 @@ def _latex_table(table: ScoreTable, lines: Sequence[_LatexLine]) -> str:
 
 
 def _column(metric: ShownMetric, lines: Sequence[_LatexLine]) -> str:
-    values = [abs(value) for line in lines if (value := line.values[metric.name]) is not None]
+    values = [abs(value) for line in lines if (value := line.scores.means[metric.name]) is not None]
     digits = max((len(str(math.floor(value))) for value in values), default=1)
     return f"S[table-format={digits}.{metric.decimals}]"
 
@@ -476,7 +458,7 @@ def _difference_cell(metric: ShownMetric, row: DifferenceRow | None) -> str:
 
 
 def _footnotes(table: ScoreTable, lines: Sequence[_LatexLine]) -> Iterator[str]:
-    frames = {line.n_frames for line in lines}
+    frames = {line.scores.n_frames for line in lines}
     count = str(frames.pop()) if len(frames) == 1 else f"{min(frames)} to {max(frames)}"
     yield f"Protocol \\texttt{{{table.digest[:8]}}}: {latex_escape(protocol_text(table.protocol))}; {count} frames."
     notes = []

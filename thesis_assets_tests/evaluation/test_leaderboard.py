@@ -162,7 +162,7 @@ def test_an_older_tree_never_shares_a_table_or_a_difference_with_one_of_ours(
         [("older", own.tree), ("tiny_a", evaluated.tree)], {("demo", "tiny_a"): ("demo", "older")}
     )
     tables = [table for table in score_tables(board) if table.task == "nvs"]
-    assert [(table.stated, table.runs) for table in tables] == [
+    assert [(table.stated, list(table.runs)) for table in tables] == [
         (True, [("demo", "tiny_a")]),
         (False, [("demo", "older")]),
     ]
