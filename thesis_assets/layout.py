@@ -743,6 +743,10 @@ class EvaluationTree:
         return recording.with_suffix(".previews")
 
 
+_PRESETS = {"thesis": "{results_root}/{scene_name}"}
+"""Templates by name. The tree's own folder is then `<exp_name>__<run_name>`."""
+
+
 def output_dir(template: str, *, results_root: Path, exp_name: str, run_name: str, scene_name: str) -> Path:
     """`<output_dir>` of one evaluated scene, by the setting's template.
 
@@ -756,7 +760,7 @@ def output_dir(template: str, *, results_root: Path, exp_name: str, run_name: st
     try:
         # `str.format` alone would also look up attributes (`{results_root.parent}`) and so leave the root.
         filled = ""
-        for text, name, form, conversion in Formatter().parse(template):
+        for text, name, form, conversion in Formatter().parse(_PRESETS.get(template, template)):
             if form or conversion:
                 raise ValueError(name)
             filled += text + (fields[name] if name is not None else "")
@@ -770,23 +774,14 @@ def output_dir(template: str, *, results_root: Path, exp_name: str, run_name: st
         ) from error
 
 
-THESIS_OUTPUT_DIR = "{results_root}/{scene_name}"
-"""Template of the preset `thesis`; the tree's own folder is then `<exp_name>__<run_name>`."""
-
-
 def evaluation_tree(
     template: str, *, results_root: Path, exp_name: str, run_name: str, scene_name: str
 ) -> EvaluationTree:
     """The evaluation tree of one scene of one cell. The template `thesis` puts the run's name into the tree's folder."""
-    thesis = template == "thesis"
     folder = output_dir(
-        THESIS_OUTPUT_DIR if thesis else template,
-        results_root=results_root,
-        exp_name=exp_name,
-        run_name=run_name,
-        scene_name=scene_name,
+        template, results_root=results_root, exp_name=exp_name, run_name=run_name, scene_name=scene_name
     )
-    return EvaluationTree(folder, f"{exp_name}__{run_name}" if thesis else exp_name)
+    return EvaluationTree(folder, f"{exp_name}__{run_name}" if template == "thesis" else exp_name)
 
 
 @dataclass(frozen=True)

@@ -95,8 +95,7 @@ class RenderCommand:
 
     def made(self) -> list[Path]:
         """The renders that are there now, in the folders of the target cameras."""
-        folders = [self.scene.tree.renders_dir / str(cam_id) for cam_id in self.target_cameras]
-        return [path for folder in folders for path in list_frames(folder, (".png",), self.scene.roots).paths.values()]
+        return [path for cam_id in self.target_cameras for path in _renders(self.scene, cam_id)]
 
     @property
     def _template(self) -> str:
@@ -186,9 +185,7 @@ def _read_record(scene: Scene) -> RenderRecord | None:
 
 def _refuse_renders_of_unknown_origin(scene: Scene) -> None:
     for cam_id in list_numbers(scene.tree.renders_dir):
-        # Looked up anew: the scene's own listing is kept from the first question on.
-        frames = list_frames(scene.tree.renders_dir / str(cam_id), (".png",), scene.roots).paths
-        if frames:
+        if frames := _renders(scene, cam_id):
             raise InvalidScene(
                 f"the scene {scene.name} has renders that no command of an experiment made",
                 file=scene.tree.renders_dir / str(cam_id),
@@ -202,8 +199,13 @@ def _remove_renders(scene: Scene) -> None:
     """Take away another command's renders, and their record: what this one does not write must be missing, not theirs."""
     scene.tree.renders_made_from.unlink(missing_ok=True)
     for cam_id in list_numbers(scene.tree.renders_dir):
-        for path in list_frames(scene.tree.renders_dir / str(cam_id), (".png",), scene.roots).paths.values():
+        for path in _renders(scene, cam_id):
             path.unlink()
+
+
+def _renders(scene: Scene, cam_id: int) -> list[Path]:
+    """Looked up anew: the scene's own listing is kept from the first question on."""
+    return list(list_frames(scene.tree.renders_dir / str(cam_id), (".png",), scene.roots).paths.values())
 
 
 def _make(command: RenderCommand, making: Making, on_progress: Callable[[str], None] | None) -> None:
