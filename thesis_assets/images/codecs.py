@@ -138,7 +138,7 @@ def pixel_digest(image: NDArray[np.uint8]) -> str:
 
 def encode_png(image: NDArray[np.uint8], encoder: PngEncoder = "isal") -> bytes:
     """Lossless PNG of an (H, W, 3) or (H, W) uint8 array. Every encoder gives the same decoded pixels."""
-    _check_array(image)
+    check_array(image)
     if encoder == "isal":
         return encode_isal(image)
     if encoder == "pillow":
@@ -161,7 +161,7 @@ def encoder_version(encoder: PngEncoder) -> str:
 
 def encode_jpeg(image: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:
     """JPEG (4:2:0) of an (H, W, 3) or (H, W) uint8 array."""
-    _check_array(image)
+    check_array(image)
     return _encode_pillow(image, "JPEG", quality=quality)
 
 
@@ -246,10 +246,11 @@ def _converted(image: Image.Image, mode: Literal["RGB", "L"], path: Path) -> Ima
     return image if image.mode == mode else image.convert(mode)
 
 
-def _check_array(image: NDArray[np.uint8]) -> None:
+def check_array(image: NDArray[np.uint8], purpose: str = "encode") -> None:
+    """Refuse what is no (H, W, 3) or (H, W) uint8 image, or holds no pixel."""
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or 0 in image.shape:
         raise ThesisAssetsError(
-            "not an image to encode", found=f"{image.shape} {image.dtype}", wanted="(H, W, 3) or (H, W) uint8"
+            f"not an image to {purpose}", found=f"{image.shape} {image.dtype}", wanted="(H, W, 3) or (H, W) uint8"
         )
 
 
