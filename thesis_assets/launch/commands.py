@@ -102,16 +102,9 @@ def spawn(
         )
 
 
-def still_running(record: JobRecord) -> list[int]:
-    """Process ids of a recorded job that live on this host: those of a run whose starter was killed outright."""
-    if record.host != socket.gethostname() or record.job_id is None or record.returncode is not None:
-        return []
-    return [process.pid for process in members(record.job_id)]
-
-
 def end_running(record: JobRecord, *, grace_seconds: float = 10.0) -> None:
-    """End what `still_running` finds: first asked, after `grace_seconds` killed."""
-    if record.job_id is not None and still_running(record):
+    """End what runs on this host of a job whose starter was killed outright: first asked, after `grace_seconds` killed."""
+    if record.host == socket.gethostname() and record.job_id is not None and record.returncode is None:
         end_tree(None, record.job_id, grace_seconds=grace_seconds)
 
 
