@@ -467,8 +467,6 @@ class DifixTree:
     dropped_samples = Below("meta/dropped_samples.csv")
     frozen = Below("meta/frozen.json")
     """*Ours*: digests of a snapshot that tuning runs depend on."""
-    locks_dir = Below("meta/locks")
-    """*Ours*: one lock file a cell at work."""
     scene_runs_dir = Below("scene_runs")
     set_aside_dir = Below("set_aside")
     """*Ours*: samples and shards of scenes that the experiment no longer names, moved here on request; a folder a scene."""
@@ -499,17 +497,6 @@ class DifixTree:
         """The path as manifests write it: relative to `<root>/<exp_name>`, with forward slashes."""
         return path.relative_to(self.base).as_posix()
 
-    def sample_of(self, path: Path) -> SampleId:
-        """The sample that a path below `samples/` belongs to.
-
-        Raises:
-            InvalidKey: the path is not in a sample's folder.
-        """
-        parts = path.relative_to(self.samples_dir).parts if path.is_relative_to(self.samples_dir) else ()
-        if not parts:
-            raise InvalidKey("not a path below samples/", file=path, wanted=f"{self.samples_dir}/<sample_id>/...")
-        return SampleId.parse(parts[0])
-
     def tuning_run(self, run_name: str) -> TuningRunTree:
         return TuningRunTree(self.tuning_runs_dir / check_key(run_name, "run_name"))
 
@@ -518,7 +505,8 @@ class DifixTree:
         return self.meta_dir / f"{asset}.made_from.json"
 
     def lock(self, cell: str) -> Path:
-        return self.locks_dir / f"{check_key(cell, 'lock')}.lock"
+        """*Ours*: held while the cell is at work."""
+        return self.meta_dir / "locks" / f"{check_key(cell, 'lock')}.lock"
 
     def job(self, cell: str) -> "JobTree":
         """*Ours*: where a cell's work executes that is not a tuning run, or executed."""

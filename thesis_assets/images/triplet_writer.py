@@ -70,8 +70,6 @@ class TripletResult:
 
     final_dir: Path
     bytes_written: int = 0
-    target_mode: str = ""
-    reference_mode: str = ""
     meta: BaseModel | None = None
     outputs: Mapping[str, Output] = field(default_factory=dict)
     thumbnails: tuple[NDArray[np.uint8], ...] = ()
@@ -204,8 +202,7 @@ class TripletWriter:
             if job.accept is not None:
                 job.accept(outputs)
         written = sum(each.bytes_written for each in placed.values()) + len(content)
-        modes = placed[_TARGET].mode, placed[_REFERENCE].mode
-        return TripletResult(job.final_dir, written, *modes, meta, outputs, thumbnails)
+        return TripletResult(job.final_dir, written, meta, outputs, thumbnails)
 
     def _raise_fatal(self) -> None:
         if self._fatal is not None:

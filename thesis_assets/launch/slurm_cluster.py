@@ -230,7 +230,6 @@ def _ask(words: Sequence[str]) -> str:
 class Node:
     """What one node of a partition has. `memory_gb`: as jobs may ask for it."""
 
-    name: str
     gpus: int
     cores: int
     memory_gb: float
@@ -275,10 +274,7 @@ def _list_nodes(partition: str | None) -> list[Node]:
     ]
     if not partition and any(row[4].strip().endswith("*") for row in rows):
         rows = [row for row in rows if row[4].strip().endswith("*")]
-    return [
-        Node(name.strip(), count_gpus(gres), _number(cores), _number(memory) / 1024)
-        for name, gres, cores, memory, _ in rows
-    ]
+    return [Node(count_gpus(gres), _number(cores), _number(memory) / 1024) for _, gres, cores, memory, _ in rows]
 
 
 def count_gpus(gres: str) -> int:
