@@ -28,7 +28,7 @@ from thesis_assets.layout import TASKS, EvaluationTree
 
 if TYPE_CHECKING:
     from thesis_assets.publishing.plan import PublicationPlan
-    from thesis_assets.schemas.publishing import PublicationRecord
+    from thesis_assets.schemas.recordings import PublicationRecord
 
 
 rerun_app = typer.Typer(no_args_is_help=True)

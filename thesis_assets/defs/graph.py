@@ -122,7 +122,7 @@ def _leaderboard(platform: Platform, cell: Cell) -> list[Unit]:
         for name, tree in platform.evaluated_scenes(run).items()
         if (record := read_record(Place(tree.base, tree.manifest_made_from))) is not None
     }
-    place = Place(reports.root, reports.leaderboard_made_from)
+    place = Place(reports.base, reports.leaderboard_made_from)
     table = Unit("leaderboard", place, Wanted("leaderboard", LEADERBOARD_VERSION, made=made))
     return [table, *ComparePages(platform, platform.echo).units()]
 

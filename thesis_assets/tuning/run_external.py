@@ -25,7 +25,7 @@ from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.experiments.spec import External, published_steps
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.jobs import log_tail
-from thesis_assets.launch.starter_watch import watched
+from thesis_assets.launch.supervisors import watched
 from thesis_assets.layout import TuningRunTree, parse_checkpoint_step
 from thesis_assets.provenance.contents import Stat, stat_of
 from thesis_assets.schemas.samples import DataJson
