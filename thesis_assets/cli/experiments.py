@@ -130,8 +130,7 @@ def fork(
 
 def _shared_and_new(platform: Platform, spec: ExperimentSpec) -> tuple[list[str], list[str]]:
     """The fork's scenes: those of which an experiment here has equal samples, and the others."""
-    from thesis_assets.samples.shard_identity import shard_unit
-    from thesis_assets.samples.shared_shards import has_equal_shard
+    from thesis_assets.samples.shards import has_equal_shard, shard_unit
     from thesis_assets.scenes.matching import group_id
 
     tree = platform.difix(Cell(spec.exp_name))
@@ -172,7 +171,7 @@ def set_aside_command(
 
     With --yes they are moved out of `samples/`: they go to `set_aside/` in the experiment's folder; nothing is deleted.
     """
-    from thesis_assets.samples.set_aside import set_aside, unnamed_scenes
+    from thesis_assets.samples.snapshot import set_aside, unnamed_scenes
 
     platform = load_platform()
     scenes = platform.scene_names(platform.experiments.read(exp))

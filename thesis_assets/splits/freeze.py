@@ -5,7 +5,7 @@ import time
 from thesis_assets import storage
 from thesis_assets.layout import DifixTree
 from thesis_assets.samples.snapshot import frozen_snapshot
-from thesis_assets.schemas.samples import FrozenSnapshot, GenerationStats
+from thesis_assets.schemas.samples import FrozenSnapshot
 from thesis_assets.splits.snapshot_guard import read_snapshot
 
 
@@ -27,7 +27,6 @@ def freeze(tree: DifixTree, reason: str) -> FrozenSnapshot:
         exp_name=tree.exp_name,
         frozen_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         reason=reason,
-        generation_digest=storage.read_json(tree.generation_stats, GenerationStats).generation_digest,
         data_json_sha256=state.data_json_sha256,
         manifest_sha256=state.manifest_sha256,
         n_train=len(state.train),

@@ -14,9 +14,8 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import DifixTree, SampleId
 from thesis_assets.provenance import Contents, MadeFrom, Place, Unit, Wanted, examine, forget_stats, read_record
 from thesis_assets.provenance.options import differences
-from thesis_assets.samples.generation_config import read_generation_config, shaping
 from thesis_assets.samples.sample_rows import read_rows, rows_sha256
-from thesis_assets.samples.snapshot import frozen_snapshot
+from thesis_assets.samples.snapshot import frozen_snapshot, read_generation_config, shaping
 from thesis_assets.schemas.lineage import LineageLink, linked
 from thesis_assets.schemas.samples import SAMPLE_FILES, SampleRow, ShardStats, SplitSummary
 from thesis_assets.splits.data_json import (

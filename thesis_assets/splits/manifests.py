@@ -74,7 +74,6 @@ def write_split_manifests(
     split: SplitSpec,
     dropped: Sequence[DroppedSample],
     shards: Sequence[ShardStats],
-    generation_digest: str,
 ) -> SplitSummary:
     """Write the two halves and what is counted about them; the summary, which has their digests, last.
 
@@ -91,7 +90,7 @@ def write_split_manifests(
         tree.split_train.name: write_rows(tree.split_train, result.train),
         tree.split_test.name: write_rows(tree.split_test, result.test),
     }
-    storage.write_json(tree.generation_stats, _statistics(tree, rows, result, dropped, shards, generation_digest))
+    storage.write_json(tree.generation_stats, _statistics(tree, rows, result, dropped, shards))
     summary = SplitSummary(
         n_all=len(rows),
         n_train=len(result.train),
@@ -123,7 +122,6 @@ def _statistics(
     result: SplitResult,
     dropped: Sequence[DroppedSample],
     shards: Sequence[ShardStats],
-    generation_digest: str,
 ) -> GenerationStats:
     scene_names = sorted(stats.scene_name for stats in shards)
     by_scene = Counter(row.scene_name for row in rows)
@@ -140,7 +138,6 @@ def _statistics(
         dataset_sample_counts=_sorted_counts(row.dataset for row in rows),
         group_sample_counts=_sorted_counts(group_key(row) for row in rows),
         dropped_by_reason=_sorted_counts(row.reason for row in dropped),
-        generation_digest=generation_digest,
         shard_digests={stats.scene_name: stats.rows_sha256 for stats in sorted(shards, key=lambda s: s.scene_name)},
     )
 

@@ -90,7 +90,6 @@ def select_checkpoint(
         scene_names=stats.scene_runs,
         backend=config.backend,
         hyperparameter_digest=config.hyperparameter_digest,
-        generation_digest=stats.generation_digest,
         shard_digests=stats.shard_digests,
     )
     write_bytes(run_tree.pipeline_overrides, overrides_bytes(run_tree, selected))

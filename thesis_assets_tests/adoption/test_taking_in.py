@@ -12,8 +12,7 @@ from thesis_assets.adoption.writing import adopt_run, adopt_snapshot
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.layout import AdoptedTrees, DifixTree
 from thesis_assets.provenance import Unit
-from thesis_assets.samples.sample_set import sample_set_unit
-from thesis_assets.samples.shard_identity import shard_unit
+from thesis_assets.samples.shards import sample_set_unit, shard_unit
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.splits.data_json import data_json_unit
 from thesis_assets.splits.manifests import split_unit

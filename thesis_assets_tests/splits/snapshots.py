@@ -45,7 +45,7 @@ def write_splits(
 ) -> SplitSummary:
     result = split_rows(rows, split, group_of)
     shards = [shard_stats(name, rows) for name in sorted({row.scene_name for row in rows})]
-    return write_split_manifests(tree, rows, result, split, dropped, shards, "g")
+    return write_split_manifests(tree, rows, result, split, dropped, shards)
 
 
 def write_snapshot(root: Path, *pairs: str, exp: str = "v1") -> DifixTree:

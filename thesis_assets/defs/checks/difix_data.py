@@ -9,9 +9,9 @@ from thesis_assets.schemas.checks import CheckOutcome
 
 def _sample_set(platform: Platform, cell: Cell) -> Outcomes:
     from thesis_assets.samples import integrity
-    from thesis_assets.samples.generation_config import check_generation_config
     from thesis_assets.samples.sample_rows import read_rows
-    from thesis_assets.samples.shard_files import read_dropped
+    from thesis_assets.samples.shards import read_dropped
+    from thesis_assets.samples.snapshot import check_generation_config
 
     tree = platform.difix(cell)
     spec = platform.spec(cell)
