@@ -28,9 +28,8 @@ from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.schemas.samples import SampleMeta, SampleProvenance, SampleRow, ShardStats, SplitSummary
 from thesis_assets.schemas.tuning import ADOPTED_COMMAND, CheckpointInfo
 from thesis_assets.splits.data_json import content_of_file, write_data_json
-from thesis_assets.splits.freeze import freeze
-from thesis_assets.splits.hold_out import SplitResult, group_finder
-from thesis_assets.splits.manifests import write_split_manifests
+from thesis_assets.splits.manifests import SplitResult, group_finder, write_split_manifests
+from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets.tuning.checkpoints import load_checkpoint
 from thesis_assets.tuning.run_config import make_config
 from thesis_assets.tuning.run_flags import PlainFlags

@@ -155,12 +155,6 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
-def first_names(names: Sequence[str], limit: int = 4) -> str:
-    """Some names of many, each once, and how many more there are."""
-    once = list(dict.fromkeys(names))
-    return ", ".join(once[:limit]) + (f" and {len(once) - limit} more" if len(once) > limit else "")
-
-
 def human_bytes(count: int) -> str:
     """`1536` -> `1.5 KB`."""
     size = float(count)

@@ -151,7 +151,7 @@ def freeze_command(
 
     Its samples, manifests and data.json stay as they are, so that every run is made from the same. The first tuning run does it too.
     """
-    from thesis_assets.splits.freeze import freeze
+    from thesis_assets.splits.snapshot_guard import freeze
 
     platform = load_platform()
     platform.experiments.read(exp)

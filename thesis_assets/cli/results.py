@@ -14,7 +14,6 @@ from thesis_assets.cli.console import (
     JsonOption,
     console,
     dagster_instance,
-    first_names,
     human_bytes,
     load_platform,
     print_json,
@@ -26,7 +25,7 @@ from thesis_assets.defs.compare_pages import MAX_FRAMES, UNREFINED, ComparePages
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.report_pages import renew_pages, write_leaderboard
-from thesis_assets.errors import InvalidFile, Undeclared, near_names
+from thesis_assets.errors import InvalidFile, Undeclared, first_names, near_names
 from thesis_assets.layout import SampleId, check_key, parse_checkpoint_step, parse_epoch
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from thesis_assets.cli.console import (
     FAILED,
     JsonOption,
     dagster_instance,
-    first_names,
     load_platform,
     print_json,
     print_table,
@@ -38,7 +37,7 @@ from thesis_assets.defs.policy import GPU_ASSETS
 from thesis_assets.defs.ready_scenes import ReadyScenes, unfinished_scenes
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.report_pages import CHECK_REPORT, renew_pages
-from thesis_assets.errors import InvalidScene, ThesisAssetsError, near_names
+from thesis_assets.errors import InvalidScene, ThesisAssetsError, first_names, near_names
 
 
 @dataclass

@@ -17,7 +17,6 @@ from thesis_assets.cli.console import (
     FAILED,
     JsonOption,
     dagster_instance,
-    first_names,
     human_bytes,
     load_platform,
     print_json,
@@ -37,7 +36,7 @@ from thesis_assets.defs.morning import Morning, morning
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.report_pages import renew_pages, write_pages
-from thesis_assets.errors import near_names
+from thesis_assets.errors import first_names, near_names
 
 REASON = 300
 SHOWN = 30

@@ -113,11 +113,9 @@ def _write_adapter(platform: Platform, cell: Cell, value: AdapterTable) -> Metad
     from thesis_assets.splits.data_json import write_data_json
 
     tree = platform.difix(cell)
-    stats = write_data_json(tree, value.train, value.test, value.prompt)
-    return {
-        "dagster/row_count": stats.n_train + stats.n_test,
-        "path": dg.MetadataValue.path(tree.data_json),
-    }
+    write_data_json(tree, value.train, value.test, value.prompt)
+    n_rows = len(value.train) + len(value.test)
+    return {"dagster/row_count": n_rows, "path": dg.MetadataValue.path(tree.data_json)}
 
 
 def _load_shard(platform: Platform, cell: Cell) -> TripletSet:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidKey, InvalidScene, SnapshotChanged
+from thesis_assets.errors import InvalidKey, InvalidScene, SnapshotChanged, first_names
 from thesis_assets.experiments.spec import GenerationSpec
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, SampleId, check_key
@@ -289,9 +289,6 @@ def _shard(
     return Shard(stats, made.rows, sorted_dropped(dropped))
 
 
-_NAMED = 5
-
-
 @dataclass(frozen=True)
 class ShardDamage:
     """What a look found of a shard that is made from what one would make it from now.
@@ -317,7 +314,7 @@ class ShardDamage:
             raise InvalidScene(
                 f"{len(left)} lost samples of `{scene_name}` could not be made again",
                 file=tree.samples_dir,
-                found=", ".join(left[:_NAMED]) + (f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""),
+                found=first_names(left, 5),
                 wanted="the scene's files that they were made from",
                 remedy="bring them back; or let the scene's samples be made anew from what is there: "
                 f"`thesis-assets run --exp {tree.exp_name} --replace`",

@@ -10,6 +10,7 @@ import io
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ from thesis_assets.samples.snapshot import (
     read_generation_config,
     require_same_manifest,
     shaping,
+    shard_place,
 )
 from thesis_assets.scenes.listing import SceneRoots, scene_files
 from thesis_assets.schemas.samples import (
@@ -167,8 +169,8 @@ def shard_unit(
         files={} if adopted else scene_files(roots.tree(scene_name), roots, source),
         of_outputs=source == "command",
     )
-    place = Place(tree.base, tree.scene_run(scene_name).made_from)
-    return Unit(f"scene_samples of {scene_name}", place, wanted, lambda: _older(tree, scene_name, generation))
+    older = partial(_older, tree, scene_name, generation)
+    return Unit(f"scene_samples of {scene_name}", shard_place(tree, scene_name), wanted, older)
 
 
 def in_other_experiment(unit: Unit, tree: DifixTree, scene_name: str) -> Unit:
@@ -176,7 +178,7 @@ def in_other_experiment(unit: Unit, tree: DifixTree, scene_name: str) -> Unit:
     wanted = replace(unit.wanted, given=None)
     if wanted.tools:
         wanted = replace(wanted, tools=_tools(_rasteriser(_statistics(tree, scene_name))))
-    return Unit(unit.name, Place(tree.base, tree.scene_run(scene_name).made_from), wanted)
+    return Unit(unit.name, shard_place(tree, scene_name), wanted)
 
 
 def _options(tree: DifixTree, generation: GenerationSpec, section: Mapping[str, Any], group_id: str) -> dict[str, Any]:
@@ -390,13 +392,8 @@ def collect_sample_set(tree: DifixTree, scene_names: Sequence[str]) -> SampleSet
 def sample_set_unit(tree: DifixTree, scene_names: Sequence[str]) -> Unit:
     """The sample set of these scenes, made from their shards as they are now."""
     scenes = sorted(set(scene_names))
-    shards = {f"scene_runs/{name}": Place(tree.base, tree.scene_run(name).made_from) for name in scenes}
-    wanted = Wanted(
-        step="sample_set",
-        code_version=SAMPLE_SET_VERSION,
-        options={"scenes": scenes},
-        made=versions_of(shards),
-    )
+    made = versions_of({f"scene_runs/{name}": shard_place(tree, name) for name in scenes})
+    wanted = Wanted("sample_set", SAMPLE_SET_VERSION, options={"scenes": scenes}, made=made)
     return Unit("sample_set", Place(tree.base, tree.made_from("sample_set")), wanted, lambda: _older_set(tree))
 
 

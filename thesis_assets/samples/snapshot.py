@@ -19,7 +19,7 @@ from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidKey, Sna
 from thesis_assets.experiments.reading import read_yaml
 from thesis_assets.experiments.spec import NOT_OF_A_SAMPLE, GenerationSpec
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, SampleId, check_key
-from thesis_assets.provenance import Place, kept_options, read_record
+from thesis_assets.provenance import MadeFrom, Place, kept_options, read_record
 from thesis_assets.provenance.options import differences
 from thesis_assets.schemas.base import OlderKeys
 from thesis_assets.schemas.checks import CheckOutcome
@@ -225,15 +225,24 @@ def other_sections(tree: DifixTree, scene_names: Sequence[str]) -> list[str]:
     """
     if not tree.generation_config.exists():
         return []
-    section = {"generation": shaping(read_generation_config(tree.generation_config).resolved)}
-    found = []
-    for scene_name in scene_names:
-        record = read_record(Place(tree.base, tree.scene_run(scene_name).made_from))
-        if record is not None:
-            made_by = {"generation": record.options.get("generation", {})}
-            changes = list(differences(made_by, section, made_by, {}))
-            found += [f"the shard of {scene_name}: {change}" for change in changes]
-    return found
+    present = read_generation_config(tree.generation_config)
+    records = {name: read_record(shard_place(tree, name)) for name in scene_names}
+    return [
+        f"the shard of {name}: {change}"
+        for name, record in records.items()
+        for change in (() if record is None else shard_changes(present, record))
+    ]
+
+
+def shard_changes(present: GenerationConfig, record: MadeFrom) -> Iterable[str]:
+    """In words, each option of the snapshot's file other than a shard was made by; of options that came later it may say anything."""
+    made_by = {"generation": record.options.get("generation", {})}
+    return differences(made_by, {"generation": shaping(present.resolved)}, made_by, {})
+
+
+def shard_place(tree: DifixTree, scene_name: str) -> Place:
+    """Where a scene's shard and its record lie."""
+    return Place(tree.base, tree.scene_run(scene_name).made_from)
 
 
 def unnamed_scenes(tree: DifixTree, scene_names: Iterable[str]) -> dict[str, list[str]]:

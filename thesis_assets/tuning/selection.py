@@ -14,7 +14,7 @@ from thesis_assets.samples.sample_rows import group_key, read_rows
 from thesis_assets.schemas.samples import GenerationStats, SampleRow, SplitSummary
 from thesis_assets.schemas.tuning import CheckpointScore, SelectedCheckpoint, TrainConfig
 from thesis_assets.splits.data_json import content_of_file, renew_paths
-from thesis_assets.splits.recorded_images import recorded_images, refuse_other_images
+from thesis_assets.splits.snapshot_guard import recorded_images, refuse_other_images
 from thesis_assets.storage import read_json, write_bytes, write_json
 from thesis_assets.tuning.checkpoints import kept_steps, verify_checkpoint
 from thesis_assets.tuning.hand_off import overrides_bytes

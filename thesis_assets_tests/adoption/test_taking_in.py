@@ -68,7 +68,7 @@ def test_every_cell_of_an_adopted_snapshot_is_made_here_and_after_a_move(tmp_pat
     tree, spec = taken_in(tmp_path, roots)
     assert [unit.look().in_words for unit in units(tree, spec, roots)] == ["made"] * 6
     there = copied_without_times(tree, tmp_path / "elsewhere")
-    guard_snapshot(there, spec.split, spec.split.group_rules)
+    guard_snapshot(there, spec.split)
     assert [unit.look().in_words for unit in units(there, spec, roots)] == ["made"] * 6
 
 

@@ -21,8 +21,7 @@ from thesis_assets.samples.snapshot import write_generation_config
 from thesis_assets.scenes.matching import group_id
 from thesis_assets.schemas.samples import FrozenSnapshot, SampleMeta
 from thesis_assets.splits.data_json import write_data_json
-from thesis_assets.splits.hold_out import split_rows
-from thesis_assets.splits.manifests import write_split_manifests
+from thesis_assets.splits.manifests import split_rows, write_split_manifests
 from thesis_assets_tests.samples.tiny_scenes import SIZE, generation, image, look, roots, work, write_scene
 
 NAME = "hi4d_pair00_dance"

@@ -17,8 +17,7 @@ from thesis_assets.samples.shards import SampleSet, write_sample_set
 from thesis_assets.schemas.samples import SampleRow
 from thesis_assets.schemas.tuning import TrainConfig
 from thesis_assets.splits.data_json import content_of_file, write_data_json
-from thesis_assets.splits.hold_out import group_finder, split_rows
-from thesis_assets.splits.manifests import write_split_manifests
+from thesis_assets.splits.manifests import group_finder, split_rows, write_split_manifests
 from thesis_assets.tuning.run_config import lock_config, make_config
 from thesis_assets.tuning.trainer_flags import parse_flags
 

@@ -136,8 +136,7 @@ def sample_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> ob
 def split_manifests(context: dg.AssetExecutionContext, platform: PlatformParam, sample_set: TripletSet) -> SplitTables:
     """Split the collected rows by their groups."""
     from thesis_assets.scenes.matching import group_id
-    from thesis_assets.splits.hold_out import split_rows
-    from thesis_assets.splits.manifests import kept_split
+    from thesis_assets.splits.manifests import kept_split, split_rows
 
     cell = Cell(context.partition_key)
     split = kept_split(platform.difix(cell), platform.spec(cell).split)

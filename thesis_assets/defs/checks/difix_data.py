@@ -33,8 +33,8 @@ def _split_manifests(platform: Platform, cell: Cell) -> Outcomes:
     from thesis_assets.samples.sample_rows import read_rows
     from thesis_assets.scenes.matching import group_id
     from thesis_assets.splits import leakage
-    from thesis_assets.splits.hold_out import reserved_groups
-    from thesis_assets.splits.near_duplicates import check_near_duplicates
+    from thesis_assets.splits.leakage import check_near_duplicates
+    from thesis_assets.splits.manifests import reserved_groups
 
     tree = platform.difix(cell)
     split = platform.spec(cell).split

@@ -23,7 +23,7 @@ from thesis_assets.launch.starter_watch import watched
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.samples import DataJson
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine, TrainConfig
-from thesis_assets.splits.recorded_images import look_at_data
+from thesis_assets.splits.snapshot_guard import look_at_data
 from thesis_assets.storage import full_disk_explained, read_json, write_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, verify_checkpoint
 from thesis_assets.tuning.external.progress_bar import ProgressBar, ToldStep
