@@ -28,10 +28,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value a
 _DAGSTER_YAML = "dagster.yaml"
 
 
-def console(*, stderr: bool = False) -> Console:
+def console() -> Console:
     """A console that wraps to the terminal; where there is none, wide enough for a table of names and no colours."""
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else 140, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 
 
 class _Progress:

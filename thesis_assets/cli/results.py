@@ -31,7 +31,6 @@ from thesis_assets.layout import SampleId, check_key, parse_checkpoint_step, par
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from thesis_assets.defs.platform import Platform
     from thesis_assets.evaluation.leaderboard import Leaderboard
     from thesis_assets.schemas.lineage import LineageLink
 

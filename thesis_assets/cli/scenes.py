@@ -12,12 +12,11 @@ from thesis_assets.cli.console import CHECK_FAILED, JsonOption, load_platform, p
 from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
 
 if TYPE_CHECKING:
-    from thesis_assets.scenes.catalog import SceneSummary
+    from thesis_assets.scenes.catalog import Finding, SceneSummary
     from thesis_assets.scenes.importers.capture import Arrangement, Capture
     from thesis_assets.scenes.importers.writing import ImportedScene
     from thesis_assets.scenes.listing import SceneRoots
     from thesis_assets.scenes.scene import Scene
-    from thesis_assets.scenes.scene_check import Finding
 
 
 scene_app = typer.Typer(no_args_is_help=True)
@@ -99,10 +98,9 @@ def init(
     arrangement = arrangements.frames_from(capture, pattern) if pattern else arrangements.one_frame(capture)
     source = arrangement.camera_called(source_camera) if source_camera is not None else None
     notes = [*capture.notes, *gaussians_notes(gaussians, arrangement), *group_notes(name)]
-    imported = (
-        None
-        if dry_run
-        else write_scene(
+    imported = None
+    if not dry_run:
+        imported = write_scene(
             platform.roots,
             name,
             capture,
@@ -112,7 +110,6 @@ def init(
             link_mode="copy" if copy else "auto",
             on_progress=progress_line,
         )
-    )
     report_init(name, capture, arrangement, notes, imported, platform.roots, as_json)
 
 
@@ -136,9 +133,8 @@ def check(
 
     Exit code 3: a file is broken, or something is missing for a task of `--for`.
     """
-    from thesis_assets.scenes.catalog import PURPOSES
+    from thesis_assets.scenes.catalog import PURPOSES, check_scene
     from thesis_assets.scenes.scene import open_scene
-    from thesis_assets.scenes.scene_check import check_scene
 
     asked = [purpose for purpose in PURPOSES if purpose in (purposes or ["export"])]
     if unknown := sorted({*(purposes or [])} - {*PURPOSES}):
@@ -159,7 +155,7 @@ def check(
     if report.summary.problem is None:
         findings += gaussians_findings(open_scene(roots, name))
     broken = report.broken or any(finding.severity == "error" for finding in findings)
-    failed = broken or bool(report.lacking(asked))
+    failed = broken or any(report.summary.missing.get(purpose) for purpose in asked)
     if as_json:
         print_json(
             {
@@ -309,7 +305,7 @@ def gaussians_notes(gaussians: Path | None, arrangement: "Arrangement") -> list[
 def gaussians_findings(scene: "Scene") -> "list[Finding]":
     """The Gaussians of the first frame: readable, and in the cameras' world."""
     from thesis_assets.rendering.gaussians import read_ply
-    from thesis_assets.scenes.scene_check import Finding
+    from thesis_assets.scenes.catalog import Finding
 
     frames = scene.frames()
     path = scene.gaussians_path(frames[0]) if frames else None

@@ -160,8 +160,6 @@ def run_web_server(
     from dagster_webserver.app import create_app_from_workspace_process_context
     from dagster_webserver.version import __version__
 
-    from thesis_assets.cli.services import Guard
-
     target = ModuleTarget(
         module_name=CODE_LOCATION, attribute=None, working_directory=str(Path.cwd()), location_name=None
     )
