@@ -7,8 +7,7 @@ A reference strategy says which camera and frame accompany a target: always one 
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -204,58 +203,12 @@ class ReferenceView:
     fname: str
 
 
-class ReferenceRule(ABC):
-    """From a target to its reference."""
+@dataclass(frozen=True)
+class ReferenceRule:
+    """From a target's camera and frame to its reference; `cameras`: every camera that may be one."""
 
     cameras: frozenset[int]
-    """Every camera that may be a reference."""
-
-    @abstractmethod
-    def view_for(self, cam_id: int, fname: str) -> ReferenceView:
-        """The reference of a target camera at a frame."""
-
-
-class TemporalOffset(ReferenceRule):
-    """The source camera, a number of frames later (or earlier, where negative). Offset 0 is the same time."""
-
-    def __init__(self, source: int, offset: int) -> None:
-        self.cameras = frozenset((source,))
-        self._source = source
-        self._offset = offset
-
-    def view_for(self, cam_id: int, fname: str) -> ReferenceView:
-        return ReferenceView(self._source, f"{int(fname) + self._offset:06d}")
-
-
-class NearestCamera(ReferenceRule):
-    """The other camera whose centre is closest to the target's, at the same time."""
-
-    def __init__(self, nearest: dict[int, int]) -> None:
-        self.cameras = frozenset(nearest.values())
-        self._nearest = nearest
-
-    def view_for(self, cam_id: int, fname: str) -> ReferenceView:
-        return ReferenceView(self._nearest[cam_id], fname)
-
-
-class Mixed(ReferenceRule):
-    """One of several rules for each target, by a draw that depends on seed, scene, camera and frame alone: on no order."""
-
-    def __init__(self, rules: dict[str, ReferenceRule], weights: dict[str, float], seed: int, scene_name: str) -> None:
-        self.cameras = frozenset().union(*(rule.cameras for rule in rules.values()))
-        self._names = sorted(rules)
-        self._rules = rules
-        self._weights = weights
-        self._place = f"{seed}|{scene_name}"
-
-    def view_for(self, cam_id: int, fname: str) -> ReferenceView:
-        drawn = hashlib.sha256(f"{self._place}|{cam_id}|{fname}".encode()).digest()
-        left = int.from_bytes(drawn[:8], "big") / 2**64 * sum(self._weights.values())
-        for name in self._names:
-            left -= self._weights[name]
-            if left < 0:
-                return self._rules[name].view_for(cam_id, fname)
-        return self._rules[self._names[-1]].view_for(cam_id, fname)  # rounding may leave a rest of 1e-16
+    view_for: Callable[[int, str], ReferenceView]
 
 
 def make_reference_rule(scene: Scene, reference: Reference, source: int, targets: Sequence[int]) -> ReferenceRule:
@@ -277,14 +230,32 @@ def make_reference_rule(scene: Scene, reference: Reference, source: int, targets
         )
     rules = {name: _single_rule(name, scene, reference, source, targets) for name in names}
     if reference.strategy == "mixed":
-        return Mixed(rules, weights, reference.seed, scene.name)
+        return _mixed(rules, weights, f"{reference.seed}|{scene.name}")
     return rules[reference.strategy]
 
 
 def _single_rule(name: str, scene: Scene, reference: Reference, source: int, targets: Sequence[int]) -> ReferenceRule:
     if name == "nearest_camera":
-        return NearestCamera(nearest_cameras(scene, targets))
-    return TemporalOffset(source, reference.offset if name == "temporal_offset" else 0)
+        nearest = nearest_cameras(scene, targets)
+        return ReferenceRule(frozenset(nearest.values()), lambda cam_id, fname: ReferenceView(nearest[cam_id], fname))
+    # The source camera, a number of frames later (or earlier, where negative).
+    offset = reference.offset if name == "temporal_offset" else 0
+    return ReferenceRule(frozenset((source,)), lambda _, fname: ReferenceView(source, f"{int(fname) + offset:06d}"))
+
+
+def _mixed(rules: Mapping[str, ReferenceRule], weights: Mapping[str, float], place: str) -> ReferenceRule:
+    """One of several rules for each target, by a draw that depends on seed, scene, camera and frame alone: on no order."""
+
+    def view_for(cam_id: int, fname: str) -> ReferenceView:
+        drawn = hashlib.sha256(f"{place}|{cam_id}|{fname}".encode()).digest()
+        left = int.from_bytes(drawn[:8], "big") / 2**64 * sum(weights.values())
+        for name in sorted(rules):
+            left -= weights[name]
+            if left < 0:
+                return rules[name].view_for(cam_id, fname)
+        return rules[max(rules)].view_for(cam_id, fname)  # rounding may leave a rest of 1e-16
+
+    return ReferenceRule(frozenset().union(*(rule.cameras for rule in rules.values())), view_for)
 
 
 def nearest_cameras(scene: Scene, targets: Sequence[int]) -> dict[int, int]:

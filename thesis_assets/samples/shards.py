@@ -25,10 +25,9 @@ from thesis_assets.provenance import Contents, MadeFrom, Making, Older, Output, 
 from thesis_assets.rendering.gaussian_renderer import GSPLAT, rasteriser_on, revision_of
 from thesis_assets.rendering.torch_rasteriser import TORCH_RASTERISER
 from thesis_assets.samples.integrity import IMAGE_FILES
-from thesis_assets.samples.sample_rows import read_rows, rows_sha256, unique_rows, write_rows
+from thesis_assets.samples.sample_rows import read_rows, unique_rows, write_rows
 from thesis_assets.samples.snapshot import (
     SAMPLE_FORMAT,
-    frozen_snapshot,
     other_sections,
     read_generation_config,
     require_same_manifest,
@@ -409,8 +408,7 @@ def write_sample_set(tree: DifixTree, sample_set: SampleSet) -> None:
     Raises:
         SnapshotChanged: the snapshot is frozen and its rows would change.
     """
-    if frozen_snapshot(tree) is not None:
-        require_same_manifest(tree, tree.all_samples.name, rows_sha256(sample_set.rows))
+    require_same_manifest(tree, tree.all_samples, sample_set.rows)
     making = begin(sample_set_unit(tree, [stats.scene_name for stats in sample_set.shards]))
     write_rows(tree.all_samples, sample_set.rows)
     write_dropped(tree.dropped_samples, sample_set.dropped)

@@ -21,9 +21,10 @@ from thesis_assets.experiments.spec import NOT_OF_A_SAMPLE, GenerationSpec
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, SampleId, check_key
 from thesis_assets.provenance import MadeFrom, Place, kept_options, read_record
 from thesis_assets.provenance.options import differences
+from thesis_assets.samples.sample_rows import rows_sha256
 from thesis_assets.schemas.base import OlderKeys
 from thesis_assets.schemas.checks import CheckOutcome
-from thesis_assets.schemas.samples import FrozenSnapshot, SplitSummary
+from thesis_assets.schemas.samples import FrozenSnapshot, SampleRow, SplitSummary
 
 
 def frozen_snapshot(tree: DifixTree) -> FrozenSnapshot | None:
@@ -58,21 +59,19 @@ def refuse_change(tree: DifixTree, problem: str, *, key: str, found: object, wan
     )
 
 
-def require_same_manifest(tree: DifixTree, file_name: str, sha256: str) -> None:
+def require_same_manifest(tree: DifixTree, path: Path, rows: Iterable[SampleRow]) -> None:
     """Let a manifest be written only while the snapshot is open, or with the bytes it was frozen with.
 
     Raises:
         SnapshotChanged: the snapshot is frozen with other bytes.
     """
     frozen = frozen_snapshot(tree)
-    if frozen is not None and frozen.manifest_sha256.get(file_name) != sha256:
-        raise refuse_change(
-            tree,
-            f"and {file_name} would change",
-            key=f"manifest_sha256.{file_name}",
-            found=sha256,
-            wanted=frozen.manifest_sha256.get(file_name),
-        )
+    if frozen is None:
+        return
+    wanted, sha256 = frozen.manifest_sha256.get(path.name), rows_sha256(rows)
+    if wanted != sha256:
+        key = f"manifest_sha256.{path.name}"
+        raise refuse_change(tree, f"and {path.name} would change", key=key, found=sha256, wanted=wanted)
 
 
 SAMPLE_FORMAT = 1
@@ -226,12 +225,12 @@ def other_sections(tree: DifixTree, scene_names: Sequence[str]) -> list[str]:
     if not tree.generation_config.exists():
         return []
     present = read_generation_config(tree.generation_config)
-    records = {name: read_record(shard_place(tree, name)) for name in scene_names}
-    return [
-        f"the shard of {name}: {change}"
-        for name, record in records.items()
-        for change in (() if record is None else shard_changes(present, record))
-    ]
+    found = []
+    for scene_name in scene_names:
+        record = read_record(shard_place(tree, scene_name))
+        if record is not None:
+            found += [f"the shard of {scene_name}: {change}" for change in shard_changes(present, record)]
+    return found
 
 
 def shard_changes(present: GenerationConfig, record: MadeFrom) -> Iterable[str]:

@@ -17,7 +17,7 @@ from thesis_assets.experiments.spec import SplitSpec
 from thesis_assets.layout import DifixTree, dataset_of
 from thesis_assets.provenance import Older, Place, Unit, Wanted, begin, options_of, read_record, versions_of
 from thesis_assets.samples.sample_rows import group_key, rows_sha256, write_rows
-from thesis_assets.samples.snapshot import frozen_snapshot, require_same_manifest
+from thesis_assets.samples.snapshot import require_same_manifest
 from thesis_assets.scenes.matching import group_id
 from thesis_assets.schemas.samples import DroppedSample, GenerationStats, SampleRow, ShardStats, SplitSummary
 
@@ -206,49 +206,17 @@ def write_split_manifests(
     Raises:
         SnapshotChanged: the snapshot is frozen and a manifest would change. Nothing is written then.
     """
-    _refuse_to_change_frozen_manifests(tree, rows, result)
+    for path, of_file in ((tree.all_samples, rows), (tree.split_train, result.train), (tree.split_test, result.test)):
+        require_same_manifest(tree, path, of_file)
     making = begin(split_unit(tree, split))
     digests = {
         tree.all_samples.name: rows_sha256(rows),
         tree.split_train.name: write_rows(tree.split_train, result.train),
         tree.split_test.name: write_rows(tree.split_test, result.test),
     }
-    storage.write_json(tree.generation_stats, _statistics(tree, rows, result, dropped, shards))
-    summary = SplitSummary(
-        n_all=len(rows),
-        n_train=len(result.train),
-        n_test=len(result.test),
-        datasets=sorted({row.dataset for row in rows}),
-        group_ids=sorted([*result.train_groups, *result.test_groups]),
-        scene_runs=sorted(stats.scene_name for stats in shards),
-        train_group_ids=result.train_groups,
-        test_group_ids=result.test_groups,
-        reserved_scenes=sorted(split.reserved_scenes),
-        split_spec=split.model_dump(mode="json"),
-        manifest_sha256=digests,
-    )
-    storage.write_json(tree.split_summary, summary)
-    making.finish(_files(tree))
-    return summary
-
-
-def _refuse_to_change_frozen_manifests(tree: DifixTree, rows: Sequence[SampleRow], result: SplitResult) -> None:
-    if frozen_snapshot(tree) is None:
-        return
-    for path, of_file in ((tree.all_samples, rows), (tree.split_train, result.train), (tree.split_test, result.test)):
-        require_same_manifest(tree, path.name, rows_sha256(of_file))
-
-
-def _statistics(
-    tree: DifixTree,
-    rows: Sequence[SampleRow],
-    result: SplitResult,
-    dropped: Sequence[DroppedSample],
-    shards: Sequence[ShardStats],
-) -> GenerationStats:
     scene_names = sorted(stats.scene_name for stats in shards)
     by_scene = Counter(row.scene_name for row in rows)
-    return GenerationStats(
+    statistics = GenerationStats(
         exp_name=tree.exp_name,
         output_exp_dir=str(tree.base),
         n_scene_runs=len(scene_names),
@@ -263,6 +231,23 @@ def _statistics(
         dropped_by_reason=_sorted_counts(row.reason for row in dropped),
         shard_digests={stats.scene_name: stats.rows_sha256 for stats in sorted(shards, key=lambda s: s.scene_name)},
     )
+    storage.write_json(tree.generation_stats, statistics)
+    summary = SplitSummary(
+        n_all=len(rows),
+        n_train=len(result.train),
+        n_test=len(result.test),
+        datasets=sorted({row.dataset for row in rows}),
+        group_ids=sorted([*result.train_groups, *result.test_groups]),
+        scene_runs=scene_names,
+        train_group_ids=result.train_groups,
+        test_group_ids=result.test_groups,
+        reserved_scenes=sorted(split.reserved_scenes),
+        split_spec=split.model_dump(mode="json"),
+        manifest_sha256=digests,
+    )
+    storage.write_json(tree.split_summary, summary)
+    making.finish(_files(tree))
+    return summary
 
 
 def _sorted_counts(names: Iterable[str]) -> dict[str, int]:
