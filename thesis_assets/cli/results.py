@@ -101,11 +101,7 @@ def leaderboard(
 
 
 def _refuse_undeclared(platform: Platform, exp: str | None, run_names: Sequence[str]) -> None:
-    """Refuse a name of which no line can ever come.
-
-    Raises:
-        Undeclared: no experiment, or none of its runs, has the name.
-    """
+    """Refuse a name of which no line can ever come, as no experiment, or none of its runs, has it."""
     if exp is not None:
         platform.experiments.read(exp)
         for run in run_names:

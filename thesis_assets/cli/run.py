@@ -180,11 +180,7 @@ def told_cells(cells: Sequence[Cell]) -> str:
 
 
 def _refuse_unfinished(platform: Platform, exp_name: str, works: Sequence[Work], named: Sequence[str]) -> None:
-    """Export no scene that is still being copied, unless it is named: a training would freeze what is there of it.
-
-    Raises:
-        InvalidScene: with what the scenes lack.
-    """
+    """Export no scene that is still being copied, unless it is named: a training would freeze what is there of it."""
     asked = {cell.scene_name for work in works for cell in work.cells} - {*named}
     unfinished = unfinished_scenes(platform, platform.experiments.read(exp_name), sorted(asked))
     if unfinished:

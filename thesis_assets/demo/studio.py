@@ -287,14 +287,9 @@ CONTACT_METRES = 0.04
 
 
 def contact_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The other person's vertex that each vertex touches.
+    """The other person's vertex that each vertex touches: (2, V) int32 of two (V, 3) metres, row 0 for the first; 0 = none.
 
-    Args:
-        first, second: (V, 3) metres.
-
-    Returns:
-        (2, V) int32: row 0 names vertices of the second for those of the first, row 1 the reverse; 0 = none. Vertex 0 itself
-        can therefore not be named; a vertex whose nearest is vertex 0 gets the next nearest.
+    Vertex 0 itself can therefore not be named; a vertex whose nearest is vertex 0 gets the next nearest.
     """
     return np.stack([_partners(first, second), _partners(second, first)])
 

@@ -82,9 +82,7 @@ def solve(people: Sequence[Individual], stances: Sequence[Stance]) -> list[Pose]
 def reach_with_arm(person: Individual, pose: Pose, side: Side, goal: np.ndarray, pole: np.ndarray) -> Pose:
     """Turn shoulder and elbow so that the middle of the hand comes to `goal`, or as near as the arm is long.
 
-    Args:
-        goal: (3,) world position, metres.
-        pole: (3,) world direction in which the elbow bends out.
+    `goal`: (3,) world position, metres; `pole`: (3,) world direction in which the elbow bends out.
     """
     shoulder, elbow, wrist = (JOINT[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist"))
     rotations = pose.rotations.copy()

@@ -65,15 +65,9 @@ def outfit_mesh(outfit: Outfit, rest: np.ndarray, proportions: Proportions) -> M
 
 
 def surface_color(outfit: Outfit, rest: np.ndarray, parts: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The unlit colour of surface points.
+    """The unlit colour, (N, 3) in [0, 1], of surface points (N, 3) at rest, metres.
 
-    Args:
-        rest: (24, 3) rest joints of the person.
-        parts: (N,) `Part` of each point.
-        points: (N, 3) rest positions, metres.
-
-    Returns:
-        (N, 3) in [0, 1].
+    `rest`: (24, 3) rest joints of the person; `parts`: (N,) `Part` of each point.
     """
     colors = np.empty_like(points)
     painters = {

@@ -80,13 +80,7 @@ class ShardWork:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What became of a shard.
-
-    Attributes:
-        exported: False where it was as wanted.
-        preview: a small JPEG; None where nothing was made.
-        linked: taken over from another experiment that has an equal shard; nothing was rendered.
-    """
+    """What became of a shard. Not `exported`: it was as wanted. `linked`: taken over from an equal one. `preview`: a small JPEG."""
 
     stats: ShardStats
     exported: bool
@@ -291,13 +285,7 @@ def _shard(
 
 @dataclass(frozen=True)
 class ShardDamage:
-    """What a look found of a shard that is made from what one would make it from now.
-
-    Attributes:
-        samples: ids of those that are to be made again.
-        kept: the others, with what the record says of their files by name.
-        own_files: the shard's own files are to be written again.
-    """
+    """What a look found of a shard: `samples` to make again, those that are `kept`, and whether its `own_files` are to be written."""
 
     samples: frozenset[str]
     kept: dict[str, dict[str, Output]]

@@ -212,12 +212,7 @@ class ReferenceRule:
 
 
 def make_reference_rule(scene: Scene, reference: Reference, source: int, targets: Sequence[int]) -> ReferenceRule:
-    """The rule of an experiment, for one scene.
-
-    Raises:
-        InvalidExperiment: the source camera is a target, and its reference would be the target itself.
-        InvalidScene: `nearest_camera` is asked for and the scene has no second calibrated camera.
-    """
+    """The rule of an experiment, for one scene; an InvalidExperiment where a target would be its own reference."""
     weights: dict[str, float] = {str(name): weight for name, weight in reference.weights.items()}
     names = sorted(weights) or [reference.strategy]
     if "same_time_source" in names and source in targets:
@@ -259,12 +254,9 @@ def _mixed(rules: Mapping[str, ReferenceRule], weights: Mapping[str, float], pla
 
 
 def nearest_cameras(scene: Scene, targets: Sequence[int]) -> dict[int, int]:
-    """For each target camera the other camera with the closest centre; of equally close ones the lower id.
+    """For each target camera the other calibrated camera with the closest centre; of equally close ones the lower id.
 
     Cameras may move: the distance is that at each camera's first frame, so that one pair of views stays together.
-
-    Raises:
-        InvalidScene: a target, or every other camera, has no readable calibration.
     """
     import numpy as np
 

@@ -252,8 +252,7 @@ def render_frame(
 ) -> dict[int, Tensor | ThesisAssetsError]:
     """Render a frame at several cameras: one call a size where all goes well, else one a camera.
 
-    Returns:
-        By camera: (3, H, W) float in [0, 1] on the renderer's device, or the error that drops its sample.
+    By camera: (3, H, W) float in [0, 1] on the renderer's device, or the error that drops its sample.
     """
     outcomes: dict[int, Tensor | ThesisAssetsError] = {}
     by_size: dict[tuple[int, int], list[Camera]] = {}
@@ -392,11 +391,7 @@ _SAID_IN_FULL = ("size_mismatch", "low_mask_coverage")
 
 
 def dropped_by(sample: SampleId, error: ThesisAssetsError) -> DroppedSample:
-    """The row of a sample that could not be made.
-
-    Raises:
-        ThesisAssetsError: `error` itself, where it is no fault of one sample's inputs: then the whole scene fails.
-    """
+    """The row of a sample that could not be made. Raises an error that is no fault of one sample's inputs: then the whole scene fails."""
     reason = next((reason for kind, reason in _REASONS if isinstance(error, kind)), None)
     if reason is None:
         raise error

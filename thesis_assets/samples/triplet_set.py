@@ -35,13 +35,7 @@ class TripletBatch:
 
 @dataclass(frozen=True)
 class TripletHandle:
-    """One triplet on disk.
-
-    Attributes:
-        row: what the manifest says of it.
-        folder: its directory.
-        device: where its images are loaded to.
-    """
+    """One triplet on disk: its manifest row, its folder, and the device that its images are loaded to."""
 
     row: SampleRow
     folder: Path

@@ -73,14 +73,7 @@ def write_bodies(path: Path, bodies: Bodies) -> None:
 
 
 def check_bodies(arrays: Mapping[str, Array], model: BodyModel, path: Path) -> Bodies:
-    """Bodies from named arrays, held against the contract.
-
-    Args:
-        path: the file that messages name.
-
-    Raises:
-        InvalidFile: an array is missing, of another shape, or not finite.
-    """
+    """Bodies from named arrays, held against the contract; an InvalidFile of `path` where one is missing, misshapen or not finite."""
     parameters: dict[str, Array] = {}
     n_people = len(arrays["betas"]) if "betas" in arrays and arrays["betas"].ndim else 0
     for name, shape in BODY_ARRAYS[model].items():

@@ -210,12 +210,7 @@ PURPOSES: tuple[Purpose, ...] = ("export", "nvs", "pose_smplx", "pose_smpl")
 def missing_for_triplets(
     scene: Scene, *, source_camera: int | None = None, render_source: str | None = None
 ) -> list[str]:
-    """What the export of triplets, and so novel views, cannot do without. Empty: nothing.
-
-    Args:
-        source_camera: the camera that the experiment names; None asks the registry.
-        render_source: `gaussians`, `precomputed` or `command`; None accepts Gaussians or renders.
-    """
+    """What the export of triplets, and so novel views, cannot do without; arguments as of `describe_scene`. Empty: nothing."""
     cameras = scene.camera_ids()
     calibrated = [cam_id for cam_id in cameras if scene.image_files(cam_id).paths and scene.camera_files(cam_id).paths]
     lacks = []

@@ -140,16 +140,9 @@ _SPARSE = ("csc_matrix", "csr_matrix", "coo_matrix")
 
 @dataclass(frozen=True, eq=False)
 class BodyModelArrays:
-    """One body model; V vertices, J joints.
+    """One body model; V vertices, J joints. `v_template` (V, 3) metres, `shapedirs` (V, 3, coefficients of shape and expression).
 
-    Attributes:
-        v_template: (V, 3) metres.
-        shapedirs: (V, 3, shape and expression coefficients).
-        posedirs: (V, 3, 9 (J - 1)).
-        regressor: (J, V) joints from vertices.
-        weights: (V, J) of skinning.
-        parents: (J,) the parent of each joint, -1 for the root.
-        faces: (F, 3) indices from 0.
+    `posedirs` (V, 3, 9 (J - 1)), `regressor` (J, V), `weights` (V, J), `parents` (J,) with -1 for the root, `faces` (F, 3) from 0.
     """
 
     v_template: Array
@@ -187,11 +180,7 @@ def find_body_model(folder: Path | None, model: BodyModel, gender: str) -> Path:
 
 
 def read_body_model(path: Path, model: BodyModel) -> BodyModelArrays:
-    """The arrays of a model file; kept while the file stays the same.
-
-    Raises:
-        InvalidFile: it cannot be read without running code, or an array is missing or of another shape.
-    """
+    """The arrays of a model file, without running code of it; kept while the file stays the same. An InvalidFile where it is none."""
     return _read(path, storage.file_stamp(path), model)
 
 

@@ -269,11 +269,7 @@ def _fingerprint_of(scene: Scene, photograph: Photograph) -> Fingerprint | None:
 def fingerprint(image: NDArray[np.uint8], mask: NDArray[np.bool_] | None) -> Fingerprint:
     """Difference hash and coarse colours of the people's bounding box, or of the whole image where there is no mask.
 
-    The difference hash is N. Krawetz's ("Kind of Like That", 2013), 16 x 16 in place of 8 x 8.
-
-    Args:
-        image: (H, W, 3).
-        mask: (H, W), people.
+    The hash is N. Krawetz's ("Kind of Like That", 2013), 16 x 16 in place of 8 x 8. `image`: (H, W, 3); `mask`: (H, W), people.
     """
     from PIL import Image
 

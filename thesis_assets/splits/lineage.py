@@ -33,12 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compared:
-    """A file beside its record.
-
-    Attributes:
-        digest: of what is there; None where nothing is.
-        verified: whether a record names it.
-    """
+    """A file beside its record: its digest (None where there is no file), what is wrong, and whether a record names it."""
 
     digest: str | None
     faults: list[str]
@@ -160,11 +155,7 @@ def _manifests(
 def shard_lineage(
     tree: DifixTree, scene_name: str, roots: SceneRoots, collected: list[SampleRow] | None = None
 ) -> LineageLink:
-    """One scene's shard: its rows, every file of its samples, and its scene.
-
-    Args:
-        collected: the scene's rows of `all_samples.jsonl`; None where they are not in question.
-    """
+    """One scene's shard: its rows (and those `collected` in `all_samples.jsonl`), every file of its samples, and its scene."""
     shard, place = tree.scene_run(scene_name), shard_place(tree, scene_name)
     verdict = examine(Unit(scene_name, place, Wanted("scene_samples", "", given={})))
     record = verdict.record

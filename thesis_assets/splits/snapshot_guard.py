@@ -84,8 +84,7 @@ def read_snapshot(tree: DifixTree) -> SnapshotState:
     """Read the split and verify every digest on the way.
 
     Raises:
-        SnapshotChanged: a manifest is not the one the summary speaks of, data.json is not made of the manifests, or they differ
-            from what was frozen.
+        SnapshotChanged: manifests, summary and data.json do not belong together, or differ from what was frozen.
         InvalidFile: a file is missing or cannot be read.
     """
     summary = storage.read_json(tree.split_summary, SplitSummary)

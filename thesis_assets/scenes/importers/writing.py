@@ -200,11 +200,7 @@ def _bring_photograph(source: Path, target: Path, *, link_mode: Literal["auto", 
 
 
 def _bring_mask(source: Path, target: Path, size: tuple[int, int]) -> None:
-    """Write a mask as a PNG of 0 and 255; any channel of 128 or more is 255.
-
-    Args:
-        size: (height, width) of the photograph it belongs to.
-    """
+    """Write a mask as a PNG of 0 and 255; any channel of 128 or more is 255. `size`: (height, width) of its photograph."""
     values = read_rgb(source).max(axis=2)
     if values.shape != size:
         raise InvalidFile(
