@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import dagster as dg
 import typer
 
+from thesis_assets.cli import options
 from thesis_assets.cli.console import (
     CHECK_FAILED,
     FAILED,
-    JsonOption,
     dagster_instance,
     load_platform,
     print_json,
@@ -47,7 +47,7 @@ class Report:
 def adopt(
     folder: Annotated[Path, typer.Argument(help="Where the older data, results or configuration lie.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look and say what would be done; write nothing.")] = False,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Take in what other scripts left, without touching it.
 

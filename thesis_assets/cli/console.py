@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
 import dagster as dg
 import typer
@@ -22,8 +22,6 @@ from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.settings import Settings
 
 DONE, FAILED, WRONG_USE, CHECK_FAILED = 0, 1, 2, 3
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else on standard output.")]
 
 _DAGSTER_YAML = "dagster.yaml"
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from thesis_assets.cli.console import FAILED, JsonOption, dagster_instance, load_platform, print_json, print_table
+from thesis_assets.cli import options
+from thesis_assets.cli.console import FAILED, dagster_instance, load_platform, print_json, print_table
 from thesis_assets.defs.new_scenes import fork_for_late_scenes, late_scenes
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
@@ -24,7 +25,7 @@ def new(
     example: Annotated[
         str, typer.Option("--from", help="The example that is copied; the default one explains every key.")
     ] = ANNOTATED,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write an experiment file from an example.
 
@@ -53,7 +54,7 @@ def sync(
             "--remove-withdrawn", help="Take keys away that no experiment file declares and that have no data on disk."
         ),
     ] = False,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Register the partitions that the experiment files declare.
 
@@ -105,7 +106,7 @@ def sync(
 def fork(
     exp: Annotated[str, typer.Option("--exp", help="The experiment to fork.")],
     name: Annotated[str, typer.Option("--as", help="The name of the new experiment; there must be no file of it yet.")],
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write an experiment's file once more, under another name.
 
@@ -145,7 +146,7 @@ def _shared_and_new(platform: Platform, spec: ExperimentSpec) -> tuple[list[str]
 
 def freeze_command(
     exp: Annotated[str, typer.Option("--exp", help="The experiment whose snapshot is to stay as it is.")],
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Let nothing change an experiment's data any more.
 
@@ -163,9 +164,9 @@ def freeze_command(
 
 
 def set_aside_command(
-    exp: Annotated[str, typer.Option("--exp", help="The experiment.")],
+    exp: options.Exp,
     yes: Annotated[bool, typer.Option("--yes", help="Move the samples; without it they are only shown.")] = False,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show samples of scenes that the experiment no longer names.
 

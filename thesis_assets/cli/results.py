@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thesis_assets.cli import options
 from thesis_assets.cli.console import (
     CHECK_FAILED,
-    JsonOption,
     console,
     dagster_instance,
     human_bytes,
@@ -57,13 +57,13 @@ def leaderboard(
             help="table: for the terminal; scenes: Markdown, a row a scene, avg last; markdown, csv and latex: the whole page.",
         ),
     ] = Format.TABLE,
-    exp: Annotated[str | None, typer.Option("--exp", help="Only this experiment.")] = None,
-    run_names: Annotated[list[str] | None, typer.Option("--run", help="Only these runs (repeatable).")] = None,
+    exp: options.OnlyExp = None,
+    run_names: options.OnlyRuns = None,
     against: Annotated[
         str | None,
         typer.Option("--against", help="A run, or <exp>/<run>, that every other is compared with at the same epoch."),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show every evaluated run, and how it differs from others.
 
@@ -184,7 +184,7 @@ def _print_tables(board: Leaderboard) -> None:
 
 
 def compare(
-    exp: Annotated[str, typer.Option("--exp", help="The experiment.")],
+    exp: options.Exp,
     run: Annotated[str, typer.Option("--run", help="The run that is looked at.")],
     against: Annotated[
         str, typer.Option("--against", help="A run of the experiment, <exp>/<run>, or `unrefined`: its own renders.")
@@ -195,8 +195,8 @@ def compare(
     ] = None,
     max_mb: Annotated[int, typer.Option("--max-mb", min=1, help="Of pictures in the page.")] = 40,
     max_frames: Annotated[int, typer.Option("--max-frames", min=1, help="Frames with pictures.")] = MAX_FRAMES,
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
-    as_json: JsonOption = False,
+    open_page: options.Open = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write a page that compares two runs frame by frame.
 
@@ -261,7 +261,7 @@ def lineage_command(
             "<experiment>[/<run>[/<scene>[/<epoch>[/<task>]]]]."
         ),
     ],
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show what something was made from, down to the scenes.
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thesis_assets.cli.console import CHECK_FAILED, JsonOption, load_platform, print_json, print_table, progress_line
+from thesis_assets.cli import options
+from thesis_assets.cli.console import CHECK_FAILED, load_platform, print_json, print_table, progress_line
 from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def init(
         bool, typer.Option("--copy", help="Copy JPEG files and Gaussians instead of linking them.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything; write nothing.")] = False,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make a scene from a nerfstudio listing or a COLMAP sparse model. A scene that is there is never written over.
 
@@ -127,7 +128,7 @@ def check(
         str | None,
         typer.Option("--renders", help="gaussians, precomputed or command; default: either of the first two."),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Say what a scene lacks for which task, and what is broken.
 
@@ -340,7 +341,7 @@ def _unseen(means: Any, cameras: Sequence[Any]) -> list[str]:
 # --- `demo-scenes` and `scenes` --------------------------------------------------------------------------------------
 
 
-def demo_scenes(as_json: JsonOption = False) -> None:
+def demo_scenes(as_json: options.AsJson = False) -> None:
     """Make the demo scenes.
 
     A synthetic studio with moving pairs of people, and one pair of real stereo photographs. Scenes that are there already, whole, are left alone.
@@ -356,7 +357,7 @@ def demo_scenes(as_json: JsonOption = False) -> None:
         print(f"{len(names)} demo scenes below {platform.roots.canonical_gt}: {', '.join(names)}")
 
 
-def list_scenes_command(as_json: JsonOption = False) -> None:
+def list_scenes_command(as_json: options.AsJson = False) -> None:
     """List the scenes on disk, and what each lacks for which task."""
     from thesis_assets.scenes.catalog import describe_scene, list_scenes, missing_text
 
