@@ -279,8 +279,7 @@ def _vulkan() -> Finding:
 
 
 def _body_models(settings: Settings) -> Iterator[Finding]:
-    from thesis_assets.scenes.bodies import BodyModel
-    from thesis_assets.scenes.posed_bodies import find_body_model
+    from thesis_assets.scenes.bodies import BodyModel, find_body_model
 
     models: tuple[BodyModel, ...] = ("smplx", "smpl")
     for model in models:
