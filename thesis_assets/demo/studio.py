@@ -347,7 +347,10 @@ def estimate_motion(people: Sequence[Individual], motion: Motion, source: Camera
     axis = rng.normal(size=3) + np.array([0.0, 3.0, 0.0])
     turn = Rotation.from_rotvec(np.deg2rad(rng.uniform(20.0, 50.0)) * axis / np.linalg.norm(axis))
     offset = WorldOffset(turn.as_matrix(), rng.uniform(-0.6, 0.6, size=3))
-    shapes = tuple(replace(person, betas=_perturbed(person.betas, rng)) for person in people)
+    shapes = tuple(
+        replace(person, betas=tuple((np.asarray(person.betas) + 0.35 * rng.normal(size=len(person.betas))).tolist()))
+        for person in people
+    )
     return Estimate(shapes, list(zip(*estimated, strict=True)), offset)
 
 
@@ -390,10 +393,6 @@ def _slow_walk(n_frames: int, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(line * time + 0.5 * wave * np.sin(2 * np.pi * time + phase))
 
 
-def _perturbed(betas: Sequence[float], rng: np.random.Generator) -> tuple[float, ...]:
-    return tuple(float(beta) for beta in np.asarray(betas) + 0.35 * rng.normal(size=len(betas)))
-
-
 def _smooth_noise(shape: tuple[int, ...], radius: int, rng: np.random.Generator) -> np.ndarray:
     """(H, W) noise of unit deviation whose blobs are about `radius` pixels wide."""
     noise = smoothed(smoothed(rng.normal(size=shape), radius, "edge"), radius, "edge")
@@ -410,16 +409,9 @@ _FLOATERS = 0.02
 
 @dataclass(frozen=True)
 class Splats:
-    """What is fixed about one person's Gaussians over all frames, N each.
+    """What is fixed about one person's Gaussians over all frames, N each: vertices (N, 3) of the face each rides on and its place there.
 
-    Attributes:
-        corners: (N, 3) vertices of the face each rides on.
-        shares: (N, 3) barycentric place on it.
-        color: (N, 3) unlit colour.
-        tint: (N, 3) colour error of its own.
-        offset: (N,) metres off the surface, along the normal.
-        scale: (N,) standard deviation, metres.
-        opacity: (N,)
+    `color`, `tint`: (N, 3) unlit, and its own error; `offset`: (N,) metres off the surface; `scale`: (N,) deviation, metres.
     """
 
     corners: np.ndarray

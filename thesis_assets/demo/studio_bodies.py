@@ -273,12 +273,7 @@ _X, _Y, _Z = np.eye(3)
 
 
 def body_mesh(rest: np.ndarray, proportions: Proportions, *, segments: int) -> Mesh:
-    """The skin and clothes of a body, without what an outfit adds.
-
-    Args:
-        rest: (24, 3) rest joints.
-        segments: vertices around the torso; limbs get proportionally fewer.
-    """
+    """The skin and clothes of a body, without what an outfit adds. `rest`: (24, 3) joints; `segments`: vertices around the torso."""
     limb = max(6, round(segments * 0.72))
     tubes = [
         tube(_torso(rest, proportions), _X, _Z, segments, Part.TORSO),

@@ -76,7 +76,7 @@ def surface_color(outfit: Outfit, rest: np.ndarray, parts: np.ndarray, points: n
         Part.LEG: _leg_color,
         Part.FOOT: _foot_color,
         Part.ARM: _arm_color,
-        Part.HAND: _hand_color,
+        Part.HAND: lambda outfit, _, points: np.tile(outfit.skin, (len(points), 1)),
         Part.SKIRT: _skirt_color,
         Part.HAIR: _hair_color,
     }
@@ -201,10 +201,6 @@ def _arm_color(outfit: Outfit, rest: np.ndarray, points: np.ndarray) -> np.ndarr
     if outfit.top.kind == "band":
         cloth = np.broadcast_to(outfit.top.first, cloth.shape)
     return np.where((along < outfit.sleeves)[:, None], cloth, outfit.skin)
-
-
-def _hand_color(outfit: Outfit, rest: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return np.tile(outfit.skin, (len(points), 1))
 
 
 def _foot_color(outfit: Outfit, rest: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -44,10 +44,9 @@ class ScenePlan:
 
 
 def plan_scene(scene: Scene, generation: GenerationSpec, group_id: str) -> ScenePlan:
-    """List the triplets of a scene.
+    """List the triplets of a scene: every chosen frame of every target camera.
 
-    The candidates are every chosen frame of every target camera. Chosen: the frames that any camera in use has, without skip
-    frames, every `stride`-th, the first `max_samples_per_camera`.
+    Chosen: the frames that any camera in use has, without skip frames, every `stride`-th, the first `max_samples_per_camera`.
 
     Raises:
         InvalidExperiment: a camera that the experiment names is not in the scene, or a target would be its own reference.

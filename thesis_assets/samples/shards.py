@@ -235,13 +235,7 @@ def _older(tree: DifixTree, scene_name: str, generation: GenerationSpec) -> Olde
 def finished_samples(
     tree: DifixTree, rows: Iterable[SampleRow], identity: str, contents: Contents
 ) -> dict[str, dict[str, Output]]:
-    """Samples on disk that were made from the same things and are whole, with what the record says of their files.
-
-    An interrupted export need not make them again.
-
-    Returns:
-        By sample id, outputs by file name.
-    """
+    """Samples on disk that are whole and of this identity, which an interrupted export need not make again: by id, outputs by file."""
     found = {row.sample_id: _outputs(tree, row, identity) for row in rows}
     asked = {sample_id: outputs for sample_id, outputs in found.items() if outputs is not None}
     paths = [tree.samples_dir / sample_id / name for sample_id in asked for name in IMAGE_FILES]
@@ -276,12 +270,7 @@ def _outputs(tree: DifixTree, row: SampleRow, identity: str) -> dict[str, Output
 
 @dataclass(frozen=True)
 class LinkedShard:
-    """A shard whose samples were taken over.
-
-    Attributes:
-        outputs: what its record says of their files.
-        making: of the record here, by the tools of the one there.
-    """
+    """A shard whose samples were taken over, what its record says of their files, and the record in the making, by the tools of then."""
 
     shard: Shard
     outputs: dict[str, Output]

@@ -41,12 +41,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TripletWork:
-    """What the triplets of one shard are made by.
+    """What the triplets of one shard are made by. `identity`: of the shard's made-from record.
 
-    Attributes:
-        identity: of the shard's made-from record.
-        finished: samples that need not be made, with what the record says of their files.
-        accept: called with a sample's id and files before it appears; raises where it may not.
+    `finished`: samples that need not be made, with what the record says of their files. `accept`: called with a sample's id and
+    files before it appears; raises where it may not.
     """
 
     tree: DifixTree

@@ -322,13 +322,7 @@ def check_scene(
     quiet_s: float = DEFAULT_QUIET_S,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> SceneReport:
-    """Describe a scene, and open each of its files once. Images are not decoded: their header and end are looked at.
-
-    Args:
-        source_camera: the camera that an experiment names; None asks the registry.
-        render_source: `gaussians`, `precomputed` or `command`; None accepts Gaussians or renders.
-        quiet_s: how long the folders of a scene without a declared status must have rested to count as complete.
-        on_progress: receives a line every two seconds.
+    """Describe a scene (see `describe_scene`), and open each of its files once: of images the header and the end are looked at.
 
     Raises:
         InvalidKey: the name is unsafe, or has no dataset in front.

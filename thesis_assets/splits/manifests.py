@@ -41,14 +41,10 @@ class SplitResult:
 
 
 def split_rows(rows: Sequence[SampleRow], split: SplitSpec, group_of_reserved: GroupOf) -> SplitResult:
-    """Split the rows of a snapshot by groups.
+    """Split the rows of a snapshot, of unique sample ids, by groups.
 
-    The groups of reserved scenes are test groups, whatever else the split says; then come the named test groups, or a seeded
-    choice of groups, or nothing more (`train_only`).
-
-    Args:
-        rows: of unique sample ids.
-        group_of_reserved: gives (dataset, group id) of a reserved scene, which need not have a row.
+    The groups of reserved scenes, which need not have a row, are test groups, whatever else the split says; then come the named test
+    groups, or a seeded choice of groups, or nothing more (`train_only`).
 
     Raises:
         InvalidExperiment: a named test group has no sample, or a half is empty (test may be, with `train_only`).

@@ -41,12 +41,10 @@ _SUFFIXES = (".bin", ".txt")
 
 
 def read_colmap(source: Path, *, images: Path | None = None) -> Capture:
-    """Read a sparse model.
+    """Read a sparse model: of a folder of `cameras` and `images`, or of a project's that holds it as `sparse/0` or `sparse`.
 
     Args:
-        source: the folder of `cameras` and `images`, or a project's that holds it as `sparse/0` or `sparse`.
-        images: the folder that the images' names start from; None looks for `images` in the model's folder and the two
-            above it.
+        images: the folder that the images' names start from; None looks for `images` in the model's folder and the two above it.
 
     Raises:
         InvalidFile: there is no model, or it is cut short or not readable; there is no images folder; a name leaves it or is
