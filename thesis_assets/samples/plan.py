@@ -239,15 +239,16 @@ def _single_rule(name: str, scene: Scene, reference: Reference, source: int, tar
 
 def _mixed(rules: Mapping[str, ReferenceRule], weights: Mapping[str, float], place: str) -> ReferenceRule:
     """One of several rules for each target, by a draw that depends on seed, scene, camera and frame alone: on no order."""
+    names, total = sorted(rules), sum(weights.values())
 
     def view_for(cam_id: int, fname: str) -> ReferenceView:
         drawn = hashlib.sha256(f"{place}|{cam_id}|{fname}".encode()).digest()
-        left = int.from_bytes(drawn[:8], "big") / 2**64 * sum(weights.values())
-        for name in sorted(rules):
+        left = int.from_bytes(drawn[:8], "big") / 2**64 * total
+        for name in names:
             left -= weights[name]
             if left < 0:
                 return rules[name].view_for(cam_id, fname)
-        return rules[max(rules)].view_for(cam_id, fname)  # rounding may leave a rest of 1e-16
+        return rules[names[-1]].view_for(cam_id, fname)  # rounding may leave a rest of 1e-16
 
     return ReferenceRule(frozenset().union(*(rule.cameras for rule in rules.values())), view_for)
 
