@@ -46,7 +46,7 @@ def _nothing(platform: Platform, cell: Cell) -> list[Unit]:
 
 
 def _scene_samples(platform: Platform, cell: Cell) -> list[Unit]:
-    from thesis_assets.samples.shard_identity import shard_unit
+    from thesis_assets.samples.shards import shard_unit
     from thesis_assets.scenes.matching import group_id
 
     spec = platform.spec(cell)
@@ -55,7 +55,7 @@ def _scene_samples(platform: Platform, cell: Cell) -> list[Unit]:
 
 
 def _sample_set(platform: Platform, cell: Cell) -> list[Unit]:
-    from thesis_assets.samples.sample_set import sample_set_unit
+    from thesis_assets.samples.shards import sample_set_unit
 
     return [sample_set_unit(platform.difix(cell), platform.scene_names(platform.spec(cell)))]
 
@@ -122,7 +122,7 @@ def _leaderboard(platform: Platform, cell: Cell) -> list[Unit]:
         for name, tree in platform.evaluated_scenes(run).items()
         if (record := read_record(Place(tree.base, tree.manifest_made_from))) is not None
     }
-    place = Place(reports.root, reports.leaderboard_made_from)
+    place = Place(reports.base, reports.leaderboard_made_from)
     table = Unit("leaderboard", place, Wanted("leaderboard", LEADERBOARD_VERSION, made=made))
     return [table, *ComparePages(platform, platform.echo).units()]
 

@@ -151,7 +151,7 @@ class _Gathering:
             )
 
     def _experiment(self, spec: ExperimentSpec) -> "ExperimentPart":
-        from thesis_assets.evaluation.gain_curves import gain_curves
+        from thesis_assets.evaluation.gain_plots import gain_curves
         from thesis_assets.pages.index import ExperimentPart
 
         platform, name = self._platform, spec.exp_name

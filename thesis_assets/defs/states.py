@@ -229,7 +229,7 @@ class Plan:
         return None
 
     def _other_section(self, exp_name: str) -> str:
-        from thesis_assets.samples.generation_config import read_generation_config, section_changes
+        from thesis_assets.samples.snapshot import read_generation_config, section_changes
 
         spec, path = self.platform.experiments.read(exp_name), self.platform.difix(Cell(exp_name)).generation_config
         try:

@@ -23,7 +23,7 @@ from thesis_assets.evaluation.unit_parts import Options, by_name, checkpoint_nam
 from thesis_assets.experiments.command_template import fill_template, in_environment, placeholders
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.jobs import log_tail
-from thesis_assets.launch.starter_watch import watched
+from thesis_assets.launch.supervisors import watched
 from thesis_assets.launch.telling import every, tell
 from thesis_assets.layout import CONVERTED_RECORD, EvaluationTree, epoch_name
 from thesis_assets.provenance import Contents, Making, Older, Place, Unit, Wanted, begin

@@ -10,9 +10,8 @@ from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.matched_people import MatchedPeople, match_people
 from thesis_assets.evaluation.source_trees import source_bodies
 from thesis_assets.evaluation.views import pose_frames
-from thesis_assets.scenes.bodies import Bodies, BodyModel, read_bodies
+from thesis_assets.scenes.bodies import NEUTRAL, Bodies, BodyModel, is_complete, model_files, posed_bodies, read_bodies
 from thesis_assets.scenes.listing import list_frames
-from thesis_assets.scenes.posed_bodies import NEUTRAL, is_complete, model_files, posed_bodies
 
 ESTIMATES = "estimates of the preprocessing root"
 OF_THE_TREE = "inputs of the tree that the predictions come from"

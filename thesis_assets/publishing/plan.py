@@ -19,10 +19,9 @@ from thesis_assets.errors import InvalidFile, InvalidKey
 from thesis_assets.evaluation.qualitative.recording import recording_facts
 from thesis_assets.experiments.spec import DatasetEntry
 from thesis_assets.layout import TASKS, DifixTree, EvaluationTree, SampleId, check_key, dataset_of
-from thesis_assets.layout_ids import ids_of
 from thesis_assets.publishing.licences import check_may_be_shared, licence_of
 from thesis_assets.schemas.evaluation import EvaluationManifest, parse_results
-from thesis_assets.schemas.publishing import PublishedFile, RecordingKind
+from thesis_assets.schemas.recordings import PublishedFile, RecordingKind
 
 SHOWN_METRICS = ("psnr", "ssim", "lpips", "rr_mpjpe_mm", "pa_mpjpe_mm")
 """What a card says of an epoch; the pose metrics are those of SMPL-X where both models are evaluated."""
@@ -237,13 +236,7 @@ def _planned(local: Path, folder: str, **what: Any) -> PlannedFile:
 
 
 def _kind(tree: EvaluationTree, path: Path) -> tuple[RecordingKind, int | None]:
-    if path == tree.input_data_recording:
-        return "input_data", None
-    place = ids_of(tree, path)
-    if place.kind == "evaluation_recording":
-        return "evaluation", int(str(place.ids["epoch"]))
-    task = next(name for name in TASKS if place.kind == f"{name}/recording")
-    return task, int(str(place.ids["epoch"]))  # type: ignore[return-value]
+    return tree.recording_of(path)  # type: ignore[return-value]
 
 
 def _metrics(tree: EvaluationTree, kind: RecordingKind, epoch: int | None) -> dict[str, float]:

@@ -27,7 +27,7 @@ from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, EvaluationTree, Tu
 from thesis_assets.provenance import Older, Place, Unit, Wanted, begin
 from thesis_assets.publishing.card import card
 from thesis_assets.publishing.plan import PlannedFile, PublicationPlan
-from thesis_assets.schemas.publishing import PublicationIndex, PublicationRecord
+from thesis_assets.schemas.recordings import PublicationIndex, PublicationRecord
 
 STEP_NAME, PUBLISH_VERSION = "published_recordings", "1"
 INDEX, README = "recordings.json", "README.md"

@@ -15,7 +15,7 @@ from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.states import CellState, Plan
 from thesis_assets.errors import InvalidScene, ProcessLost
-from thesis_assets.splits.freeze import freeze
+from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.defs.sensor_ticks import add_scene, experiment, remove_scene, tiny_world
 from thesis_assets_tests.worlds import World

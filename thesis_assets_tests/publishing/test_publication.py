@@ -21,7 +21,7 @@ from thesis_assets.layout import DifixTree, EvaluationTree
 from thesis_assets.provenance import Unit, take_over
 from thesis_assets.publishing.plan import plan_publication
 from thesis_assets.publishing.publication import ATTEMPTS, HubRefused, HubUnavailable, publication_unit, publish
-from thesis_assets.schemas.publishing import PublicationIndex, PublicationRecord
+from thesis_assets.schemas.recordings import PublicationIndex, PublicationRecord
 from thesis_assets_tests.evaluation.qualitative.read_back import views_of
 from thesis_assets_tests.evaluation.qualitative.small_tree import make_tree
 from thesis_assets_tests.services.hub import TOKEN, Fault, Hub, Stored, serve_hub

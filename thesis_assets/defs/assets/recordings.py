@@ -16,7 +16,7 @@ from thesis_assets.errors import ThesisAssetsError
 if TYPE_CHECKING:
     from thesis_assets.evaluation.qualitative.exports import Row, SceneWork
     from thesis_assets.publishing.plan import PublicationPlan
-    from thesis_assets.schemas.publishing import PublicationRecord
+    from thesis_assets.schemas.recordings import PublicationRecord
 
 _MEGABYTE = 1_000_000
 
