@@ -465,9 +465,9 @@ class DifixTree:
     generation_config = Below("meta/generation_config.yaml")
     generation_stats = Below("meta/generation_stats.json")
     dropped_samples = Below("meta/dropped_samples.csv")
-    frozen = Below("meta/frozen.json")
     attempts_dir = Below("meta/attempts")
     """*Ours*: the last attempts at cells that are not made."""
+    frozen = Below("meta/frozen.json")
     """*Ours*: digests of a snapshot that tuning runs depend on."""
     scene_runs_dir = Below("scene_runs")
     set_aside_dir = Below("set_aside")
