@@ -19,8 +19,7 @@ from thesis_assets.evaluation.leaderboard import (
     run_differences,
     why_not_paired,
 )
-from thesis_assets.evaluation.measured_tasks import MeasuredTask
-from thesis_assets.evaluation.task_faults import Row
+from thesis_assets.evaluation.metric_tables import MeasuredTask, Row
 from thesis_assets.layout import EvaluationTree, frame_name
 from thesis_assets.schemas.evaluation import DifferenceRow
 

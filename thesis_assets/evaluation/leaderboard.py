@@ -15,8 +15,7 @@ from typing import Any
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.difference_statistics import summarise
-from thesis_assets.evaluation.measured_tasks import MeasuredTask, measured_task
-from thesis_assets.evaluation.metric_tables import mean_of
+from thesis_assets.evaluation.metric_tables import MeasuredTask, mean_of, measured_task
 from thesis_assets.layout import EvaluationTree, ReportsTree, parse_epoch
 from thesis_assets.schemas.evaluation import DifferenceRow, EvaluationManifest, LeaderboardRow
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.body_meshes import obj_bytes
+from thesis_assets.evaluation.pose import obj_bytes
 from thesis_assets.evaluation.qualitative.people_tracks import vertex_normals
 from thesis_assets.evaluation.qualitative.wavefront import read_wavefront
 
