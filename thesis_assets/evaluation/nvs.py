@@ -33,7 +33,7 @@ from thesis_assets.evaluation.nvs_metrics import (
     view_metrics,
 )
 from thesis_assets.evaluation.outputs import Staging, described, kept, staged, verified, withdraw
-from thesis_assets.evaluation.shared_work import Crew, Outcomes, Plan, Unit, able, make_epochs, pace
+from thesis_assets.evaluation.shared_work import Crew, Outcomes, Plan, Unit, cells_with_task, make_epochs, pace
 from thesis_assets.evaluation.source_trees import take_numbers
 from thesis_assets.evaluation.units import NVS_VERSION, outputs_of, prediction_unit, task_unit
 from thesis_assets.evaluation.views import View, predicted_views, read_predictions
@@ -63,7 +63,7 @@ def evaluate_nvs_scenes(
         crew: who measures: some cameras of a (scene, epoch) each.
     """
     outcomes: Outcomes[Protocol] = Outcomes()
-    there = able(cells, "nvs", outcomes)
+    there = cells_with_task(cells, "nvs", outcomes)
     # Read as it is worked on: a scene of which one epoch cannot be measured is looked at no further.
     epochs = ((cell, epoch) for cell in there for epoch in cell.epoch_steps() if cell.scene.name not in outcomes.failed)
     plan = functools.partial(_plan, on_progress, Contents())

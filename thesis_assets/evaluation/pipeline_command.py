@@ -1,6 +1,6 @@
 """Predictions of the source `command`: the user's own 3DGS pipeline, run once a scene with the run's selected checkpoint.
 
-It writes a tree of the output document into a folder of its own; what is evaluated is linked from there (`taken_predictions`).
+It writes a tree of the output document into a folder of its own; what is evaluated is linked from there (`source_trees`).
 It runs again where its command line, its environment, the checkpoint or the scene's files changed (what it wrote before is
 removed first), or where it did not end well (what it wrote stays, for it to go on from).
 Does not belong here: what is missing in what it wrote (`source_trees`).

@@ -39,7 +39,7 @@ from thesis_assets.evaluation.pose_metrics import (
     read_compared,
     true_body_bytes,
 )
-from thesis_assets.evaluation.shared_work import Crew, Outcomes, able, over_scenes
+from thesis_assets.evaluation.shared_work import Crew, Outcomes, cells_with_task, over_scenes
 from thesis_assets.evaluation.source_trees import take_numbers
 from thesis_assets.evaluation.units import (
     POSE_FOLDERS,
@@ -77,7 +77,7 @@ def evaluate_pose_scenes(
     """
     outcomes: Outcomes[Protocol] = Outcomes()
     of_scene = functools.partial(_pose_of_scene, task_name)
-    over_scenes(of_scene, able(cells, task_name, outcomes), outcomes, crew or Crew(), on_progress)
+    over_scenes(of_scene, cells_with_task(cells, task_name, outcomes), outcomes, crew or Crew(), on_progress)
     return outcomes
 
 

@@ -17,7 +17,7 @@ from thesis_assets.evaluation.nvs import evaluate_nvs_scenes
 from thesis_assets.evaluation.pipeline_command import prepare_model_dir, run_pipeline
 from thesis_assets.evaluation.pose import evaluate_pose_scenes
 from thesis_assets.evaluation.refined_predictions import refine_epochs
-from thesis_assets.evaluation.shared_work import Crew, Outcomes, able, over_scenes
+from thesis_assets.evaluation.shared_work import Crew, Outcomes, cells_with_task, over_scenes
 from thesis_assets.evaluation.source_trees import take_predictions
 from thesis_assets.evaluation.training_artifacts import (
     take_training_artifacts,
@@ -133,7 +133,7 @@ def predict(
         InvalidFile: the pipeline is to be given a checkpoint that is not selected, or in a form that it does not have.
     """
     crew, outcomes = crew or Crew(), Outcomes[PredictionRecord]()
-    there = able(cells, "nvs", outcomes)
+    there = cells_with_task(cells, "nvs", outcomes)
     if cells and cells[0].experiment.evaluation.predictions.source == "refine":
         refine_epochs(there, outcomes, crew, on_progress)
         return outcomes

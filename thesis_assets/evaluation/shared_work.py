@@ -118,11 +118,11 @@ class Outcomes(Generic[Record]):
         if self.failed:
             raise ThesisAssetsError(
                 "scenes failed; the others are in place",
-                found="\n".join(f"{name}: {'; '.join(reasons)}" for name, reasons in self.failed.items()),
+                found="\n".join(f"{name}: {'; '.join(reasons)}" for name, reasons in sorted(self.failed.items())),
             )
 
 
-def able(cells: Sequence[EvaluationCell], task: str, outcomes: Outcomes[Any]) -> list[EvaluationCell]:
+def cells_with_task(cells: Sequence[EvaluationCell], task: str, outcomes: Outcomes[Any]) -> list[EvaluationCell]:
     """The cells whose scene can have a task; the others are entered with the reason."""
     found: list[EvaluationCell] = []
     for cell in cells:

@@ -1,6 +1,6 @@
 """The predictions and the numbers of one (scene, epoch) as units: what lies there, and what it would be made from now.
 
-Does not belong here: making them (`predictions`, `nvs`, `pose`, `source_trees`).
+Does not belong here: making them (`refined_predictions`, `nvs`, `pose`, `source_trees`).
 """
 
 from __future__ import annotations
