@@ -70,8 +70,8 @@ class Training:
     def __init__(self, sizes: Sizes, device: str, sides: tuple[int, int], *, bf16: bool, saves: bool) -> None:
         import torch
 
-        from thesis_assets.tuning.difix.losses import DifixLoss, LossWeights
-        from thesis_assets.tuning.difix.refiner import DifixRefiner
+        from thesis_assets.tuning.difix.checkpoint import DifixRefiner
+        from thesis_assets.tuning.difix.training import DifixLoss, LossWeights
 
         if device == "cuda":
             torch.cuda.empty_cache()
@@ -128,9 +128,7 @@ def _network(sizes: Sizes, device: str) -> Any:
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     from thesis_assets.tuning.difix.model_folder import ModelFolder
-    from thesis_assets.tuning.difix.network import LORA_RANK, DifixNetwork
-    from thesis_assets.tuning.difix.one_step import OneStep
-    from thesis_assets.tuning.difix.skip_vae import add_lora, add_skips, lora_targets
+    from thesis_assets.tuning.difix.network import LORA_RANK, DifixNetwork, OneStep, add_lora, add_skips, lora_targets
 
     with torch.device(device):
         unet = UNet2DConditionModel(

@@ -41,22 +41,16 @@ class ThesisAssetsError(Exception):
         super().__init__(problem)
 
     def __str__(self) -> str:
-        parts = [self.problem]
-        for name in ("file", "key", "found", "wanted", "remedy"):
-            value = getattr(self, name)
-            if value is not None:
-                parts.append(f"  {name}: {value}")
-        return printable("\n".join(parts))
+        return printable("\n  ".join([self.problem, *self._told("file", "key", "found", "wanted", "remedy")]))
 
     @property
     def in_one_line(self) -> str:
         """The message as a note among others: `the file is missing: /data/a.json; wanted: ...`."""
-        parts = [self.problem + (f": {self.file}" if self.file is not None else "")]
-        for name in ("key", "found", "wanted", "remedy"):
-            value = getattr(self, name)
-            if value is not None:
-                parts.append(f"{name}: {value}")
-        return " ".join(printable("; ".join(parts)).split())
+        problem = self.problem + (f": {self.file}" if self.file is not None else "")
+        return " ".join(printable("; ".join([problem, *self._told("key", "found", "wanted", "remedy")])).split())
+
+    def _told(self, *names: str) -> list[str]:
+        return [f"{name}: {value}" for name in names if (value := getattr(self, name)) is not None]
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword-only arguments do not survive pickling by default; worker processes send them back.

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
+from typing import Any
 
 from thesis_assets.errors import InvalidKey, ThesisAssetsError
 
@@ -91,6 +92,17 @@ def check_camera(cam_id: int) -> int:
 def camera_folder(cam_id: int) -> str:
     """`16` -> `cam_16`, the folder of one camera in an evaluation tree."""
     return f"cam_{check_camera(cam_id)}"
+
+
+def check_task(task: str) -> str:
+    """Return `task` if it is one of `TASKS`.
+
+    Raises:
+        InvalidKey: it is not.
+    """
+    if task not in TASKS:
+        raise InvalidKey("not a task", key="task", found=ascii(task[:80]), wanted=TASKS)
+    return task
 
 
 def check_person(person: int) -> int:
@@ -216,33 +228,45 @@ def inside(root: Path, relative: str, what: str) -> Path:
     return root / path
 
 
+class Below:
+    """A path of a tree that lies at one place below its `base`."""
+
+    def __init__(self, relative: str) -> None:
+        self._relative = relative
+
+    def __get__(self, tree: Any, kind: type) -> Path:
+        path: Path = tree.base / self._relative
+        return path
+
+
 @dataclass(frozen=True)
 class SceneFolders:
     """The folders of one scene, in either root, and of `input_data/train` and `input_data/test`, which keep the same form."""
 
     base: Path
 
-    @property
-    def images_dir(self) -> Path:
-        return self.base / "images"
+    images_dir = Below("images")
+    cameras_dir = Below("all_cameras")
+    seg_dir = Below("seg")
+    masks_dir = Below("seg/img_seg_mask")
+    depths_dir = Below("depths")
+    meshes_dir = Below("meshes")
+    gaussians_dir = Below("gaussians")
+    static_gaussians = Below("gaussians/static.ply")
+    skip_frames = Below("skip_frames.csv")
+    meta = Below("meta.npz")
+    preprocess_info = Below("misc/preprocess_info.txt")
+    person_id_map = Below("misc/person_id_map.json")
+    demo_record = Below("misc/demo_record.json")
+    """*Ours*: from what a demo scene was made, and the sizes of its files."""
+    import_record = Below("misc/import_record.json")
+    """*Ours*: from which files of another format a scene was made, and which image is which camera and frame."""
 
     def image(self, cam_id: int, fname: str, suffix: str = ".jpg") -> Path:
         return self.images_dir / str(check_camera(cam_id)) / f"{check_frame(fname)}{suffix}"
 
-    @property
-    def cameras_dir(self) -> Path:
-        return self.base / "all_cameras"
-
     def camera(self, cam_id: int, fname: str) -> Path:
         return self.cameras_dir / str(check_camera(cam_id)) / f"{check_frame(fname)}.npz"
-
-    @property
-    def seg_dir(self) -> Path:
-        return self.base / "seg"
-
-    @property
-    def masks_dir(self) -> Path:
-        return self.seg_dir / "img_seg_mask"
 
     def mask(self, cam_id: int, fname: str, person: int | str = "all") -> Path:
         return (
@@ -256,16 +280,8 @@ class SceneFolders:
     def body(self, model: str, fname: str) -> Path:
         return self.bodies_dir(model) / f"{check_frame(fname)}.npz"
 
-    @property
-    def depths_dir(self) -> Path:
-        return self.base / "depths"
-
     def depth(self, cam_id: int, fname: str) -> Path:
         return self.depths_dir / str(check_camera(cam_id)) / f"{check_frame(fname)}.npy"
-
-    @property
-    def meshes_dir(self) -> Path:
-        return self.base / "meshes"
 
     def mesh(self, fname: str) -> Path:
         return self.meshes_dir / f"{check_frame(fname)}.obj"
@@ -273,42 +289,8 @@ class SceneFolders:
     def canonical_gaussians(self, person: int | str) -> Path:
         return self.base / "canon_3dgs_lhm" / check_key(str(person), "person") / "gs.pt"
 
-    @property
-    def gaussians_dir(self) -> Path:
-        return self.base / "gaussians"
-
     def gaussians(self, fname: str) -> Path:
         return self.gaussians_dir / f"{check_frame(fname)}.ply"
-
-    @property
-    def static_gaussians(self) -> Path:
-        return self.gaussians_dir / "static.ply"
-
-    @property
-    def skip_frames(self) -> Path:
-        return self.base / "skip_frames.csv"
-
-    @property
-    def meta(self) -> Path:
-        return self.base / "meta.npz"
-
-    @property
-    def preprocess_info(self) -> Path:
-        return self.base / "misc" / "preprocess_info.txt"
-
-    @property
-    def person_id_map(self) -> Path:
-        return self.base / "misc" / "person_id_map.json"
-
-    @property
-    def demo_record(self) -> Path:
-        """*Ours*: from what a demo scene was made, and the sizes of its files."""
-        return self.base / "misc" / "demo_record.json"
-
-    @property
-    def import_record(self) -> Path:
-        """*Ours*: from which files of another format a scene was made, and which image is which camera and frame."""
-        return self.base / "misc" / "import_record.json"
 
     def nv_generation_debug(self, kind: str) -> Path:
         """`kind`: `images`, `masks` or `depths`. Only under `input_data/train`."""
@@ -369,22 +351,11 @@ class SceneRunTree:
 
     base: Path
 
-    @property
-    def all_samples(self) -> Path:
-        return self.base / "all_samples.jsonl"
-
-    @property
-    def dropped_samples(self) -> Path:
-        return self.base / "dropped_samples.csv"
-
-    @property
-    def run_stats(self) -> Path:
-        return self.base / "run_stats.json"
-
-    @property
-    def made_from(self) -> Path:
-        """What the shard was made from: its files here, and those of its samples."""
-        return self.base / "made_from.json"
+    all_samples = Below("all_samples.jsonl")
+    dropped_samples = Below("dropped_samples.csv")
+    run_stats = Below("run_stats.json")
+    made_from = Below("made_from.json")
+    """What the shard was made from: its files here, and those of its samples."""
 
 
 @dataclass(frozen=True)
@@ -392,6 +363,29 @@ class TuningRunTree:
     """`tuning_runs/<run_name>/`: checkpoints, evaluation files and configuration of one fine-tuning run."""
 
     base: Path
+
+    checkpoints_dir = Below("checkpoints")
+    pruned = Below("checkpoints/pruned.json")
+    """*Ours*: which steps' checkpoints were removed on request; their side files stay."""
+    eval_dir = Below("eval")
+    train_config = Below("train_config.json")
+    logs_dir = Below("logs")
+    """*Ours*: stdout, stderr and the trainer's own tracker files."""
+    progress = Below("logs/progress.jsonl")
+    """*Ours*: one JSON line a report of the running trainer."""
+    job = Below("job.json")
+    """*Ours*: where the run executes (host, process group or job id)."""
+    script_job = Below("logs/script_job.json")
+    """*Ours*: the processes of a user's own trainer script, below the job that follows it."""
+    job_exit = Below("job_exit.json")
+    """*Ours*: how that job ended, by the account of its own supervisor."""
+    selected_checkpoint = Below("selected_checkpoint.json")
+    """*Ours*: the chosen checkpoint with scores and lineage."""
+    pipeline_overrides = Below("pipeline_overrides.yaml")
+    """*Ours*: YAML overrides that hand the checkpoint to the 3DGS pipeline."""
+    triplet_recording = Below("rerun/triplets.rrd")
+    publication = Below("rerun/published.json")
+    """*Ours*: what of this run was published, where, at which revision."""
 
     @property
     def snapshot(self) -> "DifixTree":
@@ -402,10 +396,6 @@ class TuningRunTree:
         """
         folder = self.base.absolute().parent.parent
         return DifixTree(folder.parent, folder.name)
-
-    @property
-    def checkpoints_dir(self) -> Path:
-        return self.base / "checkpoints"
 
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints_dir / f"model_{step}.pkl"
@@ -418,72 +408,15 @@ class TuningRunTree:
         """*Ours*: a checkpoint as a directory that a diffusers pipeline loads."""
         return self.base / "converted" / f"model_{step}"
 
-    @property
-    def pruned(self) -> Path:
-        """*Ours*: which steps' checkpoints were removed on request; their side files stay."""
-        return self.checkpoints_dir / "pruned.json"
-
-    @property
-    def eval_dir(self) -> Path:
-        return self.base / "eval"
-
     def eval_metrics(self, step: int) -> Path:
         return self.eval_dir / f"metrics_{step}.csv"
 
     def eval_contact_sheet(self, step: int) -> Path:
         return self.eval_dir / f"contact_sheet_{step}.png"
 
-    @property
-    def train_config(self) -> Path:
-        return self.base / "train_config.json"
-
-    @property
-    def logs_dir(self) -> Path:
-        """*Ours*: stdout, stderr and the trainer's own tracker files."""
-        return self.base / "logs"
-
-    @property
-    def progress(self) -> Path:
-        """*Ours*: one JSON line a report of the running trainer."""
-        return self.logs_dir / "progress.jsonl"
-
-    @property
-    def job(self) -> Path:
-        """*Ours*: where the run executes (host, process group or job id)."""
-        return self.base / "job.json"
-
-    @property
-    def script_job(self) -> Path:
-        """*Ours*: the processes of a user's own trainer script, below the job that follows it."""
-        return self.logs_dir / "script_job.json"
-
-    @property
-    def job_exit(self) -> Path:
-        """*Ours*: how that job ended, by the account of its own supervisor."""
-        return self.base / "job_exit.json"
-
-    @property
-    def selected_checkpoint(self) -> Path:
-        """*Ours*: the chosen checkpoint with scores and lineage."""
-        return self.base / "selected_checkpoint.json"
-
-    @property
-    def pipeline_overrides(self) -> Path:
-        """*Ours*: YAML overrides that hand the checkpoint to the 3DGS pipeline."""
-        return self.base / "pipeline_overrides.yaml"
-
-    @property
-    def triplet_recording(self) -> Path:
-        return self.base / "rerun" / "triplets.rrd"
-
     def made_from(self, asset: str) -> Path:
         """*Ours*: what the run's `tuned_checkpoint`, `selected_checkpoint` or another asset of it was made from."""
         return self.base / f"{asset}.made_from.json"
-
-    @property
-    def publication(self) -> Path:
-        """*Ours*: what of this run was published, where, at which revision."""
-        return self.base / "rerun" / "published.json"
 
 
 @dataclass(frozen=True)
@@ -492,25 +425,25 @@ class JobTree:
 
     base: Path
 
-    @property
-    def record(self) -> Path:
-        return self.base / "job.json"
-
-    @property
-    def exit_file(self) -> Path:
-        return self.base / "job_exit.json"
-
-    @property
-    def answer(self) -> Path:
-        return self.base / "answer.pickle"
-
-    @property
-    def told_dir(self) -> Path:
-        return self.base / "told"
+    record = Below("job.json")
+    exit_file = Below("job_exit.json")
+    answer = Below("answer.pickle")
+    told_dir = Below("told")
 
     def absolute(self) -> "JobTree":
         """The same place, whatever the working directory of who reads it."""
         return JobTree(self.base.absolute())
+
+
+@dataclass(frozen=True)
+class CommandTree:
+    """*Ours*: where a command that a user names executes, or executed, and what it said."""
+
+    base: Path
+
+    job = Below("job.json")
+    stdout = Below("stdout.log")
+    stderr = Below("stderr.log")
 
 
 @dataclass(frozen=True)
@@ -520,16 +453,30 @@ class DifixTree:
     root: Path
     exp_name: str
 
+    samples_dir = Below("samples")
+    manifests_dir = Below("manifests")
+    all_samples = Below("manifests/all_samples.jsonl")
+    split_train = Below("manifests/split_train.jsonl")
+    split_test = Below("manifests/split_test.jsonl")
+    split_summary = Below("manifests/split_summary.json")
+    data_json = Below("difix/data.json")
+    tuning_runs_dir = Below("tuning_runs")
+    meta_dir = Below("meta")
+    generation_config = Below("meta/generation_config.yaml")
+    generation_stats = Below("meta/generation_stats.json")
+    dropped_samples = Below("meta/dropped_samples.csv")
+    frozen = Below("meta/frozen.json")
+    """*Ours*: digests of a snapshot that tuning runs depend on."""
+    scene_runs_dir = Below("scene_runs")
+    set_aside_dir = Below("set_aside")
+    """*Ours*: samples and shards of scenes that the experiment no longer names, moved here on request; a folder a scene."""
+
     def __post_init__(self) -> None:
         check_key(self.exp_name, "exp_name")
 
     @property
     def base(self) -> Path:
         return self.root / self.exp_name
-
-    @property
-    def samples_dir(self) -> Path:
-        return self.base / "samples"
 
     def sample_dir(self, sample: SampleId) -> Path:
         return self.samples_dir / str(sample)
@@ -550,111 +497,27 @@ class DifixTree:
         """The path as manifests write it: relative to `<root>/<exp_name>`, with forward slashes."""
         return path.relative_to(self.base).as_posix()
 
-    def sample_of(self, path: Path) -> SampleId:
-        """The sample that a path below `samples/` belongs to.
-
-        Raises:
-            InvalidKey: the path is not in a sample's folder.
-        """
-        parts = path.relative_to(self.samples_dir).parts if path.is_relative_to(self.samples_dir) else ()
-        if not parts:
-            raise InvalidKey("not a path below samples/", file=path, wanted=f"{self.samples_dir}/<sample_id>/...")
-        return SampleId.parse(parts[0])
-
-    @property
-    def manifests_dir(self) -> Path:
-        return self.base / "manifests"
-
-    @property
-    def all_samples(self) -> Path:
-        return self.manifests_dir / "all_samples.jsonl"
-
-    @property
-    def split_train(self) -> Path:
-        return self.manifests_dir / "split_train.jsonl"
-
-    @property
-    def split_test(self) -> Path:
-        return self.manifests_dir / "split_test.jsonl"
-
-    @property
-    def split_summary(self) -> Path:
-        return self.manifests_dir / "split_summary.json"
-
-    @property
-    def data_json(self) -> Path:
-        return self.base / "difix" / "data.json"
-
-    @property
-    def tuning_runs_dir(self) -> Path:
-        return self.base / "tuning_runs"
-
     def tuning_run(self, run_name: str) -> TuningRunTree:
         return TuningRunTree(self.tuning_runs_dir / check_key(run_name, "run_name"))
-
-    @property
-    def meta_dir(self) -> Path:
-        return self.base / "meta"
-
-    @property
-    def generation_config(self) -> Path:
-        return self.meta_dir / "generation_config.yaml"
-
-    @property
-    def generation_stats(self) -> Path:
-        return self.meta_dir / "generation_stats.json"
-
-    @property
-    def dropped_samples(self) -> Path:
-        return self.meta_dir / "dropped_samples.csv"
-
-    @property
-    def frozen(self) -> Path:
-        """*Ours*: digests of a snapshot that tuning runs depend on."""
-        return self.meta_dir / "frozen.json"
 
     def made_from(self, asset: str) -> Path:
         """*Ours*: what `sample_set`, `split_manifests` or `difix_data` was made from."""
         return self.meta_dir / f"{asset}.made_from.json"
 
-    @property
-    def locks_dir(self) -> Path:
-        """*Ours*: one lock file a cell at work."""
-        return self.meta_dir / "locks"
-
     def lock(self, cell: str) -> Path:
-        return self.locks_dir / f"{check_key(cell, 'lock')}.lock"
+        """*Ours*: held while the cell is at work."""
+        return self.meta_dir / "locks" / f"{check_key(cell, 'lock')}.lock"
 
     def job(self, cell: str) -> "JobTree":
         """*Ours*: where a cell's work executes that is not a tuning run, or executed."""
         return JobTree(self.meta_dir / "jobs" / check_key(cell, "job"))
 
-    def render_stdout(self, scene_name: str) -> Path:
-        """*Ours*: what the user's render command printed for one scene; beside it what it said on stderr, and its job."""
-        return self._render_log(scene_name, "stdout.log")
-
-    def render_stderr(self, scene_name: str) -> Path:
-        """*Ours*."""
-        return self._render_log(scene_name, "stderr.log")
-
-    def render_job(self, scene_name: str) -> Path:
-        """*Ours*: where the render command executes, or executed."""
-        return self._render_log(scene_name, "job.json")
-
-    def _render_log(self, scene_name: str, name: str) -> Path:
-        return self.meta_dir / "render_logs" / check_key(scene_name, "scene_name") / name
-
-    @property
-    def scene_runs_dir(self) -> Path:
-        return self.base / "scene_runs"
+    def render_command(self, scene_name: str) -> "CommandTree":
+        """*Ours*: of the user's render command for one scene."""
+        return CommandTree(self.meta_dir / "render_logs" / check_key(scene_name, "scene_name"))
 
     def scene_run(self, scene_name: str) -> SceneRunTree:
         return SceneRunTree(self.scene_runs_dir / check_key(scene_name, "scene_name"))
-
-    @property
-    def set_aside_dir(self) -> Path:
-        """*Ours*: samples and shards of scenes that the experiment no longer names, moved here on request; a folder a scene."""
-        return self.base / "set_aside"
 
 
 @dataclass(frozen=True)
@@ -664,47 +527,22 @@ class TaskTree:
     base: Path
     task: str
 
-    @property
-    def inputs_dir(self) -> Path:
-        return self.base / "inputs"
-
-    @property
-    def pred_dir(self) -> Path:
-        return self.base / "pred"
-
-    @property
-    def gt_inputs_dir(self) -> Path:
-        return self.base / "gt_inputs"
-
-    @property
-    def metrics_dir(self) -> Path:
-        return self.base / "metrics"
-
-    @property
-    def viz_dir(self) -> Path:
-        return self.base / "viz"
-
-    @property
-    def protocol(self) -> Path:
-        """*Ours*: how the numbers beside it were computed, and the digest of what they were computed from."""
-        return self.metrics_dir / "protocol.json"
-
-    @property
-    def made_from(self) -> Path:
-        """*Ours*: what the task's numbers, images and meshes were made from."""
-        return self.metrics_dir / "made_from.json"
+    inputs_dir = Below("inputs")
+    pred_dir = Below("pred")
+    gt_inputs_dir = Below("gt_inputs")
+    metrics_dir = Below("metrics")
+    viz_dir = Below("viz")
+    protocol = Below("metrics/protocol.json")
+    """*Ours*: how the numbers beside it were computed, and the digest of what they were computed from."""
+    made_from = Below("metrics/made_from.json")
+    """*Ours*: what the task's numbers, images and meshes were made from."""
 
     # --- nvs ---------------------------------------------------------------------------------------------------------
 
-    @property
-    def predictions_made_from(self) -> Path:
-        """*Ours*: what the renders under `inputs/` were made from."""
-        return self.inputs_dir / "made_from.json"
-
-    @property
-    def prediction_record(self) -> Path:
-        """*Ours*: where the renders under `inputs/` come from (checkpoint, step, digests)."""
-        return self.inputs_dir / "predictions.json"
+    predictions_made_from = Below("inputs/made_from.json")
+    """*Ours*: what the renders under `inputs/` were made from."""
+    prediction_record = Below("inputs/predictions.json")
+    """*Ours*: where the renders under `inputs/` come from (checkpoint, step, digests)."""
 
     def input_render(self, cam_id: int, fname: str) -> Path:
         return self.inputs_dir / camera_folder(cam_id) / "render" / f"{check_frame(fname)}.png"
@@ -733,17 +571,9 @@ class TaskTree:
         """*Ours*: a picture that older scripts kept of what they measured, in a tree that was adopted."""
         return self.viz_dir / camera_folder(cam_id) / "metrics_input" / f"{check_frame(fname)}.jpg"
 
-    @property
-    def nvs_results(self) -> Path:
-        return self.metrics_dir / "novel_view_results.txt"
-
-    @property
-    def nvs_per_camera(self) -> Path:
-        return self.metrics_dir / "metrics_avg_per_camera.csv"
-
-    @property
-    def nvs_per_frame(self) -> Path:
-        return self.metrics_dir / "metrics_all_cams_per_frame.csv"
+    nvs_results = Below("metrics/novel_view_results.txt")
+    nvs_per_camera = Below("metrics/metrics_avg_per_camera.csv")
+    nvs_per_frame = Below("metrics/metrics_all_cams_per_frame.csv")
 
     # --- pose --------------------------------------------------------------------------------------------------------
 
@@ -799,44 +629,19 @@ class TaskTree:
 
 
 @dataclass(frozen=True)
-class PipelineTree:
+class PipelineTree(CommandTree):
     """*Ours*: `<output_dir>/_pipeline/<exp_name>/`: where the user's own pipeline works for one evaluated scene, and its logs.
 
     What it writes is linked from there into the evaluation tree. No key begins with `_`.
     """
 
-    base: Path
-
-    @property
-    def output_dir(self) -> Path:
-        """What the pipeline takes as its `<output_dir>`."""
-        return self.base / "output"
-
-    @property
-    def record(self) -> Path:
-        """Which command wrote it, with which checkpoint, from which files."""
-        return self.base / "command.json"
-
-    @property
-    def made_from(self) -> Path:
-        """What the finished command made its output from."""
-        return self.base / "made_from.json"
-
-    @property
-    def lock(self) -> Path:
-        return self.base / "lock"
-
-    @property
-    def job(self) -> Path:
-        return self.base / "job.json"
-
-    @property
-    def stdout(self) -> Path:
-        return self.base / "stdout.log"
-
-    @property
-    def stderr(self) -> Path:
-        return self.base / "stderr.log"
+    output_dir = Below("output")
+    """What the pipeline takes as its `<output_dir>`."""
+    record = Below("command.json")
+    """Which command wrote it, with which checkpoint, from which files."""
+    made_from = Below("made_from.json")
+    """What the finished command made its output from."""
+    lock = Below("lock")
 
 
 @dataclass(frozen=True)
@@ -845,6 +650,19 @@ class EvaluationTree:
 
     output_dir: Path
     exp_name: str
+
+    manifest = Below("manifest.json")
+    manifest_made_from = Below("manifest.made_from.json")
+    """*Ours*: what the manifest was made from."""
+    input_data_made_from = Below("input_data/made_from.json")
+    """*Ours*: what was linked in: every file with its digest."""
+    training_artifacts_dir = Below("training_artifacts")
+    input_data_dir = Below("input_data")
+    input_data_record = Below("input_data/input_data.json")
+    """*Ours*: digests and link modes of what was linked in."""
+    evaluation_dir = Below("evaluation")
+    rerun_dir = Below("rerun")
+    input_data_recording = Below("rerun/input_data.rrd")
 
     def __post_init__(self) -> None:
         check_key(self.exp_name, "exp_name")
@@ -857,27 +675,9 @@ class EvaluationTree:
         """The path as messages write it: relative to `<output_dir>/<exp_name>`, with forward slashes."""
         return path.relative_to(self.base).as_posix()
 
-    @property
-    def manifest(self) -> Path:
-        return self.base / "manifest.json"
-
-    @property
-    def manifest_made_from(self) -> Path:
-        """*Ours*: what the manifest was made from."""
-        return self.base / "manifest.made_from.json"
-
-    @property
-    def input_data_made_from(self) -> Path:
-        """*Ours*: what was linked in: every file with its digest."""
-        return self.input_data_dir / "made_from.json"
-
     def training_artifacts_made_from(self, epoch: int) -> Path:
         """*Ours*: what the pictures of an epoch were made from."""
         return self.training_artifacts_dir / epoch_name(epoch) / "made_from.json"
-
-    @property
-    def training_artifacts_dir(self) -> Path:
-        return self.base / "training_artifacts"
 
     def training_artifacts(self, epoch: int, kind: str) -> Path:
         """`kind`: `rgb`, `depth` or `gt_input`."""
@@ -887,22 +687,9 @@ class EvaluationTree:
         """*Ours*: which samples the pictures show, and what is absent, with the reason."""
         return self.training_artifacts_dir / epoch_name(epoch) / "artifacts.json"
 
-    @property
-    def input_data_dir(self) -> Path:
-        return self.base / "input_data"
-
     def input_data(self, split: str) -> SceneFolders:
         """`split`: `train` or `test`."""
         return SceneFolders(self.input_data_dir / split)
-
-    @property
-    def input_data_record(self) -> Path:
-        """*Ours*: digests and link modes of what was linked in."""
-        return self.input_data_dir / "input_data.json"
-
-    @property
-    def evaluation_dir(self) -> Path:
-        return self.base / "evaluation"
 
     @property
     def pipeline(self) -> PipelineTree:
@@ -912,25 +699,26 @@ class EvaluationTree:
         return self.evaluation_dir / epoch_name(epoch)
 
     def task(self, epoch: int, task: str) -> TaskTree:
-        if task not in TASKS:
-            raise InvalidKey("not a task", key="task", found=ascii(task[:80]), wanted=TASKS)
-        return TaskTree(self.epoch_dir(epoch) / task, task)
-
-    @property
-    def rerun_dir(self) -> Path:
-        return self.base / "rerun"
-
-    @property
-    def input_data_recording(self) -> Path:
-        return self.rerun_dir / "input_data.rrd"
+        return TaskTree(self.epoch_dir(epoch) / check_task(task), task)
 
     def evaluation_recording(self, epoch: int) -> Path:
         return self.rerun_dir / f"evaluation_{epoch_name(epoch)}.rrd"
 
     def task_recording(self, epoch: int, task: str) -> Path:
-        if task not in TASKS:
-            raise InvalidKey("not a task", key="task", found=ascii(task[:80]), wanted=TASKS)
-        return self.rerun_dir / f"{task}_{epoch_name(epoch)}.rrd"
+        return self.rerun_dir / f"{check_task(task)}_{epoch_name(epoch)}.rrd"
+
+    def recording_of(self, path: Path) -> tuple[str, int | None]:
+        """What a recording of this tree shows (`input_data`, `evaluation`, or one task), and at which epoch.
+
+        Raises:
+            InvalidKey: the path is that of none of the tree's recordings.
+        """
+        if path == self.input_data_recording:
+            return "input_data", None
+        shown, _, epoch = path.stem.rpartition("_epoch_")
+        if path.suffix != ".rrd" or path.parent != self.rerun_dir or shown not in ("evaluation", *TASKS):
+            raise InvalidKey("not a recording of this tree", file=ascii(str(path)), wanted=f"one of {self.rerun_dir}")
+        return shown, parse_epoch(f"epoch_{epoch}")
 
     @staticmethod
     def recording_made_from(recording: Path) -> Path:
@@ -943,6 +731,10 @@ class EvaluationTree:
         return recording.with_suffix(".previews")
 
 
+_PRESETS = {"thesis": "{results_root}/{scene_name}"}
+"""Templates by name. The tree's own folder is then `<exp_name>__<run_name>`."""
+
+
 def output_dir(template: str, *, results_root: Path, exp_name: str, run_name: str, scene_name: str) -> Path:
     """`<output_dir>` of one evaluated scene, by the setting's template.
 
@@ -951,16 +743,12 @@ def output_dir(template: str, *, results_root: Path, exp_name: str, run_name: st
     Raises:
         InvalidKey: a key is unsafe, or the template names an unknown field.
     """
-    keys = {
-        "exp_name": check_key(exp_name, "exp_name"),
-        "run_name": check_key(run_name, "run_name"),
-        "scene_name": check_key(scene_name, "scene_name"),
-    }
-    fields = {"results_root": str(results_root), **keys}
+    keys = {"exp_name": exp_name, "run_name": run_name, "scene_name": scene_name}
+    fields = {"results_root": str(results_root), **{name: check_key(key, name) for name, key in keys.items()}}
     try:
         # `str.format` alone would also look up attributes (`{results_root.parent}`) and so leave the root.
         filled = ""
-        for text, name, form, conversion in Formatter().parse(template):
+        for text, name, form, conversion in Formatter().parse(_PRESETS.get(template, template)):
             if form or conversion:
                 raise ValueError(name)
             filled += text + (fields[name] if name is not None else "")
@@ -974,50 +762,32 @@ def output_dir(template: str, *, results_root: Path, exp_name: str, run_name: st
         ) from error
 
 
-THESIS_OUTPUT_DIR = "{results_root}/{scene_name}"
-"""Template of the preset `thesis`; the tree's own folder is then `<exp_name>__<run_name>`."""
-
-
 def evaluation_tree(
     template: str, *, results_root: Path, exp_name: str, run_name: str, scene_name: str
 ) -> EvaluationTree:
     """The evaluation tree of one scene of one cell. The template `thesis` puts the run's name into the tree's folder."""
-    thesis = template == "thesis"
     folder = output_dir(
-        THESIS_OUTPUT_DIR if thesis else template,
-        results_root=results_root,
-        exp_name=exp_name,
-        run_name=run_name,
-        scene_name=scene_name,
+        template, results_root=results_root, exp_name=exp_name, run_name=run_name, scene_name=scene_name
     )
-    return EvaluationTree(folder, f"{exp_name}__{run_name}" if thesis else exp_name)
+    return EvaluationTree(folder, f"{exp_name}__{run_name}" if template == "thesis" else exp_name)
 
 
 @dataclass(frozen=True)
 class ReportsTree:
     """*Ours*: pages and tables over all cells."""
 
-    root: Path
+    base: Path
 
-    @property
-    def leaderboard_markdown(self) -> Path:
-        return self.root / "leaderboard.md"
-
-    @property
-    def leaderboard_csv(self) -> Path:
-        return self.root / "leaderboard.csv"
-
-    @property
-    def leaderboard_differences(self) -> Path:
-        return self.root / "leaderboard_differences.csv"
-
-    @property
-    def leaderboard_latex(self) -> Path:
-        return self.root / "leaderboard.tex"
-
-    @property
-    def leaderboard_plot(self) -> Path:
-        return self.root / "leaderboard.png"
+    leaderboard_markdown = Below("leaderboard.md")
+    leaderboard_csv = Below("leaderboard.csv")
+    leaderboard_differences = Below("leaderboard_differences.csv")
+    leaderboard_latex = Below("leaderboard.tex")
+    leaderboard_plot = Below("leaderboard.png")
+    leaderboard_made_from = Below("leaderboard.made_from.json")
+    """What the table and its plot were made from."""
+    checks = Below("checks.html")
+    index = Below("index.html")
+    """The page that is opened first."""
 
     @property
     def leaderboard_files(self) -> list[Path]:
@@ -1029,20 +799,6 @@ class ReportsTree:
             self.leaderboard_plot,
         ]
 
-    @property
-    def leaderboard_made_from(self) -> Path:
-        """What the table and its plot were made from."""
-        return self.root / "leaderboard.made_from.json"
-
-    @property
-    def checks(self) -> Path:
-        return self.root / "checks.html"
-
-    @property
-    def index(self) -> Path:
-        """The page that is opened first."""
-        return self.root / "index.html"
-
     def comparison(self, exp_name: str, run_name: str, against: str, epoch: int | None = None) -> Path:
         """The page that compares one run with another. `against`: a run, `<exp>/<run>`, or `unrefined`.
 
@@ -1051,7 +807,7 @@ class ReportsTree:
         keys = [check_key(key, "against") for key in against.split("/")]
         words = [check_key(exp_name, "exp_name"), check_key(run_name, "run_name"), "against", *keys]
         words += [] if epoch is None else [epoch_name(epoch)]
-        return self.root / "compare" / ("__".join(words) + ".html")
+        return self.base / "compare" / ("__".join(words) + ".html")
 
     def comparison_record(self, exp_name: str, run_name: str, against: str, epoch: int | None = None) -> Path:
         """What the page says and how large it is, or why it was not made."""
@@ -1064,7 +820,7 @@ class ReportsTree:
     def comparison_records(self) -> list[Path]:
         """Those that are there, in the order of their names."""
         beside = (".made_from.json", ".made_from.stats.json")
-        found = (self.root / "compare").glob("*__against__*.json")
+        found = (self.base / "compare").glob("*__against__*.json")
         return sorted(path for path in found if not path.name.endswith(beside))
 
 

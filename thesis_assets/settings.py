@@ -8,19 +8,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from thesis_assets.errors import InvalidKey
 from thesis_assets.layout import AdoptedTrees, ReportsTree, output_dir
 
 
-def _named(*names: str) -> AliasChoices:
-    return AliasChoices(*names)
-
-
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+_FOLDERS = {
+    "canonical_gt_root": "canonical_gt",
+    "preprocessing_root": "preprocessing",
+    "renders_root": "renders",
+    "scene_registry_dir": "scenes",
+    "difix_data_root": "difix_tuning_data",
+    "results_root": "results",
+    "reports_root": "reports",
+    "dagster_home": "dagster_home",
+}
+"""By root: its folder of `data_home`, unless it is set."""
 
 
 class Settings(BaseSettings):
@@ -34,87 +43,83 @@ class Settings(BaseSettings):
         env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, populate_by_name=True
     )
 
-    data_home: Path = Field(default=Path("data"), validation_alias=_named("THESIS_DATA_HOME"))
-    experiments_dir: Path = Field(default=Path("experiments"), validation_alias=_named("THESIS_EXPERIMENTS_DIR"))
-    difix_data_root: Path = Field(default=Path(), validation_alias=_named("THESIS_DIFIX_DATA_ROOT_DIR"))
-    results_root: Path = Field(default=Path(), validation_alias=_named("THESIS_RESULTS_ROOT_DIR"))
-    preprocessing_root: Path = Field(default=Path(), validation_alias=_named("THESIS_PREPROCESSING_ROOT_DIR"))
-    canonical_gt_root: Path = Field(default=Path(), validation_alias=_named("THESIS_CANONICAL_GT_ROOT_DIR"))
-    renders_root: Path = Field(default=Path(), validation_alias=_named("THESIS_RENDERS_ROOT_DIR"))
-    scene_registry_dir: Path = Field(default=Path(), validation_alias=_named("THESIS_SCENE_REGISTRY_DIR"))
-    reports_root: Path = Field(default=Path(), validation_alias=_named("THESIS_REPORTS_ROOT_DIR"))
-    dagster_home: Path = Field(default=Path(), validation_alias=_named("DAGSTER_HOME"))
-    output_dir: str = Field(
-        default="{results_root}/{run_name}/{scene_name}", validation_alias=_named("THESIS_OUTPUT_DIR")
-    )
-    launcher: Literal["local", "slurm"] = Field(default="local", validation_alias=_named("THESIS_LAUNCHER"))
-    slurm_account: str | None = Field(default=None, validation_alias=_named("THESIS_SLURM_ACCOUNT"))
-    slurm_partition: str | None = Field(default=None, validation_alias=_named("THESIS_SLURM_PARTITION"))
-    slurm_qos: str | None = Field(default=None, validation_alias=_named("THESIS_SLURM_QOS"))
-    slurm_setup: tuple[str, ...] = Field(default=(), validation_alias=_named("THESIS_SLURM_SETUP"))
-    slurm_presets: dict[str, dict[str, Any]] = Field(default={}, validation_alias=_named("THESIS_SLURM_PRESETS"))
-    slurm_array_at_once: int = Field(default=8, ge=1, validation_alias=_named("THESIS_SLURM_ARRAY_AT_ONCE"))
-    slurm_signal_seconds: int = Field(default=120, ge=1, validation_alias=_named("THESIS_SLURM_SIGNAL_SECONDS"))
-    slurm_poll_seconds: float = Field(default=10.0, gt=0, validation_alias=_named("THESIS_SLURM_POLL_SECONDS"))
-    device: str = Field(default="auto", validation_alias=_named("THESIS_DEVICE"))
-    workers: int = Field(default=0, ge=0, validation_alias=_named("THESIS_WORKERS"), description="0 = a core each")
-    gpu_slots: int = Field(default=1, ge=1, validation_alias=_named("THESIS_GPU_SLOTS"))
-    render_slots: int = Field(default=1, ge=1, validation_alias=_named("THESIS_RENDER_SLOTS"))
-    upload_slots: int = Field(default=1, ge=1, validation_alias=_named("THESIS_UPLOAD_SLOTS"))
+    data_home: Path = Field(default=Path("data"), validation_alias="THESIS_DATA_HOME")
+    experiments_dir: Path = Field(default=Path("experiments"), validation_alias="THESIS_EXPERIMENTS_DIR")
+    difix_data_root: Path = Field(default=Path(), validation_alias="THESIS_DIFIX_DATA_ROOT_DIR")
+    results_root: Path = Field(default=Path(), validation_alias="THESIS_RESULTS_ROOT_DIR")
+    preprocessing_root: Path = Field(default=Path(), validation_alias="THESIS_PREPROCESSING_ROOT_DIR")
+    canonical_gt_root: Path = Field(default=Path(), validation_alias="THESIS_CANONICAL_GT_ROOT_DIR")
+    renders_root: Path = Field(default=Path(), validation_alias="THESIS_RENDERS_ROOT_DIR")
+    scene_registry_dir: Path = Field(default=Path(), validation_alias="THESIS_SCENE_REGISTRY_DIR")
+    reports_root: Path = Field(default=Path(), validation_alias="THESIS_REPORTS_ROOT_DIR")
+    dagster_home: Path = Field(default=Path(), validation_alias="DAGSTER_HOME")
+    output_dir: str = Field(default="{results_root}/{run_name}/{scene_name}", validation_alias="THESIS_OUTPUT_DIR")
+    launcher: Literal["local", "slurm"] = Field(default="local", validation_alias="THESIS_LAUNCHER")
+    slurm_account: str | None = Field(default=None, validation_alias="THESIS_SLURM_ACCOUNT")
+    slurm_partition: str | None = Field(default=None, validation_alias="THESIS_SLURM_PARTITION")
+    slurm_qos: str | None = Field(default=None, validation_alias="THESIS_SLURM_QOS")
+    slurm_setup: tuple[str, ...] = Field(default=(), validation_alias="THESIS_SLURM_SETUP")
+    slurm_presets: dict[str, dict[str, Any]] = Field(default={}, validation_alias="THESIS_SLURM_PRESETS")
+    slurm_array_at_once: int = Field(default=8, ge=1, validation_alias="THESIS_SLURM_ARRAY_AT_ONCE")
+    slurm_signal_seconds: int = Field(default=120, ge=1, validation_alias="THESIS_SLURM_SIGNAL_SECONDS")
+    slurm_poll_seconds: float = Field(default=10.0, gt=0, validation_alias="THESIS_SLURM_POLL_SECONDS")
+    device: str = Field(default="auto", validation_alias="THESIS_DEVICE")
+    workers: int = Field(default=0, ge=0, validation_alias="THESIS_WORKERS", description="0 = a core each")
+    gpu_slots: int = Field(default=1, ge=1, validation_alias="THESIS_GPU_SLOTS")
+    render_slots: int = Field(default=1, ge=1, validation_alias="THESIS_RENDER_SLOTS")
+    upload_slots: int = Field(default=1, ge=1, validation_alias="THESIS_UPLOAD_SLOTS")
     auto_start: Literal["nothing", "data", "everything"] = Field(
         default="data",
-        validation_alias=_named("THESIS_AUTO_START"),
+        validation_alias="THESIS_AUTO_START",
         description="what sensors start by themselves: nothing; shards and tables; also declared tuning and evaluation",
     )
-    sensor_seconds: int = Field(default=30, ge=1, validation_alias=_named("THESIS_SENSOR_SECONDS"))
+    sensor_seconds: int = Field(default=30, ge=1, validation_alias="THESIS_SENSOR_SECONDS")
     owners: str = Field(
-        default="team:difix", validation_alias=_named("THESIS_OWNERS"), description="e-mail addresses or team:<name>"
+        default="team:difix", validation_alias="THESIS_OWNERS", description="e-mail addresses or team:<name>"
     )
-    failure_command: str | None = Field(default=None, validation_alias=_named("THESIS_FAILURE_COMMAND"))
-    failure_mail: str | None = Field(default=None, validation_alias=_named("THESIS_FAILURE_MAIL"))
-    smtp_host: str = Field(default="localhost", validation_alias=_named("THESIS_SMTP_HOST"))
-    smtp_port: int = Field(default=25, ge=1, le=65535, validation_alias=_named("THESIS_SMTP_PORT"))
-    max_recording_mb: int = Field(default=2000, ge=1, validation_alias=_named("THESIS_MAX_RECORDING_MB"))
+    failure_command: str | None = Field(default=None, validation_alias="THESIS_FAILURE_COMMAND")
+    failure_mail: str | None = Field(default=None, validation_alias="THESIS_FAILURE_MAIL")
+    smtp_host: str = Field(default="localhost", validation_alias="THESIS_SMTP_HOST")
+    smtp_port: int = Field(default=25, ge=1, le=65535, validation_alias="THESIS_SMTP_PORT")
+    max_recording_mb: int = Field(default=2000, ge=1, validation_alias="THESIS_MAX_RECORDING_MB")
     ui_url: str = Field(
         default="http://127.0.0.1:3000",
         pattern=r"^https?://[^\s\"'<>]+$",
-        validation_alias=_named("THESIS_UI_URL"),
+        validation_alias="THESIS_UI_URL",
         description="where the web UI is reached: for links from pages to runs, and the name that the server answers to",
     )
     split_recording_mb: int = Field(
         default=1500,
         ge=0,
-        validation_alias=_named("THESIS_SPLIT_RECORDING_MB"),
+        validation_alias="THESIS_SPLIT_RECORDING_MB",
         description="above it an epoch's tasks also get files of their own; 0 = never",
     )
     compare_mb: int = Field(
         default=200,
         ge=0,
-        validation_alias=_named("THESIS_COMPARE_MB"),
+        validation_alias="THESIS_COMPARE_MB",
         description="of all compare pages together that are made by themselves, a tenth at most a page; 0 = none",
     )
     compare_seconds: int = Field(
         default=120,
         ge=0,
-        validation_alias=_named("THESIS_COMPARE_SECONDS"),
+        validation_alias="THESIS_COMPARE_SECONDS",
         description="after which a leaderboard begins no further compare page",
     )
-    recording_previews: Literal["auto", "off"] = Field(
-        default="auto", validation_alias=_named("THESIS_RECORDING_PREVIEWS")
-    )
-    quiet_seconds: int = Field(default=120, ge=0, validation_alias=_named("THESIS_SCENE_QUIET_SECONDS"))
-    hf_rerun_repo_id: str | None = Field(default=None, validation_alias=_named("HF_RERUN_REPO_ID"))
+    recording_previews: Literal["auto", "off"] = Field(default="auto", validation_alias="THESIS_RECORDING_PREVIEWS")
+    quiet_seconds: int = Field(default=120, ge=0, validation_alias="THESIS_SCENE_QUIET_SECONDS")
+    hf_rerun_repo_id: str | None = Field(default=None, validation_alias="HF_RERUN_REPO_ID")
     hf_rerun_public: bool = Field(
         default=False,
-        validation_alias=_named("THESIS_HF_RERUN_PUBLIC"),
+        validation_alias="THESIS_HF_RERUN_PUBLIC",
         description="whether a repo that publishing makes is public; one that is there stays as it is",
     )
-    hf_cache_dir: Path | None = Field(default=None, validation_alias=_named("THESIS_HF_CACHE_DIR"))
-    wandb_root: Path | None = Field(default=None, validation_alias=_named("THESIS_WANDB_ROOT_DIR"))
-    body_models: Path | None = Field(default=None, validation_alias=_named("THESIS_BODY_MODELS_DIR"))
-    lpips_weights: Path | None = Field(default=None, validation_alias=_named("THESIS_LPIPS_WEIGHTS"))
-    hydra_root: Path | None = Field(default=None, validation_alias=_named("THESIS_HYDRA_ROOT_DIR"))
-    conda_env: str | None = Field(default=None, validation_alias=_named("THESIS_CONDA_ENV"))
+    hf_cache_dir: Path | None = Field(default=None, validation_alias="THESIS_HF_CACHE_DIR")
+    wandb_root: Path | None = Field(default=None, validation_alias="THESIS_WANDB_ROOT_DIR")
+    body_models: Path | None = Field(default=None, validation_alias="THESIS_BODY_MODELS_DIR")
+    lpips_weights: Path | None = Field(default=None, validation_alias="THESIS_LPIPS_WEIGHTS")
+    hydra_root: Path | None = Field(default=None, validation_alias="THESIS_HYDRA_ROOT_DIR")
+    conda_env: str | None = Field(default=None, validation_alias="THESIS_CONDA_ENV")
 
     @field_validator("owners")
     @classmethod
@@ -137,18 +142,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _roots_are_absolute(self) -> "Settings":
         home = self.data_home.expanduser().resolve()
-        folders = {
-            "difix_data_root": "difix_tuning_data",
-            "results_root": "results",
-            "preprocessing_root": "preprocessing",
-            "canonical_gt_root": "canonical_gt",
-            "renders_root": "renders",
-            "scene_registry_dir": "scenes",
-            "reports_root": "reports",
-            "dagster_home": "dagster_home",
-        }
         values = self.__dict__
-        for name, folder in folders.items():
+        for name, folder in _FOLDERS.items():
             given = name in self.model_fields_set
             values[name] = values[name].expanduser().resolve() if given else home / folder
         values["data_home"] = home
@@ -178,15 +173,4 @@ class Settings(BaseSettings):
     @property
     def roots(self) -> dict[str, Path]:
         """Every root by its name, in the order a person looks for them."""
-        names = (
-            "data_home",
-            "canonical_gt_root",
-            "preprocessing_root",
-            "renders_root",
-            "scene_registry_dir",
-            "difix_data_root",
-            "results_root",
-            "reports_root",
-            "dagster_home",
-        )
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("data_home", *_FOLDERS)}

@@ -73,16 +73,14 @@ def _imports(node: ast.AST, *, at_load: bool) -> Iterator[Import]:
 
 
 def room_of(path: Path) -> str:
-    """The room a file belongs to; `layout_ids` and `layout_kinds` are of the room `layout`."""
-    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return "layout" if first.startswith("layout") else first
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def room_of_module(module: str) -> str | None:
     parts = module.split(".")
     if parts[0] != "thesis_assets" or len(parts) < 2 or parts[1].startswith("_"):
         return None
-    return "layout" if parts[1].startswith("layout") else parts[1]
+    return parts[1]
 
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
@@ -185,9 +183,7 @@ def test_loading_the_definitions_imports_nothing_heavy() -> None:
 
 
 def test_the_values_of_the_house_load_without_dagster_and_numpy() -> None:
-    loaded = modules_loaded_by(
-        "import thesis_assets.experiments, thesis_assets.layout_ids, thesis_assets.schemas.samples"
-    )
+    loaded = modules_loaded_by("import thesis_assets.experiments, thesis_assets.layout, thesis_assets.schemas.samples")
 
     assert not loaded & (HEAVY | {"dagster", "numpy", "PIL"})
 

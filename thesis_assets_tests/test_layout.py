@@ -1,7 +1,9 @@
-"""Paths and the ids in them: both ways, for every kind of path; and names that may not become a path."""
+"""Paths and the ids in them, and names that may not become a path."""
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -9,50 +11,63 @@ from hypothesis import strategies as st
 
 from thesis_assets import layout
 from thesis_assets.errors import InvalidKey, ThesisAssetsError
-from thesis_assets.layout import DifixTree, EvaluationTree, SampleId, SceneFolders, SceneTree
-from thesis_assets.layout_ids import PathIds, ids_of, path_of
-from thesis_assets.layout_kinds import DIFIX_KINDS, EVALUATION_KINDS, SCENE_KINDS, PathKind
+from thesis_assets.layout import DifixTree, EvaluationTree, SampleId, SceneTree
 
 KEYS = st.from_regex(layout.KEY_PATTERN, fullmatch=True).filter(lambda key: ".." not in key and len(key) <= 128)
 CAMERAS = st.integers(0, layout.MAX_CAMERA_ID)
 FRAMES = st.integers(0, layout.MAX_FRAME).map(layout.frame_name)
 SAMPLES = st.builds(SampleId, KEYS, CAMERAS, CAMERAS, FRAMES, FRAMES)
-IDS = {
+EPOCHS = st.integers(0, 10**9 - 1)
+IDS: dict[str, st.SearchStrategy[Any]] = {
     "sample": SAMPLES,
-    "scene_name": KEYS,
-    "run_name": KEYS,
-    "cell": KEYS,
-    "person": KEYS,
+    **dict.fromkeys(("scene_name", "run_name", "cell"), KEYS),
+    "person": st.integers(0, 99),
     "step": st.integers(0, 10**12 - 1),
-    "epoch": st.integers(0, 10**9 - 1),
+    "epoch": EPOCHS,
     "cam_id": CAMERAS,
     "fname": FRAMES,
-    "person_number": st.integers(0, 99),
     "suffix": st.sampled_from([".jpg", ".jpeg", ".png"]),
+    "split": st.sampled_from(["train", "test"]),
+    "task": st.sampled_from(layout.TASKS),
+    "kind": st.sampled_from(["images", "masks", "depths"]),
+    "model": st.sampled_from(["smplx", "smpl"]),
+    "side": st.sampled_from(["pred", "gt_inputs"]),
+    "alignment": st.sampled_from(["world_aligned", "root_aligned"]),
+    "asset": st.sampled_from(["tuned_checkpoint", "selected_checkpoint"]),
 }
+"""By the name of a parameter: what it may be."""
 SAFE_IDS = {
     "sample": SampleId("hi4d_pair00_dance", 16, 4, "000123", "000123"),
     "scene_name": "hi4d_pair00_dance",
     "run_name": "lr5e5",
     "cell": "scene-hi4d_pair00_dance",
-    "person": "all",
+    "person": 1,
     "step": 5000,
     "epoch": 30,
     "cam_id": 16,
     "fname": "000123",
-    "person_number": 1,
-    "suffix": ".jpg",
+    **{"suffix": ".jpg", "split": "train", "task": "nvs", "kind": "images", "model": "smplx", "side": "pred"},
+    **{"alignment": "world_aligned", "asset": "tuned_checkpoint"},
 }
-TEXT_FIELDS = {"scene_name", "run_name", "cell", "person", "fname"}
-TREES = {
-    "difix": (DifixTree(Path("/data/difix"), "v1"), DIFIX_KINDS),
-    "evaluation": (EvaluationTree(Path("/results/run/hi4d_pair15_fight"), "v1"), EVALUATION_KINDS),
-    "scene": (
-        SceneTree(Path("/gt"), Path("/pre"), Path("/scenes"), Path("/renders"), "hi4d_pair15_fight"),
-        SCENE_KINDS,
-    ),
-}
-ALL_KINDS = [(tree, name, kind) for tree, kinds in TREES.values() for name, kind in kinds.items()]
+TEXT_IDS = {"scene_name", "run_name", "cell", "person", "fname"}
+EVALUATION = EvaluationTree(Path("/results/run/hi4d_pair15_fight"), "v1")
+SCENE = SceneTree(Path("/gt"), Path("/pre"), Path("/scenes"), Path("/renders"), "hi4d_pair15_fight")
+TREES = (
+    DifixTree(Path("/data/difix"), "v1"),
+    layout.TuningRunTree(Path("/data/difix/v1/tuning_runs/a")),
+    EVALUATION,
+    EVALUATION.task(30, "pose_smplx"),
+    SCENE,
+    SCENE.ground_truth,
+)
+PATHS = [
+    (getattr(tree, name), tuple(fields))
+    for tree in TREES
+    for name, method in vars(type(tree)).items()
+    if inspect.isfunction(method) and not name.startswith("_")
+    if (fields := list(inspect.signature(method).parameters)[1:]) and set(fields) <= set(IDS)
+]
+"""Every method of the layout that makes a path, or a tree below, of ids: and their names."""
 
 UNSAFE_KEYS = [
     "",
@@ -88,80 +103,54 @@ UNSAFE_KEYS = [
 ]
 
 
-def safe_ids(kind: PathKind) -> dict[str, object]:
-    return {field: SAFE_IDS[field] for field in kind.fields}
-
-
-def test_every_kind_of_path_gives_its_ids_and_the_ids_give_the_path() -> None:
-    for tree, name, kind in ALL_KINDS:
-        place = PathIds(name, safe_ids(kind))
-        assert ids_of(tree, path_of(tree, place)) == place
+def test_every_id_that_becomes_a_path_is_among_these() -> None:
+    assert {field for _, fields in PATHS for field in fields} == set(IDS)
 
 
 @settings(max_examples=500)
-@given(kind_of_tree=st.sampled_from(ALL_KINDS), data=st.data())
-def test_a_path_gives_any_ids_back(
-    kind_of_tree: tuple[DifixTree | EvaluationTree | SceneTree, str, PathKind], data: st.DataObject
-) -> None:
-    tree, name, kind = kind_of_tree
-    place = PathIds(name, {field: data.draw(IDS[field], label=field) for field in kind.fields})
+@given(path=st.sampled_from(PATHS), data=st.data())
+def test_other_ids_have_another_path(path: tuple[Callable[..., object], tuple[str, ...]], data: st.DataObject) -> None:
+    build, fields = path
+    one, other = ({field: data.draw(IDS[field], label=field) for field in fields} for _ in range(2))
 
-    assert ids_of(tree, path_of(tree, place)) == place
+    assert (build(**one) == build(**other)) == (one == other)
 
 
 def test_no_id_leads_out_of_its_tree() -> None:
-    for tree, name, kind in ALL_KINDS:
-        for field in set(kind.fields) & TEXT_FIELDS:
+    for build, fields in PATHS:
+        for field in set(fields) & TEXT_IDS:
             for unsafe in [*UNSAFE_KEYS, "../../etc/passwd"]:
                 with pytest.raises(InvalidKey):
-                    path_of(tree, PathIds(name, {**safe_ids(kind), field: unsafe}))
+                    build(**{**{name: SAFE_IDS[name] for name in fields}, field: unsafe})
 
 
-def test_every_path_of_the_layout_with_an_id_has_its_way_back() -> None:
-    """A new path in `layout` that carries ids needs a kind, else no path of that form leads back to its cell."""
-    named = {part for _, name, _ in ALL_KINDS for part in name.split("/")}
-    classes = (SceneFolders, SceneTree, layout.TuningRunTree, DifixTree, layout.TaskTree, EvaluationTree)
-    # Folders and sub-trees, whose own files are what has kinds; and paths without an id of a cell in them.
-    not_kinds = {
-        *("bodies_dir", "meshes_dir", "nv_generation_debug", "input_data", "task", "tuning_run", "scene_run"),
-        *("relative", "sample_of", "recording_made_from", "made_from", "training_artifacts_made_from"),
-    }
-    renamed = {"body": "smplx", "viz_image": "viz", "task_recording": "recording"}
-    methods = {
-        name
-        for cls in classes
-        for name, method in vars(cls).items()
-        if inspect.isfunction(method) and not name.startswith("_") and len(inspect.signature(method).parameters) > 1
-    }
-
-    assert {renamed.get(name, name) for name in methods - not_kinds} <= named
+@given(EPOCHS, st.sampled_from(layout.TASKS))
+def test_a_recordings_path_says_what_it_shows(epoch: int, task: str) -> None:
+    assert EVALUATION.recording_of(EVALUATION.input_data_recording) == ("input_data", None)
+    assert EVALUATION.recording_of(EVALUATION.evaluation_recording(epoch)) == ("evaluation", epoch)
+    assert EVALUATION.recording_of(EVALUATION.task_recording(epoch, task)) == (task, epoch)
 
 
 @pytest.mark.parametrize(
     "relative",
     [
-        "samples/../../other/image.png",
-        "samples/hi4d_a__tcam1__rcam2__tf000001__rf000001/image.png",
-        "samples/hi4d_a__tcam01__rccam2__tf000001__rf000001/image.png",
-        "samples/hi4d_a__tcam1__rccam2__tf1__rf000001/image.png",
-        "tuning_runs/a/checkpoints/model_007.pkl",
-        "tuning_runs/a/checkpoints/model_٣.pkl",
-        "tuning_runs/a/checkpoints/model_7.pkl\n",
-        "tuning_runs/a b/train_config.json",
-        "manifests/unknown.jsonl",
+        "rerun/evaluation_epoch_30.rrd",
+        "rerun/evaluation_epoch_00030.rrd",
+        "rerun/evaluation_epoch_٠٠٣٠.rrd",
+        "rerun/evaluation_epoch_0030.rrd\n",
+        "rerun/evaluation_epoch_0030.rrd/x",
+        "rerun/depth_epoch_0030.rrd",
+        "rerun/_epoch_0030.rrd",
+        "rerun/evaluation.rrd",
+        "rerun/../evaluation_epoch_0030.rrd",
+        "evaluation_epoch_0030.rrd",
+        "../v2/rerun/evaluation_epoch_0030.rrd",
         "",
     ],
 )
-def test_a_path_of_no_known_form_is_refused(relative: str) -> None:
-    tree = DifixTree(Path("/data"), "v1")
-
+def test_a_path_that_is_no_recording_of_the_tree_is_refused(relative: str) -> None:
     with pytest.raises(InvalidKey):
-        ids_of(tree, tree.base / relative)
-
-
-def test_a_path_outside_the_tree_is_refused() -> None:
-    with pytest.raises(InvalidKey):
-        ids_of(DifixTree(Path("/data"), "v1"), DifixTree(Path("/data"), "v2").tuning_run("a").job)
+        EVALUATION.recording_of(EVALUATION.base / relative)
 
 
 @given(SAMPLES)

@@ -34,8 +34,7 @@ from thesis_assets.splits.freeze import freeze
 from thesis_assets.splits.hold_out import SplitResult, group_finder
 from thesis_assets.splits.manifests import write_split_manifests
 from thesis_assets.tuning.checkpoints import load_checkpoint
-from thesis_assets.tuning.run_config import make_config
-from thesis_assets.tuning.run_flags import PlainFlags
+from thesis_assets.tuning.run_config import PlainFlags, make_config
 from thesis_assets.tuning.run_record import record_run
 from thesis_assets.tuning.trainer_start import setting_names
 

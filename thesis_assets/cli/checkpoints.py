@@ -21,7 +21,7 @@ from thesis_assets.defs.partitions import Cell
 from thesis_assets.errors import InvalidFile
 
 if TYPE_CHECKING:
-    from thesis_assets.tuning.pruning import PlannedCheckpoint
+    from thesis_assets.tuning.run_record import PlannedCheckpoint
 
     Rows = list[tuple[str, PlannedCheckpoint]]
 
@@ -115,8 +115,8 @@ def convert(
 
     To a directory that a DifixPipeline loads, or from such a directory to a checkpoint.
     """
-    from thesis_assets.tuning.difix.convert import to_checkpoint, to_directory
-    from thesis_assets.tuning.hand_off import directory_override
+    from thesis_assets.tuning.difix.checkpoint import to_checkpoint, to_directory
+    from thesis_assets.tuning.selection import directory_override
 
     written = to_checkpoint(checkpoint, out) if checkpoint.is_dir() else to_directory(checkpoint, out, model=model)
     files = [path for path in written.rglob("*") if path.is_file()] if written.is_dir() else [written]
@@ -147,7 +147,7 @@ def prune_command(
     Needed are those of an evaluation epoch or a selection. Never removed: the last one, the selected one, and every step that an evaluation epoch maps to.
     """
     from thesis_assets.tuning.checkpoints import list_checkpoints
-    from thesis_assets.tuning.pruning import plan_pruning, prune
+    from thesis_assets.tuning.run_record import plan_pruning, prune
 
     if dry_run and yes:
         wrong_use("--dry-run and --yes exclude each other")

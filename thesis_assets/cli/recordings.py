@@ -28,7 +28,7 @@ from thesis_assets.layout import TASKS, EvaluationTree
 
 if TYPE_CHECKING:
     from thesis_assets.publishing.plan import PublicationPlan
-    from thesis_assets.schemas.publishing import PublicationRecord
+    from thesis_assets.schemas.recordings import PublicationRecord
 
 
 rerun_app = typer.Typer(no_args_is_help=True)
@@ -78,7 +78,7 @@ def _exporter(*parts: str) -> Callable[..., None]:
         force: ForceOption = False,
         as_json: JsonOption = False,
     ) -> None:
-        from thesis_assets.evaluation.qualitative.export_command import export_recordings, is_epochs
+        from thesis_assets.evaluation.qualitative.exports import export_recordings, is_epochs
         from thesis_assets.evaluation.qualitative.tracks import ExportOptions
         from thesis_assets.schemas.recordings import RecordingFacts
 

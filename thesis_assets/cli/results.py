@@ -148,8 +148,7 @@ def _baselines(platform: Platform, against: str, exp: str | None) -> dict[RunKey
 
 
 def _print(board: Leaderboard, form: Format, platform: Platform) -> None:
-    from thesis_assets.evaluation.leaderboard_latex import latex_text
-    from thesis_assets.evaluation.leaderboard_pages import csv_text, markdown_text, scene_tables_text
+    from thesis_assets.evaluation.leaderboard_pages import csv_text, latex_text, markdown_text, scene_tables_text
     from thesis_assets.schemas.evaluation import LeaderboardRow
 
     match form:

@@ -98,7 +98,7 @@ def run_experiment(
     """
     from thesis_assets.definitions import build_defs
     from thesis_assets.launch.telling import tell, told_to
-    from thesis_assets.tuning.selection_record import renew_places
+    from thesis_assets.tuning.selection import renew_places
 
     began = time.perf_counter()
     report = RunReport(exp_name)

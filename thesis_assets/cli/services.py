@@ -23,7 +23,7 @@ from thesis_assets.cli.console import load_platform, prepare_dagster_home, progr
 from thesis_assets.defs.levels import CODE_LOCATION
 from thesis_assets.errors import ThesisAssetsError, reason_of
 from thesis_assets.launch.commands import end_tree
-from thesis_assets.launch.starter_watch import watched
+from thesis_assets.launch.supervisors import watched
 from thesis_assets.settings import Settings
 
 if TYPE_CHECKING:

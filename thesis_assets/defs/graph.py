@@ -79,7 +79,7 @@ def _tuned_checkpoint(platform: Platform, cell: Cell) -> list[Unit]:
 
 
 def _selected_checkpoint(platform: Platform, cell: Cell) -> list[Unit]:
-    from thesis_assets.tuning.selection_record import selection_unit
+    from thesis_assets.tuning.selection import selection_unit
 
     groups = frozenset(platform.evaluation_groups(platform.spec(cell)))
     return [selection_unit(platform.difix(cell), cell.run_name, platform.run_spec(cell), groups)]
@@ -96,7 +96,7 @@ def _evaluated(asset: str) -> Callable[[Platform, Cell], list[Unit]]:
 
 def _recorded(asset: str) -> Callable[[Platform, Cell], list[Unit]]:
     def units(platform: Platform, cell: Cell) -> list[Unit]:
-        from thesis_assets.evaluation.qualitative.units import recording_units
+        from thesis_assets.evaluation.qualitative.exports import recording_units
 
         epochs = list(platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell)))
         return recording_units(asset, platform.evaluation_trees(cell), platform.difix(cell), cell.run_name, epochs)
@@ -105,10 +105,12 @@ def _recorded(asset: str) -> Callable[[Platform, Cell], list[Unit]]:
 
 
 def _published_recordings(platform: Platform, cell: Cell) -> list[Unit]:
-    from thesis_assets.publishing.publication import publication_units
+    from thesis_assets.publishing.publication import publication_unit
 
     repo_id = platform.settings.hf_rerun_repo_id
-    return publication_units(platform.evaluation_trees(cell), platform.difix(cell), cell.run_name, repo_id)
+    if repo_id is None:
+        return []
+    return [publication_unit(platform.evaluation_trees(cell), platform.difix(cell), cell.run_name, repo_id)]
 
 
 def _leaderboard(platform: Platform, cell: Cell) -> list[Unit]:
@@ -120,7 +122,7 @@ def _leaderboard(platform: Platform, cell: Cell) -> list[Unit]:
         for name, tree in platform.evaluated_scenes(run).items()
         if (record := read_record(Place(tree.base, tree.manifest_made_from))) is not None
     }
-    place = Place(reports.root, reports.leaderboard_made_from)
+    place = Place(reports.base, reports.leaderboard_made_from)
     table = Unit("leaderboard", place, Wanted("leaderboard", LEADERBOARD_VERSION, made=made))
     return [table, *ComparePages(platform, platform.echo).units()]
 

@@ -151,17 +151,17 @@ class _Gathering:
             )
 
     def _experiment(self, spec: ExperimentSpec) -> "ExperimentPart":
-        from thesis_assets.evaluation.gain_curves import gain_curves
+        from thesis_assets.evaluation.gain_plots import gain_curves
         from thesis_assets.pages.index import ExperimentPart
 
         platform, name = self._platform, spec.exp_name
+        summary = self._split(name)
         try:
             scenes = platform.scene_names(spec)
         except InvalidExperiment as error:
             return ExperimentPart(name, [printable(" ".join(error.problem.split()))], command="thesis-assets scenes")
         evaluated = self._evaluated(spec)
         n_exported = sum(f"{name}|{scene}" in self._exported for scene in scenes)
-        state = list(self._data_state(spec, scenes, n_exported))
         trees = {
             run: {scene: platform.tree(Cell(name, run_name=run), scene) for scene in evaluated} for run in spec.runs
         }
@@ -182,7 +182,7 @@ class _Gathering:
         triplets, left_out = self._triplets(spec, scenes, done)
         return ExperimentPart(
             name=name,
-            state=state,
+            state=list(self._data_state(spec, scenes, n_exported, summary)),
             runs=runs,
             curves=curves.svg if curves else "",
             curves_note=_curves_note(gains),
@@ -205,21 +205,25 @@ class _Gathering:
                 self.notes.append(f"Which scenes of {spec.exp_name} are evaluated is not known: {reason_of(error)}")
             return []
 
-    def _data_state(self, spec: ExperimentSpec, scenes: Sequence[str], n_exported: int) -> Iterator[str]:
+    def _split(self, name: str) -> SplitSummary | None:
+        path = self._platform.difix(Cell(name)).split_summary
+        try:
+            return read_json(path, SplitSummary) if path.is_file() else None
+        except UNREADABLE as error:
+            self.notes.append(f"The split of {name} is not shown: {reason_of(error)}")
+            return None
+
+    def _data_state(
+        self, spec: ExperimentSpec, scenes: Sequence[str], n_exported: int, summary: SplitSummary | None
+    ) -> Iterator[str]:
         if spec.evaluation_only:
             yield "evaluated trees alone"
             return
         yield _count(len(scenes), "scene") + ("" if n_exported == len(scenes) else f", {n_exported} of them exported")
-        tree = self._platform.difix(Cell(spec.exp_name))
-        try:
-            summary = read_json(tree.split_summary, SplitSummary) if tree.split_summary.is_file() else None
-        except UNREADABLE as error:
-            summary = None
-            self.notes.append(f"The split of {spec.exp_name} is not shown: {reason_of(error)}")
         if summary is not None:
             yield f"{_count(summary.n_train, 'sample')} to train on, {summary.n_test:,} held out"
             yield f"{_count(len(summary.train_group_ids), 'group')} in training, {len(summary.test_group_ids)} held out"
-        if tree.frozen.exists():
+        if self._platform.difix(Cell(spec.exp_name)).frozen.exists():
             yield "frozen"
 
     def _run(

@@ -59,7 +59,7 @@ def run_calls(
     workers: int = 1,
     on_done: Callable[[Item, Result | Exception], None] | None = None,
 ) -> list[Result | Exception]:
-    """Make calls where the settings say, with what they tell in the run's log. See `jobs.CallLauncher.run_calls`.
+    """Make calls where the settings say, with what they tell in the run's log. See `jobs.Launcher.run_calls`.
 
     Args:
         workers: calls at once on this machine; a cluster has its own cap.

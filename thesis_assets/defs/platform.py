@@ -24,7 +24,7 @@ from thesis_assets.settings import Settings
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.cell import EvaluationCell
-    from thesis_assets.launch.jobs import CallLauncher
+    from thesis_assets.launch.jobs import Launcher
     from thesis_assets.scenes.listing import SceneRoots
     from thesis_assets.scenes.scene import Scene
 
@@ -79,7 +79,7 @@ class Platform:
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     @cached_property
-    def launcher(self) -> "CallLauncher":
+    def launcher(self) -> "Launcher":
         """Where work runs."""
         from thesis_assets.launch.local_jobs import LocalLauncher, visible_gpus
 

@@ -3,6 +3,7 @@
 Belongs here: when they are written and by what name. Does not belong here: what they tell (`check_history`, `index_content`).
 """
 
+import time
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -14,6 +15,7 @@ from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import reason_of
 from thesis_assets.provenance import begin
 from thesis_assets.schemas.checks import CheckRow
+from thesis_assets.storage import write_text
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.leaderboard import Leaderboard
@@ -27,23 +29,24 @@ HISTORY_READ_AT = "history read at"
 def write_pages(platform: Platform, instance: dg.DagsterInstance) -> list[CheckRow]:
     """Write the pages from what is there now. Returns the newest outcome of every check."""
     from thesis_assets.defs.index_content import index_content
-    from thesis_assets.pages.checks import write_check_page
-    from thesis_assets.pages.index import write_index_page
+    from thesis_assets.pages.checks import render_check_page
+    from thesis_assets.pages.index import render_index
 
-    rows = check_rows(instance)
-    write_check_page(platform.settings.reports.checks, rows, ui_url=platform.settings.ui_url)
-    write_index_page(platform.settings.reports.index, index_content(platform, instance, rows))
+    rows, reports = check_rows(instance), platform.settings.reports
+    made_at = time.strftime("%Y-%m-%d %H:%M %Z")
+    write_text(reports.checks, render_check_page(rows, ui_url=platform.settings.ui_url, made_at=made_at))
+    write_text(reports.index, render_index(index_content(platform, instance, rows)))
     return rows
 
 
 def write_leaderboard(platform: Platform, board: "Leaderboard") -> None:
     """Write the tables and the plot of all evaluated runs, with their record."""
-    from thesis_assets.evaluation import leaderboard
+    from thesis_assets.evaluation import leaderboard_pages
 
     reports = platform.settings.reports
     unit, *_ = NODES["leaderboard"].units(platform, Cell())
     making = begin(unit)
-    leaderboard.write_leaderboard(reports, board)
+    leaderboard_pages.write_leaderboard(reports, board)
     making.finish(reports.leaderboard_files)
 
 

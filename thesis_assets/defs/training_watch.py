@@ -61,8 +61,7 @@ class TrainingWatch:
         return metadata
 
     def _pictures(self, step: int) -> dict[str, dg.MetadataValue]:
-        from thesis_assets.tuning.progress_file import read_curves
-        from thesis_assets.tuning.training_curves import curves_picture
+        from thesis_assets.tuning.progress_file import curves_picture, read_curves
 
         found: dict[str, dg.MetadataValue] = {"curves": picture(curves_picture(read_curves(self._tree.progress)))}
         if self._tree.eval_contact_sheet(step).is_file():

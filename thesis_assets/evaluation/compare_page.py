@@ -6,13 +6,12 @@ What stands on it is chosen here; how it looks is in `pages/compare.html.j2`, an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thesis_assets.evaluation.compare_pictures import Pictures
-from thesis_assets.evaluation.compare_scenes import kind_of, scenes_chart, signed
-from thesis_assets.evaluation.compared_runs import ComparedFrame, ComparedRuns
+from thesis_assets.evaluation.compared_runs import ComparedFrame, ComparedRuns, Pictures
 from thesis_assets.evaluation.leaderboard_tables import protocol_text
 from thesis_assets.evaluation.metric_names import TASK_TITLES, ShownMetric, shown_metrics
 from thesis_assets.layout import TASKS
@@ -84,7 +83,7 @@ class Judged:
     def kind(self) -> str:
         if self.row is None or self.row.difference is None:
             return "unmeasured"
-        if self.row.low is not None and self.row.high is not None and self.row.low <= 0 <= self.row.high:
+        if self.row.interval is not None and self.row.interval[0] <= 0 <= self.row.interval[1]:
             return "open" if any(self.row.by_scene.values()) else "same"
         return kind_of(self.row.difference, self.metric) or "same"
 
@@ -157,7 +156,7 @@ def _lost_frames(compared: ComparedRuns, metric: ShownMetric) -> str:
 
 
 def _certainty(row: DifferenceRow, metric: ShownMetric) -> str:
-    if row.low is None or row.high is None:
+    if row.interval is None:
         return ""
     over = (
         "" if row.interval_over == "scenes" else " over the frames of these scenes; too few scenes to speak of others"
@@ -166,7 +165,7 @@ def _certainty(row: DifferenceRow, metric: ShownMetric) -> str:
 
 
 def _interval(row: DifferenceRow, metric: ShownMetric) -> str:
-    return f"{signed(metric, row.low)} to {signed(metric, row.high)}"
+    return " to ".join(signed(metric, end) for end in row.interval or ())
 
 
 def _count(number: int, noun: str) -> str:
@@ -274,7 +273,7 @@ def _tables(compared: ComparedRuns) -> Iterator[TaskTable]:
         scenes = [scene for scene in compared.scenes if any(_moved(compared, task, each, scene) for each in moved)]
         lines = [(scene, [_cell(compared, task, metric, scene) for metric in moved]) for scene in scenes]
         if moved and len(compared.scenes) > 1:
-            lines.append((AVERAGE, [_average(compared, task, metric) for metric in moved]))
+            lines.append((AVERAGE, [_cell(compared, task, metric) for metric in moved]))
         if shown:
             yield TaskTable(
                 TASK_TITLES[task],
@@ -303,17 +302,12 @@ def _moved(compared: ComparedRuns, task: str, metric: ShownMetric, scene: str) -
     return before != after or bool(row and row.by_scene.get(scene))
 
 
-def _cell(compared: ComparedRuns, task: str, metric: ShownMetric, scene: str) -> Cell:
+def _cell(compared: ComparedRuns, task: str, metric: ShownMetric, scene: str | None = None) -> Cell:
+    """Of a scene, or of the mean over them."""
     row = _difference(compared, task, metric.name)
-    change = None if row is None else row.by_scene.get(scene)
-    value = _pair(compared, task, metric, scene)[1]
+    change = None if row is None else row.by_scene.get(scene) if scene else row.difference
+    value = (_pair(compared, task, metric, scene) if scene else _means(compared, task, metric.name))[1]
     return Cell(metric.number(value), signed(metric, change), kind_of(change, metric))
-
-
-def _average(compared: ComparedRuns, task: str, metric: ShownMetric) -> Cell:
-    row = _difference(compared, task, metric.name)
-    change = None if row is None else row.difference
-    return Cell(metric.number(_means(compared, task, metric.name)[1]), signed(metric, change), kind_of(change, metric))
 
 
 # --- what is not on it, and what the script reads ----------------------------------------------------------------------
@@ -374,3 +368,106 @@ def _from_root(path: Path, root: Path) -> str:
 
 def _short(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
+
+
+# --- the scenes on one axis -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ChartRow:
+    """One line of the chart; places are percent of the track's width.
+
+    Attributes:
+        scene: that the line leads to; None: the mean.
+        bar: left end and width of the spread of a scene's frames, or of the mean's interval.
+        over: what the mean's interval is over, else None.
+    """
+
+    scene: str | None
+    value: str
+    kind: str
+    dot: float
+    bar: tuple[float, float] | None
+    over: str | None = None
+
+
+@dataclass(frozen=True)
+class ScenesChart:
+    """Scenes by their difference, the worst first, after the mean over them."""
+
+    title: str
+    rows: list[ChartRow]
+    ticks: list[tuple[float, str]]
+    zero: float
+
+
+def signed(metric: ShownMetric, value: float | None, *, minus: str = "−") -> str:
+    """A difference as a person reads it, with the metric's decimals."""
+    return metric.number(value, sign=True).replace("-", minus)
+
+
+def kind_of(difference: float | None, metric: ShownMetric) -> str:
+    """`gain` or `loss`, or empty where nothing has changed."""
+    if not difference:
+        return ""
+    return "gain" if (difference > 0) == metric.higher_is_better else "loss"
+
+
+def scenes_chart(compared: ComparedRuns) -> ScenesChart | None:
+    """None where there is one scene: the list of its frames says more than one dot."""
+    row = _difference(compared, "nvs", compared.metric)
+    if row is None or row.difference is None or row.n_scenes < 2:
+        return None
+    metric = _metric(compared.metric)
+    spreads = {scene: _spread(compared, scene) for scene in row.by_scene}
+    ends = (end for pair in spreads.values() for end in pair)
+    axis = _Axis([*row.by_scene.values(), *ends, *(row.interval or ())])
+    rows = [_mean_row(row, metric, axis)]
+    for scene, value in sorted(row.by_scene.items(), key=lambda item: item[1]):
+        kind = kind_of(value, metric)
+        rows.append(ChartRow(scene, signed(metric, value), kind, axis.percent(value), axis.bar(*spreads[scene])))
+    return ScenesChart(metric.title, rows, axis.ticks(), axis.percent(0))
+
+
+class _Axis:
+    """From a difference to a place on the track."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        self.low, self.high, self.step = value_range(values)
+
+    def percent(self, value: float) -> float:
+        return round(100 * (value - self.low) / (self.high - self.low), 2)
+
+    def bar(self, low: float, high: float) -> tuple[float, float]:
+        return self.percent(low), round(max(0.0, self.percent(high) - self.percent(low)), 2)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        count = round((self.high - self.low) / self.step)
+        values = [self.low + number * self.step for number in range(0, count + 1, 1 if count <= 8 else 2)]
+        return [(self.percent(v), "0" if abs(v) < self.step / 1000 else f"{v:+.3g}".replace("-", "−")) for v in values]
+
+
+def value_range(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lowest and highest tick, and the step between ticks: round numbers, with zero and all values inside."""
+    low, high = min(0.0, *values), max(0.0, *values)
+    rough = max(high - low, 1e-3) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    return math.floor(low / step - 0.2) * step, math.ceil(high / step + 0.2) * step, step
+
+
+def _spread(compared: ComparedRuns, scene: str) -> tuple[float, float]:
+    """Between which differences the middle 80 % of a scene's frames lie."""
+    values = sorted(
+        frame.difference for frame in compared.frames if frame.scene_name == scene and frame.difference is not None
+    )
+    if not values:
+        return (0.0, 0.0)
+    last = len(values) - 1
+    return values[round(0.1 * last)], values[round(0.9 * last)]
+
+
+def _mean_row(row: DifferenceRow, metric: ShownMetric, axis: _Axis) -> ChartRow:
+    value = row.difference or 0.0
+    bar = axis.bar(*row.interval) if row.interval is not None else None
+    return ChartRow(None, signed(metric, value), kind_of(value, metric), axis.percent(value), bar, row.interval_over)

@@ -1,13 +1,14 @@
-"""Two runs frame by frame: every frame that both measured under one protocol, with its numbers and where its pictures lie.
+"""Two runs frame by frame: every frame that both measured under one protocol, and pictures of those one wants to see most.
 
-Does not belong here: choosing and encoding pictures (`compare_pictures`), or how the page looks (`compare_page`).
+Does not belong here: what stands on the page and how it looks (`compare_page`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.leaderboard import (
@@ -19,9 +20,15 @@ from thesis_assets.evaluation.leaderboard import (
     run_differences,
     why_not_paired,
 )
-from thesis_assets.evaluation.metric_tables import MeasuredTask, Row
+from thesis_assets.evaluation.metric_tables import MeasuredTask, Row, mean_of
 from thesis_assets.layout import EvaluationTree, frame_name
+from thesis_assets.pages.document import data_uri
 from thesis_assets.schemas.evaluation import DifferenceRow
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 Trees = Mapping[str, EvaluationTree]
 """Scene name to tree."""
@@ -164,25 +171,22 @@ def _differences(
     run: MeasuredRun, other: MeasuredRun, epoch: int, scenes: Sequence[str], *, itself: bool
 ) -> list[DifferenceRow]:
     """Over the compared scenes alone."""
-    kept = {
-        place: {scene: task for scene, task in of_scene.items() if scene in scenes}
-        for place, of_scene in run.tasks.items()
-        if place[1] in (epoch, UNREFINED_EPOCH)
-    }
-    baseline = {
-        place: {scene: task for scene, task in of_scene.items() if scene in scenes}
-        for place, of_scene in other.tasks.items()
-    }
-    here = MeasuredRun(run.exp_name, run.run_name, {place: tasks for place, tasks in kept.items() if tasks})
-    there = None if itself else MeasuredRun(other.exp_name, other.run_name, baseline)
-    return [row for row in run_differences(here, there) if row.epoch == epoch and (row.against == UNREFINED) == itself]
+
+    def shown(each: MeasuredRun) -> MeasuredRun:
+        tasks = {
+            place: {scene: task for scene, task in of_scene.items() if scene in scenes}
+            for place, of_scene in each.tasks.items()
+            if place[1] in (epoch, UNREFINED_EPOCH)
+        }
+        return replace(each, tasks={place: of_scene for place, of_scene in tasks.items() if of_scene})
+
+    rows = run_differences(shown(run), None if itself else shown(other))
+    return [row for row in rows if row.epoch == epoch and (row.against == UNREFINED) == itself]
 
 
 def _values(
     run: MeasuredRun, other: MeasuredRun, epochs: tuple[int, int], scenes: Sequence[str]
 ) -> Iterator[tuple[tuple[str, str, str], tuple[float | None, float | None]]]:
-    from thesis_assets.evaluation.metric_tables import mean_of
-
     for (task, epoch), of_scene in run.tasks.items():
         if epoch != epochs[1]:
             continue
@@ -192,3 +196,106 @@ def _values(
                 for metric in of_scene[scene].metrics:
                     was = mean_of(before[scene].rows.values(), metric)
                     yield (scene, task, metric), (was, mean_of(of_scene[scene].rows.values(), metric))
+
+
+JPEG_QUALITY = 88
+MAX_SIDE = 720
+"""Pixels of the longer side: a metric image of a 940 x 1280 photograph, halved, fits as it is."""
+EXACT_SIDE = 160
+"""Pictures up to this size are shown much enlarged, where one sees what JPEG adds: they are PNG."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """`by_frame`: place in the list of frames -> baseline, tuned and truth as data addresses.
+
+    `unreadable`: place -> why it has none. `scale`: of the shown to the measured size, below 1 where pictures were made smaller.
+    `exact`: all are the very pixels that were measured; else some are JPEG.
+    """
+
+    by_frame: dict[int, tuple[str, str, str]]
+    n_bytes: int
+    scale: float
+    unreadable: dict[int, str]
+    exact: bool
+
+
+def picture_order(frames: Sequence[ComparedFrame]) -> list[int]:
+    """Places in `frames` (worst first) by how much one wants to see them: each scene's worst, then worst, best and evenly between."""
+    first: dict[str, int] = {}
+    for place, frame in enumerate(frames):
+        first.setdefault(frame.scene_name, place)
+    worst = iter(range(len(frames)))
+    best = iter(range(len(frames) - 1, -1, -1))
+    between = iter(_halving(len(frames)))
+    order: dict[int, None] = dict.fromkeys(first.values())
+    for _ in range(len(frames)):
+        chosen = [next(source, None) for source in (worst, worst, best, between)]
+        order |= dict.fromkeys(place for place in chosen if place is not None)
+        if len(order) == len(frames):
+            break
+    return list(order)
+
+
+def _halving(n: int) -> list[int]:
+    """0 .. n-1 so that every beginning of the list is spread evenly: by the bits of the place, reversed."""
+    bits = max(1, (n - 1).bit_length())
+    return [place for k in range(2**bits) if (place := int(f"{k:0{bits}b}"[::-1], 2)) < n]
+
+
+def embed_pictures(
+    frames: Sequence[ComparedFrame],
+    *,
+    max_frames: int,
+    max_bytes: int,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> Pictures:
+    """Encode pictures in `picture_order` until either bound is met.
+
+    Args:
+        max_bytes: of all pictures as text in the page.
+    """
+    by_frame: dict[int, tuple[str, str, str]] = {}
+    unreadable: dict[int, str] = {}
+    total, scale, exact = 0, 1.0, True
+    for place in picture_order(frames):
+        if len(by_frame) >= max_frames:
+            break
+        try:
+            images, factor = _encoded(frames[place].images)
+        except InvalidFile as error:  # a picture to look at: the frame's numbers are shown without it
+            unreadable[place] = f"{error.problem}: {error.file}"
+            continue
+        size = sum(map(len, images))
+        if total + size > max_bytes:
+            break
+        by_frame[place], total, scale = images, total + size, min(scale, factor)
+        exact = exact and not any(image.startswith("data:image/jpeg") for image in images)
+        if len(by_frame) % 50 == 0:
+            on_progress(f"{len(by_frame)} frames have their pictures, {total / 1e6:.0f} MB")
+    return Pictures(by_frame, total, scale, unreadable, exact)
+
+
+def _encoded(paths: tuple[Path, Path, Path]) -> tuple[tuple[str, str, str], float]:
+    from thesis_assets.images.codecs import encode_jpeg, encode_png, read_rgb
+
+    texts, factor = [], 1.0
+    for path in paths:
+        pixels, factor = _fitted(read_rgb(path))
+        if max(pixels.shape) <= EXACT_SIDE:
+            texts.append(data_uri(encode_png(pixels, "pillow"), "image/png"))
+        else:
+            texts.append(data_uri(encode_jpeg(pixels, JPEG_QUALITY), "image/jpeg"))
+    return (texts[0], texts[1], texts[2]), factor
+
+
+def _fitted(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+    import numpy as np
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    factor = MAX_SIDE / max(height, width)
+    if factor >= 1:
+        return pixels, 1.0
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)), factor

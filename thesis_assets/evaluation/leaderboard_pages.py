@@ -1,33 +1,50 @@
-"""The leaderboard as text: a Markdown page, a table a run with a row a scene, and CSV."""
+"""The leaderboard's files: a Markdown page, a table a run with a row a scene, CSV, and LaTeX."""
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
+from thesis_assets.evaluation.gain_plots import difference_plot
 from thesis_assets.evaluation.leaderboard import UNREFINED, UNREFINED_EPOCH, Leaderboard
 from thesis_assets.evaluation.leaderboard_tables import (
+    DATASET,
+    RunScores,
     ScoreTable,
     against_words,
+    as_printed,
     protocol_text,
     psnr_differences,
+    published,
     reasons_for_nothing,
     score_tables,
     shown_differences,
 )
-from thesis_assets.evaluation.metric_names import TASK_TITLES, shown_metrics
-from thesis_assets.evaluation.published_baselines import DATASET, as_printed, published
-from thesis_assets.layout import TASKS, dataset_of
-from thesis_assets.schemas.evaluation import DifferenceRow
+from thesis_assets.evaluation.metric_names import TASK_TITLES, ShownMetric, shown_metrics
+from thesis_assets.layout import TASKS, ReportsTree, dataset_of
+from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
 
 AVERAGE = "avg"
 NOTHING = "# Leaderboard\n\nNothing is evaluated yet.\n"
+
+
+def write_leaderboard(reports: ReportsTree, board: Leaderboard) -> None:
+    """Write the tables as Markdown, CSV and LaTeX, and the plot of PSNR differences."""
+    storage.write_text(reports.leaderboard_csv, csv_text(board.rows, LeaderboardRow))
+    storage.write_text(reports.leaderboard_differences, csv_text(board.differences, DifferenceRow))
+    storage.write_text(reports.leaderboard_latex, latex_text(board))
+    storage.write_bytes(reports.leaderboard_plot, difference_plot(board))
+    storage.write_text(reports.leaderboard_markdown, markdown_text(board, plot_name=reports.leaderboard_plot.name))
 
 
 def csv_text(rows: Sequence[BaseModel], model: type[BaseModel]) -> str:
@@ -125,25 +142,22 @@ def difference_lines(board: Leaderboard, table: ScoreTable) -> list[list[str]]:
 def mean_lines(table: ScoreTable) -> list[list[str]]:
     """A header, then a line a (run, epoch): means over its scenes."""
     lines = [["experiment", "run", "epoch", "scenes", *(metric.heading for metric in table.shown), "frames"]]
-    for exp_name, run_name in table.runs:
-        for epoch in table.epochs_of(exp_name, run_name):
-            means = table.means(exp_name, run_name, epoch)
-            count = len(table.scenes_of(exp_name, run_name, epoch))
-            scores = (metric.number(means[metric.name]) for metric in table.shown)
-            frames = str(table.frames(exp_name, run_name, epoch))
-            lines.append([exp_name, run_name, str(epoch), str(count), *scores, frames])
+    for scores in itertools.chain(*table.runs.values()):
+        place = [scores.exp_name, scores.run_name, str(scores.epoch), str(len(scores.cells))]
+        lines.append([*place, *_means(scores, table.shown), str(scores.n_frames)])
     return lines
+
+
+def _means(scores: RunScores, metrics: Sequence[ShownMetric]) -> list[str]:
+    return [metric.number(scores.means.get(metric.name)) for metric in metrics]
 
 
 def _difference_cells(table: ScoreTable, row: DifferenceRow) -> list[str]:
     metric = next(metric for metric in table.shown if metric.name == row.metric)
-    interval = ""
-    if row.low is not None and row.high is not None:
-        interval = f"{metric.number(row.low, sign=True)} to {metric.number(row.high, sign=True)}"
     return [
         metric.heading,
         metric.number(row.difference, sign=True),
-        interval,
+        " to ".join(metric.number(end, sign=True) for end in row.interval or ()),
         row.interval_over or "",
         str(row.n_scenes),
         signs(row),
@@ -161,7 +175,8 @@ def signs(row: DifferenceRow) -> str:
 def _score_table(table: ScoreTable) -> str:
     paired = {
         row.metric
-        for cell in table.cells.values()
+        for scores in itertools.chain(*table.runs.values())
+        for cell in scores.cells.values()
         for row in cell.values()
         if row.difference_to_unrefined not in (None, 0.0)
     }
@@ -169,21 +184,21 @@ def _score_table(table: ScoreTable) -> str:
     for metric in table.shown:
         header += [metric.heading, "Δ"] if metric.name in paired else [metric.heading]
     lines = [[*header, "frames", "protocol"]]
-    for exp_name, run_name in table.runs:
-        for (exp, run, scene, epoch), cell in table.cells.items():
-            if (exp, run) == (exp_name, run_name):
-                first = next(iter(cell.values()))
-                values = {name: row.value for name, row in cell.items()}
-                changes = {name: row.difference_to_unrefined for name, row in cell.items()}
-                lines.append(
-                    [
-                        *(exp, run, scene, str(epoch), _step(epoch, first.step)),
-                        *_scores(table, values, changes, paired),
-                        str(max(row.n_frames for row in cell.values())),
-                        first.protocol_digest[:8],
-                    ]
-                )
-        lines += _average_lines(table, exp_name, run_name, paired)
+    for (exp, run), epochs in table.runs.items():
+        cells = [(scene, each.epoch, cell) for each in epochs for scene, cell in each.cells.items()]
+        for scene, epoch, cell in sorted(cells, key=lambda each: each[:2]):
+            first = next(iter(cell.values()))
+            values = {name: row.value for name, row in cell.items()}
+            changes = {name: row.difference_to_unrefined for name, row in cell.items()}
+            lines.append(
+                [
+                    *(exp, run, scene, str(epoch), _step(epoch, first.step)),
+                    *_scores(table, values, changes, paired),
+                    str(max(row.n_frames for row in cell.values())),
+                    first.protocol_digest[:8],
+                ]
+            )
+        lines += [_average_line(table, each, paired) for each in epochs if len(each.cells) > 1]
     return _markdown(lines, n_names=5)
 
 
@@ -201,23 +216,19 @@ def _scores(
             yield metric.number(changes.get(metric.name), sign=True)
 
 
-def _average_lines(table: ScoreTable, exp_name: str, run_name: str, paired: set[str]) -> Iterator[list[str]]:
-    for epoch in table.epochs_of(exp_name, run_name):
-        scenes = table.scenes_of(exp_name, run_name, epoch)
-        if len(scenes) < 2:
-            continue
-        cells = [table.cells[exp_name, run_name, scene, epoch] for scene in scenes]
-        changes = {
-            metric.name: _mean([cell[metric.name].difference_to_unrefined for cell in cells]) for metric in table.shown
-        }
-        steps = {next(iter(cell.values())).step for cell in cells}
-        step = _step(epoch, steps.pop()) if len(steps) == 1 else "several"
-        yield [
-            *(exp_name, run_name, AVERAGE, str(epoch), step),
-            *_scores(table, table.means(exp_name, run_name, epoch), changes, paired),
-            str(table.frames(exp_name, run_name, epoch)),
-            table.digest[:8],
-        ]
+def _average_line(table: ScoreTable, scores: RunScores, paired: set[str]) -> list[str]:
+    cells = scores.cells.values()
+    changes = {
+        metric.name: _mean([cell[metric.name].difference_to_unrefined for cell in cells]) for metric in table.shown
+    }
+    steps = {next(iter(cell.values())).step for cell in cells}
+    step = _step(scores.epoch, steps.pop()) if len(steps) == 1 else "several"
+    return [
+        *(scores.exp_name, scores.run_name, AVERAGE, str(scores.epoch), step),
+        *_scores(table, scores.means, changes, paired),
+        str(scores.n_frames),
+        table.digest[:8],
+    ]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -245,37 +256,28 @@ def _published_parts(board: Leaderboard) -> Iterator[str]:
         ]
         for table in score_tables(board):
             if table.task == task and table.stated:
-                lines += _ours_on_the_dataset(table, [metric.name for metric in metrics])
+                lines += _ours_on_the_dataset(table, metrics)
         yield f"### {TASK_TITLES[task]}\n\n" + _markdown([header, *lines], n_names=1)
 
 
-def _ours_on_the_dataset(table: ScoreTable, names: Sequence[str]) -> Iterator[list[str]]:
-    for exp_name, run_name in table.runs:
-        epoch = table.epochs_of(exp_name, run_name)[-1]
-        scenes = table.scenes_of(exp_name, run_name, epoch)
-        if {dataset_of(scene) for scene in scenes} == {DATASET}:
-            means = table.means(exp_name, run_name, epoch)
-            shown = [
-                metric.number(means.get(metric.name)) for metric in shown_metrics(table.task) if metric.name in names
-            ]
-            yield [f"{exp_name}/{run_name}, epoch {epoch}", *shown, f"`{table.digest[:8]}`, {len(scenes)} scenes"]
+def _ours_on_the_dataset(table: ScoreTable, metrics: Sequence[ShownMetric]) -> Iterator[list[str]]:
+    for *_, last in table.runs.values():
+        if {dataset_of(scene) for scene in last.cells} == {DATASET}:
+            protocol = f"`{table.digest[:8]}`, {len(last.cells)} scenes"
+            yield [f"{last.exp_name}/{last.run_name}, epoch {last.epoch}", *_means(last, metrics), protocol]
 
 
 def scene_tables_text(board: Leaderboard) -> str:
     """A table a run at its last epoch: a row a scene, `avg` last, a column a metric; for pasting into notes."""
     parts = []
     for table in score_tables(board):
-        for exp_name, run_name in table.runs:
-            epoch = table.epochs_of(exp_name, run_name)[-1]
-            scenes = table.scenes_of(exp_name, run_name, epoch)
+        for *_, last in table.runs.values():
             lines = [["scene", *(metric.heading for metric in table.shown)]]
-            for scene in scenes:
-                cell = table.cells[exp_name, run_name, scene, epoch]
+            for scene, cell in last.cells.items():
                 lines.append([scene, *(metric.number(cell[metric.name].value) for metric in table.shown)])
-            means = table.means(exp_name, run_name, epoch)
-            lines.append([AVERAGE, *(metric.number(means[metric.name]) for metric in table.shown)])
-            title = f"**{exp_name} / {run_name}, epoch {epoch}, {TASK_TITLES[table.task].lower()}** (protocol `{table.digest[:8]}`)"
-            parts.append(f"{title}\n\n{_markdown(lines, n_names=1)}")
+            lines.append([AVERAGE, *_means(last, table.shown)])
+            title = f"{last.exp_name} / {last.run_name}, epoch {last.epoch}, {TASK_TITLES[table.task].lower()}"
+            parts.append(f"**{title}** (protocol `{table.digest[:8]}`)\n\n{_markdown(lines, n_names=1)}")
     return "\n\n".join(parts) + "\n" if parts else NOTHING
 
 
@@ -294,3 +296,181 @@ def _markdown(lines: Sequence[Sequence[str]], *, n_names: int) -> str:
         if number == 0:
             text.append("| " + " | ".join(["---"] * n_names + ["---:"] * (len(line) - n_names)) + " |")
     return "\n".join(text)
+
+
+# --- LaTeX -------------------------------------------------------------------------------------------------------------
+
+_LATEX_SPECIAL = {
+    **{char: "\\" + char for char in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "Δ": r"$\Delta$",
+    "−": "--",
+    "’": "'",
+}
+_LATEX_HEAD = r"""% Needs in the preamble: \usepackage{booktabs,siunitx} \sisetup{detect-all}
+"""
+
+
+def latex_escape(text: str) -> str:
+    """Text in which LaTeX sees no command."""
+    return "".join(_LATEX_SPECIAL.get(char, char) for char in text)
+
+
+def latex_text(board: Leaderboard) -> str:
+    r"""A `booktabs` table a way of measuring: a row a run at its last epoch, means over its scenes in `siunitx` columns, best bold.
+
+    Runs with other scenes stand in another table. Needs `\usepackage{booktabs,siunitx}` and `\sisetup{detect-all}`, as it says itself.
+    """
+    parts = []
+    for table in score_tables(board):
+        groups: dict[tuple[str, ...], list[_LatexLine]] = {}
+        for line in _latex_lines(board, table):
+            groups.setdefault(tuple(line.scores.cells), []).append(line)
+        parts += [_latex_table(table, lines) for lines in groups.values() if table.shown]
+    return _LATEX_HEAD + "\n".join(parts)
+
+
+@dataclass(frozen=True)
+class _LatexLine:
+    """One row: a method, its scores, and its difference to another."""
+
+    name: str
+    scores: RunScores
+    difference: DifferenceRow | None = None
+
+
+def _latex_lines(board: Leaderboard, table: ScoreTable) -> Iterator[_LatexLine]:
+    seen: set[tuple[str, tuple[str, ...]]] = set()
+    several = len({exp for exp, _ in table.runs}) > 1
+    for (exp_name, run_name), epochs in table.runs.items():
+        for scores in (epochs[0], *epochs[1:][-1:]):
+            scenes = tuple(scores.cells)
+            first = next(iter(scores.cells[scenes[0]].values()))
+            unrefined = scores.epoch == UNREFINED_EPOCH and first.step is None
+            if (unrefined and (exp_name, scenes) in seen) or (not unrefined and scores is not epochs[-1]):
+                continue  # Every run of an experiment starts from the same renders.
+            seen |= {(exp_name, scenes)} if unrefined else set()
+            label = "unrefined" if unrefined else run_name
+            difference = None if unrefined else _difference(board, table, (exp_name, run_name, scores.epoch))
+            yield _LatexLine(f"{exp_name} / {label}" if several else label, scores, difference)
+
+
+def _difference(board: Leaderboard, table: ScoreTable, cell: tuple[str, str, int]) -> DifferenceRow | None:
+    """Of the first metric: to the baseline where one was asked for, else to the unrefined render."""
+    found = [
+        row
+        for row in board.differences
+        if (row.exp_name, row.run_name, row.epoch) == cell
+        and (row.task, row.table_digest, row.metric) == (table.task, table.digest, table.shown[0].name)
+        and row.difference is not None
+        and any(row.by_scene.values())
+    ]
+    return max(found, key=lambda row: row.against != UNREFINED) if found else None
+
+
+def _latex_table(table: ScoreTable, lines: Sequence[_LatexLine]) -> str:
+    shown, scenes = table.shown, list(lines[0].scores.cells)
+    with_difference = any(line.difference for line in lines)
+    theirs = published(table.task) if {dataset_of(scene) for scene in scenes} == {DATASET} else []
+    columns = "l" + "".join(_column(metric, lines) for metric in shown) + ("l" if with_difference else "")
+    ranked = {metric.name: _ranks(metric, [line.scores.means[metric.name] for line in lines]) for metric in shown}
+    out = [
+        r"\begin{table}",
+        r"  \centering",
+        f"  \\caption{{{latex_escape(TASK_TITLES[table.task])}: means over {len(scenes)} "
+        f"{'scene' if len(scenes) == 1 else 'scenes'}. Best bold, second italic.}}",
+        f"  \\begin{{tabular}}{{{columns}}}",
+        r"    \toprule",
+        "    "
+        + " & ".join(["Method", *(_latex_heading(metric) for metric in shown), *_difference_heading(shown, lines)])
+        + r" \\",
+        r"    \midrule",
+    ]
+    for number, line in enumerate(lines):
+        cells = [
+            _styled(metric.number(line.scores.means[metric.name]), ranked[metric.name].get(number)) for metric in shown
+        ]
+        tail = [_difference_cell(shown[0], line.difference)] if with_difference else []
+        out.append("    " + " & ".join([latex_escape(line.name), *cells, *tail]) + r" \\")
+    if theirs:
+        out.append(r"    \midrule")
+    for mark, row in enumerate(theirs, start=1):
+        cells = [f"{{{as_printed(row.values.get(metric.name)) or '--'}}}" for metric in shown]
+        tail = [""] if with_difference else []
+        out.append(
+            "    " + " & ".join([f"{latex_escape(row.source)}\\textsuperscript{{{mark}}}", *cells, *tail]) + r" \\"
+        )
+    out += [r"    \bottomrule", r"  \end{tabular}"]
+    out += [f"  \\par\\smallskip{{\\footnotesize {note}}}" for note in _footnotes(table, lines)]
+    if theirs:
+        flags = "; ".join(
+            f"\\textsuperscript{{{mark}}}{latex_escape(row.flag)}" for mark, row in enumerate(theirs, start=1)
+        )
+        out.append(f"  \\par{{\\footnotesize As published, not ranked: {flags}.}}")
+    return "\n".join([*out, r"\end{table}", ""])
+
+
+def _column(metric: ShownMetric, lines: Sequence[_LatexLine]) -> str:
+    values = [abs(value) for line in lines if (value := line.scores.means[metric.name]) is not None]
+    digits = max((len(str(math.floor(value))) for value in values), default=1)
+    return f"S[table-format={digits}.{metric.decimals}]"
+
+
+def _latex_heading(metric: ShownMetric) -> str:
+    arrow = r"$\uparrow$" if metric.higher_is_better else r"$\downarrow$"
+    title = latex_escape(metric.title) + (f" [{latex_escape(metric.unit)}]" if metric.unit else "")
+    return f"{{{title} {arrow}}}"
+
+
+def _difference_heading(shown: Sequence[ShownMetric], lines: Sequence[_LatexLine]) -> list[str]:
+    against = {line.difference.against for line in lines if line.difference}
+    if not against:
+        return []
+    other = against.pop() if len(against) == 1 else "baseline"
+    return [f"$\\Delta${latex_escape(shown[0].title)} to {latex_escape(other)} [95\\,\\%]"]
+
+
+def _ranks(metric: ShownMetric, values: Sequence[float | None]) -> dict[int, int]:
+    """Place in `values` -> 1 or 2, by the number as it is printed: equal print, equal rank. Values that are all one have no rank."""
+    printed = {place: float(metric.number(value)) for place, value in enumerate(values) if value is not None}
+    if len(set(printed.values())) < 2:
+        return {}
+    ordered = sorted(set(printed.values()), reverse=metric.higher_is_better)
+    return {place: rank for place, value in printed.items() if (rank := ordered.index(value) + 1) <= 2}
+
+
+def _styled(number: str, rank: int | None) -> str:
+    if not number:
+        return "{--}"
+    return {1: f"\\bfseries {number}", 2: f"\\itshape {number}"}.get(rank or 0, number)
+
+
+def _difference_cell(metric: ShownMetric, row: DifferenceRow | None) -> str:
+    if row is None:
+        return "--"
+    text = f"${metric.number(row.difference, sign=True)}$"
+    if row.interval is not None:
+        mark = r"\textsuperscript{f}" if row.interval_over == "frames" else ""
+        text += " [" + ", ".join(f"${metric.number(end, sign=True)}$" for end in row.interval) + f"]{mark}"
+    return text
+
+
+def _footnotes(table: ScoreTable, lines: Sequence[_LatexLine]) -> Iterator[str]:
+    frames = {line.scores.n_frames for line in lines}
+    count = str(frames.pop()) if len(frames) == 1 else f"{min(frames)} to {max(frames)}"
+    yield f"Protocol \\texttt{{{table.digest[:8]}}}: {latex_escape(protocol_text(table.protocol))}; {count} frames."
+    notes = []
+    if any(metric.name == "psnr_channel_sum" for metric in table.shown):
+        notes.append("PSNR*: squared errors summed over the channels, 4.771 dB lower.")
+    if any(metric.name == "pcdr_legacy" for metric in table.shown):
+        notes.append("PCDR*: depth order without moving the ground truth first.")
+    if any(line.difference and line.difference.interval_over == "scenes" for line in lines):
+        notes.append("Intervals: bootstrap over scenes, paired by frame.")
+    if any(line.difference and line.difference.interval_over == "frames" for line in lines):
+        notes.append(
+            r"\textsuperscript{f}Over frames of these scenes alone: there are too few scenes for an interval over scenes."
+        )
+    if notes:
+        yield " ".join(notes)

@@ -6,7 +6,7 @@ Rows of different protocols never share a table, so that an older tree's PSNR is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from thesis_assets.evaluation.leaderboard import UNREFINED, Leaderboard
@@ -20,12 +20,43 @@ Metrics = dict[str, LeaderboardRow]
 
 
 @dataclass(frozen=True)
+class RunScores:
+    """A run at one epoch.
+
+    Attributes:
+        shown: the metrics of its table.
+        cells: by scene.
+    """
+
+    exp_name: str
+    run_name: str
+    epoch: int
+    shown: tuple[ShownMetric, ...]
+    cells: dict[str, Metrics] = field(default_factory=dict)
+
+    @cached_property
+    def means(self) -> dict[str, float | None]:
+        """By metric the mean over the scenes; empty where a scene has no value."""
+        return {
+            metric.name: mean_of([{metric.name: cell[metric.name].value} for cell in self.cells.values()], metric.name)
+            if all(metric.name in cell and cell[metric.name].value is not None for cell in self.cells.values())
+            else None
+            for metric in self.shown
+        }
+
+    @property
+    def n_frames(self) -> int:
+        """Frames with a value, over all scenes."""
+        return sum(max(row.n_frames for row in cell.values()) for cell in self.cells.values())
+
+
+@dataclass(frozen=True)
 class ScoreTable:
-    """The cells of one task that were measured in one way.
+    """The scores of one task that were measured in one way.
 
     Attributes:
         shown: the metrics that have a value anywhere in it.
-        cells: by (experiment, run, scene, epoch), sorted.
+        runs: by (experiment, run), sorted: its scores, epochs ascending.
         protocol: what its rows share.
         stated: False for trees of older scripts.
     """
@@ -33,43 +64,9 @@ class ScoreTable:
     task: str
     digest: str
     shown: tuple[ShownMetric, ...]
-    cells: dict[tuple[str, str, str, int], Metrics]
+    runs: dict[tuple[str, str], list[RunScores]]
     protocol: dict[str, object]
     stated: bool
-
-    @property
-    def runs(self) -> list[tuple[str, str]]:
-        return list(dict.fromkeys((exp, run) for exp, run, _, _ in self.cells))
-
-    @cached_property
-    def _scenes(self) -> dict[tuple[str, str], dict[int, list[str]]]:
-        found: dict[tuple[str, str], dict[int, list[str]]] = {}
-        for exp, run, scene, epoch in self.cells:
-            found.setdefault((exp, run), {}).setdefault(epoch, []).append(scene)
-        return found
-
-    def scenes_of(self, exp_name: str, run_name: str, epoch: int) -> list[str]:
-        return self._scenes[exp_name, run_name][epoch]
-
-    def epochs_of(self, exp_name: str, run_name: str) -> list[int]:
-        return sorted(self._scenes[exp_name, run_name])
-
-    def means(self, exp_name: str, run_name: str, epoch: int) -> dict[str, float | None]:
-        """By metric the mean over the scenes of a run at an epoch; empty where a scene has no value."""
-        cells = [self.cells[exp_name, run_name, scene, epoch] for scene in self.scenes_of(exp_name, run_name, epoch)]
-        return {
-            metric.name: mean_of([{metric.name: cell[metric.name].value} for cell in cells], metric.name)
-            if all(metric.name in cell and cell[metric.name].value is not None for cell in cells)
-            else None
-            for metric in self.shown
-        }
-
-    def frames(self, exp_name: str, run_name: str, epoch: int) -> int:
-        """Frames with a value, over all scenes of a run at an epoch."""
-        scenes = self.scenes_of(exp_name, run_name, epoch)
-        return sum(
-            max(row.n_frames for row in self.cells[exp_name, run_name, scene, epoch].values()) for scene in scenes
-        )
 
 
 def score_tables(board: Leaderboard) -> list[ScoreTable]:
@@ -82,19 +79,17 @@ def score_tables(board: Leaderboard) -> list[ScoreTable]:
 
 
 def _table(rows: Sequence[LeaderboardRow], board: Leaderboard) -> ScoreTable:
-    cells: dict[tuple[str, str, str, int], Metrics] = {}
-    for row in sorted(rows, key=lambda row: (row.exp_name, row.run_name, row.scene_name, row.epoch)):
-        cells.setdefault((row.exp_name, row.run_name, row.scene_name, row.epoch), {})[row.metric] = row
     first = rows[0]
     valued = {row.metric for row in rows if row.value is not None}
-    return ScoreTable(
-        task=first.task,
-        digest=first.table_digest,
-        shown=tuple(metric for metric in shown_metrics(first.task) if metric.name in valued),
-        cells=cells,
-        protocol=board.protocols.get(first.table_digest, {}),
-        stated=first.protocol_stated,
-    )
+    shown = tuple(metric for metric in shown_metrics(first.task) if metric.name in valued)
+    runs: dict[tuple[str, str], list[RunScores]] = {}
+    for row in sorted(rows, key=lambda row: (row.exp_name, row.run_name, row.epoch, row.scene_name)):
+        scores = runs.setdefault((row.exp_name, row.run_name), [])
+        if not scores or scores[-1].epoch != row.epoch:
+            scores.append(RunScores(row.exp_name, row.run_name, row.epoch, shown))
+        scores[-1].cells.setdefault(row.scene_name, {})[row.metric] = row
+    protocol = board.protocols.get(first.table_digest, {})
+    return ScoreTable(first.task, first.table_digest, shown, runs, protocol, first.protocol_stated)
 
 
 def shown_differences(board: Leaderboard, table: ScoreTable) -> list[DifferenceRow]:
@@ -151,3 +146,63 @@ def protocol_text(protocol: dict[str, object]) -> str:
 def against_words(row: DifferenceRow) -> str:
     """What a difference is against, in a table."""
     return "unrefined render" if row.against == UNREFINED else row.against
+
+
+DATASET = "hi4d"
+NOT_STATED = "convention not stated"
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One method's figures.
+
+    Attributes:
+        source: whom the figures are by.
+        values: by metric, as printed; under the metric of ours that was measured, or where that is not known under its namesake, which `flag` then says.
+        flag: what is known of the protocol.
+    """
+
+    source: str
+    task: str
+    values: dict[str, float]
+    flag: str
+
+
+def _nvs(source: str, ssim: float, psnr: float, lpips: float) -> PublishedRow:
+    return PublishedRow(source, "nvs", {"psnr": psnr, "ssim": ssim, "lpips": lpips}, f"PSNR: {NOT_STATED}")
+
+
+def _pose(source: str, mpjpe: float, mve: float, cd: float, pcdr: float) -> PublishedRow:
+    values = {"mpjpe_mm": mpjpe, "mve_mm": mve, "cd_mm": cd, "pcdr": pcdr}
+    return PublishedRow(source, "pose_smpl", values, f"global; {NOT_STATED}")
+
+
+PUBLISHED = (
+    _nvs("Shuai et al.", 0.898, 19.6, 0.1099),
+    _nvs("MultiPly", 0.915, 20.7, 0.0798),
+    PublishedRow(
+        "the thesis",
+        "nvs",
+        {"psnr_channel_sum": 20.1, "ssim": 0.926, "lpips": 0.0809},
+        "PSNR* is psnr_channel_sum: 4.771 dB below psnr",
+    ),
+    _pose("CLIFF", 85.7, 102.1, 351.7, 0.606),
+    _pose("TRACE", 95.6, 115.7, 249.4, 0.603),
+    _pose("MultiPly", 69.4, 83.6, 218.4, 0.709),
+    PublishedRow(
+        "the thesis",
+        "pose_smpl",
+        {"mpjpe_mm": 102.3, "mve_mm": 83.8, "cd_mm": 189.2, "pcdr_legacy": 0.634},
+        "global; PCDR* is pcdr_legacy: the ground truth was not moved first",
+    ),
+)
+
+
+def as_printed(value: float | None) -> str:
+    """With the digits that were published; empty where nothing was."""
+    return "" if value is None else f"{value:g}"
+
+
+def published(task: str) -> list[PublishedRow]:
+    """The published rows of a task."""
+    return [row for row in PUBLISHED if row.task == task]

@@ -21,7 +21,7 @@ from thesis_assets.evaluation.views import RENDERS, predicted_views
 from thesis_assets.experiments.command_template import fill_template, in_environment, placeholders
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.jobs import log_tail
-from thesis_assets.launch.starter_watch import watched
+from thesis_assets.launch.supervisors import watched
 from thesis_assets.launch.telling import every, tell
 from thesis_assets.layout import CONVERTED_RECORD, EvaluationTree, epoch_name
 from thesis_assets.provenance import Contents, Making, Older, Place, Unit, Wanted, begin
@@ -88,7 +88,7 @@ def prepare_model_dir(cell: EvaluationCell) -> None:
     handed = handed_checkpoint(cell)
     if handed.step is None or not _takes_a_directory(cell):
         return
-    from thesis_assets.tuning.difix.convert import to_directory
+    from thesis_assets.tuning.difix.checkpoint import to_directory
 
     out = cell.tuning_run.converted(handed.step)
     record = out / CONVERTED_RECORD

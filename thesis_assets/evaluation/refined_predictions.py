@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from thesis_assets.tuning.refine import RefinesImages
+    from thesis_assets.tuning.trained_model import RefinesImages
 
 MAX_BATCH = 8
 """Images a forward pass: bounds the memory, whatever the number of cameras."""

@@ -1,6 +1,6 @@
 """Whether the people that are reported on were trained on: numbers of such a scene say how well it was learned, no more.
 
-Does not belong here: whose images chose the checkpoint (`tuning.validation_groups`).
+Does not belong here: whose images chose the checkpoint (`tuning.selection`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.images.codecs import image_kind
+from thesis_assets.images.codecs import check_array, image_kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -134,10 +134,7 @@ def _draw(
 def _cell(image: NDArray[np.uint8], cell_height: int) -> Image.Image:
     from PIL import Image
 
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or 0 in image.shape:
-        raise ThesisAssetsError(
-            "not an image to show", found=f"{image.shape} {image.dtype}", wanted="(H, W, 3) or (H, W) uint8"
-        )
+    check_array(image, "show")
     width = max(1, round(image.shape[1] * cell_height / image.shape[0]))
     picture = Image.fromarray(image).convert("RGB")
     # Enlarged pixels stay visible as pixels; a smooth enlargement would hide what a small render really shows.

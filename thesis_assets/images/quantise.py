@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thesis_assets.images.png import scratch
+from thesis_assets.images.codecs import scratch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -70,8 +70,6 @@ class TripletResult:
 
     final_dir: Path
     bytes_written: int = 0
-    target_mode: str = ""
-    reference_mode: str = ""
     meta: BaseModel | None = None
     outputs: Mapping[str, Output] = field(default_factory=dict)
     thumbnails: tuple[NDArray[np.uint8], ...] = ()
@@ -108,7 +106,10 @@ class TripletWriter:
         self._png_encoder = png_encoder
         self._link_mode: Literal["auto", "copy"] = link_mode
         self._contents = contents or Contents()
-        self._ring = HostRing(max_pending or 2 * threads)
+        streams: dict[int, Any] = {}
+        self._free: queue.SimpleQueue[HostSlot] = queue.SimpleQueue()
+        for _ in range(max_pending or 2 * threads):
+            self._free.put(HostSlot(streams))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="triplet-writer")
         self._results: dict[int, TripletResult] = {}
         self._submitted = 0
@@ -130,12 +131,12 @@ class TripletWriter:
         Raises:
             Exception: the first failure of an earlier job that was no `ThesisAssetsError`.
         """
-        slot = self._ring.take()
+        slot = self._free.get()
         try:
             self._raise_fatal()
             slot.stage(job.render)
         except BaseException:
-            self._ring.give_back(slot)
+            self._give_back(slot)
             raise
         number, self._submitted = self._submitted, self._submitted + 1
         self._pool.submit(self._work, number, job, slot)
@@ -176,7 +177,11 @@ class TripletWriter:
         except BaseException as error:  # noqa: BLE001  kept, and raised in the submitting thread
             self._fatal = self._fatal or error
         finally:
-            self._ring.give_back(slot)
+            self._give_back(slot)
+
+    def _give_back(self, slot: HostSlot) -> None:
+        slot.clear()
+        self._free.put(slot)
 
     def _write(self, job: TripletJob, slot: HostSlot) -> TripletResult:
         size = _size(job.render)
@@ -197,8 +202,7 @@ class TripletWriter:
             if job.accept is not None:
                 job.accept(outputs)
         written = sum(each.bytes_written for each in placed.values()) + len(content)
-        modes = placed[_TARGET].mode, placed[_REFERENCE].mode
-        return TripletResult(job.final_dir, written, *modes, meta, outputs, thumbnails)
+        return TripletResult(job.final_dir, written, meta, outputs, thumbnails)
 
     def _raise_fatal(self) -> None:
         if self._fatal is not None:
@@ -217,41 +221,17 @@ def _thumbnails(render: NDArray[np.uint8], folder: Path, height: int) -> tuple[N
     return codecs.reduced(render, height), *photographs
 
 
-class HostRing:
-    """`n_slots` buffers, each of the size of the images it has seen."""
-
-    def __init__(self, n_slots: int) -> None:
-        if n_slots < 1:
-            raise ThesisAssetsError("a ring without a place", found=n_slots, wanted="at least 1")
-        self._streams: dict[int, Any] = {}
-        self._free: queue.SimpleQueue[HostSlot] = queue.SimpleQueue()
-        for _ in range(n_slots):
-            self._free.put(HostSlot(self))
-
-    def take(self) -> HostSlot:
-        """A free slot; waits until there is one."""
-        return self._free.get()
-
-    def give_back(self, slot: HostSlot) -> None:
-        """Free a slot, and what it refers to."""
-        slot.clear()
-        self._free.put(slot)
-
-    def copy_stream(self, device: Any) -> Any:
-        """The CUDA stream that copies from `device`, beside the one that renders. Called by one thread only."""
-        import torch
-
-        if device.index not in self._streams:
-            make: Any = torch.cuda.Stream  # Its constructor has no types.
-            self._streams[device.index] = make(device)
-        return self._streams[device.index]
-
-
 class HostSlot:
-    """One buffer. `stage` is called by the thread that renders, `pixels` by the one that encodes."""
+    """One buffer of the ring, of the size of the images it has seen.
 
-    def __init__(self, ring: HostRing) -> None:
-        self._ring = ring
+    `stage` is called by the thread that renders, `pixels` by the one that encodes.
+
+    Args:
+        streams: of all slots, by device: the CUDA stream that copies from it, beside the one that renders.
+    """
+
+    def __init__(self, streams: dict[int, Any]) -> None:
+        self._streams = streams
         self._source: NDArray[np.uint8] | Tensor | None = None
         self._buffer: Any = None
         self._array: NDArray[np.uint8] | None = None
@@ -298,7 +278,10 @@ class HostSlot:
         if self._buffer is None or self._buffer.shape != image.shape:
             self._buffer = torch.empty(image.shape, dtype=torch.uint8, pin_memory=True)
             self._array = np.asarray(self._buffer.numpy())
-        stream = self._ring.copy_stream(image.device)
+        if image.device.index not in self._streams:
+            make: Any = torch.cuda.Stream  # Its constructor has no types.
+            self._streams[image.device.index] = make(image.device)
+        stream = self._streams[image.device.index]
         stream.wait_stream(torch.cuda.current_stream(image.device))
         with torch.cuda.stream(stream):
             self._buffer.copy_(image, non_blocking=True)

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -51,26 +52,15 @@ def run_command(
         ThesisAssetsError: the program does not exist or may not be run.
     """
     job_id = uuid.uuid4().hex
-    stdout.parent.mkdir(parents=True, exist_ok=True)
-    stderr.parent.mkdir(parents=True, exist_ok=True)
-    with stdout.open("ab") as out, stderr.open("ab") as err:
-        try:
-            process = subprocess.Popen(
-                list(command),
-                cwd=cwd,
-                env={**os.environ, **(env or {}), JOB_VARIABLE: job_id},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise ThesisAssetsError(
-                "the command could not be started",
-                file=error.filename or command[0],
-                found=error.strerror,
-                remedy="install the program, or correct its path",
-            ) from error
+    try:
+        process = spawn(command, job_id, stdout, stderr, cwd=cwd, env=env or {}, start_new_session=True)
+    except OSError as error:
+        raise ThesisAssetsError(
+            "the command could not be started",
+            file=error.filename or command[0],
+            found=error.strerror,
+            remedy="install the program, or correct its path",
+        ) from error
     record = new_record("local", job_id, command, stdout, stderr, process_group=process.pid)
     try:
         write_json(job, record)
@@ -87,16 +77,34 @@ def run_command(
     return returncode
 
 
-def still_running(record: JobRecord) -> list[int]:
-    """Process ids of a recorded job that live on this host: those of a run whose starter was killed outright."""
-    if record.host != socket.gethostname() or record.job_id is None or record.returncode is not None:
-        return []
-    return [process.pid for process in members(record.job_id)]
+def spawn(
+    words: Sequence[str],
+    job_id: str,
+    stdout: Path,
+    stderr: Path,
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str],
+    **options: Any,
+) -> subprocess.Popen[bytes]:
+    """Start a job's first process. Its logs are appended to; `options` are `Popen`'s."""
+    stdout.parent.mkdir(parents=True, exist_ok=True)
+    stderr.parent.mkdir(parents=True, exist_ok=True)
+    with stdout.open("ab") as out, stderr.open("ab") as err:
+        return subprocess.Popen(
+            list(words),
+            cwd=cwd,
+            env={**os.environ, **env, JOB_VARIABLE: job_id},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            **options,
+        )
 
 
 def end_running(record: JobRecord, *, grace_seconds: float = 10.0) -> None:
-    """End what `still_running` finds: first asked, after `grace_seconds` killed."""
-    if record.job_id is not None and still_running(record):
+    """End what runs on this host of a job whose starter was killed outright: first asked, after `grace_seconds` killed."""
+    if record.host == socket.gethostname() and record.job_id is not None and record.returncode is None:
         end_tree(None, record.job_id, grace_seconds=grace_seconds)
 
 

@@ -128,6 +128,44 @@ class Following:
     grace_seconds: float = 10.0
 
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Call(Generic[Item]):
+    """One item.
+
+    Attributes:
+        name: shown in the cluster's queue and in messages.
+        digest: of what the answer depends on. A job that an earlier caller left is followed where its digest is this one.
+        place: where its record, its answer and what it tells lie; no other call has it.
+    """
+
+    name: str
+    item: Item
+    digest: str
+    place: JobTree
+
+
+@dataclass(frozen=True)
+class Calling(Generic[Item, Result]):
+    """How calls are made.
+
+    Attributes:
+        workers: calls at once on this host. A cluster has a cap of its own.
+        resources: of each call.
+        on_done: called in this process as each call ends, in the order they end.
+        on_line: called in this process with what the calls tell.
+    """
+
+    workers: int = 1
+    resources: Resources = field(default_factory=Resources)
+    on_done: Callable[[Item, Result | Exception], None] | None = None
+    on_line: Callable[[str], None] | None = None
+    following: Following = field(default_factory=Following)
+
+
 class Launcher(Protocol):
     """Where work runs."""
 
@@ -161,6 +199,18 @@ class Launcher(Protocol):
 
     def end(self, record: JobRecord, *, grace_seconds: float) -> None:
         """End every process of the job: first asked, then killed."""
+        ...
+
+    def run_calls(
+        self, function: Callable[[Item], Result], calls: Sequence[Call[Item]], calling: Calling[Item, Result] = ...
+    ) -> list[Result | Exception]:
+        """Call `function` on every item; return its results, or the exception an item raised, in the order of `calls`.
+
+        An interrupt ends the calls, unless `calling.following.leave_running` says otherwise and they run elsewhere.
+
+        Raises:
+            ThesisAssetsError: the place cannot give what the calls need.
+        """
         ...
 
 
@@ -207,9 +257,14 @@ def left_running(launcher: Launcher, record_file: Path) -> JobRecord | None:
             wanted=launcher.name,
             remedy=f"go on with THESIS_LAUNCHER={record.launcher}; if that job is gone for good, remove this file",
         )
+    return None if settled_state(launcher, record).is_over else record
+
+
+def settled_state(launcher: Launcher, record: JobRecord) -> JobState:
+    """How a job stands, once a last word that may still be under way had its time."""
     while not (state := launcher.state(record)).is_settled:
         time.sleep(POLL_SECONDS)
-    return None if state.is_over else record
+    return state
 
 
 def run_job(launcher: Launcher, job: Job, *, following: Following = Following()) -> JobState:
@@ -263,60 +318,6 @@ def _look(logs: LogRelay | None, following: Following) -> None:
         logs.relay()
     if following.poll is not None:
         following.poll()
-
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Call(Generic[Item]):
-    """One item.
-
-    Attributes:
-        name: shown in the cluster's queue and in messages.
-        digest: of what the answer depends on. A job that an earlier caller left is followed where its digest is this one.
-        place: where its record, its answer and what it tells lie; no other call has it.
-    """
-
-    name: str
-    item: Item
-    digest: str
-    place: JobTree
-
-
-@dataclass(frozen=True)
-class Calling(Generic[Item, Result]):
-    """How calls are made.
-
-    Attributes:
-        workers: calls at once on this host. A cluster has a cap of its own.
-        resources: of each call.
-        on_done: called in this process as each call ends, in the order they end.
-        on_line: called in this process with what the calls tell.
-    """
-
-    workers: int = 1
-    resources: Resources = field(default_factory=Resources)
-    on_done: Callable[[Item, Result | Exception], None] | None = None
-    on_line: Callable[[str], None] | None = None
-    following: Following = field(default_factory=Following)
-
-
-class CallLauncher(Launcher, Protocol):
-    """Where calls run, besides jobs."""
-
-    def run_calls(
-        self, function: Callable[[Item], Result], calls: Sequence[Call[Item]], calling: Calling[Item, Result] = ...
-    ) -> list[Result | Exception]:
-        """Call `function` on every item; return its results, or the exception an item raised, in the order of `calls`.
-
-        An interrupt ends the calls, unless `calling.following.leave_running` says otherwise and they run elsewhere.
-
-        Raises:
-            ThesisAssetsError: the place cannot give what the calls need.
-        """
-        ...
 
 
 _TAIL_BYTES = 64 * 1024

@@ -11,7 +11,6 @@ import fcntl
 import os
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -21,13 +20,12 @@ from shutil import which
 
 from thesis_assets.errors import CellLocked, ThesisAssetsError
 from thesis_assets.launch import mapping
-from thesis_assets.launch.commands import JOB_VARIABLE, end_tree, members
+from thesis_assets.launch.commands import end_tree, members, spawn
 from thesis_assets.launch.jobs import Call, Calling, Item, Job, JobState, Resources, Result, job_exit, new_record
+from thesis_assets.launch.supervisors import supervised
 from thesis_assets.layout import device_lock
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import write_json
-
-SUPERVISOR = Path(__file__).with_name("job_supervisor.py")
 
 
 class LocalLauncher:
@@ -69,20 +67,9 @@ class LocalLauncher:
         job.exit_file.unlink(missing_ok=True)
         # Before the command runs: a starter that dies in between leaves a job that can be found by its id.
         write_json(job.record, record)
-        job.stdout.parent.mkdir(parents=True, exist_ok=True)
-        job.stderr.parent.mkdir(parents=True, exist_ok=True)
-        words = [sys.executable, "-I", "-S", str(SUPERVISOR), str(job.exit_file), job_id, *job.command]
-        with job.stdout.open("ab") as out, job.stderr.open("ab") as err:
-            process = subprocess.Popen(
-                words,
-                cwd=job.cwd,
-                env={**os.environ, **job.env, **env, JOB_VARIABLE: job_id},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-                pass_fds=tuple(descriptors),
-            )
+        words = supervised(str(job.exit_file), job_id, job.command)
+        options = {"start_new_session": True, "pass_fds": tuple(descriptors)}
+        process = spawn(words, job_id, job.stdout, job.stderr, cwd=job.cwd, env={**job.env, **env}, **options)
         _children[process.pid] = process
         record = record.model_copy(update={"process_group": process.pid})
         write_json(job.record, record)
@@ -125,7 +112,7 @@ class LocalLauncher:
         calls: Sequence[Call[Item]],
         calling: Calling[Item, Result] = Calling(),
     ) -> list[Result | Exception]:
-        """See `CallLauncher.run_calls`. In this process, or in worker processes that end with it: what is done is kept."""
+        """See `Launcher.run_calls`. In this process, or in worker processes that end with it: what is done is kept."""
         gpus, on_wait = calling.resources.gpus, calling.following.on_wait
         with contextlib.ExitStack() as held:
             if gpus:

@@ -1,7 +1,6 @@
 """A Slurm cluster: what its jobs ask for, what its own commands say, and handing payloads to it by submitit.
 
-Works without accounting (`sacct`). Does not belong here: following a job to its end (`slurm_jobs`), what runs on a node
-(`slurm_payloads`).
+Works without accounting (`sacct`). Does not belong here: following a job to its end, and what runs on a node (`slurm_jobs`).
 """
 
 from __future__ import annotations
@@ -231,7 +230,6 @@ def _ask(words: Sequence[str]) -> str:
 class Node:
     """What one node of a partition has. `memory_gb`: as jobs may ask for it."""
 
-    name: str
     gpus: int
     cores: int
     memory_gb: float
@@ -276,10 +274,7 @@ def _list_nodes(partition: str | None) -> list[Node]:
     ]
     if not partition and any(row[4].strip().endswith("*") for row in rows):
         rows = [row for row in rows if row[4].strip().endswith("*")]
-    return [
-        Node(name.strip(), count_gpus(gres), _number(cores), _number(memory) / 1024)
-        for name, gres, cores, memory, _ in rows
-    ]
+    return [Node(count_gpus(gres), _number(cores), _number(memory) / 1024) for _, gres, cores, memory, _ in rows]
 
 
 def count_gpus(gres: str) -> int:

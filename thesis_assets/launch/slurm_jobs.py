@@ -1,19 +1,27 @@
 """Jobs and calls on a Slurm cluster: submitted from here, run on a node, followed by files on the file system that both share.
 
-Calls are one array of what is new; what an earlier caller left is followed, or its answer taken.
+Calls are one array of what is new; what an earlier caller left is followed, or its answer taken. What runs on a node is warned by
+SIGUSR2 before its time limit: submitit then asks `checkpoint` what to queue again. SIGTERM comes to a job that is cancelled, to one that
+is pre-empted, which Slurm calls running still, and to one whose node is taken away, which Slurm has queued again already.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.launch.commands import end_tree, has_ended, spawn
 from thesis_assets.launch.jobs import (
     Call,
     Calling,
@@ -27,12 +35,15 @@ from thesis_assets.launch.jobs import (
     job_exit,
     log_tail,
     new_record,
+    settled_state,
 )
+from thesis_assets.launch.mapping import picklable_answer
 from thesis_assets.launch.slurm_cluster import WAITING, Site, SlurmQueue, log_files, require_place, submit
-from thesis_assets.launch.slurm_payloads import CallOnNode, CommandOnNode
-from thesis_assets.launch.telling import ToldLines
+from thesis_assets.launch.supervisors import NOT_FOUND, write_exit
+from thesis_assets.launch.telling import ToldLines, tell_to_file
+from thesis_assets.layout import JobTree
 from thesis_assets.schemas.tuning import JobRecord
-from thesis_assets.storage import read_json, write_json
+from thesis_assets.storage import read_json, write_bytes, write_json
 
 POLL_SECONDS = 0.5
 KILL_SECONDS = 60.0
@@ -79,7 +90,7 @@ class SlurmLauncher:
         write_json(job.record, record)
         folder = job.stdout.parent / "slurm"
         try:
-            (number,) = self.submitted(lambda: submit(self.site, job.name, job.resources, folder, [payload], job_id))
+            (number,) = self._submit(job.name, job.resources, folder, [payload])
         except ThesisAssetsError:
             job.record.unlink()
             raise
@@ -90,10 +101,12 @@ class SlurmLauncher:
         write_json(job.record, record)
         return record
 
-    def submitted(self, submission: Callable[[], list[str]]) -> list[str]:
-        """Do a submission, and ask the queue anew next time: it does not know what is new."""
+    def _submit(
+        self, name: str, resources: Resources, folder: Path, payloads: Sequence[CommandOnNode | CallOnNode]
+    ) -> list[str]:
+        """Submit, and ask the queue anew next time: it does not know what is new."""
         try:
-            return submission()
+            return submit(self.site, name, resources, folder, payloads, comment=payloads[0].job_id)
         finally:
             self._queue.forget()
 
@@ -144,7 +157,7 @@ class SlurmLauncher:
         calls: Sequence[Call[Item]],
         calling: Calling[Item, Result] = Calling(),
     ) -> list[Result | Exception]:
-        """See `CallLauncher.run_calls`."""
+        """See `Launcher.run_calls`."""
         records: dict[int, JobRecord] = {}
         outcomes: dict[int, Result | Exception] = {}
         following = calling.following
@@ -191,10 +204,7 @@ class SlurmLauncher:
         record = read_json(call.place.record, JobRecord)
         if record.launcher != self.name or record.returncode is not None:
             return None
-        state = self.state(record)
-        while not state.is_settled:
-            time.sleep(POLL_SECONDS)
-            state = self.state(record)
+        state = settled_state(self, record)
         if record.digest != call.digest:
             if not state.is_over:
                 self.end(record, grace_seconds=0.0)
@@ -223,7 +233,7 @@ class SlurmLauncher:
         first = calls[places[0]]
         folder = first.place.base.parent / "slurm"
         name = first.name if len(places) == 1 else f"{first.name}+{len(places) - 1}"
-        numbers = self.submitted(lambda: submit(self.site, name, resources, folder, payloads, payloads[0].job_id))
+        numbers = self._submit(name, resources, folder, payloads)
         caller = f"{function.__module__}.{function.__qualname__}"
         started: dict[int, JobRecord] = {}
         for place, payload, number in zip(places, payloads, numbers, strict=True):
@@ -254,3 +264,108 @@ def _answer(call: Call[Item], record: JobRecord, state: JobState) -> Any:
         found="\n" + log_tail(Path(record.stderr)),
         remedy="start the same again once the cause is gone (OUT_OF_MEMORY: a larger preset); what is published is not made again",
     )
+
+
+HELPERS_SECONDS = 2.0
+CANCELLED = 128 + signal.SIGTERM
+
+
+@dataclass
+class CommandOnNode:
+    """A job's command. `save_seconds`: how long it may take to save once it is warned."""
+
+    words: Sequence[str]
+    cwd: Path | None
+    env: Mapping[str, str]
+    stdout: Path
+    stderr: Path
+    exit_file: Path
+    job_id: str
+    save_seconds: float
+    process_id: int | None = None
+    was_asked: bool = False
+
+    def __call__(self) -> None:
+        """Run the command to its end, and say how it ended: not where it was asked to, as the job may come again."""
+        signal.signal(signal.SIGTERM, self._asked_to_end)
+        # The warning ends every process that knows nothing of it: what stands between here and the trainer too.
+        options: Any = {"cwd": self.cwd, "env": self.env, "preexec_fn": _ignore_warning}
+        try:
+            process = spawn(self.words, self.job_id, self.stdout, self.stderr, **options)
+        except OSError as error:
+            with self.stderr.open("ab") as err:
+                err.write(f"{self.words[0]}: {error.strerror}\n".encode())
+            write_exit(str(self.exit_file), self.job_id, NOT_FOUND)
+            return
+        self.process_id = process.pid
+        returncode = process.wait()
+        self._end_helpers()
+        if not self.was_asked:
+            write_exit(str(self.exit_file), self.job_id, returncode)
+
+    def _asked_to_end(self, *_: object) -> None:
+        self.was_asked = True
+        _requeue_if_preempted()
+
+    def checkpoint(self) -> Any:
+        """What is queued again: the same command, which goes on where it stood, once it has saved."""
+        import submitit
+
+        deadline = time.monotonic() + self.save_seconds
+        while self.process_id is not None and not has_ended(self.process_id) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self._end_helpers()
+        return submitit.helpers.DelayedSubmission(replace(self, process_id=None, was_asked=False))
+
+    def _end_helpers(self) -> None:
+        """End what outlived the command: Slurm without cgroups does not find a process whose parent is gone."""
+        end_tree(None, self.job_id, grace_seconds=HELPERS_SECONDS)
+
+
+@dataclass
+class CallOnNode:
+    """One call of a function."""
+
+    function: Callable[[Any], Any]
+    item: Any
+    place: JobTree
+    job_id: str
+
+    def __call__(self) -> None:
+        """Call, and leave the answer: the result, or the exception, as a pickle."""
+        signal.signal(signal.SIGTERM, _requeue_or_end)
+        tell_to_file(self.place.told_dir)
+        try:
+            answer = picklable_answer(self.function, self.item)
+        except Exception as error:  # noqa: BLE001 - the caller decides what a failed item means
+            answer = error
+        write_bytes(self.place.answer, pickle.dumps(answer))
+        write_exit(str(self.place.exit_file), self.job_id, 1 if isinstance(answer, Exception) else 0)
+
+    def checkpoint(self) -> Any:
+        """What is queued again: the same call. What it has published it does not make again."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def _ignore_warning() -> None:
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+def _requeue_or_end(*_: object) -> None:
+    _requeue_if_preempted()
+    sys.exit(CANCELLED)
+
+
+def _requeue_if_preempted() -> None:
+    """Where this job was not cancelled, have submitit queue it again, as at its time limit; does not return then."""
+    answer = subprocess.run(
+        ["squeue", "--noheader", f"--jobs={os.environ['SLURM_JOB_ID']}", "--format=%T"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    if answer.stdout.strip() == "RUNNING":
+        signal.raise_signal(signal.SIGUSR2)

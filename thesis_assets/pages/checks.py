@@ -3,14 +3,11 @@
 Belongs here: how rows are grouped. Does not belong here: where they come from (`defs/check_history`), markup (`checks.html.j2`).
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from thesis_assets.pages.document import render_page
 from thesis_assets.schemas.checks import CheckRow
-from thesis_assets.storage import write_text
 
 STATUSES = ("failed", "warning", "running", "passed")
 SIGNS = {"failed": "✗", "warning": "!", "running": "…", "passed": "✓"}
@@ -72,17 +69,12 @@ class CheckedExperiment:
         ]
 
 
-def write_check_page(path: Path, rows: list[CheckRow], *, ui_url: str = "") -> None:
-    """Write the page of all checks.
+def render_check_page(rows: list[CheckRow], *, ui_url: str = "", made_at: str = "") -> str:
+    """The page as HTML text. Checks stand in the order in which `rows` first have them.
 
     Args:
         ui_url: where the web UI is, for the links to runs; empty: their ids are shown without one.
     """
-    write_text(path, render_check_page(rows, ui_url=ui_url, made_at=time.strftime("%Y-%m-%d %H:%M %Z")))
-
-
-def render_check_page(rows: list[CheckRow], *, ui_url: str = "", made_at: str = "") -> str:
-    """The page as HTML text. Checks stand in the order in which `rows` first have them."""
     names = sorted({experiment_of(row) for row in rows})
     return render_page(
         "checks",

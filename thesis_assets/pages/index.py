@@ -5,11 +5,9 @@ Belongs here: what the page tells, as values. Does not belong here: where it com
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from thesis_assets.pages.checks import STATUSES
 from thesis_assets.pages.document import render_page
-from thesis_assets.storage import write_text
 
 UNFOLDED_RUNS = 6
 """Of an experiment; the others are folded, and in its curves all the same."""
@@ -103,8 +101,3 @@ def render_index(content: IndexContent) -> str:
     from markupsafe import Markup
 
     return render_page("index", "thesis_assets", content=content, drawn=Markup, n_unfolded=UNFOLDED_RUNS)
-
-
-def write_index_page(path: Path, content: IndexContent) -> None:
-    """Write the page."""
-    write_text(path, render_index(content))

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import yaml
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.schemas.publishing import PublicationIndex, PublishedFile
+from thesis_assets.schemas.recordings import PublicationIndex, PublishedFile
 
 BEGIN, END = "<!-- thesis-assets: begin -->", "<!-- thesis-assets: end -->"
 """What stands between is drawn anew with each publication; what a person writes around it stays."""

@@ -12,16 +12,16 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidKey
-from thesis_assets.evaluation.qualitative.made_from import recording_facts
+from thesis_assets.evaluation.qualitative.recording import recording_facts
 from thesis_assets.experiments.spec import DatasetEntry
 from thesis_assets.layout import TASKS, DifixTree, EvaluationTree, SampleId, check_key, dataset_of
-from thesis_assets.layout_ids import ids_of
 from thesis_assets.publishing.licences import check_may_be_shared, licence_of
 from thesis_assets.schemas.evaluation import EvaluationManifest, parse_results
-from thesis_assets.schemas.publishing import PublishedFile, RecordingKind
+from thesis_assets.schemas.recordings import PublishedFile, RecordingKind
 
 SHOWN_METRICS = ("psnr", "ssim", "lpips", "rr_mpjpe_mm", "pa_mpjpe_mm")
 """What a card says of an epoch; the pose metrics are those of SMPL-X where both models are evaluated."""
@@ -166,27 +166,32 @@ def _refuse_shared_places(files: Sequence[PlannedFile]) -> None:
 
 
 def _scene_files(tree: EvaluationTree) -> list[PlannedFile]:
-    """The recordings of one evaluated scene. An epoch that was split by task goes up as its tasks' files, not also whole.
-
-    Raises:
-        InvalidFile: the manifest is missing, or a recording is not the one that its record describes.
-        InvalidKey: a name in the manifest is no key, or a recording is none of the tree's own.
-    """
-    manifest = _manifest(tree)
+    """The recordings of one evaluated scene. An epoch that was split by task goes up as its tasks' files, not also whole."""
+    manifest = storage.read_json(tree.manifest, EvaluationManifest)
+    if not isinstance(manifest.notes.get("run_name"), str):
+        raise InvalidFile(
+            "the manifest does not name its run",
+            file=tree.manifest,
+            key="notes.run_name",
+            found=manifest.notes.get("run_name"),
+            remedy="materialize `evaluation_manifest` again",
+        )
     run_name = check_key(str(manifest.notes["run_name"]), "run_name")
     exp_name, scene_name = check_key(manifest.exp_name, "exp_name"), check_key(manifest.scene_name, "scene_name")
-    place = f"{exp_name}/{run_name}/{scene_name}/{tree.rerun_dir.name}"
+    folder = f"{exp_name}/{run_name}/{scene_name}/{tree.rerun_dir.name}"
     recordings = {path: _kind(tree, path) for path in sorted(tree.rerun_dir.glob("*.rrd"))}
     split = {epoch for kind, epoch in recordings.values() if kind in TASKS}
     return [
         _planned(
             local,
-            f"{place}/{local.name}",
-            kind,
-            [dataset_of(scene_name)],
-            (exp_name, run_name, scene_name),
-            epoch,
-            _metrics(tree, kind, epoch),
+            folder,
+            kind=kind,
+            exp_name=exp_name,
+            run_name=run_name,
+            scene_name=scene_name,
+            epoch=epoch,
+            metrics=_metrics(tree, kind, epoch),
+            datasets=[dataset_of(scene_name)],
         )
         for local, (kind, epoch) in recordings.items()
         if not (kind == "evaluation" and epoch in split)
@@ -194,30 +199,20 @@ def _scene_files(tree: EvaluationTree) -> list[PlannedFile]:
 
 
 def _triplet_files(tree: DifixTree, run_name: str) -> list[PlannedFile]:
-    """The recording of a tuning run, where there is one.
-
-    Raises:
-        InvalidFile: it is not the one that its record describes, or its samples cannot be named.
-    """
+    """The recording of a tuning run, where there is one."""
     from thesis_assets.evaluation.qualitative.triplets import chosen_samples
 
     local = tree.tuning_run(run_name).triplet_recording
     if not local.is_file():
         return []
     datasets = sorted({_dataset_of_sample(sample.sample_id) for sample in chosen_samples(tree)})
-    place = f"{tree.exp_name}/{run_name}/{local.parent.name}/{local.name}"
-    return [_planned(local, place, "triplets", datasets, (tree.exp_name, run_name, None))]
+    folder = f"{tree.exp_name}/{run_name}/{local.parent.name}"
+    of_run = {"exp_name": tree.exp_name, "run_name": run_name, "scene_name": None, "epoch": None}
+    return [_planned(local, folder, kind="triplets", metrics={}, datasets=datasets, **of_run)]
 
 
-def _planned(
-    local: Path,
-    path: str,
-    kind: RecordingKind,
-    datasets: Sequence[str],
-    names: tuple[str, str, str | None],
-    epoch: int | None = None,
-    metrics: Mapping[str, float] | None = None,
-) -> PlannedFile:
+def _planned(local: Path, folder: str, **what: Any) -> PlannedFile:
+    """A recording as a file to publish. `folder`: in the repo; `what`: it shows, as fields of `PublishedFile`."""
     facts, size, sha256 = recording_facts(local), local.stat().st_size, storage.sha256_file(local)
     if facts.bytes != size or facts.sha256 not in (None, sha256):
         raise InvalidFile(
@@ -228,46 +223,20 @@ def _planned(
             remedy="export it again",
         )
     previews = _previews(local)
-    folder = path.rpartition("/")[0]
     published = PublishedFile(
-        path=path,
-        kind=kind,
-        exp_name=names[0],
-        run_name=names[1],
-        scene_name=names[2],
-        epoch=epoch,
+        path=f"{folder}/{local.name}",
         bytes=facts.bytes,
         sha256=sha256,
         data_version=facts.data_version,
         rerun_sdk=facts.rerun_sdk,
-        metrics=dict(metrics or {}),
-        datasets=list(datasets),
         previews=[f"{folder}/{picture.parent.name}/{picture.name}" for picture in previews],
+        **what,
     )
     return PlannedFile(local, published, tuple(previews))
 
 
-def _manifest(tree: EvaluationTree) -> EvaluationManifest:
-    manifest = storage.read_json(tree.manifest, EvaluationManifest)
-    if not isinstance(manifest.notes.get("run_name"), str):
-        raise InvalidFile(
-            "the manifest does not name its run",
-            file=tree.manifest,
-            key="notes.run_name",
-            found=manifest.notes.get("run_name"),
-            remedy="materialize `evaluation_manifest` again",
-        )
-    return manifest
-
-
 def _kind(tree: EvaluationTree, path: Path) -> tuple[RecordingKind, int | None]:
-    if path == tree.input_data_recording:
-        return "input_data", None
-    place = ids_of(tree, path)
-    if place.kind == "evaluation_recording":
-        return "evaluation", int(str(place.ids["epoch"]))
-    task = next(name for name in TASKS if place.kind == f"{name}/recording")
-    return task, int(str(place.ids["epoch"]))  # type: ignore[return-value]
+    return tree.recording_of(path)  # type: ignore[return-value]
 
 
 def _metrics(tree: EvaluationTree, kind: RecordingKind, epoch: int | None) -> dict[str, float]:

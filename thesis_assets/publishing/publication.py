@@ -1,53 +1,51 @@
 """One publication: what changed since the last one goes up in one commit, with the card; what was sent is recorded.
 
 The repo's own `recordings.json` says which data version each recording there has, so that several machines and
-runs can share a repo. Does not belong here: the plan, the client of the Hub, the card's text.
+runs can share a repo. The Hub's token is the environment's or that of the Hub's own login. It goes into the client and nowhere else:
+no message holds it. Does not belong here: the plan, the card's text.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.qualitative.made_from import recording_facts
+from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.evaluation.qualitative.recording import recording_facts
 from thesis_assets.evaluation.qualitative.verification import rerun_binary, verify_recording
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, EvaluationTree, TuningRunTree
 from thesis_assets.provenance import Older, Place, Unit, Wanted, begin
 from thesis_assets.publishing.card import card
-from thesis_assets.publishing.hub import HubRepo, HubUnavailable, RepoState, git_sha1
 from thesis_assets.publishing.plan import PlannedFile, PublicationPlan
-from thesis_assets.schemas.publishing import PublicationIndex, PublicationRecord
+from thesis_assets.schemas.recordings import PublicationIndex, PublicationRecord
 
 STEP_NAME, PUBLISH_VERSION = "published_recordings", "1"
 INDEX, README = "recordings.json", "README.md"
 ATTEMPTS = 6
 FIRST_WAIT, LONGEST_WAIT = 2.0, 120.0
 OPTIMISE_SECONDS = 3600.0
-
-
-@dataclass(frozen=True)
-class _Changes:
-    """What a commit would add, and what the repo holds afterwards."""
-
-    additions: dict[str, Path | bytes]
-    index: PublicationIndex
-    recordings: list[str]
-
-
-def publication_units(
-    trees: Mapping[str, EvaluationTree], difix: DifixTree, run_name: str, repo_id: str | None
-) -> list[Unit]:
-    """The publication of a run's recordings; none where no repo is named. The arguments are those of `publication_unit`."""
-    return [] if repo_id is None else [publication_unit(trees, difix, run_name, repo_id)]
+REPO_TYPE = "dataset"
+DEFAULT_BRANCH = "main"
+_CONFLICTS = (409, 412)
+_NETWORK = (
+    "ConnectError",
+    "ReadError",
+    "WriteError",
+    "RemoteProtocolError",
+    "Timeout",
+    "ConnectionError",
+    "NetworkError",
+)
 
 
 def publication_unit(trees: Mapping[str, EvaluationTree], difix: DifixTree, run_name: str, repo_id: str) -> Unit:
@@ -108,8 +106,23 @@ def publish(
 
         def attempt() -> PublicationRecord:
             state = repo.state(private_if_new=private)
-            changes = _changes(plan, repo, state, Path(folder), staged, say)
-            return _sent(plan, repo, state, changes, say)
+            additions, index, sent = _changes(plan, repo, state, Path(folder), staged, say)
+            revision, url = state.revision, f"{repo.endpoint}/datasets/{repo.repo_id}/commit/{state.revision}"
+            if additions:
+                say(f"sending {len(additions)} files, {len(sent)} of them recordings, to {repo.repo_id}")
+                revision, url = repo.commit(additions, _message(plan, sent), parent=state.revision)
+            else:
+                say(f"{repo.repo_id} has it all: nothing to send")
+            ours = {file.path_in_repo for file in plan.files}
+            return PublicationRecord(
+                repo_id=repo.repo_id,
+                endpoint=repo.endpoint,
+                private=state.private,
+                revision=revision,
+                url=url,
+                files=[file for file in index.files if file.path in ours],
+                sent=sent,
+            )
 
         published = _with_retries(attempt, sleep, say)
     record = TuningRunTree(unit.place.base).publication
@@ -134,27 +147,6 @@ def _with_retries(
     raise AssertionError
 
 
-def _sent(
-    plan: PublicationPlan, repo: HubRepo, state: RepoState, changes: _Changes, say: Callable[[str], None]
-) -> PublicationRecord:
-    revision, url = state.revision, f"{repo.endpoint}/datasets/{repo.repo_id}/commit/{state.revision}"
-    if changes.additions:
-        say(f"sending {len(changes.additions)} files, {len(changes.recordings)} of them recordings, to {repo.repo_id}")
-        revision, url = repo.commit(changes.additions, _message(plan, changes), parent=state.revision)
-    else:
-        say(f"{repo.repo_id} has it all: nothing to send")
-    ours = {file.path_in_repo for file in plan.files}
-    return PublicationRecord(
-        repo_id=repo.repo_id,
-        endpoint=repo.endpoint,
-        private=state.private,
-        revision=revision,
-        url=url,
-        files=[file for file in changes.index.files if file.path in ours],
-        sent=changes.recordings,
-    )
-
-
 def _changes(
     plan: PublicationPlan,
     repo: HubRepo,
@@ -162,8 +154,8 @@ def _changes(
     folder: Path,
     staged: dict[Path, PlannedFile],
     say: Callable[[str], None],
-) -> _Changes:
-    """Compare a plan with what is in the repo: by data version, and by the bytes that the repo says it holds."""
+) -> tuple[dict[str, Path | bytes], PublicationIndex, list[str]]:
+    """What a commit would add, the index and the recordings that it sends: by data version, and by the bytes that the repo holds."""
     there_now = _index(repo, state, say)
     known = {file.path: file for file in there_now.files if file.path in state.files}
     additions: dict[str, Path | bytes] = {}
@@ -190,7 +182,7 @@ def _changes(
     for path, content in ((INDEX, storage.to_json_bytes(index)), (README, text.encode("utf-8"))):
         if path not in state.files or state.files[path].git_sha1 != git_sha1(content):
             additions[path] = content
-    return _Changes(additions, index, sent)
+    return additions, index, sent
 
 
 def _holds(state: RepoState, path: str, local: Path) -> bool:
@@ -238,8 +230,192 @@ def _optimised(file: PlannedFile, folder: Path, say: Callable[[str], None]) -> P
     return PlannedFile(target, file.published.model_copy(update=update), file.previews)
 
 
-def _message(plan: PublicationPlan, changes: _Changes) -> str:
-    runs = sorted({f"{file.published.exp_name}/{file.published.run_name}" for file in plan.files})
-    if not changes.recordings:
-        return f"Update the card and pictures of {', '.join(runs)}"
-    return f"{len(changes.recordings)} recordings of {', '.join(runs)}"
+def _message(plan: PublicationPlan, sent: list[str]) -> str:
+    runs = ", ".join(sorted({f"{file.published.exp_name}/{file.published.run_name}" for file in plan.files}))
+    return f"{len(sent)} recordings of {runs}" if sent else f"Update the card and pictures of {runs}"
+
+
+# --- the Hub, through its own client; its refusals in our words ------------------------------------------------------
+
+
+class HubRefused(ThesisAssetsError):
+    """The Hub will not do it, however often it is asked."""
+
+
+class HubUnavailable(ThesisAssetsError):
+    """The Hub cannot do it now (429, 5xx, the network). `wait`: seconds after which it wants to be asked again, if it says so."""
+
+    wait: float | None = None
+
+
+class HubMoved(HubUnavailable):
+    """Somebody else committed meanwhile: what is there must be read again."""
+
+
+@dataclass(frozen=True)
+class RepoFile:
+    """A file in a repo: its size, and the digest of its bytes (sha256 where it lies in LFS, else git's)."""
+
+    bytes: int
+    sha256: str | None
+    git_sha1: str
+
+
+@dataclass(frozen=True)
+class RepoState:
+    """A repo at one revision."""
+
+    revision: str
+    private: bool
+    files: Mapping[str, RepoFile]
+
+
+class HubRepo:
+    """One dataset repo of the Hub.
+
+    Args:
+        endpoint: None = `HF_ENDPOINT`, else the public Hub. It receives the token.
+
+    Raises:
+        HubRefused: there is no token.
+    """
+
+    def __init__(self, repo_id: str, *, endpoint: str | None = None) -> None:
+        import huggingface_hub
+
+        token = huggingface_hub.get_token()
+        if token is None:
+            raise HubRefused(
+                "there is no token for the Hub",
+                key="HF_TOKEN",
+                remedy="`hf auth login` (it keeps the token), or set HF_TOKEN; `--dry-run` needs none",
+            )
+        self.repo_id = repo_id
+        self._token = token
+        self._api = huggingface_hub.HfApi(endpoint=endpoint, token=token)
+
+    @property
+    def endpoint(self) -> str:
+        return str(self._api.endpoint)
+
+    def state(self, *, private_if_new: bool) -> RepoState:
+        """The repo at the head of its main branch; it is made where it is not there.
+
+        Raises:
+            HubRefused, HubUnavailable.
+        """
+        from huggingface_hub import hf_api
+
+        with self._explained("read the repo"):
+            info = self._info()
+            if info is None:
+                self._api.create_repo(self.repo_id, repo_type=REPO_TYPE, private=private_if_new, exist_ok=True)
+                info = self._api.repo_info(self.repo_id, repo_type=REPO_TYPE)
+            entries = self._api.list_repo_tree(
+                self.repo_id, recursive=True, revision=str(info.sha), repo_type=REPO_TYPE
+            )
+            files = {
+                entry.path: RepoFile(entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
+                for entry in entries
+                if isinstance(entry, hf_api.RepoFile)
+            }
+            return RepoState(str(info.sha), bool(info.private), files)
+
+    def read(self, path: str, revision: str) -> bytes:
+        """A file of the repo at a revision.
+
+        Raises:
+            HubRefused, HubUnavailable.
+        """
+        with self._explained(f"read {path}"), tempfile.TemporaryDirectory() as folder:
+            local = self._api.hf_hub_download(
+                self.repo_id, path, repo_type=REPO_TYPE, revision=revision, local_dir=folder
+            )
+            return Path(local).read_bytes()
+
+    def commit(self, additions: Mapping[str, Path | bytes], message: str, *, parent: str) -> tuple[str, str]:
+        """Add or replace files by one commit on top of `parent`; nothing is deleted. Returns the revision and its page.
+
+        Raises:
+            HubMoved: the branch is no longer at `parent`.
+            HubRefused, HubUnavailable.
+        """
+        from huggingface_hub import CommitOperationAdd
+
+        operations = [
+            CommitOperationAdd(path_in_repo=path, path_or_fileobj=content) for path, content in additions.items()
+        ]
+        with self._explained("commit"):
+            done = self._api.create_commit(
+                self.repo_id,
+                operations,
+                commit_message=message,
+                repo_type=REPO_TYPE,
+                parent_commit=parent,
+                revision=DEFAULT_BRANCH,
+            )
+        return str(done.oid), str(done.commit_url)
+
+    def _info(self) -> Any | None:
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        try:
+            return self._api.repo_info(self.repo_id, repo_type=REPO_TYPE)
+        except RepositoryNotFoundError as error:
+            if error.response is not None and error.response.status_code == 401:
+                raise
+            return None
+
+    @contextlib.contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        """Turn the client's errors into ours. `from None`: a chained one could carry the request with its headers."""
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            yield
+        except HfHubHTTPError as error:
+            raise self._error(what, error) from None
+        except Exception as error:  # noqa: BLE001 - its network and transfer libraries' own, and an answer that is no Hub's
+            said = self._without_token(f"{type(error).__name__}: {error}")
+            if any(name in type(error).__name__ for name in _NETWORK):
+                raise HubUnavailable(
+                    f"could not {what}: the Hub was not reached", file=self.endpoint, found=said
+                ) from None
+            raise HubRefused(f"could not {what}", file=self.endpoint, found=said) from None
+
+    def _error(self, what: str, error: Any) -> ThesisAssetsError:
+        status = error.response.status_code if error.response is not None else 0
+        said = self._without_token(" ".join(str(error).split()))[:500]
+        place = {"file": f"{self.endpoint}/datasets/{self.repo_id}", "found": said}
+        if status == 401:
+            return HubRefused(
+                f"could not {what}: the Hub does not accept the token",
+                key="HF_TOKEN",
+                remedy="`hf auth login` with a valid token, or correct HF_TOKEN",
+                **place,
+            )
+        if status == 403:
+            return HubRefused(
+                f"could not {what}: the token may not write there",
+                wanted="a token with write access",
+                remedy="make one in the Hub's settings, or name another repo",
+                **place,
+            )
+        if status in _CONFLICTS:
+            return HubMoved(f"could not {what}: somebody else committed meanwhile", **place)
+        if status == 429 or status >= 500:
+            unavailable = HubUnavailable(
+                f"could not {what}: the Hub answers {status}", remedy="try again later: nothing was recorded", **place
+            )
+            after = error.response.headers.get("Retry-After")
+            unavailable.wait = float(after) if after is not None and after.strip().isdecimal() else None
+            return unavailable
+        return HubRefused(f"could not {what}: the Hub answers {status or 'nothing'}", **place)
+
+    def _without_token(self, text: str) -> str:
+        return text.replace(self._token, "***")
+
+
+def git_sha1(content: bytes) -> str:
+    """The digest that a repo's listing has for a file outside LFS."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -17,13 +17,13 @@ from thesis_assets.errors import InvalidScene, ThesisAssetsError
 from thesis_assets.experiments.command_template import fill_template, in_environment, placeholders
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.jobs import JobState, log_tail
-from thesis_assets.launch.starter_watch import watched
+from thesis_assets.launch.supervisors import watched
 from thesis_assets.launch.telling import every
 from thesis_assets.provenance import Contents, Making, Older, Place, Unit, Wanted, begin, take_over
 from thesis_assets.rendering.renderer import PrecomputedRenderer
 from thesis_assets.scenes.listing import list_frames, list_numbers, scene_files
 from thesis_assets.scenes.scene import Scene, open_scene
-from thesis_assets.schemas.renders import RenderRecord
+from thesis_assets.schemas.scenes import RenderRecord
 from thesis_assets.schemas.tuning import JobRecord
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ class RenderCommand:
 
     def made(self) -> list[Path]:
         """The renders that are there now, in the folders of the target cameras."""
-        folders = [self.scene.tree.renders_dir / str(cam_id) for cam_id in self.target_cameras]
-        return [path for folder in folders for path in list_frames(folder, (".png",), self.scene.roots).paths.values()]
+        return [path for cam_id in self.target_cameras for path in _renders(self.scene, cam_id)]
 
     @property
     def _template(self) -> str:
@@ -186,9 +185,7 @@ def _read_record(scene: Scene) -> RenderRecord | None:
 
 def _refuse_renders_of_unknown_origin(scene: Scene) -> None:
     for cam_id in list_numbers(scene.tree.renders_dir):
-        # Looked up anew: the scene's own listing is kept from the first question on.
-        frames = list_frames(scene.tree.renders_dir / str(cam_id), (".png",), scene.roots).paths
-        if frames:
+        if frames := _renders(scene, cam_id):
             raise InvalidScene(
                 f"the scene {scene.name} has renders that no command of an experiment made",
                 file=scene.tree.renders_dir / str(cam_id),
@@ -202,34 +199,37 @@ def _remove_renders(scene: Scene) -> None:
     """Take away another command's renders, and their record: what this one does not write must be missing, not theirs."""
     scene.tree.renders_made_from.unlink(missing_ok=True)
     for cam_id in list_numbers(scene.tree.renders_dir):
-        for path in list_frames(scene.tree.renders_dir / str(cam_id), (".png",), scene.roots).paths.values():
+        for path in _renders(scene, cam_id):
             path.unlink()
+
+
+def _renders(scene: Scene, cam_id: int) -> list[Path]:
+    """Looked up anew: the scene's own listing is kept from the first question on."""
+    return list(list_frames(scene.tree.renders_dir / str(cam_id), (".png",), scene.roots).paths.values())
 
 
 def _make(command: RenderCommand, making: Making, on_progress: Callable[[str], None] | None) -> None:
     scene, tree, renders = command.scene, command.tree, command.generation.renders
-    stderr, job = tree.render_stderr(scene.name), tree.render_job(scene.name)
-    words = command.words()
-    record = RenderRecord(
-        identity=making.identity, command=words, exp_name=tree.exp_name, finished=False, job=str(job.absolute())
-    )
+    logs, words = tree.render_command(scene.name), command.words()
+    job = str(logs.job.absolute())
+    record = RenderRecord(identity=making.identity, command=words, exp_name=tree.exp_name, finished=False, job=job)
     # Before the first render: what a killed command left is known as its own.
     storage.write_json(scene.tree.render_record, record)
-    stderr_start = stderr.stat().st_size if stderr.is_file() else 0
+    stderr_start = logs.stderr.stat().st_size if logs.stderr.is_file() else 0
     returncode = run_command(
         watched(words),
-        stdout=tree.render_stdout(scene.name),
-        stderr=stderr,
-        job=job,
+        stdout=logs.stdout,
+        stderr=logs.stderr,
+        job=logs.job,
         cwd=Path(renders.cwd).expanduser() if renders.cwd is not None else None,
         env=renders.env,
         poll=_reporter(command, on_progress),
     )
     if returncode != 0:
-        tail = log_tail(stderr, start=stderr_start)
+        tail = log_tail(logs.stderr, start=stderr_start)
         raise RenderCommandFailed(
             f"the render command of {scene.name} ended {JobState('ended', returncode).how}",
-            file=stderr,
+            file=logs.stderr,
             found="\n" + tail if tail else "nothing on its stderr",
             remedy="correct its cause, then start again: finished scenes are kept, and the command finds what it had written",
         )

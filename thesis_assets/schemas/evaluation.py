@@ -20,8 +20,6 @@ POSE_METRICS = (
     "pcdr_legacy",
 )
 POSE_FRAME_COLUMNS = ("frame_id", *POSE_METRICS)
-MAY_BE_EMPTY = ("lpips", "cd_mm", "pcdr", "pcdr_legacy")
-"""Metrics that may be empty where `protocol.json` says why."""
 
 
 def format_results(values: dict[str, float | None]) -> str:
@@ -168,6 +166,10 @@ class DifferenceRow(FileModel):
     by_scene: dict[str, float]
     reason: str | None
     """Why there is no difference."""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 class ComparisonRecord(OlderKeys):

@@ -6,14 +6,6 @@ from pydantic import Field
 
 from thesis_assets.schemas.base import FileModel, OlderKeys
 
-DROP_REASONS = (
-    "missing_reference_frame",
-    "missing_target_image",
-    "missing_render",
-    "low_mask_coverage",
-    "unreadable_input",
-    "size_mismatch",
-)
 DropReason = Literal[
     "missing_reference_frame",
     "missing_target_image",

@@ -1,6 +1,10 @@
-"""Files of the scene contract: registry entry, camera and body-model arrays, skip frames."""
+"""Files of a scene: registry entry, camera and body-model arrays; and the records of its import and of renders by a command."""
+
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from thesis_assets.schemas.base import FileModel, OlderKeys
 
 CAMERA_ARRAYS: dict[str, tuple[int, ...]] = {"intrinsics": (1, 3, 3), "extrinsics": (1, 3, 4)}
 
@@ -48,3 +52,49 @@ class SceneRegistryEntry(BaseModel):
     video_path: str | None = None
     ref_frame_idx: int = 0
     identity_alignment: IdentityAlignment | None = None
+
+
+ImageOrigin = Literal["hard_link", "reflink", "copy", "jpeg_q95"]
+"""How an image came into the scene; `jpeg_q95`: decoded and encoded as JPEG of quality 95."""
+
+
+class ImportedImage(FileModel):
+    """One image: its place in the scene and its name in the source."""
+
+    cam_id: int
+    fname: str
+    name: str
+    origin: ImageOrigin
+    mask: str | None = None
+
+
+class ImportRecord(FileModel):
+    """`misc/import_record.json`: from what a scene was imported, and which original image is which camera and frame.
+
+    `sources`: path to SHA-256 of the files that named the images and cameras. `world`: how the source says its world came to be
+    (nerfstudio's `applied_transform`, `applied_scale`), not undone. `cameras`: camera id to its name in the source.
+    """
+
+    format: Literal["nerfstudio", "colmap"]
+    sources: dict[str, str]
+    world: dict[str, object] = {}
+    cameras: dict[int, str]
+    images: list[ImportedImage]
+
+
+class RenderRecord(OlderKeys):
+    """`command.json` in a scene's folder of renders.
+
+    Attributes:
+        identity: of the renders' made-from record that this command is to end with (`rendering.render_command`).
+        finished: False while the command runs, and after it failed.
+        job: path of the `JobRecord` of its last run.
+    """
+
+    older_keys: ClassVar[frozenset[str]] = frozenset({"command_digest", "made"})
+
+    identity: str = ""
+    command: list[str]
+    exp_name: str
+    finished: bool
+    job: str

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thesis_assets.tuning.trainer_flags import TrainerFlags
+from thesis_assets.tuning.run_config import TrainerFlags
 
 if TYPE_CHECKING:
     from thesis_assets.tuning.trained_model import TrainedModel
@@ -40,7 +40,7 @@ class Backend:
 
 
 def _build_tiny(flags: TrainerFlags) -> TrainedModel:
-    from thesis_assets.tuning.tiny_training import TinyTraining
+    from thesis_assets.tuning.tiny_model import TinyTraining
 
     return TinyTraining(flags)
 

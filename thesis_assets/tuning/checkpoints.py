@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import TEMPORARY_PREFIX, TuningRunTree, parse_checkpoint_step
-from thesis_assets.schemas.tuning import CheckpointInfo, PrunedCheckpoints
+from thesis_assets.schemas.tuning import CheckpointInfo, PrunedCheckpoints, TrainConfig
 from thesis_assets.storage import atomic_file, read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
@@ -114,24 +114,21 @@ def _bytes_of(value: object) -> int:
     return int(getattr(value, "nbytes", 0))
 
 
-def register_checkpoint(
-    tree: TuningRunTree, step: int, *, metrics: Mapping[str, float], data_json_sha256: str, hyperparameter_digest: str
-) -> CheckpointInfo:
+def register_checkpoint(tree: TuningRunTree, step: int, config: TrainConfig) -> CheckpointInfo:
     """Write the side file of a whole `model_<step>.pkl` that another's program wrote.
 
     Raises:
         InvalidFile: the file cannot be read as a checkpoint, or a weight is not finite.
     """
     path = tree.checkpoint(step)
-    keys = sorted(load_checkpoint(path))
     info = CheckpointInfo(
+        keys=sorted(load_checkpoint(path)),
         step=step,
         sha256=sha256_file(path),
         bytes=path.stat().st_size,
-        keys=keys,
-        metrics=dict(metrics),
-        data_json_sha256=data_json_sha256,
-        hyperparameter_digest=hyperparameter_digest,
+        metrics={},
+        data_json_sha256=config.data_json_sha256,
+        hyperparameter_digest=config.hyperparameter_digest,
     )
     write_json(tree.checkpoint_info(step), info)
     return info
@@ -258,7 +255,7 @@ def load_checkpoint(path: Path, map_location: str = "cpu", *, mapped: bool = Tru
         raise InvalidFile(
             "the checkpoint cannot be read: it is damaged, or holds more than tensors and numbers",
             file=path,
-            found=_first_sentence(error),
+            found=re.split(r"[.\n]", str(error), maxsplit=1)[0][:300] or type(error).__name__,
             remedy="do not load it by other means if you do not know who wrote it: a pickle can run any program",
         ) from error
     if not isinstance(state, dict) or not any(set(state) >= set(keys) for keys in (TINY_KEYS, PUBLISHED_KEYS)):
@@ -294,7 +291,3 @@ def _tensors(weights: object) -> Iterator[tuple[str, Tensor]]:
         if not isinstance(tensor, torch.Tensor):
             raise InvalidFile("a weight is not a tensor", key=str(name), found=type(tensor).__name__)
         yield str(name), tensor
-
-
-def _first_sentence(error: Exception) -> str:
-    return re.split(r"[.\n]", str(error), maxsplit=1)[0][:300] or type(error).__name__

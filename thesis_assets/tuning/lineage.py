@@ -11,9 +11,9 @@ from thesis_assets.schemas.tuning import CheckpointInfo, SelectedCheckpoint, Tra
 from thesis_assets.splits.lineage import compared, data_lineage
 from thesis_assets.storage import read_json, sha256_file
 from thesis_assets.tuning.checkpoints import pruned_steps
-from thesis_assets.tuning.pretrained import find_source
 from thesis_assets.tuning.run_record import checkpoint_place
-from thesis_assets.tuning.selection_record import selection_place
+from thesis_assets.tuning.selection import selection_place
+from thesis_assets.tuning.take_pretrained import find_source
 
 if TYPE_CHECKING:
     from thesis_assets.scenes.listing import SceneRoots
@@ -41,7 +41,12 @@ def checkpoint_lineage(
     for who, named in (("its side file", info.sha256), ("what was made from it", wanted)):
         if found is not None and named not in (None, found):
             faults.append(f"sha256 {found}, {who} names {named}")
-    faults += _config_faults(tree, run_name, info)
+    config = _config(tree, run_name)
+    faults += [
+        f"{key} {getattr(info, key)}, train_config.json names {getattr(config, key)}"
+        for key in ("data_json_sha256", "hyperparameter_digest")
+        if config is not None and getattr(info, key) != getattr(config, key)
+    ]
     return linked(
         "checkpoint",
         path.name,
@@ -63,8 +68,10 @@ def selected_lineage(tree: DifixTree, run_name: str, roots: SceneRoots) -> Linea
         return linked("selection", path.name, path=path, faults=[error.in_one_line])
     found = compared(selection_place(tree, run_name), path)
     faults = list(found.faults)
-    if selected.data_json_sha256 != _data_digest(tree, run_name):
-        faults.append(f"chosen on data {selected.data_json_sha256}, the run's is {_data_digest(tree, run_name)}")
+    config = _config(tree, run_name)
+    data = config.data_json_sha256 if config is not None else None
+    if selected.data_json_sha256 != data:
+        faults.append(f"chosen on data {selected.data_json_sha256}, the run's is {data}")
     return linked(
         "selection",
         path.name,
@@ -125,20 +132,8 @@ def _weights(config: TrainConfig) -> list[LineageLink]:
     return [linked("weights", model, path=source.checkpoint, digest=wanted, note=note, verified=found == wanted)]
 
 
-def _config_faults(tree: DifixTree, run_name: str, info: CheckpointInfo) -> list[str]:
+def _config(tree: DifixTree, run_name: str) -> TrainConfig | None:
     try:
-        config = read_json(tree.tuning_run(run_name).train_config, TrainConfig)
-    except InvalidFile:  # the configuration's own link says so
-        return []
-    return [
-        f"{key} {getattr(info, key)}, train_config.json names {getattr(config, key)}"
-        for key in ("data_json_sha256", "hyperparameter_digest")
-        if getattr(info, key) != getattr(config, key)
-    ]
-
-
-def _data_digest(tree: DifixTree, run_name: str) -> str | None:
-    try:
-        return read_json(tree.tuning_run(run_name).train_config, TrainConfig).data_json_sha256
+        return read_json(tree.tuning_run(run_name).train_config, TrainConfig)
     except InvalidFile:  # the configuration's own link says so
         return None

@@ -1,11 +1,11 @@
 """Runs a launcher module (`accelerate.commands.launch`, `torch.distributed.run`) that waits for its trainers when asked to stop.
 
-    python patient_launch.py <number of trainers> <module> <its arguments>
+python patient_launch.py <number of trainers> <module> <its arguments>
 
 A cluster sends SIGTERM and SIGUSR2 to every process of a job. The trainers answer by saving, which takes as long as it takes; both
 launchers would die of the signal, or kill the trainers after 30 seconds, and what is left of a job whose first process died is
 killed too. It runs where the trainers do, so it is here that they are told how many threads each may have.
-Does not belong here: what the trainers do.
+Imports nothing of ours, so that it starts at once. Does not belong here: what the trainers do.
 """
 
 import os
@@ -14,14 +14,22 @@ import signal
 import sys
 
 
+def available_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_per_process(processes: int) -> int:
+    """What each of several training processes may use of this machine's cores, 1 at least."""
+    return max(1, available_cores() // processes)
+
+
 def main(processes: int, module: str) -> None:
     """Run `module` as `python -m` would, deaf to both signals. A trainer listens again as soon as it runs."""
     for number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     # torchrun would put a handler of its own in place of this.
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGINT,SIGHUP,SIGQUIT"
-    from thesis_assets.tuning.cores import threads_per_process
-
     # Left to itself one launcher counts the host's physical cores, also where a job has only a few, and the other gives one.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads_per_process(processes)))
     del sys.argv[:2]

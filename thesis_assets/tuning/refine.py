@@ -2,62 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.storage import write_bytes
-from thesis_assets.tuning.checkpoints import TINY_KEYS, WEIGHTS, load_checkpoint
-from thesis_assets.tuning.resolution import processing_size, resize
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from thesis_assets.tuning.checkpoints import TINY_KEYS, load_checkpoint
+from thesis_assets.tuning.trained_model import RefinesImages
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-
-
-class RefinesImages(Protocol):
-    """Whatever the backend: renders and their references in, refined renders of the renders' size out."""
-
-    def refine(self, renders: Tensor, references: Tensor) -> Tensor:
-        """(B, 3, H, W) and (B, 3, H', W') float32 in [0, 1] to (B, 3, H, W)."""
-        ...
-
-
-@dataclass(frozen=True)
-class Refiner:
-    """A network at its resolution, on its device.
-
-    The network's correction is brought to the render's own size and added there: the render itself is never resized, so
-    that details the network does not touch stay, and a correction of zero gives the render back exactly.
-    """
-
-    correct: Callable[[Tensor, Tensor], Tensor]
-    """(renders, references), sides multiples of 16, to the correction of the same shape."""
-    resolution: int
-    device: str
-    step: int
-
-    def refine(self, renders: Tensor, references: Tensor) -> Tensor:
-        """Refined renders.
-
-        Args:
-            renders: (B, 3, H, W) float32 in [0, 1], any size and device.
-            references: (B, 3, H', W') float32 in [0, 1]: the reference view of each render.
-
-        Returns:
-            (B, 3, H, W) float32 in [0, 1], on the refiner's device.
-        """
-        import torch
-
-        with torch.inference_mode():
-            renders = renders.to(self.device)
-            height, width = renders.shape[-2:]
-            size = processing_size(height, width, self.resolution)
-            correction = self.correct(resize(renders, size), resize(references.to(self.device), size))
-            return (renders + resize(correction.float(), (height, width))).clamp(0, 1)
 
 
 def load_refiner(checkpoint: Path, device: str = "cpu", *, model: str | None = None) -> RefinesImages:
@@ -71,22 +23,12 @@ def load_refiner(checkpoint: Path, device: str = "cpu", *, model: str | None = N
     """
     state = load_checkpoint(checkpoint)
     if set(state) >= set(TINY_KEYS):
-        return _tiny_refiner(checkpoint, state, device)
-    from thesis_assets.tuning.difix.refiner import refiner_of_checkpoint
+        from thesis_assets.tuning.tiny_model import tiny_refiner
+
+        return tiny_refiner(checkpoint, state, device)
+    from thesis_assets.tuning.difix.checkpoint import refiner_of_checkpoint
 
     return refiner_of_checkpoint(checkpoint, state, device, model=model)
-
-
-def _tiny_refiner(checkpoint: Path, state: Mapping[str, Any], device: str) -> Refiner:
-    from thesis_assets.tuning.tiny_model import TinyArchitecture, network_with
-
-    try:
-        network = network_with(TinyArchitecture(**state["architecture"]), state[WEIGHTS])
-    except (TypeError, RuntimeError, ValueError) as error:
-        raise InvalidFile(
-            "the checkpoint's weights do not fit the network it names", file=checkpoint, found=str(error)[:300]
-        ) from error
-    return Refiner(network.to(device), int(state["resolution"]), device, int(state.get("step", 0)))
 
 
 def refine_file(

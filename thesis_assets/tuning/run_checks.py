@@ -12,9 +12,14 @@ from thesis_assets.splits.data_json import content_of_file
 from thesis_assets.storage import read_json, sha256_value
 from thesis_assets.tuning.checkpoints import list_checkpoints, pruned_steps, verify_checkpoint
 from thesis_assets.tuning.progress_file import ProgressReader
-from thesis_assets.tuning.run_config import is_trained_on
-from thesis_assets.tuning.run_flags import hyperparameters
+from thesis_assets.tuning.run_config import hyperparameters, is_trained_on
 from thesis_assets.tuning.trainer_start import setting_names
+
+_WITHOUT_LOSSES = {
+    "pretrained": "nothing was trained: there is no loss",
+    "external": "the script's progress bar shows no loss; that the weights are finite is checkpoint_loads' to say",
+}
+"""Why a finished run of a backend may have told no loss."""
 
 
 def checkpoint_loads(tree: DifixTree, run_name: str) -> CheckOutcome:
@@ -63,7 +68,11 @@ def checkpoint_belongs_to_data(tree: DifixTree, run_name: str) -> CheckOutcome:
 def loss_is_finite(tree: DifixTree, run_name: str) -> CheckOutcome:
     """Every step of the progress file has a finite loss, every evaluation finite scores, and no attempt ended in an error."""
     run_tree = tree.tuning_run(run_name)
-    if _is_adopted(run_tree):
+    try:
+        config = read_json(run_tree.train_config, TrainConfig)
+    except InvalidFile:
+        config = None  # train_config_complete says so
+    if config is not None and config.is_adopted:
         return CheckOutcome.of(
             [], message="the run was adopted: its trainer's losses are not here", counts={"steps": 0}
         )
@@ -84,7 +93,7 @@ def loss_is_finite(tree: DifixTree, run_name: str) -> CheckOutcome:
         bad.append(" ".join(last.message.split()))
     message = f"{len(losses)} losses looked at"
     if not losses:
-        silent = _why_without_losses(run_tree)
+        silent = _WITHOUT_LOSSES.get(config.backend) if config is not None else None
         bad += [] if silent else [f"no loss in {run_tree.progress}"]
         message = silent or message
     return CheckOutcome.of(
@@ -92,25 +101,6 @@ def loss_is_finite(tree: DifixTree, run_name: str) -> CheckOutcome:
         message=message,
         counts={"steps": len(steps), **({"last_loss": losses[max(losses)]} if losses else {})},
     )
-
-
-def _is_adopted(run_tree: TuningRunTree) -> bool:
-    try:
-        return read_json(run_tree.train_config, TrainConfig).is_adopted
-    except InvalidFile:  # train_config_complete says so
-        return False
-
-
-def _why_without_losses(run_tree: TuningRunTree) -> str | None:
-    """Why a finished run of its backend may have told no loss; None where that is wrong."""
-    try:
-        backend = read_json(run_tree.train_config, TrainConfig).backend
-    except InvalidFile:  # train_config_complete says so
-        return None
-    return {
-        "pretrained": "nothing was trained: there is no loss",
-        "external": "the script's progress bar shows no loss; that the weights are finite is checkpoint_loads' to say",
-    }.get(backend)
 
 
 def train_config_complete(tree: DifixTree, run_name: str) -> CheckOutcome:

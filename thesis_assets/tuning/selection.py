@@ -1,31 +1,48 @@
-"""Choosing the checkpoint of a run by its rule, on people one does not report on."""
+"""Choosing the checkpoint of a run by its rule, on people one does not report on; its record, and handing it on.
+
+The 3DGS pipeline takes it by `pipeline_overrides.yaml`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+import contextlib
+import shlex
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from thesis_assets.errors import InvalidExperiment, InvalidFile, SnapshotChanged
+import yaml
+
+from thesis_assets.errors import InvalidExperiment, InvalidFile, Leak, SnapshotChanged
 from thesis_assets.experiments.spec import RunSpec, Selection
-from thesis_assets.layout import DifixTree
-from thesis_assets.provenance import begin
+from thesis_assets.launch.telling import tell
+from thesis_assets.layout import DifixTree, TuningRunTree
+from thesis_assets.provenance import Older, Output, Place, Unit, Wanted, begin, may_rewrite, rewrite, versions_of
 from thesis_assets.samples.sample_rows import group_key, read_rows
-from thesis_assets.schemas.samples import GenerationStats, SampleRow, SplitSummary
-from thesis_assets.schemas.tuning import CheckpointScore, SelectedCheckpoint, TrainConfig
+from thesis_assets.schemas.checks import CheckOutcome
+from thesis_assets.schemas.samples import GenerationStats, SplitSummary
+from thesis_assets.schemas.tuning import CheckpointInfo, CheckpointScore, SelectedCheckpoint, TrainConfig
 from thesis_assets.splits.data_json import content_of_file, renew_paths
 from thesis_assets.splits.recorded_images import recorded_images, refuse_other_images
-from thesis_assets.storage import read_json, write_bytes, write_json
-from thesis_assets.tuning.checkpoints import kept_steps, verify_checkpoint
-from thesis_assets.tuning.hand_off import overrides_bytes
-from thesis_assets.tuning.held_out_samples import HeldOutSample, from_rows, stratified, with_records
-from thesis_assets.tuning.kept_settings import kept_run
-from thesis_assets.tuning.run_config import is_trained_on
-from thesis_assets.tuning.selection_record import selection_files, selection_unit
-from thesis_assets.tuning.validation_groups import every_group_is_evaluated
+from thesis_assets.storage import read_json, sha256_bytes, to_json_bytes, write_bytes, write_json
+from thesis_assets.tuning.checkpoints import PUBLISHED_KEYS, kept_steps, verify_checkpoint
+from thesis_assets.tuning.refine import load_refiner
+from thesis_assets.tuning.run_config import is_trained_on, kept_run
+from thesis_assets.tuning.run_record import checkpoint_place, run_options
+from thesis_assets.tuning.scoring import (
+    HeldOutSample,
+    Numbers,
+    from_rows,
+    mean_score,
+    score_samples,
+    stratified,
+    with_records,
+)
 
 if TYPE_CHECKING:
     from thesis_assets.images.perceptual import Lpips
+
 
 MAX_LOADED_BYTES = 4 * 1024**3
 """Checkpoints on disk that are loaded at once. Each sample is decoded once for all of them."""
@@ -39,16 +56,16 @@ def select_checkpoint(
     evaluation_groups: Set[str],
     device: str,
     lpips_weights: Path | None = None,
-    on_progress: Callable[[str], None] | None = None,
 ) -> SelectedCheckpoint:
     """Choose, verify and hand off a checkpoint; writes `selected_checkpoint.json` and `pipeline_overrides.yaml`.
 
     `best_psnr` takes the highest mean PSNR over the drawn test samples, `best_lpips` the lowest mean LPIPS, of equals the
     earliest. Both scores are written for either rule, LPIPS where its weights are. `last` and `step` look at no sample.
+    Progress is told (`launch.telling`) to who called.
 
     Args:
         evaluation_groups: `<dataset>/<group_id>` of every evaluated scene. Groups that the rule names itself are not compared
-            with them here but by `validation_groups.check_selection_disjoint`.
+            with them here but by `check_selection_disjoint`.
         lpips_weights: the folder of the two files of LPIPS; None looks into torch's hub cache.
 
     Raises:
@@ -69,7 +86,7 @@ def select_checkpoint(
     if run.selection.rule in ("best_psnr", "best_lpips"):
         samples = selection_samples(tree, run.selection, evaluation_groups)
         lpips = _lpips_where_it_is(lpips_weights, device)
-        scores = _score_checkpoints(tree, run_name, run, samples, device, lpips, on_progress)
+        scores = _score_checkpoints(run_tree, run, samples, device, lpips)
         step = best_step(run.selection.rule, scores)
     else:
         step = run.selection.step if run.selection.step is not None else run.saved_steps()[-1]
@@ -97,6 +114,23 @@ def select_checkpoint(
     write_json(run_tree.selected_checkpoint, selected)
     making.finish(selection_files(run_tree))
     return selected
+
+
+@dataclass(frozen=True)
+class SelectionWork:
+    """The arguments of `select_checkpoint`, picklable."""
+
+    tree: DifixTree
+    run_name: str
+    run: RunSpec
+    evaluation_groups: frozenset[str]
+    device: str
+    lpips_weights: Path | None
+
+
+def choose_checkpoint(work: SelectionWork) -> SelectedCheckpoint:
+    """`select_checkpoint` as a call that may run elsewhere."""
+    return select_checkpoint(**vars(work))
 
 
 def require_rule_weights(selection: Selection, lpips_weights: Path | None) -> None:
@@ -175,26 +209,23 @@ def selection_samples(tree: DifixTree, selection: Selection, evaluation_groups: 
     else:
         groups = {group for group in present if group not in evaluation_groups}
         if not groups:
-            raise every_group_is_evaluated(read_json(tree.split_summary, SplitSummary), present)
-    chosen = _of_groups(rows, groups)
+            proposal = propose_group(read_json(tree.split_summary, SplitSummary), set(present), "<run_name>")
+            raise Leak(
+                "every test group is evaluated, so scoring checkpoints on any of them would choose on the people one reports on",
+                key="runs.<run_name>.selection.groups",
+                found=", ".join(present),
+                wanted="a validation group: held out, and not evaluated",
+                remedy=f"{proposal}; or evaluate fewer scenes (evaluation.scenes); or set rule: last",
+            )
+    chosen = [row for row in rows if group_key(row) in groups]
     refuse_other_images(tree, chosen)
     recorded = recorded_images(tree, {row.scene_name for row in chosen})
     return with_records(stratified(from_rows(tree, chosen), selection.max_samples, selection.seed), recorded)
 
 
 def _score_checkpoints(
-    tree: DifixTree,
-    run_name: str,
-    run: RunSpec,
-    samples: Sequence[HeldOutSample],
-    device: str,
-    lpips: Lpips | None,
-    on_progress: Callable[[str], None] | None,
+    run_tree: TuningRunTree, run: RunSpec, samples: Sequence[HeldOutSample], device: str, lpips: Lpips | None
 ) -> list[CheckpointScore]:
-    from thesis_assets.tuning.refine import load_refiner
-    from thesis_assets.tuning.scoring import Numbers, mean_score, score_samples
-
-    run_tree = tree.tuning_run(run_name)
     sizes = {step: verify_checkpoint(run_tree, step).bytes for step in kept_steps(run_tree, run.saved_steps())}
     unrefined: dict[str, Numbers] = {}
     found: list[CheckpointScore] = []
@@ -202,8 +233,8 @@ def _score_checkpoints(
         refiners = {step: load_refiner(run_tree.checkpoint(step), device) for step in steps}
 
         def report(place: int, _images: object, steps: Sequence[int] = steps) -> None:
-            if on_progress and (place + 1 == len(samples) or (place + 1) % 20 == 0):
-                on_progress(f"scored {place + 1} of {len(samples)} samples under steps {', '.join(map(str, steps))}")
+            if place + 1 == len(samples) or (place + 1) % 20 == 0:
+                tell(f"scored {place + 1} of {len(samples)} samples under steps {', '.join(map(str, steps))}")
 
         scores = score_samples(refiners, samples, lpips=lpips, unrefined=unrefined, on_sample=report)
         found += [mean_score(step, of_step) for step, of_step in scores.items()]
@@ -240,10 +271,6 @@ def _named_groups(names: Sequence[str], present: Sequence[str]) -> set[str]:
     return groups
 
 
-def _of_groups(rows: Sequence[SampleRow], groups: Set[str]) -> list[SampleRow]:
-    return [row for row in rows if group_key(row) in groups]
-
-
 def _refuse_other_data(tree: DifixTree, config: TrainConfig) -> None:
     if not is_trained_on(tree, config):
         raise SnapshotChanged(
@@ -254,3 +281,191 @@ def _refuse_other_data(tree: DifixTree, config: TrainConfig) -> None:
             wanted=config.data_json_sha256,
             remedy="restore the snapshot's files, or train on the new data under another exp_name",
         )
+
+
+def check_selection_disjoint(
+    selected: SelectedCheckpoint, evaluation_groups: Set[str], summary: SplitSummary
+) -> CheckOutcome:
+    """The check `selection_disjoint_from_evaluation`: no one whose images chose the checkpoint is reported on.
+
+    Args:
+        evaluation_groups: `<dataset>/<group_id>` of every evaluated scene.
+        summary: of the snapshot, for the group that is proposed in their place.
+    """
+    both = sorted(set(selected.selection_groups) & evaluation_groups)
+    chosen = f"rule {selected.rule} looked at {len(selected.selection_sample_ids)} samples"
+    message = (
+        f"{chosen}; the checkpoint was chosen on people that are evaluated: {', '.join(both)}. "
+        f"For a validation group, {propose_group(summary, evaluation_groups, selected.run_name)}"
+        if both
+        else f"{chosen} of {', '.join(selected.selection_groups) or 'no group'}; none of them is evaluated"
+    )
+    counts = {"selection_groups": len(selected.selection_groups), "evaluation_groups": len(evaluation_groups)}
+    return CheckOutcome.of(both, message=message, counts=dict(counts))
+
+
+def propose_group(summary: SplitSummary, evaluation_groups: Set[str], run_name: str) -> str:
+    """What to do for a validation group: a held-out one that is not evaluated, else one of the training, else more scenes."""
+    free = sorted(set(summary.test_group_ids) - evaluation_groups)
+    if free:
+        return f"name {free[0]} in runs.{run_name}.selection.groups"
+    training = [group for group in summary.train_group_ids if group not in evaluation_groups]
+    if len(training) > 1:
+        return (
+            f"hold out {training[-1]} too (in split.test_groups of a fork: this snapshot is frozen) and name it in "
+            f"runs.{run_name}.selection.groups"
+        )
+    return f"add scenes of one more group, hold it out, and name it in runs.{run_name}.selection.groups"
+
+
+SELECTION_VERSION = "1"
+
+
+def selection_unit(tree: DifixTree, run_name: str, run: RunSpec, evaluated_groups: Set[str]) -> Unit:
+    """The chosen checkpoint and its hand-off as a thing that is made.
+
+    Args:
+        evaluated_groups: `<dataset>/<group_id>` of every evaluated scene: where the rule names no groups, it scores the others.
+    """
+    rule = run.selection
+    options, given = (_options(run_name, rule, each) for each in (set(Selection.model_fields), rule.model_fields_set))
+    upstream = {"tuned_checkpoint": checkpoint_place(tree, run_name)}
+    if _scores(rule):
+        upstream["difix_data"] = Place(tree.base, tree.made_from("difix_data"))
+        if not rule.groups:
+            reported = {"evaluation": {"groups": sorted(evaluated_groups)}}
+            options, given = {**options, **reported}, {**given, **reported}
+    wanted = Wanted(
+        step="selected_checkpoint",
+        code_version=SELECTION_VERSION,
+        options=options,
+        given=given,
+        made=versions_of(upstream),
+    )
+    place = selection_place(tree, run_name)
+    name = f"selected_checkpoint of {tree.exp_name}, {run_name}"
+    return Unit(name, place, wanted, lambda: _older(tree.tuning_run(run_name), run_name, wanted.options))
+
+
+def _scores(rule: Selection) -> bool:
+    return rule.rule.startswith("best_")
+
+
+def _options(run_name: str, rule: Selection, names: Set[str]) -> dict[str, Any]:
+    """Those of the named ones that the rule looks at."""
+    looked_at = {"rule", *(("max_samples", "groups", "seed") if _scores(rule) else ("step",))}
+    return run_options(run_name, {"selection": rule.model_dump(mode="json", include=looked_at & names)})
+
+
+def selection_place(tree: DifixTree, run_name: str) -> Place:
+    """Where a run's choice and its record lie."""
+    run_tree = tree.tuning_run(run_name)
+    return Place(run_tree.base, run_tree.made_from("selected_checkpoint"))
+
+
+def selection_files(run_tree: TuningRunTree) -> list[Path]:
+    """What choosing writes."""
+    return [run_tree.selected_checkpoint, run_tree.pipeline_overrides]
+
+
+def _older(run_tree: TuningRunTree, run_name: str, options: Any) -> Older | None:
+    files = selection_files(run_tree)
+    try:
+        rule = read_json(run_tree.selected_checkpoint, SelectedCheckpoint).rule
+    except InvalidFile:
+        return None
+    wanted = next(iter(options["runs"].values()))["selection"]
+    then = {**options, **run_options(run_name, {"selection": {**wanted, "rule": rule}})}
+    return Older(files, options=then) if all(path.is_file() for path in files) else None
+
+
+def renew_hand_off(tree: DifixTree, run_name: str) -> bool:
+    """Write the two files anew where the run has moved since: they hold the checkpoint's path. Returns whether they were.
+
+    Raises:
+        InvalidFile: `selected_checkpoint.json` cannot be read.
+    """
+    run_tree = tree.tuning_run(run_name)
+    if not run_tree.selected_checkpoint.is_file():
+        return False
+    selected = read_json(run_tree.selected_checkpoint, SelectedCheckpoint)
+    path = str(run_tree.checkpoint(selected.step).absolute())
+    if selected.path == path:
+        return False
+    there = selected.model_copy(update={"path": path})
+    contents = {
+        run_tree.pipeline_overrides: overrides_bytes(run_tree, there),
+        run_tree.selected_checkpoint: to_json_bytes(there),
+    }
+    place = selection_place(tree, run_name)
+    outputs = {place.name(each): Output(len(new), sha256_bytes(new)) for each, new in contents.items()}
+    if not may_rewrite(place, outputs):
+        return False
+    rewrite(place, outputs)
+    # The one that says where they were written for is the last.
+    for each, new in contents.items():
+        write_bytes(each, new)
+    tell(f"{run_tree.pipeline_overrides}: written anew, since the run was moved here from {selected.path}")
+    return True
+
+
+def renew_places(tree: DifixTree) -> bool:
+    """Everything of a snapshot that holds absolute paths, after a move. Returns whether anything was written.
+
+    A choice that cannot be read, or whose checkpoint's side file cannot, is damaged, which a look says: it is made again, not renewed.
+    """
+    renewed = renew_paths(tree)
+    for path in sorted(tree.tuning_runs_dir.glob("*/selected_checkpoint.json")):
+        with contextlib.suppress(InvalidFile):
+            renewed = renew_hand_off(tree, path.parent.name) or renewed
+    return renewed
+
+
+CHECKPOINT_KEY = "train.difix.model_checkpoint_path"
+DIRECTORY_KEY = "train.difix.model_id"
+
+
+def overrides_bytes(tree: TuningRunTree, selected: SelectedCheckpoint) -> bytes:
+    """The content of `pipeline_overrides.yaml`. `InvalidFile`: the checkpoint's side file cannot be read."""
+    published = set(read_json(tree.checkpoint_info(selected.step), CheckpointInfo).keys) >= set(PUBLISHED_KEYS)
+    return pipeline_overrides(selected, as_directory=published).encode("utf-8")
+
+
+def pipeline_overrides(selected: SelectedCheckpoint, *, as_directory: bool = False) -> str:
+    """The overrides as YAML, with Hydra's form for the command line above them.
+
+    Args:
+        as_directory: say also how the checkpoint becomes a directory, the form that pipelines of today read.
+    """
+    value: object = selected.path
+    for key in reversed(CHECKPOINT_KEY.split(".")):
+        value = {key: value}
+    lines = [
+        f"# Checkpoint of {selected.exp_name}/{selected.run_name}, step {selected.step}, rule {selected.rule}.",
+        f"# sha256 {selected.sha256}",
+        "# On Hydra's command line; the plus adds a key that the pipeline's configuration does not have yet:",
+        f"#   {hydra_override(selected)}",
+    ]
+    if as_directory:
+        directory = str(Path(selected.path).with_suffix(""))
+        lines += [
+            "# Where it reads diffusers directories only, convert the checkpoint first:",
+            f"#   thesis-assets checkpoint convert --checkpoint {shlex.quote(selected.path)} --out {shlex.quote(directory)}",
+            f"#   {directory_override(directory)}",
+        ]
+    return "\n".join([*lines, yaml.safe_dump(value, sort_keys=False, allow_unicode=True)])
+
+
+def hydra_override(selected: SelectedCheckpoint) -> str:
+    """`'+train.difix.model_checkpoint_path="<path>"'`, quoted for the shell and for Hydra's own grammar."""
+    return _override(f"+{CHECKPOINT_KEY}", selected.path)
+
+
+def directory_override(directory: str) -> str:
+    """`'train.difix.model_id="<directory>"'`, for a converted directory: the pipeline has this key."""
+    return _override(DIRECTORY_KEY, directory)
+
+
+def _override(key: str, path: str) -> str:
+    quoted = path.replace("\\", "\\\\").replace('"', '\\"').replace("'", "'\\''")
+    return f"""'{key}="{quoted}"'"""

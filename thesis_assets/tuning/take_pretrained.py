@@ -1,4 +1,7 @@
-"""The program of the `pretrained` backend: weights that are there already become the checkpoint of step 0, and are evaluated.
+"""The backend `pretrained`: nothing is trained; a checkpoint, a run's or a published model becomes the run's step 0.
+
+So that a baseline is a run like any other: selected, evaluated, recorded, on the leaderboard. This is where its weights come from,
+and the program that writes and evaluates the checkpoint:
 
 python take_pretrained.py <run directory>
 
@@ -9,19 +12,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.layout import TuningRunTree
-from thesis_assets.schemas.tuning import TrainConfig
+from thesis_assets.schemas.tuning import SelectedCheckpoint, TrainConfig
 from thesis_assets.storage import full_disk_explained, read_json, sha256_file
 from thesis_assets.tuning import checkpoints
-from thesis_assets.tuning.pretrained import Source, find_source
-from thesis_assets.tuning.progress_file import ProgressWriter
-from thesis_assets.tuning.saved_evaluation import evaluate_saved
-from thesis_assets.tuning.stop_signals import stop_on_signals
-from thesis_assets.tuning.trainer_report import TrainerReport
+from thesis_assets.tuning.progress_file import ProgressWriter, TrainerReport, stop_on_signals
+from thesis_assets.tuning.scoring import evaluate_saved
 
 STEP = 0
 
@@ -64,7 +65,10 @@ def _save(tree: TuningRunTree, config: TrainConfig, source: Source) -> None:
             )
         state = without_training(checkpoints.load_checkpoint(source.checkpoint))
     else:
-        state = _published_model(config, source.model)
+        from thesis_assets.tuning.difix.checkpoint import state_of_model
+
+        names = ("timestep", "mv_unet", "prompt", "resolution", "revision", "variant", "cache_dir")
+        state = state_of_model(source.model, **{name: config.flags[name] for name in names})
     checkpoints.save_checkpoint(
         tree,
         {**state, "step": STEP},
@@ -82,11 +86,76 @@ def without_training(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name not in dropped}
 
 
-def _published_model(config: TrainConfig, model: str) -> dict[str, Any]:
-    from thesis_assets.tuning.difix.published_state import state_of_model
+@dataclass(frozen=True)
+class Source:
+    """Where the weights come from.
 
-    names = ("timestep", "mv_unet", "prompt", "resolution", "revision", "variant", "cache_dir")
-    return state_of_model(model, **{name: config.flags[name] for name in names})
+    Attributes:
+        checkpoint: a `.pkl`; None where `model` is a diffusers directory or a Hub id.
+        base_model: of a checkpoint that does not say: the one its run was started from.
+    """
+
+    model: str
+    checkpoint: Path | None
+    base_model: str | None = None
+
+
+def find_source(model: str) -> Source:
+    """What `model` names: a `.pkl`, a tuning run's directory (its selected checkpoint, else its last), or a published model.
+
+    Raises:
+        InvalidFile: it is a path, and nothing of these is there.
+    """
+    path = Path(model).expanduser()
+    if path.suffix == ".pkl" and path.is_file():
+        return Source(model, path.absolute(), _base_of(TuningRunTree(path.absolute().parent.parent)))
+    run = TuningRunTree(path.absolute())
+    if run.checkpoints_dir.is_dir():
+        return Source(model, _checkpoint_of(run), _base_of(run))
+    looks_like_a_path = model.startswith((".", "/", "~")) or path.suffix == ".pkl"
+    if not path.is_dir() and looks_like_a_path:
+        raise InvalidFile(
+            "there is nothing to take the weights from",
+            file=path.absolute(),
+            key="runs.<run_name>.model",
+            wanted="a checkpoint (.pkl), the directory of a tuning run, a diffusers directory, or a Hub id",
+        )
+    return Source(model, None)
+
+
+def _checkpoint_of(run: TuningRunTree) -> Path:
+    if run.selected_checkpoint.is_file():
+        return run.checkpoint(read_json(run.selected_checkpoint, SelectedCheckpoint).step)
+    steps = checkpoints.list_checkpoints(run)
+    if not steps:
+        raise InvalidFile(
+            "the run has no finished checkpoint to take", file=run.checkpoints_dir, key="runs.<run_name>.model"
+        )
+    return run.checkpoint(steps[-1])
+
+
+def _base_of(run: TuningRunTree) -> str | None:
+    if not run.train_config.is_file():
+        return None
+    base = read_json(run.train_config, TrainConfig).flags.get("pretrained_model_name_or_path")
+    return base if isinstance(base, str) else None
+
+
+def digest_and_base(model: str, run_tree: TuningRunTree) -> tuple[str | None, str | None]:
+    """The sha256 of the checkpoint that is taken, None for a published model; and its base model, where its run says one.
+
+    What a finished run was made from may be gone since: then both are as its configuration has them.
+    """
+    try:
+        source = find_source(model)
+    except InvalidFile:
+        if not run_tree.train_config.is_file():
+            raise
+        flags = read_json(run_tree.train_config, TrainConfig).flags
+        if flags.get("model") != model:
+            raise
+        return flags.get("model_sha256"), flags.get("pretrained_model_name_or_path")
+    return sha256_file(source.checkpoint) if source.checkpoint is not None else None, source.base_model
 
 
 if __name__ == "__main__":

@@ -1,18 +1,28 @@
-"""The network of the `tiny` backend: a residual U-Net with cross-attention to the reference view.
+"""The `tiny` backend: its network, a residual U-Net with cross-attention to the reference view, its training and its refiner.
 
 Render and reference go through one encoder, so that the attention compares like with like; at an eighth of the resolution
 every place of the render looks at all places of the reference. The last convolution starts at zero: an untrained network
-returns its input exactly. About 330,000 parameters at the default width.
+returns its input exactly. About 330,000 parameters at the default width. Loss: `lambda_l2` times the
+mean squared error over [0, 1] images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention, silu
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.tuning.checkpoints import WEIGHTS
+from thesis_assets.tuning.trained_model import Refiner, TripletImages
+
+if TYPE_CHECKING:
+    from thesis_assets.tuning.run_config import TrainerFlags
 
 NORM_GROUPS = 8
 FOLD = 2
@@ -136,16 +146,13 @@ class CrossViewAttention(nn.Module):
     def forward(self, own: Tensor, other: Tensor) -> Tensor:
         """`own`, `other`: (B, C, H, W). Returns `own` with what was found added."""
         normed_own, normed_other = self.norm(torch.cat([own, other])).chunk(2)
-        query = self._tokens(self.query(normed_own))
+        query = self._split(self.query(normed_own).flatten(2))
         both = torch.cat([self.key_value(normed_own).flatten(2), self.key_value(normed_other).flatten(2)], dim=2)
         key, value = (self._split(part) for part in both.chunk(2, dim=1))
         found = scaled_dot_product_attention(query, key, value)
         found = found.transpose(2, 3).reshape(own.shape)
         added: Tensor = own + self.out(found)
         return added
-
-    def _tokens(self, x: Tensor) -> Tensor:
-        return self._split(x.flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, C, N) to (B, heads, N, C / heads)."""
@@ -155,3 +162,53 @@ class CrossViewAttention(nn.Module):
 
 def _double(x: Tensor) -> Tensor:
     return interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+class TinyTraining:
+    """A `TrainedModel`: the small residual U-Net, trained from nothing."""
+
+    def __init__(self, flags: TrainerFlags) -> None:
+        self._flags = flags
+        self.network = TinyRefiner(TinyArchitecture())
+
+    def losses(self, forward: Callable[..., Any], images: TripletImages, step: int) -> dict[str, Tensor]:
+        refined = images.renders + forward(images.renders, images.references)
+        return {"l2": self._flags.lambda_l2 * (refined - images.targets).square().mean(dim=(1, 2, 3))}
+
+    def state(self) -> dict[str, Any]:
+        return {
+            WEIGHTS: self.network.state_dict(),
+            "architecture": self.network.architecture.as_numbers(),
+            "resolution": self._flags.resolution,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        try:
+            self.network.load_state_dict(state[WEIGHTS])
+        except (RuntimeError, KeyError) as error:
+            raise InvalidFile(
+                "the checkpoint's weights are not those of the tiny network", found=str(error)[:300]
+            ) from error
+
+    def optimizer_to_file(self, state: dict[str, Any]) -> dict[str, Any]:
+        return state
+
+    def optimizer_from_file(self, state: dict[str, Any]) -> dict[str, Any]:
+        return state
+
+    def refiner(self, step: int) -> Refiner:
+        # A network of its own around the same tensors: accelerate's casts to lower precision are not in it.
+        network = network_with(self.network.architecture, self.network.state_dict())
+        device = next(network.parameters()).device
+        return Refiner(network, self._flags.resolution, str(device), step)
+
+
+def tiny_refiner(checkpoint: Path, state: Mapping[str, Any], device: str) -> Refiner:
+    """The refiner of a checkpoint's content. `InvalidFile`: its weights are not those of the network that it names."""
+    try:
+        network = network_with(TinyArchitecture(**state["architecture"]), state[WEIGHTS])
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise InvalidFile(
+            "the checkpoint's weights do not fit the network it names", file=checkpoint, found=str(error)[:300]
+        ) from error
+    return Refiner(network.to(device), int(state["resolution"]), device, int(state.get("step", 0)))

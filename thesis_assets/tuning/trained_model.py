@@ -1,9 +1,9 @@
-"""What a backend brings to the training loop: its network, its loss, its weights, and how it refines.
+"""What a backend brings to the training loop (its network, its loss, its weights), and how whatever was trained refines images.
 
-How a backend plugs in: it implements `TrainedModel` in a file of its own (`tiny_training.py` is the shortest one), a `Backend`
-in `backends.py` names it, and a program of three lines (`train_tiny.py`) gives it to `trainer_program.main`. Everything else is
-the loop's (`training_loop.py`) and the same for all: order of the samples, accumulation, precision, clipping, learning rate,
-several processes, saving, evaluating, stopping, resuming, the run's identity.
+How a backend plugs in: it implements `TrainedModel` in a file of its own (`TinyTraining` in `tiny_model.py` is the shortest
+one), a `Backend` in `backends.py` names it, and a program of three lines (`train_tiny.py`) gives it to `trainer_program.main`.
+Everything else is the loop's (`training_loop.py`) and the same for all: order of the samples, accumulation, precision, clipping,
+learning rate, several processes, saving, evaluating, stopping, resuming, the run's identity.
 Does not belong here: any backend.
 """
 
@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from thesis_assets.tuning.refine import RefinesImages
 
 
 @dataclass(frozen=True)
@@ -86,3 +84,68 @@ class TrainedModel(Protocol):
     def refiner(self, step: int) -> RefinesImages:
         """The network as its checkpoint would refine, on the device where it is trained; used before the next step only."""
         ...
+
+
+class RefinesImages(Protocol):
+    """Whatever the backend: renders and their references in, refined renders of the renders' size out."""
+
+    def refine(self, renders: Tensor, references: Tensor) -> Tensor:
+        """(B, 3, H, W) and (B, 3, H', W') float32 in [0, 1] to (B, 3, H, W)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """A network at its resolution, on its device.
+
+    The network's correction is brought to the render's own size and added there: the render itself is never resized, so
+    that details the network does not touch stay, and a correction of zero gives the render back exactly.
+    """
+
+    correct: Callable[[Tensor, Tensor], Tensor]
+    """(renders, references), sides multiples of 16, to the correction of the same shape."""
+    resolution: int
+    device: str
+    step: int
+
+    def refine(self, renders: Tensor, references: Tensor) -> Tensor:
+        """Refined renders.
+
+        Args:
+            renders: (B, 3, H, W) float32 in [0, 1], any size and device.
+            references: (B, 3, H', W') float32 in [0, 1]: the reference view of each render.
+
+        Returns:
+            (B, 3, H, W) float32 in [0, 1], on the refiner's device.
+        """
+        import torch
+
+        with torch.inference_mode():
+            renders = renders.to(self.device)
+            height, width = renders.shape[-2:]
+            size = processing_size(height, width, self.resolution)
+            correction = self.correct(resize(renders, size), resize(references.to(self.device), size))
+            return (renders + resize(correction.float(), (height, width))).clamp(0, 1)
+
+
+SNAP = 16
+"""Both sides are multiples of it: the networks halve the image up to four times."""
+
+
+def processing_size(height: int, width: int, resolution: int) -> tuple[int, int]:
+    """(height, width) with the long side at `resolution` and the aspect ratio kept, both snapped to the nearest 16."""
+    scale = resolution / max(height, width)
+    return _snap(height * scale), _snap(width * scale)
+
+
+def _snap(length: float) -> int:
+    return max(SNAP, int(length / SNAP + 0.5) * SNAP)
+
+
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, antialiased when shrinking. `images`: (B, C, H, W) float. The very same tensor where the size is the same."""
+    if tuple(images.shape[-2:]) == size:
+        return images
+    from torch.nn.functional import interpolate
+
+    return interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)

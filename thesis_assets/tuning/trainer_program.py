@@ -2,7 +2,7 @@
 
 It goes on from the newest checkpoint of its run directory by itself, ends with status 0 after its last step or when asked by
 SIGTERM or SIGUSR2 (having saved), and with status 1 and a message that says what to do.
-Does not belong here: the loop, and how the program is started (`launch_command`).
+Does not belong here: the loop, and how the program is started (`trainer_start`).
 """
 
 from __future__ import annotations
@@ -18,24 +18,34 @@ from thesis_assets.errors import DiskFull, NotBuiltYet, ThesisAssetsError
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.splits.data_json import content_of_file, former_folders
 from thesis_assets.splits.recorded_images import look_at_data, recorded_images, split_rows_of
-from thesis_assets.storage import full_disk_explained
+from thesis_assets.storage import full_disk_explained, sha256_file
 from thesis_assets.tuning.backends import Backend
-from thesis_assets.tuning.cores import available_cores
-from thesis_assets.tuning.held_out_samples import from_data_json, stratified, with_records
-from thesis_assets.tuning.kept_settings import flags_in, kept_settings
-from thesis_assets.tuning.learning_rate import check_schedule
-from thesis_assets.tuning.progress_file import ProgressReader, ProgressWriter
-from thesis_assets.tuning.run_config import lock_own_config, snapshot_of
-from thesis_assets.tuning.run_identity import RunIdentity
-from thesis_assets.tuning.stop_signals import StopRequest, stop_on_signals
-from thesis_assets.tuning.trackers import RunTracker, usable_tracker
-from thesis_assets.tuning.trainer_flags import TrainerFlags, parse_flags
-from thesis_assets.tuning.trainer_report import TrainerReport
-from thesis_assets.tuning.training_faults import AnotherProcessFailed, at_step
+from thesis_assets.tuning.patient_launch import available_cores
+from thesis_assets.tuning.progress_file import (
+    AnotherProcessFailed,
+    ProgressReader,
+    ProgressWriter,
+    RunTracker,
+    StopRequest,
+    TrainerReport,
+    at_step,
+    stop_on_signals,
+    usable_tracker,
+)
+from thesis_assets.tuning.run_config import (
+    RunIdentity,
+    TrainerFlags,
+    check_schedule,
+    flags_in,
+    kept_settings,
+    lock_config,
+    make_config,
+    parse_flags,
+    snapshot_of,
+)
+from thesis_assets.tuning.scoring import from_data_json, stratified, with_records
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from thesis_assets.tuning.training_loop import TrainingInputs
 
 
@@ -44,46 +54,30 @@ def main(arguments: Sequence[str], backend: Backend) -> int:
     # From the very first moment: the imports below take seconds.
     with stop_on_signals() as stop:
         try:
-            flags = _kept(parse_flags(arguments), arguments)
+            flags = parse_flags(arguments)
+            tree = TuningRunTree(Path(flags.output_dir).absolute())
+            # Where a run is gone on with, what the command line leaves out is as it was begun with.
+            flags = TrainerFlags(**kept_settings(tree, flags.values(), flags_in(arguments)))
         except ThesisAssetsError as error:
             return _fail(backend, error, None)
-        tree = TuningRunTree(Path(flags.output_dir).absolute())
         since = ProgressReader(tree.progress, from_end=True)
         report = TrainerReport(ProgressWriter(tree.progress), flags.max_train_steps, speaks=_is_first_process())
         try:
-            return _status(backend, flags, tree, report, since, stop)
+            with full_disk_explained(tree.base):
+                _train(backend, flags, tree, report, stop)
+        except AnotherProcessFailed as error:
+            return _fail(backend, error, None)
+        except DiskFull as error:
+            return _fail(backend, at_step(error, report.step), report)
+        except ThesisAssetsError as error:
+            return _fail(backend, error, report)
+        except RuntimeError:
+            if not any(line.event == "failed" for line in since.new_lines()):
+                raise
+            # What gloo or nccl says of a peer that is gone is not the cause.
+            return _fail(backend, AnotherProcessFailed("another process failed; its message is the one to read"), None)
         finally:
             report.close()
-
-
-def _kept(flags: TrainerFlags, arguments: Sequence[str]) -> TrainerFlags:
-    """The flags, where a run is gone on with: what the command line leaves out is as it was begun with."""
-    tree = TuningRunTree(Path(flags.output_dir).absolute())
-    return TrainerFlags(**kept_settings(tree, flags.values(), flags_in(arguments)))
-
-
-def _status(
-    backend: Backend,
-    flags: TrainerFlags,
-    tree: TuningRunTree,
-    report: TrainerReport,
-    since: ProgressReader,
-    stop: StopRequest,
-) -> int:
-    try:
-        with full_disk_explained(tree.base):
-            _train(backend, flags, tree, report, stop)
-    except AnotherProcessFailed as error:
-        return _fail(backend, error, None)
-    except DiskFull as error:
-        return _fail(backend, at_step(error, report.step), report)
-    except ThesisAssetsError as error:
-        return _fail(backend, error, report)
-    except RuntimeError:
-        if not any(line.event == "failed" for line in since.new_lines()):
-            raise
-        # What gloo or nccl says of a peer that is gone is not the cause.
-        return _fail(backend, AnotherProcessFailed("another process failed; its message is the one to read"), None)
     return 0
 
 
@@ -98,8 +92,7 @@ def _train(
     # torch and accelerate take seconds to import: what can be refused is refused before.
     import torch
 
-    from thesis_assets.tuning.accelerated import make_accelerator, precision_notes
-    from thesis_assets.tuning.training_loop import TrainingLoop
+    from thesis_assets.tuning.training_loop import TrainingLoop, make_accelerator, precision_notes
 
     tracker, note = usable_tracker(flags.report_to)
     accelerator = make_accelerator(flags, tree, tracker)
@@ -116,7 +109,9 @@ def _train(
     if tracker != "none":
         report.tracker = RunTracker(accelerator, flags, tracker, training.step)
         notes += [report.tracker.failure] if report.tracker.failure else []
-    report.event("start", "; ".join([_what_starts(inputs, accelerator), *notes, *_remarks(backend, inputs)]))
+    processes = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
+    what = f"{len(inputs.triplets)} samples on {accelerator.device}{processes}"
+    report.event("start", "; ".join([what, *notes, *_remarks(backend, inputs)]))
     try:
         finished = training.run(stop)
     finally:
@@ -127,22 +122,39 @@ def _train(
 
 
 def _locked(backend: Backend, inputs: TrainingInputs) -> TrainingInputs:
-    """The inputs, known by the names that the run's configuration has for them: a version before named the same otherwise."""
-    config = lock_own_config(
-        inputs.tree,
-        backend.name,
-        inputs.flags,
-        # Who started this has asked already, and written the answer down.
-        notes=[] if inputs.tree.train_config.is_file() else backend.check(inputs.flags),
-        data_json_sha256=inputs.identity.data_json_sha256,
+    """The inputs, under the lock on the run's name, that of a trainer which was started by hand too: it writes `train_config.json`.
+
+    They are known by the names that the configuration has for them: a version before named the same otherwise. Outside a
+    snapshot's folder the checkpoints' side files alone know their data.
+
+    Raises:
+        SnapshotChanged: the run's name has other data or other hyperparameters.
+    """
+    import torch
+
+    run_tree, flags, identity = inputs.tree, inputs.flags, inputs.identity
+    # Where there is a configuration, who started this has asked already, and written the answer down.
+    notes = [] if run_tree.train_config.is_file() else backend.check(flags)
+    tree = snapshot_of(run_tree, Path(flags.dataset_path))
+    if tree is None:
+        return inputs
+    manifests = (tree.all_samples, tree.split_train, tree.split_test)
+    asked = make_config(
+        tree,
+        run_tree.base.name,
+        backend=backend.name,
+        flags=flags,
+        notes=["started by hand", *notes],
+        command=[sys.executable, *sys.argv],
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        data_json_sha256=identity.data_json_sha256,
+        manifest_sha256={path.name: sha256_file(path) for path in manifests if path.is_file()},
         n_train=len(inputs.triplets),
         n_test=inputs.n_test,
     )
-    if config is None:
-        return inputs
+    config = lock_config(tree, asked)
     data, settings = config.data_json_sha256, config.hyperparameter_digest
-    identity = replace(inputs.identity, data_json_sha256=data, hyperparameter_digest=settings)
-    return replace(inputs, identity=identity)
+    return replace(inputs, identity=replace(identity, data_json_sha256=data, hyperparameter_digest=settings))
 
 
 def _inputs(flags: TrainerFlags, tree: TuningRunTree) -> TrainingInputs:
@@ -170,11 +182,6 @@ def _inputs(flags: TrainerFlags, tree: TuningRunTree) -> TrainingInputs:
         ),
         workers=min(flags.dataloader_num_workers, max(0, available_cores() // processes - 1)),
     )
-
-
-def _what_starts(inputs: TrainingInputs, accelerator: Accelerator) -> str:
-    processes = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
-    return f"{len(inputs.triplets)} samples on {accelerator.device}{processes}"
 
 
 def _remarks(backend: Backend, inputs: TrainingInputs) -> list[str]:

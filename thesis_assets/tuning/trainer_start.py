@@ -5,17 +5,54 @@ Does not belong here: starting it (`tuning_run`), or what the program does.
 
 from __future__ import annotations
 
+import math
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import DifixTree
-from thesis_assets.tuning.backends import BACKENDS
-from thesis_assets.tuning.launch_command import launch_command, launch_environment, resolve_flags
-from thesis_assets.tuning.run_flags import RunFlags
-from thesis_assets.tuning.trainer_flags import TrainerFlags
+from thesis_assets.storage import to_json_bytes
+from thesis_assets.tuning.backends import BACKENDS, Backend
+from thesis_assets.tuning.progress_file import usable_tracker
+from thesis_assets.tuning.run_config import (
+    PlainFlags,
+    RunFlags,
+    TrainerFlags,
+    kept_settings,
+    parse_flags,
+    settings_in_file,
+)
+from thesis_assets.tuning.take_pretrained import digest_and_base
+
+PATIENT_LAUNCH = Path(__file__).with_name("patient_launch.py")
+TAKE_PRETRAINED = Path(__file__).with_name("take_pretrained.py")
+RUN_EXTERNAL = Path(__file__).with_name("run_external.py")
+ACCELERATE_CONFIG = Path(__file__).with_name("accelerate.yaml")
+
+PRETRAINED_SETTINGS = (
+    *("model", "model_sha256", "pretrained_model_name_or_path", "resolution", "timestep", "mv_unet"),
+    *("num_samples_eval", "revision", "variant", "prompt", "cache_dir"),
+)
+N_EVALUATED = 48
+"""Test samples that the last checkpoint is scored on, where the trainer does not do it."""
+PUBLISHED_LONG_SIDE = 1024
+"""The published script trains at 576x1024, whatever `--resolution` says."""
+
+SCRIPT_FLAGS = (
+    *("dataset_path", "output_dir", "tracker_project_name", "tracker_run_name", "tracker_entity", "report_to"),
+    *("max_train_steps", "num_training_epochs", "checkpointing_steps", "eval_freq", "viz_freq", "resolution"),
+    *("learning_rate", "train_batch_size", "gradient_accumulation_steps", "dataloader_num_workers", "max_grad_norm"),
+    *("mixed_precision", "lambda_lpips", "lambda_l2", "lambda_gram", "gram_loss_warmup_steps", "timestep", "mv_unet"),
+    *("seed", "base_model_id", "pretrained_model_name_or_path"),
+)
+"""Passed to the script, each where its `--help` lists it; what is not among them is left to its own defaults."""
+EXTERNAL_SETTINGS = (*SCRIPT_FLAGS, "num_processes", "num_samples_eval", "extra_args", "tracker")
 
 
 @dataclass(frozen=True)
@@ -38,25 +75,12 @@ class TrainerStart:
 
 def setting_names(backend: str) -> tuple[str, ...]:
     """The names that the settings of a run of this backend must have, all of them and no other."""
-    if backend == "pretrained":
-        from thesis_assets.tuning.pretrained import SETTINGS
-
-        return SETTINGS
-    if backend == "external":
-        from thesis_assets.tuning.external.start import SETTINGS as EXTERNAL_SETTINGS
-
-        return EXTERNAL_SETTINGS
-    return tuple(TrainerFlags.__dataclass_fields__)
+    other = {"pretrained": PRETRAINED_SETTINGS, "external": EXTERNAL_SETTINGS}
+    return other.get(backend, tuple(TrainerFlags.__dataclass_fields__))
 
 
 def trainer_start(
-    tree: DifixTree,
-    run_name: str,
-    run: RunSpec,
-    device: str,
-    *,
-    n_train: int,
-    lpips_weights: Path | None = None,
+    tree: DifixTree, run_name: str, run: RunSpec, device: str, *, n_train: int, lpips_weights: Path | None = None
 ) -> TrainerStart:
     """The trainer of a run.
 
@@ -69,19 +93,206 @@ def trainer_start(
         InvalidExperiment, InvalidFile: its settings name something that is not there.
     """
     if run.backend == "pretrained":
-        from thesis_assets.tuning.pretrained import pretrained_start
-
         return pretrained_start(tree, run_name, run, device)
     if run.backend == "external":
-        from thesis_assets.tuning.external.start import external_start
-
         return external_start(tree, run_name, run, device, n_train)
     flags, notes = resolve_flags(tree, run_name, run, device, lpips_weights)
     backend = BACKENDS[run.backend]
-    return TrainerStart(
-        flags,
-        notes,
-        launch_command(backend, flags, device),
-        launch_environment(device, run.num_processes),
-        check=partial(backend.check, flags),
+    command, env = launch_command(backend, flags, device), launch_environment(device, run.num_processes)
+    return TrainerStart(flags, notes, command, env, check=partial(backend.check, flags))
+
+
+_ON_OUR_SIDE = frozenset(
+    {"backend", "model", "mixed_precision", "preset", "stable_v100", "tracker"}
+    | {"selection", "external", "extra_args"}
+)
+"""Keys of a run that are no flag of the trainer, or not under their own name."""
+
+
+def resolve_flags(
+    tree: DifixTree, run_name: str, run: RunSpec, device: str, lpips_weights: Path | None = None
+) -> tuple[TrainerFlags, list[str]]:
+    """The trainer's flags, and a note for each setting that has no effect here or another one than asked for.
+
+    Args:
+        lpips_weights: the folder of the files of LPIPS, for a backend whose loss has it.
+
+    Raises:
+        InvalidExperiment: `extra_args` holds a flag that the trainer does not know.
+    """
+    notes = []
+    precision = run.mixed_precision
+    if device == "cpu" and precision != "no":
+        notes.append(f"mixed_precision = {precision}: a CPU trains in full precision, no")
+        precision = "no"
+    if precision == "fp16":
+        notes.append("mixed_precision = fp16: gradients may overflow; bf16 is safer where the GPU has it")
+    tracker, note = usable_tracker(run.tracker.kind)
+    notes += [note] if note else []
+    plain = {name: value for name, value in run.model_dump().items() if name not in _ON_OUR_SIDE}
+    flags = TrainerFlags(
+        dataset_path=str(tree.data_json.absolute()),
+        output_dir=str(tree.tuning_run(run_name).base.absolute()),
+        tracker_run_name=run_name,
+        mixed_precision=precision,
+        report_to=tracker,
+        tracker_project_name=run.tracker.project or TrainerFlags.tracker_project_name,
+        tracker_entity=run.tracker.entity,
+        tracker_tags=",".join(run.tracker.tags) or None,
+        pretrained_model_name_or_path=_from_anywhere(run.model),
+        lpips_weights=str(lpips_weights.absolute()) if lpips_weights is not None and run.backend == "difix" else None,
+        **plain,
     )
+    # Through the parser even without `extra_args`: what stands in train_config.json is what the trainer reads.
+    flags = parse_flags([*flags.as_arguments(), *run.extra_args])
+    flags = TrainerFlags(**kept_settings(tree.tuning_run(run_name), flags.values(), settings_in_file(run)))
+    return flags, notes + BACKENDS[run.backend].notes_on_unused(flags)
+
+
+def _from_anywhere(model: str | None) -> str | None:
+    """A directory's full path: the trainer may run elsewhere. A Hub id stays as it is."""
+    path = Path(model).expanduser() if model is not None else None
+    return str(path.absolute()) if path is not None and path.is_dir() else model
+
+
+def launch_command(backend: Backend, flags: TrainerFlags, device: str) -> list[str]:
+    """The trainer's start by this interpreter: `accelerate launch`, or `torchrun` for several processes on a CPU.
+
+    Args:
+        device: `cpu`, `cuda` or `cuda:<number>`. Which GPUs is the launcher's to say, by CUDA_VISIBLE_DEVICES; accelerate's
+            `--gpu_ids` would put its own over it.
+    """
+    launcher = launcher_words(device, flags.num_processes or 1, flags.mixed_precision)
+    start = [sys.executable, str(PATIENT_LAUNCH), str(flags.num_processes or 1)]
+    return [*start, *launcher, str(backend.script), *flags.as_arguments()]
+
+
+def launcher_words(device: str, processes: int, mixed_precision: str) -> list[str]:
+    """The launcher's module, for `python -m`, and its flags; the trainer's script and flags come after them."""
+    if device == "cpu" and processes > 1:
+        # `accelerate launch --cpu --num_processes 2` runs one process, and says nothing.
+        return ["torch.distributed.run", "--standalone", "--nnodes", "1", "--nproc_per_node", str(processes)]
+    place = ["--cpu"] if device == "cpu" else ["--config_file", str(ACCELERATE_CONFIG)]
+    # Port 0: a free one; the default of 29500 can be held by another run on the machine.
+    place += ["--multi_gpu", "--main_process_port", "0"] if processes > 1 else []
+    # Quiet: a trainer that failed has said why; accelerate would put a traceback of its own below it.
+    words = ["accelerate.commands.launch", "--quiet", *place, "--mixed_precision", mixed_precision]
+    return [*words, "--num_processes", str(processes), "--num_machines", "1", "--dynamo_backend", "no"]
+
+
+def launch_environment(device: str, processes: int = 1) -> dict[str, str]:
+    """Variables for the trainer's processes, beside this one's own.
+
+    On a CPU that others use too, OpenMP's spinning at barriers costs more than the work: 1.2 s a step in place of 0.35 s with
+    two threads on two busy cores.
+    """
+    if device != "cpu":
+        return {}
+    wanted = {"OMP_WAIT_POLICY": "PASSIVE"}
+    if processes > 1:
+        wanted["ACCELERATE_USE_CPU"] = "true"
+    return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+def pretrained_start(tree: DifixTree, run_name: str, run: RunSpec, device: str) -> TrainerStart:
+    """See `trainer_start`: nothing is trained, a checkpoint or a published model becomes step 0.
+
+    Raises:
+        InvalidFile: the model is a path, and no checkpoint, run or directory is there.
+    """
+    assert run.model is not None  # the experiment file's rules say so
+    run_tree = tree.tuning_run(run_name)
+    further = parse_flags(["--dataset_path", "", "--output_dir", "", "--tracker_run_name", "", *run.extra_args])
+    sha256, base = digest_and_base(run.model, run_tree)
+    settings = {
+        "model": run.model,
+        "model_sha256": sha256,
+        # Of a checkpoint that does not say itself what it was tuned from.
+        "pretrained_model_name_or_path": further.pretrained_model_name_or_path or base,
+        # A directory may say itself how it is to be used, where the run does not.
+        **{
+            name: getattr(run, name) if sha256 is not None or name in run.model_fields_set else None
+            for name in ("resolution", "timestep", "mv_unet")
+        },
+        "num_samples_eval": N_EVALUATED,
+        **{name: getattr(further, name) for name in ("revision", "variant", "prompt", "cache_dir")},
+    }
+    assert tuple(settings) == PRETRAINED_SETTINGS
+    notes = ["nothing is trained: the settings of a training have no effect"]
+    command = [sys.executable, str(TAKE_PRETRAINED), str(run_tree.base.absolute())]
+    settings = kept_settings(run_tree, settings, settings_in_file(run))
+    return TrainerStart(PlainFlags(settings, run.seed), notes, command, launch_environment(device))
+
+
+def external_start(tree: DifixTree, run_name: str, run: RunSpec, device: str, n_train: int) -> TrainerStart:
+    """See `trainer_start`: how the script is started and followed is `run_external`'s, which the job runs."""
+    assert run.external is not None  # the experiment file's rules say so
+    # A relative path counts from `cwd`, else from where the platform runs.
+    script = (Path(run.external.cwd or ".").expanduser() / Path(run.external.script).expanduser()).absolute()
+    external = run.external.model_copy(update={"script": str(script)})
+    run_directory = str(tree.tuning_run(run_name).base.absolute())
+    settings, notes = external_settings(tree, run_name, run, device, n_train)
+    # The environment in the command, not in the locked configuration: a corrected interpreter is no other training.
+    words = to_json_bytes(external.model_dump(mode="json"), indent=False).decode().strip()
+    command = [sys.executable, str(RUN_EXTERNAL), run_directory, words]
+    check = partial(_check_script, script)
+    return TrainerStart(PlainFlags(settings, run.seed), notes, command, evaluates=False, check=check)
+
+
+def external_settings(
+    tree: DifixTree, run_name: str, run: RunSpec, device: str, n_train: int
+) -> tuple[dict[str, Any], list[str]]:
+    """The settings of `EXTERNAL_SETTINGS`, and notes on what the published script makes of them."""
+    precision = "no" if device == "cpu" else run.mixed_precision
+    asked = "resolution" in run.model_fields_set
+    settings: dict[str, Any] = {
+        **{name: getattr(run, name) for name in EXTERNAL_SETTINGS if name in RunSpec.model_fields},
+        "dataset_path": str(tree.data_json.absolute()),
+        "output_dir": str(tree.tuning_run(run_name).base.absolute()),
+        "tracker_project_name": run.tracker.project or "difix",
+        "tracker_run_name": run_name,
+        "tracker_entity": run.tracker.entity,
+        # It imports wandb and logs to it, whatever is asked; WANDB_MODE says whether anything leaves the machine.
+        "report_to": "wandb",
+        "num_training_epochs": epochs_at_most(run, n_train),
+        "resolution": run.resolution if asked else PUBLISHED_LONG_SIDE,
+        "mixed_precision": precision,
+        "base_model_id": run.model,
+        "pretrained_model_name_or_path": run.model,
+        "num_samples_eval": N_EVALUATED,
+        "tracker": run.tracker.kind,
+        "extra_args": list(run.extra_args),
+    }
+    last = run.saved_steps()[-1]
+    notes = [
+        f"max_train_steps = {run.max_train_steps}: the script saves after each {run.checkpointing_steps}, at step {last} for "
+        "the last time, and is ended then",
+        f"resolution = {settings['resolution']}: the published script trains at 576x1024 all the same; its checkpoints are "
+        "refined at this long side",
+        "eval_freq, viz_freq: the published script evaluates nothing into eval/; the last checkpoint is evaluated after it",
+    ]
+    if precision != run.mixed_precision:
+        notes.append(f"mixed_precision = {run.mixed_precision}: a CPU trains in full precision, no")
+    if run.tracker.kind != "wandb":
+        notes.append(
+            f"tracker = {run.tracker.kind}: the script logs to wandb, which is disabled; see logs/progress.jsonl"
+        )
+    settings = {name: settings[name] for name in EXTERNAL_SETTINGS}
+    return kept_settings(tree.tuning_run(run_name), settings, settings_in_file(run)), notes
+
+
+def epochs_at_most(run: RunSpec, n_train: int) -> int:
+    """Epochs that reach `max_train_steps`: the published script counts these, and goes on past the steps."""
+    batches = math.ceil(n_train / (run.train_batch_size * run.num_processes))
+    return math.ceil(run.max_train_steps * run.gradient_accumulation_steps / max(1, batches))
+
+
+def _check_script(script: Path) -> list[str]:
+    if not script.is_file():
+        raise InvalidFile(
+            "the trainer script is not there",
+            file=script,
+            key="runs.<run_name>.external.script",
+            remedy="correct the path; a relative one counts from external.cwd, else from where the platform runs",
+        )
+    return []

@@ -1,39 +1,44 @@
 """The training loop of every backend: steps, saving, evaluating, stopping, and going on from a checkpoint.
 
 The weights after a step depend on the flags, the data and the step alone: which samples a step sees is a function of its number
-(`sample_order`), so is its learning rate (`learning_rate`), and torch is seeded anew for every micro-batch. A resumed run is
-therefore equal to one in one go, to the bit on a CPU with equal threads. With P processes and A accumulated batches a step sees
-A * P batches, process p every P-th of them: the same samples as one process with A * P accumulated batches.
-Does not belong here: a backend's network and loss (`trained_model`), one update (`training_step`), the files' formats.
+(`triplets.SampleOrder`), so is its learning rate, and torch is seeded anew for every micro-batch. A resumed run is therefore equal
+to one in one go, to the bit on a CPU with equal threads. With P processes and A accumulated batches a step sees A * P batches,
+process p every P-th of them: the same samples as one process with A * P accumulated batches.
+Below the loop: one optimizer step, the accelerator, what several processes agree on, the random state.
+Does not belong here: a backend's network and loss (`trained_model`), the files' formats.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
+from torch import Tensor
 
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import InvalidExperiment, InvalidFile
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.tuning import checkpoints
-from thesis_assets.tuning.held_out_samples import HeldOutSample
-from thesis_assets.tuning.random_state import capture_random_state, restore_random_state
-from thesis_assets.tuning.run_identity import RunIdentity
-from thesis_assets.tuning.sample_order import SampleOrder
-from thesis_assets.tuning.step_evaluation import evaluate_step
-from thesis_assets.tuning.stop_signals import StopRequest
+from thesis_assets.tuning.progress_file import (
+    AnotherProcessFailed,
+    StopRequest,
+    TrainerReport,
+    at_step,
+    not_finite,
+    out_of_memory,
+)
+from thesis_assets.tuning.run_config import RunIdentity, TrainerFlags
+from thesis_assets.tuning.scoring import HeldOutSample, evaluate_step
 from thesis_assets.tuning.trained_model import TrainedModel
-from thesis_assets.tuning.trainer_flags import TrainerFlags
-from thesis_assets.tuning.trainer_processes import all_or_none, from_first
-from thesis_assets.tuning.trainer_report import TrainerReport
-from thesis_assets.tuning.training_faults import at_step, out_of_memory
-from thesis_assets.tuning.training_step import StepResult, TrainingStep
-from thesis_assets.tuning.triplets import TripletBatch, Triplets, load_batches
+from thesis_assets.tuning.triplets import SampleOrder, TripletBatch, Triplets, load_batches
 
 
 @dataclass(frozen=True)
@@ -185,3 +190,250 @@ class TrainingLoop:
             sheet = self._inputs.tree.eval_contact_sheet(self.step)
             self._report.event("eval", f"{len(self._inputs.test_samples)} test samples", metrics, sheet)
         self._accelerator.wait_for_everyone()
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """`losses`: each part's mean over the step's samples, of all processes."""
+
+    losses: dict[str, float]
+    learning_rate: float
+
+    @property
+    def loss(self) -> float:
+        return sum(self.losses.values())
+
+
+class TrainingStep:
+    """The model and its AdamW optimizer, as accelerate prepared them."""
+
+    def __init__(self, flags: TrainerFlags, model: TrainedModel, accelerator: Accelerator) -> None:
+        self._flags, self._model, self._accelerator = flags, model, accelerator
+        trained = trained_parameters(model.network)
+        optimizer = torch.optim.AdamW(
+            trained,
+            betas=(flags.adam_beta1, flags.adam_beta2),
+            weight_decay=flags.adam_weight_decay,
+            eps=flags.adam_epsilon,
+            fused=accelerator.device.type in ("cpu", "cuda"),
+        )
+        self._parameters = trained
+        self._forward, self._optimizer = accelerator.prepare(model.network, optimizer)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs of the optimizer."""
+        state = {"optimizer": self._model.optimizer_to_file(self._optimizer.state_dict())}
+        if self._accelerator.scaler is not None:
+            state["scaler"] = self._accelerator.scaler.state_dict()
+        return state
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on as the checkpoint's optimizer was."""
+        self._optimizer.load_state_dict(self._model.optimizer_from_file(state["optimizer"]))
+        if self._accelerator.scaler is not None and "scaler" in state:
+            self._accelerator.scaler.load_state_dict(state["scaler"])
+
+    def make(self, step: int, micro_batches: Sequence[list[TripletBatch]]) -> StepResult:
+        """Update the weights.
+
+        Args:
+            step: that is made, counted from 1.
+            micro_batches: of this process; each a batch an image size.
+
+        Raises:
+            NotFinite: a loss or the gradient is not; the message names step and samples. The weights are spoilt then.
+            AnotherProcessFailed: the loss is not finite in another process, which names the samples.
+        """
+        rate = self._set_learning_rate(step)
+        self._model.network.train()
+        losses: list[dict[str, Tensor]] = []
+        norm = None
+        for number, micro_batch in enumerate(micro_batches):
+            self._seed(step, number)
+            with self._accelerator.accumulate(self._forward):
+                parts = self._losses(micro_batch, step)
+                self._accelerator.backward(torch.stack([part.mean() for part in parts.values()]).sum())
+                if self._accelerator.sync_gradients and self._flags.max_grad_norm > 0:
+                    norm = self._accelerator.clip_grad_norm_(self._parameters, self._flags.max_grad_norm)
+                self._optimizer.step()
+                self._optimizer.zero_grad()
+            losses.append({name: part.detach() for name, part in parts.items()})
+        sample_ids = [name for micro_batch in micro_batches for batch in micro_batch for name in batch.sample_ids]
+        return StepResult(self._means(losses, norm, step, sample_ids), rate)
+
+    def _set_learning_rate(self, step: int) -> float:
+        flags = self._flags
+        rate = learning_rate(
+            flags.learning_rate,
+            flags.lr_scheduler,
+            step=step,
+            warmup_steps=flags.lr_warmup_steps,
+            max_steps=flags.max_train_steps,
+            cycles=flags.lr_num_cycles,
+            power=flags.lr_power,
+        )
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _seed(self, step: int, number: int) -> None:
+        """What a loss draws depends on the micro-batch's place in the run, not on what was drawn before, or by whom."""
+        processes = self._accelerator.num_processes
+        place = (step - 1) * self._flags.gradient_accumulation_steps + number
+        words = [self._flags.seed, place * processes + self._accelerator.process_index]
+        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+    def _losses(self, micro_batch: list[TripletBatch], step: int) -> dict[str, Tensor]:
+        """(B,) by part, over the samples of a micro-batch, which may be of several image sizes."""
+        parts = [self._model.losses(self._forward, batch.to(self._accelerator.device), step) for batch in micro_batch]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _means(
+        self, losses: list[dict[str, Tensor]], norm: Tensor | None, step: int, sample_ids: list[str]
+    ) -> dict[str, float]:
+        """Means of the step, over all processes; looked at once a step, since each look waits for the GPU."""
+        names = list(losses[0])
+        each = torch.stack([torch.cat([one[name] for one in losses]) for name in names])
+        # With fp16 an overflow is part of the game: the gradient scaler skips the step and lowers its scale.
+        watched = norm if norm is not None and self._accelerator.scaler is None else each.new_zeros(())
+        per_sample = each.sum(dim=0)
+        *values, gradient = torch.cat([per_sample, watched.reshape(1)]).tolist()
+        # Before anybody gives up: the others would wait for the means in vain.
+        means = self._accelerator.reduce(each.mean(dim=1), reduction="mean").tolist()
+        bad = [name for name, value in zip(sample_ids, values, strict=True) if not np.isfinite(value)]
+        if bad:
+            raise not_finite("loss", step, bad)
+        if not np.isfinite(means).all() and self._accelerator.num_processes > 1:
+            raise AnotherProcessFailed(f"the loss of another process is not finite at step {step}")
+        if not (np.isfinite(gradient) and np.isfinite(means).all()):
+            raise not_finite("gradient", step, sample_ids)
+        return dict(zip(names, means, strict=True))
+
+
+WAIT = timedelta(hours=6)
+"""How long processes wait for the first one, which evaluates and saves; torch's own 10 minutes are too short for a large test set."""
+
+
+def make_accelerator(flags: TrainerFlags, tree: TuningRunTree, tracker: str) -> Accelerator:
+    """The accelerator that the launch's environment and the flags describe.
+
+    Raises:
+        InvalidExperiment: other processes were started than asked for, or the precision cannot be had here.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = flags.allow_tf32
+    try:
+        accelerator = Accelerator(
+            gradient_accumulation_steps=flags.gradient_accumulation_steps,
+            mixed_precision=flags.mixed_precision,
+            log_with=tracker if tracker != "none" else None,
+            project_dir=str(tree.logs_dir),
+            kwargs_handlers=[
+                InitProcessGroupKwargs(timeout=WAIT),
+                DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+            ],
+        )
+    except ValueError as error:
+        raise InvalidExperiment(
+            "accelerate cannot train like this here",
+            key="mixed_precision",
+            found=f"{flags.mixed_precision}: {error}",
+            remedy="set mixed_precision: no",
+        ) from error
+    if flags.num_processes not in (None, accelerator.num_processes):
+        raise InvalidExperiment(
+            "the training was started with another number of processes than it was asked for",
+            key="num_processes",
+            found=accelerator.num_processes,
+            wanted=flags.num_processes,
+            remedy="on a CPU start it by torchrun with ACCELERATE_USE_CPU=true (`accelerate launch --cpu` runs one process, "
+            "whatever it is told); on GPUs by `accelerate launch --multi_gpu --num_processes`",
+        )
+    return accelerator
+
+
+def precision_notes(accelerator: Accelerator, network: torch.nn.Module) -> list[str]:
+    """Lines about a precision that is not what it seems, after keeping what is trained in full precision."""
+    notes = []
+    cuda = accelerator.device.type == "cuda"
+    if accelerator.mixed_precision == "bf16" and cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
+        notes.append("mixed_precision = bf16: this GPU only emulates it; no or fp16 is faster")
+    low = {parameter.dtype for parameter in trained_parameters(network) if parameter.dtype != torch.float32}
+    if low:
+        for parameter in trained_parameters(network):
+            parameter.data = parameter.data.float()
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in low))
+        notes.append(
+            f"trained parameters came in {names}: they are kept in float32 (the gradient scaler fails on float16, and small "
+            "updates are lost in either)"
+        )
+    return notes
+
+
+def trained_parameters(network: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Those with gradients, in the network's order."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+Answer = TypeVar("Answer")
+
+
+def from_first(accelerator: Accelerator, ask: Callable[[], Answer]) -> Answer:
+    """The first process's answer, in every process."""
+    answers = [ask() if accelerator.is_main_process else None]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(answers)
+    return answers[0]  # type: ignore[return-value]
+
+
+def all_or_none(accelerator: Accelerator, wanted: bool) -> bool:
+    """True in every process where it is true in any: a signal may reach one of them a step before the others."""
+    if accelerator.num_processes == 1:
+        return wanted
+    mark = torch.tensor(float(wanted), device=accelerator.device)
+    return bool(accelerator.reduce(mark, reduction="sum") > 0)
+
+
+def capture_random_state() -> dict[str, Tensor]:
+    """By device: `cpu`, and `cuda:<n>` for each GPU. Byte tensors."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"cuda:{number}": state for number, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def restore_random_state(states: Mapping[str, Tensor]) -> None:
+    """Put the generators back. A device that is not here is passed over: the run goes on, no longer equal to the bit."""
+    for device, state in states.items():
+        if device == "cpu":
+            torch.set_rng_state(state.cpu())
+        elif torch.cuda.is_available() and int(device.removeprefix("cuda:")) < torch.cuda.device_count():
+            torch.cuda.set_rng_state(state.cpu(), device)
+
+
+POLYNOMIAL_END = 1e-7
+"""The rate that `polynomial` ends at, as in the published trainer's library."""
+
+
+def learning_rate(
+    peak: float, schedule: str, *, step: int, warmup_steps: int, max_steps: int, cycles: int = 1, power: float = 1.0
+) -> float:
+    """The rate that the update to `step` (counted from 1) is made with.
+
+    All but `constant` rise linearly over the first `warmup_steps`; `linear`, `cosine` and `polynomial` then fall to nought (the
+    last to `POLYNOMIAL_END`) at the end, `cosine_with_restarts` does so `cycles` times.
+    """
+    if schedule == "constant":
+        return peak
+    if step <= warmup_steps:
+        return peak * step / warmup_steps
+    passed = (step - 1 - warmup_steps) / max(1, max_steps - warmup_steps)
+    if schedule == "linear":
+        return peak * (1 - passed)
+    if schedule == "cosine":
+        return peak * 0.5 * (1 + math.cos(math.pi * passed))
+    if schedule == "cosine_with_restarts":
+        return peak * 0.5 * (1 + math.cos(math.pi * (cycles * passed % 1)))
+    if schedule == "polynomial":
+        end = min(POLYNOMIAL_END, peak)
+        return end + (peak - end) * float((1 - passed) ** power)
+    return peak

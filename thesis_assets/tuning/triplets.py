@@ -1,14 +1,19 @@
-"""Reading the trainer's samples: data.json, and triplets at the size they are trained at, decoded once where memory allows."""
+"""The samples that a trainer sees: data.json, the order in which they are seen, and triplets at the size they are trained at.
+
+The order is a seeded permutation an epoch, known for every step without a history; images are decoded once where memory allows.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -18,21 +23,18 @@ from thesis_assets.images.codecs import image_size, read_rgb
 from thesis_assets.schemas.samples import DataJson, DataJsonEntry
 from thesis_assets.splits.recorded_images import doubt_shard
 from thesis_assets.storage import read_json, sha256_file
-from thesis_assets.tuning.resolution import processing_size, resize
-from thesis_assets.tuning.sample_order import Draw
-from thesis_assets.tuning.trained_model import TripletImages
+from thesis_assets.tuning.trained_model import TripletImages, processing_size, resize
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
 
 MAX_DATA_JSON_BYTES = 4 * 1024**3
 CACHE_BYTES = 1024**3
 """Decoded samples up to this size together are kept in memory."""
 
 NOTHING_RECORDED: Mapping[str, str] = {}
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -102,29 +104,33 @@ def read_triplet(
         InvalidFile: an image cannot be read, is not the recorded one, or render and target differ in size; the message has
             the sample.
     """
-    render, target, reference = (
-        read_image(sample_id, Path(path), recorded.get(path))
-        for path in (entry.image, entry.target_image, str(entry.ref_image))
-    )
+    paths = (entry.image, entry.target_image, str(entry.ref_image))
+    images = read_images(sample_id, [(Path(path), recorded.get(path)) for path in paths])
+    size = processing_size(images[0].shape[0], images[0].shape[1], resolution)
+    return Triplet(sample_id, *(_at_size(image, size) for image in images))
+
+
+def read_images(sample_id: str, files: Sequence[tuple[Path, str | None]]) -> list[NDArray[np.uint8]]:
+    """Render, target and reference of a sample, (H, W, 3) uint8 each.
+
+    Args:
+        files: of the three, with the sha256 that each must have; None: it has no record.
+
+    Raises:
+        InvalidFile: as of `read_triplet`.
+    """
+    images = [_read_image(sample_id, path, sha256) for path, sha256 in files]
+    render, target = images[:2]
     if render.shape != target.shape:
         raise InvalidFile(
             f"sample {sample_id}: render and target differ in size",
-            file=entry.image,
+            file=files[0][0],
             found=f"{render.shape[:2]} and {target.shape[:2]}",
         )
-    size = processing_size(render.shape[0], render.shape[1], resolution)
-    return Triplet(sample_id, *(_at_size(image, size) for image in (render, target, reference)))
+    return images
 
 
-def read_image(sample_id: str, path: Path, sha256: str | None = None) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8.
-
-    Args:
-        sha256: that the file must have; None: it has no record.
-
-    Raises:
-        InvalidFile: it cannot be read, or is not the recorded one; the message has the sample.
-    """
+def _read_image(sample_id: str, path: Path, sha256: str | None) -> NDArray[np.uint8]:
     try:
         if sha256 is not None and path.is_file() and sha256_file(path) != sha256:
             doubt_shard(path)
@@ -186,7 +192,13 @@ class Triplets(Dataset["Triplet | InvalidFile"]):
             InvalidFile: a sample cannot be read.
         """
         sample_id, entry = self.samples[0]
-        height, width = _ask(image_size, Path(entry.image), sample_id)
+        path = Path(entry.image)
+        try:
+            height, width = image_size(path)
+        except InvalidFile as error:
+            raise InvalidFile(
+                f"sample {sample_id}: {error.problem}", file=error.file or path, found=error.found
+            ) from error
         if math.prod(processing_size(height, width, self.resolution)) * 9 * len(self.samples) > max_bytes:
             return False
         with ThreadPoolExecutor(max(1, threads)) as pool:
@@ -196,13 +208,6 @@ class Triplets(Dataset["Triplet | InvalidFile"]):
     def _read(self, index: int) -> Triplet:
         sample_id, entry = self.samples[index]
         return read_triplet(sample_id, entry, self.resolution, self._recorded)
-
-
-def _ask(question: Callable[[Path], Answer], path: Path, sample_id: str) -> Answer:
-    try:
-        return question(path)
-    except InvalidFile as error:
-        raise InvalidFile(f"sample {sample_id}: {error.problem}", file=error.file or path, found=error.found) from error
 
 
 def load_batches(
@@ -218,7 +223,7 @@ def load_batches(
     """
     loader = DataLoader(
         triplets,
-        batch_sampler=_Listed(draws),
+        batch_sampler=draws,
         num_workers=0 if triplets.is_decoded else workers,
         collate_fn=_collate,
         pin_memory=pin_memory,
@@ -229,16 +234,6 @@ def load_batches(
         if isinstance(batch, InvalidFile):
             raise batch
         yield batch
-
-
-class _Listed:
-    """Draws as torch wants a batch sampler: an iterable of lists."""
-
-    def __init__(self, draws: Iterator[list[Draw]]) -> None:
-        self._draws = draws
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        return self._draws
 
 
 def _collate(samples: Sequence[Triplet | InvalidFile]) -> list[TripletBatch] | InvalidFile:
@@ -256,3 +251,36 @@ def _collate(samples: Sequence[Triplet | InvalidFile]) -> list[TripletBatch] | I
         )
         for group in by_size.values()
     ]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One sample as it is shown: which, and whether mirrored left to right (render, target and reference alike)."""
+
+    index: int
+    mirrored: bool
+
+
+@dataclass(frozen=True)
+class SampleOrder:
+    """A pure function of `seed` and the count of samples seen, so that a resumed run goes on where the first one was."""
+
+    n_samples: int
+    seed: int
+
+    def draw(self, count: int) -> Draw:
+        """The sample that is seen after `count` others. Every sample stands once in each epoch; batches cross epochs."""
+        epoch, place = divmod(count, self.n_samples)
+        order, mirrored = _epoch(self.n_samples, self.seed, epoch)
+        return Draw(int(order[place]), bool(mirrored[place]))
+
+    def batches(self, first: int, last: int, size: int) -> Iterator[list[Draw]]:
+        """Batches of `size` draws, from sample count `first` up to `last`."""
+        for start in range(first, last, size):
+            yield [self.draw(count) for count in range(start, start + size)]
+
+
+@lru_cache(maxsize=4)
+def _epoch(n_samples: int, seed: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    random = np.random.default_rng([seed, epoch])
+    return random.permutation(n_samples), random.random(n_samples) < 0.5

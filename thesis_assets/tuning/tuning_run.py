@@ -16,11 +16,10 @@ from thesis_assets.splits.freeze import freeze
 from thesis_assets.splits.snapshot_guard import guard_snapshot
 from thesis_assets.storage import cell_lock, read_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, verify_checkpoint
-from thesis_assets.tuning.kept_settings import kept_run
 from thesis_assets.tuning.progress_file import ProgressReader, last_progress, read_curves
-from thesis_assets.tuning.run_config import lock_config, make_config
+from thesis_assets.tuning.run_config import kept_run, lock_config, make_config
 from thesis_assets.tuning.run_record import checkpoint_unit, record_run
-from thesis_assets.tuning.trainer_start import TrainerStart, trainer_start
+from thesis_assets.tuning.trainer_start import trainer_start
 
 
 class TrainerFailed(ThesisAssetsError):
@@ -81,7 +80,8 @@ def tune(
     """
     run_tree = tree.tuning_run(run_name)
     run = kept_run(run_tree, run)
-    resources = _resources(run, device)
+    n_gpus = 0 if device == "cpu" else run.num_processes
+    resources = Resources(gpus=n_gpus, processes=run.num_processes, preset=run.preset)
     # Before anything is written: a run whose number of processes is locked into its configuration could not be corrected.
     launcher.require(resources)
     with cell_lock(tree.lock(f"run-{run_name}"), f"the tuning run {run_name} of {tree.exp_name}"):
@@ -117,29 +117,20 @@ def tune(
         if finished:
             _refuse_damaged(run_tree, verdict)
         else:
-            job = _job(tree, run_name, start, resources)
+            job = Job(
+                name=f"{tree.exp_name}-{run_name}",
+                command=start.command,
+                record=run_tree.job,
+                exit_file=run_tree.job_exit,
+                stdout=run_tree.logs_dir / "stdout.log",
+                stderr=run_tree.logs_dir / "stderr.log",
+                env=start.env,
+                resources=resources,
+            )
             _train(launcher, job, run_tree, on_progress, following)
         _verify(run_tree, run, contents)
         record_run(tree, run_name, run, unit=unit, contents=contents)
         return _result(run_tree, run)
-
-
-def _resources(run: RunSpec, device: str) -> Resources:
-    return Resources(gpus=0 if device == "cpu" else run.num_processes, processes=run.num_processes, preset=run.preset)
-
-
-def _job(tree: DifixTree, run_name: str, start: TrainerStart, resources: Resources) -> Job:
-    run_tree = tree.tuning_run(run_name)
-    return Job(
-        name=f"{tree.exp_name}-{run_name}",
-        command=start.command,
-        record=run_tree.job,
-        exit_file=run_tree.job_exit,
-        stdout=run_tree.logs_dir / "stdout.log",
-        stderr=run_tree.logs_dir / "stderr.log",
-        env=start.env,
-        resources=resources,
-    )
 
 
 def _is_finished(run_tree: TuningRunTree, run: RunSpec, *, evaluated: bool) -> bool:
@@ -226,11 +217,7 @@ def _refuse_damaged(run_tree: TuningRunTree, verdict: Verdict) -> None:
 
 
 def _verify(run_tree: TuningRunTree, run: RunSpec, contents: Contents) -> None:
-    """Read every wanted checkpoint whole.
-
-    Raises:
-        InvalidFile: one is missing or damaged.
-    """
+    """Read every wanted checkpoint whole. `InvalidFile`: one is missing or damaged."""
     present = set(list_checkpoints(run_tree))
     wanted = kept_steps(run_tree, run.saved_steps())
     missing = [step for step in wanted if step not in present]

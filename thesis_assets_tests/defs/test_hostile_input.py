@@ -219,7 +219,7 @@ def test_a_name_in_the_hubs_index_is_refused_before_the_card_is_drawn_from_it() 
     from pydantic import ValidationError
 
     from thesis_assets.publishing.card import card
-    from thesis_assets.schemas.publishing import PublicationIndex
+    from thesis_assets.schemas.recordings import PublicationIndex
 
     file = {
         **{

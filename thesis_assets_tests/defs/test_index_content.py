@@ -48,7 +48,7 @@ def test_a_finished_experiment_stands_on_the_page_with_all_that_belongs_to_it(fi
     assert len({each.group for each in part.triplets}) == 4
     page = reports.index.read_text()
     for target in re.findall(r'href="([^"#:]+)["#]', page):
-        assert (reports.root / target).is_file(), target
+        assert (reports.base / target).is_file(), target
     assert content.notes == []
 
 
@@ -118,7 +118,7 @@ def test_a_table_or_a_picture_that_cannot_be_read_is_told_and_takes_nothing_else
     finished_world: World, tmp_path: Path
 ) -> None:
     settings = finished_world.settings
-    shutil.copytree(settings.reports.root, tmp_path / "reports")
+    shutil.copytree(settings.reports.base, tmp_path / "reports")
     moved = Platform(settings.model_copy(update={"reports_root": tmp_path / "reports"}))
     moved.settings.reports.leaderboard_differences.write_text("of,another,version\n1,2,3\n")
     with finished_world.instance() as instance:

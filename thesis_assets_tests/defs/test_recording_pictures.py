@@ -7,7 +7,7 @@ import pytest
 
 from thesis_assets.defs.assets.recordings import _pictures
 from thesis_assets.defs.platform import Platform
-from thesis_assets.evaluation.qualitative.export_command import export_recordings
+from thesis_assets.evaluation.qualitative.exports import export_recordings
 from thesis_assets.layout import EvaluationTree
 from thesis_assets.settings import Settings
 from thesis_assets_tests.evaluation.qualitative.small_tree import make_tree
@@ -39,7 +39,7 @@ def test_without_a_driver_the_asset_says_why_and_does_not_fail(
     tree: EvaluationTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from thesis_assets.evaluation.qualitative import previews
-    from thesis_assets.evaluation.qualitative.headless_viewer import NoGraphics
+    from thesis_assets.evaluation.qualitative.previews import NoGraphics
 
     def nothing_to_draw_with(*_: object, **__: object) -> None:
         raise NoGraphics("the viewer finds nothing to draw with", remedy="apt-get install mesa-vulkan-drivers")

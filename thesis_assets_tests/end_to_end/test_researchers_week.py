@@ -154,7 +154,7 @@ def untuned_weights(model: Path, path: Path) -> Path:
     """What the researcher's script makes of its base model as it starts: the published keys, nothing trained."""
     import torch
 
-    from thesis_assets.tuning.difix.published_state import PUBLISHED_KEYS, state_of_model
+    from thesis_assets.tuning.difix.checkpoint import PUBLISHED_KEYS, state_of_model
 
     state = state_of_model(model)
     torch.save({name: state[name] for name in PUBLISHED_KEYS}, path)

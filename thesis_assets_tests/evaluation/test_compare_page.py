@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.compare_page import PageFacts, headline, render_compare_page
-from thesis_assets.evaluation.compare_pictures import EXACT_SIDE, Pictures, embed_pictures, picture_order
-from thesis_assets.evaluation.compare_scenes import value_range
-from thesis_assets.evaluation.compared_runs import ComparedRuns, Trees, compare_runs
+from thesis_assets.evaluation.compare_page import PageFacts, headline, render_compare_page, value_range
+from thesis_assets.evaluation.compared_runs import (
+    EXACT_SIDE,
+    ComparedRuns,
+    Pictures,
+    Trees,
+    compare_runs,
+    embed_pictures,
+    picture_order,
+)
 from thesis_assets.schemas.evaluation import DifferenceRow
 from thesis_assets.schemas.lineage import linked
 from thesis_assets_tests.evaluation.compared_trees import write_run

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from thesis_assets.evaluation.difference_statistics import (
+from thesis_assets.evaluation.leaderboard import (
     MIN_SCENES,
     bootstrap_interval,
     frames_interval,
+    run_differences,
     sign_flip_p,
     summarise,
 )
-from thesis_assets.evaluation.leaderboard import run_differences
 from thesis_assets_tests.evaluation.measured import measured, run
 
 TRUE_DIFFERENCE = 0.1
@@ -68,8 +68,8 @@ def test_the_same_scenes_give_the_same_interval_whatever_their_order() -> None:
 def test_below_six_scenes_the_interval_is_over_frames_and_says_so() -> None:
     few = summarise([[0.1, 0.2, 0.3]] * (MIN_SCENES - 1))
     enough = summarise([[0.1, 0.2, 0.3]] * MIN_SCENES)
-    assert (few.over, enough.over) == ("frames", "scenes")
-    assert summarise([[0.1]]).over is None  # one frame has no scatter
+    assert (few.interval_over, enough.interval_over) == ("frames", "scenes")
+    assert summarise([[0.1]]).interval_over is None  # one frame has no scatter
 
 
 def test_the_interval_over_frames_is_worked_by_hand() -> None:
@@ -95,5 +95,5 @@ def test_the_sign_flip_p_is_that_of_a_hand_worked_case(means: list[float], p: fl
 
 def test_signs_are_counted_and_many_scenes_have_no_sign_flip() -> None:
     found = summarise([[0.1], [-0.1], [0.0], [0.2]])
-    assert (found.above, found.below, found.mean) == (2, 1, pytest.approx(0.05))
+    assert (found.scenes_above, found.scenes_below, found.difference) == (2, 1, pytest.approx(0.05))
     assert summarise([[0.1, 0.1]] * 17).sign_flip_p is None

@@ -15,8 +15,8 @@ from thesis_assets.evaluation.leaderboard import (
     frame_differences,
     run_differences,
     why_not_paired,
-    write_leaderboard,
 )
+from thesis_assets.evaluation.leaderboard_pages import write_leaderboard
 from thesis_assets.evaluation.leaderboard_tables import score_tables
 from thesis_assets.evaluation.metric_tables import read_results, read_table
 from thesis_assets.layout import ReportsTree
@@ -162,7 +162,7 @@ def test_an_older_tree_never_shares_a_table_or_a_difference_with_one_of_ours(
         [("older", own.tree), ("tiny_a", evaluated.tree)], {("demo", "tiny_a"): ("demo", "older")}
     )
     tables = [table for table in score_tables(board) if table.task == "nvs"]
-    assert [(table.stated, table.runs) for table in tables] == [
+    assert [(table.stated, list(table.runs)) for table in tables] == [
         (True, [("demo", "tiny_a")]),
         (False, [("demo", "older")]),
     ]

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.launch.commands import run_command, still_running
+from thesis_assets.launch.commands import end_running, members, run_command
 from thesis_assets.launch.jobs import log_tail
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import read_json
@@ -54,7 +54,7 @@ def test_the_exit_status_logs_and_record_are_kept(tmp_path: Path) -> None:
     record = read_json(tmp_path / "job.json", JobRecord)
     assert record.returncode == 3
     assert record.command[0] == sys.executable
-    assert still_running(record) == []
+    assert members(str(record.job_id)) == []
 
 
 def test_logs_of_an_earlier_attempt_are_kept(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_process_that_saves_on_sigterm_is_given_the_time(tmp_path: Path) -> No
     assert (tmp_path / "saved").exists()
 
 
-def test_a_job_whose_starter_was_killed_is_still_found(tmp_path: Path) -> None:
+def test_a_job_whose_starter_was_killed_is_still_found_and_ended(tmp_path: Path) -> None:
     starter = (
         "import sys; from pathlib import Path; from thesis_assets.launch.commands import run_command; p = Path(sys.argv[1])\n"
         "run_command([sys.executable, '-c', 'import time; time.sleep(600)'], stdout=p/'o', stderr=p/'e', job=p/'job.json')"
@@ -109,9 +109,10 @@ def test_a_job_whose_starter_was_killed_is_still_found(tmp_path: Path) -> None:
         time.sleep(0.05)
     process.kill()
     process.wait()
-    left = still_running(read_json(tmp_path / "job.json", JobRecord))
-    assert len(left) == 1
-    psutil.Process(left[0]).kill()
+    record = read_json(tmp_path / "job.json", JobRecord)
+    assert len(members(str(record.job_id))) == 1
+    end_running(record)
+    assert members(str(record.job_id)) == []
 
 
 def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from thesis_assets.defs.check_history import remedy_of
 from thesis_assets.defs.checks.outcomes import CHECKS
 from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.metadata import table
-from thesis_assets.pages.checks import render_check_page, write_check_page
+from thesis_assets.pages.checks import render_check_page
 from thesis_assets.schemas.checks import CheckRow, Remedy
 from thesis_assets_tests.services.browser import opened
 
@@ -123,7 +123,7 @@ def test_the_page_loads_nothing_from_a_network() -> None:
 
 
 def test_without_any_outcome_the_page_says_so(tmp_path: Path) -> None:
-    write_check_page(tmp_path / "checks.html", [])
+    (tmp_path / "checks.html").write_text(render_check_page([]))
     assert "No check has run yet." in (tmp_path / "checks.html").read_text()
 
 
@@ -151,7 +151,7 @@ def test_a_table_of_the_ui_holds_names_as_values_not_as_markup() -> None:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checks") / "checks.html"
-    write_check_page(path, ROWS, ui_url=UI)
+    path.write_text(render_check_page(ROWS, ui_url=UI))
     return path
 
 
@@ -196,7 +196,7 @@ def test_a_sign_of_the_matrix_leads_to_its_outcome_also_where_that_is_folded_or_
 def test_a_large_page_opens_at_once_and_nothing_stands_out_of_it(
     browser: "Browser", tmp_path: Path, width: int
 ) -> None:
-    write_check_page(tmp_path / "checks.html", a_large_world(), ui_url=UI)
+    (tmp_path / "checks.html").write_text(render_check_page(a_large_world(), ui_url=UI))
     with opened(browser, tmp_path / "checks.html", size=(width, 900)) as watched:
         assert watched.page.evaluate("document.documentElement.scrollWidth") <= width
         assert watched.page.locator("article.outcome:visible").count() == 6

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from thesis_assets.evaluation.gain_curves import gain_curves
+from thesis_assets.evaluation.gain_plots import gain_curves
 from thesis_assets.pages.document import data_uri
 from thesis_assets.pages.index import (
     ExperimentPart,
@@ -16,7 +16,6 @@ from thesis_assets.pages.index import (
     RunPart,
     Triplet,
     render_index,
-    write_index_page,
 )
 from thesis_assets.schemas.evaluation import DifferenceRow
 from thesis_assets_tests.services.browser import opened
@@ -173,7 +172,7 @@ def test_a_hundred_scenes_and_twenty_runs_make_a_page_of_less_than_two_megabytes
 def test_nothing_of_a_large_page_stands_out_of_it(
     browser: "Browser", tmp_path: Path, width: int, colours: Literal["light", "dark"]
 ) -> None:
-    write_index_page(tmp_path / "index.html", a_large_world())
+    (tmp_path / "index.html").write_text(render_index(a_large_world()))
     with opened(browser, tmp_path / "index.html", size=(width, 900), colours=colours) as watched:
         assert watched.page.evaluate("document.documentElement.scrollWidth") <= width
         assert watched.page.locator(".curves svg").first.is_visible()

@@ -7,7 +7,7 @@ import yaml
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.publishing.card import BEGIN, END, MAX_WEB_BYTES, card, viewer_link
-from thesis_assets.schemas.publishing import PublicationIndex, PublishedFile
+from thesis_assets.schemas.recordings import PublicationIndex, PublishedFile
 
 REPO, ENDPOINT = "someone/recordings", "https://huggingface.co"
 

@@ -24,7 +24,7 @@ from thesis_assets.samples.export import ShardWork, export_shard
 from thesis_assets.samples.scene_renderer import scene_renderer
 from thesis_assets.samples.shard_files import read_dropped
 from thesis_assets.scenes.scene import open_scene
-from thesis_assets.schemas.renders import RenderRecord
+from thesis_assets.schemas.scenes import RenderRecord
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets_tests.samples.tiny_scenes import SIZE, image, look, roots, work, write_camera, write_scene
 
@@ -92,9 +92,9 @@ def test_a_command_makes_the_renders_of_a_scene_and_the_export_goes_on(base: Pat
     renders_dir = roots(base).tree(NAME).renders_dir
     assert call["argv"] == [str(renders_dir), NAME, "16", "000000,000001", "4", "v1"]
     assert (call["cwd"], call["env"]["GREETING"]) == (str(base), "a b; $HOME")
-    job = storage.read_json(shard.tree.render_job(NAME), JobRecord)
-    assert (job.returncode, job.stdout) == (0, str(shard.tree.render_stdout(NAME)))
-    assert shard.tree.render_stderr(NAME).is_file()
+    job = storage.read_json(shard.tree.render_command(NAME).job, JobRecord)
+    assert (job.returncode, job.stdout) == (0, str(shard.tree.render_command(NAME).stdout))
+    assert shard.tree.render_command(NAME).stderr.is_file()
     assert not list(base.parent.rglob("pwned"))
 
 
@@ -257,7 +257,7 @@ def test_a_failing_command_says_why_and_what_it_wrote_is_left_to_it(base: Path) 
         export_shard(shard)
 
     assert f"no luck with {NAME}" in str(caught.value)
-    assert str(shard.tree.render_stderr(NAME)) in str(caught.value)
+    assert str(shard.tree.render_command(NAME).stderr) in str(caught.value)
     assert not shard.tree.scene_run(NAME).run_stats.exists()
     assert not shard.tree.samples_dir.exists()
     tree = roots(base).tree(NAME)
@@ -336,9 +336,9 @@ def test_a_command_whose_starter_was_killed_is_ended_before_the_next_one(base: P
         record_path = roots(base).tree(NAME).render_record
         record = storage.read_json(record_path, RenderRecord)
         storage.write_json(record_path, record.model_copy(update={"finished": False}))
-        job = storage.read_json(shard.tree.render_job(NAME), JobRecord)
+        job = storage.read_json(shard.tree.render_command(NAME).job, JobRecord)
         storage.write_json(
-            shard.tree.render_job(NAME), job.model_copy(update={"job_id": "left-over", "returncode": None})
+            shard.tree.render_command(NAME).job, job.model_copy(update={"job_id": "left-over", "returncode": None})
         )
         shutil.rmtree(shard.tree.scene_runs_dir)
 

@@ -19,8 +19,7 @@ from thesis_assets.schemas.tuning import TrainConfig
 from thesis_assets.splits.data_json import content_of_file, write_data_json
 from thesis_assets.splits.hold_out import group_finder, split_rows
 from thesis_assets.splits.manifests import write_split_manifests
-from thesis_assets.tuning.run_config import lock_config, make_config
-from thesis_assets.tuning.trainer_flags import parse_flags
+from thesis_assets.tuning.run_config import lock_config, make_config, parse_flags
 
 SIZE = 32
 SPLIT = SplitSpec(test_groups={"studio": ("pair02", "pair03")})
@@ -144,7 +143,7 @@ def train(command_line: Sequence[str]) -> int:
 
 def stopping_at(patch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
     """Have the trainer of this process asked to stop while it makes `step`."""
-    from thesis_assets.tuning.trainer_report import TrainerReport
+    from thesis_assets.tuning.progress_file import TrainerReport
 
     update = TrainerReport.update
 

@@ -11,14 +11,14 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.storage import write_json
 from thesis_assets.tuning import checkpoints
 from thesis_assets.tuning.checkpoints import PUBLISHED_KEYS
-from thesis_assets.tuning.difix.network import DifixNetwork, load_difix
-from thesis_assets.tuning.difix.published_state import (
+from thesis_assets.tuning.difix.checkpoint import (
     optimizer_from_published,
     optimizer_to_published,
     state_of_model,
     usage,
     weights_to_published,
 )
+from thesis_assets.tuning.difix.network import DifixNetwork, load_difix
 from thesis_assets.tuning.refine import load_refiner
 from thesis_assets_tests.tuning.difix_models import TEXT_WIDTH, write_sd_turbo
 from thesis_assets_tests.tuning.snapshots import make_config_file
@@ -121,7 +121,7 @@ def test_the_published_rules_load_what_we_save(base: Path, network: DifixNetwork
 
 def test_an_optimizer_in_the_published_order_is_understood_by_name(base: Path, network: DifixNetwork) -> None:
     """Every moment comes to the parameter it is of, though those of the skips' adapters stand twice."""
-    from thesis_assets.tuning.difix.published_state import published_order
+    from thesis_assets.tuning.difix.checkpoint import published_order
 
     network.zero_grad()
     named = dict(network.named_parameters())

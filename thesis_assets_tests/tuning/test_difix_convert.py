@@ -8,11 +8,16 @@ import pytest
 import torch
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.tuning.difix.convert import to_checkpoint, to_directory
+from thesis_assets.tuning.difix.checkpoint import (
+    DifixRefiner,
+    fresh_optimizer,
+    to_checkpoint,
+    to_directory,
+    usage,
+    weights_to_published,
+)
 from thesis_assets.tuning.difix.model_folder import find_model
 from thesis_assets.tuning.difix.network import load_difix
-from thesis_assets.tuning.difix.published_state import fresh_optimizer, usage, weights_to_published
-from thesis_assets.tuning.difix.refiner import pretrained_refiner
 from thesis_assets.tuning.refine import load_refiner
 from thesis_assets_tests.tuning.difix_models import write_sd_turbo
 
@@ -148,17 +153,13 @@ def test_to_a_directory_and_back_nothing_of_the_result_changes(
     )
 
 
-def test_the_directory_refines_by_itself_as_a_base_model(checkpoint: Path, directory: Path) -> None:
-    refiner = pretrained_refiner(directory)
-    assert torch.equal(refiner.refine(RENDERS, REFERENCES), load_refiner(checkpoint).refine(RENDERS, REFERENCES))
-
-
 def test_a_network_of_single_views_says_so_and_another_timestep_stays(base: Path, tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "model_12.pkl", base, mv_unet=False, timestep=400)
     directory = to_directory(checkpoint, tmp_path / "out")
     assert json.loads((directory / "model_index.json").read_text())["unet"] == ["diffusers", "UNet2DConditionModel"]
     assert not list((directory / "unet").glob("*.py"))
-    refiner = pretrained_refiner(directory)
+    refiner = load_refiner(to_checkpoint(directory, tmp_path / "back.pkl"))
+    assert isinstance(refiner, DifixRefiner)
     assert (refiner.network.mv_unet, refiner.network.step.timestep) == (False, 400)
     assert torch.equal(refiner.refine(RENDERS, REFERENCES), load_refiner(checkpoint).refine(RENDERS, RENDERS))
 

@@ -7,7 +7,7 @@ import torch
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.images.perceptual import Lpips, load_lpips
-from thesis_assets.tuning.difix.losses import DifixLoss, LossWeights, gram_distance, require_loss_weights
+from thesis_assets.tuning.difix.training import DifixLoss, LossWeights, gram_distance, require_loss_weights
 from thesis_assets_tests.images.lpips_weights import write_lpips_weights
 
 

@@ -8,12 +8,10 @@ import pytest
 import torch
 
 from thesis_assets.errors import InvalidFile
+from thesis_assets.tuning.difix.checkpoint import state_of_model
 from thesis_assets.tuning.difix.model_folder import find_model
-from thesis_assets.tuning.difix.network import DifixNetwork, load_difix
-from thesis_assets.tuning.difix.one_step import OneStep
-from thesis_assets.tuning.difix.prompts import encode_prompts
-from thesis_assets.tuning.difix.refiner import pretrained_refiner
-from thesis_assets.tuning.difix.skip_vae import SKIPS, add_skips
+from thesis_assets.tuning.difix.network import SKIPS, DifixNetwork, OneStep, add_skips, encode_prompts, load_difix
+from thesis_assets.tuning.refine import load_refiner
 from thesis_assets_tests.tuning.difix_models import TEXT_WIDTH, write_sd_turbo
 
 
@@ -160,9 +158,10 @@ def test_a_tokenizer_that_cannot_be_read_is_named_with_its_model(base: Path, tmp
         encode_prompts(find_model(copy), ["remove degradation"])
 
 
-def test_a_base_model_refines_as_it_is_at_the_renders_own_size(base: Path) -> None:
+def test_a_base_model_refines_as_it_is_at_the_renders_own_size(base: Path, tmp_path: Path) -> None:
     renders = torch.rand(3, 3, 50, 70, generator=torch.Generator().manual_seed(4))
-    refined = pretrained_refiner(base, resolution=64).refine(renders, renders.flip(0)[..., :40, :40])
+    torch.save(state_of_model(base, resolution=64), tmp_path / "model_0.pkl")
+    refined = load_refiner(tmp_path / "model_0.pkl").refine(renders, renders.flip(0)[..., :40, :40])
     assert refined.shape == renders.shape
     assert refined.min() >= 0
     assert refined.max() <= 1

@@ -26,9 +26,8 @@ from thesis_assets.schemas.tuning import JobRecord, ProgressLine, TrainConfig
 from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning import run_checks, tuning_run
 from thesis_assets.tuning.checkpoints import latest_verified, list_checkpoints, verify_checkpoint
-from thesis_assets.tuning.external.progress_bar import ProgressBar, ToldStep
-from thesis_assets.tuning.external.script_command import known_flags, script_command
-from thesis_assets.tuning.external.start import epochs_at_most, external_settings
+from thesis_assets.tuning.run_external import ProgressBar, ToldStep, known_flags, script_command
+from thesis_assets.tuning.trainer_start import epochs_at_most, external_settings
 from thesis_assets.tuning.tuning_run import TrainerFailed, TrainerStopped, TuningResult, tune
 from thesis_assets_tests.tuning.environments import make_environment
 from thesis_assets_tests.tuning.snapshots import SPLIT, make_run, write_snapshot
@@ -296,7 +295,7 @@ def test_a_script_that_is_not_there_is_refused_before_anything_is_written(tmp_pa
 
 
 def test_a_run_with_references_on_some_samples_only_is_refused(tmp_path: Path, bare: Path, script: Script) -> None:
-    from thesis_assets.tuning.external.run_external import _check_references
+    from thesis_assets.tuning.run_external import _check_references
 
     tree = write_snapshot(tmp_path)
     data = json.loads(tree.data_json.read_text())

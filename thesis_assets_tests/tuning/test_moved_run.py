@@ -22,10 +22,8 @@ from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning import run_checks, tuning_run
 from thesis_assets.tuning.lineage import selected_lineage
 from thesis_assets.tuning.progress_file import last_progress
-from thesis_assets.tuning.pruning import prune
-from thesis_assets.tuning.run_record import checkpoint_unit, record_run
-from thesis_assets.tuning.selection import select_checkpoint
-from thesis_assets.tuning.selection_record import renew_hand_off, renew_places, selection_unit
+from thesis_assets.tuning.run_record import checkpoint_unit, prune, record_run
+from thesis_assets.tuning.selection import renew_hand_off, renew_places, select_checkpoint, selection_unit
 from thesis_assets.tuning.tuning_run import TuningResult, tune
 from thesis_assets_tests.splits.snapshots import as_older, contents_of, copied_without_times, moved, record_shards
 from thesis_assets_tests.tuning.snapshots import SPLIT, arguments, make_run, same_state, train, write_snapshot
@@ -238,7 +236,7 @@ def test_what_a_kill_left_of_a_renewal_is_renewed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("thesis_assets.tuning.selection_record.write_bytes", killed)
+        patch.setattr("thesis_assets.tuning.selection.write_bytes", killed)
         patch.setattr("thesis_assets.splits.data_json._write", killed)
         for renew in (lambda: renew_paths(there), lambda: renew_hand_off(there, NAME)):
             with pytest.raises(KeyboardInterrupt):

@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from thesis_assets.layout import DifixTree
-from thesis_assets.tuning.accelerated import precision_notes
 from thesis_assets.tuning.backends import TINY
 from thesis_assets.tuning.checkpoints import list_checkpoints, load_checkpoint, verify_checkpoint
 from thesis_assets.tuning.progress_file import read_curves
+from thesis_assets.tuning.run_config import parse_flags
 from thesis_assets.tuning.tiny_model import TinyArchitecture, TinyRefiner
-from thesis_assets.tuning.trainer_flags import parse_flags
-from thesis_assets.tuning.training_step import TrainingStep
+from thesis_assets.tuning.training_loop import TrainingStep, precision_notes
 from thesis_assets_tests.tuning.snapshots import arguments, same_state, stopping_at, train, write_snapshot
 
 

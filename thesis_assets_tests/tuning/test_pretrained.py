@@ -16,13 +16,11 @@ from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning import run_checks, tuning_run
 from thesis_assets.tuning.checkpoints import PUBLISHED_KEYS, latest_verified, load_checkpoint, verify_checkpoint
 from thesis_assets.tuning.lineage import config_lineage
-from thesis_assets.tuning.pretrained import find_source, pretrained_start
 from thesis_assets.tuning.refine import load_refiner
-from thesis_assets.tuning.run_config import lock_config, make_config
+from thesis_assets.tuning.run_config import lock_config, make_config, parse_flags
 from thesis_assets.tuning.selection import select_checkpoint
-from thesis_assets.tuning.take_pretrained import without_training
-from thesis_assets.tuning.trainer_flags import parse_flags
-from thesis_assets.tuning.trainer_start import setting_names
+from thesis_assets.tuning.take_pretrained import find_source, without_training
+from thesis_assets.tuning.trainer_start import pretrained_start, setting_names
 from thesis_assets.tuning.tuning_run import TrainerFailed, TuningResult, tune
 from thesis_assets_tests.tuning.snapshots import SPLIT, arguments, make_run, write_snapshot
 from thesis_assets_tests.tuning.test_checkpoints import save

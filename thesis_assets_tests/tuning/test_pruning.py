@@ -11,7 +11,7 @@ from thesis_assets.schemas.tuning import SelectedCheckpoint
 from thesis_assets.storage import cell_lock, sha256_file, write_json
 from thesis_assets.tuning import run_checks
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, pruned_steps, verify_checkpoint
-from thesis_assets.tuning.pruning import PlannedCheckpoint, plan_pruning, prune
+from thesis_assets.tuning.run_record import PlannedCheckpoint, plan_pruning, prune
 from thesis_assets_tests.tuning.snapshots import make_run
 from thesis_assets_tests.tuning.test_checkpoints import save
 

@@ -16,8 +16,7 @@ from thesis_assets.schemas.samples import SplitSummary
 from thesis_assets.schemas.tuning import SelectedCheckpoint
 from thesis_assets.storage import read_json, sha256_file
 from thesis_assets.tuning import run_checks
-from thesis_assets.tuning.selection import select_checkpoint
-from thesis_assets.tuning.validation_groups import check_selection_disjoint
+from thesis_assets.tuning.selection import check_selection_disjoint, select_checkpoint
 from thesis_assets_tests.tuning.snapshots import make_run, train_run, write_snapshot
 
 EVALUATED = {"studio/pair03"}

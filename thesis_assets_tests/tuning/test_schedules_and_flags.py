@@ -15,13 +15,13 @@ from thesis_assets.errors import InvalidExperiment, NotBuiltYet
 from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.schemas.tuning import ProgressLine
 from thesis_assets.tuning.backends import TINY
-from thesis_assets.tuning.cores import threads_per_process
-from thesis_assets.tuning.launch_command import ACCELERATE_CONFIG, launch_command, launch_environment
-from thesis_assets.tuning.learning_rate import SCHEDULES, check_schedule, learning_rate
+from thesis_assets.tuning.patient_launch import threads_per_process
 from thesis_assets.tuning.progress_file import ProgressReader, ProgressWriter, read_curves
-from thesis_assets.tuning.resolution import processing_size
-from thesis_assets.tuning.sample_order import SampleOrder
-from thesis_assets.tuning.trainer_flags import TrainerFlags, parse_flags
+from thesis_assets.tuning.run_config import SCHEDULES, TrainerFlags, check_schedule, parse_flags
+from thesis_assets.tuning.trained_model import processing_size
+from thesis_assets.tuning.trainer_start import ACCELERATE_CONFIG, launch_command, launch_environment
+from thesis_assets.tuning.training_loop import learning_rate
+from thesis_assets.tuning.triplets import SampleOrder
 
 
 @given(st.integers(1, 40), st.integers(0, 2**31), st.integers(0, 3))
@@ -178,7 +178,7 @@ def test_the_users_own_settings_of_accelerate_do_not_reach_a_run() -> None:
 def test_processes_share_the_cores_of_where_they_run(
     processes: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thesis_assets.tuning.cores.available_cores", lambda: 6)
+    monkeypatch.setattr("thesis_assets.tuning.patient_launch.available_cores", lambda: 6)
     assert threads_per_process(processes) == threads
 
 

@@ -18,10 +18,16 @@ from thesis_assets.schemas.samples import GenerationStats, SplitSummary
 from thesis_assets.schemas.tuning import CheckpointScore, SelectedCheckpoint, TrainConfig
 from thesis_assets.storage import read_json
 from thesis_assets.tuning import run_checks, selection
-from thesis_assets.tuning.hand_off import DIRECTORY_KEY, hydra_override, pipeline_overrides
-from thesis_assets.tuning.held_out_samples import HeldOutSample, stratified
-from thesis_assets.tuning.selection import best_step, select_checkpoint, selection_samples
-from thesis_assets.tuning.validation_groups import check_selection_disjoint
+from thesis_assets.tuning.scoring import HeldOutSample, stratified
+from thesis_assets.tuning.selection import (
+    DIRECTORY_KEY,
+    best_step,
+    check_selection_disjoint,
+    hydra_override,
+    pipeline_overrides,
+    select_checkpoint,
+    selection_samples,
+)
 from thesis_assets_tests.images.lpips_weights import write_lpips_weights
 from thesis_assets_tests.tuning.snapshots import make_run, train_run, write_snapshot
 

@@ -66,7 +66,7 @@ def prepare(patch: pytest.MonkeyPatch, script: Path, code: str) -> None:
 WAITING = """
 import time
 from pathlib import Path
-from thesis_assets.tuning.training_step import TrainingStep
+from thesis_assets.tuning.training_loop import TrainingStep
 
 make = TrainingStep.make
 
@@ -130,7 +130,7 @@ def fail(sample_id, entry, resolution, recorded):
 triplets.read_triplet = fail
 """
 NOT_FINITE = """
-from thesis_assets.tuning.tiny_training import TinyTraining
+from thesis_assets.tuning.tiny_model import TinyTraining
 
 losses = TinyTraining.losses
 TinyTraining.losses = lambda *given: {name: part * float("nan") for name, part in losses(*given).items()}

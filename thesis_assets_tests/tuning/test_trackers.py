@@ -11,8 +11,7 @@ from accelerate.utils import LoggerType
 
 from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.tuning import ProgressLine
-from thesis_assets.tuning.progress_file import ProgressReader, read_curves
-from thesis_assets.tuning.trackers import usable_tracker
+from thesis_assets.tuning.progress_file import ProgressReader, read_curves, usable_tracker
 from thesis_assets_tests.tuning.snapshots import arguments, train, write_snapshot
 
 
@@ -46,7 +45,7 @@ def test_tensorboard_gets_the_curves_and_each_evaluations_picture(tree: DifixTre
 def test_a_tracker_that_is_not_installed_is_told_and_does_not_stop_the_run(
     tree: DifixTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thesis_assets.tuning.trackers.find_spec", lambda name: None)
+    monkeypatch.setattr("thesis_assets.tuning.progress_file.find_spec", lambda name: None)
     assert train(arguments(tree, "untracked", max_train_steps=1, report_to="tensorboard")) == 0
     assert "tensorboard: its package is not installed" in start_line(tree, "untracked").message
     assert usable_tracker("none") == ("none", None)
@@ -58,7 +57,7 @@ def put_in_place_of_wandb(patch: pytest.MonkeyPatch, init: Any) -> None:
     module.init, module.config, module.Image = init, SimpleNamespace(update=lambda *_, **__: None), lambda image: image  # type: ignore[attr-defined]
     patch.setitem(sys.modules, "wandb", module)
     patch.setattr("accelerate.tracking._available_trackers", [LoggerType.WANDB])
-    patch.setattr("thesis_assets.tuning.trackers.find_spec", lambda name: module.__spec__)
+    patch.setattr("thesis_assets.tuning.progress_file.find_spec", lambda name: module.__spec__)
 
 
 def test_a_service_that_refuses_is_told_and_the_run_goes_on(

@@ -74,8 +74,7 @@ def test_a_run_leaves_checkpoints_with_the_published_keys_curves_and_evaluations
 
 
 def test_what_the_trainer_scored_is_what_its_checkpoint_makes(trained: DifixTree) -> None:
-    from thesis_assets.tuning.held_out_samples import from_data_json
-    from thesis_assets.tuning.scoring import score_samples
+    from thesis_assets.tuning.scoring import from_data_json, score_samples
     from thesis_assets.tuning.triplets import read_data_json
 
     run = trained.tuning_run("whole")
@@ -152,7 +151,7 @@ def test_half_precision_and_saved_memory_leave_the_weights_in_full_precision(tre
 
 
 def test_a_published_directory_is_trained_on_from(tree: DifixTree, trained: DifixTree, home: Path) -> None:
-    from thesis_assets.tuning.difix.convert import to_directory
+    from thesis_assets.tuning.difix.checkpoint import to_directory
 
     source = trained.tuning_run("whole").checkpoint(6)
     directory = to_directory(source, home / "converted")
@@ -241,7 +240,7 @@ def test_a_scene_is_evaluated_with_a_difix_checkpoint(home: Path, tmp_path: Path
     from PIL import Image
 
     from thesis_assets.tuning.checkpoints import save_checkpoint
-    from thesis_assets.tuning.difix.published_state import state_of_model
+    from thesis_assets.tuning.difix.checkpoint import state_of_model
     from thesis_assets_tests.evaluation.tiny_cell import FRAMES, make_cell, predicted_epoch
 
     cell = make_cell(tmp_path)

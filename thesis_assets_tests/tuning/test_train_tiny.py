@@ -14,9 +14,8 @@ from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.schemas.tuning import EVAL_COLUMNS, CheckpointInfo
 from thesis_assets.storage import read_json
 from thesis_assets.tuning.checkpoints import list_checkpoints, verify_checkpoint
-from thesis_assets.tuning.progress_file import ProgressReader, read_curves
+from thesis_assets.tuning.progress_file import ProgressReader, TrainerReport, read_curves
 from thesis_assets.tuning.refine import load_refiner
-from thesis_assets.tuning.trainer_report import TrainerReport
 from thesis_assets_tests.services.small_disk import mounted, resize
 from thesis_assets_tests.tuning.snapshots import SIZE, arguments, same_state, train, write_snapshot
 

@@ -14,9 +14,9 @@ from thesis_assets.defs.platform import Platform, PlatformParam
 from thesis_assets.errors import ThesisAssetsError
 
 if TYPE_CHECKING:
-    from thesis_assets.evaluation.qualitative.recording_steps import Row, SceneWork
+    from thesis_assets.evaluation.qualitative.exports import Row, SceneWork
     from thesis_assets.publishing.plan import PublicationPlan
-    from thesis_assets.schemas.publishing import PublicationRecord
+    from thesis_assets.schemas.recordings import PublicationRecord
 
 _MEGABYTE = 1_000_000
 
@@ -74,7 +74,7 @@ def _pictures(
 )
 def triplet_recording(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Record the qualitative course of the tuning run."""
-    from thesis_assets.evaluation.qualitative.recording_steps import RunWork, record_triplets
+    from thesis_assets.evaluation.qualitative.exports import RunWork, record_triplets
 
     (cell,) = cells_of(context, "exp_by_run")
     work = RunWork(platform.difix(cell), cell.run_name, platform.device)
@@ -92,7 +92,7 @@ def _of_scenes(
     Raises:
         Exception: that of the first scene that failed, when the others are recorded.
     """
-    from thesis_assets.evaluation.qualitative.recording_steps import SceneWork
+    from thesis_assets.evaluation.qualitative.exports import SceneWork
 
     (cell,) = cells_of(context, "exp_by_run")
     asset = context.asset_key.to_user_string()
@@ -116,7 +116,7 @@ def _of_scenes(
 )
 def input_data_recording(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Record the input data of each evaluated scene."""
-    from thesis_assets.evaluation.qualitative.recording_steps import record_input_data
+    from thesis_assets.evaluation.qualitative.exports import record_input_data
 
     _list(context, platform, _of_scenes(context, platform, record_input_data))
 
@@ -128,7 +128,7 @@ def input_data_recording(context: dg.AssetExecutionContext, platform: PlatformPa
 )
 def evaluation_recordings(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Record every evaluation epoch of each evaluated scene."""
-    from thesis_assets.evaluation.qualitative.recording_steps import record_epochs
+    from thesis_assets.evaluation.qualitative.exports import record_epochs
 
     (cell,) = cells_of(context, "exp_by_run")
     epochs = tuple(platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell)))

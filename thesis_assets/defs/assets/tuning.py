@@ -17,8 +17,8 @@ from thesis_assets.defs.training_watch import CONTACT_SHEET, TrainingWatch, fina
 )
 def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Re-validate the snapshot, launch the trainer, follow it, verify what it saved."""
+    from thesis_assets.tuning.progress_file import curves_picture
     from thesis_assets.tuning.selection import require_rule_weights
-    from thesis_assets.tuning.training_curves import curves_picture
     from thesis_assets.tuning.tuning_run import tune
 
     (cell,) = cells_of(context, "exp_by_run")
@@ -58,8 +58,7 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
 )
 def selected_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Choose the run's checkpoint by its rule."""
-    from thesis_assets.tuning.hand_off import hydra_override
-    from thesis_assets.tuning.selection_step import SelectionWork, choose_checkpoint
+    from thesis_assets.tuning.selection import SelectionWork, choose_checkpoint, hydra_override
 
     (cell,) = cells_of(context, "exp_by_run")
     spec = platform.spec(cell)

@@ -18,7 +18,7 @@ def _over_trees(
 
 
 def _triplets(platform: Platform, cell: Cell) -> Outcomes:
-    from thesis_assets.evaluation.qualitative.triplet_contract import check_triplet_recording
+    from thesis_assets.evaluation.qualitative.contract import check_triplet_recording
 
     return {"recording_follows_contract": lambda: check_triplet_recording(platform.difix(cell), cell.run_name)}
 

@@ -22,7 +22,7 @@ def _selected_checkpoint(platform: Platform, cell: Cell) -> Outcomes:
     from thesis_assets.schemas.samples import SplitSummary
     from thesis_assets.schemas.tuning import SelectedCheckpoint
     from thesis_assets.storage import read_json
-    from thesis_assets.tuning.validation_groups import check_selection_disjoint
+    from thesis_assets.tuning.selection import check_selection_disjoint
 
     tree = platform.difix(cell)
     selected = read_json(tree.tuning_run(cell.run_name).selected_checkpoint, SelectedCheckpoint)

@@ -15,7 +15,6 @@ from typing import Any
 
 from thesis_assets.errors import InvalidFile, InvalidKey, ThesisAssetsError
 from thesis_assets.layout import POSE_TASKS, TASKS, TEMPORARY_PREFIX, EvaluationTree, epoch_name
-from thesis_assets.layout_ids import ids_of
 
 INPUT_DATA, EVALUATION, TRIPLETS = "input_data", "evaluation", "triplets"
 """The catalog's datasets."""
@@ -166,12 +165,10 @@ def _dataset(path: Path) -> str | None:
     """The dataset of a recording at its place in an evaluation tree; None for any other file."""
     base = path.parent.parent
     try:
-        tree = EvaluationTree(base.parent, base.name)
-        if path == tree.input_data_recording:
-            return INPUT_DATA
-        return EVALUATION if ids_of(tree, path).kind == "evaluation_recording" else None
+        shown, _ = EvaluationTree(base.parent, base.name).recording_of(path)
     except InvalidKey:
         return None
+    return {"input_data": INPUT_DATA, "evaluation": EVALUATION}.get(shown)
 
 
 def _recording_id(path: Path) -> str:

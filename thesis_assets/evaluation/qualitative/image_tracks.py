@@ -1,6 +1,7 @@
-"""Writes images, masks and depth into a recording: JPEG files as they are, PNG as JPEG unless lossless, in small batches.
+"""Writes images, their differences, masks and depth into a recording: JPEG files as they are, PNG as JPEG unless lossless, in batches.
 
-Does not belong here: which files there are, where they stand in the tree.
+Differences have one scale for all epochs and runs. Does not belong here: which files there are, where they stand in the tree, any
+metric; a difference is for the eye.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from thesis_assets.evaluation.qualitative.recording import Recording
 from thesis_assets.evaluation.qualitative.tracks import (
     PERSON_COLOURS,
     Absences,
+    ComparedTrack,
     DepthTrack,
     ExportOptions,
     FrameFiles,
@@ -45,6 +47,11 @@ UNION_CLASS = 255
 """Class of pixels that belong to people, where the scene does not say to whom."""
 MASK_OPACITY = 0.3
 """So that the person under a mask is still seen."""
+FULL_SCALE = 64
+"""The mean over the channels of |prediction - truth|, of 255, from which on a pixel is white. Fixed, so that epochs compare."""
+_ANCHORS = ((0, 0, 0), (46, 16, 92), (140, 34, 100), (225, 80, 50), (250, 175, 40), (255, 255, 255))
+"""Black over violet, red and yellow to white: brightness grows evenly, so that it reads in grey too."""
+_Blob = bytes | InvalidFile | None
 _MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png"}
 
 
@@ -55,21 +62,32 @@ def write_images(
     import rerun as rr
 
     files = options.first(track.files)
-    send_media_type(recording, track.entity, files, options)
+    _send_media_type(recording, track.entity, files, options)
+    encoded = batches(files, lambda path: encoded_image(path, lossless=options.lossless), absences)
+    _send_blobs(recording, track.entity, encoded, rr.EncodedImage, expected)
+
+
+def _send_blobs(
+    recording: Recording,
+    entity: str,
+    encoded: Iterator[tuple[list[int], list[bytes]]],
+    archetype: Any,
+    expected: Sequence[int],
+) -> None:
     sent: list[int] = []
-    for frames, blobs in batches(files, lambda path: encoded_image(path, lossless=options.lossless), absences):
-        n_bytes = sum(map(len, blobs))
-        recording.send_frames(track.entity, frames, rr.EncodedImage.columns(blob=blobs), n_bytes=n_bytes)
+    for frames, blobs in encoded:
+        recording.send_frames(entity, frames, archetype.columns(blob=blobs), n_bytes=sum(map(len, blobs)))
         sent += frames
-    recording.clear_frames(track.entity, sorted(set(expected) - set(sent)))
+    recording.clear_frames(entity, sorted(set(expected) - set(sent)))
 
 
-def send_media_type(recording: Recording, entity: str, files: FrameFiles, options: ExportOptions) -> None:
-    """Log the one media type of a track's pictures, where they have one."""
+def _send_media_type(recording: Recording, entity: str, files: FrameFiles, options: ExportOptions) -> None:
+    """Log the one media type of a track's pictures; where they have several the viewer looks at each."""
     import rerun as rr
 
-    media_type = _uniform_media_type(files) if options.lossless else "image/jpeg"
-    if media_type is not None:
+    kinds = {"png" if options.lossless and path.suffix.lower() == ".png" else "jpeg" for path in files.values()}
+    if len(kinds) == 1 or not options.lossless:
+        media_type = _MEDIA_TYPES[kinds.pop() if kinds else "jpeg"]
         recording.send_static(entity, rr.EncodedImage.from_fields(media_type=media_type))
 
 
@@ -96,6 +114,110 @@ def encoded_pixels(image: NDArray[np.uint8], *, lossless: bool) -> tuple[bytes, 
     if lossless:
         return encode_png(image), _MEDIA_TYPES["png"]
     return encode_jpeg(image, quality=JPEG_QUALITY), _MEDIA_TYPES["jpeg"]
+
+
+def write_compared(
+    recording: Recording, track: ComparedTrack, options: ExportOptions, absences: Absences, expected: Sequence[int]
+) -> None:
+    """Send one camera's predictions, truths and differences; where a frame of `expected` has none, what was shown is cleared.
+
+    Broken files are noted; images that cannot be compared are noted at the prediction.
+    """
+    import rerun as rr
+
+    sides = {track.prediction.entity: track.prediction.files, track.truth.entity: track.truth.files}
+    files = {entity: options.first(of_side) for entity, of_side in sides.items()}
+    compared = set(options.first(track.files))
+    for entity, of_side in files.items():
+        _send_media_type(recording, entity, of_side, options)
+    recording.send_static(track.entity, rr.EncodedImage.from_fields(media_type="image/jpeg"))
+    sent: dict[str, list[int]] = {entity: [] for entity in (*files, track.entity)}
+    predictions, truths = files.values()
+    frames = sorted({*predictions, *truths})
+    with ThreadPoolExecutor(max_workers=THREADS) as pool:
+        for start in range(0, len(frames), BATCH_FRAMES):
+            batch = frames[start : start + BATCH_FRAMES]
+            encoded = pool.map(
+                lambda frame: _encoded(predictions.get(frame), truths.get(frame), frame in compared, options), batch
+            )
+            blobs: dict[str, dict[int, bytes]] = {entity: {} for entity in sent}
+            for frame, results in zip(batch, encoded, strict=True):
+                paths = (predictions.get(frame), truths.get(frame), predictions.get(frame))
+                for entity, path, result in zip(blobs, paths, results, strict=True):
+                    if isinstance(result, bytes):
+                        blobs[entity][frame] = result
+                    elif result is not None and path is not None:
+                        absences.left_out(path, result.problem)
+            for entity, of_entity in blobs.items():
+                if of_entity:
+                    columns = rr.EncodedImage.columns(blob=list(of_entity.values()))
+                    n_bytes = sum(map(len, of_entity.values()))
+                    recording.send_frames(entity, list(of_entity), columns, n_bytes=n_bytes)
+                sent[entity] += of_entity
+    for entity, there in sent.items():
+        recording.clear_frames(entity, sorted(set(expected) - set(there)))
+
+
+def _encoded(
+    prediction: Path | None, truth: Path | None, compared: bool, options: ExportOptions
+) -> tuple[_Blob, _Blob, _Blob]:
+    """The bytes of one frame's prediction, truth and difference: None where there is none, an error where it is broken."""
+    results: list[_Blob] = []
+    pixels: list[NDArray[np.uint8]] = []
+    for path in (prediction, truth):
+        if path is None:
+            results.append(None)
+            continue
+        found = attempt(lambda path: _image(path, options, decode=compared), path)
+        if isinstance(found, InvalidFile):
+            results.append(found)
+            continue
+        blob, image = found
+        results.append(blob)
+        if image is not None:
+            pixels.append(image)
+    if compared and len(pixels) == 2 and prediction is not None:
+        results.append(attempt(lambda path: _difference(path, *pixels), prediction))
+    else:
+        results.append(None)
+    return results[0], results[1], results[2]
+
+
+def _image(path: Path, options: ExportOptions, *, decode: bool) -> tuple[bytes, NDArray[np.uint8] | None]:
+    """An image's bytes for the recording, and its pixels where they are wanted."""
+    if options.lossless or path.suffix.lower() != ".png":
+        return encoded_image(path, lossless=options.lossless), read_rgb(path) if decode else None
+    check_complete(path)
+    image = read_rgb(path)
+    return encode_jpeg(image, quality=JPEG_QUALITY), image
+
+
+def _difference(prediction: Path, one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bytes:
+    if one.shape != other.shape:
+        raise InvalidFile(
+            f"no difference: the image is {one.shape[:2]}, the truth {other.shape[:2]}",
+            file=prediction,
+            found=one.shape[:2],
+            wanted=other.shape[:2],
+        )
+    return encode_jpeg(coloured(np.maximum(one, other) - np.minimum(one, other)), quality=JPEG_QUALITY)
+
+
+def coloured(distances: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) distances of channels, of 255 -> (H, W, 3) colours of their mean."""
+    summed = distances[..., 0].astype(np.uint16) + distances[..., 1] + distances[..., 2]
+    return np.take(_PALETTE, summed, axis=0)
+
+
+def _palette() -> NDArray[np.uint8]:
+    """A colour for each sum of three channels' distances, 0 to 765."""
+    brightness = np.clip(np.arange(3 * 255 + 1) / (3 * FULL_SCALE), 0, 1)
+    places = np.linspace(0, 1, len(_ANCHORS))
+    channels = [np.interp(brightness, places, [anchor[channel] for anchor in _ANCHORS]) for channel in range(3)]
+    return np.rint(np.stack(channels, axis=1)).astype(np.uint8)
+
+
+_PALETTE = _palette()
 
 
 def write_masks(
@@ -139,16 +261,11 @@ def write_depth(
     """Send the depth maps of one camera."""
     import rerun as rr
 
-    files = options.first(track.files)
     recording.send_static(
         track.entity, rr.EncodedDepthImage.from_fields(media_type="image/png", meter=DEPTH_UNITS_PER_METRE)
     )
-    sent: list[int] = []
-    for frames, blobs in batches(files, encoded_depth, absences):
-        n_bytes = sum(map(len, blobs))
-        recording.send_frames(track.entity, frames, rr.EncodedDepthImage.columns(blob=blobs), n_bytes=n_bytes)
-        sent += frames
-    recording.clear_frames(track.entity, sorted(set(expected) - set(sent)))
+    encoded = batches(options.first(track.files), encoded_depth, absences)
+    _send_blobs(recording, track.entity, encoded, rr.EncodedDepthImage, expected)
 
 
 def encoded_depth(path: Path) -> bytes:
@@ -169,12 +286,6 @@ def encoded_depth(path: Path) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.rint(units).astype(np.uint16)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
-
-
-def _uniform_media_type(files: FrameFiles) -> str | None:
-    """The one media type of a lossless track; None lets the viewer look at each file."""
-    kinds = {"png" if path.suffix.lower() == ".png" else "jpeg" for path in files.values()}
-    return _MEDIA_TYPES[kinds.pop()] if len(kinds) == 1 else None
 
 
 def _segmentations(

@@ -1,7 +1,8 @@
-"""The life of one Rerun recording: identity, temporary file, columns in, verified footer, rename.
+"""The life of one Rerun recording: identity, temporary file, columns in, verified footer, rename; and what it is made from.
 
-Belongs here: everything that must be the same for each .rrd (ids, timelines, constant start time, strict mode).
-Does not belong here: what is logged (`track_writers`), how it is laid out (`blueprints`).
+Belongs here: everything that must be the same for each .rrd (ids, timelines, constant start time, strict mode), and its unit of
+`provenance`. An .rrd is not byte-deterministic, so it is never compared with one that would be made now: what it was made from is.
+Does not belong here: what is logged, how it is laid out (`blueprints`), which files shape which recording (`exports`).
 """
 
 from __future__ import annotations
@@ -9,14 +10,19 @@ from __future__ import annotations
 import contextlib
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
-from thesis_assets.layout import epoch_name
+from thesis_assets.evaluation.qualitative.tracks import ExportOptions, files_below
+from thesis_assets.layout import EvaluationTree, epoch_name
+from thesis_assets.provenance import Contents, MadeFrom, Making, Older, Place, Unit, Wanted, begin, read_record
+from thesis_assets.schemas.evaluation import EvaluationManifest, InputDataRecord
+from thesis_assets.schemas.recordings import RecordingFacts
 
 FRAME, EPOCH, STEP = "frame", "epoch", "step"
 """The timelines. `step` stands only in the recording of a tuning run."""
@@ -24,6 +30,9 @@ FRAME, EPOCH, STEP = "frame", "epoch", "step"
 FLUSH_BYTES = 12 * 1024 * 1024
 """The SDK queues what it is sent without bound; waiting for it this often bounds memory."""
 
+EXPORT_VERSION = "4"
+"""Raised whenever the same tree would give another recording."""
+_OPTIONS = "recording"
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:thesis-assets:recordings")
 
 
@@ -56,6 +65,42 @@ class RecordingIdentity:
         return f"{self.kind.replace('_', ' ')}: {self.scene_name}, {self.exp_name}, {self.run_name}{epoch}"
 
 
+def identity_of(
+    tree: EvaluationTree,
+    kind: str,
+    *,
+    epoch: int | None = None,
+    run_name: str | None = None,
+    scene_name: str | None = None,
+) -> RecordingIdentity:
+    """The identity of one recording of a tree.
+
+    Without a given run or scene: `manifest.json`, then `input_data.json`, then the names of the folders above the tree
+    (a tree of another pipeline may have neither file, and two runs of one scene must not share an id).
+    """
+    manifest = _manifest(tree)
+    if manifest is not None:
+        run_name = run_name or str(manifest.notes.get("run_name") or "") or None
+        scene_name = scene_name or manifest.scene_name
+    if scene_name is None and tree.input_data_record.is_file():
+        scene_name = storage.read_json(tree.input_data_record, InputDataRecord).scene_name
+    folder = tree.output_dir.resolve()
+    return RecordingIdentity(
+        kind=kind,
+        exp_name=tree.exp_name,
+        run_name=run_name or folder.parent.name,
+        scene_name=scene_name or folder.name,
+        epoch=epoch,
+    )
+
+
+def _manifest(tree: EvaluationTree) -> EvaluationManifest | None:
+    try:
+        return storage.read_json(tree.manifest, EvaluationManifest)
+    except InvalidFile:  # a tree under construction, or one of another pipeline; its own check says so
+        return None
+
+
 class Recording:
     """An open recording. Frames go in as columns, in batches; static parts once."""
 
@@ -83,17 +128,11 @@ class Recording:
             indexes.append(rr.TimeColumn(EPOCH, sequence=[epoch] * len(frames)))
         self._send(entity, indexes, columns, n_bytes)
 
-    def send_epoch(self, entity: str, epoch: int, columns: Any) -> None:
-        """Send one row on the timeline `epoch`."""
+    def send_at(self, entity: str, timeline: str, position: int, columns: Any) -> None:
+        """Send one row on the timeline `epoch` or `step`."""
         import rerun as rr
 
-        self._send(entity, [rr.TimeColumn(EPOCH, sequence=[epoch])], columns, 0)
-
-    def send_steps(self, entity: str, steps: Sequence[int], columns: Any) -> None:
-        """Send rows on the timeline `step`."""
-        import rerun as rr
-
-        self._send(entity, [rr.TimeColumn(STEP, sequence=steps)], columns, 0)
+        self._send(entity, [rr.TimeColumn(timeline, sequence=[position])], columns, 0)
 
     def clear_frames(self, entity: str, frames: Sequence[int]) -> None:
         """End what an entity showed: otherwise the viewer keeps the last frame's picture where one is missing."""
@@ -141,24 +180,15 @@ def open_recording(path: Path, identity: RecordingIdentity, blueprint: Any) -> I
             stream.send_recording_name(identity.title)
             stream.send_recording_start_time_nanos(0)
             recording = Recording(stream)
-            _send_identity(recording, identity)
+            of_cell = {"exp_name": identity.exp_name, "run_name": identity.run_name, "scene_name": identity.scene_name}
+            recording.send_property("experiment", kind=identity.kind, **of_cell)
+            if identity.epoch is not None:
+                recording.send_property("epoch", epoch=identity.epoch)
             yield recording
         finally:
             stream.flush()
             stream.disconnect()
         _check_footer(temporary, path)
-
-
-def _send_identity(recording: Recording, identity: RecordingIdentity) -> None:
-    recording.send_property(
-        "experiment",
-        kind=identity.kind,
-        exp_name=identity.exp_name,
-        run_name=identity.run_name,
-        scene_name=identity.scene_name,
-    )
-    if identity.epoch is not None:
-        recording.send_property("epoch", epoch=identity.epoch)
 
 
 @contextlib.contextmanager
@@ -197,3 +227,169 @@ def footer_problem(path: Path) -> str | None:
         except (RuntimeError, ValueError, OSError) as error:
             return str(error)[:300]
     return None
+
+
+# --- what a recording is made from -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Inputs:
+    """What one recording is made from, collected for its unit.
+
+    Attributes:
+        base: folder that names of files are relative to.
+        then: the record of the recording that is there: an input that it names by its files is compared by them.
+    """
+
+    base: Path
+    then: MadeFrom | None
+    files: dict[str, Path] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)
+
+    def add_part(self, name: str, record: Path, folders: Sequence[Path]) -> None:
+        """An upstream output: by the data version in its record, or file by file where a tree of elsewhere has no record.
+
+        Args:
+            name, record: of the part.
+            folders: with its files, below `base`.
+        """
+        if record.is_file() and not self.was_made_from_files(folders):
+            made = _record_at(record)
+            self.made |= {} if made is None else {name: made.data_version}
+            return
+        files = {self._name(path): path for folder in folders for path in files_below(folder)}
+        self.files |= files
+        # A part that is gone makes nothing stale; one with a file less does, as its recording shows that file.
+        if files:
+            self.made[f"list of the files of {name}"] = storage.sha256_value(sorted(files))
+
+    def was_made_from_files(self, folders: Sequence[Path]) -> bool:
+        """Whether the recording that is there names files in these folders."""
+        below = tuple(f"{self._name(folder)}/" for folder in folders)
+        return self.then is not None and any(name.startswith(below) for name in self.then.inputs)
+
+    def add_files(self, paths: Iterable[Path]) -> None:
+        """Single files below `base`."""
+        self.files |= {self._name(path): path for path in paths}
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.base).as_posix()
+
+
+def inputs_of(recording: Path, base: Path) -> Inputs:
+    """No input yet of what a recording is made from."""
+    return Inputs(base, _record_at(place_of(recording).record))
+
+
+def recording_unit(
+    recording: Path, identity: RecordingIdentity, options: ExportOptions | None, inputs: Inputs, **more: Any
+) -> Unit:
+    """The unit of one .rrd.
+
+    Args:
+        options: None: those that the recording was made by, or today's defaults where there is none.
+        more: what else shapes it, by name: the tasks, the number of samples.
+    """
+    whose = f"{identity.exp_name}/{identity.run_name}, {identity.scene_name}"
+    kept: Mapping[str, Any] = {} if inputs.then is None else inputs.then.options.get(_OPTIONS, {})
+    chosen = {name: kept.get(name, value) for name, value in asdict(ExportOptions()).items()}
+    wanted = Wanted(
+        step=f"{identity.kind}_recording",
+        code_version=EXPORT_VERSION,
+        options={_OPTIONS: {**asdict(identity), **(asdict(options) if options else chosen), **more}},
+        files=inputs.files,
+        made=inputs.made,
+    )
+    return Unit(f"{recording.name} of {whose}", place_of(recording), wanted, lambda: _older(recording))
+
+
+def options_of(unit: Unit) -> ExportOptions:
+    """Those that a recording is made by."""
+    return ExportOptions(**{each.name: unit.wanted.options[_OPTIONS][each.name] for each in fields(ExportOptions)})
+
+
+def identity_in(unit: Unit) -> RecordingIdentity:
+    """That of the recording that a unit stands for."""
+    chosen = unit.wanted.options[_OPTIONS]
+    return RecordingIdentity(**{each.name: chosen[each.name] for each in fields(RecordingIdentity)})
+
+
+def tasks_of(unit: Unit) -> Sequence[str]:
+    """The tasks that a recording of an epoch was asked for; none of another kind."""
+    tasks: Sequence[str] = unit.wanted.options[_OPTIONS].get("tasks", ())
+    return tasks
+
+
+def begin_recording(unit: Unit, *, force: bool = False) -> Making | None:
+    """Note what a recording is made from; None where there is nothing to do, unless forced."""
+    contents = Contents()
+    return begin(unit, contents) if force or not unit.look(contents).is_made else None
+
+
+def finish_recording(making: Making, recording: Path, absent: list[str]) -> RecordingFacts:
+    """Write the record of a finished recording: after it, so that one without is not finished."""
+    _older_file(recording).unlink(missing_ok=True)
+    making.finish([recording], noted={"rerun_sdk": sdk_version(), "absent": absent})
+    return recording_facts(recording)
+
+
+def remove_recording(recording: Path) -> None:
+    """With all that lies beside it."""
+    place = place_of(recording)
+    for path in (recording, place.record, place.stats, _older_file(recording)):
+        path.unlink(missing_ok=True)
+
+
+def recording_facts(recording: Path) -> RecordingFacts:
+    """What is known of a recording without opening it.
+
+    Raises:
+        InvalidFile: nothing is: it was not made to its end, or is not one of our exports.
+    """
+    older = _older_file(recording)
+    if older.is_file():  # its own name for what it was made from is the one that a repo of the Hub knows
+        return storage.read_json(older, RecordingFacts)
+    record = read_record(place_of(recording))
+    output = None if record is None else record.output(recording.name)
+    if record is None or output is None:
+        raise InvalidFile(
+            "the record of the recording is missing", file=place_of(recording).record, remedy="export it again"
+        )
+    return RecordingFacts(
+        data_version=record.data_version,
+        rerun_sdk=str(record.noted.get("rerun_sdk", "")),
+        bytes=output.bytes,
+        sha256=output.sha256,
+        absent=list(record.noted.get("absent", [])),
+    )
+
+
+def place_of(recording: Path) -> Place:
+    """A recording and its record lie beside each other."""
+    return Place(recording.parent, EvaluationTree.recording_made_from(recording))
+
+
+def sdk_version() -> str:
+    """Of the installed Rerun SDK, without importing it."""
+    return version("rerun-sdk")
+
+
+def _record_at(path: Path) -> MadeFrom | None:
+    """None where there is none that can be read: the look at its own unit says so."""
+    try:
+        return read_record(Place(path.parent, path))
+    except InvalidFile:
+        return None
+
+
+def _older_file(recording: Path) -> Path:
+    """`<recording>.inputs.json` of the version before records; it goes when the recording is made anew."""
+    return recording.with_suffix(".inputs.json")
+
+
+def _older(recording: Path) -> Older | None:
+    try:
+        is_whole = storage.read_json(_older_file(recording), RecordingFacts).bytes == recording.stat().st_size
+    except (InvalidFile, OSError):
+        return None
+    return Older([recording]) if is_whole else None

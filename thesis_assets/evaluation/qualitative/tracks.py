@@ -1,23 +1,31 @@
-"""What a recording holds, as values: tracks of images, masks, depth, cameras, bodies, meshes, scalars and text.
+"""What a recording holds, as values: tracks of images, masks, depth, cameras, bodies, meshes, scalars and text; and a folder's frames.
 
-A track is an entity path and the files of its frames. The exporters find tracks on disk, `track_writers` writes them, and the
-blueprints lay them out. Does not belong here: reading files, rerun.
+A track is an entity path and the files of its frames. `tree_tracks` finds them on disk, `exports` has them written, and the
+blueprints lay them out. Does not belong here: reading what the files hold, rerun.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from thesis_assets.layout import TEMPORARY_PREFIX
 
 FrameFiles = dict[int, Path]
 """Frame number to file, ascending."""
 
 Colour = tuple[int, int, int]
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_FRAME = re.compile(r"[0-9]{6}|[1-9][0-9]{6,11}")
+_OURS = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}|(.+\.)?made_from(\.stats)?\.json$")
+_CAMERA = re.compile(r"(?:cam_)?(0|[1-9][0-9]{0,9})")
+
 PREDICTION_COLOUR: Colour = (255, 140, 0)
 TRUTH_COLOUR: Colour = (40, 180, 70)
-ESTIMATE_COLOUR: Colour = (240, 190, 120)
 PERSON_COLOURS: tuple[Colour, ...] = (
     (230, 75, 60),
     (65, 130, 235),
@@ -118,8 +126,6 @@ class BodyTrack:
     files: FrameFiles
     suffix: str = ""
     meshes: bool = True
-    colour: Colour | None = None
-    """None: a colour a person."""
 
 
 @dataclass(frozen=True)
@@ -221,3 +227,61 @@ class Absences:
 def left_out_paths(lines: list[str]) -> set[str]:
     """The paths in the tree that `left out` lines name."""
     return {line.split(": ", 2)[1] for line in lines if line.startswith(f"{LEFT_OUT}: ")}
+
+
+# --- files of a tree by frame, camera and person, in numeric order; empty ones count as missing ----------------------
+
+
+def frame_files(folder: Path, suffixes: tuple[str, ...], absences: Absences) -> FrameFiles:
+    """Frames of a folder that is perhaps not there: number to file.
+
+    Where a frame has several files the first suffix in `suffixes` wins. Empty files, and links that leave the tree, are noted.
+    """
+    found: dict[int, tuple[int, Path]] = {}
+    for path in _entries(folder):
+        rank = suffixes.index(path.suffix.lower()) if path.suffix.lower() in suffixes else None
+        if rank is None or not _FRAME.fullmatch(path.stem) or not path.is_file():
+            continue
+        if path.is_symlink() and not path.resolve().is_relative_to(absences.root.resolve()):
+            absences.left_out(path, "a link that leaves the tree")
+        elif path.stat().st_size == 0:
+            absences.left_out(path, "the file is empty")
+        else:
+            number = int(path.stem)
+            if number not in found or rank < found[number][0]:
+                found[number] = (rank, path)
+    return {number: found[number][1] for number in sorted(found)}
+
+
+def camera_folders(folder: Path) -> dict[int, Path]:
+    """Camera id to subfolder (`16` or `cam_16`), ascending."""
+    matches = ((_CAMERA.fullmatch(path.name), path) for path in _entries(folder) if path.is_dir())
+    return dict(sorted((int(match[1]), path) for match, path in matches if match))
+
+
+def person_folders(folder: Path) -> dict[int, Path]:
+    """Person number to subfolder (`0` or `00`), ascending."""
+    return dict(sorted((int(path.name), path) for path in _entries(folder) if path.is_dir() and path.name.isdecimal()))
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Files of a folder and its subfolders, by name, without half-written ones and records. None where it is not there."""
+    found = []
+    for directory, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(TEMPORARY_PREFIX))
+        found += [Path(directory) / name for name in sorted(names) if not _OURS.match(name)]
+    return [path for path in found if path.is_file()]
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders in `folder`, by name."""
+    return [path for path in _entries(folder) if path.is_dir()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if not entry.name.startswith(TEMPORARY_PREFIX))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder / name for name in names]

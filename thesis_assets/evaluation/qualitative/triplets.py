@@ -5,6 +5,7 @@ So that a regression is seen, not only measured. Does not belong here: scoring a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,27 +16,31 @@ import numpy as np
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidKey
 from thesis_assets.evaluation.qualitative.image_tracks import encoded_pixels
-from thesis_assets.evaluation.qualitative.made_from import (
+from thesis_assets.evaluation.qualitative.recording import (
+    STEP,
+    Recording,
+    RecordingIdentity,
     begin_recording,
     finish_recording,
+    identity_in,
     inputs_of,
+    open_recording,
     options_of,
     recording_facts,
     recording_unit,
 )
-from thesis_assets.evaluation.qualitative.recording import Recording, RecordingIdentity, open_recording
 from thesis_assets.evaluation.qualitative.tracks import Absences, Colour, ExportOptions, person_colour
 from thesis_assets.layout import DifixTree, SampleId
 from thesis_assets.provenance import Unit
 from thesis_assets.schemas.recordings import RecordingFacts
 from thesis_assets.schemas.samples import DataJson
 from thesis_assets.schemas.tuning import CheckpointInfo
-from thesis_assets.tuning.held_out_samples import HeldOutSample, from_data_json, stratified
+from thesis_assets.tuning.scoring import HeldOutSample, from_data_json, stratified
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from thesis_assets.tuning.refine import RefinesImages
+    from thesis_assets.tuning.trained_model import RefinesImages
 
 ROOT = "/triplets"
 N_SAMPLES = 6
@@ -62,19 +67,13 @@ def export_triplets(
     run_name: str,
     *,
     device: str = "cpu",
-    n_samples: int = N_SAMPLES,
-    seed: int = SEED,
-    options: ExportOptions | None = None,
     load_refiner: LoadRefiner | None = None,
-    force: bool = False,
     on_progress: Callable[[str], None] | None = None,
 ) -> RecordingFacts:
     """Write `tuning_runs/<run>/rerun/triplets.rrd` unless it is current.
 
     Args:
         device: where the checkpoints refine, `cpu` or `cuda`.
-        n_samples, seed: how many test samples, and their draw; the same for every run over one snapshot.
-        options: None: those that the recording was made by, or the defaults.
         load_refiner: how a checkpoint becomes a refiner; that of the tuning room by default.
 
     Raises:
@@ -84,18 +83,18 @@ def export_triplets(
 
     run = tree.tuning_run(run_name)
     path = run.triplet_recording
-    unit = triplet_recording_unit(tree, run_name, n_samples=n_samples, seed=seed, options=options)
-    making = begin_recording(unit, force=force)
+    unit = triplet_recording_unit(tree, run_name)
+    making = begin_recording(unit)
     if making is None:
         return recording_facts(path)
     options, steps = options_of(unit), finished_steps(tree, run_name)
-    samples, are_held_out = _choice(tree, n_samples, seed)
+    samples, are_held_out = _choice(tree, N_SAMPLES, SEED)
     absences = Absences(tree.base)
     if not are_held_out:
         absences.not_there(tree.split_test, "nothing is held out, so these are samples of the training split")
     pictures = _read_pictures(samples, absences)
     blueprint = triplets_blueprint(ROOT, {shown.entity: shown.title for shown in pictures}, steps[-1])
-    with open_recording(path, _identity(tree, run_name), blueprint) as recording:
+    with open_recording(path, identity_in(unit), blueprint) as recording:
         for shown in pictures:
             _send_still_pictures(recording, shown, options)
         for number, step in enumerate(steps, start=1):
@@ -108,51 +107,28 @@ def export_triplets(
     return finish_recording(making, path, absences.lines)
 
 
-def triplet_recording_unit(
-    tree: DifixTree,
-    run_name: str,
-    *,
-    n_samples: int = N_SAMPLES,
-    seed: int = SEED,
-    options: ExportOptions | None = None,
-) -> Unit:
-    """`triplets.rrd`, made from the run's checkpoints and the data that the samples are chosen from.
-
-    The arguments are those of `export_triplets`.
-    """
-    path = tree.tuning_run(run_name).triplet_recording
-    inputs = inputs_of(path, tree.base)
-    inputs.made |= _checkpoint_versions(tree, run_name)
+def triplet_recording_unit(tree: DifixTree, run_name: str) -> Unit:
+    """`triplets.rrd`, made from the run's checkpoints and the data that the samples are chosen from."""
+    run = tree.tuning_run(run_name)
+    inputs = inputs_of(run.triplet_recording, tree.base)
+    with contextlib.suppress(InvalidFile):  # no checkpoint yet, or none any more
+        # Their side files: a checkpoint itself, up to 5 GB, is not read for this; a removed one keeps its own.
+        found = [
+            storage.read_json(run.checkpoint_info(step), CheckpointInfo) for step in finished_steps(tree, run_name)
+        ]
+        inputs.made |= {f"tuned_checkpoint/model_{info.step}": info.sha256 for info in found}
     data = tree.made_from("difix_data")
     if data.is_file() and not inputs.was_made_from_files([tree.samples_dir]):
         inputs.add_part("difix_data", data, [])
     else:
-        inputs.files |= _sample_files(tree, n_samples, seed)
-    return recording_unit(path, _identity(tree, run_name), options, inputs, n_samples=n_samples, seed=seed)
-
-
-def _checkpoint_versions(tree: DifixTree, run_name: str) -> dict[str, str]:
-    """The digests in the side files: a checkpoint itself, up to 5 GB, is not read for this; a removed one keeps its own."""
-    run = tree.tuning_run(run_name)
-    try:
-        infos = [
-            storage.read_json(run.checkpoint_info(step), CheckpointInfo) for step in finished_steps(tree, run_name)
-        ]
-    except InvalidFile:  # none yet, or none any more
-        return {}
-    return {f"tuned_checkpoint/model_{info.step}": info.sha256 for info in infos}
-
-
-def _sample_files(tree: DifixTree, n_samples: int, seed: int) -> dict[str, Path]:
-    try:
-        samples = chosen_samples(tree, n_samples, seed)
-    except InvalidFile:
-        return {}
-    return {
-        f"{tree.samples_dir.name}/{sample.sample_id}/{path.name}": path
-        for sample in samples
-        for path in (sample.render, sample.target, sample.reference)
-    }
+        with contextlib.suppress(InvalidFile):
+            inputs.files |= {
+                f"{tree.samples_dir.name}/{sample.sample_id}/{path.name}": path
+                for sample in chosen_samples(tree)
+                for path in (sample.render, sample.target, sample.reference)
+            }
+    identity = RecordingIdentity("triplets", tree.exp_name, run_name, scene_name="test samples")
+    return recording_unit(run.triplet_recording, identity, None, inputs, n_samples=N_SAMPLES, seed=SEED)
 
 
 def chosen_samples(tree: DifixTree, n_samples: int = N_SAMPLES, seed: int = SEED) -> list[HeldOutSample]:
@@ -211,10 +187,6 @@ def _title(sample_id: str) -> str:
     except InvalidKey:
         return sample_id
     return f"{sample.scene_name.partition('_')[2]} cam {sample.target_cam_id} {sample.target_fname}"
-
-
-def _identity(tree: DifixTree, run_name: str) -> RecordingIdentity:
-    return RecordingIdentity("triplets", tree.exp_name, run_name, scene_name="test samples")
 
 
 def _load(path: Path, device: str, load_refiner: LoadRefiner | None, absences: Absences) -> RefinesImages | None:
@@ -277,12 +249,12 @@ def _send_step(
 
     refined = _refine(refiner, shown)
     blob, _ = encoded_pixels(refined, lossless=options.lossless)
-    recording.send_steps(f"{shown.entity}/refined", [step], rr.EncodedImage.columns(blob=[blob]))
+    recording.send_at(f"{shown.entity}/refined", STEP, step, rr.EncodedImage.columns(blob=[blob]))
     before, after = psnr(shown.render, shown.target), psnr(refined, shown.target)
     assert before is not None  # only an empty region has none
     assert after is not None
     for part, value in (("render", before), ("refined", after), ("gain", after - before)):
-        recording.send_steps(f"{shown.entity}/psnr/{part}", [step], rr.Scalars.columns(scalars=[value]))
+        recording.send_at(f"{shown.entity}/psnr/{part}", STEP, step, rr.Scalars.columns(scalars=[value]))
 
 
 def _refine(refiner: RefinesImages, shown: _Pictures) -> NDArray[np.uint8]:

@@ -1,13 +1,12 @@
-"""Whether a recording can be loaded: `rerun rrd verify`; and what it holds, read back without a viewer.
+"""Whether a recording can be loaded: `rerun rrd verify`; what it holds, read back without a viewer; whether its layout shows that.
 
-Does not belong here: what it should hold (`contract`).
+Does not belong here: what it should hold (`contract`), how a layout looks.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import subprocess
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,11 +56,6 @@ class RecordingContent:
     properties: dict[str, Any]
     views: tuple[RecordedView, ...]
 
-    @property
-    def blueprint_views(self) -> dict[str, int]:
-        """Class of view (`3D`, `2D`, `TimeSeries`, `TextDocument`) to how many there are."""
-        return dict(Counter(view.kind for view in self.views))
-
 
 def verify_recording(path: Path) -> CheckOutcome:
     """Run the SDK's own verification over one .rrd. Passed where it loads without error, footer included."""
@@ -78,8 +72,11 @@ def verify_recording(path: Path) -> CheckOutcome:
     )
     said = [line.strip() for line in (finished.stdout + finished.stderr).splitlines() if line.strip()]
     offenders = [f"{path.name}: {line}" for line in said[:5] or ["no message"]] if finished.returncode else []
-    if not offenders:
-        offenders = _beyond_verify(path, said)
+    # The program passes over a file that is no recording at all ("0 files verified"), and a footer cut by one byte.
+    if not offenders and not any(line.startswith("1 file verified") for line in said):
+        offenders = [f"{path.name}: no recording in the file"]
+    elif not offenders and (problem := footer_problem(path)):
+        offenders = [f"{path.name}: {problem}"]
     return CheckOutcome.of(
         offenders,
         message=f"{path.name} {'cannot be loaded' if offenders else 'loads without error'}",
@@ -101,14 +98,6 @@ def rerun_binary() -> Path:
     raise ThesisAssetsError(
         "Rerun's program is not installed", wanted="`rerun` of the package rerun-sdk", remedy="pip install rerun-sdk"
     )
-
-
-def _beyond_verify(path: Path, said: list[str]) -> list[str]:
-    """What the program passes over: a file that is no recording at all ("0 files verified"), a footer cut by one byte."""
-    if not any(line.startswith("1 file verified") for line in said):
-        return [f"{path.name}: no recording in the file"]
-    problem = footer_problem(path)
-    return [f"{path.name}: {problem}"] if problem else []
 
 
 def read_recording(path: Path) -> RecordingContent:
@@ -158,11 +147,9 @@ def _add_chunk(content: EntityContent, chunk: Any) -> None:
 
 
 def _add_properties(properties: dict[str, Any], chunk: Any) -> None:
-    batch = chunk.to_record_batch()
     group = chunk.entity_path.removeprefix(PROPERTIES).strip("/")
-    for name in batch.schema.names:
+    for name, values in chunk.to_record_batch().to_pydict().items():
         if name not in _CONTROL_COLUMNS or name == group:
-            values = batch.column(name).to_pylist()
             first = values[0] if values else None
             properties[f"{group}.{name}" if group else name] = first[0] if isinstance(first, list) and first else first
 
@@ -170,20 +157,66 @@ def _add_properties(properties: dict[str, Any], chunk: Any) -> None:
 def _views(reader: Any) -> tuple[RecordedView, ...]:
     kinds: dict[str, tuple[str, str]] = {}
     queries: dict[str, tuple[str, ...]] = {}
-    for blueprint in reader.blueprints():
-        for chunk in reader.stream(store=blueprint):
-            batch = chunk.to_record_batch()
-            names = batch.schema.names
-            if "ViewBlueprint:class_identifier" in names:
-                origins = batch.column("ViewBlueprint:space_origin").to_pylist()
-                for kind, origin in zip(
-                    batch.column("ViewBlueprint:class_identifier").to_pylist(), origins, strict=True
-                ):
-                    if kind:
-                        kinds[chunk.entity_path] = (kind[0], origin[0] if origin else "/")
-            elif "ViewContents:query" in names:
-                view = chunk.entity_path.rpartition("/")[0]
-                queries[view] = tuple(
-                    rule for rules in batch.column("ViewContents:query").to_pylist() for rule in rules
-                )
+    chunks = [chunk for blueprint in reader.blueprints() for chunk in reader.stream(store=blueprint)]
+    for chunk in chunks:
+        columns = chunk.to_record_batch().to_pydict()
+        if "ViewBlueprint:class_identifier" in columns:
+            origins = columns["ViewBlueprint:space_origin"]
+            for kind, origin in zip(columns["ViewBlueprint:class_identifier"], origins, strict=True):
+                if kind:
+                    kinds[chunk.entity_path] = (kind[0], origin[0] if origin else "/")
+        elif "ViewContents:query" in columns:
+            view = chunk.entity_path.rpartition("/")[0]
+            queries[view] = tuple(rule for rules in columns["ViewContents:query"] for rule in rules)
     return tuple(RecordedView(*kinds[view], queries.get(view, ("$origin/**",))) for view in sorted(kinds))
+
+
+# --- the layout against what is recorded -----------------------------------------------------------------------------
+
+_SHOWN_IN = {
+    "EncodedImage:blob": ("2D",),
+    "SegmentationImage:buffer": ("2D",),
+    "EncodedDepthImage:blob": ("2D",),
+    "Mesh3D:vertex_positions": ("3D",),
+    "Points3D:positions": ("3D",),
+    "Pinhole:resolution": ("3D",),
+    "Scalars:scalars": ("TimeSeries",),
+    "TextDocument:text": ("TextDocument",),
+}
+"""Component to the classes of view that can show it."""
+
+
+def layout_offenders(content: RecordingContent) -> list[str]:
+    """Differences between what is recorded and what the layout shows, in both directions; a line each."""
+    if not content.views:
+        return ["no blueprint"]
+    offenders = []
+    for entity, found in content.entities.items():
+        for component in sorted((found.static | set(found.rows)) & set(_SHOWN_IN)):
+            kinds = _SHOWN_IN[component]
+            if not _kept_out(entity) and not any(view.kind in kinds and shows(view, entity) for view in content.views):
+                offenders.append(f"{entity} {component}: in no view of the layout")
+    offenders += [
+        f"a view of class {view.kind} at {view.origin} shows nothing"
+        for view in content.views
+        if not any(shows(view, entity) for entity in content.entities)
+    ]
+    return offenders
+
+
+def shows(view: RecordedView, entity: str) -> bool:
+    """Whether a view's rules take an entity in; the most precise rule that fits decides, as in the viewer."""
+    decided: tuple[tuple[int, bool], bool] = ((-1, False), False)
+    for rule in view.rules:
+        taken = not rule.startswith("-")
+        path = rule.lstrip("+- ").replace("$origin", view.origin)
+        stem = path.removesuffix("/**")
+        fits = entity == stem or (path != stem and entity.startswith(stem.rstrip("/") + "/"))
+        if fits and (precision := (len(stem), path == stem)) >= decided[0]:
+            decided = (precision, taken)
+    return decided[1]
+
+
+def _kept_out(entity: str) -> bool:
+    """Overall numbers stand on the page; SMPL copies would lie exactly in their SMPL-X people."""
+    return "/metrics/overall/" in entity or (entity.endswith("/smpl") and "/people/" in entity)

@@ -27,8 +27,7 @@ from thesis_assets.scenes.camera import Camera, write_camera
 from thesis_assets.scenes.importers.capture import Arrangement, Capture, PlacedPhotograph
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.scenes.scene import write_registry
-from thesis_assets.schemas.scene_import import ImageOrigin, ImportedImage, ImportRecord
-from thesis_assets.schemas.scenes import SceneRegistryEntry
+from thesis_assets.schemas.scenes import ImageOrigin, ImportedImage, ImportRecord, SceneRegistryEntry
 
 LinkMode = Literal["auto", "copy"]
 

@@ -115,11 +115,7 @@ def find_model(
 
 
 def require_packages() -> None:
-    """Refuse where a package of the extra `difix` is not installed.
-
-    Raises:
-        InvalidFile: one is missing.
-    """
+    """Refuse, by `InvalidFile`, where a package of the extra `difix` is not installed."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise InvalidFile(

@@ -1,27 +1,29 @@
-"""The DiFix network: views in, views out, by one step of a diffusion U-Net between a VAE's two halves.
+"""The DiFix network: views in, views out, by one step of a diffusion U-Net between the two halves of a VAE.
 
-Made from a base model's directory, or from a checkpoint's weights on top of it.
+Made from the directory of a base model, or from the weights of a checkpoint on top of it. Below the network: its text, attention across
+views, the one step of the schedule, and the VAE with its skips and adapters by the published names.
 Does not belong here: losses, optimizers, files of checkpoints.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.tuning.difix.cross_view import attend_across_views
 from thesis_assets.tuning.difix.model_folder import ModelFolder, find_model
-from thesis_assets.tuning.difix.one_step import OneStep, read_one_step
-from thesis_assets.tuning.difix.skip_vae import add_lora, add_skips, decode, encode, lora_targets
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
+
 
 TIMESTEP = 199
 LORA_RANK = 4
@@ -97,9 +99,6 @@ def load_difix(
     timestep: int = TIMESTEP,
     mv_unet: bool | None = None,
     rank_vae: int = LORA_RANK,
-    revision: str | None = None,
-    variant: str | None = None,
-    cache_dir: str | None = None,
 ) -> DifixNetwork:
     """The network of a base model, in full precision on the CPU.
 
@@ -111,11 +110,7 @@ def load_difix(
     Raises:
         InvalidFile: the model cannot be had, lacks a part, or a part is not what its configuration says.
     """
-    folder = (
-        model
-        if isinstance(model, ModelFolder)
-        else find_model(model, revision=revision, variant=variant, cache_dir=cache_dir)
-    )
+    folder = model if isinstance(model, ModelFolder) else find_model(model)
     with _named(folder, "unet"):
         from diffusers import UNet2DConditionModel
 
@@ -246,3 +241,224 @@ def _named(folder: ModelFolder, part: str) -> Iterator[None]:
             found=" ".join(str(error).split())[:400],
             wanted="the parts of SD-turbo, or a published DiFix directory",
         ) from error
+
+
+DEFAULT_PROMPT = "remove degradation"
+
+
+def encode_prompts(folder: ModelFolder, prompts: Sequence[str]) -> dict[str, Tensor]:
+    """Each different prompt as (L, D) float32 on the CPU. The text encoder is frozen and let go afterwards.
+
+    Raises:
+        InvalidFile: tokenizer or text encoder cannot be read.
+    """
+    try:
+        from transformers import CLIPTextModel, CLIPTokenizer
+        from transformers.utils import logging
+
+        # Its bar over some hundred weights would stand on stderr of every command and in every trainer's log.
+        logging.disable_progress_bar()
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder.path / "tokenizer"))
+        encoder = CLIPTextModel.from_pretrained(
+            str(folder.path / "text_encoder"), variant=folder.variant, use_safetensors=True, dtype=torch.float32
+        )
+    except Exception as error:
+        raise InvalidFile(
+            "the base model's tokenizer or text encoder cannot be read",
+            file=folder.path,
+            found=" ".join(str(error).split())[:400],
+        ) from error
+    different = sorted(set(prompts))
+    tokens = tokenizer(
+        different,
+        max_length=tokenizer.model_max_length,
+        padding="max_length",
+        truncation=True,
+        return_tensors="pt",
+    )
+    with torch.inference_mode():
+        encoded = encoder.eval()(tokens.input_ids)[0]
+    # A copy: what inference mode makes may not take part in a backward pass.
+    return {prompt: text.clone() for prompt, text in zip(different, encoded, strict=True)}
+
+
+SELF_ATTENTION = ".attn1."
+
+
+@dataclass
+class Views:
+    """How many views a sample has in the forward pass that runs: its views stand beside each other in the batch."""
+
+    count: int = 1
+
+
+class AcrossViews:
+    """An attention processor of diffusers around another one."""
+
+    def __init__(self, inner: Any, views: Views) -> None:
+        self.inner, self.views = inner, views
+
+    def __call__(self, attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """`hidden_states`: (B V, N, C); attended to as (B, V N, C)."""
+        batch, tokens, channels = hidden_states.shape
+        joined = hidden_states.reshape(batch // self.views.count, self.views.count * tokens, channels)
+        attended: Tensor = self.inner(attn, joined, *args, **kwargs)
+        return attended.reshape(batch, tokens, channels)
+
+
+def attend_across_views(unet: UNet2DConditionModel) -> Views:
+    """Change every self-attention of `unet`; the attention to the text stays within a view. Returns the count to be set."""
+    views = Views()
+    unet.set_attn_processor(
+        {
+            name: AcrossViews(inner, views) if SELF_ATTENTION in name else inner
+            for name, inner in unet.attn_processors.items()
+        }
+    )
+    return views
+
+
+@dataclass(frozen=True)
+class OneStep:
+    """A timestep with what its schedule says of it.
+
+    Attributes:
+        kept: the product of all alphas up to the timestep.
+        prediction: what the U-Net predicts: `epsilon`, `v_prediction` or `sample`.
+        limit: clean latents are held to its both sides; None leaves them.
+    """
+
+    timestep: int
+    kept: float
+    prediction: str
+    limit: float | None
+
+    def clean(self, latents: Tensor, predicted: Tensor) -> Tensor:
+        """Clean latents, float32, of the noisy `latents` and the U-Net's prediction for them."""
+        signal, noise = math.sqrt(self.kept), math.sqrt(1 - self.kept)
+        latents, predicted = latents.float(), predicted.float()
+        if self.prediction == "epsilon":
+            found = (latents - noise * predicted) / signal
+        elif self.prediction == "v_prediction":
+            found = signal * latents - noise * predicted
+        else:
+            found = predicted
+        return found if self.limit is None else found.clamp(-self.limit, self.limit)
+
+
+def read_one_step(scheduler_folder: Path, timestep: int) -> OneStep:
+    """The step of `timestep` under the schedule in a `scheduler/` folder.
+
+    Raises:
+        ValueError: the schedule has no such timestep, or predicts something else.
+    """
+    from diffusers import DDPMScheduler
+
+    scheduler = DDPMScheduler.from_pretrained(str(scheduler_folder))
+    config = scheduler.config
+    products = scheduler.alphas_cumprod
+    if not 0 <= timestep < len(products):
+        raise ValueError(f"timestep {timestep} is not one of the schedule's {len(products)}")
+    if config["prediction_type"] not in ("epsilon", "v_prediction", "sample"):
+        raise ValueError(f"prediction_type {config['prediction_type']} is not known")
+    return OneStep(
+        timestep,
+        float(products[timestep]),
+        str(config["prediction_type"]),
+        float(config["clip_sample_range"]) if config["clip_sample"] else None,
+    )
+
+
+SKIPS = ("skip_conv_1", "skip_conv_2", "skip_conv_3", "skip_conv_4")
+ADAPTER = "vae_skip"
+NEAR_ZERO = 1e-5
+"""What the published trainer starts the skip connections from: nearly absent, with a gradient."""
+LORA_ALPHA = 8
+"""Of the published files, which do not hold it: the adapter's scale is this over the rank."""
+LORA_LAYERS = (
+    *("conv1", "conv2", "conv_in", "conv_shortcut", "conv", "conv_out"),
+    *SKIPS,
+    *("to_k", "to_q", "to_v", "to_out.0"),
+)
+"""Ends of the names of the decoder's layers that have an adapter."""
+
+
+def add_skips(vae: AutoencoderKL) -> None:
+    """Put the four convolutions onto the decoder, all weights `NEAR_ZERO`. `ValueError`: it has not four levels."""
+    widths = [int(width) for width in vae.config["block_out_channels"]]
+    if len(widths) != len(SKIPS):
+        raise ValueError(f"the VAE has {len(widths)} levels: skip connections join four")
+    entering_encoder = [widths[0], *widths[:-1]]
+    entering_decoder = [widths[-1], *reversed(widths[1:])]
+    for name, inputs, outputs in zip(SKIPS, reversed(entering_encoder), entering_decoder, strict=True):
+        convolution = nn.Conv2d(inputs, outputs, 1, bias=False)
+        nn.init.constant_(convolution.weight, NEAR_ZERO)
+        setattr(vae.decoder, name, convolution)
+
+
+def lora_targets(vae: AutoencoderKL) -> list[str]:
+    """Full names of the decoder's layers that get an adapter; the VAE has its skips and no adapter yet."""
+    names = [name for name, _ in vae.named_modules() if name.startswith("decoder.")]
+    return [name for name in names if name.endswith(LORA_LAYERS)]
+
+
+def add_lora(vae: AutoencoderKL, rank: int, targets: list[str]) -> None:
+    """Give each target its adapter: A drawn from a normal distribution, B zero, so that nothing changes yet."""
+    from peft import LoraConfig
+
+    config = LoraConfig(r=rank, lora_alpha=LORA_ALPHA, init_lora_weights="gaussian", target_modules=targets)
+    vae.add_adapter(config, adapter_name=ADAPTER)
+
+
+def encode(vae: AutoencoderKL, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Latents and what the decoder's skips need. The encoder is frozen: no gradient flows through it.
+
+    The latents are the mean of the posterior, where the published code draws from it: the same image is always the same latents.
+
+    Args:
+        images: (B, 3, H, W) in [-1, 1], sides multiples of 8.
+
+    Returns:
+        (B, 4, H / 8, W / 8), scaled for the U-Net, and what enters each of the encoder's blocks, outermost first.
+    """
+    entering: list[Tensor] = []
+    with torch.no_grad():
+        encoder = vae.encoder
+        x = encoder.conv_in(images)
+        for block in encoder.down_blocks:
+            entering.append(x)
+            x = block(x)
+        x = encoder.mid_block(x)
+        x = encoder.conv_out(encoder.conv_act(encoder.conv_norm_out(x)))
+        moments = vae.quant_conv(x) if vae.quant_conv is not None else x
+        mean, _ = moments.chunk(2, dim=1)
+        latents: Tensor = mean * float(vae.config["scaling_factor"])
+    return latents, entering
+
+
+def decode(vae: AutoencoderKL, latents: Tensor, entering: list[Tensor], *, save_memory: bool = False) -> Tensor:
+    """Images of latents, with the skips of the images that `entering` comes from.
+
+    Args:
+        latents: (B, 4, h, w), scaled as `encode` returns them.
+        entering: what `encode` returned for the same images.
+        save_memory: compute the blocks anew in the backward pass instead of keeping what is inside them.
+
+    Returns:
+        (B, 3, 8 h, 8 w), about [-1, 1], unbounded.
+    """
+    decoder = vae.decoder
+    x = latents / float(vae.config["scaling_factor"])
+    if vae.post_quant_conv is not None:
+        x = vae.post_quant_conv(x)
+    x = _run(decoder.mid_block, decoder.conv_in(x), save_memory)
+    for name, block, skipped in zip(SKIPS, decoder.up_blocks, reversed(entering), strict=True):
+        x = _run(block, x + getattr(decoder, name)(skipped), save_memory)
+    images: Tensor = decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(x)))
+    return images
+
+
+def _run(block: nn.Module, x: Tensor, save_memory: bool) -> Tensor:
+    done: Any = checkpoint(block, x, use_reentrant=False) if save_memory and torch.is_grad_enabled() else block(x)
+    result: Tensor = done
+    return result

@@ -1,26 +1,40 @@
-"""The `difix` backend in the training loop: every view of a sample against what it should be.
+"""The `difix` backend in the training loop: every view of a sample against what it should be, and the terms of that loss.
 
 The network sees (render, reference) and is to give (target, reference) back, as in the published trainer; with `mv_unet` off it
-sees the render alone. Does not belong here: the network, the terms of the loss, the loop.
+sees the render alone. It is trained on L2, LPIPS and, after a warm-up, the distance of Gram matrices of VGG16 features (Wu et al.
+2025). LPIPS and Gram share one pass of VGG16 over each image. Scales are the published trainer's, so that a lambda means the same
+there: L2 is over images in [-1, 1]; Gram matrices are those of a crop of 400 x 400 pixels, here taken over the whole image and
+brought to that area. Does not belong here: the network, the loop.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thesis_assets.tuning.difix.losses import DifixLoss, LossWeights, require_loss_weights
+import torch
+from torch import Tensor
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.tuning.difix.checkpoint import (
+    DifixRefiner,
+    load_weights,
+    optimizer_from_published,
+    optimizer_to_published,
+    refuse_another_base,
+    usage,
+    weights_to_published,
+)
 from thesis_assets.tuning.difix.model_folder import PUBLISHED_BASE, ModelFolder, find_model
-from thesis_assets.tuning.trainer_flags import TrainerFlags
+from thesis_assets.tuning.difix.network import encode_prompts, load_difix
+from thesis_assets.tuning.run_config import TrainerFlags
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from thesis_assets.tuning.difix.refiner import DifixRefiner
+    from thesis_assets.images.perceptual import Lpips
     from thesis_assets.tuning.trained_model import TripletImages
 
 
@@ -50,9 +64,6 @@ class DifixTraining:
     """A `TrainedModel`: SD-turbo's U-Net, the decoder's adapters and the skips, tuned from a base model."""
 
     def __init__(self, flags: TrainerFlags) -> None:
-        from thesis_assets.tuning.difix.network import load_difix
-        from thesis_assets.tuning.difix.prompts import encode_prompts
-
         self._flags = flags
         require_loss_weights(loss_weights(flags), _vgg_folder(flags))
         self.network = load_difix(
@@ -67,8 +78,6 @@ class DifixTraining:
         self._texts = encode_prompts(self.network.folder, list(self._prompts.values()))
 
     def losses(self, forward: Callable[..., Any], images: TripletImages, step: int) -> dict[str, Tensor]:
-        import torch
-
         shown, wanted = [images.renders], [images.targets]
         if self._flags.mv_unet:
             shown.append(images.references)
@@ -80,29 +89,19 @@ class DifixTraining:
         return {name: term.reshape(views.shape[:2]).mean(dim=1) for name, term in terms.items()}
 
     def state(self) -> dict[str, Any]:
-        from thesis_assets.tuning.difix.published_state import weights_to_published
-
         return {**weights_to_published(self.network), **self._usage, "resolution": self._flags.resolution}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        from thesis_assets.tuning.difix.published_state import load_weights, refuse_another_base
-
         refuse_another_base(self.network.folder, state)
         load_weights(self.network, state)
 
     def optimizer_to_file(self, state: dict[str, Any]) -> dict[str, Any]:
-        from thesis_assets.tuning.difix.published_state import optimizer_to_published
-
         return optimizer_to_published(self.network, state)
 
     def optimizer_from_file(self, state: dict[str, Any]) -> dict[str, Any]:
-        from thesis_assets.tuning.difix.published_state import optimizer_from_published
-
         return optimizer_from_published(self.network, state)
 
     def refiner(self, step: int) -> DifixRefiner:
-        from thesis_assets.tuning.difix.refiner import DifixRefiner
-
         device = next(self.network.parameters()).device
         text = self._texts[self.prompt].to(device)
         return DifixRefiner(self.network, self.prompt, text, self._flags.resolution, str(device), step)
@@ -120,8 +119,6 @@ class DifixTraining:
 
     @cached_property
     def _usage(self) -> dict[str, Any]:
-        from thesis_assets.tuning.difix.published_state import usage
-
         return usage(self.network, self.prompt)
 
     def _text_of(self, sample_id: str, device: torch.device) -> Tensor:
@@ -136,11 +133,7 @@ def loss_weights(flags: TrainerFlags) -> LossWeights:
 
 
 def base_of(flags: TrainerFlags) -> ModelFolder:
-    """The base model of a command line.
-
-    Raises:
-        InvalidFile: it cannot be had.
-    """
+    """The base model of a command line."""
     model = flags.pretrained_model_name_or_path or flags.base_model_id or PUBLISHED_BASE
     return find_model(model, revision=flags.revision, variant=flags.variant, cache_dir=flags.cache_dir)
 
@@ -157,3 +150,96 @@ def _prompts_of(flags: TrainerFlags) -> dict[str, str]:
 
 def _vgg_folder(flags: TrainerFlags) -> Path | None:
     return None if flags.lpips_weights is None else Path(flags.lpips_weights)
+
+
+GRAM_WEIGHTS = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)
+"""Of the five taps (Chen and Koltun 2017, as the published trainer takes them)."""
+GRAM_SIDE = 400
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """The lambdas; `gram_from`: the first step that has the Gram term."""
+
+    l2: float
+    lpips: float
+    gram: float
+    gram_from: int
+
+    @property
+    def needs_vgg(self) -> bool:
+        return self.lpips > 0 or self.gram > 0
+
+
+class DifixLoss:
+    """The loss of a run on its device.
+
+    Args:
+        vgg: None where neither LPIPS nor Gram is asked for.
+    """
+
+    def __init__(self, weights: LossWeights, vgg: Lpips | None) -> None:
+        self.weights, self.vgg = weights, vgg
+
+    def __call__(self, images: Tensor, targets: Tensor, step: int) -> dict[str, Tensor]:
+        """The weighted terms `l2`, `lpips` and `gram`, (B,) each, at the update to `step`, counted from 1.
+
+        A term with a lambda of 0 is not there; Gram is 0 until its first step.
+
+        Args:
+            images: (B, 3, H, W) float32, about [0, 1]; gradients flow to them.
+            targets: the same shape, in [0, 1].
+        """
+        weights = self.weights
+        terms = {"l2": weights.l2 * 4 * (images - targets).square().mean(dim=(1, 2, 3))}
+        with_gram = weights.gram > 0 and step >= weights.gram_from
+        if self.vgg is not None and (weights.lpips > 0 or with_gram):
+            taps = self.vgg.taps_of(images)
+            with torch.no_grad():
+                wanted = self.vgg.taps_of(targets)
+            if weights.lpips > 0:
+                terms["lpips"] = weights.lpips * self.vgg.between(taps, wanted)
+            if with_gram:
+                terms["gram"] = weights.gram * gram_distance(taps, wanted)
+        if weights.gram > 0:
+            terms.setdefault("gram", torch.zeros_like(terms["l2"]))
+        return terms
+
+
+def gram_distance(taps: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    """Weighted mean squared difference of the Gram matrices of two sets of taps, (B,)."""
+    parts = []
+    for level, (weight, one, other) in enumerate(zip(GRAM_WEIGHTS, taps, wanted, strict=True)):
+        area = (GRAM_SIDE / 2**level) ** 2
+        difference = (_gram(one) - _gram(other)).square().mean(dim=(1, 2))
+        parts.append(weight * area / one.shape[1] * difference)
+    return torch.stack(parts).sum(dim=0)
+
+
+def _gram(taps: Tensor) -> Tensor:
+    """(B, C, h, w) to (B, C, C): products of channels, mean over the places."""
+    rows = taps.flatten(2)
+    return rows @ rows.transpose(1, 2) / rows.shape[2]
+
+
+def require_loss_weights(weights: LossWeights, folder: Path | None) -> None:
+    """Refuse LPIPS or Gram without the files of VGG16, before anything is loaded: a term is never left out silently.
+
+    Raises:
+        InvalidFile: a file is not there; the message says how to go without.
+    """
+    if not weights.needs_vgg:
+        return
+    from thesis_assets.images.lpips_files import find_lpips
+
+    try:
+        find_lpips(folder)
+    except InvalidFile as error:
+        raise InvalidFile(
+            "the loss asks for VGG16 features, and their file of weights is not there",
+            file=error.file,
+            key="runs.<run_name>.lambda_lpips, runs.<run_name>.lambda_gram",
+            found=f"{weights.lpips:g} and {weights.gram:g}",
+            wanted=error.wanted,
+            remedy=f"{error.remedy}; or set lambda_lpips: 0 and lambda_gram: 0, which trains on L2 alone and says so",
+        ) from error

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets.evaluation.qualitative.export_command import export_recordings
+from thesis_assets.evaluation.qualitative.exports import export_recordings
 from thesis_assets.layout import EvaluationTree
 from thesis_assets_tests.evaluation.qualitative.small_tree import EXP, RUN, SCENE, make_tree
 

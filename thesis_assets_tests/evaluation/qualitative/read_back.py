@@ -1,10 +1,13 @@
 """Values of a recording, read back without a viewer."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rerun.chunk import RrdReader
+
+from thesis_assets.evaluation.qualitative.verification import RecordingContent
 
 
 def column(path: Path, entity: str, component: str) -> dict[int | None, Any]:
@@ -29,3 +32,8 @@ def blob(path: Path, entity: str, component: str = "EncodedImage:blob") -> dict[
 def matrix(value: Any) -> np.ndarray:
     """(3, 3) from the nine numbers of a column-major matrix."""
     return np.array(value[0], dtype=np.float64).reshape(3, 3).T
+
+
+def views_of(content: RecordingContent) -> dict[str, int]:
+    """Class of view (`3D`, `2D`, `TimeSeries`, `TextDocument`) of the layout to how many there are."""
+    return dict(Counter(view.kind for view in content.views))

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from rerun.chunk import RrdReader
 
-from thesis_assets.evaluation.qualitative.evaluation import export_evaluation
+from thesis_assets.evaluation.qualitative.exports import TreeExports
 from thesis_assets.evaluation.qualitative.verification import read_recording
 from thesis_assets.layout import EvaluationTree
+from thesis_assets_tests.evaluation.qualitative.read_back import views_of
 
 
 def blueprint_values(path: Path, entity: str, component: str) -> list[object]:
@@ -23,18 +24,18 @@ def blueprint_values(path: Path, entity: str, component: str) -> list[object]:
 
 def test_input_data_shows_worlds_beside_pictures(exported: EvaluationTree) -> None:
     # 3 cameras with pictures, a depth, a novel view; a world for train and one for test.
-    assert read_recording(exported.input_data_recording).blueprint_views == {"3D": 2, "2D": 5}
+    assert views_of(read_recording(exported.input_data_recording)) == {"3D": 2, "2D": 5}
 
 
 def test_an_epoch_shows_a_row_a_camera_curves_poses_and_pages(exported: EvaluationTree) -> None:
-    views = read_recording(exported.evaluation_recording(30)).blueprint_views
+    views = views_of(read_recording(exported.evaluation_recording(30)))
     # 2 x (prediction, truth, difference) + 2 renders; psnr, ssim, mm, share; world and root aligned, input cameras; a page a task.
     assert views == {"2D": 8, "TimeSeries": 4, "3D": 3, "TextDocument": 2}
 
 
 def test_only_what_is_there_has_a_view(tree: EvaluationTree) -> None:
-    export_evaluation(tree, 30, tasks=("pose_smplx",))
-    views = read_recording(tree.evaluation_recording(30)).blueprint_views
+    TreeExports(tree).export_epoch(30, tasks=("pose_smplx",))
+    views = views_of(read_recording(tree.evaluation_recording(30)))
     assert views == {"TimeSeries": 2, "3D": 2, "TextDocument": 1}
 
 

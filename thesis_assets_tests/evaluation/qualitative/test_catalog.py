@@ -10,7 +10,7 @@ import pytest
 from thesis_assets import storage
 from thesis_assets.errors import InvalidKey, ThesisAssetsError
 from thesis_assets.evaluation.qualitative.catalog import MetricValue, find_recordings, read_metric, serve_catalog
-from thesis_assets.evaluation.qualitative.export_command import export_recordings
+from thesis_assets.evaluation.qualitative.exports import export_recordings
 from thesis_assets.layout import EvaluationTree
 from thesis_assets.schemas.evaluation import EvaluationManifest
 from thesis_assets_tests.evaluation.qualitative.small_tree import EXP, FRAMES, RUN, SCENE

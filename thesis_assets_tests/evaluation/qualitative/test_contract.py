@@ -15,8 +15,7 @@ from thesis_assets.evaluation.qualitative.contract import (
     check_recordings_current,
     check_recordings_verify,
 )
-from thesis_assets.evaluation.qualitative.export_command import export_recordings
-from thesis_assets.evaluation.qualitative.input_data import export_input_data
+from thesis_assets.evaluation.qualitative.exports import TreeExports, export_recordings
 from thesis_assets.evaluation.qualitative.recording import RecordingIdentity, open_recording
 from thesis_assets.evaluation.qualitative.tracks import ExportOptions
 from thesis_assets.evaluation.qualitative.verification import read_recording
@@ -193,7 +192,7 @@ def test_an_export_of_unchanged_files_is_left_alone(tree: EvaluationTree) -> Non
     before = {path: path.stat().st_mtime_ns for path in tree.rerun_dir.iterdir()}
     export_recordings(tree)
     assert before == {path: path.stat().st_mtime_ns for path in tree.rerun_dir.iterdir()}
-    export_input_data(tree, force=True)
+    TreeExports(tree).export_input_data(force=True)
     assert tree.input_data_recording.stat().st_mtime_ns > before[tree.input_data_recording]
 
 

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.qualitative.evaluation import evaluated_epochs, export_evaluation
+from thesis_assets.evaluation.qualitative.exports import TreeExports
 from thesis_assets.evaluation.qualitative.tracks import PREDICTION_COLOUR, TRUTH_COLOUR, ExportOptions
+from thesis_assets.evaluation.qualitative.tree_tracks import evaluated_epochs
 from thesis_assets.evaluation.qualitative.verification import read_recording
 from thesis_assets.images.codecs import read_rgb
 from thesis_assets.layout import EvaluationTree
@@ -49,7 +50,7 @@ def test_a_png_becomes_a_jpeg_of_the_same_picture(exported: EvaluationTree) -> N
 
 
 def test_lossless_keeps_the_bytes(tree: EvaluationTree) -> None:
-    export_evaluation(tree, 30, options=ExportOptions(lossless=True))
+    TreeExports(tree, options=ExportOptions(lossless=True)).export_epoch(30)
     content = blob(tree.evaluation_recording(30), f"{NVS}/pred/cam_4")[1]
     assert content == tree.task(30, "nvs").pred_image(4, "000001").read_bytes()
     media_type = column(tree.evaluation_recording(30), f"{NVS}/pred/cam_4", "EncodedImage:media_type")
@@ -69,7 +70,7 @@ def test_metric_rows_stand_on_both_timelines_and_overall_numbers_on_the_epoch(ex
 def test_an_empty_metric_has_no_curve_and_is_named(exported: EvaluationTree) -> None:
     content = read_recording(exported.evaluation_recording(30))
     assert not any("/lpips" in entity for entity in content.entities)
-    digest = export_evaluation(exported, 30)
+    digest = TreeExports(exported).export_epoch(30)
     assert any(line.endswith("no value of lpips") for line in digest.absent)
 
 
@@ -92,13 +93,13 @@ def test_the_page_has_protocol_and_overall_table_with_text_escaped(exported: Eva
 
 
 def test_a_task_that_was_not_evaluated_is_named(exported: EvaluationTree) -> None:
-    digest = export_evaluation(exported, 30)
+    digest = TreeExports(exported).export_epoch(30)
     assert "not there: evaluation/epoch_0030/pose_smpl: the task was not evaluated at this epoch" in digest.absent
 
 
 def test_only_the_tasks_asked_for_are_recorded(tree: EvaluationTree) -> None:
     add_pose(tree, 30, "pose_smpl")
-    digest = export_evaluation(tree, 30, tasks=("pose_smpl",))
+    digest = TreeExports(tree).export_epoch(30, tasks=("pose_smpl",))
     entities = read_recording(tree.evaluation_recording(30)).entities
     assert digest.absent == []
     assert {entity.split("/")[3] for entity in entities} == {"pose_smpl"}
@@ -106,7 +107,7 @@ def test_only_the_tasks_asked_for_are_recorded(tree: EvaluationTree) -> None:
 
 def test_a_missing_mesh_is_cleared_and_named(tree: EvaluationTree) -> None:
     tree.task(30, "pose_smplx").person_mesh("pred", "world_aligned", 1, "000001").unlink()
-    digest = export_evaluation(tree, 30)
+    digest = TreeExports(tree).export_epoch(30)
     path, entity = tree.evaluation_recording(30), f"{POSE}/pred/world_aligned/person_1"
     assert list(column(path, entity, "Mesh3D:vertex_positions")) == [0, 2]
     assert list(column(path, entity, "Clear:is_recursive")) == [1]
@@ -117,7 +118,7 @@ def test_meshes_of_all_people_stand_in_where_there_are_none_a_person(tree: Evalu
     folder = tree.task(30, "pose_smplx").meshes_dir("pred", "world_aligned")
     for path in folder.glob("0?/*.obj"):
         path.unlink()
-    export_evaluation(tree, 30)
+    TreeExports(tree).export_epoch(30)
     entities = read_recording(tree.evaluation_recording(30)).entities
     assert f"{POSE}/pred/world_aligned/person_all" in entities
     assert f"{POSE}/pred/world_aligned/person_0" not in entities
@@ -126,14 +127,14 @@ def test_meshes_of_all_people_stand_in_where_there_are_none_a_person(tree: Evalu
 def test_a_mesh_cut_before_its_faces_does_not_spoil_the_others(tree: EvaluationTree) -> None:
     path = tree.task(30, "pose_smplx").person_mesh("pred", "world_aligned", 0, "000000")
     path.write_bytes(path.read_bytes().partition(b"f ")[0])
-    digest = export_evaluation(tree, 30)
+    digest = TreeExports(tree).export_epoch(30)
     entity = f"{POSE}/pred/world_aligned/person_0"
     assert list(column(tree.evaluation_recording(30), entity, "Mesh3D:vertex_positions")) == [1, 2]
     assert any("00/000000.obj: the faces are not those" in line for line in digest.absent)
 
 
 def test_the_first_frames_only(tree: EvaluationTree) -> None:
-    export_evaluation(tree, 30, options=ExportOptions(max_frames_per_camera=2))
+    TreeExports(tree, options=ExportOptions(max_frames_per_camera=2)).export_epoch(30)
     content = read_recording(tree.evaluation_recording(30))
     positions = {place for entity in content.entities.values() for rows in entity.rows.values() for place in rows}
     assert {number for timeline, number in positions if timeline == "frame"} == {0, 1}
@@ -141,7 +142,7 @@ def test_the_first_frames_only(tree: EvaluationTree) -> None:
 
 def test_an_epoch_that_is_not_there_is_an_error_that_names_those_that_are(exported: EvaluationTree) -> None:
     with pytest.raises(InvalidFile) as caught:
-        export_evaluation(exported, 15)
+        TreeExports(exported).export_epoch(15)
     assert caught.value.found == "epoch_0000, epoch_0030"
 
 
@@ -155,7 +156,7 @@ def test_a_broken_image_costs_its_own_row_and_the_difference_alone(tree: Evaluat
     task = tree.task(30, "nvs")
     task.gt_image(4, "000001").write_bytes(task.gt_image(4, "000001").read_bytes()[:40])
     task.pred_image(16, "000002").unlink()
-    digest = export_evaluation(tree, 30)
+    digest = TreeExports(tree).export_epoch(30)
     path = tree.evaluation_recording(30)
     assert list(blob(path, f"{NVS}/pred/cam_4")) == [0, 1, 2]
     assert list(blob(path, f"{NVS}/gt_inputs/cam_4")) == [0, 2]
@@ -169,7 +170,7 @@ def test_images_of_two_sizes_are_recorded_without_a_difference(tree: EvaluationT
     from thesis_assets.images.codecs import encode_png
 
     tree.task(30, "nvs").pred_image(4, "000001").write_bytes(encode_png(np.zeros((8, 8, 3), np.uint8)))
-    digest = export_evaluation(tree, 30)
+    digest = TreeExports(tree).export_epoch(30)
     path = tree.evaluation_recording(30)
     assert list(blob(path, f"{NVS}/pred/cam_4")) == [0, 1, 2]
     assert list(blob(path, f"{NVS}/metrics/difference/cam_4")) == [0, 2]
@@ -177,7 +178,7 @@ def test_images_of_two_sizes_are_recorded_without_a_difference(tree: EvaluationT
 
 
 def test_differences_are_black_where_equal_and_white_from_64_on() -> None:
-    from thesis_assets.evaluation.qualitative.difference_tracks import coloured
+    from thesis_assets.evaluation.qualitative.image_tracks import coloured
 
     distances = np.array([[[0, 0, 0], [30, 30, 30], [64, 64, 64], [255, 255, 255], [192, 0, 0]]], np.uint8)
     colours = coloured(distances)

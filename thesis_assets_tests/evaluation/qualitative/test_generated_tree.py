@@ -9,9 +9,10 @@ from thesis_assets.evaluation.qualitative.contract import (
     check_recordings_current,
     check_recordings_verify,
 )
-from thesis_assets.evaluation.qualitative.export_command import export_recordings
+from thesis_assets.evaluation.qualitative.exports import export_recordings
 from thesis_assets.evaluation.qualitative.verification import RecordingContent, read_recording
 from thesis_assets.layout import EvaluationTree
+from thesis_assets_tests.evaluation.qualitative.read_back import views_of
 from thesis_assets_tests.evaluation.qualitative.small_tree import make_tree
 
 CAMERAS = (4, 16, 28, 40, 52, 64, 76, 88)
@@ -71,4 +72,4 @@ def _check_epoch(tree: EvaluationTree, epoch: int, n_frames: int) -> None:
     assert content.application_id == f"thesis_assets_evaluation_epoch_{epoch:04d}"
     assert content.properties["epoch.epoch"] == epoch
     # 8 x (prediction, truth, difference) and renders; psnr, ssim, millimetres, share; world, root, cameras; two pages.
-    assert content.blueprint_views == {"2D": 32, "TimeSeries": 4, "3D": 3, "TextDocument": 2}
+    assert views_of(content) == {"2D": 32, "TimeSeries": 4, "3D": 3, "TextDocument": 2}

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.qualitative.input_data import export_input_data
+from thesis_assets.evaluation.qualitative.exports import TreeExports
 from thesis_assets.evaluation.qualitative.verification import read_recording
 from thesis_assets.layout import EvaluationTree
 from thesis_assets.scenes.bodies import write_bodies
@@ -98,7 +98,7 @@ def test_people_are_meshes_with_faces_once_and_joints_where_there_are_no_faces(e
 
 def test_a_person_who_leaves_is_cleared(tree: EvaluationTree) -> None:
     write_bodies(tree.input_data("test").body("smplx", "000001"), bodies("smplx", 1, n_people=1))
-    export_input_data(tree)
+    TreeExports(tree).export_input_data()
     path, entity = tree.input_data_recording, "/input_data/test/people/person_1"
     assert list(column(path, entity, "Mesh3D:vertex_positions")) == [0, 2]
     assert list(column(path, entity, "Clear:is_recursive")) == [1]
@@ -114,7 +114,7 @@ def test_parts_that_are_not_there_are_named(tree: EvaluationTree) -> None:
     folders = tree.input_data("train")
     for path in sorted(folders.base.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
-    digest = export_input_data(tree)
+    digest = TreeExports(tree).export_input_data()
     assert digest.absent == ["not there: input_data/train: nothing to record"]
     assert not any("/train" in entity for entity in read_recording(tree.input_data_recording).entities)
 
@@ -127,7 +127,7 @@ def test_broken_files_are_left_out_and_named(tree: EvaluationTree) -> None:
     folders.body("smplx", "000002").write_bytes(b"")
     folders.mask(4, "000000", 0).write_bytes(b"no picture")
     tree.input_data("train").depth(16, "000000").write_bytes(b"no array")
-    digest = export_input_data(tree)
+    digest = TreeExports(tree).export_input_data()
     named = {line.split(": ")[1] for line in digest.absent}
     assert named == {
         "input_data/test/images/4/000001.jpg",
@@ -145,11 +145,11 @@ def test_parameters_alone_cannot_be_drawn_and_are_named(tree: EvaluationTree) ->
         bare = bodies("smplx", frame)
         path = tree.input_data("test").body("smplx", f"{frame:06d}")
         write_bodies(path, type(bare)(model="smplx", parameters=bare.parameters))
-    digest = export_input_data(tree)
+    digest = TreeExports(tree).export_input_data()
     assert "left out: input_data/test/smplx/000000.npz: only parameters" in digest.absent[0]
     assert "/input_data/test/people/person_0" not in read_recording(tree.input_data_recording).entities
 
 
 def test_a_tree_without_input_data_is_an_error(tmp_path: object) -> None:
     with pytest.raises(InvalidFile, match="no input data"):
-        export_input_data(EvaluationTree(tmp_path, "demo"))  # type: ignore[arg-type]
+        TreeExports(EvaluationTree(tmp_path, "demo")).export_input_data()  # type: ignore[arg-type]

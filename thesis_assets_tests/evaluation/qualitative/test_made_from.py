@@ -7,13 +7,11 @@ from pathlib import Path
 import pytest
 
 from thesis_assets import storage
-from thesis_assets.evaluation.qualitative import made_from
-from thesis_assets.evaluation.qualitative.evaluation import export_evaluation
-from thesis_assets.evaluation.qualitative.export_command import export_recordings
-from thesis_assets.evaluation.qualitative.input_data import export_input_data
-from thesis_assets.evaluation.qualitative.made_from import place_of, recording_facts
+from thesis_assets.evaluation.qualitative import recording
+from thesis_assets.evaluation.qualitative.exports import TreeExports, export_recordings, recording_units
+from thesis_assets.evaluation.qualitative.recording import place_of, recording_facts
 from thesis_assets.evaluation.qualitative.tracks import ExportOptions
-from thesis_assets.evaluation.qualitative.units import recording_units, triplet_recording_unit
+from thesis_assets.evaluation.qualitative.triplets import triplet_recording_unit
 from thesis_assets.evaluation.qualitative.verification import read_recording
 from thesis_assets.layout import DifixTree, EvaluationTree
 from thesis_assets.provenance import Place, Unit, Wanted, begin, take_over
@@ -33,7 +31,7 @@ def states(tree: EvaluationTree, run_name: str = RUN) -> list[str]:
 def test_other_times_another_root_another_sdk_and_no_driver_make_no_recording_stale(
     tree: EvaluationTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(made_from, "sdk_version", lambda: "99.0.0")
+    monkeypatch.setattr(recording, "sdk_version", lambda: "99.0.0")
     monkeypatch.setenv("VK_ICD_FILENAMES", "/nonexistent.json")
     assert states(tree) == ["made"] * 3
     shutil.copytree(tree.output_dir, tmp_path / "else" / "where", copy_function=shutil.copyfile)
@@ -99,7 +97,7 @@ def test_what_has_a_record_counts_by_its_data_version(tree: EvaluationTree) -> N
     record(Place(tree.base, tree.task(30, "nvs").made_from), "two")
     assert states(tree) == ["made", "made", "stale: `evaluation/epoch_0030/nvs`: made anew"]
     record(Place(tree.base, tree.task(30, "pose_smpl").made_from), "one")
-    export_evaluation(tree, 30, run_name=RUN, scene_name=SCENE)
+    TreeExports(tree, RUN, SCENE).export_epoch(30)
     assert states(tree) == ["made"] * 3
 
 
@@ -129,14 +127,14 @@ def test_a_recording_of_a_version_without_records_works_and_is_taken_over(tree: 
     place_of(recording).record.unlink()
     before = recording.stat().st_mtime_ns
     assert states(tree)[0] == "made (not verified yet)"
-    assert export_input_data(tree).absent == ["x: y: z"]
+    assert TreeExports(tree).export_input_data().absent == ["x: y: z"]
     (unit,) = recording_units("input_data_recording", {SCENE: tree}, DifixTree(tree.output_dir, EXP), RUN, ())
     assert take_over(unit) is not None
     assert states(tree)[0] == "made"
     assert (recording.stat().st_mtime_ns, recording_facts(recording).rerun_sdk) == (before, "0.40.0")
     recording.write_bytes(b"")
     assert states(tree)[0].startswith("damaged")
-    assert export_input_data(tree).absent == []
+    assert TreeExports(tree).export_input_data().absent == []
     assert not recording.with_suffix(".inputs.json").exists()
 
 

@@ -13,12 +13,10 @@ from PIL import Image
 
 from thesis_assets import storage
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.evaluation.qualitative import headless_viewer as headless
 from thesis_assets.evaluation.qualitative import previews
-from thesis_assets.evaluation.qualitative.evaluation import export_evaluation
-from thesis_assets.evaluation.qualitative.headless_viewer import HeadlessViewer, NoGraphics, headless_viewer
-from thesis_assets.evaluation.qualitative.input_data import export_input_data
-from thesis_assets.evaluation.qualitative.made_from import place_of
+from thesis_assets.evaluation.qualitative.exports import TreeExports
+from thesis_assets.evaluation.qualitative.previews import HeadlessViewer, NoGraphics, headless_viewer
+from thesis_assets.evaluation.qualitative.recording import place_of
 from thesis_assets.evaluation.qualitative.tracks import PREDICTION_COLOUR, TRUTH_COLOUR, person_colour
 from thesis_assets.images.codecs import encode_png, read_rgb
 from thesis_assets.layout import EvaluationTree
@@ -131,7 +129,7 @@ def test_a_difference_is_dark_where_the_images_agree(viewer: HeadlessViewer, tre
     changed = truth.copy()
     changed[8:16, 8:16] ^= 128
     task.pred_image(4, "000001").write_bytes(encode_png(changed))
-    export_evaluation(tree, 30)
+    TreeExports(tree).export_epoch(30)
     views = shown(viewer, tree.evaluation_recording(30), "nvs")
     seen = pixels(viewer, views["cam_4 difference"])
     bright = np.argwhere(seen.min(axis=2) > 200)
@@ -157,6 +155,13 @@ def test_recordings_opened_together_keep_their_own_layouts(viewer: HeadlessViewe
     assert roots == [{"test", "train"}, {"epoch_0000"}, {"epoch_0030"}]
 
 
+def preview_files(recording: Path) -> list[Path]:
+    """The current pictures of a recording, in the order they were taken; none where they are not current."""
+    record = previews.current_previews(recording)
+    folder = EvaluationTree.recording_previews(recording)
+    return [folder / picture.file for picture in record.pictures] if record else []
+
+
 def test_previews_are_kept_beside_the_recording_until_it_changes(tree: EvaluationTree, tmp_path: Path) -> None:
     require_graphics()
     recordings = [tree.input_data_recording, tree.evaluation_recording(30)]
@@ -167,7 +172,7 @@ def test_previews_are_kept_beside_the_recording_until_it_changes(tree: Evaluatio
         *("nvs_000000.png", "nvs_000001.png", "nvs_000002.png"),
         *("nvs_inputs_000001.png", "pose_smplx_000001.png"),
     ]
-    files = previews.preview_files(tree.evaluation_recording(30))
+    files = preview_files(tree.evaluation_recording(30))
     assert all(read_rgb(file).shape == (400 - 36, 640, 3) for file in files)
     assert len({file.read_bytes() for file in files}) == len(files)
     sheet = previews.preview_sheet(recordings)
@@ -179,9 +184,9 @@ def test_previews_are_kept_beside_the_recording_until_it_changes(tree: Evaluatio
     assert files[0].stat().st_mtime_ns == before
 
     add_nvs(tree, 30, frames=(0, 1))
-    export_evaluation(tree, 30)
-    assert previews.preview_files(tree.evaluation_recording(30)) == []
-    assert previews.preview_files(tree.input_data_recording) != []
+    TreeExports(tree).export_epoch(30)
+    assert preview_files(tree.evaluation_recording(30)) == []
+    assert preview_files(tree.input_data_recording) != []
 
 
 def test_without_a_driver_the_reason_and_what_to_do_are_said(
@@ -217,7 +222,7 @@ def test_a_viewer_that_stands_still_is_ended_and_not_waited_for(
     with headless_viewer((320, 200)) as viewer:
         viewer.open(exported.input_data_recording)
         (running,) = (child for child in psutil.Process().children() if child not in others)
-        monkeypatch.setattr(headless, "ANSWER_SECONDS", 1.0)
+        monkeypatch.setattr(previews, "ANSWER_SECONDS", 1.0)
         running.suspend()
         with pytest.raises(NoGraphics):
             viewer.picture()
@@ -227,7 +232,7 @@ def test_pictures_that_were_cut_are_taken_again(tree: EvaluationTree) -> None:
     require_graphics()
     recording = tree.input_data_recording
     previews.make_previews([recording], window=(320, 200))
-    first = previews.preview_files(recording)[0]
+    first = preview_files(recording)[0]
     whole = first.read_bytes()
     first.write_bytes(whole[:200])
     assert previews.preview_sheet([recording]) is None
@@ -247,8 +252,8 @@ def test_pictures_of_a_version_without_records_are_kept_while_their_recording_is
     place_of(recording).record.unlink()
     assert previews.make_previews([recording])[recording].rerun_sdk == "0.40.0"
     assert previews.previews_unit(recording, folder).look().in_words == "made"
-    export_input_data(tree, force=True)
-    assert previews.preview_files(recording) == []
+    TreeExports(tree).export_input_data(force=True)
+    assert preview_files(recording) == []
 
 
 def test_a_viewer_that_does_not_know_what_is_asked_is_an_error_of_ours(viewer: HeadlessViewer) -> None:

@@ -10,10 +10,8 @@ import pytest
 
 import thesis_assets.evaluation.qualitative as qualitative
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
-from thesis_assets.evaluation.qualitative.evaluation import export_evaluation
-from thesis_assets.evaluation.qualitative.identity import identity_of
-from thesis_assets.evaluation.qualitative.input_data import export_input_data
-from thesis_assets.evaluation.qualitative.recording import RecordingIdentity, open_recording
+from thesis_assets.evaluation.qualitative.exports import TreeExports
+from thesis_assets.evaluation.qualitative.recording import RecordingIdentity, identity_of, open_recording
 from thesis_assets.evaluation.qualitative.verification import read_recording, rerun_binary, verify_recording
 from thesis_assets.images.codecs import encode_png, read_rgb
 from thesis_assets.layout import EvaluationTree
@@ -122,19 +120,19 @@ def test_a_recording_cut_short_by_the_disk_is_refused(tmp_path: Path, monkeypatc
 def test_two_exports_of_one_tree_are_equal_and_a_changed_pixel_makes_them_differ(tree: EvaluationTree) -> None:
     path = tree.evaluation_recording(30)
     first = shutil.copy(path, path.with_name("first.rrd"))
-    export_evaluation(tree, 30, force=True)
+    TreeExports(tree).export_epoch(30, force=True)
     assert compare(first, path) == 0
     image = tree.task(30, "nvs").gt_image(4, "000001")
     pixels = read_rgb(image).copy()
     pixels[0, 0] ^= 255
     image.write_bytes(encode_png(pixels))
-    export_evaluation(tree, 30)
+    TreeExports(tree).export_epoch(30)
     assert compare(first, path) != 0
 
 
 def test_what_a_process_exported_before_does_not_show_in_a_recording(tree: EvaluationTree) -> None:
-    export_evaluation(tree, 30, force=True)
-    export_input_data(tree, force=True)
+    TreeExports(tree).export_epoch(30, force=True)
+    TreeExports(tree).export_input_data(force=True)
     after = shutil.copy(tree.input_data_recording, tree.rerun_dir / "after.rrd")
     script = Path(qualitative.__file__).parent / "rerun_export_input_data.py"
     subprocess.run([sys.executable, str(script), "--exp-dir", str(tree.base), "--force"], check=True, timeout=120)
@@ -146,7 +144,7 @@ def test_recordings_may_be_written_from_several_threads(tree: EvaluationTree) ->
 
     def export(epoch: int) -> None:
         try:
-            export_evaluation(tree, epoch, force=True)
+            TreeExports(tree).export_epoch(epoch, force=True)
         except Exception as error:  # noqa: BLE001 - handed to the assertion below
             failures.append(error)
 

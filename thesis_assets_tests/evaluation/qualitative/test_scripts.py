@@ -8,7 +8,7 @@ import pytest
 
 import thesis_assets.evaluation.qualitative as qualitative
 from thesis_assets.evaluation.qualitative.contract import check_recording_contract
-from thesis_assets.evaluation.qualitative.export_command import PARTS, chosen_epochs, main
+from thesis_assets.evaluation.qualitative.exports import PARTS, chosen_epochs, main
 from thesis_assets.layout import EvaluationTree
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.qualitative.triplet_contract import check_triplet_recording
+from thesis_assets.evaluation.qualitative.contract import check_triplet_recording
 from thesis_assets.evaluation.qualitative.triplets import chosen_samples, export_triplets, sample_entity
 from thesis_assets.evaluation.qualitative.verification import read_recording
 from thesis_assets.images.codecs import encode_jpeg, encode_png, read_rgb
@@ -16,8 +16,8 @@ from thesis_assets.images.metrics import psnr
 from thesis_assets.layout import DifixTree, SampleId
 from thesis_assets.schemas.samples import DataJson, DataJsonEntry
 from thesis_assets.schemas.tuning import CheckpointInfo
-from thesis_assets.tuning.refine import Refiner
-from thesis_assets_tests.evaluation.qualitative.read_back import blob, column
+from thesis_assets.tuning.trained_model import Refiner
+from thesis_assets_tests.evaluation.qualitative.read_back import blob, column, views_of
 from thesis_assets_tests.evaluation.qualitative.small_tree import picture
 
 STEPS = (100, 200)
@@ -65,8 +65,8 @@ def brighten(checkpoint: Path, device: str) -> Refiner:
     return Refiner(lambda renders, _: torch.full_like(renders, step / 1000), resolution=32, device=device, step=step)
 
 
-def export(tree: DifixTree, **options: object) -> list[str]:
-    return export_triplets(tree, "tiny_a", load_refiner=brighten, **options).absent  # type: ignore[arg-type]
+def export(tree: DifixTree) -> list[str]:
+    return export_triplets(tree, "tiny_a", load_refiner=brighten).absent
 
 
 def test_every_step_refines_the_same_samples_and_the_rest_stands_still(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_every_step_refines_the_same_samples_and_the_rest_stands_still(tmp_path:
         assert list(blob(path, f"{entity}/refined")) == list(STEPS)
         assert "EncodedImage:blob" in content.entities[f"{entity}/target"].static
     # 4 pictures a sample; PSNR, and what it gained.
-    assert content.blueprint_views == {"2D": 24, "TimeSeries": 2}
+    assert views_of(content) == {"2D": 24, "TimeSeries": 2}
     assert check_triplet_recording(tree, "tiny_a").passed
 
 
@@ -127,8 +127,8 @@ def test_checkpoints_of_the_tiny_backend_refine_by_themselves(tmp_path: Path) ->
         }
         run = tree.tuning_run("tiny_a")
         save_checkpoint(run, state, metrics={}, data_json_sha256="", hyperparameter_digest="")
-    assert export_triplets(tree, "tiny_a", n_samples=2).absent == []
-    path, sample = tree.tuning_run("tiny_a").triplet_recording, chosen_samples(tree, 2)[0]
+    assert export_triplets(tree, "tiny_a").absent == []
+    path, sample = tree.tuning_run("tiny_a").triplet_recording, chosen_samples(tree)[0]
     entity = sample_entity(sample.sample_id)
     refined = column(path, f"{entity}/psnr/refined", "Scalars:scalars")
     render = column(path, f"{entity}/psnr/render", "Scalars:scalars")
@@ -147,16 +147,16 @@ def test_the_choice_is_even_over_cameras_and_does_not_depend_on_order(tmp_path: 
 
 def test_an_unchanged_run_is_left_alone_and_a_new_checkpoint_is_recorded(tmp_path: Path) -> None:
     tree = make_run(tmp_path)
-    export(tree, n_samples=2)
+    export(tree)
     path = tree.tuning_run("tiny_a").triplet_recording
     before = path.stat().st_mtime_ns
-    export(tree, n_samples=2)
+    export(tree)
     assert path.stat().st_mtime_ns == before
     add_checkpoint(tree, 300)
-    outcome = check_triplet_recording(tree, "tiny_a", n_samples=2)
+    outcome = check_triplet_recording(tree, "tiny_a")
     assert any("no row at step 300" in line for line in outcome.offenders)
-    export(tree, n_samples=2)
-    assert check_triplet_recording(tree, "tiny_a", n_samples=2).passed
+    export(tree)
+    assert check_triplet_recording(tree, "tiny_a").passed
 
 
 def test_a_broken_sample_and_a_broken_checkpoint_are_left_out_and_named(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from thesis_assets.evaluation.qualitative.tracks import Absences, CameraTrack, MeshTrack
-from thesis_assets.evaluation.qualitative.viewpoints import body_viewpoint, camera_viewpoint, with_image_planes
+from thesis_assets.evaluation.qualitative.world_tracks import body_viewpoint, camera_viewpoint, with_image_planes
 from thesis_assets.layout import EvaluationTree
 from thesis_assets.scenes.camera import Camera, write_camera
 
@@ -56,8 +56,7 @@ def test_without_a_readable_camera_the_viewer_chooses(tmp_path: Path) -> None:
 
 
 def test_bodies_are_seen_from_the_side_of_the_camera(exported: EvaluationTree) -> None:
-    from thesis_assets.evaluation.qualitative.input_data import first_camera_files
-    from thesis_assets.evaluation.qualitative.task_tracks import pose_tracks
+    from thesis_assets.evaluation.qualitative.tree_tracks import first_camera_files, pose_tracks
 
     tracks = pose_tracks(exported.task(30, "pose_smplx"), "/x", 30, Absences(exported.base))
     meshes = [track for track in tracks if isinstance(track, MeshTrack)]

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.pose import obj_bytes
-from thesis_assets.evaluation.qualitative.people_tracks import vertex_normals
-from thesis_assets.evaluation.qualitative.wavefront import read_wavefront
+from thesis_assets.evaluation.qualitative.world_tracks import read_wavefront, vertex_normals
 
 CORNERS = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
 

@@ -16,7 +16,7 @@ from thesis_assets.scenes.importers.nerfstudio import read_nerfstudio
 from thesis_assets.scenes.importers.writing import write_scene
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.scenes.scene import open_scene
-from thesis_assets.schemas.scene_import import ImportRecord
+from thesis_assets.schemas.scenes import ImportRecord
 from thesis_assets_tests.scenes.importers.small_captures import (
     HEIGHT,
     PIXEL,

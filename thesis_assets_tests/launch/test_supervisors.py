@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from thesis_assets.launch.starter_watch import watched
+from thesis_assets.launch.supervisors import watched
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_a_program_that_is_not_there_is_said_as_a_shell_does() -> None:
 
 def test_the_command_ends_when_its_starter_is_killed() -> None:
     starting = (
-        "import subprocess, time; from thesis_assets.launch.starter_watch import watched\n"
+        "import subprocess, time; from thesis_assets.launch.supervisors import watched\n"
         "subprocess.Popen(watched(['bash', '-c', 'sleep 64.5 & sleep 64.5']), start_new_session=True); time.sleep(60)"
     )
     starter = subprocess.Popen([sys.executable, "-c", starting])

@@ -4,8 +4,13 @@ import dataclasses
 
 import pytest
 
-from thesis_assets.evaluation.qualitative.expected_layout import layout_offenders, shows
-from thesis_assets.evaluation.qualitative.verification import EntityContent, RecordedView, read_recording
+from thesis_assets.evaluation.qualitative.verification import (
+    EntityContent,
+    RecordedView,
+    layout_offenders,
+    read_recording,
+    shows,
+)
 from thesis_assets.layout import EvaluationTree
 
 
