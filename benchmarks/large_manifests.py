@@ -58,7 +58,7 @@ def write_shards(root: Path) -> None:
     """Finished shards of all scenes, two scenes a pair."""
     from thesis_assets import storage
     from thesis_assets.layout import DifixTree
-    from thesis_assets.samples.shard_files import write_dropped
+    from thesis_assets.samples.shards import write_dropped
     from thesis_assets.schemas.samples import ShardStats
 
     tree = DifixTree(root, EXPERIMENT)
@@ -110,22 +110,20 @@ def by_platform(root: Path) -> dict[str, float]:
     """What the assets sample_set, split_manifests and difix_data do, then their checks."""
     from thesis_assets.experiments.spec import SplitSpec
     from thesis_assets.layout import DifixTree
-    from thesis_assets.samples.sample_set import collect_sample_set, write_sample_set
-    from thesis_assets.samples.shard_files import finished_shards
+    from thesis_assets.samples.shards import collect_sample_set, write_sample_set
     from thesis_assets.splits.data_json import check_data_json, write_data_json
-    from thesis_assets.splits.hold_out import group_finder, reserved_groups, split_rows
     from thesis_assets.splits.leakage import check_group_non_leakage, check_partition, check_reserved_scenes
-    from thesis_assets.splits.manifests import write_split_manifests
+    from thesis_assets.splits.manifests import group_finder, reserved_groups, split_rows, write_split_manifests
 
     tree = DifixTree(root, EXPERIMENT)
     split = SplitSpec(test_groups={DATASET: TEST_PAIRS}, reserved_scenes=(f"{DATASET}_{TEST_PAIRS[0]}_dance",))
     group_of = group_finder({})
     began = time.perf_counter()
-    found = collect_sample_set(tree, finished_shards(tree))
+    found = collect_sample_set(tree, [path.parent.name for path in tree.scene_runs_dir.glob("*/run_stats.json")])
     write_sample_set(tree, found)
     halves = split_rows(found.rows, split, group_of)
-    write_split_manifests(tree, found.rows, halves, split, found.dropped, found.shards, "0" * 64)
-    written = write_data_json(tree, halves.train, halves.test, PROMPT)
+    write_split_manifests(tree, found.rows, halves, split, found.dropped, found.shards)
+    write_data_json(tree, halves.train, halves.test, PROMPT)
     seconds = time.perf_counter() - began
     began = time.perf_counter()
     outcomes = (
@@ -136,7 +134,7 @@ def by_platform(root: Path) -> dict[str, float]:
     )
     check_seconds = time.perf_counter() - began
     assert all(outcome.passed for outcome in outcomes)
-    assert len(found.rows) == SCENES * ROWS_A_SCENE == written.n_train + written.n_test
+    assert len(found.rows) == SCENES * ROWS_A_SCENE == len(halves.train) + len(halves.test)
     manifests = (tree.all_samples, tree.split_train, tree.split_test)
     size = sum(path.stat().st_size for path in manifests)
     return {"seconds": seconds, "check_seconds": check_seconds, "bytes": size}

@@ -49,7 +49,7 @@ class ShardWorld:
     def unit(self, scene: str) -> Any:
         """One shard, as the platform looks at it: its inputs are listed now."""
         from thesis_assets.experiments.spec import GenerationSpec
-        from thesis_assets.samples.shard_identity import shard_unit
+        from thesis_assets.samples.shards import shard_unit
 
         generation = GenerationSpec.model_validate({"scenes": ["studio_*"], "renders": {"source": "precomputed"}})
         return shard_unit(self._snapshot, self._roots, scene, generation, scene)

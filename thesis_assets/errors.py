@@ -85,6 +85,12 @@ def near_names(names: Sequence[str], patterns: Sequence[str], limit: int = 3) ->
     return f"{len(names)} {'is' if len(names) == 1 else 'are'} there, such as {', '.join(names[:limit])}"
 
 
+def first_names(names: Sequence[str], limit: int = 4) -> str:
+    """Some names of many, each once, and how many more there are."""
+    once = list(dict.fromkeys(names))
+    return ", ".join(once[:limit]) + (f" and {len(once) - limit} more" if len(once) > limit else "")
+
+
 def _rebuild(kind: type[ThesisAssetsError], problem: str, state: dict[str, object]) -> ThesisAssetsError:
     return kind(problem, **state)  # type: ignore[arg-type]
 

@@ -26,7 +26,8 @@ def as_the_version_before(world: World) -> None:
     for path in [*world.home.rglob("*made_from.json"), *world.home.rglob("*made_from.stats.json")]:
         path.unlink()
     stamped = {"generation_digest": STAMP, "scene_digest": STAMP}
-    _edit(difix.scene_runs_dir.glob("*/run_stats.json"), lambda value: {**value, **stamped})
+    stamped_files = (*difix.scene_runs_dir.glob("*/run_stats.json"), difix.generation_stats, difix.frozen)
+    _edit((path for path in stamped_files if path.is_file()), lambda value: {**value, **stamped})
     _edit(difix.samples_dir.glob("*/meta.json"), _older_meta)
     for name in ("predictions.json", "protocol.json", "input_data.json", "artifacts.json"):
         _edit(world.settings.results_root.rglob(name), lambda value: {**value, "input_digest": STAMP})

@@ -19,8 +19,8 @@ from thesis_assets.adoption.scan import Findings, FoundRun, FoundScores, FoundSn
 from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidKey
 from thesis_assets.experiments.spec import GenerationSpec, RunSpec
 from thesis_assets.layout import AdoptedTrees, DifixTree, SampleId, check_key, dataset_of
-from thesis_assets.samples.generation_config import GenerationConfig
 from thesis_assets.samples.sample_rows import group_key, row_of
+from thesis_assets.samples.snapshot import GenerationConfig
 from thesis_assets.scenes.matching import group_id
 from thesis_assets.schemas.samples import SampleRow, SplitSummary
 

@@ -21,18 +21,15 @@ from thesis_assets.experiments.reading import parse_experiment, read_yaml
 from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import DifixTree, EvaluationTree
 from thesis_assets.provenance import take_over
-from thesis_assets.samples.generation_config import generation_digest, write_generation_config
 from thesis_assets.samples.sample_rows import rows_sha256, sample_of
-from thesis_assets.samples.sample_set import SampleSet, write_sample_set
-from thesis_assets.samples.shard_files import Shard, write_shard
-from thesis_assets.samples.shard_identity import ADOPTED_FROM, shard_unit
+from thesis_assets.samples.shards import ADOPTED_FROM, SampleSet, Shard, shard_unit, write_sample_set, write_shard
+from thesis_assets.samples.snapshot import write_generation_config
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.schemas.samples import SampleMeta, SampleProvenance, SampleRow, ShardStats, SplitSummary
 from thesis_assets.schemas.tuning import ADOPTED_COMMAND, CheckpointInfo
 from thesis_assets.splits.data_json import content_of_file, write_data_json
-from thesis_assets.splits.freeze import freeze
-from thesis_assets.splits.hold_out import SplitResult, group_finder
-from thesis_assets.splits.manifests import write_split_manifests
+from thesis_assets.splits.manifests import SplitResult, group_finder, write_split_manifests
+from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets.tuning.checkpoints import load_checkpoint
 from thesis_assets.tuning.run_config import PlainFlags, make_config
 from thesis_assets.tuning.run_record import record_run
@@ -138,7 +135,7 @@ def adopt_snapshot(
         shards = [_write_shard(tree, roots, scene, rows, spec, origin) for scene in rows.scenes]
         write_sample_set(tree, SampleSet(rows.rows, [], shards))
         result = SplitResult(rows.half("train"), rows.half("test"), rows.groups("train"), rows.groups("test"))
-        write_split_manifests(tree, rows.rows, result, spec.split, [], shards, generation_digest(spec.generation))
+        write_split_manifests(tree, rows.rows, result, spec.split, [], shards)
         write_data_json(tree, result.train, result.test, spec.generation.export.prompt)
         freeze(tree, reason=origin)
 

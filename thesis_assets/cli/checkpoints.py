@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thesis_assets.cli.console import (
-    CHECK_FAILED,
-    JsonOption,
-    human_bytes,
-    load_platform,
-    print_json,
-    print_table,
-    wrong_use,
-)
+from thesis_assets.cli import options
+from thesis_assets.cli.console import CHECK_FAILED, human_bytes, load_platform, print_json, print_table, wrong_use
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.errors import InvalidFile
 
@@ -44,7 +37,7 @@ def refine(
     ],
     out: Annotated[Path, typer.Option("--out", help="Where the refined image (PNG), or the folder of them, goes.")],
     model: ModelOption = None,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Refine one render, or a folder of them, by a checkpoint.
 
@@ -69,9 +62,9 @@ def refine(
 
 @checkpoint_app.command("verify")
 def verify(
-    exp: Annotated[str, typer.Option("--exp", help="The experiment.")],
-    run: Annotated[str, typer.Option("--run", help="The run.")],
-    as_json: JsonOption = False,
+    exp: options.Exp,
+    run: options.Run,
+    as_json: options.AsJson = False,
 ) -> None:
     """Verify every checkpoint of a run.
 
@@ -109,7 +102,7 @@ def convert(
     ],
     out: Annotated[Path, typer.Option("--out", help="The directory; or for the way back the .pkl, to be written.")],
     model: ModelOption = None,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Convert a DiFix checkpoint to diffusers, or back.
 
@@ -133,14 +126,14 @@ def convert(
 
 
 def prune_command(
-    exp: Annotated[str, typer.Option("--exp", help="The experiment.")],
+    exp: options.Exp,
     run: Annotated[str | None, typer.Option("--run", help="The run; without it every run with checkpoints.")] = None,
     keep: Annotated[list[int] | None, typer.Option("--keep", help="Keep this step too; may be repeated.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be removed, as without --yes.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it they are only shown.")] = False,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show the checkpoints that nothing needs; --yes removes them.
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
 import dagster as dg
 import typer
@@ -23,15 +23,12 @@ from thesis_assets.settings import Settings
 
 DONE, FAILED, WRONG_USE, CHECK_FAILED = 0, 1, 2, 3
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else on standard output.")]
-
 _DAGSTER_YAML = "dagster.yaml"
 
 
-def console(*, stderr: bool = False) -> Console:
+def console() -> Console:
     """A console that wraps to the terminal; where there is none, wide enough for a table of names and no colours."""
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else 140, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 
 
 class _Progress:
@@ -153,12 +150,6 @@ def _cell(value: object) -> str:
 def print_json(value: Any) -> None:
     """One JSON value on standard output."""
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
-
-
-def first_names(names: Sequence[str], limit: int = 4) -> str:
-    """Some names of many, each once, and how many more there are."""
-    once = list(dict.fromkeys(names))
-    return ", ".join(once[:limit]) + (f" and {len(once) - limit} more" if len(once) > limit else "")
 
 
 def human_bytes(count: int) -> str:

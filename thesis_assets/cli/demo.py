@@ -10,15 +10,8 @@ from pathlib import Path
 import dagster as dg
 import typer
 
-from thesis_assets.cli.console import (
-    DONE,
-    JsonOption,
-    dagster_instance,
-    human_bytes,
-    load_platform,
-    print_json,
-    progress_line,
-)
+from thesis_assets.cli import options
+from thesis_assets.cli.console import DONE, dagster_instance, human_bytes, load_platform, print_json, progress_line
 from thesis_assets.cli.doctor import Finding, absent_parts
 from thesis_assets.cli.run import run_experiment
 from thesis_assets.defs.assets.declaration import SECONDS, STEP
@@ -41,7 +34,7 @@ AssetRow = tuple[str, str, int, int, int, float, str]
 GainRow = tuple[str, str, str, int, float, float, float]
 
 
-def demo(as_json: JsonOption = False) -> None:
+def demo(as_json: options.AsJson = False) -> None:
     """Make the demo scenes and run the whole graph on them.
 
     A second time it finishes at once: nothing is done twice.

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import typer
 
-from thesis_assets.cli.console import FAILED, JsonOption, human_bytes, load_platform, print_json, print_table
+from thesis_assets.cli import options
+from thesis_assets.cli.console import FAILED, human_bytes, load_platform, print_json, print_table
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import InvalidFile
@@ -44,7 +45,7 @@ class Finding:
         return cls(what, "ok" if there else absent, found, "" if there else fix)
 
 
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(as_json: options.AsJson = False) -> None:
     """Show what this machine has and lacks, with the fix for each.
 
     Versions, roots and their free space, GPU, Slurm, ffmpeg, Vulkan, body models, LPIPS weights, Hub token (never its value).
@@ -278,8 +279,7 @@ def _vulkan() -> Finding:
 
 
 def _body_models(settings: Settings) -> Iterator[Finding]:
-    from thesis_assets.scenes.bodies import BodyModel
-    from thesis_assets.scenes.posed_bodies import find_body_model
+    from thesis_assets.scenes.bodies import BodyModel, find_body_model
 
     models: tuple[BodyModel, ...] = ("smplx", "smpl")
     for model in models:

@@ -9,7 +9,6 @@ import sys
 import typer
 
 from thesis_assets.cli import (
-    adopt,
     checkpoints,
     demo,
     doctor,
@@ -50,7 +49,7 @@ app.command("ui", short_help="Start the web server and the daemon on this machin
 app.command("serve")(services.serve)
 app.command("leaderboard")(results.leaderboard)
 app.command("compare")(results.compare)
-app.command("adopt")(adopt.adopt)
+app.command("adopt")(experiments.adopt)
 app.add_typer(status.checks_app, name="checks", help="The checks: made again, their page, a thorough look.")
 app.add_typer(recordings.rerun_app, name="rerun", help="Recordings: write them, open them, ask all of them.")
 app.command("refine")(checkpoints.refine)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thesis_assets.cli import options
 from thesis_assets.cli.console import (
     CHECK_FAILED,
-    JsonOption,
     dagster_instance,
     human_bytes,
     load_platform,
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 rerun_app = typer.Typer(no_args_is_help=True)
 
-ExpOption = Annotated[str | None, typer.Option("--exp", help="The experiment.")]
-RunOption = Annotated[str | None, typer.Option("--run", help="The run.")]
 SceneOption = Annotated[str | None, typer.Option("--scene", help="Only this scene.")]
 ExpDirOption = Annotated[
     Path | None, typer.Option("--exp-dir", help="A tree's own folder, in place of --exp and --run.")
@@ -51,14 +49,14 @@ FilesArgument = Annotated[list[Path] | None, typer.Argument(help="Recordings (.r
 
 @rerun_app.command("export-input-data")
 def export_input_data_command(
-    exp: ExpOption = None,
-    run: RunOption = None,
+    exp: options.ExpOrNone = None,
+    run: options.RunOrNone = None,
     scene: SceneOption = None,
     exp_dir: ExpDirOption = None,
     max_frames: MaxFramesOption = 0,
     lossless: LosslessOption = False,
     force: ForceOption = False,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Record the input data of a run's evaluated scenes."""
     export = _exporter("input_data")
@@ -67,8 +65,8 @@ def export_input_data_command(
 
 def _exporter(*parts: str) -> Callable[..., None]:
     def export(
-        exp: ExpOption = None,
-        run: RunOption = None,
+        exp: options.ExpOrNone = None,
+        run: options.RunOrNone = None,
         scene: SceneOption = None,
         exp_dir: ExpDirOption = None,
         epochs: EpochsOption = "all",
@@ -76,7 +74,7 @@ def _exporter(*parts: str) -> Callable[..., None]:
         max_frames: MaxFramesOption = 0,
         lossless: LosslessOption = False,
         force: ForceOption = False,
-        as_json: JsonOption = False,
+        as_json: options.AsJson = False,
     ) -> None:
         from thesis_assets.evaluation.qualitative.exports import export_recordings, is_epochs
         from thesis_assets.evaluation.qualitative.tracks import ExportOptions
@@ -122,8 +120,8 @@ rerun_app.command("export-all", help="Record the input data and the evaluation e
 @rerun_app.command("open")
 def open_recordings(
     files: FilesArgument = None,
-    exp: ExpOption = None,
-    run: RunOption = None,
+    exp: options.ExpOrNone = None,
+    run: options.RunOrNone = None,
     scene: SceneOption = None,
     web: Annotated[bool, typer.Option("--web", help="Show them in a browser: for machines without a screen.")] = False,
     port: Annotated[
@@ -164,11 +162,11 @@ def _has_screen() -> bool:
 @rerun_app.command("preview")
 def preview_command(
     files: FilesArgument = None,
-    exp: ExpOption = None,
-    run: RunOption = None,
+    exp: options.ExpOrNone = None,
+    run: options.RunOrNone = None,
     scene: SceneOption = None,
     force: ForceOption = False,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make pictures of recordings, without a screen.
 
@@ -199,7 +197,7 @@ def catalog_command(
     ] = None,
     camera: Annotated[int | None, typer.Option("--camera", help="With --metric: only this camera.")] = None,
     task: Annotated[str, typer.Option("--task", help="With --metric: of this task.")] = "nvs",
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Serve all recordings of a results root on loopback.
 
@@ -295,15 +293,15 @@ def _recordings(
 
 
 def publish(
-    exp: Annotated[str, typer.Option("--exp", help="The experiment.")],
-    run: Annotated[str, typer.Option("--run", help="The run.")],
+    exp: options.Exp,
+    run: options.Run,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent; needs no token.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Send what changed since the last time.")] = False,
     repo: Annotated[str | None, typer.Option("--repo", help="Dataset repo, in place of HF_RERUN_REPO_ID.")] = None,
     public: Annotated[
         bool, typer.Option("--public", help="A repo that is not there yet is made public, not private.")
     ] = False,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Publish a run's recordings on the Hub.
 

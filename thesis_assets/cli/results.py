@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thesis_assets.cli import options
 from thesis_assets.cli.console import (
     CHECK_FAILED,
-    JsonOption,
     console,
     dagster_instance,
-    first_names,
     human_bytes,
     load_platform,
     print_json,
@@ -26,13 +25,12 @@ from thesis_assets.defs.compare_pages import MAX_FRAMES, UNREFINED, ComparePages
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.report_pages import renew_pages, write_leaderboard
-from thesis_assets.errors import InvalidFile, Undeclared, near_names
+from thesis_assets.errors import InvalidFile, Undeclared, first_names, near_names
 from thesis_assets.layout import SampleId, check_key, parse_checkpoint_step, parse_epoch
 
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from thesis_assets.defs.platform import Platform
     from thesis_assets.evaluation.leaderboard import Leaderboard
     from thesis_assets.schemas.lineage import LineageLink
 
@@ -59,13 +57,13 @@ def leaderboard(
             help="table: for the terminal; scenes: Markdown, a row a scene, avg last; markdown, csv and latex: the whole page.",
         ),
     ] = Format.TABLE,
-    exp: Annotated[str | None, typer.Option("--exp", help="Only this experiment.")] = None,
-    run_names: Annotated[list[str] | None, typer.Option("--run", help="Only these runs (repeatable).")] = None,
+    exp: options.OnlyExp = None,
+    run_names: options.OnlyRuns = None,
     against: Annotated[
         str | None,
         typer.Option("--against", help="A run, or <exp>/<run>, that every other is compared with at the same epoch."),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show every evaluated run, and how it differs from others.
 
@@ -103,11 +101,7 @@ def leaderboard(
 
 
 def _refuse_undeclared(platform: Platform, exp: str | None, run_names: Sequence[str]) -> None:
-    """Refuse a name of which no line can ever come.
-
-    Raises:
-        Undeclared: no experiment, or none of its runs, has the name.
-    """
+    """Refuse a name of which no line can ever come, as no experiment, or none of its runs, has it."""
     if exp is not None:
         platform.experiments.read(exp)
         for run in run_names:
@@ -189,7 +183,7 @@ def _print_tables(board: Leaderboard) -> None:
 
 
 def compare(
-    exp: Annotated[str, typer.Option("--exp", help="The experiment.")],
+    exp: options.Exp,
     run: Annotated[str, typer.Option("--run", help="The run that is looked at.")],
     against: Annotated[
         str, typer.Option("--against", help="A run of the experiment, <exp>/<run>, or `unrefined`: its own renders.")
@@ -200,8 +194,8 @@ def compare(
     ] = None,
     max_mb: Annotated[int, typer.Option("--max-mb", min=1, help="Of pictures in the page.")] = 40,
     max_frames: Annotated[int, typer.Option("--max-frames", min=1, help="Frames with pictures.")] = MAX_FRAMES,
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
-    as_json: JsonOption = False,
+    open_page: options.Open = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write a page that compares two runs frame by frame.
 
@@ -266,7 +260,7 @@ def lineage_command(
             "<experiment>[/<run>[/<scene>[/<epoch>[/<task>]]]]."
         ),
     ],
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show what something was made from, down to the scenes.
 

@@ -9,13 +9,12 @@ from typing import Annotated
 import dagster as dg
 import typer
 
+from thesis_assets.cli import options
 from thesis_assets.cli.console import (
     CHECK_FAILED,
     DONE,
     FAILED,
-    JsonOption,
     dagster_instance,
-    first_names,
     load_platform,
     print_json,
     print_table,
@@ -38,7 +37,7 @@ from thesis_assets.defs.policy import GPU_ASSETS
 from thesis_assets.defs.ready_scenes import ReadyScenes, unfinished_scenes
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.report_pages import CHECK_REPORT, renew_pages
-from thesis_assets.errors import InvalidScene, ThesisAssetsError, near_names
+from thesis_assets.errors import InvalidScene, ThesisAssetsError, first_names, near_names
 
 
 @dataclass
@@ -181,11 +180,7 @@ def told_cells(cells: Sequence[Cell]) -> str:
 
 
 def _refuse_unfinished(platform: Platform, exp_name: str, works: Sequence[Work], named: Sequence[str]) -> None:
-    """Export no scene that is still being copied, unless it is named: a training would freeze what is there of it.
-
-    Raises:
-        InvalidScene: with what the scenes lack.
-    """
+    """Export no scene that is still being copied, unless it is named: a training would freeze what is there of it."""
     asked = {cell.scene_name for work in works for cell in work.cells} - {*named}
     unfinished = unfinished_scenes(platform, platform.experiments.read(exp_name), sorted(asked))
     if unfinished:
@@ -214,7 +209,7 @@ def tell_where_no_daemon_does(platform: Platform, instance: dg.DagsterInstance, 
 
 def run(
     exp: Annotated[str, typer.Option("--exp", help="The experiment: the name of its file.")],
-    run_names: Annotated[list[str] | None, typer.Option("--run", help="Only these runs (repeatable).")] = None,
+    run_names: options.OnlyRuns = None,
     until: Annotated[str | None, typer.Option("--until", help="Stop after this asset, such as `difix_data`.")] = None,
     scenes: Annotated[
         list[str] | None, typer.Option("--scenes", help="Only these scenes' shards (repeatable).")
@@ -232,7 +227,7 @@ def run(
             help="Export the scenes anew where the file's `generation` is not that of the samples. Not of frozen data.",
         ),
     ] = False,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make what one experiment declares and is not current.
 
@@ -287,15 +282,15 @@ def _say_what_next(platform: Platform, report: RunReport) -> None:
 
 
 def backfill(
-    exp: Annotated[str, typer.Option("--exp", help="The experiment.")],
-    run_names: Annotated[list[str] | None, typer.Option("--run", help="Only these runs (repeatable).")] = None,
+    exp: options.Exp,
+    run_names: options.OnlyRuns = None,
     missing: Annotated[
         bool, typer.Option("--missing", help="Cells that were never made, or whose files are gone.")
     ] = False,
     stale: Annotated[bool, typer.Option("--stale", help="Cells whose inputs have moved since they were made.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Every declared cell.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; start nothing.")] = False,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make some cells of an experiment, and what follows from them.
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thesis_assets.cli.console import CHECK_FAILED, JsonOption, load_platform, print_json, print_table, progress_line
+from thesis_assets.cli import options
+from thesis_assets.cli.console import CHECK_FAILED, load_platform, print_json, print_table, progress_line
 from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
 
 if TYPE_CHECKING:
-    from thesis_assets.scenes.catalog import SceneSummary
+    from thesis_assets.scenes.catalog import Finding, SceneSummary
     from thesis_assets.scenes.importers.capture import Arrangement, Capture
     from thesis_assets.scenes.importers.writing import ImportedScene
     from thesis_assets.scenes.listing import SceneRoots
     from thesis_assets.scenes.scene import Scene
-    from thesis_assets.scenes.scene_check import Finding
 
 
 scene_app = typer.Typer(no_args_is_help=True)
@@ -71,7 +71,7 @@ def init(
         bool, typer.Option("--copy", help="Copy JPEG files and Gaussians instead of linking them.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything; write nothing.")] = False,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make a scene from a nerfstudio listing or a COLMAP sparse model. A scene that is there is never written over.
 
@@ -99,10 +99,9 @@ def init(
     arrangement = arrangements.frames_from(capture, pattern) if pattern else arrangements.one_frame(capture)
     source = arrangement.camera_called(source_camera) if source_camera is not None else None
     notes = [*capture.notes, *gaussians_notes(gaussians, arrangement), *group_notes(name)]
-    imported = (
-        None
-        if dry_run
-        else write_scene(
+    imported = None
+    if not dry_run:
+        imported = write_scene(
             platform.roots,
             name,
             capture,
@@ -112,7 +111,6 @@ def init(
             link_mode="copy" if copy else "auto",
             on_progress=progress_line,
         )
-    )
     report_init(name, capture, arrangement, notes, imported, platform.roots, as_json)
 
 
@@ -130,15 +128,14 @@ def check(
         str | None,
         typer.Option("--renders", help="gaussians, precomputed or command; default: either of the first two."),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Say what a scene lacks for which task, and what is broken.
 
     Exit code 3: a file is broken, or something is missing for a task of `--for`.
     """
-    from thesis_assets.scenes.catalog import PURPOSES
+    from thesis_assets.scenes.catalog import PURPOSES, check_scene
     from thesis_assets.scenes.scene import open_scene
-    from thesis_assets.scenes.scene_check import check_scene
 
     asked = [purpose for purpose in PURPOSES if purpose in (purposes or ["export"])]
     if unknown := sorted({*(purposes or [])} - {*PURPOSES}):
@@ -159,7 +156,7 @@ def check(
     if report.summary.problem is None:
         findings += gaussians_findings(open_scene(roots, name))
     broken = report.broken or any(finding.severity == "error" for finding in findings)
-    failed = broken or bool(report.lacking(asked))
+    failed = broken or any(report.summary.missing.get(purpose) for purpose in asked)
     if as_json:
         print_json(
             {
@@ -309,7 +306,7 @@ def gaussians_notes(gaussians: Path | None, arrangement: "Arrangement") -> list[
 def gaussians_findings(scene: "Scene") -> "list[Finding]":
     """The Gaussians of the first frame: readable, and in the cameras' world."""
     from thesis_assets.rendering.gaussians import read_ply
-    from thesis_assets.scenes.scene_check import Finding
+    from thesis_assets.scenes.catalog import Finding
 
     frames = scene.frames()
     path = scene.gaussians_path(frames[0]) if frames else None
@@ -344,7 +341,7 @@ def _unseen(means: Any, cameras: Sequence[Any]) -> list[str]:
 # --- `demo-scenes` and `scenes` --------------------------------------------------------------------------------------
 
 
-def demo_scenes(as_json: JsonOption = False) -> None:
+def demo_scenes(as_json: options.AsJson = False) -> None:
     """Make the demo scenes.
 
     A synthetic studio with moving pairs of people, and one pair of real stereo photographs. Scenes that are there already, whole, are left alone.
@@ -360,7 +357,7 @@ def demo_scenes(as_json: JsonOption = False) -> None:
         print(f"{len(names)} demo scenes below {platform.roots.canonical_gt}: {', '.join(names)}")
 
 
-def list_scenes_command(as_json: JsonOption = False) -> None:
+def list_scenes_command(as_json: options.AsJson = False) -> None:
     """List the scenes on disk, and what each lacks for which task."""
     from thesis_assets.scenes.catalog import describe_scene, list_scenes, missing_text
 

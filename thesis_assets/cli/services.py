@@ -139,15 +139,9 @@ def serve(
 def run_web_server(
     listening: Socket, settings: Settings, *, read_only: bool = False, beside: "subprocess.Popen[bytes] | None" = None
 ) -> None:
-    """Dagster's own application behind the guard, with a code server of its own, until a signal comes.
+    """Dagster's own application behind the guard, with a code server of its own, until a signal comes (KeyboardInterrupt).
 
-    `dagster-webserver` has no option for a guard, nor for a socket file.
-
-    Args:
-        beside: a process with whose end this one ends.
-
-    Raises:
-        KeyboardInterrupt: a signal ended it.
+    `dagster-webserver` has no option for a guard, nor for a socket file. `beside`: a process with whose end this one ends.
     """
     # SIGTERM is as Ctrl-C: the code server is ended too. A shell script starts what it puts behind `&` with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -159,8 +153,6 @@ def run_web_server(
     from dagster_webserver import cli as defaults
     from dagster_webserver.app import create_app_from_workspace_process_context
     from dagster_webserver.version import __version__
-
-    from thesis_assets.cli.services import Guard
 
     target = ModuleTarget(
         module_name=CODE_LOCATION, attribute=None, working_directory=str(Path.cwd()), location_name=None
@@ -193,11 +185,7 @@ def run_web_server(
 
 
 def listen_on_port(port: int) -> Socket:
-    """A port of 127.0.0.1, taken at once: who connects while Dagster is being loaded, waits.
-
-    Raises:
-        ThesisAssetsError: the port is taken, or not allowed.
-    """
+    """A port of 127.0.0.1, taken at once: who connects while Dagster is being loaded, waits."""
     listening = Socket(AF_INET)
     listening.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
     try:
@@ -216,12 +204,7 @@ def listen_on_port(port: int) -> Socket:
 
 
 def listen_on_socket_file(path: Path) -> tuple[Socket, Path]:
-    """A socket file in a folder that nobody but its owner can enter, and its absolute path.
-
-    Raises:
-        ThesisAssetsError: the folder lets others in, the address is too long.
-        typer.Exit: a server answers there.
-    """
+    """A socket file in a folder that nobody but its owner can enter, and its absolute path. Ends the command where a server answers."""
     path = path.expanduser().absolute()
     if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
         raise ThesisAssetsError(
@@ -264,9 +247,7 @@ def listen_on_socket_file(path: Path) -> tuple[Socket, Path]:
 class Guard:
     """An ASGI application before another: foreign requests are answered with 403 and the reason, websockets with 403.
 
-    Args:
-        app: Dagster's application.
-        names: hosts under which the server is reached, besides loopback's.
+    `names`: hosts under which the server is reached, besides loopback's.
     """
 
     def __init__(self, app: "ASGIApp", names: Collection[str]) -> None:

@@ -11,13 +11,12 @@ from typing import Annotated
 import dagster as dg
 import typer
 
+from thesis_assets.cli import options
 from thesis_assets.cli.console import (
     CHECK_FAILED,
     DONE,
     FAILED,
-    JsonOption,
     dagster_instance,
-    first_names,
     human_bytes,
     load_platform,
     print_json,
@@ -37,7 +36,7 @@ from thesis_assets.defs.morning import Morning, morning
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.report_pages import renew_pages, write_pages
-from thesis_assets.errors import near_names
+from thesis_assets.errors import first_names, near_names
 
 REASON = 300
 SHOWN = 30
@@ -45,9 +44,9 @@ checks_app = typer.Typer(no_args_is_help=True)
 
 
 def status(
-    exp: Annotated[str | None, typer.Option("--exp", help="Only this experiment.")] = None,
+    exp: options.OnlyExp = None,
     since: Annotated[str | None, typer.Option("--since", help="Also what happened since: 12h, 90m or 2d ago.")] = None,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show what is done and what is not.
 
@@ -173,8 +172,8 @@ def morning_json(night: Morning) -> dict[str, object]:
 
 @checks_app.command("report")
 def checks_report(
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
-    as_json: JsonOption = False,
+    open_page: options.Open = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write the page of every check of every partition.
 
@@ -202,7 +201,7 @@ def checks_report(
 
 @checks_app.command("run")
 def checks_run(
-    exp: Annotated[str, typer.Option("--exp", help="The experiment.")],
+    exp: options.Exp,
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="[CHECK]...", help="An asset, a check, or `asset.check`; default: every check."),
@@ -213,7 +212,7 @@ def checks_run(
     scenes: Annotated[
         list[str] | None, typer.Option("--scenes", help="Only the checks of these scenes' shards (repeatable).")
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make the checks of what is there, and nothing else.
 
@@ -309,7 +308,7 @@ def _check_row(evaluation: dg.AssetCheckEvaluation, cell: str, run_id: str) -> d
 @checks_app.command("samples")
 def checks_samples(
     exp: Annotated[str, typer.Option("--exp", help="The experiment whose samples are read.")],
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Decode every image of every sample.
 
@@ -341,7 +340,7 @@ def clean(
         float,
         typer.Option("--rest-seconds", min=0, help="Leave temporary files alone that changed within so many seconds."),
     ] = REST_SECONDS,
-    as_json: JsonOption = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show what killed processes left behind; --yes removes it.
 

@@ -46,7 +46,7 @@ def _nothing(platform: Platform, cell: Cell) -> list[Unit]:
 
 
 def _scene_samples(platform: Platform, cell: Cell) -> list[Unit]:
-    from thesis_assets.samples.shard_identity import shard_unit
+    from thesis_assets.samples.shards import shard_unit
     from thesis_assets.scenes.matching import group_id
 
     spec = platform.spec(cell)
@@ -55,7 +55,7 @@ def _scene_samples(platform: Platform, cell: Cell) -> list[Unit]:
 
 
 def _sample_set(platform: Platform, cell: Cell) -> list[Unit]:
-    from thesis_assets.samples.sample_set import sample_set_unit
+    from thesis_assets.samples.shards import sample_set_unit
 
     return [sample_set_unit(platform.difix(cell), platform.scene_names(platform.spec(cell)))]
 

@@ -19,7 +19,7 @@ from thesis_assets.samples.triplet_set import TripletSet
 from thesis_assets.storage import full_disk_explained
 
 if TYPE_CHECKING:
-    from thesis_assets.samples.sample_set import SampleSet
+    from thesis_assets.samples.shards import SampleSet
     from thesis_assets.schemas.samples import SampleRow
 
 Metadata = Mapping[str, Any]
@@ -72,7 +72,7 @@ def verify_units(platform: Platform, asset: str, cell: Cell) -> Metadata:
 
 
 def _write_sample_set(platform: Platform, cell: Cell, value: "SampleSet") -> Metadata:
-    from thesis_assets.samples.sample_set import write_sample_set
+    from thesis_assets.samples.shards import write_sample_set
 
     tree = platform.difix(cell)
     write_sample_set(tree, value)
@@ -84,22 +84,13 @@ def _write_sample_set(platform: Platform, cell: Cell, value: "SampleSet") -> Met
 
 
 def _write_split(platform: Platform, cell: Cell, value: SplitTables) -> Metadata:
-    from thesis_assets.samples.generation_config import generation_digest
-    from thesis_assets.samples.sample_set import collect_sample_set
+    from thesis_assets.samples.shards import collect_sample_set
     from thesis_assets.splits.manifests import write_split_manifests
 
     tree = platform.difix(cell)
     spec = platform.spec(cell)
     samples = collect_sample_set(tree, platform.scene_names(spec))
-    summary = write_split_manifests(
-        tree,
-        value.rows,
-        value.result,
-        value.split,
-        samples.dropped,
-        samples.shards,
-        generation_digest(spec.generation),
-    )
+    summary = write_split_manifests(tree, value.rows, value.result, value.split, samples.dropped, samples.shards)
     return {
         "train samples": summary.n_train,
         "test samples": summary.n_test,
@@ -122,15 +113,13 @@ def _write_adapter(platform: Platform, cell: Cell, value: AdapterTable) -> Metad
     from thesis_assets.splits.data_json import write_data_json
 
     tree = platform.difix(cell)
-    stats = write_data_json(tree, value.train, value.test, value.prompt)
-    return {
-        "dagster/row_count": stats.n_train + stats.n_test,
-        "path": dg.MetadataValue.path(tree.data_json),
-    }
+    write_data_json(tree, value.train, value.test, value.prompt)
+    n_rows = len(value.train) + len(value.test)
+    return {"dagster/row_count": n_rows, "path": dg.MetadataValue.path(tree.data_json)}
 
 
 def _load_shard(platform: Platform, cell: Cell) -> TripletSet:
-    from thesis_assets.samples.shard_files import read_shard
+    from thesis_assets.samples.shards import read_shard
 
     tree = platform.difix(cell)
     return TripletSet(tree, read_shard(tree, cell.scene_name).rows, device=platform.local_device)

@@ -71,7 +71,7 @@ def new_shards(
 
 def _other_section(platform: Platform, spec: ExperimentSpec) -> str | None:
     """Why no shard can be added: the samples that are there were made by another generation section."""
-    from thesis_assets.samples.generation_config import read_generation_config, section_changes
+    from thesis_assets.samples.snapshot import read_generation_config, section_changes
 
     path = platform.difix(Cell(spec.exp_name)).generation_config
     try:
@@ -94,8 +94,10 @@ class _ShardDigests:
         self._known: dict[str, str] = {}
 
     def digest(self, spec: ExperimentSpec, cell: Cell) -> str:
-        shaping = [spec.generation.sample_shaping(), spec.split.model_dump(mode="json", include={"group_rules"})]
-        question = sha256_value([cell.scene_name, shaping])
+        from thesis_assets.samples.snapshot import shaping
+
+        section, rules = shaping(spec.generation.model_dump(mode="json")), spec.split.group_rules
+        question = sha256_value([cell.scene_name, section, rules])
         if question not in self._known:
             self._known[question] = wanted_digest(self._platform, "scene_samples", cell)
         return self._known[question]

@@ -52,11 +52,9 @@ _OPACITY = 0.95
 
 @dataclass(frozen=True)
 class StereoPair:
-    """Both photographs and the disparity of the left one.
+    """Both photographs, (H, W, 3) uint8, and the disparity of the left one, (H, W) float64 pixels, NaN = not measured.
 
-    Attributes:
-        left, right: (H, W, 3) uint8.
-        disparity: (H, W) float64 pixels; the left pixel (x, y) is the right pixel (x - disparity, y); NaN = not measured.
+    The left pixel (x, y) is the right pixel (x - disparity, y).
     """
 
     left: NDArray[np.uint8]
@@ -101,11 +99,7 @@ def make_motorcycle(roots: SceneRoots) -> list[str]:
 
 
 def photograph_directory() -> Path:
-    """Where the installed scikit-image keeps its images. The package is found, not imported.
-
-    Raises:
-        ThesisAssetsError: it is not installed.
-    """
+    """Where the installed scikit-image keeps its images. The package is found, not imported."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         raise ThesisAssetsError(
@@ -117,12 +111,7 @@ def photograph_directory() -> Path:
 
 
 def read_photographs(directory: Path) -> StereoPair:
-    """The pair at the size it ships in, 741 x 500.
-
-    Raises:
-        ThesisAssetsError: a file is not there.
-        InvalidFile: a file cannot be read, or the three do not belong together.
-    """
+    """The pair at the size it ships in, 741 x 500."""
     paths = {name: directory / f"motorcycle_{name}" for name in ("left.png", "right.png", "disp.npz")}
     for path in paths.values():
         if not path.is_file():
@@ -168,9 +157,7 @@ def depth_of(disparity: NDArray[np.float64]) -> NDArray[np.float64]:
 def gaussians_of(image: NDArray[np.uint8], depth: NDArray[np.float64], camera: Camera) -> Gaussians:
     """One round Gaussian a pixel of known depth, in the pixel's colour, half a pixel wide as its camera sees it.
 
-    Args:
-        image: (H, W, 3) uint8, of `camera`.
-        depth: (H, W) metres; NaN = unknown.
+    `image`: (H, W, 3) uint8; `depth`: (H, W) metres, NaN = unknown.
     """
     rows, columns = np.nonzero(np.isfinite(depth))
     metres = depth[rows, columns]

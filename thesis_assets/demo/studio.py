@@ -7,35 +7,48 @@ every file of the scene, so that an interrupted making is seen and redone.
 The pose parameters are the studio skeleton's own rotations in the slots of the same joints. What the studio's bodies do not
 have (fingers, jaw, eyes, expression) is zero. `betas` belong to the studio's shape space: a licensed body model would give
 another surface for them, which is why joints and vertices stand in the file.
+
+The estimates are what methods with one camera would have made of a scene: poses, world, masks, depth, Gaussians, all a little wrong.
+Errors of poses: joints jitter from frame to frame, the estimate lags behind fast motion, the position drifts, most of all
+along the source camera's axis; shape coefficients are off. The estimate's world is rotated and displaced as a whole.
+
+The Gaussians ride on the estimated poses after most of the error was tuned away, in the true world. What is wrong with them:
+- everywhere and always alike (so that it can be learned): a colour cast, low contrast, splats too large for the detail;
+- on the side the source camera hardly saw: faded to the person's mean colour, blotchy;
+- at random: too few, displaced, wrongly coloured, with holes, and a few floating off the surface.
+Only the people have Gaussians: the surroundings are black in the render, as in the samples.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial import KDTree
+from scipy.spatial.transform import Rotation
 
 from thesis_assets import storage
-from thesis_assets.demo.studio_bodies import N_SMPLX_JOINTS, Pose, posed_joints
-from thesis_assets.demo.studio_estimates import (
-    Estimate,
-    estimate_motion,
-    estimated_depth,
-    estimated_mask,
-    imperfect_gaussians,
-    scatter_splats,
-)
+from thesis_assets.demo.studio_bodies import N_JOINTS, N_SMPLX_JOINTS, Pose, blend_poses, posed_joints
 from thesis_assets.demo.studio_motion import CHOREOGRAPHIES, solve
 from thesis_assets.demo.studio_people import PAIRS, SCENES, Individual, StudioScene
-from thesis_assets.demo.studio_views import SOURCE_CAMERA, Crowd, View, draw, empty_studio, lit_crowd, studio_cameras
+from thesis_assets.demo.studio_views import (
+    SOURCE_CAMERA,
+    Crowd,
+    View,
+    draw,
+    empty_studio,
+    light_on,
+    lit_crowd,
+    smoothed,
+    studio_cameras,
+)
 from thesis_assets.errors import InvalidFile
 from thesis_assets.images.codecs import encode_jpeg, encode_png
 from thesis_assets.layout import SceneFolders, SceneTree, frame_name
-from thesis_assets.rendering.gaussians import write_ply
+from thesis_assets.rendering.gaussians import Gaussians, from_colors, write_ply
 from thesis_assets.scenes.bodies import Bodies, BodyModel, write_bodies
 from thesis_assets.scenes.bounded_files import array_bytes
 from thesis_assets.scenes.camera import Camera, write_camera
@@ -274,14 +287,9 @@ CONTACT_METRES = 0.04
 
 
 def contact_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The other person's vertex that each vertex touches.
+    """The other person's vertex that each vertex touches: (2, V) int32 of two (V, 3) metres, row 0 for the first; 0 = none.
 
-    Args:
-        first, second: (V, 3) metres.
-
-    Returns:
-        (2, V) int32: row 0 names vertices of the second for those of the first, row 1 the reverse; 0 = none. Vertex 0 itself
-        can therefore not be named; a vertex whose nearest is vertex 0 gets the next nearest.
+    Vertex 0 itself can therefore not be named; a vertex whose nearest is vertex 0 gets the next nearest.
     """
     return np.stack([_partners(first, second), _partners(second, first)])
 
@@ -289,3 +297,201 @@ def contact_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def _partners(own: np.ndarray, other: np.ndarray) -> np.ndarray:
     distance, nearest = KDTree(other[1:]).query(own)
     return np.where(distance < CONTACT_METRES, nearest + 1, 0).astype(np.int32)
+
+
+Motion = Sequence[Sequence[Pose]]
+"""Frames of people: `motion[frame][person]`."""
+
+_FOLLOWING = 0.72  # share of the way to the true pose that the estimate goes in a frame
+_JOINT_JITTER = np.deg2rad(3.0)
+_ROOT_JITTER = np.deg2rad(1.5)
+_PLACE_JITTER = 0.008
+_DRIFT = 0.05  # metres over the whole sequence
+_DRIFT_AHEAD = 0.10  # the same along the camera's axis
+_UNSEEN_JOINTS = (22, 23)  # the hands are rigid in SMPL-X: nothing to estimate
+
+
+@dataclass(frozen=True)
+class WorldOffset:
+    """Where the estimate's world lies: a true point x stands at `rotation @ x + translation`."""
+
+    rotation: np.ndarray
+    translation: np.ndarray
+
+    def pose(self, pose: Pose) -> Pose:
+        """A pose of the true world in the estimate's world (the rest pelvis is the origin)."""
+        rotations = pose.rotations.copy()
+        root = Rotation.from_matrix(self.rotation) * Rotation.from_rotvec(rotations[0])
+        rotations[0] = root.as_rotvec()
+        return Pose(rotations, self.rotation @ pose.translation + self.translation)
+
+    def camera(self, camera: Camera) -> Camera:
+        """The same camera, in the estimate's world."""
+        turned = camera.rotation @ self.rotation.T
+        moved = camera.translation - turned @ self.translation
+        return replace(camera, extrinsics=np.concatenate([turned, moved[:, None]], axis=1))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """People as estimated: their shapes, and poses in the true world; `offset` leads to the world of the files."""
+
+    people: tuple[Individual, ...]
+    motion: Motion
+    offset: WorldOffset
+
+
+def estimate_motion(people: Sequence[Individual], motion: Motion, source: Camera, rng: np.random.Generator) -> Estimate:
+    """An imperfect estimate of a motion as seen by the source camera."""
+    estimated = [_person_estimate([poses[index] for poses in motion], source, rng) for index in range(len(people))]
+    axis = rng.normal(size=3) + np.array([0.0, 3.0, 0.0])
+    turn = Rotation.from_rotvec(np.deg2rad(rng.uniform(20.0, 50.0)) * axis / np.linalg.norm(axis))
+    offset = WorldOffset(turn.as_matrix(), rng.uniform(-0.6, 0.6, size=3))
+    shapes = tuple(
+        replace(person, betas=tuple((np.asarray(person.betas) + 0.35 * rng.normal(size=len(person.betas))).tolist()))
+        for person in people
+    )
+    return Estimate(shapes, list(zip(*estimated, strict=True)), offset)
+
+
+def estimated_mask(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A mask (H, W) bool as a segmentation network gives it: a little too small, with an uncertain edge."""
+    soft = smoothed(mask.astype(np.float64), 1, "edge")
+    return np.asarray(soft + 0.22 * _smooth_noise(mask.shape, 5, rng) > 0.62)
+
+
+def estimated_depth(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A depth map (H, W) in metres with a wrong scale, smooth errors and blurred edges; float32."""
+    scale = 1.0 + 0.03 * rng.normal()
+    wrong = 1.0 + 0.02 * _smooth_noise(depth.shape, 12, rng)
+    estimate: np.ndarray = scale * wrong * smoothed(depth.astype(np.float64), 1, "edge")
+    return estimate.astype(np.float32)
+
+
+def _person_estimate(truth: Sequence[Pose], source: Camera, rng: np.random.Generator) -> list[Pose]:
+    n_frames = len(truth)
+    ahead = source.rotation[2]
+    drift = _slow_walk(n_frames, rng) * _DRIFT + (_slow_walk(n_frames, rng)[:, :1] * _DRIFT_AHEAD) * ahead
+    bias = np.deg2rad(2.0) * rng.normal(size=(N_JOINTS, 3))
+    followed = truth[0]
+    estimates = []
+    for frame, pose in enumerate(truth):
+        followed = blend_poses(followed, pose, _FOLLOWING)
+        jitter = bias + _JOINT_JITTER * rng.normal(size=(N_JOINTS, 3))
+        jitter[0] = _ROOT_JITTER * rng.normal(size=3)
+        jitter[list(_UNSEEN_JOINTS)] = 0.0
+        rotations = Rotation.from_rotvec(followed.rotations) * Rotation.from_rotvec(jitter)
+        place = followed.translation + drift[frame] + _PLACE_JITTER * rng.normal(size=3)
+        estimates.append(Pose(rotations.as_rotvec(), place))
+    return estimates
+
+
+def _slow_walk(n_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """(n_frames, 3): a line and one slow wave, each of random direction and about unit length."""
+    time = np.linspace(0.0, 1.0, n_frames)[:, None]
+    line, wave, phase = rng.normal(size=(3, 3)) / np.sqrt(3)
+    return np.asarray(line * time + 0.5 * wave * np.sin(2 * np.pi * time + phase))
+
+
+def _smooth_noise(shape: tuple[int, ...], radius: int, rng: np.random.Generator) -> np.ndarray:
+    """(H, W) noise of unit deviation whose blobs are about `radius` pixels wide."""
+    noise = smoothed(smoothed(rng.normal(size=shape), radius, "edge"), radius, "edge")
+    return np.asarray(noise / noise.std())
+
+
+GAUSSIANS_A_PERSON = 2000
+_REMAINING_POSE_ERROR = 0.15  # share of the estimate's error that tuning against the video leaves
+_CAST = np.array([1.05, 0.86, 0.62])  # warm: blue is lost most
+_CONTRAST, _LIFT = 0.55, 0.14
+_SCALE_METRES = 0.013  # a fifth of a stripe's period: stripes run into each other, limbs grow a seam
+_FLOATERS = 0.02
+
+
+@dataclass(frozen=True)
+class Splats:
+    """What is fixed about one person's Gaussians over all frames, N each: vertices (N, 3) of the face each rides on and its place there.
+
+    `color`, `tint`: (N, 3) unlit, and its own error; `offset`: (N,) metres off the surface; `scale`: (N,) deviation, metres.
+    """
+
+    corners: np.ndarray
+    shares: np.ndarray
+    color: np.ndarray
+    tint: np.ndarray
+    offset: np.ndarray
+    scale: np.ndarray
+    opacity: np.ndarray
+
+
+def scatter_splats(person: Individual, rng: np.random.Generator) -> Splats:
+    """Gaussians spread evenly over a dressed person, with the errors that stay the same in all frames."""
+    mesh, count = person.dressed, GAUSSIANS_A_PERSON
+    triangles = mesh.vertices[mesh.faces]
+    areas = np.linalg.norm(np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1)
+    faces = rng.choice(len(areas), size=count, p=areas / areas.sum())
+    shares = rng.dirichlet(np.ones(3), size=count)
+    corners = mesh.faces[faces]
+    points = (mesh.vertices[corners] * shares[:, :, None]).sum(axis=1)
+    color = person.color(mesh.parts[corners[:, 0]], points)
+    kept = _outside_holes(points, rng)
+    floating = rng.random(count) < _FLOATERS
+    return Splats(
+        corners=corners[kept],
+        shares=shares[kept],
+        color=color[kept],
+        tint=(_blotches(points, rng) + 0.02 * rng.normal(size=(count, 3)))[kept],
+        offset=np.where(floating, rng.uniform(0.02, 0.10, size=count), 0.006 * rng.normal(size=count))[kept],
+        scale=(_SCALE_METRES * np.exp(0.25 * rng.normal(size=count)))[kept],
+        opacity=np.clip(0.75 + 0.15 * rng.normal(size=count), 0.25, 0.97)[kept],
+    )
+
+
+def imperfect_gaussians(
+    splats: Sequence[Splats], estimate: Estimate, truth: Motion, frame: int, source: Camera, rng: np.random.Generator
+) -> Gaussians:
+    """All people's Gaussians at a frame, in the true world."""
+    means, colors = [], []
+    for person, own, tuned, exact in zip(estimate.people, splats, estimate.motion[frame], truth[frame], strict=True):
+        pose = blend_poses(exact, tuned, _REMAINING_POSE_ERROR)
+        places, color = _placed(person, own, pose, source, rng)
+        means.append(places)
+        colors.append(color)
+    return from_colors(
+        np.concatenate(means),
+        np.concatenate(colors),
+        np.concatenate([own.scale for own in splats]),
+        opacity=np.concatenate([own.opacity for own in splats]),
+    )
+
+
+def _placed(
+    person: Individual, splats: Splats, pose: Pose, source: Camera, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    surface = person.surface(pose, person.dressed)
+    shares = splats.shares[:, :, None]
+    places = (surface.vertices[splats.corners] * shares).sum(axis=1)
+    normals = (surface.normals[splats.corners] * shares).sum(axis=1)
+    light = (light_on(surface)[splats.corners] * shares).sum(axis=1)
+    to_camera = source.center - places
+    facing = (normals * to_camera).sum(axis=1) / np.linalg.norm(to_camera, axis=1)
+    unseen = np.clip(0.5 - 1.2 * facing, 0.0, 1.0)[:, None]
+    color = splats.color * light
+    color = color + unseen * (0.45 * (color.mean(axis=0) - color) + 1.2 * splats.tint) + splats.tint
+    color = _CAST * (_LIFT + _CONTRAST * color)
+    jitter = 0.005 * rng.normal(size=places.shape)
+    return places + splats.offset[:, None] * normals + jitter, np.clip(color, 0.0, 1.0)
+
+
+def _outside_holes(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Which points are left when a few balls are cut out of a person."""
+    centres = points[rng.choice(len(points), size=6, replace=False)]
+    radii = rng.uniform(0.03, 0.07, size=len(centres))
+    distances = np.linalg.norm(points[:, None] - centres[None], axis=-1)
+    return np.asarray((distances > radii).all(axis=1))
+
+
+def _blotches(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(N, 3) colour errors that vary over about 20 cm of a surface: a few random waves."""
+    waves = rng.normal(size=(3, 4, 3)) * (2 * np.pi / 0.45)
+    phases = rng.uniform(0, 2 * np.pi, size=(3, 4))
+    return np.asarray(0.02 * np.cos(np.einsum("nd,cwd->ncw", points, waves) + phases).sum(axis=-1))

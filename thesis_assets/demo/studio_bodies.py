@@ -273,12 +273,7 @@ _X, _Y, _Z = np.eye(3)
 
 
 def body_mesh(rest: np.ndarray, proportions: Proportions, *, segments: int) -> Mesh:
-    """The skin and clothes of a body, without what an outfit adds.
-
-    Args:
-        rest: (24, 3) rest joints.
-        segments: vertices around the torso; limbs get proportionally fewer.
-    """
+    """The skin and clothes of a body, without what an outfit adds. `rest`: (24, 3) joints; `segments`: vertices around the torso."""
     limb = max(6, round(segments * 0.72))
     tubes = [
         tube(_torso(rest, proportions), _X, _Z, segments, Part.TORSO),
@@ -298,18 +293,9 @@ def head_rings(rest: np.ndarray, proportions: Proportions, swell: float) -> list
     """The head as a stack of rings from chin to crown. `swell` > 1 makes a shell around it, for hair."""
     size = proportions.head * proportions.stature
     centre = rest[JOINT["head"]] + size * np.array([0.0, 0.085, 0.012])
-    profile = (
-        (-1.0, 0.25),
-        (-0.82, 0.62),
-        (-0.5, 0.86),
-        (-0.1, 0.98),
-        (0.3, 1.0),
-        (0.65, 0.84),
-        (0.88, 0.52),
-        (1.0, 0.15),
-    )
+    heights, widths = (-1.0, -0.82, -0.5, -0.1, 0.3, 0.65, 0.88, 1.0), (0.25, 0.62, 0.86, 0.98, 1.0, 0.84, 0.52, 0.15)
     rings = []
-    for height, width in profile:
+    for height, width in zip(heights, widths, strict=True):
         forward = 0.012 if height < -0.4 else 0.0  # the chin stands before the neck
         middle = centre + size * np.array([0.0, 0.118 * height * swell, forward])
         rings.append(Ring(middle, (size * 0.078 * width * swell, size * 0.098 * width * swell), {"head": 1.0}))
@@ -372,11 +358,8 @@ def _foot(rest: np.ndarray, body: Proportions, side: str) -> list[Ring]:
 def _arm(rest: np.ndarray, body: Proportions, side: str) -> list[Ring]:
     collar, shoulder, elbow, wrist = (f"{side}_{name}" for name in ("collar", "shoulder", "elbow", "wrist"))
     upper = [(-0.22, 0.052, {"spine3": 0.5, collar: 0.5}), (0.02, 0.058, {collar: 0.5, shoulder: 0.5})]
-    upper += [
-        (0.25, 0.053, {shoulder: 1.0}),
-        (0.6, 0.046, {shoulder: 1.0}),
-        (0.86, 0.040, {shoulder: 0.85, elbow: 0.15}),
-    ]
+    upper += [(0.25, 0.053, {shoulder: 1.0}), (0.6, 0.046, {shoulder: 1.0})]
+    upper += [(0.86, 0.040, {shoulder: 0.85, elbow: 0.15})]
     lower = [(0.0, 0.039, {shoulder: 0.5, elbow: 0.5}), (0.14, 0.040, {shoulder: 0.12, elbow: 0.88})]
     lower += [(0.4, 0.040, {elbow: 1.0}), (0.75, 0.032, {elbow: 1.0}), (1.0, 0.027, {elbow: 0.6, wrist: 0.4})]
     return _limb(rest, shoulder, elbow, upper, body) + _limb(rest, elbow, wrist, lower, body)
@@ -385,16 +368,11 @@ def _arm(rest: np.ndarray, body: Proportions, side: str) -> list[Ring]:
 def _hand(rest: np.ndarray, body: Proportions, side: str, sign: float) -> list[Ring]:
     wrist = f"{side}_wrist"
     size = body.stature * body.extremities
-    levels = (
-        (-0.005, 0.022, 0.026),
-        (0.04, 0.021, 0.040),
-        (0.085, 0.020, 0.043),
-        (0.13, 0.017, 0.036),
-        (0.165, 0.010, 0.018),
-    )
+    lengths = (-0.005, 0.04, 0.085, 0.13, 0.165)
+    thicknesses, widths = (0.022, 0.021, 0.020, 0.017, 0.010), (0.026, 0.040, 0.043, 0.036, 0.018)
     return [
         Ring(rest[JOINT[wrist]] + size * np.array([sign * along, 0.0, 0.0]), (size * thick, size * wide), {wrist: 1.0})
-        for along, thick, wide in levels
+        for along, thick, wide in zip(lengths, thicknesses, widths, strict=True)
     ]
 
 

@@ -7,7 +7,7 @@ A pair has an axis: the direction from the first person to the second in degrees
 forward bends the spine and sends a leg back, and a left arm falls with negative z.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from thesis_assets.demo.studio_people import Individual, Side
 HAND_CLEARANCE = 0.028
 """Metres between the middle of a hand and the surface it lies on: half the hand's thickness and a little."""
 
-Angles = Mapping[str, tuple[float, float, float]]
+Degrees = dict[str, tuple[float, float, float]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Stance:
 
     place: tuple[float, float]
     heading: float
-    angles: Angles
+    angles: Degrees
     reaches: Sequence[Reach] = ()
 
 
@@ -82,9 +82,7 @@ def solve(people: Sequence[Individual], stances: Sequence[Stance]) -> list[Pose]
 def reach_with_arm(person: Individual, pose: Pose, side: Side, goal: np.ndarray, pole: np.ndarray) -> Pose:
     """Turn shoulder and elbow so that the middle of the hand comes to `goal`, or as near as the arm is long.
 
-    Args:
-        goal: (3,) world position, metres.
-        pole: (3,) world direction in which the elbow bends out.
+    `goal`: (3,) world position, metres; `pole`: (3,) world direction in which the elbow bends out.
     """
     shoulder, elbow, wrist = (JOINT[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist"))
     rotations = pose.rotations.copy()
@@ -150,9 +148,6 @@ def _pose(stance: Stance) -> Pose:
     rotations[0] = (_heading(stance) * lean).as_rotvec()
     x, z = stance.place
     return Pose(rotations, np.array([x, 0.0, z]))
-
-
-Degrees = dict[str, tuple[float, float, float]]
 
 
 def smooth(value: float) -> float:
@@ -313,18 +308,17 @@ def twirl(time: float, turned: float) -> tuple[Stance, Stance]:
         arms_down() | steps(5 * np.pi * time, 20) | {"spine2": (-3.0, 0.0, -5.0 * raised), "head": (0.0, 12.0, 0.0)}
     )
     held = 1.0 - begin
-    follow = stance(axis, gap / 2, turner, [
-        meet("right", hand, axis, 1, held),
-        Reach("left", Spot("spine3", (0.4, 0.5, 1.0)), closing, elbow=(1.0, -0.5, 0.0)),
-        open_arm("left", (1 - closing) * 0.8), open_arm("right", begin),
-    ], extra_heading=360.0 * turning)  # fmt: skip
     return (
         stance(axis, -gap / 2, lead, [
             meet("left", hand, axis, -1, held),
             Reach("right", Spot("spine2", (0.3, 0.0, -1.0)), closing, elbow=(-1.0, -0.2, 0.2)),
             open_arm("right", (1 - closing) * 0.7), open_arm("left", begin),
         ]),
-        follow,
+        stance(axis, gap / 2, turner, [
+            meet("right", hand, axis, 1, held),
+            Reach("left", Spot("spine3", (0.4, 0.5, 1.0)), closing, elbow=(1.0, -0.5, 0.0)),
+            open_arm("left", (1 - closing) * 0.8), open_arm("right", begin),
+        ], extra_heading=360.0 * turning),
     )  # fmt: skip
 
 
@@ -340,12 +334,8 @@ def hug(time: float, turned: float) -> tuple[Stance, Stance]:
 
     def hugger(sign: float) -> Degrees:
         lean = {"spine1": (5.0 * holding, 0.0, sign * sway), "spine2": (3.0 * holding, 0.0, 0.0)}
-        return (
-            arms_down()
-            | walk
-            | lean
-            | {"neck": (4.0, 0.0, 14.0 * holding), "head": (6.0 * holding, 10.0 * holding, 10.0 * holding)}
-        )
+        nod = {"neck": (4.0, 0.0, 14.0 * holding), "head": (6.0 * holding, 10.0 * holding, 10.0 * holding)}
+        return arms_down() | walk | lean | nod
 
     over = (1.0, 0.35, 0.2)
     under = (1.0, -0.6, 0.2)
@@ -370,11 +360,10 @@ def boxing(time: float, turned: float) -> tuple[Stance, Stance]:
     kick = bump(time, 0.88, 0.18)
     axis = turned + 40.0 * time
     gap = 0.98 - 0.20 * punch - 0.30 * push + 0.12 * kick
-    first_back, second_back = push, punch
-    first = guard(-14.0 * first_back + 16.0 * punch) | {"spine2": (4.0, 26.0 * punch, 0.0)}
-    second = guard(-14.0 * second_back + 14.0 * push)
+    first = guard(-14.0 * push + 16.0 * punch) | {"spine2": (4.0, 26.0 * punch, 0.0)}
+    second = guard(-14.0 * punch + 14.0 * push)
     second |= {"right_hip": (-22.0 - 66.0 * kick, 0.0, -4.0), "right_knee": (34.0 - 26.0 * kick, 0.0, 0.0)}
-    second |= {"pelvis": (-18.0 * kick - 14.0 * second_back + 10.0 * push, 0.0, 0.0)}
+    second |= {"pelvis": (-18.0 * kick - 14.0 * punch + 10.0 * push, 0.0, 0.0)}
     guard_elbow = (0.4, -1.0, 0.1)
     return (
         stance(axis, -gap / 2, first, [

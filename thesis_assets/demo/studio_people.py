@@ -65,15 +65,9 @@ def outfit_mesh(outfit: Outfit, rest: np.ndarray, proportions: Proportions) -> M
 
 
 def surface_color(outfit: Outfit, rest: np.ndarray, parts: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The unlit colour of surface points.
+    """The unlit colour, (N, 3) in [0, 1], of surface points (N, 3) at rest, metres.
 
-    Args:
-        rest: (24, 3) rest joints of the person.
-        parts: (N,) `Part` of each point.
-        points: (N, 3) rest positions, metres.
-
-    Returns:
-        (N, 3) in [0, 1].
+    `rest`: (24, 3) rest joints of the person; `parts`: (N,) `Part` of each point.
     """
     colors = np.empty_like(points)
     painters = {
@@ -82,7 +76,7 @@ def surface_color(outfit: Outfit, rest: np.ndarray, parts: np.ndarray, points: n
         Part.LEG: _leg_color,
         Part.FOOT: _foot_color,
         Part.ARM: _arm_color,
-        Part.HAND: _hand_color,
+        Part.HAND: lambda outfit, _, points: np.tile(outfit.skin, (len(points), 1)),
         Part.SKIRT: _skirt_color,
         Part.HAIR: _hair_color,
     }
@@ -209,10 +203,6 @@ def _arm_color(outfit: Outfit, rest: np.ndarray, points: np.ndarray) -> np.ndarr
     return np.where((along < outfit.sleeves)[:, None], cloth, outfit.skin)
 
 
-def _hand_color(outfit: Outfit, rest: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return np.tile(outfit.skin, (len(points), 1))
-
-
 def _foot_color(outfit: Outfit, rest: np.ndarray, points: np.ndarray) -> np.ndarray:
     sole = rest[JOINT["left_ankle"]][1] - 0.062
     return np.where((points[:, 1] < sole)[:, None], (0.92, 0.92, 0.90), outfit.shoes)
@@ -326,116 +316,48 @@ _WHITE, _NAVY, _BLACK = (0.93, 0.93, 0.90), (0.13, 0.18, 0.40), (0.12, 0.12, 0.1
 
 PAIRS: dict[str, tuple[Individual, Individual]] = {
     "pair00": (
-        Individual(
-            "male",
-            (1.0, 0.3, 0.8, 0.5, 0.8, -0.3, 0.0, 0.2, 0.5, 0.6),
-            Outfit(
-                _PALE,
-                (0.32, 0.20, 0.12),
-                Pattern("stripes", (0.80, 0.16, 0.17), _WHITE, 0.15),
-                Pattern("plain", (0.20, 0.29, 0.50)),
-                (0.25, 0.16, 0.12),
-            ),
-        ),
-        Individual(
-            "female",
-            (-1.2, -0.6, 0.3, -0.2, -0.8, 0.6, -0.8, -0.1, 0.3, -0.8),
-            Outfit(
-                _TAN,
-                (0.86, 0.70, 0.34),
-                Pattern("plain", (0.10, 0.58, 0.57)),
-                Pattern("dots", (0.10, 0.58, 0.57), _WHITE, 0.12),
-                (0.90, 0.88, 0.82),
-                sleeves=0.2,
-                trousers=-1.0,
-                hair_style="long",
-                skirt=True,
-            ),
-        ),
+        Individual("male", (1.0, 0.3, 0.8, 0.5, 0.8, -0.3, 0.0, 0.2, 0.5, 0.6), Outfit(
+            _PALE, (0.32, 0.20, 0.12), Pattern("stripes", (0.80, 0.16, 0.17), _WHITE, 0.15),
+            Pattern("plain", (0.20, 0.29, 0.50)), (0.25, 0.16, 0.12),
+        )),
+        Individual("female", (-1.2, -0.6, 0.3, -0.2, -0.8, 0.6, -0.8, -0.1, 0.3, -0.8), Outfit(
+            _TAN, (0.86, 0.70, 0.34), Pattern("plain", (0.10, 0.58, 0.57)),
+            Pattern("dots", (0.10, 0.58, 0.57), _WHITE, 0.12), (0.90, 0.88, 0.82),
+            sleeves=0.2, trousers=-1.0, hair_style="long", skirt=True,
+        )),
     ),
     "pair01": (
-        Individual(
-            "male",
-            (0.4, 0.8, -0.2, 0.4, 1.0, 0.2, 0.6, 0.0, 0.9, 0.5),
-            Outfit(
-                _TAN,
-                (0.10, 0.09, 0.09),
-                Pattern("checks", (0.20, 0.55, 0.25), (0.09, 0.22, 0.13), 0.16),
-                Pattern("plain", (0.70, 0.62, 0.45)),
-                (0.15, 0.15, 0.16),
-                sleeves=0.95,
-            ),
-        ),
-        Individual(
-            "male",
-            (-0.3, -0.5, 0.6, 0.2, 0.1, -0.4, -0.6, 0.3, -0.2, 0.1),
-            Outfit(
-                _PALE,
-                (0.72, 0.35, 0.14),
-                Pattern("band", (0.94, 0.78, 0.20), _NAVY, 0.12),
-                Pattern("plain", (0.45, 0.47, 0.52)),
-                (0.85, 0.25, 0.20),
-                sleeves=0.35,
-                trousers=0.48,
-            ),
-        ),
+        Individual("male", (0.4, 0.8, -0.2, 0.4, 1.0, 0.2, 0.6, 0.0, 0.9, 0.5), Outfit(
+            _TAN, (0.10, 0.09, 0.09), Pattern("checks", (0.20, 0.55, 0.25), (0.09, 0.22, 0.13), 0.16),
+            Pattern("plain", (0.70, 0.62, 0.45)), (0.15, 0.15, 0.16), sleeves=0.95,
+        )),
+        Individual("male", (-0.3, -0.5, 0.6, 0.2, 0.1, -0.4, -0.6, 0.3, -0.2, 0.1), Outfit(
+            _PALE, (0.72, 0.35, 0.14), Pattern("band", (0.94, 0.78, 0.20), _NAVY, 0.12),
+            Pattern("plain", (0.45, 0.47, 0.52)), (0.85, 0.25, 0.20), sleeves=0.35, trousers=0.48,
+        )),
     ),
     "pair02": (
-        Individual(
-            "female",
-            (-0.8, 0.1, 0.2, 0.0, -0.6, 0.9, -0.2, 0.1, 0.4, -0.6),
-            Outfit(
-                _DARK,
-                (0.09, 0.07, 0.07),
-                Pattern("stripes", (0.56, 0.32, 0.70), _WHITE, 0.13),
-                Pattern("plain", _BLACK),
-                (0.55, 0.25, 0.60),
-                sleeves=0.7,
-                hair_style="bun",
-            ),
-        ),
-        Individual(
-            "male",
-            (0.7, 1.0, 0.1, 0.3, 0.5, 0.3, 1.4, 0.2, 0.5, 0.6),
-            Outfit(
-                _PALE,
-                (0.66, 0.66, 0.67),
-                Pattern("checks", (0.92, 0.52, 0.16), (0.60, 0.22, 0.10), 0.15),
-                Pattern("plain", _NAVY),
-                (0.35, 0.24, 0.18),
-            ),
-        ),
+        Individual("female", (-0.8, 0.1, 0.2, 0.0, -0.6, 0.9, -0.2, 0.1, 0.4, -0.6), Outfit(
+            _DARK, (0.09, 0.07, 0.07), Pattern("stripes", (0.56, 0.32, 0.70), _WHITE, 0.13),
+            Pattern("plain", _BLACK), (0.55, 0.25, 0.60), sleeves=0.7, hair_style="bun",
+        )),
+        Individual("male", (0.7, 1.0, 0.1, 0.3, 0.5, 0.3, 1.4, 0.2, 0.5, 0.6), Outfit(
+            _PALE, (0.66, 0.66, 0.67), Pattern("checks", (0.92, 0.52, 0.16), (0.60, 0.22, 0.10), 0.15),
+            Pattern("plain", _NAVY), (0.35, 0.24, 0.18),
+        )),
     ),
     "pair03": (
-        Individual(
-            "male",
-            (0.9, -0.2, 1.0, 0.8, 0.6, -0.2, -0.3, -0.2, 0.2, 0.7),
-            Outfit(
-                _DARK,
-                (0.08, 0.07, 0.07),
-                Pattern("stripes", (0.25, 0.62, 0.85), _NAVY, 0.14),
-                Pattern("plain", (0.86, 0.84, 0.78)),
-                (0.30, 0.20, 0.15),
-                sleeves=0.95,
-            ),
-        ),
-        Individual(
-            "female",
-            (-0.9, -0.2, 0.5, -0.1, -0.5, 0.4, -0.5, 0.0, 0.5, -0.7),
-            Outfit(
-                _PALE,
-                (0.36, 0.17, 0.10),
-                Pattern("plain", (0.90, 0.36, 0.52)),
-                Pattern("stripes", (0.90, 0.36, 0.52), (0.96, 0.86, 0.60), 0.14),
-                (0.70, 0.15, 0.25),
-                sleeves=0.3,
-                trousers=-1.0,
-                hair_style="bun",
-                skirt=True,
-            ),
-        ),
+        Individual("male", (0.9, -0.2, 1.0, 0.8, 0.6, -0.2, -0.3, -0.2, 0.2, 0.7), Outfit(
+            _DARK, (0.08, 0.07, 0.07), Pattern("stripes", (0.25, 0.62, 0.85), _NAVY, 0.14),
+            Pattern("plain", (0.86, 0.84, 0.78)), (0.30, 0.20, 0.15), sleeves=0.95,
+        )),
+        Individual("female", (-0.9, -0.2, 0.5, -0.1, -0.5, 0.4, -0.5, 0.0, 0.5, -0.7), Outfit(
+            _PALE, (0.36, 0.17, 0.10), Pattern("plain", (0.90, 0.36, 0.52)),
+            Pattern("stripes", (0.90, 0.36, 0.52), (0.96, 0.86, 0.60), 0.14), (0.70, 0.15, 0.25),
+            sleeves=0.3, trousers=-1.0, hair_style="bun", skirt=True,
+        )),
     ),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -260,12 +260,9 @@ _BLOCK_FRAGMENTS = 2_000_000
 
 @dataclass(frozen=True)
 class Visibility:
-    """What each pixel sees.
+    """What each pixel sees: (H, W) face number, -1 for none; (H, W, 3) perspective-correct shares of the face's corners, else 0.
 
-    Attributes:
-        faces: (H, W) face number, -1 where there is none.
-        barycentric: (H, W, 3) perspective-correct shares of the face's corners; 0 where there is none.
-        depth: (H, W) float64 distance along the camera's axis, metres; infinite where there is none.
+    `depth`: (H, W) float64 distance along the camera's axis, metres; infinite where there is none.
     """
 
     faces: np.ndarray
@@ -276,15 +273,10 @@ class Visibility:
 def visible_faces(
     vertices: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, height: int, width: int
 ) -> Visibility:
-    """Rasterise a mesh of closed surfaces: faces turned away from the camera are left out.
+    """Rasterise a mesh of closed surfaces: faces turned away from the camera are left out. Of equally near faces the last one is seen.
 
-    Args:
-        vertices: (V, 3) in camera coordinates (x right, y down, z ahead), metres.
-        faces: (F, 3) vertex numbers, anticlockwise seen from outside.
-        intrinsics: (3, 3) in pixels; pixel centres lie at half integers.
-
-    Returns:
-        The nearest face of each pixel; of equally near ones the one with the higher number.
+    `vertices`: (V, 3) camera coordinates (x right, y down, z ahead), metres; `faces`: (F, 3), anticlockwise seen from outside;
+    `intrinsics`: (3, 3) in pixels, pixel centres at half integers.
     """
     seen = np.full(height * width, -1)
     depth = np.full(height * width, np.inf)

@@ -52,8 +52,7 @@ from thesis_assets.evaluation.units import (
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TaskTree, epoch_name
 from thesis_assets.provenance import Contents, Making, Output, Unit, begin
-from thesis_assets.scenes.bodies import read_bodies, write_bodies
-from thesis_assets.scenes.posed_bodies import is_complete
+from thesis_assets.scenes.bodies import is_complete, read_bodies, write_bodies
 from thesis_assets.schemas.evaluation import Protocol
 
 if TYPE_CHECKING:

@@ -21,10 +21,9 @@ from thesis_assets.evaluation.pose_metrics import (
     by_source_camera,
 )
 from thesis_assets.evaluation.views import pose_frames, source_bodies
-from thesis_assets.scenes.bodies import Bodies, BodyModel, read_bodies
+from thesis_assets.scenes.bodies import NEUTRAL, Bodies, BodyModel, is_complete, model_files, posed_bodies, read_bodies
 from thesis_assets.scenes.camera import read_camera
 from thesis_assets.scenes.listing import list_frames
-from thesis_assets.scenes.posed_bodies import NEUTRAL, is_complete, model_files, posed_bodies
 
 ESTIMATES = "estimates of the preprocessing root"
 OF_THE_TREE = "inputs of the tree that the predictions come from"

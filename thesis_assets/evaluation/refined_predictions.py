@@ -165,7 +165,7 @@ class ImperfectRenders:
         None of a shard that would be made from something else now, and none that is missing or damaged: those views are rendered.
         """
         from thesis_assets.samples.sample_rows import read_rows
-        from thesis_assets.samples.shard_identity import shard_unit
+        from thesis_assets.samples.shards import shard_unit
         from thesis_assets.scenes.matching import group_id
 
         difix, scene, experiment = self._cell.difix, self._cell.scene, self._cell.experiment
@@ -217,7 +217,7 @@ class ImperfectRenders:
 
     @cached_property
     def _renderer(self) -> Renderer:
-        from thesis_assets.samples.scene_renderer import scene_renderer
+        from thesis_assets.samples.triplet_export import scene_renderer
 
         cell = self._cell
         return scene_renderer(cell.difix, cell.scene, cell.experiment.generation, device=cell.device)

@@ -98,12 +98,7 @@ def _refuse_unknown(found: Set[str], names: Collection[str]) -> None:
 
 
 def fill_text(template: str, values: Mapping[str, str]) -> str:
-    """A text with its placeholders filled in; it is not split into words.
-
-    Raises:
-        ValueError: the template is none.
-        KeyError: a placeholder has no value.
-    """
+    """A text with its placeholders filled in; it is not split into words. Errors as of `fill_template`."""
     return "".join(text + (values[name] if name is not None else "") for text, name in _parts(template))
 
 

@@ -1,7 +1,7 @@
 """`ExperimentSpec`: one experiment file as a value, part by part (`generation`, `split`, `runs`, `evaluation`, `datasets`), with all rules."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -115,14 +115,6 @@ class GenerationSpec(Part):
         if bool(self.scenes) == bool(self.scenes_from):
             raise ValueError("exactly one of `scenes` (names or globs) and `scenes_from` (a directory) is needed")
         return self
-
-    def sample_shaping(self) -> dict[str, object]:
-        """The parts that shape one scene's samples: what a shard's identity is made of.
-
-        Not the list of scenes, not what happens on new ones, and not the prompt (it stands in data.json only).
-        """
-        left_out: dict[str, Any] = {**dict.fromkeys(NOT_OF_A_SAMPLE, True), "export": {"prompt": True}}
-        return self.model_dump(mode="json", exclude=left_out)
 
 
 # --- runs: fine-tuning over one snapshot, and how each one's checkpoint is chosen ------------------------------------

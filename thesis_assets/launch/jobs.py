@@ -15,7 +15,7 @@ but the record's path, follows it to its end, ends it, or learns how it ended.
 
 Calls are one function over several items, each a piece of work that may run elsewhere, in any order, and be found again:
 
-    outcomes = launcher.run_calls(export_told_shard, [Call(scene, work, digest, tree.job(f"shard-{scene}")) for ...])
+    outcomes = launcher.run_calls(export_shard, [Call(scene, work, digest, tree.job(f"shard-{scene}")) for ...])
 
 The function is importable by name, the items are picklable, and calling it twice for one item does no harm: what is done is kept.
 It says how far it is by `telling.tell`. Does not belong here: where jobs and calls run (`local_jobs`, `slurm_jobs`).

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import InvalidFile, first_names
 from thesis_assets.provenance.contents import Contents, Stat, is_unchanged, stat_of
 from thesis_assets.provenance.options import differences
 from thesis_assets.provenance.record import MadeFrom, Place, read_record
@@ -220,8 +220,7 @@ def _named(what: str, names: Sequence[str]) -> list[str]:
 
 def _listed(names: Sequence[str]) -> list[str]:
     """In one line, where there are any."""
-    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return [", ".join(names[:NAMED]) + rest] if names else []
+    return [first_names(names, NAMED)] if names else []
 
 
 def _found(stat: Stat | None, recorded: int) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidKey, SnapshotChanged
+from thesis_assets.errors import InvalidKey, InvalidScene, SnapshotChanged, first_names
 from thesis_assets.experiments.spec import GenerationSpec
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, SampleId, check_key
@@ -29,24 +29,29 @@ from thesis_assets.provenance import (
     mend,
     take_over,
 )
-from thesis_assets.samples.export_progress import ExportProgress
-from thesis_assets.samples.generation_config import write_generation_config
 from thesis_assets.samples.plan import ScenePlan, plan_scene
-from thesis_assets.samples.preview import triplet_sheet
 from thesis_assets.samples.sample_rows import row_of, rows_sha256
-from thesis_assets.samples.shard_files import Shard, dropped_bytes, sorted_dropped, write_shard
-from thesis_assets.samples.shard_identity import finished_samples, shard_unit
-from thesis_assets.samples.shard_repair import only_as_recorded, shard_damage
-from thesis_assets.samples.shared_shards import LinkedShard, link_equal_shard
-from thesis_assets.samples.snapshot import frozen_snapshot, refuse_change
-from thesis_assets.samples.triplet_export import ExportedTriplets, TripletWork, export_triplets
+from thesis_assets.samples.shards import (
+    LinkedShard,
+    Shard,
+    dropped_bytes,
+    finished_samples,
+    link_equal_shard,
+    shard_unit,
+    sorted_dropped,
+    write_shard,
+)
+from thesis_assets.samples.snapshot import frozen_snapshot, refuse_change, write_generation_config
+from thesis_assets.samples.triplet_export import ExportedTriplets, ExportProgress, TripletWork, export_triplets
+from thesis_assets.samples.triplet_set import triplet_sheet
 from thesis_assets.schemas.samples import DroppedSample, SampleRow, ShardStats
 
 if TYPE_CHECKING:
     from thesis_assets.scenes.listing import SceneRoots
     from thesis_assets.scenes.scene import Scene
 
-__all__ = ["ShardRecord", "ShardWork", "export_shard", "export_told_shard", "write_generation_config"]
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,7 @@ class ShardWork:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What became of a shard.
-
-    Attributes:
-        exported: False where it was as wanted.
-        preview: a small JPEG; None where nothing was made.
-        linked: taken over from another experiment that has an equal shard; nothing was rendered.
-    """
+    """What became of a shard. Not `exported`: it was as wanted. `linked`: taken over from an equal one. `preview`: a small JPEG."""
 
     stats: ShardStats
     exported: bool
@@ -89,19 +88,14 @@ class ShardRecord:
     linked: bool = False
 
 
-def export_told_shard(work: ShardWork) -> ShardRecord:
-    """As `export_shard`, as an item of a map: its progress is told to who started it."""
-    return export_shard(work, tell)
-
-
-def export_shard(work: ShardWork, on_progress: Callable[[str], None] | None = None) -> ShardRecord:
+def export_shard(work: ShardWork, on_progress: Say = tell) -> ShardRecord:
     """Bring one scene's shard up to date: made anew where it is missing or stale, mended where files of it are lost or damaged.
 
     One bad frame drops one sample. Same scene, same generation section: same pixels, same rows and drops, byte for byte,
     whatever the number of threads.
 
     Args:
-        on_progress: called with a short line every few seconds.
+        on_progress: called with a short line every few seconds; in an item of a map it is told to who started that.
 
     Raises:
         CellLocked: another process exports the scene.
@@ -138,20 +132,16 @@ def export_shard(work: ShardWork, on_progress: Callable[[str], None] | None = No
             tree.scene_run(scene.name).run_stats.unlink(missing_ok=True)  # without it the shard is unfinished
             linked = None if work.anew else link_equal_shard(tree, unit, work.generation.export.link_mode, contents)
             return _make(work, scene, making, contents, on_progress) if linked is None else _publish(work, linked)
-        refused = _another_shard(work, verdict)
+        refused = refuse_change(
+            tree,
+            f"and the shard of `{work.scene_name}` would be new, or made from other inputs",
+            key=f"scene_runs.{work.scene_name}",
+            found=verdict.in_words,
+            wanted="the shard that was frozen",
+        )
         if verdict.record is None and was_whole:  # only the record itself is lost: its samples say what they are
             return _make(work, scene, making, contents, on_progress, refused=refused)
         raise refused
-
-
-def _another_shard(work: ShardWork, verdict: Verdict) -> SnapshotChanged:
-    return refuse_change(
-        work.tree,
-        f"and the shard of `{work.scene_name}` would be new, or made from other inputs",
-        key=f"scene_runs.{work.scene_name}",
-        found=verdict.in_words,
-        wanted="the shard that was frozen",
-    )
 
 
 def _publish(work: ShardWork, linked: LinkedShard) -> ShardRecord:
@@ -162,13 +152,7 @@ def _publish(work: ShardWork, linked: LinkedShard) -> ShardRecord:
 
 
 def _make(
-    work: ShardWork,
-    scene: Scene,
-    making: Making,
-    contents: Contents,
-    on_progress: Callable[[str], None] | None,
-    *,
-    refused: SnapshotChanged | None = None,
+    work: ShardWork, scene: Scene, making: Making, contents: Contents, say: Say, refused: SnapshotChanged | None = None
 ) -> ShardRecord:
     """Render what an interrupted export has not finished. `refused`: raised before any sample would appear."""
 
@@ -184,23 +168,21 @@ def _make(
     triplets = TripletWork(
         tree, scene, work.generation, making.identity, finished, contents, work.device, work.threads, refuse
     )
-    made = export_triplets(triplets, plan, ExportProgress(scene.name, len(plan.candidates), on_progress))
+    made = export_triplets(triplets, plan, ExportProgress(scene.name, len(plan.candidates), say))
     _remove_orphans(tree, scene.name, made.rows)
-    dropped = sorted_dropped([*plan.dropped, *made.dropped])
-    shard = Shard(_statistics(work, scene, plan, made, dropped, time.monotonic() - started), made.rows, dropped)
-    making.finish({**made.outputs, **_write_shard(work, shard)}, noted=_noted(work, made))
+    shard = _shard(work, scene, plan, made, [*plan.dropped, *made.dropped], started)
+    noted = {
+        "device": work.device,
+        "link_mode": work.generation.export.link_mode,
+        "png_encoder": made.png_encoder,
+        "renderer": made.renderer,
+    }
+    making.finish({**made.outputs, **_write_shard(work, shard)}, noted=noted)
     return ShardRecord(shard.stats, exported=True, preview=triplet_sheet(tree, made.rows, made.thumbnails))
 
 
 def _mend(
-    work: ShardWork,
-    scene: Scene,
-    unit: Unit,
-    verdict: Verdict,
-    contents: Contents,
-    on_progress: Callable[[str], None] | None,
-    *,
-    frozen: bool,
+    work: ShardWork, scene: Scene, unit: Unit, verdict: Verdict, contents: Contents, say: Say, *, frozen: bool
 ) -> ShardRecord:
     """Make again exactly the samples that are lost or damaged. The record's identity stays."""
     started = time.monotonic()
@@ -214,8 +196,7 @@ def _mend(
     triplets = TripletWork(
         tree, scene, work.generation, record.identity, damage.kept, contents, work.device, work.threads, accept
     )
-    progress = ExportProgress(scene.name, len(damage.kept) + len(damage.samples), on_progress)
-    made = export_triplets(triplets, plan, progress)
+    made = export_triplets(triplets, plan, ExportProgress(scene.name, len(damage.kept) + len(damage.samples), say))
     damage.require_made_again(tree, scene.name, {row.sample_id for row in made.rows})
     rows = {sample_id: row_of(SampleId.parse(sample_id), work.group_id) for sample_id in damage.kept}
     rows |= {row.sample_id: row for row in made.rows}
@@ -223,8 +204,8 @@ def _mend(
     _remove_orphans(tree, scene.name, made.rows)
     outputs = made.outputs
     if damage.own_files:
-        dropped = sorted_dropped([row for row in [*plan.dropped, *made.dropped] if row.sample_id not in rows])
-        shard = Shard(_statistics(work, scene, plan, made, dropped, time.monotonic() - started), made.rows, dropped)
+        dropped = [row for row in [*plan.dropped, *made.dropped] if row.sample_id not in rows]
+        shard = _shard(work, scene, plan, made, dropped, started)
         if frozen:
             _require_recorded_rows(work, record, shard)
         outputs = {**outputs, **_write_shard(work, shard)}
@@ -259,15 +240,6 @@ def _write_shard(work: ShardWork, shard: Shard) -> dict[str, Output]:
     return {work.tree.relative(path): Output(path.stat().st_size, storage.sha256_file(path)) for path in written}
 
 
-def _noted(work: ShardWork, made: ExportedTriplets) -> dict[str, str]:
-    return {
-        "device": work.device,
-        "link_mode": work.generation.export.link_mode,
-        "png_encoder": made.png_encoder,
-        "renderer": made.renderer,
-    }
-
-
 def _remove_orphans(tree: DifixTree, scene_name: str, rows: list[SampleRow]) -> None:
     """Take away this scene's sample folders that no row names: of an earlier generation section, or of a killed export."""
     kept = {row.sample_id for row in rows}
@@ -288,16 +260,11 @@ def _sample_of_folder(name: str, scene_name: str) -> bool:
         return False
 
 
-def _statistics(
-    work: ShardWork,
-    scene: Scene,
-    plan: ScenePlan,
-    made: ExportedTriplets,
-    dropped: list[DroppedSample],
-    seconds: float,
-) -> ShardStats:
+def _shard(
+    work: ShardWork, scene: Scene, plan: ScenePlan, made: ExportedTriplets, dropped: list[DroppedSample], started: float
+) -> Shard:
     height, width = scene.image_size(plan.target_cam_ids[0])
-    return ShardStats(
+    stats = ShardStats(
         scene_name=scene.name,
         dataset=scene.dataset,
         group_id=work.group_id,
@@ -310,6 +277,73 @@ def _statistics(
         image_width=width,
         renderer=made.renderer,
         png_encoder=made.png_encoder,
-        seconds=round(seconds, 3),
+        seconds=round(time.monotonic() - started, 3),
         bytes_written=made.bytes_written,
     )
+    return Shard(stats, made.rows, sorted_dropped(dropped))
+
+
+@dataclass(frozen=True)
+class ShardDamage:
+    """What a look found of a shard: `samples` to make again, those that are `kept`, and whether its `own_files` are to be written."""
+
+    samples: frozenset[str]
+    kept: dict[str, dict[str, Output]]
+    own_files: bool
+
+    def require_made_again(self, tree: DifixTree, scene_name: str, made: set[str]) -> None:
+        """All lost samples must be there again.
+
+        Raises:
+            InvalidScene: some could not be made: what they were made from is gone by now, or cannot be read.
+        """
+        left = sorted(self.samples - made)
+        if left:
+            raise InvalidScene(
+                f"{len(left)} lost samples of `{scene_name}` could not be made again",
+                file=tree.samples_dir,
+                found=first_names(left, 5),
+                wanted="the scene's files that they were made from",
+                remedy="bring them back; or let the scene's samples be made anew from what is there: "
+                f"`thesis-assets run --exp {tree.exp_name} --replace`",
+            )
+
+
+def shard_damage(record: MadeFrom, verdict: Verdict, *, everything: bool = False) -> ShardDamage:
+    """See `ShardDamage`. `everything`: all samples are to be made again, whole or not."""
+    kept: dict[str, dict[str, Output]] = {}
+    for name, output in record.outputs.items():
+        folder, _, rest = name.partition("/")
+        if folder == "samples":
+            sample_id, _, file = rest.partition("/")
+            kept.setdefault(sample_id, {})[file] = Output(*output)
+    names = [*verdict.missing, *verdict.damaged]
+    lost = set(kept) if everything else {name.split("/")[1] for name in names if name.startswith("samples/")}
+    return ShardDamage(
+        samples=frozenset(lost),
+        kept={sample_id: files for sample_id, files in kept.items() if sample_id not in lost},
+        own_files=any(not name.startswith("samples/") for name in names),
+    )
+
+
+def only_as_recorded(tree: DifixTree, record: MadeFrom) -> Callable[[str, Mapping[str, Output]], None]:
+    """What a frozen snapshot takes in place of a lost sample: the recorded bytes, or, of images that we encode, pixels.
+
+    `meta.json` may say of another renderer; its eleven required keys follow from the sample's id.
+    """
+
+    def accept(sample_id: str, files: Mapping[str, Output]) -> None:
+        for file, made in files.items():
+            then = record.output(f"samples/{sample_id}/{file}")
+            if file == "meta.json" or then is None or then.sha256 in (made.sha256, LOST):
+                continue
+            if then.pixels is None or then.pixels != made.pixels:
+                raise refuse_change(
+                    tree,
+                    "and a sample that is made again would be another one",
+                    key=f"samples/{sample_id}/{file}",
+                    found=f"sha256 {made.sha256[:12]}, pixels {(made.pixels or 'not known')[:12]}",
+                    wanted=f"sha256 {then.sha256[:12]}, pixels {(then.pixels or 'not known')[:12]}",
+                )
+
+    return accept

@@ -1,18 +1,20 @@
 """Which triplets one scene gives: target cameras, frames and reference views become candidates, or drops with a reason.
 
 Pure over the scene's listing: no pixel is read. What only the pixels tell (coverage, sizes, broken files) is dropped by the export.
+A reference strategy says which camera and frame accompany a target: always one view, known before anything is read.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thesis_assets.errors import InvalidExperiment, InvalidScene
-from thesis_assets.experiments.spec import Frames, GenerationSpec
+from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidScene
+from thesis_assets.experiments.spec import Frames, GenerationSpec, Reference
 from thesis_assets.layout import SampleId
-from thesis_assets.samples.references import ReferenceView, make_reference_rule
 from thesis_assets.schemas.samples import DroppedSample, DropReason
 
 if TYPE_CHECKING:
@@ -40,16 +42,11 @@ class ScenePlan:
     dropped: list[DroppedSample]
     uses_masks: bool
 
-    @property
-    def n_total_candidates(self) -> int:
-        return len(self.candidates) + len(self.dropped)
-
 
 def plan_scene(scene: Scene, generation: GenerationSpec, group_id: str) -> ScenePlan:
-    """List the triplets of a scene.
+    """List the triplets of a scene: every chosen frame of every target camera.
 
-    The candidates are every chosen frame of every target camera. Chosen: the frames that any camera in use has, without skip
-    frames, every `stride`-th, the first `max_samples_per_camera`.
+    Chosen: the frames that any camera in use has, without skip frames, every `stride`-th, the first `max_samples_per_camera`.
 
     Raises:
         InvalidExperiment: a camera that the experiment names is not in the scene, or a target would be its own reference.
@@ -195,3 +192,91 @@ def _dropped(
         reason=reason,
         detail=detail,
     )
+
+
+@dataclass(frozen=True)
+class ReferenceView:
+    """A camera and a frame. The frame may be one that no camera has (an offset beyond the sequence): the plan drops it."""
+
+    cam_id: int
+    fname: str
+
+
+@dataclass(frozen=True)
+class ReferenceRule:
+    """From a target's camera and frame to its reference; `cameras`: every camera that may be one."""
+
+    cameras: frozenset[int]
+    view_for: Callable[[int, str], ReferenceView]
+
+
+def make_reference_rule(scene: Scene, reference: Reference, source: int, targets: Sequence[int]) -> ReferenceRule:
+    """The rule of an experiment, for one scene; an InvalidExperiment where a target would be its own reference."""
+    weights: dict[str, float] = {str(name): weight for name, weight in reference.weights.items()}
+    names = sorted(weights) or [reference.strategy]
+    if "same_time_source" in names and source in targets:
+        raise InvalidExperiment(
+            "the source camera is a target, so its reference would be the target image itself",
+            key="generation.target_cameras.ids",
+            found=f"{source}, the source camera of `{scene.name}`",
+            wanted="target cameras beside the source camera",
+            remedy="take the id out, or use the strategy `temporal_offset` or `nearest_camera`",
+        )
+    rules = {name: _single_rule(name, scene, reference, source, targets) for name in names}
+    if reference.strategy == "mixed":
+        return _mixed(rules, weights, f"{reference.seed}|{scene.name}")
+    return rules[reference.strategy]
+
+
+def _single_rule(name: str, scene: Scene, reference: Reference, source: int, targets: Sequence[int]) -> ReferenceRule:
+    if name == "nearest_camera":
+        nearest = nearest_cameras(scene, targets)
+        return ReferenceRule(frozenset(nearest.values()), lambda cam_id, fname: ReferenceView(nearest[cam_id], fname))
+    # The source camera, a number of frames later (or earlier, where negative).
+    offset = reference.offset if name == "temporal_offset" else 0
+    return ReferenceRule(frozenset((source,)), lambda _, fname: ReferenceView(source, f"{int(fname) + offset:06d}"))
+
+
+def _mixed(rules: Mapping[str, ReferenceRule], weights: Mapping[str, float], place: str) -> ReferenceRule:
+    """One of several rules for each target, by a draw that depends on seed, scene, camera and frame alone: on no order."""
+    names, total = sorted(rules), sum(weights.values())
+
+    def view_for(cam_id: int, fname: str) -> ReferenceView:
+        drawn = hashlib.sha256(f"{place}|{cam_id}|{fname}".encode()).digest()
+        left = int.from_bytes(drawn[:8], "big") / 2**64 * total
+        for name in names:
+            left -= weights[name]
+            if left < 0:
+                return rules[name].view_for(cam_id, fname)
+        return rules[names[-1]].view_for(cam_id, fname)  # rounding may leave a rest of 1e-16
+
+    return ReferenceRule(frozenset().union(*(rule.cameras for rule in rules.values())), view_for)
+
+
+def nearest_cameras(scene: Scene, targets: Sequence[int]) -> dict[int, int]:
+    """For each target camera the other calibrated camera with the closest centre; of equally close ones the lower id.
+
+    Cameras may move: the distance is that at each camera's first frame, so that one pair of views stays together.
+    """
+    import numpy as np
+
+    centers = {}
+    for cam_id in scene.camera_ids():
+        try:
+            centers[cam_id] = scene.camera(cam_id, scene.frames(cam_id)[0]).center
+        except (InvalidFile, InvalidScene, IndexError):
+            continue  # no candidate; a target among them is refused below
+    nearest = {}
+    for target in targets:
+        others = sorted(set(centers) - {target})
+        if target not in centers or not others:
+            raise InvalidScene(
+                "the nearest camera of a target cannot be told",
+                file=scene.tree.ground_truth.cameras_dir,
+                key="generation.reference.strategy",
+                found=f"readable calibrations of cameras {sorted(centers)}, target {target}",
+                wanted="the target's calibration and at least one other camera's",
+                remedy="bring the calibrations, or choose another strategy",
+            )
+        nearest[target] = min(others, key=lambda cam_id: float(np.linalg.norm(centers[cam_id] - centers[target])))
+    return nearest

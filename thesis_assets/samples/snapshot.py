@@ -1,12 +1,30 @@
-"""The frozen state of a snapshot: reading it, and refusing what would change it.
+"""The snapshot as a whole: frozen or open, by which generation section its samples were made, scenes that are no longer named.
 
 `exp_name` identifies one data snapshot. It is open until a tuning run depends on it; then `meta/frozen.json` holds its digests.
+Nothing of a scene that is no longer named is merged into the manifests, and nothing is thrown away: on request its folders go to
+`set_aside/`, under their names.
 """
 
+import contextlib
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, SnapshotChanged
-from thesis_assets.layout import DifixTree
-from thesis_assets.schemas.samples import FrozenSnapshot, SplitSummary
+from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidKey, SnapshotChanged
+from thesis_assets.experiments.reading import read_yaml
+from thesis_assets.experiments.spec import NOT_OF_A_SAMPLE, GenerationSpec
+from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, SampleId, check_key
+from thesis_assets.provenance import MadeFrom, Place, kept_options, read_record
+from thesis_assets.provenance.options import differences
+from thesis_assets.samples.sample_rows import rows_sha256
+from thesis_assets.schemas.base import FileModel
+from thesis_assets.schemas.checks import CheckOutcome
+from thesis_assets.schemas.samples import FrozenSnapshot, SampleRow, SplitSummary
 
 
 def frozen_snapshot(tree: DifixTree) -> FrozenSnapshot | None:
@@ -41,18 +59,244 @@ def refuse_change(tree: DifixTree, problem: str, *, key: str, found: object, wan
     )
 
 
-def require_same_manifest(tree: DifixTree, file_name: str, sha256: str) -> None:
+def require_same_manifest(tree: DifixTree, path: Path, rows: Iterable[SampleRow]) -> None:
     """Let a manifest be written only while the snapshot is open, or with the bytes it was frozen with.
 
     Raises:
         SnapshotChanged: the snapshot is frozen with other bytes.
     """
     frozen = frozen_snapshot(tree)
-    if frozen is not None and frozen.manifest_sha256.get(file_name) != sha256:
+    if frozen is None:
+        return
+    wanted, sha256 = frozen.manifest_sha256.get(path.name), rows_sha256(rows)
+    if wanted != sha256:
+        key = f"manifest_sha256.{path.name}"
+        raise refuse_change(tree, f"and {path.name} would change", key=key, found=sha256, wanted=wanted)
+
+
+SAMPLE_FORMAT = 1
+"""The code version of a shard. Raised when the same spec and scene would give other pixels or other rows."""
+
+_HEADER = """\
+# How the samples of this snapshot were made. `generation` is the experiment's section as written; `resolved` has every
+# default filled in; the digest is that of the parts that shape a sample.
+"""
+
+
+class GenerationConfig(FileModel):
+    """The file's content."""
+
+    generation_digest: str
+    generation: dict[str, Any]
+    resolved: dict[str, Any]
+
+
+def shaping(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a generation section that shape one scene's samples: not which scenes there are, not the prompt (it stands
+    in data.json only), not how a file comes to its place."""
+    kept = {key: value for key, value in section.items() if key not in NOT_OF_A_SAMPLE}
+    if "export" in kept:
+        kept["export"] = {key: value for key, value in kept["export"].items() if key not in ("prompt", "link_mode")}
+    return kept
+
+
+def write_generation_config(tree: DifixTree, generation: GenerationSpec, *, replace: bool = False) -> GenerationSpec:
+    """Write the generation section, or leave it where it says the same already. Call it before any sample is written.
+
+    A change of the scenes or of the prompt rewrites the file; a change of what shapes a sample needs `replace` once there are
+    samples, and every shard is then exported again.
+
+    Returns:
+        The section to work by: an option that the experiment's file does not set is as it was when the snapshot was begun.
+
+    Raises:
+        SnapshotChanged: the snapshot has samples of another generation section, or it is frozen; the message has the keys.
+        InvalidFile: the file that is there cannot be read.
+    """
+    present = read_generation_config(tree.generation_config) if tree.generation_config.exists() else None
+    kept = generation
+    if present is not None:
+        changes = section_changes(present, generation)
+        if changes:
+            _refuse_another(tree, changes, replace)
+        else:
+            kept = _kept(present, generation)
+    resolved = kept.model_dump(mode="json")
+    wanted = GenerationConfig(
+        generation_digest=storage.sha256_value(shaping(resolved)),
+        generation=generation.model_dump(mode="json", exclude_unset=True),
+        resolved=resolved,
+    )
+    if present is None or (present.generation, present.resolved) != (wanted.generation, wanted.resolved):
+        body = yaml.safe_dump(wanted.model_dump(), sort_keys=False, allow_unicode=True)
+        storage.write_text(tree.generation_config, _HEADER + body)
+    return kept
+
+
+def section_changes(present: GenerationConfig, generation: GenerationSpec) -> list[str]:
+    """In words, each option of the experiment's file that shapes samples and is another one in the snapshot."""
+    now = {"generation": shaping(generation.model_dump(mode="json"))}
+    given = {"generation": shaping(generation.model_dump(mode="json", exclude_unset=True))}
+    return list(differences({"generation": shaping(present.resolved)}, now, given, {}))
+
+
+def _kept(present: GenerationConfig, generation: GenerationSpec) -> GenerationSpec:
+    """With the snapshot's own options where the file sets none."""
+    section, given = generation.model_dump(mode="json"), generation.model_dump(mode="json", exclude_unset=True)
+    kept = kept_options(shaping(present.resolved), shaping(section), shaping(given))
+    kept["export"] = {**section["export"], **kept["export"]}
+    changed = {key: value for key, value in kept.items() if value != section[key]}
+    return GenerationSpec.model_validate({**given, **changed}) if changed else generation
+
+
+def _refuse_another(tree: DifixTree, changes: Sequence[str], replace: bool) -> None:
+    keys = ", ".join(change.split("`")[1] for change in changes)
+    if frozen_snapshot(tree) is not None:
         raise refuse_change(
             tree,
-            f"and {file_name} would change",
-            key=f"manifest_sha256.{file_name}",
-            found=sha256,
-            wanted=frozen.manifest_sha256.get(file_name),
+            "and its generation section would change",
+            key=keys,
+            found="; ".join(changes)[:1000],
+            wanted="the section that it was frozen with",
         )
+    if replace or not _has_samples(tree):
+        return
+    raise SnapshotChanged(
+        f"`{tree.exp_name}` has samples of another generation section",
+        file=tree.generation_config,
+        key=keys,
+        found="; ".join(changes)[:1000],
+        wanted="the section that the samples were made by",
+        remedy="put the experiment file back; or fork it under another name "
+        f"(`thesis-assets fork --exp {tree.exp_name} --as <new name>`); or export every scene of it again: "
+        f"`thesis-assets run --exp {tree.exp_name} --replace`",
+    )
+
+
+def _has_samples(tree: DifixTree) -> bool:
+    return any(folder.is_dir() and any(folder.iterdir()) for folder in (tree.scene_runs_dir, tree.samples_dir))
+
+
+def read_generation_config(path: Path) -> GenerationConfig:
+    """Read the file.
+
+    Raises:
+        InvalidFile: it is missing, or is not a generation section.
+    """
+    remedy = "remove the file; it is written again with the next export"
+    try:
+        return GenerationConfig.model_validate(read_yaml(path)[0])
+    except InvalidExperiment as error:
+        raise InvalidFile(error.problem, file=error.file, found=error.found, remedy=remedy) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidFile(
+            f"the file is not a generation section: {first['msg']}",
+            file=path,
+            key=".".join(str(part) for part in first["loc"]) or None,
+            found=ascii(first.get("input"))[:200],
+            remedy=remedy,
+        ) from error
+
+
+def check_generation_config(tree: DifixTree, generation: GenerationSpec, scene_names: Sequence[str]) -> CheckOutcome:
+    """The file on disk, the experiment and every shard were made by one generation section."""
+    if not scene_names:
+        return CheckOutcome.of_nothing("the list of shards")
+    offenders = []
+    try:
+        present = read_generation_config(tree.generation_config)
+        offenders += [f"generation_config.yaml: {change}" for change in section_changes(present, generation)]
+    except InvalidFile as error:
+        offenders.append(f"generation_config.yaml: {error.problem}")
+    offenders += other_sections(tree, scene_names)
+    return CheckOutcome.of(
+        offenders,
+        message="one generation section made all shards" if not offenders else "the generation section changed",
+        counts={"shards": len(scene_names)},
+    )
+
+
+def other_sections(tree: DifixTree, scene_names: Sequence[str]) -> list[str]:
+    """In words, each shard that another section made than the one in the snapshot's file; none where there is no file.
+
+    Raises:
+        InvalidFile: the file or a shard's record cannot be read.
+    """
+    if not tree.generation_config.exists():
+        return []
+    present = read_generation_config(tree.generation_config)
+    found = []
+    for scene_name in scene_names:
+        record = read_record(shard_place(tree, scene_name))
+        if record is not None:
+            found += [f"the shard of {scene_name}: {change}" for change in shard_changes(present, record)]
+    return found
+
+
+def shard_changes(present: GenerationConfig, record: MadeFrom) -> Iterable[str]:
+    """In words, each option of the snapshot's file other than a shard was made by; of options that came later it may say anything."""
+    made_by = {"generation": record.options.get("generation", {})}
+    return differences(made_by, {"generation": shaping(present.resolved)}, made_by, {})
+
+
+def shard_place(tree: DifixTree, scene_name: str) -> Place:
+    """Where a scene's shard and its record lie."""
+    return Place(tree.base, tree.scene_run(scene_name).made_from)
+
+
+def unnamed_scenes(tree: DifixTree, scene_names: Iterable[str]) -> dict[str, list[str]]:
+    """Scenes that have a shard or samples in the snapshot and are not in `scene_names`: each with its sample ids, sorted."""
+    named = set(scene_names)
+    found: dict[str, list[str]] = {}
+    if tree.scene_runs_dir.is_dir():
+        for folder in tree.scene_runs_dir.iterdir():
+            if folder.is_dir() and folder.name not in named:
+                found[folder.name] = []
+    if tree.samples_dir.is_dir():
+        for folder in tree.samples_dir.iterdir():
+            if folder.name.startswith(TEMPORARY_PREFIX):
+                continue
+            with contextlib.suppress(InvalidKey):  # not a sample's name: `manifest_matches_disk` speaks of it
+                scene_name = SampleId.parse(folder.name).scene_name
+                if scene_name not in named:
+                    found.setdefault(scene_name, []).append(folder.name)
+    return {scene_name: sorted(found[scene_name]) for scene_name in sorted(found)}
+
+
+def set_aside(tree: DifixTree, scene_names: Iterable[str]) -> dict[str, int]:
+    """Move samples and shards of scenes that are not in `scene_names` out of the way. Returns how many samples, by scene.
+
+    Collect, split and write data.json afterwards.
+
+    Raises:
+        SnapshotChanged: the snapshot is frozen.
+        CellLocked: one of the scenes is being exported.
+    """
+    unnamed = unnamed_scenes(tree, scene_names)
+    if unnamed and frozen_snapshot(tree) is not None:
+        raise refuse_change(
+            tree,
+            "and samples would be taken out of it",
+            key="scenes",
+            found=", ".join(list(unnamed)[:20]),
+            wanted="the scenes that were frozen",
+        )
+    for scene_name, sample_ids in unnamed.items():
+        with storage.cell_lock(tree.lock(f"scene-{scene_name}"), f"the scene {scene_name} of {tree.exp_name}"):
+            _move(tree, scene_name, sample_ids)
+    return {scene_name: len(sample_ids) for scene_name, sample_ids in unnamed.items()}
+
+
+def _move(tree: DifixTree, scene_name: str, sample_ids: list[str]) -> None:
+    place = tree.set_aside_dir / check_key(scene_name, "scene_name")
+    shard = tree.scene_run(scene_name)
+    shard.run_stats.unlink(missing_ok=True)  # from here on the shard is unfinished
+    places = {tree.samples_dir / sample_id: place / "samples" / sample_id for sample_id in sample_ids}
+    places[shard.base] = place / "scene_run"
+    for source, target in places.items():
+        if source.exists():
+            if target.exists():
+                shutil.rmtree(target)  # set aside earlier, and exported again since
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)

@@ -1,26 +1,30 @@
-"""The triplets of one plan: frame by frame rendered, and written side by side; what is finished already is kept."""
+"""The triplets of one plan: frame by frame rendered, and written side by side; what is finished already is kept.
+
+A render or photograph that cannot be used costs its own sample alone, and the row of drops says why.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.errors import InvalidFile, InvalidScene, ThesisAssetsError
 from thesis_assets.experiments.spec import GenerationSpec
-from thesis_assets.layout import DifixTree
+from thesis_assets.images.codecs import SizeMismatch
+from thesis_assets.layout import DifixTree, SampleId
 from thesis_assets.provenance import Contents, Output
-from thesis_assets.samples.drops import dropped_by
-from thesis_assets.samples.export_progress import ExportProgress
-from thesis_assets.samples.frame_renders import render_frame
+from thesis_assets.rendering.renderer import MissingRender, Renderer, RenderSizeMismatch
 from thesis_assets.samples.integrity import IMAGE_FILES
-from thesis_assets.samples.plan import PlannedSample, ScenePlan
-from thesis_assets.samples.preview import CELL_HEIGHT, shown_of
+from thesis_assets.samples.plan import PlannedSample, ScenePlan, source_camera, target_cameras
 from thesis_assets.samples.sample_rows import row_of
-from thesis_assets.samples.views import View, ViewPair
-from thesis_assets.schemas.samples import DroppedSample, SampleMeta, SampleProvenance, SampleRow
+from thesis_assets.samples.triplet_set import CELL_HEIGHT, shown_of
+from thesis_assets.schemas.samples import DroppedSample, DropReason, SampleMeta, SampleProvenance, SampleRow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,17 +35,16 @@ if TYPE_CHECKING:
 
     from thesis_assets.images.triplet_writer import PlacedImage, TripletJob, TripletResult
     from thesis_assets.rendering.renderer import Renderer
+    from thesis_assets.scenes.camera import Camera
     from thesis_assets.scenes.scene import Scene
 
 
 @dataclass(frozen=True)
 class TripletWork:
-    """What the triplets of one shard are made by.
+    """What the triplets of one shard are made by. `identity`: of the shard's made-from record.
 
-    Attributes:
-        identity: of the shard's made-from record.
-        finished: samples that need not be made, with what the record says of their files.
-        accept: called with a sample's id and files before it appears; raises where it may not.
+    `finished`: samples that need not be made, with what the record says of their files. `accept`: called with a sample's id and
+    files before it appears; raises where it may not.
     """
 
     tree: DifixTree
@@ -76,12 +79,12 @@ def export_triplets(work: TripletWork, plan: ScenePlan, progress: ExportProgress
         OSError: the disk is full, or cannot be written.
     """
     from thesis_assets.images.codecs import encoder_version
-    from thesis_assets.samples.scene_renderer import scene_renderer
 
     renderer = scene_renderer(work.tree, work.scene, work.generation, device=work.device, on_progress=progress.say)
+    named = renderer.version.startswith(renderer.name)
     common = SampleProvenance(
         identity=work.identity,
-        renderer=_renderer_version(renderer),
+        renderer=renderer.version if named else f"{renderer.name} {renderer.version}",
         mask_coverage=None,
         png_encoder=encoder_version(work.generation.export.png_encoder),
         target_mode="",
@@ -104,11 +107,6 @@ def export_triplets(work: TripletWork, plan: ScenePlan, progress: ExportProgress
         bytes_written=sum(result.bytes_written for result in written),
         thumbnails={result.final_dir.name: result.thumbnails for result in written if result.thumbnails},
     )
-
-
-def _renderer_version(renderer: Renderer) -> str:
-    named = renderer.version.startswith(renderer.name)
-    return renderer.version if named else f"{renderer.name} {renderer.version}"
 
 
 def _make(
@@ -222,3 +220,227 @@ def _job(
         accept=None if accept is None else lambda outputs: accept(row.sample_id, outputs),
         thumbnail_height=CELL_HEIGHT if pictured else 0,
     )
+
+
+def scene_renderer(
+    tree: DifixTree,
+    scene: Scene,
+    generation: GenerationSpec,
+    *,
+    device: str,
+    on_progress: Callable[[str], None] | None = None,
+) -> Renderer:
+    """The renderer that `generation.renders` names. Of the source `command`: runs it where its renders are not there already.
+
+    Raises:
+        As `rendering.choice.make_renderer`, and as the choice of cameras (`plan.source_camera`, `plan.target_cameras`).
+    """
+    from thesis_assets.rendering.choice import make_renderer
+    from thesis_assets.rendering.command_renders import RenderCommand
+
+    command = None
+    if generation.renders.source == "command":  # it is told the scene's cameras
+        source = source_camera(scene, generation)
+        command = RenderCommand(tree, scene, generation, source, tuple(target_cameras(scene, generation, source)))
+    return make_renderer(generation.renders, scene, device=device, command=command, on_progress=on_progress)
+
+
+def render_frame(
+    renderer: Renderer, scene: Scene, fname: str, cam_ids: Sequence[int]
+) -> dict[int, Tensor | ThesisAssetsError]:
+    """Render a frame at several cameras: one call a size where all goes well, else one a camera.
+
+    By camera: (3, H, W) float in [0, 1] on the renderer's device, or the error that drops its sample.
+    """
+    outcomes: dict[int, Tensor | ThesisAssetsError] = {}
+    by_size: dict[tuple[int, int], list[Camera]] = {}
+    for cam_id in cam_ids:
+        try:
+            camera = scene.camera(cam_id, fname)
+        except (InvalidFile, InvalidScene) as error:
+            outcomes[cam_id] = error
+        else:
+            by_size.setdefault((camera.height, camera.width), []).append(camera)
+    for cameras in by_size.values():
+        outcomes |= _render_together(renderer, fname, cameras)
+    return outcomes
+
+
+def _render_together(
+    renderer: Renderer, fname: str, cameras: Sequence[Camera]
+) -> dict[int, Tensor | ThesisAssetsError]:
+    try:
+        images = renderer.render(fname, cameras)
+    except (MissingRender, RenderSizeMismatch, InvalidFile, InvalidScene) as error:
+        if len(cameras) == 1:
+            return {cameras[0].cam_id: error}
+        alone = [_render_together(renderer, fname, [camera]) for camera in cameras]
+        return {cam_id: outcome for outcomes in alone for cam_id, outcome in outcomes.items()}
+    return {camera.cam_id: image for camera, image in zip(cameras, images, strict=True)}
+
+
+class LowMaskCoverage(ThesisAssetsError):
+    """People cover less of a view than the experiment wants."""
+
+
+class View:
+    """One photograph and its union mask. Read at most once, by the first thread that asks: a reference serves several targets.
+
+    Args:
+        mask: None where the scene has no masks, or none is needed: then the view counts as one whole mask.
+        blacken: black outside the mask.
+    """
+
+    def __init__(self, image: Path, mask: Path | None, *, blacken: bool) -> None:
+        self._image = image
+        self._mask_path = mask
+        self._blacken = blacken
+        self._reading = threading.Lock()
+        self._making = threading.Lock()
+        self._mask: NDArray[np.bool_] | None = None
+        self._coverage: float | None = None
+        self._content: Path | bytes | None = None
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the file stays as it is whatever its mask says; false where a mask has to be read first."""
+        return self._mask_path is None or not self._blacken
+
+    @property
+    def coverage(self) -> float | None:
+        """Mean of the mask, in [0, 1]; None without one.
+
+        Raises:
+            InvalidFile: the mask cannot be read.
+        """
+        with self._reading:
+            if self._mask_path is not None and self._coverage is None:
+                import numpy as np
+
+                from thesis_assets.images.codecs import read_mask
+
+                self._mask = read_mask(self._mask_path)
+                self._coverage = np.count_nonzero(self._mask) / self._mask.size
+            return self._coverage
+
+    def content(self) -> Path | bytes:
+        """What becomes the sample's image: the file itself where no pixel changes, else the bytes of a JPEG.
+
+        Raises:
+            InvalidFile: the photograph or its mask cannot be read.
+            SizeMismatch: they differ in size.
+        """
+        with self._making:
+            if self._content is None:
+                all_people = self.coverage in (None, 1.0)
+                self._content = self._image if all_people or not self._blacken else self._blackened()
+                self._mask = None  # A megapixel each, and not needed again.
+            return self._content
+
+    def _blackened(self) -> bytes:
+        from thesis_assets.images.codecs import check_size, encode_blackened, read_rgb
+
+        assert self._mask is not None, "the coverage was read just before"
+        image = read_rgb(self._image)
+        height, width = self._mask.shape
+        check_size((height, width), (image.shape[0], image.shape[1]), str(self._mask_path))
+        return encode_blackened(image, self._mask)
+
+
+@dataclass(frozen=True)
+class ViewPair:
+    """Target and reference of one triplet, with the coverage that the experiment wants of both."""
+
+    target: View
+    reference: View
+    min_coverage: float
+
+    def target_content(self) -> Path | bytes:
+        """As `View.content`; first of all refuses a pair with too few people in it.
+
+        Raises:
+            LowMaskCoverage: the smaller coverage of the two is below the wanted one.
+        """
+        coverage = self.coverage()
+        if coverage is not None and coverage < self.min_coverage:
+            raise LowMaskCoverage(
+                "people cover too little of the target or the reference",
+                key="generation.filtering.min_mask_coverage",
+                found=f"{coverage:.4f}",
+                wanted=f"at least {self.min_coverage}",
+            )
+        return self.target.content()
+
+    def coverage(self) -> float | None:
+        """The smaller coverage of the two; None in a scene without masks."""
+        shares = [share for share in (self.target.coverage, self.reference.coverage) if share is not None]
+        return min(shares) if shares else None
+
+
+_REASONS: tuple[tuple[type[ThesisAssetsError], DropReason], ...] = (
+    (MissingRender, "missing_render"),
+    (RenderSizeMismatch, "size_mismatch"),
+    (SizeMismatch, "size_mismatch"),
+    (LowMaskCoverage, "low_mask_coverage"),
+    (InvalidFile, "unreadable_input"),
+    (InvalidScene, "unreadable_input"),
+)
+_SAID_IN_FULL = ("size_mismatch", "low_mask_coverage")
+
+
+def dropped_by(sample: SampleId, error: ThesisAssetsError) -> DroppedSample:
+    """The row of a sample that could not be made. Raises an error that is no fault of one sample's inputs: then the whole scene fails."""
+    reason = next((reason for kind, reason in _REASONS if isinstance(error, kind)), None)
+    if reason is None:
+        raise error
+    return DroppedSample(
+        sample_id=str(sample),
+        scene_name=sample.scene_name,
+        target_cam_id=sample.target_cam_id,
+        target_fname=sample.target_fname,
+        reason=reason,
+        detail=_detail(reason, error),
+    )
+
+
+def _detail(reason: DropReason, error: ThesisAssetsError) -> str:
+    """What went wrong with which file, without a root: the table is the same on every machine."""
+    detail = " ".join(error.problem.split())
+    if error.file is not None:
+        detail += ": " + "/".join(Path(error.file).parts[-3:])
+    if reason in _SAID_IN_FULL:  # other errors may quote a library, and with it a full path
+        detail += f" ({error.found}, wanted {error.wanted})"
+    return detail
+
+
+SECONDS_A_LINE = 5.0
+
+
+class ExportProgress:
+    """Counts triplets and says so now and then.
+
+    Args:
+        say: gets the lines.
+    """
+
+    def __init__(self, scene_name: str, total: int, say: Callable[[str], None]) -> None:
+        self._scene_name, self._total, self.say = scene_name, total, say
+        self._kept = 0
+        self._started = self._said = time.monotonic()
+
+    def keep(self, n: int) -> None:
+        """`n` triplets were there already; they do not count in the rate."""
+        self._kept = n
+        if n:
+            self.say(f"{self._scene_name}: {n} of {self._total} triplets are there already")
+
+    def at(self, n_finished: int) -> None:
+        """`n_finished` triplets were made or dropped since the start."""
+        now = time.monotonic()
+        if now - self._said < SECONDS_A_LINE:
+            return
+        self._said = now
+        rate = n_finished / (now - self._started)
+        done = self._kept + n_finished
+        left = f", {(self._total - done) / rate:.0f} s left" if rate > 0 else ""
+        self.say(f"{self._scene_name}: {done} of {self._total} triplets, {rate:.1f}/s{left}")

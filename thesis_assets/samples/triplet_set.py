@@ -1,4 +1,4 @@
-"""The triplets of a manifest as lazy handles: nothing is read until it is asked for, batches are read ahead.
+"""The triplets of a manifest, read back: lazy handles, batches read ahead, and a small picture of some of them.
 
 Does not belong here: the training loop's own order, sizes and cache (the tuning room), writing triplets.
 """
@@ -6,11 +6,11 @@ Does not belong here: the training loop's own order, sizes and cache (the tuning
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import DifixTree
@@ -18,6 +18,8 @@ from thesis_assets.samples.integrity import IMAGE_FILES
 from thesis_assets.schemas.samples import SampleRow
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -33,13 +35,7 @@ class TripletBatch:
 
 @dataclass(frozen=True)
 class TripletHandle:
-    """One triplet on disk.
-
-    Attributes:
-        row: what the manifest says of it.
-        folder: its directory.
-        device: where its images are loaded to.
-    """
+    """One triplet on disk: its manifest row, its folder, and the device that its images are loaded to."""
 
     row: SampleRow
     folder: Path
@@ -162,3 +158,53 @@ def _as_floats(images: Tensor, device: str) -> Tensor:
     if device.startswith("cuda"):
         images = images.contiguous().pin_memory().to(device, non_blocking=True)
     return images.float().div_(255)
+
+
+N_SHOWN = 4
+CELL_HEIGHT = 96
+"""Of each image on the sheet, pixels."""
+
+Item = TypeVar("Item")
+
+
+def shown_of(items: Sequence[Item]) -> list[Item]:
+    """`N_SHOWN` of the items, spread over them."""
+    n = min(N_SHOWN, len(items))
+    return [items[index * len(items) // n] for index in range(n)]
+
+
+def shard_sheet(tree: DifixTree, scene_name: str) -> bytes | None:
+    """`triplet_sheet` of a finished shard, all read back from disk.
+
+    Raises:
+        InvalidFile: the shard is not whole.
+    """
+    from thesis_assets.samples.shards import read_shard
+
+    return triplet_sheet(tree, read_shard(tree, scene_name).rows)
+
+
+def triplet_sheet(
+    tree: DifixTree, rows: Sequence[SampleRow], at_hand: Mapping[str, Sequence[NDArray[np.uint8]]] | None = None
+) -> bytes | None:
+    """A JPEG with some triplets of `rows`: render | target | reference. None without a row.
+
+    Args:
+        at_hand: small images of a sample by its id; those of others are read back from disk.
+    """
+    from thesis_assets.images.codecs import read_reduced
+    from thesis_assets.images.contact_sheet import contact_sheet
+
+    if not rows:
+        return None
+    shown = shown_of(rows)
+    return contact_sheet(
+        [
+            (at_hand or {}).get(row.sample_id)
+            or [read_reduced(tree.samples_dir / row.sample_id / name, CELL_HEIGHT) for name in IMAGE_FILES]
+            for row in shown
+        ],
+        row_titles=[f"cam {row.target_cam_id}  {row.target_fname}" for row in shown],
+        column_titles=["render", "target", "reference"],
+        cell_height=CELL_HEIGHT,
+    )

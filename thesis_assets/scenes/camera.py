@@ -84,15 +84,7 @@ class Camera:
         return pixels, depth
 
     def unproject(self, pixels: Matrix, depth: Matrix) -> Matrix:
-        """World points of pixels at known depths: the inverse of `project`.
-
-        Args:
-            pixels: (N, 2) (x, y).
-            depth: (N,) metres along the optical axis.
-
-        Returns:
-            (N, 3) metres.
-        """
+        """(N, 3) world points, metres, of pixels (N, 2) (x, y) at depths (N,) along the optical axis, metres: the inverse of `project`."""
         homogeneous = np.concatenate([pixels, np.ones((len(pixels), 1))], axis=1)
         local = (homogeneous @ np.linalg.inv(self.intrinsics).T) * depth[:, None]
         return np.asarray((local - self.translation) @ self.rotation, dtype=np.float64)
@@ -179,15 +171,9 @@ _MAX_CAMERAS = 100
 
 
 def share_in_view(points: np.ndarray[Any, np.dtype[Any]], cameras: Sequence[Camera]) -> float:
-    """Share of points that at least one camera has in front of it and inside its image.
+    """Share, 0 to 1, of points (N, 3) that at least one camera has in front of it and inside its image; 0 without any.
 
     At most 20,000 points and 100 cameras, evenly taken, are looked at.
-
-    Args:
-        points: (N, 3) world coordinates.
-
-    Returns:
-        0 to 1; 0 without points or cameras.
     """
     chosen: Matrix = np.asarray(points[:: max(1, len(points) // _MAX_POINTS)], dtype=np.float64)
     seen = np.zeros(len(chosen), dtype=bool)

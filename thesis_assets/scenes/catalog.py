@@ -1,19 +1,25 @@
 """The catalog: which scenes are on disk, what each of them has, what it lacks for which purpose, and whether it is complete.
 
-Does not belong here: which of them an experiment takes (matching.py), and what is broken in their files (scene_check.py).
+That it says from listings alone. `check_scene` opens each file of a scene once and says what is broken: whole images of one size a
+camera, calibrations, masks, bodies, renders that fit. Does not belong here: which scenes an experiment takes (matching.py), what an
+experiment needs, Gaussians' content (the rendering room).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidKey, ThesisAssetsError
+from thesis_assets.images.codecs import check_complete, check_size, image_size
+from thesis_assets.launch.telling import every
 from thesis_assets.layout import dataset_of
-from thesis_assets.scenes.bodies import BodyModel
+from thesis_assets.scenes.bodies import BodyModel, read_bodies
 from thesis_assets.scenes.listing import (
     DEFAULT_QUIET_S,
     Completeness,
@@ -204,12 +210,7 @@ PURPOSES: tuple[Purpose, ...] = ("export", "nvs", "pose_smplx", "pose_smpl")
 def missing_for_triplets(
     scene: Scene, *, source_camera: int | None = None, render_source: str | None = None
 ) -> list[str]:
-    """What the export of triplets, and so novel views, cannot do without. Empty: nothing.
-
-    Args:
-        source_camera: the camera that the experiment names; None asks the registry.
-        render_source: `gaussians`, `precomputed` or `command`; None accepts Gaussians or renders.
-    """
+    """What the export of triplets, and so novel views, cannot do without; arguments as of `describe_scene`. Empty: nothing."""
     cameras = scene.camera_ids()
     calibrated = [cam_id for cam_id in cameras if scene.image_files(cam_id).paths and scene.camera_files(cam_id).paths]
     lacks = []
@@ -274,3 +275,199 @@ def _renders_wanted(scene: Scene, render_source: str | None) -> str:
 
 def _names(cameras: Sequence[int]) -> str:
     return ", ".join(map(str, cameras)) or "none"
+
+
+Severity = Literal["error", "warning"]
+
+_PROGRESS_EVERY_S = 2.0
+_POSE_DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with the files of one place.
+
+    Attributes:
+        severity: an `error` makes a task fail or leaves samples out, a `warning` is worth a look.
+        place: a folder of the scene, such as `images/4`.
+        count: how many files of it are so.
+        message: about the first of them.
+    """
+
+    severity: Severity
+    place: str
+    count: int
+    message: str
+
+
+@dataclass(frozen=True)
+class SceneReport:
+    """What a scene has and lacks, and what of it is broken."""
+
+    summary: SceneSummary
+    findings: tuple[Finding, ...]
+
+    @property
+    def broken(self) -> bool:
+        """Whether the scene cannot be read, or a file of it is of no use."""
+        return self.summary.problem is not None or any(finding.severity == "error" for finding in self.findings)
+
+
+def check_scene(
+    roots: SceneRoots,
+    scene_name: str,
+    *,
+    source_camera: int | None = None,
+    render_source: str | None = None,
+    quiet_s: float = DEFAULT_QUIET_S,
+    on_progress: Callable[[str], None] = lambda line: None,
+) -> SceneReport:
+    """Describe a scene (see `describe_scene`), and open each of its files once: of images the header and the end are looked at.
+
+    Raises:
+        InvalidKey: the name is unsafe, or has no dataset in front.
+        InvalidScene: there is no such scene.
+    """
+    scene = open_scene(roots, scene_name)
+    summary = describe_scene(
+        roots, scene_name, source_camera=source_camera, render_source=render_source, quiet_s=quiet_s
+    )
+    if summary.problem is not None:
+        return SceneReport(summary, ())
+    checker = _Checker(scene, on_progress)
+    return SceneReport(summary, tuple(checker.findings()))
+
+
+class _Checker:
+    """Goes through the files of one scene, and says now and then how far it is."""
+
+    def __init__(self, scene: Scene, on_progress: Callable[[str], None]) -> None:
+        self.scene, self._n_files, self._place = scene, 0, ""
+        self._report = every(
+            _PROGRESS_EVERY_S,
+            on_progress,
+            lambda _: f"{scene.name}: {self._n_files} files looked at, now {self._place}",
+        )
+
+    def findings(self) -> Iterator[Finding]:
+        for cam_id in self.scene.camera_ids():
+            yield from self._images(cam_id)
+            yield from self._calibrations(cam_id)
+            yield from self._masks(cam_id)
+            yield from self._renders(cam_id)
+        yield from self._cameras_apart()
+        yield from self._image_sizes()
+        yield from self._bodies()
+
+    def _images(self, cam_id: int) -> Iterator[Finding]:
+        place, files = f"images/{cam_id}", self.scene.image_files(cam_id)
+
+        def check(path: Path) -> None:
+            check_size(check_complete(path), self.scene.image_size(cam_id), path)
+
+        yield from self._each(place, files.paths.values(), check)
+        yield from _empty(place, files.empty)
+
+    def _calibrations(self, cam_id: int) -> Iterator[Finding]:
+        place, files = f"all_cameras/{cam_id}", self.scene.camera_files(cam_id)
+        if not self.scene.image_files(cam_id).paths:
+            return
+        outside: list[str] = []
+
+        def check(path: Path) -> None:
+            camera = self.scene.camera(cam_id, path.stem)
+            centre = camera.intrinsics[:2, 2]
+            if (centre < 0).any() or (centre > [camera.width, camera.height]).any():
+                outside.append(f"{path.name}: principal point {centre.round(1).tolist()} is outside the image")
+
+        yield from self._each(place, files.paths.values(), check)
+        yield from _empty(place, files.empty)
+        if outside:
+            yield Finding("warning", place, len(outside), outside[0])
+
+    def _masks(self, cam_id: int) -> Iterator[Finding]:
+        photographed = self.scene.frames(cam_id)
+        people: list[int | str] = ["all", *self.scene.person_ids(cam_id)]
+        for person in people:
+            place = f"seg/img_seg_mask/{cam_id}/{person}"
+            masks = [path for fname in photographed if (path := self.scene.mask_path(cam_id, fname, person))]
+            yield from self._each(place, masks, lambda path: self._check_size_of(path, cam_id))
+            absent = len(photographed) - len(masks)
+            if masks and absent:
+                yield Finding("warning", place, absent, f"{absent} of {len(photographed)} frames have no mask")
+
+    def _renders(self, cam_id: int) -> Iterator[Finding]:
+        renders = self.scene.render_files(cam_id)
+        if self.scene.image_files(cam_id).paths:
+            yield from self._each(
+                f"renders/{cam_id}", renders.paths.values(), lambda path: self._check_size_of(path, cam_id)
+            )
+
+    def _check_size_of(self, path: Path, cam_id: int) -> None:
+        check_size(image_size(path), self.scene.image_size(cam_id), path)
+
+    def _cameras_apart(self) -> Iterator[Finding]:
+        """Two cameras with one pose at one frame make no novel view of each other: mostly a mistake of the listing."""
+        first = self.scene.frames()[:1]
+        seen: dict[bytes, int] = {}
+        for cam_id in self.scene.camera_ids() if first else ():
+            try:
+                pose = self.scene.camera(cam_id, first[0]).extrinsics
+            except ThesisAssetsError:
+                continue  # said by `_calibrations`, or a gap of the summary
+            other = seen.setdefault((pose.round(_POSE_DECIMALS) + 0.0).tobytes(), cam_id)  # + 0.0: no -0.0
+            if other != cam_id:
+                message = f"cameras {other} and {cam_id} stand at one place and look one way (frame {first[0]})"
+                yield Finding("warning", "all_cameras", 1, message)
+
+    def _image_sizes(self) -> Iterator[Finding]:
+        """A sample needs one size of its target and its reference."""
+        sizes: dict[tuple[int, int], int] = {}
+        for cam_id in self.scene.camera_ids():
+            try:
+                sizes.setdefault(self.scene.image_size(cam_id), cam_id)
+            except ThesisAssetsError:
+                continue  # said by `_images`, or a gap of the summary
+        if len(sizes) > 1:
+            shown = ", ".join(f"{width} x {height} (camera {cam_id})" for (height, width), cam_id in sizes.items())
+            message = (
+                f"image sizes differ between cameras: {shown[:200]}; a sample needs one size of target and reference"
+            )
+            yield Finding("warning", "images", len(sizes), message)
+
+    def _bodies(self) -> Iterator[Finding]:
+        models: tuple[BodyModel, ...] = ("smplx", "smpl")
+        for model in models:
+            people: dict[str, set[int]] = {}
+            for side, estimated in (("ground truth", False), ("estimates", True)):
+                place, files = f"{model} ({side})", self.scene.body_files(model, estimated=estimated)
+                counts = people.setdefault(side, set())
+                yield from self._each(place, files.paths.values(), partial(_count_people, model, counts))
+                yield from _empty(place, files.empty)
+            both = [sorted(counts) for counts in people.values() if counts]
+            if any(len(counts) > 1 for counts in both) or len({tuple(counts) for counts in both}) > 1:
+                text = ", ".join(f"{side}: {sorted(counts)}" for side, counts in people.items() if counts)
+                yield Finding("warning", model, 1, f"numbers of people differ between frames or sides ({text})")
+
+    def _each(self, place: str, paths: Iterable[Path], check: Callable[[Path], None]) -> Iterator[Finding]:
+        """One finding for all files of a place that fail a check; it has the first one's message."""
+        failed: list[str] = []
+        self._place = place
+        for path in paths:
+            self._n_files += 1
+            self._report()
+            try:
+                check(path)
+            except ThesisAssetsError as error:
+                failed.append(" ".join(str(error).split()))
+        if failed:
+            yield Finding("error", place, len(failed), failed[0])
+
+
+def _count_people(model: BodyModel, counts: set[int], path: Path) -> None:
+    counts.add(read_bodies(path, model).n_people)
+
+
+def _empty(place: str, empty: tuple[str, ...]) -> Iterator[Finding]:
+    if empty:
+        yield Finding("warning", place, len(empty), f"empty files (failed upstream), the first at frame {empty[0]}")

@@ -41,7 +41,13 @@ def match_scenes(names: Iterable[str], generation: GenerationSpec, base_dir: Pat
         elif pattern in there:
             taken.add(pattern)
         elif not _excluded(pattern, generation.exclude):
-            raise _not_there(pattern, there, key)
+            raise InvalidExperiment(
+                "a scene that the experiment names is not on disk",
+                key=key,
+                found=pattern,
+                wanted=f"a scene that is there: {near_names(there, [pattern])}",
+                remedy="bring the scene, correct the name, or take it out; `thesis-assets scenes` lists the scenes there are",
+            )
     return sorted(name for name in taken if not _excluded(name, generation.exclude))
 
 
@@ -102,16 +108,6 @@ def nothing_matches(
         wanted=f"a scene of {root}: {near_names(names, patterns)}",
         remedy="correct the pattern, bring the scenes, or set THESIS_CANONICAL_GT_ROOT_DIR to where they are; "
         "`thesis-assets scenes` lists what is there",
-    )
-
-
-def _not_there(name: str, there: Sequence[str], key: str) -> InvalidExperiment:
-    return InvalidExperiment(
-        "a scene that the experiment names is not on disk",
-        key=key,
-        found=name,
-        wanted=f"a scene that is there: {near_names(there, [name])}",
-        remedy="bring the scene, correct the name, or take it out; `thesis-assets scenes` lists the scenes there are",
     )
 
 

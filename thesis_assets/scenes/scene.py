@@ -325,11 +325,7 @@ MAX_SKIP_FRAMES_BYTES = 4 * 1024 * 1024
 
 
 def read_skip_frames(path: Path) -> set[int]:
-    """Frame numbers of one line, comma separated; spaces around a token, line breaks and a last comma do no harm.
-
-    Raises:
-        InvalidFile: too large, not text, or a token is not a frame number.
-    """
+    """Frame numbers of one line, comma separated; spaces around a token, line breaks and a last comma do no harm."""
     try:
         text = read_bounded(path, MAX_SKIP_FRAMES_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -34,10 +34,14 @@ class SampleRow(FileModel):
     ref_image_path: str = Field(description="the photograph the network may look at")
 
 
-class SampleProvenance(OlderKeys):
-    """Where a sample's pixels come from."""
+class _WithoutDigests(OlderKeys):
+    """What was told by digests of the generation section and of the scene, before there were made-from records."""
 
     older_keys: ClassVar[frozenset[str]] = frozenset({"generation_digest", "scene_digest"})
+
+
+class SampleProvenance(_WithoutDigests):
+    """Where a sample's pixels come from."""
 
     identity: str = ""
     """Of the shard's made-from record; empty in a sample of a version that wrote none."""
@@ -76,10 +80,8 @@ class DroppedSample(FileModel):
     detail: str = ""
 
 
-class ShardStats(OlderKeys):
+class ShardStats(_WithoutDigests):
     """`scene_runs/<scene_name>/run_stats.json`."""
-
-    older_keys: ClassVar[frozenset[str]] = frozenset({"generation_digest", "scene_digest"})
 
     scene_name: str
     dataset: str
@@ -115,7 +117,7 @@ class SplitSummary(FileModel):
     """By manifest file name."""
 
 
-class GenerationStats(FileModel):
+class GenerationStats(_WithoutDigests):
     """`meta/generation_stats.json`."""
 
     exp_name: str
@@ -130,7 +132,6 @@ class GenerationStats(FileModel):
     dataset_sample_counts: dict[str, int]
     group_sample_counts: dict[str, int]
     dropped_by_reason: dict[str, int]
-    generation_digest: str
     shard_digests: dict[str, str]
     """`rows_sha256` by scene."""
 
@@ -151,13 +152,12 @@ class DataJson(FileModel):
     test: dict[str, DataJsonEntry]
 
 
-class FrozenSnapshot(FileModel):
+class FrozenSnapshot(_WithoutDigests):
     """`meta/frozen.json`: from now on nothing may change the snapshot."""
 
     exp_name: str
     frozen_at: str
     reason: str
-    generation_digest: str
     data_json_sha256: str
     """Of what data.json says, with paths relative to the snapshot. A version before: of its bytes, which hold the paths of then."""
     manifest_sha256: dict[str, str]

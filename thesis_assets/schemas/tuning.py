@@ -1,8 +1,8 @@
 """Files of a tuning run: train_config.json, checkpoint side files, evaluation rows, the selected checkpoint."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from thesis_assets.schemas.base import FileModel
+from thesis_assets.schemas.base import FileModel, OlderKeys
 
 EVAL_COLUMNS = ("sample_id", "group_id", "psnr_render", "psnr_refined", "ssim_render", "ssim_refined")
 """Columns of `eval/metrics_<step>.csv`: one row a scored test sample, unrefined beside refined."""
@@ -138,8 +138,10 @@ class CheckpointScore(FileModel):
     lpips_render: float | None = None
 
 
-class SelectedCheckpoint(FileModel):
+class SelectedCheckpoint(OlderKeys):
     """`selected_checkpoint.json`."""
+
+    older_keys: ClassVar[frozenset[str]] = frozenset({"generation_digest"})
 
     exp_name: str
     run_name: str
@@ -157,6 +159,5 @@ class SelectedCheckpoint(FileModel):
     scene_names: list[str]
     backend: str = "tiny"
     hyperparameter_digest: str = ""
-    generation_digest: str = ""
     shard_digests: dict[str, str] = {}
     """By scene: of the rows of its shard; `thesis-assets lineage` goes on from there to the scene's files."""

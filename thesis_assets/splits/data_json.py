@@ -42,16 +42,6 @@ _BLOCK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class DataJsonStats:
-    """What was written. `sha256`: of the content (`DataContent.sha256`)."""
-
-    sha256: str
-    n_train: int
-    n_test: int
-    bytes: int
-
-
-@dataclass(frozen=True)
 class DataContent:
     """What a data.json says, wherever its samples lie.
 
@@ -114,9 +104,7 @@ def _older(tree: DifixTree) -> Older | None:
     return Older([tree.data_json], options=None if prompt is None else _options(prompt))
 
 
-def write_data_json(
-    tree: DifixTree, train: Sequence[SampleRow], test: Sequence[SampleRow], prompt: str
-) -> DataJsonStats:
+def write_data_json(tree: DifixTree, train: Sequence[SampleRow], test: Sequence[SampleRow], prompt: str) -> None:
     """Write the trainer's file, in manifest order.
 
     Raises:
@@ -135,7 +123,6 @@ def write_data_json(
     making = begin(data_json_unit(tree, prompt))
     _write(tree, content)
     making.finish([tree.data_json], noted={"folder": _folder(tree)})
-    return DataJsonStats(content.sha256, len(train), len(test), tree.data_json.stat().st_size)
 
 
 def renew_paths(tree: DifixTree) -> bool:

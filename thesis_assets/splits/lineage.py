@@ -5,18 +5,16 @@ Does not belong here: what was trained on the snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import InvalidFile, first_names
 from thesis_assets.layout import DifixTree, SampleId
 from thesis_assets.provenance import Contents, MadeFrom, Place, Unit, Wanted, examine, forget_stats, read_record
-from thesis_assets.provenance.options import differences
-from thesis_assets.samples.generation_config import read_generation_config, shaping
 from thesis_assets.samples.sample_rows import read_rows, rows_sha256
-from thesis_assets.samples.snapshot import frozen_snapshot
+from thesis_assets.samples.snapshot import frozen_snapshot, read_generation_config, shard_changes, shard_place
 from thesis_assets.schemas.lineage import LineageLink, linked
 from thesis_assets.schemas.samples import SAMPLE_FILES, SampleRow, ShardStats, SplitSummary
 from thesis_assets.splits.data_json import (
@@ -27,24 +25,15 @@ from thesis_assets.splits.data_json import (
     prompt_of,
 )
 from thesis_assets.splits.manifests import split_place
-from thesis_assets.splits.recorded_images import shard_place
 from thesis_assets.storage import read_json, sha256_file
 
 if TYPE_CHECKING:
     from thesis_assets.scenes.listing import SceneRoots
 
-NAMED = 3
-"""Of several files with one fault so many are named, and the others counted."""
-
 
 @dataclass(frozen=True)
 class Compared:
-    """A file beside its record.
-
-    Attributes:
-        digest: of what is there; None where nothing is.
-        verified: whether a record names it.
-    """
+    """A file beside its record: its digest (None where there is no file), what is wrong, and whether a record names it."""
 
     digest: str | None
     faults: list[str]
@@ -141,10 +130,11 @@ def _manifests(
     for row in rows.get(tree.all_samples, []):
         by_scene.setdefault(row.scene_name, []).append(row)
     places = {tree.all_samples: Place(tree.base, tree.made_from("sample_set"))}
+    who_names = (("split_summary.json", summary.manifest_sha256), ("the run", trained_on))
     links = []
     for path in (tree.split_train, tree.split_test, tree.all_samples):
         found = compared(places.get(path, split_place(tree)), path)
-        named = [(who, names[path.name]) for who, names in _who_names(summary, trained_on) if path.name in names]
+        named = [(who, names[path.name]) for who, names in who_names if path.name in names]
         other = [f"sha256 {found.digest}, {who} names {sha256}" for who, sha256 in named if sha256 != found.digest]
         scenes = summary.scene_runs if path == tree.all_samples else []
         links.append(
@@ -162,18 +152,10 @@ def _manifests(
     return links
 
 
-def _who_names(summary: SplitSummary, trained_on: Mapping[str, str]) -> list[tuple[str, Mapping[str, str]]]:
-    return [("split_summary.json", summary.manifest_sha256), ("the run", trained_on)]
-
-
 def shard_lineage(
     tree: DifixTree, scene_name: str, roots: SceneRoots, collected: list[SampleRow] | None = None
 ) -> LineageLink:
-    """One scene's shard: its rows, every file of its samples, and its scene.
-
-    Args:
-        collected: the scene's rows of `all_samples.jsonl`; None where they are not in question.
-    """
+    """One scene's shard: its rows (and those `collected` in `all_samples.jsonl`), every file of its samples, and its scene."""
     shard, place = tree.scene_run(scene_name), shard_place(tree, scene_name)
     verdict = examine(Unit(scene_name, place, Wanted("scene_samples", "", given={})))
     record = verdict.record
@@ -203,14 +185,13 @@ def shard_lineage(
 
 def _other_section(tree: DifixTree, record: MadeFrom) -> list[str]:
     """What generation_config.yaml says other than the shard was made by; of options that came later it may say anything."""
-    then = {"generation": record.options.get("generation", {})}
     if not tree.generation_config.is_file():
         return []
     try:
-        now = {"generation": shaping(read_generation_config(tree.generation_config).resolved)}
+        present = read_generation_config(tree.generation_config)
     except InvalidFile as error:
         return [error.in_one_line]
-    return [f"{tree.generation_config.name}: {each}" for each in differences(then, now, then, {})]
+    return [f"{tree.generation_config.name}: {each}" for each in shard_changes(present, record)]
 
 
 def _scene(scene_name: str, roots: SceneRoots, record: MadeFrom | None, note: str) -> LineageLink:
@@ -227,7 +208,7 @@ def _scene(scene_name: str, roots: SceneRoots, record: MadeFrom | None, note: st
         scene_name,
         path=folder,
         digest=record.identity,
-        faults=[f"{_some(changed)} changed since it was exported"] if changed else [],
+        faults=[f"{first_names(changed, 3)} changed since it was exported"] if changed else [],
         note=f"{note}; {len(now) - len(gone)} files read" + (f", {len(gone)} are gone" if gone else ""),
         verified=bool(now) and not gone,
     )
@@ -243,8 +224,3 @@ def _input_paths(roots: SceneRoots, record: MadeFrom) -> dict[str, Path]:
     }
     split = {name: name.partition("/") for name in record.inputs}
     return {name: folders[root] / below for name, (root, _, below) in split.items() if root in folders and below}
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

@@ -1,19 +1,138 @@
-"""The split's files: `split_train.jsonl`, `split_test.jsonl`, `split_summary.json`, `generation_stats.json`."""
+"""Holding out groups, and the split's files: `split_train.jsonl`, `split_test.jsonl`, `split_summary.json`, `generation_stats.json`.
 
+Every row goes to train or test, and the rows of one (dataset, group) go together. The hold-out is pure: rows in, rows out. Does not
+belong here: the group rules (the scenes room).
+"""
+
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import InvalidExperiment, InvalidFile, first_names
 from thesis_assets.experiments.spec import SplitSpec
-from thesis_assets.layout import DifixTree
+from thesis_assets.layout import DifixTree, dataset_of
 from thesis_assets.provenance import Older, Place, Unit, Wanted, begin, options_of, read_record, versions_of
 from thesis_assets.samples.sample_rows import group_key, rows_sha256, write_rows
-from thesis_assets.samples.snapshot import frozen_snapshot, require_same_manifest
+from thesis_assets.samples.snapshot import require_same_manifest
+from thesis_assets.scenes.matching import group_id
 from thesis_assets.schemas.samples import DroppedSample, GenerationStats, SampleRow, ShardStats, SplitSummary
-from thesis_assets.splits.hold_out import SplitResult
+
+GroupOf = Callable[[str], tuple[str, str]]
+"""From a scene's name to its (dataset, group id)."""
+
+
+def group_finder(rules: Mapping[str, str]) -> GroupOf:
+    """Finds (dataset, group id) of a scene by the group rules, with those of the experiment (`split.group_rules`)."""
+    return lambda scene_name: (dataset_of(scene_name), group_id(scene_name, rules))
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """The two halves, each in the order of the rows that came in; groups are written `<dataset>/<group_id>`, sorted."""
+
+    train: list[SampleRow]
+    test: list[SampleRow]
+    train_groups: list[str]
+    test_groups: list[str]
+
+
+def split_rows(rows: Sequence[SampleRow], split: SplitSpec, group_of_reserved: GroupOf) -> SplitResult:
+    """Split the rows of a snapshot, of unique sample ids, by groups.
+
+    The groups of reserved scenes, which need not have a row, are test groups, whatever else the split says; then come the named test
+    groups, or a seeded choice of groups, or nothing more (`train_only`).
+
+    Raises:
+        InvalidExperiment: a named test group has no sample, or a half is empty (test may be, with `train_only`).
+    """
+    sizes = Counter(group_key(row) for row in rows)
+    reserved = reserved_groups(split, group_of_reserved)
+    held_out = reserved & sizes.keys()
+    if split.test_fraction is not None:
+        held_out |= _drawn_groups(sizes, held_out, split.test_fraction, split.seed)
+    else:
+        held_out |= _named_groups(sizes, split)
+    train = [row for row in rows if group_key(row) not in held_out]
+    test = [row for row in rows if group_key(row) in held_out]
+    _refuse_an_empty_half(sizes, split, held_out, reserved)
+    return SplitResult(train, test, sorted(sizes.keys() - held_out), sorted(held_out))
+
+
+def reserved_groups(split: SplitSpec, group_of_reserved: GroupOf) -> set[str]:
+    """The groups of the reserved scenes, `<dataset>/<group_id>`: none of their samples may be trained on."""
+    return {"/".join(group_of_reserved(scene_name)) for scene_name in split.reserved_scenes}
+
+
+def _named_groups(sizes: Counter[str], split: SplitSpec) -> set[str]:
+    """`test_groups`, each of which must have a sample: a misspelt one would leave its people in training."""
+    named = set()
+    for dataset, groups in split.test_groups.items():
+        for group in groups:
+            key = f"{dataset}/{group}"
+            if key not in sizes:
+                of_dataset = sorted(name.partition("/")[2] for name in sizes if name.startswith(f"{dataset}/"))
+                datasets = sorted({name.partition("/")[0] for name in sizes})
+                raise InvalidExperiment(
+                    "a test group has no sample",
+                    key=f"split.test_groups.{dataset}",
+                    found=group,
+                    wanted=f"one of {first_names(of_dataset, 20)}"
+                    if of_dataset
+                    else f"a dataset of {first_names(datasets, 20)}",
+                    remedy="correct the name, take it out, or add the group's scenes to generation.scenes and export them",
+                )
+            named.add(key)
+    return named
+
+
+def _drawn_groups(sizes: Counter[str], held_out: set[str], fraction: float, seed: int) -> set[str]:
+    """Groups that bring the test half closest to `fraction` of all samples, counting those held out already.
+
+    Groups come in an order drawn from the seed and their own name, so that one more scene does not reshuffle the others; a
+    group is taken when that brings the number of test samples closer to the wanted one. At least one group is tested on and one
+    stays in training, where there are two.
+    """
+    wanted = fraction * sizes.total()
+    n_test = sum(sizes[key] for key in held_out)
+    candidates = sorted(sizes.keys() - held_out, key=lambda key: hashlib.sha256(f"{seed}|{key}".encode()).digest())
+    drawn: set[str] = set()
+    for key in candidates:
+        if len(drawn) + 1 < len(candidates) and abs(n_test + sizes[key] - wanted) < abs(n_test - wanted):
+            drawn.add(key)
+            n_test += sizes[key]
+    if not drawn and not held_out and len(candidates) > 1:
+        drawn.add(min(candidates, key=lambda key: abs(sizes[key] - wanted)))
+    return drawn
+
+
+def _refuse_an_empty_half(sizes: Counter[str], split: SplitSpec, held_out: set[str], reserved: set[str]) -> None:
+    groups = f"{sizes.total()} samples of {first_names(sorted(sizes), 20)}" if sizes else "no sample at all"
+    if not sizes.keys() - held_out:
+        because = f"; reserved: {first_names(sorted(reserved & sizes.keys()), 20)}" if reserved & sizes.keys() else ""
+        raise InvalidExperiment(
+            "the training split is empty",
+            key="split",
+            found=groups + because,
+            wanted="at least one group that is neither held out nor reserved",
+            remedy="add scenes of other groups to generation.scenes, or take a group out of split.test_groups "
+            "(one group alone: `split: {train_only: true}`)"
+            if sizes
+            else "export a scene that has samples; meta/dropped_samples.csv says why those there were are missing",
+        )
+    if not held_out and not split.train_only:
+        raise InvalidExperiment(
+            "the test split is empty",
+            key="split",
+            found=groups,
+            wanted="at least one test group",
+            remedy="write split.test_groups: {<dataset>: [<group>]}, add scenes of other groups, "
+            "or say that nothing is held out: `split: {train_only: true}`",
+        )
+
 
 SPLIT_VERSION = "1"
 
@@ -74,7 +193,6 @@ def write_split_manifests(
     split: SplitSpec,
     dropped: Sequence[DroppedSample],
     shards: Sequence[ShardStats],
-    generation_digest: str,
 ) -> SplitSummary:
     """Write the two halves and what is counted about them; the summary, which has their digests, last.
 
@@ -84,50 +202,17 @@ def write_split_manifests(
     Raises:
         SnapshotChanged: the snapshot is frozen and a manifest would change. Nothing is written then.
     """
-    _refuse_to_change_frozen_manifests(tree, rows, result)
+    for path, of_file in ((tree.all_samples, rows), (tree.split_train, result.train), (tree.split_test, result.test)):
+        require_same_manifest(tree, path, of_file)
     making = begin(split_unit(tree, split))
     digests = {
         tree.all_samples.name: rows_sha256(rows),
         tree.split_train.name: write_rows(tree.split_train, result.train),
         tree.split_test.name: write_rows(tree.split_test, result.test),
     }
-    storage.write_json(tree.generation_stats, _statistics(tree, rows, result, dropped, shards, generation_digest))
-    summary = SplitSummary(
-        n_all=len(rows),
-        n_train=len(result.train),
-        n_test=len(result.test),
-        datasets=sorted({row.dataset for row in rows}),
-        group_ids=sorted([*result.train_groups, *result.test_groups]),
-        scene_runs=sorted(stats.scene_name for stats in shards),
-        train_group_ids=result.train_groups,
-        test_group_ids=result.test_groups,
-        reserved_scenes=sorted(split.reserved_scenes),
-        split_spec=split.model_dump(mode="json"),
-        manifest_sha256=digests,
-    )
-    storage.write_json(tree.split_summary, summary)
-    making.finish(_files(tree))
-    return summary
-
-
-def _refuse_to_change_frozen_manifests(tree: DifixTree, rows: Sequence[SampleRow], result: SplitResult) -> None:
-    if frozen_snapshot(tree) is None:
-        return
-    for path, of_file in ((tree.all_samples, rows), (tree.split_train, result.train), (tree.split_test, result.test)):
-        require_same_manifest(tree, path.name, rows_sha256(of_file))
-
-
-def _statistics(
-    tree: DifixTree,
-    rows: Sequence[SampleRow],
-    result: SplitResult,
-    dropped: Sequence[DroppedSample],
-    shards: Sequence[ShardStats],
-    generation_digest: str,
-) -> GenerationStats:
     scene_names = sorted(stats.scene_name for stats in shards)
     by_scene = Counter(row.scene_name for row in rows)
-    return GenerationStats(
+    statistics = GenerationStats(
         exp_name=tree.exp_name,
         output_exp_dir=str(tree.base),
         n_scene_runs=len(scene_names),
@@ -140,9 +225,25 @@ def _statistics(
         dataset_sample_counts=_sorted_counts(row.dataset for row in rows),
         group_sample_counts=_sorted_counts(group_key(row) for row in rows),
         dropped_by_reason=_sorted_counts(row.reason for row in dropped),
-        generation_digest=generation_digest,
         shard_digests={stats.scene_name: stats.rows_sha256 for stats in sorted(shards, key=lambda s: s.scene_name)},
     )
+    storage.write_json(tree.generation_stats, statistics)
+    summary = SplitSummary(
+        n_all=len(rows),
+        n_train=len(result.train),
+        n_test=len(result.test),
+        datasets=sorted({row.dataset for row in rows}),
+        group_ids=sorted([*result.train_groups, *result.test_groups]),
+        scene_runs=scene_names,
+        train_group_ids=result.train_groups,
+        test_group_ids=result.test_groups,
+        reserved_scenes=sorted(split.reserved_scenes),
+        split_spec=split.model_dump(mode="json"),
+        manifest_sha256=digests,
+    )
+    storage.write_json(tree.split_summary, summary)
+    making.finish(_files(tree))
+    return summary
 
 
 def _sorted_counts(names: Iterable[str]) -> dict[str, int]:

@@ -1,23 +1,27 @@
-"""What a trainer start looks at first: the snapshot's files belong together, share no people, and are all there.
+"""What a trainer start looks at first: the snapshot's files belong together, share no people, and are all there; then it is frozen.
 
-Cheap by design (digests, rows, one stat a file), because a failed check in one run does not stop a trainer in another.
+Cheap by design (digests, rows, one stat a file), because a failed check in one run does not stop a trainer in another. Samples' images
+are those that their shards' records name: one trains on what was exported, and on nothing else. A shard that a version without
+records wrote has nothing to compare with.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, Leak, SnapshotChanged
+from thesis_assets.errors import InvalidFile, InvalidKey, Leak, SnapshotChanged, first_names
 from thesis_assets.experiments.spec import SplitSpec
-from thesis_assets.layout import DifixTree
-from thesis_assets.provenance import Place, Unit, Wanted, examine
+from thesis_assets.layout import DifixTree, SampleId
+from thesis_assets.provenance import Contents, Place, Unit, Wanted, examine, forget_stats, read_record
 from thesis_assets.samples.integrity import absent_sample_files
 from thesis_assets.samples.sample_rows import read_rows
-from thesis_assets.samples.snapshot import frozen_snapshot, refuse_change
+from thesis_assets.samples.snapshot import frozen_snapshot, refuse_change, shard_place
 from thesis_assets.schemas.checks import CheckOutcome
-from thesis_assets.schemas.samples import SampleRow, SplitSummary
+from thesis_assets.schemas.samples import FrozenSnapshot, SampleRow, SplitSummary
 from thesis_assets.splits.data_json import (
     DataContent,
     content_of_file,
@@ -26,14 +30,13 @@ from thesis_assets.splits.data_json import (
     prompt_of,
     renew_paths,
 )
-from thesis_assets.splits.hold_out import group_finder, reserved_groups
 from thesis_assets.splits.leakage import (
     check_group_non_leakage,
     check_not_empty,
     check_partition,
     check_reserved_scenes,
 )
-from thesis_assets.splits.recorded_images import refuse_other_images
+from thesis_assets.splits.manifests import group_finder, reserved_groups
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,10 @@ class SnapshotState:
     data_json_sha256: str
 
 
-def guard_snapshot(tree: DifixTree, split: SplitSpec, rules: Mapping[str, str]) -> SnapshotState:
+def guard_snapshot(tree: DifixTree, split: SplitSpec) -> SnapshotState:
     """Refuse to start on a snapshot that leaks, was changed, or lacks files. Paths of a place that it was moved from are renewed.
 
-    Args:
-        rules: `split.group_rules` of the experiment: groups are found anew from the scenes' names, not taken from the rows.
+    Groups are found anew from the scenes' names by the split's rules, not taken from the rows.
 
     Raises:
         SnapshotChanged: manifests and data.json do not belong together, or differ from what was frozen; or an image is not
@@ -61,7 +63,7 @@ def guard_snapshot(tree: DifixTree, split: SplitSpec, rules: Mapping[str, str]) 
     renew_paths(tree)
     _refuse_damaged(tree)
     state = read_snapshot(tree)
-    group_of = group_finder(rules)
+    group_of = group_finder(split.group_rules)
     whole = check_not_empty(state.train, state.test, train_only=split.train_only)
     if not whole.passed:
         raise _changed(tree, whole.message, "; ".join(whole.offenders))
@@ -82,13 +84,14 @@ def read_snapshot(tree: DifixTree) -> SnapshotState:
     """Read the split and verify every digest on the way.
 
     Raises:
-        SnapshotChanged: a manifest is not the one the summary speaks of, data.json is not made of the manifests, or they differ
-            from what was frozen.
+        SnapshotChanged: manifests, summary and data.json do not belong together, or differ from what was frozen.
         InvalidFile: a file is missing or cannot be read.
     """
     summary = storage.read_json(tree.split_summary, SplitSummary)
     for path in (tree.all_samples, tree.split_train, tree.split_test):
-        found = _sha256(path)
+        if not path.is_file():
+            raise InvalidFile("the file is missing", file=path, remedy="materialize split_manifests, then difix_data")
+        found = storage.sha256_file(path)
         if found != summary.manifest_sha256.get(path.name):
             raise _changed(tree, f"{path.name} is not the file that split_summary.json speaks of", found)
     train, test = read_rows(tree.split_train), read_rows(tree.split_test)
@@ -115,12 +118,6 @@ def _refuse_damaged(tree: DifixTree) -> None:
                 wanted=f"the bytes that {asset}.made_from.json names",
                 remedy=f"`thesis-assets run --exp {tree.exp_name}` makes again what is damaged",
             )
-
-
-def _sha256(path: Path) -> str:
-    if not path.is_file():
-        raise InvalidFile("the file is missing", file=path, remedy="materialize split_manifests, then difix_data")
-    return storage.sha256_file(path)
 
 
 def _changed(tree: DifixTree, problem: str, found: str) -> SnapshotChanged:
@@ -170,3 +167,98 @@ def _refuse_absent_files(tree: DifixTree, rows: Sequence[SampleRow]) -> None:
             wanted="four files with content a sample",
             remedy=f"materialize scene_samples of {tree.exp_name} again: what is missing is exported",
         )
+
+
+def look_at_data(tree: DifixTree) -> None:
+    """What every program that trains does in its first second: renew the paths after a move, refuse other images.
+
+    Raises:
+        SnapshotChanged: as `refuse_other_images`.
+        InvalidFile: a manifest cannot be read.
+    """
+    renew_paths(tree)
+    refuse_other_images(tree, split_rows_of(tree))
+
+
+def split_rows_of(tree: DifixTree) -> list[SampleRow]:
+    """The rows of both halves, of those that are there."""
+    return [row for path in (tree.split_train, tree.split_test) if path.is_file() for row in read_rows(path)]
+
+
+def refuse_other_images(tree: DifixTree, rows: Sequence[SampleRow]) -> None:
+    """Refuse images that are not the exported ones: by size and time, and where these differ by their bytes.
+
+    Raises:
+        SnapshotChanged: an image is another one, or a shard's record cannot be read.
+    """
+    images = {path for row in rows for path in (row.image_path, row.target_image_path, row.ref_image_path)}
+    contents = Contents()
+    found = [
+        fault for name in sorted({row.scene_name for row in rows}) for fault in _faults(tree, name, images, contents)
+    ]
+    if found:
+        raise SnapshotChanged(
+            "images of samples are not the ones that were exported",
+            file=tree.base / found[0],
+            found=f"other bytes in {first_names(found, 5)}",
+            wanted="the bytes that the shards' records name",
+            remedy=f"`thesis-assets run --exp {tree.exp_name}` exports again what is damaged",
+        )
+
+
+def _faults(tree: DifixTree, scene_name: str, images: set[str], contents: Contents) -> list[str]:
+    # What is asked is whether its files are the recorded ones, not what one would make the shard from now.
+    place = shard_place(tree, scene_name)
+    verdict = Unit(scene_name, place, Wanted("scene_samples", "", given={})).look(contents)
+    if verdict.record is None:
+        return [place.name(place.record)] if verdict.damaged else []
+    return [name for name in verdict.damaged if name in images]
+
+
+def recorded_images(tree: DifixTree, scene_names: Iterable[str]) -> dict[str, str]:
+    """sha256 by absolute path, of every file of the scenes' samples that has a record.
+
+    Raises:
+        InvalidFile: a shard's record cannot be read.
+    """
+    found: dict[str, str] = {}
+    for scene_name in scene_names:
+        record = read_record(shard_place(tree, scene_name))
+        outputs = {} if record is None else record.outputs
+        found |= {f"{tree.base.absolute()}/{name}": each[1] for name, each in outputs.items()}
+    return found
+
+
+def doubt_shard(image: Path) -> None:
+    """After an image of a sample was read with other bytes than recorded: the next look at its shard reads all of it."""
+    folder = image.absolute().parent
+    with contextlib.suppress(InvalidKey):
+        tree = DifixTree(folder.parents[2], folder.parents[1].name)
+        forget_stats(shard_place(tree, SampleId.parse(folder.name).scene_name))
+
+
+def freeze(tree: DifixTree, reason: str) -> FrozenSnapshot:
+    """Write `meta/frozen.json`, or return the one that is there where it still holds.
+
+    Args:
+        reason: who depends on the snapshot, such as `tuning run lr2e5`.
+
+    Raises:
+        SnapshotChanged: the files do not belong together, or are not those that were frozen.
+        InvalidFile: the snapshot is not finished.
+    """
+    state = read_snapshot(tree)
+    present = frozen_snapshot(tree)
+    if present is not None:
+        return present
+    frozen = FrozenSnapshot(
+        exp_name=tree.exp_name,
+        frozen_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        reason=reason,
+        data_json_sha256=state.data_json_sha256,
+        manifest_sha256=state.manifest_sha256,
+        n_train=len(state.train),
+        n_test=len(state.test),
+    )
+    storage.write_json(tree.frozen, frozen)
+    return frozen

@@ -30,7 +30,7 @@ from thesis_assets.layout import TuningRunTree, parse_checkpoint_step
 from thesis_assets.provenance.contents import Stat, stat_of
 from thesis_assets.schemas.samples import DataJson
 from thesis_assets.schemas.tuning import CheckpointInfo, JobRecord, TrainConfig
-from thesis_assets.splits.recorded_images import look_at_data
+from thesis_assets.splits.snapshot_guard import look_at_data
 from thesis_assets.storage import full_disk_explained, read_json, write_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, register_checkpoint, verify_checkpoint
 from thesis_assets.tuning.patient_launch import available_cores, threads_per_process

@@ -61,7 +61,7 @@ def with_records(samples: Sequence[HeldOutSample], recorded: Mapping[str, str]) 
     """The samples with the digests that their images must have.
 
     Args:
-        recorded: sha256 by path (`splits.recorded_images`).
+        recorded: sha256 by path (`splits.snapshot_guard.recorded_images`).
     """
     return [
         replace(sample, recorded=tuple(recorded.get(str(path.absolute())) for path in sample.images))

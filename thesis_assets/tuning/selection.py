@@ -24,7 +24,7 @@ from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.samples import GenerationStats, SplitSummary
 from thesis_assets.schemas.tuning import CheckpointInfo, CheckpointScore, SelectedCheckpoint, TrainConfig
 from thesis_assets.splits.data_json import content_of_file, renew_paths
-from thesis_assets.splits.recorded_images import recorded_images, refuse_other_images
+from thesis_assets.splits.snapshot_guard import recorded_images, refuse_other_images
 from thesis_assets.storage import read_json, sha256_bytes, to_json_bytes, write_bytes, write_json
 from thesis_assets.tuning.checkpoints import PUBLISHED_KEYS, kept_steps, verify_checkpoint
 from thesis_assets.tuning.refine import load_refiner
@@ -107,7 +107,6 @@ def select_checkpoint(
         scene_names=stats.scene_runs,
         backend=config.backend,
         hyperparameter_digest=config.hyperparameter_digest,
-        generation_digest=stats.generation_digest,
         shard_digests=stats.shard_digests,
     )
     write_bytes(run_tree.pipeline_overrides, overrides_bytes(run_tree, selected))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from thesis_assets.errors import DiskFull, NotBuiltYet, ThesisAssetsError
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.splits.data_json import content_of_file, former_folders
-from thesis_assets.splits.recorded_images import look_at_data, recorded_images, split_rows_of
+from thesis_assets.splits.snapshot_guard import look_at_data, recorded_images, split_rows_of
 from thesis_assets.storage import full_disk_explained, sha256_file
 from thesis_assets.tuning.backends import Backend
 from thesis_assets.tuning.patient_launch import available_cores

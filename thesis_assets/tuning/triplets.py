@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from thesis_assets.errors import InvalidFile
 from thesis_assets.images.codecs import image_size, read_rgb
 from thesis_assets.schemas.samples import DataJson, DataJsonEntry
-from thesis_assets.splits.recorded_images import doubt_shard
+from thesis_assets.splits.snapshot_guard import doubt_shard
 from thesis_assets.storage import read_json, sha256_file
 from thesis_assets.tuning.trained_model import TripletImages, processing_size, resize
 

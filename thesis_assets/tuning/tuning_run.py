@@ -12,8 +12,7 @@ from thesis_assets.launch.jobs import Following, Job, JobState, Launcher, Resour
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.provenance import Contents, Verdict
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
-from thesis_assets.splits.freeze import freeze
-from thesis_assets.splits.snapshot_guard import guard_snapshot
+from thesis_assets.splits.snapshot_guard import freeze, guard_snapshot
 from thesis_assets.storage import cell_lock, read_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, verify_checkpoint
 from thesis_assets.tuning.progress_file import ProgressReader, last_progress, read_curves
@@ -85,7 +84,7 @@ def tune(
     # Before anything is written: a run whose number of processes is locked into its configuration could not be corrected.
     launcher.require(resources)
     with cell_lock(tree.lock(f"run-{run_name}"), f"the tuning run {run_name} of {tree.exp_name}"):
-        snapshot = guard_snapshot(tree, split, split.group_rules)
+        snapshot = guard_snapshot(tree, split)
         start = trainer_start(tree, run_name, run, device, n_train=len(snapshot.train), lpips_weights=lpips_weights)
         # A job that is left may be about to write its last files: it is followed even where nothing is missing.
         left = left_running(launcher, run_tree.job)

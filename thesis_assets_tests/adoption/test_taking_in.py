@@ -12,8 +12,7 @@ from thesis_assets.adoption.writing import adopt_run, adopt_snapshot
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.layout import AdoptedTrees, DifixTree
 from thesis_assets.provenance import Unit
-from thesis_assets.samples.sample_set import sample_set_unit
-from thesis_assets.samples.shard_identity import shard_unit
+from thesis_assets.samples.shards import sample_set_unit, shard_unit
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.splits.data_json import data_json_unit
 from thesis_assets.splits.manifests import split_unit
@@ -69,7 +68,7 @@ def test_every_cell_of_an_adopted_snapshot_is_made_here_and_after_a_move(tmp_pat
     tree, spec = taken_in(tmp_path, roots)
     assert [unit.look().in_words for unit in units(tree, spec, roots)] == ["made"] * 6
     there = copied_without_times(tree, tmp_path / "elsewhere")
-    guard_snapshot(there, spec.split, spec.split.group_rules)
+    guard_snapshot(there, spec.split)
     assert [unit.look().in_words for unit in units(there, spec, roots)] == ["made"] * 6
 
 

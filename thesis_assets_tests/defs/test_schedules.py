@@ -13,7 +13,7 @@ from thesis_assets.defs.history import History
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.sensors import lost_runs
 from thesis_assets.schemas.tuning import JobRecord
-from thesis_assets.splits.freeze import freeze
+from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets.storage import write_json
 from thesis_assets_tests.defs.sensor_ticks import Ticks, add_scene, experiment, tiny_world
 from thesis_assets_tests.worlds import World

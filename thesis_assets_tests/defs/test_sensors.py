@@ -11,7 +11,7 @@ import pytest
 
 from thesis_assets.defs.history import History
 from thesis_assets.defs.wishes import Wishes, declared_runs
-from thesis_assets.splits.freeze import freeze
+from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets_tests.defs.sensor_ticks import (
     Ticks,
     add_scene,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from thesis_assets.samples import triplet_export
-from thesis_assets.splits.freeze import freeze
+from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets_tests.cli.test_commands import thesis_assets
 from thesis_assets_tests.worlds import SMALL, World
 

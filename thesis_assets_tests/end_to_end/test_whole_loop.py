@@ -12,7 +12,7 @@ from thesis_assets.defs.graph import NODES, look_at
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.layout import TASKS, SampleId
 from thesis_assets.samples import triplet_export
-from thesis_assets.samples.frame_renders import render_frame
+from thesis_assets.samples.triplet_export import render_frame
 from thesis_assets.schemas.samples import SAMPLE_FILES
 from thesis_assets_tests.evaluation.from_saved_files import assert_task_is_reproduced
 from thesis_assets_tests.worlds import SCENES, SMALL, World, read_json

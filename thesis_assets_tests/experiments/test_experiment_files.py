@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from thesis_assets.experiments import ExperimentFolder, ExperimentSpec
 from thesis_assets.experiments.spec import EvaluationSpec, GenerationSpec, RunSpec, SplitSpec
 from thesis_assets.experiments.writing import examples
+from thesis_assets.samples.snapshot import shaping
 
 FOLDER = ExperimentFolder(Path(__file__).parents[2] / "experiments")
 RESERVED = ("hi4d_pair15_fight", "hi4d_pair16_jump", "hi4d_pair17_dance", "hi4d_pair19_piggyback")
@@ -129,5 +130,8 @@ def test_what_shapes_a_sample_is_not_the_experiments_name_nor_its_list_of_scenes
     )
     strided = one.generation.model_copy(update={"frames": one.generation.frames.model_copy(update={"stride": 2})})
 
-    assert one.generation.sample_shaping() == other.generation.sample_shaping()
-    assert strided.sample_shaping() != one.generation.sample_shaping()
+    first, second, third = (
+        shaping(each.model_dump(mode="json")) for each in (one.generation, other.generation, strided)
+    )
+    assert first == second
+    assert third != first

@@ -21,8 +21,8 @@ from thesis_assets.rendering import command_renders
 from thesis_assets.rendering.command_renders import RenderCommandFailed
 from thesis_assets.samples import triplet_export
 from thesis_assets.samples.export import ShardWork, export_shard
-from thesis_assets.samples.scene_renderer import scene_renderer
-from thesis_assets.samples.shard_files import read_dropped
+from thesis_assets.samples.shards import read_dropped
+from thesis_assets.samples.triplet_export import scene_renderer
 from thesis_assets.scenes.scene import open_scene
 from thesis_assets.schemas.scenes import RenderRecord
 from thesis_assets.schemas.tuning import JobRecord

@@ -14,15 +14,14 @@ from thesis_assets.images.codecs import encode_jpeg, encode_png, read_rgb
 from thesis_assets.launch.mapping import map_items
 from thesis_assets.layout import SampleId, frame_name
 from thesis_assets.samples import triplet_export
-from thesis_assets.samples.export import export_shard, write_generation_config
+from thesis_assets.samples.export import export_shard
 from thesis_assets.samples.sample_rows import read_rows
-from thesis_assets.samples.sample_set import collect_sample_set, write_sample_set
-from thesis_assets.samples.shard_files import read_dropped
+from thesis_assets.samples.shards import collect_sample_set, read_dropped, write_sample_set
+from thesis_assets.samples.snapshot import write_generation_config
 from thesis_assets.scenes.matching import group_id
 from thesis_assets.schemas.samples import FrozenSnapshot, SampleMeta
 from thesis_assets.splits.data_json import write_data_json
-from thesis_assets.splits.hold_out import split_rows
-from thesis_assets.splits.manifests import write_split_manifests
+from thesis_assets.splits.manifests import split_rows, write_split_manifests
 from thesis_assets_tests.samples.tiny_scenes import SIZE, generation, image, look, roots, work, write_scene
 
 NAME = "hi4d_pair00_dance"
@@ -52,7 +51,7 @@ def freeze_by_hand(tree):
     storage.write_json(
         tree.frozen,
         FrozenSnapshot(
-            exp_name=tree.exp_name, frozen_at="", reason="test", generation_digest="", data_json_sha256="",
+            exp_name=tree.exp_name, frozen_at="", reason="test", data_json_sha256="",
             manifest_sha256={}, n_train=0, n_test=0,
         ),
     )  # fmt: skip
@@ -197,7 +196,7 @@ def test_one_worker_or_two_and_another_order_of_scenes_give_the_same_snapshot_by
         samples = collect_sample_set(tree, order)
         write_sample_set(tree, samples)
         result = split_rows(samples.rows, split, lambda scene: ("hi4d", group_id(scene, {})))
-        write_split_manifests(tree, samples.rows, result, split, samples.dropped, samples.shards, "digest")
+        write_split_manifests(tree, samples.rows, result, split, samples.dropped, samples.shards)
         write_data_json(tree, result.train, result.test, "remove degradation")
     one, two = files(tmp_path / "one"), files(tmp_path / "two")
     assert one.keys() == two.keys()

@@ -16,7 +16,7 @@ from thesis_assets.launch.mapping import map_items
 from thesis_assets.layout import SceneTree, frame_name
 from thesis_assets.samples.export import ShardRecord, export_shard
 from thesis_assets.samples.integrity import sample_faults
-from thesis_assets.samples.shard_files import read_dropped
+from thesis_assets.samples.shards import read_dropped
 from thesis_assets.scenes.matching import match_scenes
 from thesis_assets_tests.samples.tiny_scenes import SIZE, generation, image, roots, work, write_scene
 

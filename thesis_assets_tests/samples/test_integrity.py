@@ -6,9 +6,9 @@ from thesis_assets import storage
 from thesis_assets.images.codecs import encode_png
 from thesis_assets.layout import SampleId
 from thesis_assets.samples.export import export_shard
-from thesis_assets.samples.generation_config import check_generation_config, write_generation_config
 from thesis_assets.samples.integrity import check_dropped_share, check_manifest_matches_disk, check_samples_complete
 from thesis_assets.samples.sample_rows import read_rows
+from thesis_assets.samples.snapshot import check_generation_config, write_generation_config
 from thesis_assets.schemas.samples import DroppedSample
 from thesis_assets_tests.samples.tiny_scenes import generation, image, roots, work, write_scene
 

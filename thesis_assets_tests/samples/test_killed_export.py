@@ -17,7 +17,7 @@ from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree
 from thesis_assets.provenance import Place, read_record
 from thesis_assets.samples.export import export_shard
 from thesis_assets.samples.integrity import sample_faults
-from thesis_assets.samples.sample_set import collect_sample_set, write_sample_set
+from thesis_assets.samples.shards import collect_sample_set, write_sample_set
 from thesis_assets_tests.samples.interrupted_export import NAME, THREADS
 from thesis_assets_tests.samples.tiny_scenes import look, roots, work, write_scene
 

@@ -2,10 +2,10 @@ import pytest
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, SnapshotChanged
-from thesis_assets.samples.export import export_shard, write_generation_config
+from thesis_assets.samples.export import export_shard
 from thesis_assets.samples.sample_rows import read_rows, write_rows
-from thesis_assets.samples.sample_set import collect_sample_set, write_sample_set
-from thesis_assets.samples.shard_files import read_dropped, read_shard, write_dropped
+from thesis_assets.samples.shards import collect_sample_set, read_dropped, read_shard, write_dropped, write_sample_set
+from thesis_assets.samples.snapshot import write_generation_config
 from thesis_assets.schemas.samples import DroppedSample, FrozenSnapshot, ShardStats
 from thesis_assets_tests.samples.tiny_scenes import roots, work, write_scene
 
@@ -72,7 +72,7 @@ def test_a_frozen_manifest_is_rewritten_only_with_the_same_bytes(tree):
     storage.write_json(
         tree.frozen,
         FrozenSnapshot(
-            exp_name="v1", frozen_at="", reason="test", generation_digest="", data_json_sha256="",
+            exp_name="v1", frozen_at="", reason="test", data_json_sha256="",
             manifest_sha256={"all_samples.jsonl": digest}, n_train=0, n_test=0,
         ),
     )  # fmt: skip

@@ -3,8 +3,8 @@ import pytest
 from thesis_assets.errors import SnapshotChanged
 from thesis_assets.samples.export import export_shard
 from thesis_assets.samples.integrity import check_manifest_matches_disk
-from thesis_assets.samples.sample_set import collect_sample_set
-from thesis_assets.samples.set_aside import set_aside, unnamed_scenes
+from thesis_assets.samples.shards import collect_sample_set
+from thesis_assets.samples.snapshot import set_aside, unnamed_scenes
 from thesis_assets_tests.samples.test_export import freeze_by_hand
 from thesis_assets_tests.samples.tiny_scenes import roots, work, write_scene
 

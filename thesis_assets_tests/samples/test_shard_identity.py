@@ -18,8 +18,9 @@ from thesis_assets.provenance import Place, examine, read_record
 from thesis_assets.rendering import gaussian_renderer
 from thesis_assets.rendering.gaussians import from_colors, write_ply
 from thesis_assets.samples import triplet_export
-from thesis_assets.samples.export import ShardWork, export_shard, write_generation_config
-from thesis_assets.samples.sample_set import collect_sample_set, sample_set_unit, write_sample_set
+from thesis_assets.samples.export import ShardWork, export_shard
+from thesis_assets.samples.shards import collect_sample_set, sample_set_unit, write_sample_set
+from thesis_assets.samples.snapshot import write_generation_config
 from thesis_assets.schemas.samples import SampleMeta
 from thesis_assets_tests.samples.test_export import freeze_by_hand, other_photograph
 from thesis_assets_tests.samples.tiny_scenes import generation, image, look, roots, unit_of, work, write_scene
@@ -215,7 +216,7 @@ def test_a_raised_revision_of_the_rasteriser_makes_no_work_and_a_new_experiment_
 def test_an_older_code_version_is_no_work_and_is_not_linked(
     tmp_path: Path, shard: ShardWork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thesis_assets.samples.shard_identity.SAMPLE_FORMAT", 2)
+    monkeypatch.setattr("thesis_assets.samples.shards.SAMPLE_FORMAT", 2)
     assert look(shard).in_words == "made (by an older version: scene_samples 1, now 2)"
     assert not export_shard(work(tmp_path, exp="v2")).linked
     assert export_shard(work(tmp_path, exp="v3")).linked

@@ -11,7 +11,7 @@ from thesis_assets.images.codecs import encode_jpeg, encode_png
 from thesis_assets.layout import DifixTree, frame_name
 from thesis_assets.provenance import Unit, Verdict
 from thesis_assets.samples.export import ShardWork
-from thesis_assets.samples.shard_identity import shard_unit
+from thesis_assets.samples.shards import shard_unit
 from thesis_assets.scenes.listing import SceneRoots
 
 SIZE = 16

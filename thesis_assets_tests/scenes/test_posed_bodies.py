@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.scenes.bodies import Bodies, BodyModel
-from thesis_assets.scenes.posed_bodies import find_body_model, is_complete, posed_bodies, read_body_model
+from thesis_assets.scenes.bodies import Bodies, BodyModel, find_body_model, is_complete, posed_bodies, read_body_model
 from thesis_assets.schemas.scenes import BODY_ARRAYS
 from thesis_assets_tests.scenes.generated_models import SMPLX_PARENTS, model_arrays, write_model
 

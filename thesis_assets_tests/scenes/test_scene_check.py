@@ -8,8 +8,8 @@ from PIL import Image
 
 from thesis_assets.errors import InvalidScene
 from thesis_assets.scenes.camera import Camera, share_in_view, write_camera
+from thesis_assets.scenes.catalog import Finding, check_scene
 from thesis_assets.scenes.listing import SceneRoots
-from thesis_assets.scenes.scene_check import Finding, check_scene
 from thesis_assets_tests.scenes.tiny_scene import (
     HEIGHT,
     WIDTH,
@@ -39,8 +39,9 @@ def test_a_whole_scene_has_no_findings(roots: SceneRoots) -> None:
     report = check_scene(roots, NAME)
     assert report.findings == ()
     assert not report.broken
-    assert report.lacking(["export", "nvs"]) == {}
-    assert set(report.lacking(["export", "pose_smplx"])) == {"pose_smplx"}
+    assert not report.summary.missing["export"]
+    assert not report.summary.missing["nvs"]
+    assert report.summary.missing["pose_smplx"]
 
 
 def test_a_truncated_image_and_one_of_another_size_are_named(roots: SceneRoots) -> None:
@@ -114,7 +115,7 @@ def test_a_scene_that_is_not_there_is_an_error_and_an_unreadable_one_a_report(ro
 
 
 def test_progress_is_said_while_a_large_scene_is_read(roots: SceneRoots, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thesis_assets.scenes.scene_check._PROGRESS_EVERY_S", -1.0)
+    monkeypatch.setattr("thesis_assets.scenes.catalog._PROGRESS_EVERY_S", -1.0)
     lines: list[str] = []
     check_scene(roots, NAME, on_progress=lines.append)
     assert NAME in lines[0]

@@ -11,9 +11,8 @@ from thesis_assets.provenance import Unit, Wanted, begin
 from thesis_assets.samples.sample_rows import read_rows, rows_sha256, write_rows
 from thesis_assets.schemas.samples import SAMPLE_FILES, DroppedSample, SampleRow, ShardStats, SplitSummary
 from thesis_assets.splits.data_json import content_of_file, write_data_json
-from thesis_assets.splits.hold_out import split_rows
-from thesis_assets.splits.manifests import write_split_manifests
-from thesis_assets.splits.recorded_images import shard_place
+from thesis_assets.splits.manifests import split_rows, write_split_manifests
+from thesis_assets.splits.snapshot_guard import shard_place
 from thesis_assets_tests.splits.rows import group_of, pair_rows
 
 SPLIT = SplitSpec(test_groups={"hi4d": ("pair01",)}, reserved_scenes=("hi4d_pair02_fight",))
@@ -45,7 +44,7 @@ def write_splits(
 ) -> SplitSummary:
     result = split_rows(rows, split, group_of)
     shards = [shard_stats(name, rows) for name in sorted({row.scene_name for row in rows})]
-    return write_split_manifests(tree, rows, result, split, dropped, shards, "g")
+    return write_split_manifests(tree, rows, result, split, dropped, shards)
 
 
 def write_snapshot(root: Path, *pairs: str, exp: str = "v1") -> DifixTree:

@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 from thesis_assets.errors import InvalidExperiment
 from thesis_assets.experiments.spec import SplitSpec
 from thesis_assets.samples.sample_rows import group_key
-from thesis_assets.splits.hold_out import reserved_groups, split_rows
 from thesis_assets.splits.leakage import (
     check_group_non_leakage,
     check_not_empty,
     check_partition,
     check_reserved_scenes,
 )
+from thesis_assets.splits.manifests import reserved_groups, split_rows
 from thesis_assets_tests.splits.rows import group_of, ids, pair_rows, scene_rows
 
 

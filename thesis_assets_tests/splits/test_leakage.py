@@ -1,11 +1,11 @@
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.splits.leakage import (
     check_group_non_leakage,
+    check_near_duplicates,
     check_not_empty,
     check_partition,
     check_reserved_scenes,
 )
-from thesis_assets.splits.near_duplicates import check_near_duplicates
 from thesis_assets_tests.splits.rows import group_of, pair_rows
 
 

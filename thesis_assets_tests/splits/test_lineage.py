@@ -11,7 +11,7 @@ from thesis_assets.samples.sample_rows import read_rows, sample_of, write_rows
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.schemas.lineage import LineageLink
 from thesis_assets.splits.lineage import data_lineage, sample_lineage
-from thesis_assets.splits.recorded_images import shard_place
+from thesis_assets.splits.snapshot_guard import shard_place
 from thesis_assets.storage import write_json
 from thesis_assets_tests.provenance.test_provenance import LONG_AGO
 from thesis_assets_tests.splits.snapshots import as_older, shard_stats, write_snapshot

@@ -4,7 +4,7 @@ from thesis_assets import storage
 from thesis_assets.errors import SnapshotChanged
 from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.schemas.samples import DroppedSample, GenerationStats, SplitSummary
-from thesis_assets.splits.freeze import freeze
+from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets_tests.splits.rows import pair_rows
 from thesis_assets_tests.splits.snapshots import SPLIT, write_snapshot, write_splits
 

@@ -16,8 +16,8 @@ from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.scenes.matching import group_id
 from thesis_assets.scenes.scene import open_scene
 from thesis_assets.schemas.samples import SampleRow
-from thesis_assets.splits import near_duplicates
-from thesis_assets.splits.near_duplicates import Photograph, check_near_duplicates, fingerprint
+from thesis_assets.splits import leakage
+from thesis_assets.splits.leakage import Photograph, check_near_duplicates, fingerprint
 from thesis_assets_tests.worlds import SCENES
 
 ORIGINAL, COPY = "studio_pair00_dance", "studio_pair09_again"
@@ -85,14 +85,14 @@ def test_what_is_no_longer_there_is_counted_and_costs_nothing_else(roots: SceneR
 
 
 def test_copies_meet_though_only_some_frames_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(near_duplicates, "MAX_PHOTOGRAPHS", 80)
+    monkeypatch.setattr(leakage, "MAX_PHOTOGRAPHS", 80)
     sides = [
-        near_duplicates._chosen({Photograph(name, cam_id, f"{n:06d}") for cam_id in (4, 16) for n in range(900)})
+        leakage._chosen({Photograph(name, cam_id, f"{n:06d}") for cam_id in (4, 16) for n in range(900)})
         for name in (ORIGINAL, COPY)
     ]
     frames = [{(one.cam_id, one.fname) for one in side} for side in sides]
     assert frames[0] == frames[1]
-    assert len(sides[0]) == 2 * near_duplicates.MAX_FRAMES_A_CAMERA
+    assert len(sides[0]) == 2 * leakage.MAX_FRAMES_A_CAMERA
     assert {(4, "000000"), (16, "000899")} <= frames[0]
 
 

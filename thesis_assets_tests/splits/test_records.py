@@ -20,9 +20,8 @@ from thesis_assets.splits.data_json import (
     renew_paths,
     write_data_json,
 )
-from thesis_assets.splits.freeze import freeze
 from thesis_assets.splits.manifests import split_unit
-from thesis_assets.splits.snapshot_guard import guard_snapshot
+from thesis_assets.splits.snapshot_guard import freeze, guard_snapshot
 from thesis_assets_tests.splits.snapshots import (
     PROMPT,
     SPLIT,
@@ -105,7 +104,7 @@ def test_a_frozen_snapshot_that_was_moved_stays_frozen_and_valid(tmp_path: Path,
     assert moved_from(there) == (str(tree.base), False)
     told: list[str] = []
     with told_to(told.append):
-        guard_snapshot(there, SPLIT, SPLIT.group_rules)
+        guard_snapshot(there, SPLIT)
     assert len(told) == 1
     assert str(tree.base) in told[0]
     assert moved_from(there) == (str(tree.base), True)
@@ -133,11 +132,11 @@ def test_a_snapshot_that_a_version_before_froze_stays_valid_where_it_is_and_afte
     as_older(tree)
     frozen = tree.frozen.read_bytes()
     assert storage.sha256_file(tree.data_json).encode() in frozen
-    guard_snapshot(tree, SPLIT, SPLIT.group_rules)
+    guard_snapshot(tree, SPLIT)
     assert tree.frozen.read_bytes() == frozen
     there = move(tree, tmp_path / "elsewhere")
     for _ in range(2):
-        guard_snapshot(there, SPLIT, SPLIT.group_rules)
+        guard_snapshot(there, SPLIT)
     write_data_json(there, read_rows(there.split_train), read_rows(there.split_test), PROMPT)
 
 
@@ -189,24 +188,24 @@ def distinct(tree: DifixTree) -> DifixTree:
 
 
 def test_a_train_sample_with_the_images_of_a_test_sample_is_refused_in_every_start(distinct: DifixTree) -> None:
-    guard_snapshot(distinct, SPLIT, SPLIT.group_rules)
+    guard_snapshot(distinct, SPLIT)
     image = overwrite(distinct, kept_times=False)
     for _ in range(2):
         with pytest.raises(SnapshotChanged, match="not the ones that were exported") as caught:
-            guard_snapshot(distinct, SPLIT, SPLIT.group_rules)
+            guard_snapshot(distinct, SPLIT)
         assert distinct.relative(image) in str(caught.value.found)
 
 
 def test_touched_images_and_shards_without_a_record_are_trained_on(distinct: DifixTree) -> None:
     for path in distinct.samples_dir.rglob("*image*"):
         path.touch()
-    guard_snapshot(distinct, SPLIT, SPLIT.group_rules)
+    guard_snapshot(distinct, SPLIT)
     overwrite(distinct, kept_times=False)
     as_older(distinct)
-    guard_snapshot(distinct, SPLIT, SPLIT.group_rules)
+    guard_snapshot(distinct, SPLIT)
 
 
 def test_a_shard_record_that_cannot_be_read_is_refused(distinct: DifixTree) -> None:
     distinct.scene_run("hi4d_pair00_dance").made_from.write_text("{")
     with pytest.raises(SnapshotChanged):
-        guard_snapshot(distinct, SPLIT, SPLIT.group_rules)
+        guard_snapshot(distinct, SPLIT)

@@ -9,8 +9,7 @@ from thesis_assets.provenance import Place, Unit, Wanted
 from thesis_assets.samples.sample_rows import read_rows, write_rows
 from thesis_assets.schemas.samples import SplitSummary
 from thesis_assets.splits.data_json import content_of_file, renew_paths, write_data_json
-from thesis_assets.splits.freeze import freeze
-from thesis_assets.splits.snapshot_guard import guard_snapshot
+from thesis_assets.splits.snapshot_guard import freeze, guard_snapshot
 from thesis_assets_tests.provenance.test_provenance import LONG_AGO
 from thesis_assets_tests.splits.snapshots import PROMPT, SPLIT, write_snapshot
 
@@ -29,7 +28,7 @@ def rewrite(tree, train, test):
 
 def test_a_sound_snapshot_passes_and_its_state_is_handed_on(tmp_path):
     tree = write_snapshot(tmp_path)
-    state = guard_snapshot(tree, SPLIT, SPLIT.group_rules)
+    state = guard_snapshot(tree, SPLIT)
     assert (len(state.train), len(state.test)) == (2, 4)
     assert state.data_json_sha256 == content_of_file(tree.data_json).sha256
 
@@ -39,7 +38,7 @@ def test_a_pair_in_both_splits_is_a_leak(tmp_path):
     train, test = read_rows(tree.split_train), read_rows(tree.split_test)
     rewrite(tree, [*train, test[0]], test[1:])
     with pytest.raises(Leak) as caught:
-        guard_snapshot(tree, SPLIT, SPLIT.group_rules)
+        guard_snapshot(tree, SPLIT)
     assert caught.value.key == "group_non_leakage"
     assert "hi4d/pair01" in caught.value.found
 
@@ -49,14 +48,14 @@ def test_a_reserved_pair_in_training_is_a_leak(tmp_path):
     train, test = read_rows(tree.split_train), read_rows(tree.split_test)
     rewrite(tree, [*train, *test[2:]], test[:2])
     with pytest.raises(Leak) as caught:
-        guard_snapshot(tree, SPLIT, SPLIT.group_rules)
+        guard_snapshot(tree, SPLIT)
     assert caught.value.key == "reserved_scenes_not_in_train"
 
 
 def test_a_group_by_other_rules_than_the_experiments_is_a_leak(tmp_path):
     tree = write_snapshot(tmp_path)
     with pytest.raises(Leak, match="share people"):
-        guard_snapshot(tree, SPLIT, {"hi4d": "scene_name"})
+        guard_snapshot(tree, SPLIT.model_copy(update={"group_rules": {"hi4d": "scene_name"}}))
 
 
 def test_a_manifest_or_data_json_that_was_changed_alone_is_refused(tmp_path):
@@ -64,18 +63,18 @@ def test_a_manifest_or_data_json_that_was_changed_alone_is_refused(tmp_path):
     content = tree.data_json.read_bytes()
     tree.data_json.write_bytes(content.replace(b"image.png", b"other.png", 1))
     with pytest.raises(SnapshotChanged, match=r"files of difix_data are not the ones"):
-        guard_snapshot(tree, SPLIT, SPLIT.group_rules)
+        guard_snapshot(tree, SPLIT)
     tree.data_json.write_bytes(content)
     write_rows(tree.split_train, read_rows(tree.split_train)[:1])
     with pytest.raises(SnapshotChanged, match=r"files of split_manifests are not the ones"):
-        guard_snapshot(tree, SPLIT, SPLIT.group_rules)
+        guard_snapshot(tree, SPLIT)
 
 
 def test_a_split_that_leaves_samples_out_is_refused(tmp_path):
     tree = write_snapshot(tmp_path)
     rewrite(tree, read_rows(tree.split_train)[:1], read_rows(tree.split_test))
     with pytest.raises(SnapshotChanged, match="do not make up all samples"):
-        guard_snapshot(tree, SPLIT, SPLIT.group_rules)
+        guard_snapshot(tree, SPLIT)
 
 
 @pytest.mark.parametrize("name", ["image.png", "target_image.jpg", "ref_image.jpg", "meta.json"])
@@ -84,7 +83,7 @@ def test_a_missing_sample_file_is_named(tmp_path, name):
     path = tree.samples_dir / read_rows(tree.split_test)[1].sample_id / name
     path.unlink()
     with pytest.raises(InvalidFile) as caught:
-        guard_snapshot(tree, SPLIT, SPLIT.group_rules)
+        guard_snapshot(tree, SPLIT)
     assert caught.value.file == str(path)
 
 
@@ -92,7 +91,7 @@ def test_a_missing_manifest_is_named_with_what_to_materialize(tmp_path):
     tree = write_snapshot(tmp_path)
     tree.data_json.unlink()
     with pytest.raises(InvalidFile) as caught:
-        guard_snapshot(tree, SPLIT, SPLIT.group_rules)
+        guard_snapshot(tree, SPLIT)
     assert caught.value.file == str(tree.data_json)
     assert "difix_data" in caught.value.remedy
 
@@ -101,9 +100,9 @@ def test_freezing_keeps_the_digests_and_the_first_reason(tmp_path):
     tree = write_snapshot(tmp_path)
     frozen = freeze(tree, "tuning run a")
     assert frozen.data_json_sha256 == content_of_file(tree.data_json).sha256
-    assert (frozen.n_train, frozen.n_test, frozen.generation_digest) == (2, 4, "g")
+    assert (frozen.n_train, frozen.n_test) == (2, 4)
     assert freeze(tree, "tuning run b") == frozen
-    guard_snapshot(tree, SPLIT, SPLIT.group_rules)
+    guard_snapshot(tree, SPLIT)
 
 
 def test_a_frozen_snapshot_whose_files_were_exchanged_is_refused(tmp_path):
@@ -113,7 +112,7 @@ def test_a_frozen_snapshot_whose_files_were_exchanged_is_refused(tmp_path):
     tree.frozen.unlink()
     rewrite(tree, read_rows(tree.split_train), read_rows(tree.split_test)[::-1])
     tree.frozen.write_bytes(frozen)
-    for look in (lambda: guard_snapshot(tree, SPLIT, SPLIT.group_rules), lambda: freeze(tree, "another")):
+    for look in (lambda: guard_snapshot(tree, SPLIT), lambda: freeze(tree, "another")):
         with pytest.raises(SnapshotChanged, match="differ from what was frozen"):
             look()
 
@@ -138,7 +137,7 @@ def test_an_edit_that_kept_size_and_time_is_refused_and_every_later_look_knows_o
     os.utime(path, (LONG_AGO, LONG_AGO))
     assert unit.look().is_made
     with pytest.raises(SnapshotChanged, match=f"files of {asset} are not the ones") as caught:
-        guard_snapshot(tree, SPLIT, SPLIT.group_rules)
+        guard_snapshot(tree, SPLIT)
     assert caught.value.file == str(path)
     assert "thesis-assets run --exp v1" in caught.value.remedy
     assert unit.look().state == "damaged"

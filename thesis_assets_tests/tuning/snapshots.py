@@ -13,12 +13,11 @@ from PIL import Image
 from thesis_assets.experiments.spec import RunSpec, SplitSpec
 from thesis_assets.layout import DifixTree, SampleId, TuningRunTree
 from thesis_assets.samples.sample_rows import row_of
-from thesis_assets.samples.sample_set import SampleSet, write_sample_set
+from thesis_assets.samples.shards import SampleSet, write_sample_set
 from thesis_assets.schemas.samples import SampleRow
 from thesis_assets.schemas.tuning import TrainConfig
 from thesis_assets.splits.data_json import content_of_file, write_data_json
-from thesis_assets.splits.hold_out import group_finder, split_rows
-from thesis_assets.splits.manifests import write_split_manifests
+from thesis_assets.splits.manifests import group_finder, split_rows, write_split_manifests
 from thesis_assets.tuning.run_config import lock_config, make_config, parse_flags
 
 SIZE = 32
@@ -43,7 +42,7 @@ def write_snapshot(
         write_sample(tree, row, number, size)
     result = split_rows(rows, split, group_of)
     write_sample_set(tree, SampleSet(rows, [], []))
-    write_split_manifests(tree, rows, result, split, [], [], "digest")
+    write_split_manifests(tree, rows, result, split, [], [])
     write_data_json(tree, result.train, result.test, "remove degradation")
     return tree
 

@@ -17,7 +17,7 @@ from thesis_assets.schemas.lineage import LineageLink
 from thesis_assets.schemas.tuning import TrainConfig
 from thesis_assets.splits.data_json import content_of_file, data_json_unit, renew_paths
 from thesis_assets.splits.manifests import split_unit
-from thesis_assets.splits.recorded_images import shard_place
+from thesis_assets.splits.snapshot_guard import shard_place
 from thesis_assets.storage import read_json, sha256_file, write_json
 from thesis_assets.tuning import run_checks, tuning_run
 from thesis_assets.tuning.lineage import selected_lineage

@@ -36,8 +36,9 @@ class ExportConfig(dg.Config):
 )
 def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, config: ExportConfig) -> None:
     """Export the shards of the step's scenes, side by side; a failed scene is named and leaves the others in place."""
-    from thesis_assets.samples.export import ShardWork, export_told_shard, write_generation_config
-    from thesis_assets.samples.preview import shard_sheet
+    from thesis_assets.samples.export import ShardWork, export_shard
+    from thesis_assets.samples.snapshot import write_generation_config
+    from thesis_assets.samples.triplet_set import shard_sheet
     from thesis_assets.scenes.matching import group_id
 
     cells = declared_cells(context, platform, "exp_by_scene")
@@ -68,7 +69,7 @@ def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, co
 
     workers = min(platform.workers, len(works)) if platform.device == "cpu" else 1
     calls = [cell_call(context, platform, "scene_samples", cell, work) for cell, work in works.items()]
-    outcomes = run_calls(context, platform, export_told_shard, calls, GPU, workers=workers, on_done=on_done)
+    outcomes = run_calls(context, platform, export_shard, calls, GPU, workers=workers, on_done=on_done)
     results = dict(zip(works, outcomes, strict=True))
     failed = {cell: result for cell, result in results.items() if isinstance(result, Exception)}
     records = {cell: result for cell, result in results.items() if not isinstance(result, Exception)}
@@ -106,7 +107,7 @@ def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, co
 )
 def sample_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> object:
     """Collect the shards of the declared scenes."""
-    from thesis_assets.samples.sample_set import collect_sample_set
+    from thesis_assets.samples.shards import collect_sample_set
 
     cell = Cell(context.partition_key)
     collected = collect_sample_set(platform.difix(cell), platform.scene_names(platform.spec(cell)))
@@ -135,8 +136,7 @@ def sample_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> ob
 def split_manifests(context: dg.AssetExecutionContext, platform: PlatformParam, sample_set: TripletSet) -> SplitTables:
     """Split the collected rows by their groups."""
     from thesis_assets.scenes.matching import group_id
-    from thesis_assets.splits.hold_out import split_rows
-    from thesis_assets.splits.manifests import kept_split
+    from thesis_assets.splits.manifests import kept_split, split_rows
 
     cell = Cell(context.partition_key)
     split = kept_split(platform.difix(cell), platform.spec(cell).split)

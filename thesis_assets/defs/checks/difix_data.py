@@ -9,9 +9,9 @@ from thesis_assets.schemas.checks import CheckOutcome
 
 def _sample_set(platform: Platform, cell: Cell) -> Outcomes:
     from thesis_assets.samples import integrity
-    from thesis_assets.samples.generation_config import check_generation_config
     from thesis_assets.samples.sample_rows import read_rows
-    from thesis_assets.samples.shard_files import read_dropped
+    from thesis_assets.samples.shards import read_dropped
+    from thesis_assets.samples.snapshot import check_generation_config
 
     tree = platform.difix(cell)
     spec = platform.spec(cell)
@@ -33,8 +33,8 @@ def _split_manifests(platform: Platform, cell: Cell) -> Outcomes:
     from thesis_assets.samples.sample_rows import read_rows
     from thesis_assets.scenes.matching import group_id
     from thesis_assets.splits import leakage
-    from thesis_assets.splits.hold_out import reserved_groups
-    from thesis_assets.splits.near_duplicates import check_near_duplicates
+    from thesis_assets.splits.leakage import check_near_duplicates
+    from thesis_assets.splits.manifests import reserved_groups
 
     tree = platform.difix(cell)
     split = platform.spec(cell).split

@@ -41,12 +41,10 @@ _SUFFIXES = (".bin", ".txt")
 
 
 def read_colmap(source: Path, *, images: Path | None = None) -> Capture:
-    """Read a sparse model.
+    """Read a sparse model: of a folder of `cameras` and `images`, or of a project's that holds it as `sparse/0` or `sparse`.
 
     Args:
-        source: the folder of `cameras` and `images`, or a project's that holds it as `sparse/0` or `sparse`.
-        images: the folder that the images' names start from; None looks for `images` in the model's folder and the two
-            above it.
+        images: the folder that the images' names start from; None looks for `images` in the model's folder and the two above it.
 
     Raises:
         InvalidFile: there is no model, or it is cut short or not readable; there is no images folder; a name leaves it or is
@@ -368,11 +366,7 @@ def _images_text(path: Path) -> list[_Image]:
 
 
 def _rows(path: Path, *, skip_next: bool = False) -> Iterator[tuple[int, str]]:
-    """Number and text of each line that is not empty and no comment.
-
-    Args:
-        skip_next: pass over the line behind each of them, whatever it holds: the 2D points, which may be none.
-    """
+    """Number and text of each line that is not empty and no comment. `skip_next`: without the line behind each, the 2D points, if any."""
     try:
         with path.open("rb") as handle:
             number = 0
@@ -408,17 +402,9 @@ def _bad_line(path: Path, number: int, line: str, wanted: str) -> InvalidFile:
 
 
 def extrinsics_from_quaternion(quaternion: Matrix, translation: Matrix) -> Matrix:
-    """World-to-camera of COLMAP's `QW QX QY QZ TX TY TZ`, which is world-to-camera with OpenCV axes already.
+    """(3, 4) world-to-camera of COLMAP's `QW QX QY QZ TX TY TZ`, which is world-to-camera with OpenCV axes already.
 
-    Args:
-        quaternion: (4,) w first (Hamilton), of any length but zero.
-        translation: (3,).
-
-    Returns:
-        (3, 4).
-
-    Raises:
-        ValueError: a number is not finite, or the quaternion is zero.
+    `quaternion`: (4,) w first (Hamilton); a ValueError where it is zero or a number is not finite. `translation`: (3,).
     """
     if not (np.isfinite(quaternion).all() and np.isfinite(translation).all()):
         raise ValueError("the pose is not finite")

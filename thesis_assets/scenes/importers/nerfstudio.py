@@ -155,13 +155,7 @@ _Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class _Entry:
-    """An image's values.
-
-    Attributes:
-        values: of the image.
-        shared: of the whole file.
-        key: `frames[3]`.
-    """
+    """An image's values, those of the whole file, and its place there (`frames[3]`)."""
 
     listing: Path
     key: str
@@ -266,16 +260,9 @@ _ROTATION_TOLERANCE = 1e-3  # matrices printed with four decimals pass; a scaled
 
 
 def extrinsics_from_opengl(camera_to_world: Matrix) -> Matrix:
-    """World-to-camera of a camera-to-world matrix with OpenGL axes (x right, y up, z backward), as nerfstudio writes it.
+    """(3, 4) world-to-camera of a camera-to-world (4, 4) or (3, 4) with OpenGL axes (x right, y up, z backward), as nerfstudio writes it.
 
-    Args:
-        camera_to_world: (4, 4) or (3, 4).
-
-    Returns:
-        (3, 4), the rotation exactly orthogonal, the camera's centre unchanged.
-
-    Raises:
-        ValueError: it is not finite, or does not start with a rotation.
+    The rotation is made exactly orthogonal; the camera's centre stays. A ValueError where it is not finite, or no rotation.
     """
     if not np.isfinite(camera_to_world).all():
         raise ValueError("the matrix is not finite")

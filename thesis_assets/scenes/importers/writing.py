@@ -37,13 +37,7 @@ _MAX_THREADS = 8
 
 @dataclass(frozen=True)
 class ImportedScene:
-    """What an import wrote.
-
-    Attributes:
-        origins: how many images came by which way (`hard_link`, `reflink`, `copy`, `jpeg_q95`).
-        registry: the registry entry, where a source camera was named.
-        gaussians: the file in the scene, where Gaussians were given.
-    """
+    """What an import wrote. `origins`: how many images came by which way (`hard_link`, `reflink`, `copy`, `jpeg_q95`)."""
 
     tree: SceneTree
     origins: Mapping[str, int]
@@ -81,7 +75,14 @@ def write_scene(
     with contextlib.ExitStack() as undo:
         with storage.atomic_directory(tree.ground_truth.base) as temporary:
             images = _write_images(SceneFolders(temporary), arrangement, link_mode, on_progress)
-            storage.write_json(SceneFolders(temporary).import_record, _record(capture, arrangement, images))
+            record = ImportRecord(
+                format=capture.format,
+                sources={str(path.absolute()): storage.sha256_file(path) for path in capture.source_files},
+                world=dict(capture.world),
+                cameras=dict(arrangement.camera_names),
+                images=images,
+            )
+            storage.write_json(SceneFolders(temporary).import_record, record)
             refuse_existing(tree, entry, gaussians)
             _write_beside(tree, entry, gaussians, link_mode, undo)
         undo.pop_all()
@@ -171,16 +172,6 @@ def _write_image(folders: SceneFolders, link_mode: LinkMode, placed: PlacedPhoto
     return ImportedImage(cam_id=cam_id, fname=fname, name=photograph.name, origin=origin, mask=photograph.mask_name)
 
 
-def _record(capture: Capture, arrangement: Arrangement, images: list[ImportedImage]) -> ImportRecord:
-    return ImportRecord(
-        format=capture.format,
-        sources={str(path.absolute()): storage.sha256_file(path) for path in capture.source_files},
-        world=dict(capture.world),
-        cameras=dict(arrangement.camera_names),
-        images=images,
-    )
-
-
 _MASK_THRESHOLD = 128
 
 
@@ -199,11 +190,7 @@ def _bring_photograph(source: Path, target: Path, *, link_mode: Literal["auto", 
 
 
 def _bring_mask(source: Path, target: Path, size: tuple[int, int]) -> None:
-    """Write a mask as a PNG of 0 and 255; any channel of 128 or more is 255.
-
-    Args:
-        size: (height, width) of the photograph it belongs to.
-    """
+    """Write a mask as a PNG of 0 and 255; any channel of 128 or more is 255. `size`: (height, width) of its photograph."""
     values = read_rgb(source).max(axis=2)
     if values.shape != size:
         raise InvalidFile(
