@@ -87,7 +87,7 @@ def evaluate(folder: Path, crew: Any) -> int:
     from thesis_assets.evaluation.manifest import write_manifest
     from thesis_assets.evaluation.nvs import evaluate_nvs_scenes
     from thesis_assets.evaluation.pose import evaluate_pose_scenes
-    from thesis_assets.evaluation.predictions import predict
+    from thesis_assets.evaluation.scene_steps import predict
 
     cells = [open_cell(folder, name) for name in SCENES]
     for cell in cells:

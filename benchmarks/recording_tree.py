@@ -17,7 +17,7 @@ _DISTINCT = 4
 def make_tree(root: Path, n_frames: int):
     """Input data (JPEG at 940x1280, masks) and one epoch (PNG at 470x640, meshes, metrics) of `n_frames` frames."""
     from thesis_assets import storage
-    from thesis_assets.evaluation.body_meshes import obj_bytes
+    from thesis_assets.evaluation.pose import obj_bytes
     from thesis_assets.images.codecs import encode_jpeg, encode_png
     from thesis_assets.layout import EvaluationTree, frame_name
     from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS

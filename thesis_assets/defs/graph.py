@@ -87,7 +87,7 @@ def _selected_checkpoint(platform: Platform, cell: Cell) -> list[Unit]:
 
 def _evaluated(asset: str) -> Callable[[Platform, Cell], list[Unit]]:
     def units(platform: Platform, cell: Cell) -> list[Unit]:
-        from thesis_assets.evaluation.units import units_of
+        from thesis_assets.evaluation.scene_steps import units_of
 
         return [unit for scene in platform.evaluation_cells(cell, and_gone=True) for unit in units_of(asset, scene)]
 

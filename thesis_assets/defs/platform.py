@@ -302,7 +302,7 @@ class Platform:
 
     def evaluation_scenes(self, spec: ExperimentSpec) -> list[str]:
         """The evaluated scenes: those the file names, else the test split's and the reserved ones with ground truth."""
-        from thesis_assets.evaluation.scenes import evaluation_scenes
+        from thesis_assets.evaluation.cell import evaluation_scenes
         from thesis_assets.scenes.catalog import list_scenes
 
         catalog = [*list_scenes(self.roots), *self._evaluated(spec)]

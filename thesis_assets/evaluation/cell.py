@@ -1,17 +1,24 @@
-"""`EvaluationCell`: one scene of one (experiment, run), and what the experiment file says about evaluating it."""
+"""Which scenes of an experiment are evaluated, and `EvaluationCell`: one of them with its run, epochs, and the tree it may be taken from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from thesis_assets.errors import ThesisAssetsError
+from thesis_assets import storage
+from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidKey
 from thesis_assets.experiments import ExperimentSpec
+from thesis_assets.experiments.command_template import fill_text
 from thesis_assets.experiments.spec import RunSpec
-from thesis_assets.layout import DifixTree, EvaluationTree, TuningRunTree
+from thesis_assets.layout import DifixTree, EvaluationTree, TuningRunTree, epoch_name
 from thesis_assets.samples import plan
+from thesis_assets.samples.sample_rows import scenes_of_rows
+from thesis_assets.scenes.matching import nothing_matches
 from thesis_assets.scenes.scene import Scene
+from thesis_assets.schemas.evaluation import EvaluationManifest
+from thesis_assets.schemas.tuning import SelectedCheckpoint
 
 Progress = Callable[[str], None]
 
@@ -58,8 +65,6 @@ class EvaluationCell:
 
     def epoch_steps(self) -> dict[int, int | None]:
         """Checkpoint step by evaluation epoch. None: the unrefined render, or a tree that says nothing of a checkpoint."""
-        from thesis_assets.evaluation.source_trees import taken_steps
-
         steps = self.experiment.evaluation.epoch_steps(self.run)
         return steps if self.experiment.evaluation.predictions.source == "refine" else taken_steps(self, list(steps))
 
@@ -73,39 +78,100 @@ class EvaluationCell:
         return plan.source_camera(self.scene, self.experiment.generation)
 
 
-def absent_tasks(cell: EvaluationCell) -> dict[str, str]:
-    """The enabled tasks that this scene cannot have, each with the reason; never silently skipped."""
-    from thesis_assets.evaluation.pose_inputs import why_pose_is_absent
-    from thesis_assets.evaluation.source_trees import links_numbers, why_not_taken
-    from thesis_assets.evaluation.views import why_nvs_is_absent
-
-    def reason_of(task: str) -> str | None:
-        if cell.experiment.evaluation.predictions.source == "existing" and (why := why_not_taken(cell, task)):
-            return why
-        if links_numbers(cell):
-            return None
-        return why_nvs_is_absent(cell) if task == "nvs" else why_pose_is_absent(cell, task)
-
-    reasons: dict[str, str] = {}
-    for task in cell.tasks:
-        try:
-            reason = reason_of(task)
-        except ThesisAssetsError:
-            if not _is_made(cell, task):
-                raise
-            continue
-        if reason is not None and not _is_made(cell, task):
-            reasons[task] = reason
-    return reasons
-
-
-def _is_made(cell: EvaluationCell, task: str) -> bool:
-    """Whether the task lies there as wanted at every epoch: what it was made from may be gone since."""
-    from thesis_assets.evaluation.task_units import task_unit
-
-    return all(task_unit(cell, epoch, task).look().is_made for epoch in cell.epoch_steps())
-
-
 def silent(line: str) -> None:
     """A progress function for callers who do not watch."""
     del line
+
+
+def source_tree(cell: EvaluationCell) -> EvaluationTree | None:
+    """Where the predictions of `command` and `existing` lie; None for `refine`.
+
+    Raises:
+        InvalidFile: `predictions.tree` names no folder that a tree may have.
+    """
+    predictions = cell.experiment.evaluation.predictions
+    if predictions.source == "command":
+        return EvaluationTree(cell.tree.pipeline.output_dir, cell.exp_name)
+    if predictions.tree is None:
+        return None
+    keys = {"scene_name": cell.scene.name, "exp_name": cell.exp_name, "run_name": cell.run_name}
+    folder = Path(fill_text(predictions.tree, keys)).expanduser().absolute()
+    try:
+        return EvaluationTree(folder.parent, folder.name)
+    except InvalidKey as error:
+        raise InvalidFile(
+            "the tree's folder has a name that no experiment may have",
+            file=folder,
+            key="evaluation.predictions.tree",
+            wanted=error.wanted,
+            remedy="rename the folder, or name it by a link",
+        ) from error
+
+
+def links_numbers(cell: EvaluationCell) -> bool:
+    """Whether the numbers of the tree are taken over as they are: `existing`, and nothing is asked to be measured again."""
+    predictions = cell.experiment.evaluation.predictions
+    return predictions.source == "existing" and not predictions.recompute
+
+
+def taken_steps(cell: EvaluationCell, epochs: Sequence[int]) -> dict[int, int | None]:
+    """The checkpoint step that each epoch of a source tree was made with: the selected one, or what the tree's manifest says."""
+    if cell.experiment.evaluation.predictions.source == "command":
+        return dict.fromkeys(epochs, _selected_step(cell))
+    tree = source_tree(cell)
+    try:
+        notes = storage.read_json(tree.manifest, EvaluationManifest).notes if tree else {}
+    except InvalidFile:  # an older tree, or one whose manifest says less than ours
+        notes = {}
+    steps = notes.get("epoch_steps")
+    known = steps if isinstance(steps, dict) else {}
+    found = {epoch: known.get(epoch_name(epoch)) for epoch in epochs}
+    return {epoch: step if isinstance(step, int) else None for epoch, step in found.items()}
+
+
+def _selected_step(cell: EvaluationCell) -> int | None:
+    if cell.run.backend == "pretrained":
+        return None
+    try:
+        return storage.read_json(cell.tuning_run.selected_checkpoint, SelectedCheckpoint).step
+    except InvalidFile:  # not selected yet: the command says so when it is to run
+        return None
+
+
+def evaluation_scenes(spec: ExperimentSpec, catalog: list[str], tree: DifixTree, root: Path) -> list[str]:
+    """The scenes that `evaluation.scenes` names (globs over the catalog), else the test split's and the reserved ones.
+
+    Where nothing is held out and no run trains, all scenes of the data: nothing here has seen them.
+
+    Args:
+        catalog: the scenes on disk.
+        root: where they were looked for.
+
+    Raises:
+        InvalidExperiment: a pattern matches no scene, or nothing is left to evaluate.
+        InvalidFile: the default needs the test manifest, and it is not there yet or cannot be read.
+    """
+    if spec.evaluation.scenes:
+        names: set[str] = set()
+        for pattern in spec.evaluation.scenes:
+            matched = [name for name in catalog if fnmatchcase(name, pattern)]
+            if not matched:
+                raise nothing_matches(catalog, [pattern], key="evaluation.scenes", root=root)
+            names.update(matched)
+        return sorted(names)
+    return _by_default(spec, catalog, tree)
+
+
+def _by_default(spec: ExperimentSpec, catalog: list[str], tree: DifixTree) -> list[str]:
+    tested = scenes_of_rows(tree.split_test)
+    reserved = {name for name in spec.split.reserved_scenes if name in catalog}
+    if not tested | reserved and spec.runs and all(run.backend == "pretrained" for run in spec.runs.values()):
+        return sorted(scenes_of_rows(tree.split_train))
+    if not tested | reserved:
+        raise InvalidExperiment(
+            "nothing is held out, so nothing can be evaluated by default",
+            key="evaluation.scenes",
+            wanted="names or globs of scenes",
+            remedy="name scenes whose people are not in training",
+        )
+    return sorted(tested | reserved)

@@ -20,9 +20,7 @@ from thesis_assets.evaluation.leaderboard import (
     run_differences,
     why_not_paired,
 )
-from thesis_assets.evaluation.measured_tasks import MeasuredTask
-from thesis_assets.evaluation.metric_tables import mean_of
-from thesis_assets.evaluation.task_faults import Row
+from thesis_assets.evaluation.metric_tables import MeasuredTask, Row, mean_of
 from thesis_assets.layout import EvaluationTree, frame_name
 from thesis_assets.pages.document import data_uri
 from thesis_assets.schemas.evaluation import DifferenceRow

@@ -15,11 +15,22 @@ from pathlib import Path
 from thesis_assets import storage
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
-from thesis_assets.evaluation.staging import files_below, staged
-from thesis_assets.evaluation.unit_parts import CHOICE, by_name, choosing_files, holds, kept, picked, recorded, verified
+from thesis_assets.evaluation.outputs import (
+    CHOICE,
+    by_name,
+    choosing_files,
+    files_below,
+    kept,
+    older_of,
+    picked,
+    recorded,
+    staged,
+    verified,
+)
 from thesis_assets.evaluation.views import evaluated_cameras, evaluated_views, pose_frames
 from thesis_assets.layout import EvaluationTree, SceneFolders
-from thesis_assets.provenance import Contents, Older, Place, Unit, Wanted, begin
+from thesis_assets.provenance import Contents, Place, Unit, Wanted, begin
+from thesis_assets.scenes.bodies import BodyModel
 from thesis_assets.scenes.listing import IMAGE_SUFFIXES, list_frames, list_numbers
 from thesis_assets.schemas.evaluation import InputDataRecord
 
@@ -51,7 +62,6 @@ def link_input_data(
     if verdict.is_made:
         return storage.read_json(cell.tree.input_data_record, InputDataRecord)
     making, cell = begin(unit, contents), kept(cell, verdict.record)
-    frames, cameras = _frames(cell), sorted([*evaluated_cameras(cell), cell.source_camera()])
     links = list(_links(cell))
     with staged(cell.tree.input_data_dir) as stage:
         for folder in documented_folders(cell.tree):
@@ -60,8 +70,8 @@ def link_input_data(
         record = InputDataRecord(
             scene_name=cell.scene.name,
             source_camera_id=cell.source_camera(),
-            frames=frames,
-            cameras=cameras,
+            frames=_frames(cell),
+            cameras=_cameras(cell),
             link_modes=dict(sorted(modes.items())),
             part_digests=_part_digests(cell.tree, links, contents),
             missing=_missing(links),
@@ -82,12 +92,7 @@ def input_data_unit(cell: EvaluationCell) -> Unit:
     with contextlib.suppress(ThesisAssetsError):  # the scene is gone, or lacks its source camera: linking it says so
         paths += [link.source for link in _links(as_kept)]
     wanted = Wanted("input_data", INPUT_DATA_VERSION, options, given, files=by_name(cell, paths))
-
-    def older() -> Older | None:
-        is_older = holds(tree.input_data_record, "input_digest")
-        return Older(files_below(tree.input_data_dir)) if is_older else None
-
-    return Unit(f"input_data of {cell.scene.name}", place, wanted, older)
+    return Unit(f"input_data of {cell.scene.name}", place, wanted, lambda: older_of(tree.input_data_record))
 
 
 def documented_folders(tree: EvaluationTree) -> list[Path]:
@@ -107,17 +112,21 @@ def _frames(cell: EvaluationCell) -> list[str]:
     return sorted(seen, key=int)
 
 
+def _cameras(cell: EvaluationCell) -> list[int]:
+    return sorted([*evaluated_cameras(cell), cell.source_camera()])
+
+
 def _links(cell: EvaluationCell) -> Iterator[Link]:
     frames = _frames(cell)
     yield from _train_links(cell, frames)
-    yield from _test_links(cell, frames, sorted([*evaluated_cameras(cell), cell.source_camera()]))
+    yield from _test_links(cell, frames, _cameras(cell))
 
 
 def _train_links(cell: EvaluationCell, frames: list[str]) -> Iterator[Link]:
     """The estimates, at whatever cameras they have (others than the source were synthesised), and the source's images."""
     scene, source = cell.scene, cell.source_camera()
     estimated, target = scene.tree.estimated, cell.tree.input_data("train")
-    own = _camera_files(cell, estimated, frames, "images", estimated.images_dir, IMAGE_SUFFIXES, target)
+    own = _of_cameras(cell, "images", estimated.images_dir, IMAGE_SUFFIXES, frames)
     yield from own
     if not any(link.target.parent.name == str(source) for link in own):
         for fname in frames:
@@ -125,12 +134,12 @@ def _train_links(cell: EvaluationCell, frames: list[str]) -> Iterator[Link]:
             if image is not None:
                 yield Link("train/images", image, target.image(source, fname, image.suffix))
     yield from _mask_links(cell, "train", estimated, list_numbers(estimated.masks_dir), frames)
-    yield from _camera_files(cell, estimated, frames, "all_cameras", estimated.cameras_dir, (".npz",), target)
+    yield from _of_cameras(cell, "all_cameras", estimated.cameras_dir, (".npz",), frames)
     for fname in frames:
         body = scene.body_path("smplx", fname, estimated=True)
         if body is not None:
             yield Link("train/smplx", body, target.body("smplx", fname))
-    yield from _camera_files(cell, estimated, frames, "depths", estimated.depths_dir, (".npy",), target)
+    yield from _of_cameras(cell, "depths", estimated.depths_dir, (".npy",), frames)
     for kind in NV_DEBUG_KINDS:
         folder = estimated.nv_generation_debug(kind)
         for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
@@ -139,19 +148,13 @@ def _train_links(cell: EvaluationCell, frames: list[str]) -> Iterator[Link]:
                 yield Link("train/misc", path, target.nv_generation_debug(kind) / path.relative_to(folder))
 
 
-def _camera_files(
-    cell: EvaluationCell,
-    folders: SceneFolders,
-    frames: list[str],
-    part: str,
-    folder: Path,
-    suffixes: tuple[str, ...],
-    target: SceneFolders,
+def _of_cameras(
+    cell: EvaluationCell, part: str, folder: Path, suffixes: tuple[str, ...], frames: list[str]
 ) -> list[Link]:
     """`<part>/<cam_id>/<frame>` of every camera that the estimates have."""
-    wanted = set(frames)
+    wanted, base = set(frames), cell.tree.input_data("train").base
     return [
-        Link(f"train/{part}", path, target.base / path.relative_to(folders.base))
+        Link(f"train/{part}", path, base / path.relative_to(cell.scene.tree.estimated.base))
         for cam_id in list_numbers(folder)
         for fname, path in list_frames(folder / str(cam_id), suffixes, cell.scene.roots).paths.items()
         if fname in wanted
@@ -181,9 +184,10 @@ def _test_links(cell: EvaluationCell, frames: list[str], cameras: list[int]) -> 
             if calibration is not None:
                 yield Link("test/all_cameras", calibration, target.camera(cam_id, fname))
     yield from _mask_links(cell, "test", scene.tree.ground_truth, cameras, frames)
-    for model in ("smpl", "smplx"):
+    models: tuple[BodyModel, ...] = ("smpl", "smplx")
+    for model in models:
         for fname in frames:
-            body = scene.body_path("smpl" if model == "smpl" else "smplx", fname)
+            body = scene.body_path(model, fname)
             if body is not None:
                 yield Link(f"test/{model}", body, target.body(model, fname))
 
@@ -198,9 +202,10 @@ def _part_digests(tree: EvaluationTree, links: list[Link], contents: Contents) -
 
 def _missing(links: list[Link]) -> list[str]:
     there = {link.part for link in links}
-    reasons = {
-        "train": "the preprocessing root has none for the evaluated frames",
-        "test": "the ground truth has none for the evaluated frames",
-    }
-    wanted = [("train", part) for part in TRAIN_PARTS] + [("test", part) for part in TEST_PARTS]
-    return [f"{split}/{part}: {reasons[split]}" for split, part in wanted if f"{split}/{part}" not in there]
+    roots = (("train", "preprocessing root", TRAIN_PARTS), ("test", "ground truth", TEST_PARTS))
+    return [
+        f"{split}/{part}: the {root} has none for the evaluated frames"
+        for split, root, parts in roots
+        for part in parts
+        if f"{split}/{part}" not in there
+    ]

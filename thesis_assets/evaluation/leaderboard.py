@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.measured_tasks import MeasuredTask, measured_task
-from thesis_assets.evaluation.metric_tables import mean_of
+from thesis_assets.evaluation.metric_tables import MeasuredTask, mean_of, measured_task
 from thesis_assets.layout import EvaluationTree, parse_epoch
 from thesis_assets.schemas.evaluation import DifferenceRow, EvaluationManifest, LeaderboardRow
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.unit_parts import recorded
+from thesis_assets.evaluation.outputs import recorded
 from thesis_assets.layout import DifixTree, EvaluationTree, epoch_name, parse_epoch
 from thesis_assets.provenance import Contents, Place, Unit, Wanted, examine, read_record
 from thesis_assets.schemas.evaluation import EvaluationManifest, PredictionRecord, Protocol

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
-from thesis_assets.evaluation.cell import EvaluationCell, Progress, absent_tasks, silent
-from thesis_assets.evaluation.prediction_units import prediction_unit
-from thesis_assets.evaluation.protocols import read_protocol
-from thesis_assets.evaluation.task_units import task_unit
-from thesis_assets.evaluation.unit_parts import known_versions, recorded, verified
+from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
+from thesis_assets.evaluation.metric_tables import read_protocol
+from thesis_assets.evaluation.outputs import known_versions, recorded, verified
+from thesis_assets.evaluation.units import absent_tasks, enabled_tasks, prediction_unit, task_unit
 from thesis_assets.layout import POSE_TASKS, epoch_name
 from thesis_assets.provenance import Contents, Older, Place, Unit, Wanted, begin
 from thesis_assets.schemas.evaluation import EvaluationManifest, Protocol
@@ -22,29 +22,20 @@ def write_manifest(cell: EvaluationCell, on_progress: Progress = silent) -> Eval
     """Look at every enabled task of every epoch, and write what is whole; the rest stands in `notes` with its reason."""
     contents, absent = Contents(), absent_tasks(cell)
     tasks = [task for task in cell.tasks if task not in absent]
-    incomplete: dict[str, str] = {}
-    for epoch, step in cell.epoch_steps().items():
-        reason = incompleteness(cell, tasks, epoch, step, contents)
-        if reason is not None:
-            incomplete[epoch_name(epoch)] = reason
-    whole = [epoch for epoch in cell.epoch_steps() if epoch_name(epoch) not in incomplete]
+    reasons = {epoch: _incompleteness(cell, tasks, epoch, step, contents) for epoch, step in cell.epoch_steps().items()}
+    whole = [epoch for epoch, reason in reasons.items() if reason is None]
     protocols = [
         protocol for epoch in whole for task in tasks if (protocol := read_protocol(cell.tree.task(epoch, task)))
     ]
     manifest = EvaluationManifest(
         output_layout_version="v1",
-        exp_name=cell.exp_name,
-        scene_name=cell.scene.name,
-        tasks=tasks,
         eval_epochs=[epoch_name(epoch) for epoch in whole],
-        nvs_cameras=nvs_cameras(protocols),
-        source_camera_id=source_camera(cell, protocols),
-        pose_eval_world_alignment_method=world_alignment(protocols),
+        **manifest_facts(cell, tasks, protocols),
         notes={
             "run_name": cell.run_name,
             "epoch_steps": {epoch_name(each.epoch): each.step for each in protocols},
             "absent_tasks": absent,
-            "incomplete_epochs": incomplete,
+            "incomplete_epochs": {epoch_name(epoch): reason for epoch, reason in reasons.items() if reason is not None},
             "predictions": cell.experiment.evaluation.predictions.source,
         },
     )
@@ -59,11 +50,7 @@ def write_manifest(cell: EvaluationCell, on_progress: Progress = silent) -> Eval
 
 def manifest_unit(cell: EvaluationCell) -> Unit:
     """The manifest as it is wanted: of every epoch of every task that the scene can have, or has."""
-    try:
-        absent = absent_tasks(cell)
-    except ThesisAssetsError:  # the scene is gone: writing the manifest says so
-        absent = {}
-    return _unit(cell, list(cell.epoch_steps()), [task for task in cell.tasks if task not in absent])
+    return _unit(cell, list(cell.epoch_steps()), enabled_tasks(cell))
 
 
 def _unit(cell: EvaluationCell, epochs: Sequence[int], tasks: Sequence[str]) -> Unit:
@@ -88,8 +75,8 @@ def _older(cell: EvaluationCell) -> Older | None:
     return Older([cell.tree.manifest]) if names_all else None
 
 
-def incompleteness(
-    cell: EvaluationCell, tasks: list[str], epoch: int, step: int | None, contents: Contents | None = None
+def _incompleteness(
+    cell: EvaluationCell, tasks: list[str], epoch: int, step: int | None, contents: Contents
 ) -> str | None:
     """Why an epoch is not whole; None where it is."""
     for name in tasks:
@@ -106,7 +93,22 @@ def incompleteness(
     return None if tasks else "no task can be done for this scene"
 
 
-def source_camera(cell: EvaluationCell, protocols: list[Protocol]) -> int | None:
+def manifest_facts(cell: EvaluationCell, tasks: Sequence[str], protocols: Sequence[Protocol]) -> dict[str, Any]:
+    """What the manifest says of a scene by the protocols of its finished tasks, by the manifest's keys."""
+    alignments = {str(each.comparable["world_alignment"]) for each in protocols if each.task in POSE_TASKS}
+    return {
+        "exp_name": cell.exp_name,
+        "scene_name": cell.scene.name,
+        "tasks": list(tasks),
+        "source_camera_id": _source_camera(cell, protocols),
+        "nvs_cameras": sorted(
+            {int(cam) for each in protocols if each.task == "nvs" for cam in each.comparable["cameras"]}
+        ),
+        "pose_eval_world_alignment_method": ", ".join(sorted(alignments)) or None,
+    }
+
+
+def _source_camera(cell: EvaluationCell, protocols: Sequence[Protocol]) -> int | None:
     """The scene's; of one that is gone, what its numbers were measured with."""
     try:
         return cell.source_camera()
@@ -115,14 +117,3 @@ def source_camera(cell: EvaluationCell, protocols: list[Protocol]) -> int | None
         if len(said) == 1 and isinstance(only := said.pop(), int):
             return only
         raise
-
-
-def nvs_cameras(protocols: list[Protocol]) -> list[int]:
-    """The cameras that the novel-view tables have rows of."""
-    return sorted({int(cam) for each in protocols if each.task == "nvs" for cam in each.comparable["cameras"]})
-
-
-def world_alignment(protocols: list[Protocol]) -> str | None:
-    """How the pose tasks moved the ground truth; None without a pose task."""
-    methods = {str(each.comparable["world_alignment"]) for each in protocols if each.task in POSE_TASKS}
-    return ", ".join(sorted(methods)) or None

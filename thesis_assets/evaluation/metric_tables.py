@@ -1,20 +1,53 @@
-"""The metric tables and result files of a task: written and read with the columns that the output document fixes."""
+"""The tables, results and protocol of a task: written and read with the columns that the output document fixes, and what is wrong with them.
+
+A tree of older scripts has no `protocol.json`: its PSNR enters as `psnr_channel_sum`, and how it was measured is not known.
+Does not belong here: any comparison (`leaderboard`), or whether the numbers are right (`required_files`).
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
-from thesis_assets.schemas.evaluation import parse_results
+from thesis_assets.evaluation.outputs import Staging
+from thesis_assets.layout import TASKS, TaskTree
+from thesis_assets.schemas.evaluation import (
+    NVS_CAMERA_COLUMNS,
+    NVS_FRAME_COLUMNS,
+    NVS_RESULT_KEYS,
+    POSE_FRAME_COLUMNS,
+    POSE_METRICS,
+    Protocol,
+    format_results,
+    parse_results,
+)
+
+if TYPE_CHECKING:
+    pass
 
 Values = Mapping[str, float | None]
-
+RowOfMetrics = TypeVar("RowOfMetrics", bound=Mapping[str, Any])
+Row = dict[str, float | None]
 MAX_TABLE_BYTES = 256 * 1024 * 1024
 KEY_COLUMNS = ("camera_id", "frame_id")
+OF_THE_SCENE = ("cameras", "depth_camera", "identity_mapping")
+"""Parts of a protocol that may differ between scenes which are averaged: the source camera is not the same everywhere."""
+NOT_STATED = {"protocol": "not stated: there is no protocol.json"}
+OLDER_COLUMNS = {task: (NVS_FRAME_COLUMNS if task == "nvs" else POSE_FRAME_COLUMNS)[:5] for task in TASKS}
+"""Of a table that older scripts wrote."""
+IMPORTED = "imported"
+"""In a protocol's details: the tree that the numbers were taken from, measured by other scripts in a way that nobody wrote down."""
+MESH_SIDES = ("pred", "gt_inputs")
+MESH_ALIGNMENTS = ("world_aligned", "root_aligned")
+RESULT_TOLERANCE = 1e-4
+"""Results are written with four decimals, tables with six."""
 
 
 def table_text(columns: Sequence[str], rows: Iterable[Mapping[str, float | int | None]]) -> str:
@@ -127,3 +160,256 @@ def _bounded_text(path: Path) -> str:
         raise InvalidFile("the file is missing", file=path) from error
     except UnicodeDecodeError as error:
         raise InvalidFile("the file is not UTF-8 text", file=path, found=str(error)) from error
+
+
+def write_tables(stage: Staging, task: TaskTree, rows: list[dict[str, Any]], protocol: Protocol) -> None:
+    """Write the rows of single views or frames, their means, and the protocol that goes with them."""
+    counted = rows
+    if task.task == "nvs":
+        by_camera = [
+            {"camera_id": cam_id}
+            | {name: mean_of([row for row in rows if row["camera_id"] == cam_id], name) for name in NVS_RESULT_KEYS}
+            for cam_id in protocol.comparable["cameras"]
+        ]
+        stage.write(task.nvs_per_camera, table_text(NVS_CAMERA_COLUMNS, by_camera).encode())
+        counted = overall_rows(rows, protocol)
+    overall = {name: mean_of(counted, name) for name in metrics_of(task.task)}
+    if protocol.details.get("results_convention") == "channel_sum":
+        overall["psnr"] = overall["psnr_channel_sum"]
+    stage.write(frame_table(task), table_text(frame_columns(task), rows).encode())
+    stage.write(task.nvs_results if task.task == "nvs" else task.pose_results, format_results(overall).encode())
+    stage.write(task.protocol, storage.to_json_bytes(protocol))
+
+
+def metrics_of(task_name: str) -> tuple[str, ...]:
+    """The metrics of a task, as its results file names them."""
+    return NVS_RESULT_KEYS if task_name == "nvs" else POSE_METRICS
+
+
+def overall_rows(rows: Sequence[RowOfMetrics], protocol: Protocol) -> list[RowOfMetrics]:
+    """The rows that the overall mean is over: all but the source camera's, which other people's trees may have."""
+    source = protocol.details.get("source_camera")
+    return [row for row in rows if row["camera_id"] != source]
+
+
+def read_protocol(task: TaskTree) -> Protocol | None:
+    """The protocol of a finished task; None where it is not finished, or written by another version."""
+    try:
+        return storage.read_json(task.protocol, Protocol)
+    except InvalidFile:  # not finished: the task is computed again
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredTask:
+    """One task of one scene at one epoch.
+
+    Attributes:
+        step: the checkpoint; None is unrefined, or not known.
+        comparable: what must be equal between two that are paired.
+        rows: metrics by `cam_4/000003` or `000003`; empty where the table cannot be read.
+        stated: whether a protocol says how the numbers were made.
+    """
+
+    task: str
+    epoch: int
+    step: int | None
+    comparable: dict[str, Any]
+    rows: dict[str, Row]
+    stated: bool
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return metrics_of(self.task)
+
+    @property
+    def protocol_digest(self) -> str:
+        """Equal where two may be paired."""
+        return storage.sha256_value(self.comparable)
+
+    @property
+    def of_all_scenes(self) -> dict[str, Any]:
+        """The parts of the protocol that every scene of a table shares."""
+        if not self.stated:
+            return NOT_STATED
+        return {key: value for key, value in self.comparable.items() if key not in OF_THE_SCENE}
+
+    @property
+    def table_digest(self) -> str:
+        """Equal where two may stand in one table and be averaged over scenes."""
+        return storage.sha256_value(self.of_all_scenes)
+
+
+def measured_task(tree: TaskTree, epoch: int) -> MeasuredTask | None:
+    """What was measured; None where the task is not finished, or was written by another version."""
+    protocol = read_protocol(tree)
+    if protocol is None:
+        return _older(tree, epoch)
+    try:
+        rows = read_table(frame_table(tree), frame_columns(tree))
+    except InvalidFile:  # shown as rows without a value; the required-files check names the file
+        rows = []
+    by_name = {row_name(row): row for row in rows}
+    # A tree of older scripts that was taken over has a protocol that says just that, under this key.
+    stated = "protocol" not in protocol.comparable
+    return MeasuredTask(tree.task, protocol.epoch, protocol.step, protocol.comparable, by_name, stated)
+
+
+def _older(tree: TaskTree, epoch: int) -> MeasuredTask | None:
+    """The rows of an older tree under the names that tell what they are; None where it is one of ours without its protocol."""
+    columns, table = OLDER_COLUMNS[tree.task], frame_table(tree)
+    if tree.protocol.exists() or not table.is_file():
+        return None
+    try:
+        if first_columns(table) != columns:
+            return None
+        rows = read_table(table, columns)
+    except InvalidFile:
+        rows = []
+    renamed = {row_name(row): older_row(tree.task, row) for row in rows}
+    # Two older trees may have been measured in two ways; within one tree the script was the same.
+    comparable = {**NOT_STATED, "tree": str(tree.base.parent.parent)}
+    return MeasuredTask(tree.task, epoch, None, comparable, renamed, stated=False)
+
+
+def older_row(task_name: str, row: Row) -> Row:
+    """A row that older scripts measured, under the names that tell what its numbers are."""
+    if task_name == "nvs":
+        return {**row, "psnr": None, "psnr_channel_sum": row["psnr"]}
+    unknown: Row = dict.fromkeys(POSE_METRICS)
+    return {**unknown, **row, "pcdr": None, "pcdr_legacy": row.get("pcdr_legacy", row["pcdr"])}
+
+
+def task_faults(task: TaskTree) -> list[tuple[Path, str]]:
+    """The files of a task that break their contract, each with what is wrong. Empty: the task is finished and whole."""
+    faults: list[tuple[Path, str]] = []
+    try:
+        protocol = storage.read_json(task.protocol, Protocol)
+    except InvalidFile as error:
+        faults.append((task.protocol, error.problem))
+        protocol = None
+    tables: dict[Path, Sequence[Row]] = {}
+    for path in task.required_files:
+        try:
+            tables[path] = _read(task, path)
+        except InvalidFile as error:
+            faults.append((path, _said(error)))
+    if protocol is not None:
+        faults += _content_faults(task, protocol, tables)
+    return faults
+
+
+def missing_sources(task: TaskTree) -> Iterator[Path]:
+    """Saved images, arrays and meshes that the protocol speaks of and that are not there."""
+    protocol = storage.read_json(task.protocol, Protocol)
+    for name in wanted_names(protocol) if IMPORTED not in protocol.details else ():
+        folder, _, fname = name.rpartition("/")
+        if task.task == "nvs":
+            key = (int(folder.removeprefix("cam_")), fname)
+            paths = [task.input_render(*key), task.pred_image(*key), task.gt_image(*key)]
+        else:
+            meshes = [task.mesh(side, how, fname) for side in MESH_SIDES for how in MESH_ALIGNMENTS]
+            paths = [task.input_body(fname), task.true_body(fname), *meshes]
+        yield from (path for path in paths if not path.exists())
+
+
+def frame_columns(task: TaskTree) -> tuple[str, ...]:
+    """Columns of the task's table of frames."""
+    return NVS_FRAME_COLUMNS if task.task == "nvs" else POSE_FRAME_COLUMNS
+
+
+def frame_table(task: TaskTree) -> Path:
+    """The task's table of frames."""
+    return task.nvs_per_frame if task.task == "nvs" else task.pose_per_frame
+
+
+def row_name(row: Values) -> str:
+    """`cam_4/000003` or `000003`, as `protocol.json` names what a row is about."""
+    frame = f"{int(row['frame_id'] or 0):06d}"
+    return f"cam_{int(row['camera_id'] or 0)}/{frame}" if "camera_id" in row else frame
+
+
+def wanted_names(protocol: Protocol) -> list[str]:
+    """The rows that a task's table of frames must have, in order."""
+    frames: Any = protocol.details["frames"]
+    if isinstance(frames, dict):
+        return [f"cam_{cam_id}/{fname}" for cam_id, fnames in frames.items() for fname in fnames]
+    return [str(fname) for fname in frames]
+
+
+def _read(task: TaskTree, path: Path) -> Sequence[Row]:
+    if path == frame_table(task):
+        return read_table(path, frame_columns(task))
+    if task.task == "nvs" and path == task.nvs_per_camera:
+        return read_table(path, NVS_CAMERA_COLUMNS)
+    return [read_results(path, metrics_of(task.task))]
+
+
+def _said(error: InvalidFile) -> str:
+    detail = [f"{name} {value}" for name in ("key", "found") if (value := getattr(error, name)) is not None]
+    return error.problem + (f" ({', '.join(detail)})" if detail else "")
+
+
+def _content_faults(
+    task: TaskTree, protocol: Protocol, tables: dict[Path, Sequence[Row]]
+) -> Iterator[tuple[Path, str]]:
+    """What the files say against the protocol, and against each other where both can be read."""
+    path = frame_table(task)
+    rows = tables.get(path)
+    if rows is None:
+        return
+    found, wanted = [row_name(row) for row in rows], wanted_names(protocol)
+    if found != wanted:
+        missing = sorted(set(wanted) - set(found))
+        what = f"first missing: {missing[0]}" if missing else "other frames, or another order"
+        yield path, f"{len(found)} rows where {len(wanted)} frames were evaluated; {what}"
+        return
+    yield from ((path, text) for row in rows for text in _unexplained(row, protocol))
+    for other, sources in _summaries(task, rows, tables, protocol):
+        yield from ((other, text) for summary, of in sources for text in _wrong_means(summary, of, task, protocol))
+
+
+def _unexplained(row: Row, protocol: Protocol) -> Iterator[str]:
+    """Empty fields that neither the metric nor the frame has a reason for in the protocol."""
+    of_frame = protocol.details.get("empty_values", {}).get(row_name(row), {})
+    never = () if IMPORTED in protocol.details else ("psnr", "ssim")
+    for metric, value in row.items():
+        may_be_empty = metric in of_frame or (metric in protocol.empty_metrics and metric not in never)
+        if value is None and not may_be_empty:
+            yield f"{metric} of {row_name(row)} is empty, and protocol.json does not say why"
+
+
+def _summaries(
+    task: TaskTree, rows: Sequence[Row], tables: dict[Path, Sequence[Row]], protocol: Protocol
+) -> Iterator[tuple[Path, list[tuple[Row, Sequence[Row]]]]]:
+    """Each file of means, with the rows that each of its lines is the mean of."""
+    if task.task != "nvs":
+        yield task.pose_results, [(line, rows) for line in tables.get(task.pose_results, [])]
+        return
+    counted = overall_rows(rows, protocol)
+    yield task.nvs_results, [(line, counted) for line in tables.get(task.nvs_results, [])]
+    cameras = tables.get(task.nvs_per_camera)
+    if cameras is not None:
+        by_camera: list[tuple[Row, Sequence[Row]]] = [
+            (line, [row for row in rows if row["camera_id"] == line["camera_id"]]) for line in cameras
+        ]
+        seen = {row["camera_id"] for row in rows}
+        yield task.nvs_per_camera, by_camera + [({"camera_id": cam}, []) for cam in seen - _cameras_of(cameras)]
+
+
+def _cameras_of(lines: Sequence[Row]) -> set[float | None]:
+    return {line["camera_id"] for line in lines}
+
+
+def _wrong_means(summary: Row, rows: Sequence[Row], task: TaskTree, protocol: Protocol) -> Iterator[str]:
+    place = f" of camera {int(summary['camera_id'] or 0)}" if "camera_id" in summary else ""
+    if place and (not rows or len(summary) == 1):
+        yield f"the row{place} does not fit the table of frames"
+        return
+    older = task.task == "nvs" and not place and protocol.details.get("results_convention") == "channel_sum"
+    for metric, value in summary.items():
+        if metric == "camera_id":
+            continue
+        mean = mean_of(rows, "psnr_channel_sum" if older and metric == "psnr" else metric)
+        if (mean is None) != (value is None) or abs((mean or 0.0) - (value or 0.0)) > RESULT_TOLERANCE:
+            yield f"{metric}{place} is {value}, and the mean over the frames is {mean}"

@@ -2,54 +2,55 @@
 
 `pred/`, `gt_inputs/` and `viz/` are published first; `metrics/` with `protocol.json` comes last, by one rename: a reader that
 finds a protocol finds everything that its numbers were computed from.
-Does not belong here: one view's images and numbers (`nvs_images`), the tables and the protocol (`nvs_tables`).
+A worker measures some cameras of one (scene, epoch), one view in memory at a time, into stagings that the caller publishes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
-from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, ThesisAssetsError
-from thesis_assets.evaluation.cell import EvaluationCell, Progress, absent_tasks, silent
-from thesis_assets.evaluation.metric_tables import mean_of
-from thesis_assets.evaluation.nvs_images import NvsShare, SharedViews, measure_share, share_equal_files
-from thesis_assets.evaluation.nvs_metrics import ViewMetrics, lpips_or_reason
-from thesis_assets.evaluation.nvs_tables import nvs_protocol, write_nvs_metrics
-from thesis_assets.evaluation.prediction_records import predicted_views, read_predictions
-from thesis_assets.evaluation.prediction_units import prediction_unit
-from thesis_assets.evaluation.refined_predictions import split_by_camera
-from thesis_assets.evaluation.shared_work import Crew, Outcomes, Unit, work_off
-from thesis_assets.evaluation.source_trees import links_numbers
-from thesis_assets.evaluation.staging import Staging
-from thesis_assets.evaluation.taken_numbers import take_numbers
-from thesis_assets.evaluation.task_units import outputs_of, task_unit
-from thesis_assets.evaluation.unit_parts import described, kept, verified
-from thesis_assets.evaluation.views import View
-from thesis_assets.evaluation.withdrawal import withdraw
-from thesis_assets.layout import epoch_name
-from thesis_assets.provenance import Contents, Making, Place, begin
+from thesis_assets import __version__, storage
+from thesis_assets.errors import InvalidFile
+from thesis_assets.evaluation.cell import EvaluationCell, Progress, links_numbers, silent
+from thesis_assets.evaluation.metric_tables import mean_of, write_tables
+from thesis_assets.evaluation.nvs_metrics import (
+    NvsComparison,
+    ViewMetrics,
+    comparison_of,
+    lpips_or_reason,
+    metric_image,
+    view_metrics,
+)
+from thesis_assets.evaluation.outputs import Staging, described, kept, staged, verified, withdraw
+from thesis_assets.evaluation.shared_work import Crew, Outcomes, Plan, Unit, cells_with_task, make_epochs, pace
+from thesis_assets.evaluation.source_trees import take_numbers
+from thesis_assets.evaluation.units import NVS_VERSION, outputs_of, prediction_unit, task_unit
+from thesis_assets.evaluation.views import View, predicted_views, read_predictions
+from thesis_assets.layout import TaskTree, epoch_name
+from thesis_assets.provenance import Contents, Output, begin
 from thesis_assets.schemas.evaluation import PredictionRecord, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from thesis_assets.images.perceptual import Lpips
 
-
-@dataclass(frozen=True, eq=False)
-class NvsPlan:
-    """One (scene, epoch) whose numbers are not there, or were computed from something else."""
-
-    cell: EvaluationCell
-    epoch: int
-    record: PredictionRecord
-    views: list[View]
-    place: Place
-    making: Making
-    contents: Contents
-    lpips: Lpips | None
-    why_no_lpips: str
+FRAMES_A_SECOND = 10
+MAX_VIDEO_HEIGHT = 640
+NO_FFMPEG = "the program ffmpeg is not installed"
+VIDEO_SECONDS = 600
 
 
 def evaluate_nvs_scenes(
@@ -61,47 +62,18 @@ def evaluate_nvs_scenes(
         cells: of one (experiment, run).
         crew: who measures: some cameras of a (scene, epoch) each.
     """
-    crew = crew or Crew()
     outcomes: Outcomes[Protocol] = Outcomes()
-    plans: list[NvsPlan] = []
-    contents = Contents()
-    for cell in cells:
-        try:
-            absent = absent_tasks(cell)
-            if "nvs" in absent:
-                outcomes.absent[cell.scene.name] = absent["nvs"]
-                continue
-            for epoch in cell.epoch_steps():
-                plan = _plan(cell, epoch, on_progress, contents)
-                if isinstance(plan, Protocol):
-                    outcomes.records[cell.scene.name, epoch] = plan
-                else:
-                    plans.append(plan)
-        except ThesisAssetsError as error:
-            outcomes.fail(cell.scene.name, error)
-    crew = crew.for_views(sum(len(plan.views) for plan in plans))
-    n_shares = crew.shares_a_unit(len(plans))
-    work_off(measure_share, [_unit(plan, n_shares, on_progress) for plan in plans], outcomes, crew, on_progress)
+    there = cells_with_task(cells, "nvs", outcomes)
+    # Read as it is worked on: a scene of which one epoch cannot be measured is looked at no further.
+    epochs = ((cell, epoch) for cell in there for epoch in cell.epoch_steps() if cell.scene.name not in outcomes.failed)
+    plan = functools.partial(_plan, on_progress, Contents())
+    make_epochs(measure_share, plan, epochs, outcomes, crew or Crew(), on_progress)
     return outcomes
 
 
-def evaluate_nvs(cell: EvaluationCell, epoch: int, on_progress: Progress = silent) -> Protocol:
-    """Compare the predictions of one epoch of one scene with the ground truth, in this process.
-
-    Raises:
-        InvalidFile: there are no whole predictions, or an image is missing, unreadable, or of another size.
-    """
-    plan = _plan(cell, epoch, on_progress, Contents())
-    if isinstance(plan, Protocol):
-        return plan
-    unit = _unit(plan, 1, on_progress)
-    try:
-        return unit.finish([measure_share(share) for share in unit.shares])
-    finally:
-        unit.discard()
-
-
-def _plan(cell: EvaluationCell, epoch: int, on_progress: Progress, contents: Contents) -> NvsPlan | Protocol:
+def _plan(
+    on_progress: Progress, contents: Contents, cell: EvaluationCell, epoch: int
+) -> Plan[NvsShare, SharedViews, Protocol] | Protocol:
     """What is to be measured, by the options it was measured with before; or the protocol of what is there as wanted, or linked."""
     if links_numbers(cell):
         return take_numbers(cell, epoch, "nvs", on_progress, contents)
@@ -118,38 +90,257 @@ def _plan(cell: EvaluationCell, epoch: int, on_progress: Progress, contents: Con
     verdict = verified(unit, contents)
     if verdict.is_made:
         return storage.read_json(task.protocol, Protocol)
-    lpips, why_not = lpips_or_reason(cell.lpips_weights, cell.device)
-    making, as_kept = begin(unit, contents), kept(cell, verdict.record)
-    record, views = read_predictions(task), predicted_views(task)
-    return NvsPlan(as_kept, epoch, record, views, unit.place, making, contents, lpips, why_not)
+    making, cell, record = begin(unit, contents), kept(cell, verdict.record), read_predictions(task)
+    lpips = lpips_or_reason(cell.lpips_weights, cell.device)
+    siblings = [cell.tree.task(other, "nvs") for other in cell.epoch_steps() if other != epoch]
+
+    def make(parts: list[tuple[View, ...]]) -> Unit[NvsShare, SharedViews, Protocol]:
+        pred, truth, viz = (Staging.begin(folder) for folder in (task.pred_dir, task.gt_inputs_dir, task.viz_dir))
+
+        def finish(found: list[SharedViews]) -> dict[int, Protocol]:
+            measured = {view: numbers for each in found for view, numbers in each.measured.items()}
+            no_video = {camera: reason for each in found for camera, reason in each.no_video.items()}
+            rows = [
+                {"camera_id": view.cam_id, "frame_id": int(view.fname), **own.values} for view, own in measured.items()
+            ]
+            _share_equal_files(truth, task, siblings, measured)
+            protocol = _protocol(cell, record, measured, task, lpips, no_video)
+            withdraw(cell.tree, epoch, task)
+            for stage in (pred, truth, viz):
+                stage.publish()
+            with staged(task.metrics_dir) as stage:
+                write_tables(stage, task, rows, protocol)
+            written = {path: output for each in found for path, output in each.written.items()}
+            outputs = described(unit.place, outputs_of(task), written, contents)
+            making.finish(outputs, noted={"device": cell.device})
+            psnr = mean_of(rows, "psnr")
+            mean = "no view with a region" if psnr is None else f"PSNR {psnr:.3f} dB"
+            on_progress(f"{cell.scene.name} {epoch_name(epoch)} nvs: {len(rows)} views, {mean}")
+            return {epoch: protocol}
+
+        def discard() -> None:
+            for stage in (pred, truth, viz):
+                stage.discard()
+
+        shares = [NvsShare(cell, task, views, pred, truth, viz) for views in parts]
+        return Unit(cell.scene.name, shares, finish, discard)
+
+    return Plan(predicted_views(task), make)
 
 
-def _unit(plan: NvsPlan, n_shares: int, on_progress: Progress) -> Unit[NvsShare, SharedViews, Protocol]:
-    cell, task = plan.cell, plan.cell.tree.task(plan.epoch, "nvs")
-    name = f"{cell.scene.name} {epoch_name(plan.epoch)}"
-    pred, truth, viz = (Staging.begin(folder) for folder in (task.pred_dir, task.gt_inputs_dir, task.viz_dir))
-    shares = [NvsShare(cell, task, views, pred, truth, viz) for views in split_by_camera(plan.views, n_shares)]
-    siblings = [cell.tree.task(epoch, "nvs") for epoch in cell.epoch_steps() if epoch != plan.epoch]
+def _protocol(
+    cell: EvaluationCell,
+    record: PredictionRecord,
+    measured: Mapping[View, ViewMetrics],
+    task: TaskTree,
+    lpips: tuple[Lpips | None, str],
+    no_video: dict[str, str],
+) -> Protocol:
+    """How the numbers of one (scene, epoch) were made. `no_video`: `cam_<id>` to the reason why it has none."""
+    (measure, why_not), spec = lpips, cell.experiment.evaluation
+    masked = any(task.input_mask(view.cam_id, view.fname).exists() for view in measured)
+    frames: dict[str, list[str]] = {}
+    for view in measured:
+        frames.setdefault(str(view.cam_id), []).append(view.fname)
+    comparable: dict[str, Any] = {
+        "prediction_source": record.prediction_source,
+        **spec.nvs.model_dump(mode="json", exclude={"results_convention"}),
+        "mask": "union of the people in the ground truth" if masked else "none: the whole image counts",
+        "cameras": sorted(int(cam_id) for cam_id in frames),
+        "frame_choice": spec.frames.model_dump(mode="json"),
+        "metrics": f"psnr, ssim (11x11 Gaussian, valid windows); version {NVS_VERSION}",
+        **({"lpips": f"0.1, VGG16, weights {measure.digest}"} if measure is not None else {}),
+    }
+    return Protocol(
+        task="nvs",
+        epoch=record.epoch,
+        step=record.step,
+        comparable=comparable,
+        empty_metrics={"lpips": why_not} if measure is None else {},
+        versions={"thesis_assets": __version__, "predictions": record.renderer},
+        details={
+            "frames": frames,
+            "source_camera": cell.source_camera(),
+            "reference": "the source camera's image of the same frame",
+            "results_convention": spec.nvs.results_convention,
+            "empty_values": {str(view): each.reasons for view, each in measured.items() if each.reasons},
+            "left_out": record.left_out,
+            "checkpoint_sha256": record.checkpoint_sha256,
+            "no_video": no_video,
+        },
+    )
 
-    def finish(found: list[SharedViews]) -> Protocol:
-        measured: dict[View, ViewMetrics] = {view: numbers for each in found for view, numbers in each.measured.items()}
-        no_video = {camera: reason for each in found for camera, reason in each.no_video.items()}
-        share_equal_files(truth, task, siblings, plan.views)
-        protocol = nvs_protocol(cell, plan.record, measured, task, plan.lpips, plan.why_no_lpips, no_video)
-        withdraw(cell.tree, plan.epoch, task)
-        for stage in (pred, truth, viz):
-            stage.publish()
-        write_nvs_metrics(cell, task, measured, protocol)
-        written = {path: output for each in found for path, output in each.written.items()}
-        outputs = described(plan.place, outputs_of(task), written, plan.contents)
-        plan.making.finish(outputs, noted={"device": cell.device})
-        psnr = mean_of([each.values for each in measured.values()], "psnr")
-        mean = "no view with a region" if psnr is None else f"PSNR {psnr:.3f} dB"
-        on_progress(f"{name} nvs: {len(plan.views)} views, {mean}")
-        return protocol
 
-    def discard() -> None:
-        for stage in (pred, truth, viz):
-            stage.discard()
+@dataclass(frozen=True, eq=False)
+class NvsShare:
+    """Some cameras of a task, and where their `pred/`, `gt_inputs/` and `viz/` are in the making."""
 
-    return Unit(cell.scene.name, plan.epoch, name, shares, finish, discard)
+    cell: EvaluationCell
+    task: TaskTree
+    views: tuple[View, ...]
+    pred: Staging
+    truth: Staging
+    viz: Staging
+
+
+@dataclass(frozen=True)
+class SharedViews:
+    """The numbers of a share's views; its cameras without a video, each with the reason; and what it wrote."""
+
+    measured: dict[View, ViewMetrics]
+    no_video: dict[str, str]
+    written: dict[Path, Output]
+
+
+def measure_share(share: NvsShare) -> SharedViews:
+    """Write the images of a share, and measure what was written.
+
+    Raises:
+        InvalidFile: an image is missing, unreadable, or of another size than the render.
+    """
+    cell, task = share.cell, share.task
+    how = comparison_of(cell.experiment.evaluation.nvs.model_dump())
+    lpips, _ = lpips_or_reason(cell.lpips_weights, cell.device)
+    encoder = cell.experiment.generation.export.png_encoder
+    measured: dict[View, ViewMetrics] = {}
+    measured_more = pace(cell.scene.name, "views measured", len(share.views))
+    for view in share.views:
+        render, image, mask = _native_images(cell, task, view)
+        predicted, true = metric_image(render, mask, how), metric_image(image, mask, how)
+        share.pred.write_png(task.pred_image(view.cam_id, view.fname), predicted, encoder)
+        share.truth.write_png(task.gt_image(view.cam_id, view.fname), true, encoder)
+        _write_pictures(share, view, render, image, mask)
+        measured[view] = view_metrics(predicted, true, mask, how, lpips)
+        measured_more(1)
+    no_video = _write_videos(share)
+    return SharedViews(measured, no_video, share.pred.written | share.truth.written | share.viz.written)
+
+
+def _share_equal_files(truth: Staging, task: TaskTree, siblings: list[TaskTree], views: Iterable[View]) -> None:
+    """Let ground truth that another epoch has already be one file with it."""
+    for view in views:
+        path = task.gt_image(view.cam_id, view.fname)
+        content = truth.place(path).read_bytes()
+        for sibling in siblings:
+            other = sibling.gt_image(view.cam_id, view.fname)
+            if other.is_file() and other.read_bytes() == content:
+                truth.link(other, path)
+                break
+
+
+def _native_images(
+    cell: EvaluationCell, task: TaskTree, view: View
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """The render, the ground truth and the union mask of a view, at native size."""
+    from thesis_assets.images.codecs import read_mask, read_rgb
+
+    key = (view.cam_id, view.fname)
+    path = cell.scene.image_path(*key)
+    if path is None:
+        raise InvalidFile("the ground-truth image is gone", file=cell.scene.tree.ground_truth.image(*key))
+    render, image = read_rgb(task.input_render(*key)), read_rgb(path)
+    mask_path = task.input_mask(*key)
+    mask = read_mask(mask_path) if mask_path.exists() else None
+    for other, file in ((image, path), (mask, mask_path)):
+        if other is not None and other.shape[:2] != render.shape[:2]:
+            raise InvalidFile(
+                "an image has another size than the render",
+                file=file,
+                found=other.shape[:2],
+                wanted=render.shape[:2],
+            )
+    return render, image, mask
+
+
+def _write_pictures(
+    share: NvsShare,
+    view: View,
+    render: NDArray[np.uint8],
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_] | None,
+) -> None:
+    """Render beside truth on the protocol's background, and the render on white, at native size."""
+    import numpy as np
+
+    cell, task, encoder = share.cell, share.task, share.cell.experiment.generation.export.png_encoder
+    how = NvsComparison("full_frame", cell.experiment.evaluation.nvs.background, 1)
+    bar = np.full((render.shape[0], max(2, render.shape[1] // 64), 3), 128, np.uint8)
+    beside = np.concatenate([metric_image(render, mask, how), bar, metric_image(image, mask, how)], axis=1)
+    share.viz.write_png(task.viz_image(view.cam_id, "render_vs_gt", view.fname), beside, encoder)
+    white = metric_image(render, mask, NvsComparison("full_frame", "white", 1))
+    share.viz.write_png(task.viz_image(view.cam_id, "render_white_bg", view.fname), white, encoder)
+
+
+def _write_videos(share: NvsShare) -> dict[str, str]:
+    """A video a camera of its `render_vs_gt` pictures; returns the cameras without one, each with the reason."""
+    reasons: dict[str, str] = {}
+    by_camera: dict[int, list[Path]] = {}
+    for view in share.views:
+        picture = share.task.viz_image(view.cam_id, "render_vs_gt", view.fname)
+        by_camera.setdefault(view.cam_id, []).append(share.viz.place(picture))
+    for cam_id, pictures in by_camera.items():
+        reason = write_video(share.viz.place(share.task.viz_video(cam_id)), pictures, program=shutil.which("ffmpeg"))
+        if reason is not None:
+            reasons[f"cam_{cam_id}"] = reason
+    return reasons
+
+
+def write_video(path: Path, pictures: Sequence[Path], *, program: str | None) -> str | None:
+    """Write an MP4 that any browser plays (H.264, even sides, at most `MAX_VIDEO_HEIGHT` high); one picture a frame.
+
+    A video is something to look at, no result: a failure is said, and fails nothing.
+
+    Args:
+        pictures: PNG files of one size, in order.
+        program: the path of ffmpeg; None where there is none.
+
+    Returns:
+        Why there is no video; None where there is.
+    """
+    if program is None:
+        return NO_FFMPEG
+    scale = f"scale=-2:'trunc(min({MAX_VIDEO_HEIGHT},ih)/2)*2':flags=area"
+    command = [
+        *(program, "-y", "-loglevel", "error", "-f", "image2pipe", "-framerate", str(FRAMES_A_SECOND)),
+        *("-c:v", "png", "-i", "-", "-vf", scale, "-c:v", "libx264", "-preset", "veryfast", "-crf", "18"),
+        *("-pix_fmt", "yuv420p", "-threads", "1", "-fflags", "+bitexact", "-movflags", "+faststart", str(path)),
+    ]
+    try:
+        with tempfile.TemporaryFile() as said:  # not a pipe: one that is full stops the program, and then us
+            status = _encode(command, said, pictures)
+            said.seek(0)
+            why = said.read()[-300:].decode("utf-8", errors="replace").strip()
+    except OSError as error:
+        status, why = None, str(error)
+    if status == 0 and path.is_file() and path.stat().st_size > 0:
+        return None
+    path.unlink(missing_ok=True)
+    if status == -signal.SIGKILL:
+        why = f"it did not end within {VIDEO_SECONDS} s"
+    return f"ffmpeg failed: {why or f'exit status {status}, and no video'}"
+
+
+def _encode(command: Sequence[str], said: IO[bytes], pictures: Sequence[Path]) -> int:
+    """Give the pictures one by one: they are never all in memory. Returns the exit status; what takes too long is killed."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+    )
+    clock = threading.Timer(VIDEO_SECONDS, _kill, [process])
+    clock.start()
+    try:
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as given:  # it ended before: what it said tells why
+            for picture in pictures:
+                given.write(picture.read_bytes())
+        return process.wait()
+    finally:
+        clock.cancel()
+        if process.poll() is None:
+            _kill(process)
+            process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """With all that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,6 +1,7 @@
-"""The numbers of one view, from the 8-bit images that were saved, and why a number may be empty.
+"""Novel views: the 8-bit images that enter a metric, the region they are compared in, and the numbers of one view.
 
-The formulas are those of `images.metrics`. The same function fills the tables and recomputes them.
+The formulas are those of `images.metrics`. Pure: arrays in, arrays out. The same functions make the saved images, fill the tables,
+and recompute the numbers from what was saved.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.metric_images import NvsComparison, bounding_box, metric_region
 from thesis_assets.images.lpips_files import find_lpips
 
 if TYPE_CHECKING:
@@ -20,10 +22,110 @@ if TYPE_CHECKING:
 
     from thesis_assets.images.perceptual import Lpips
 
+BACKGROUND_VALUES = {"black": 0, "white": 255}
 EMPTY_MASK = "the union mask is empty"
 NO_WINDOW = "no whole 11-pixel window lies in the image, or in the region"
 TOO_SMALL = "a side of the compared part is below the 16 pixels that LPIPS needs"
 LPIPS_REASON = "LPIPS is not measured, and no other metric stands in for it: its weights are not there"
+
+
+@dataclass(frozen=True)
+class NvsComparison:
+    """How two images are compared: the keys of `evaluation.nvs` that change a number."""
+
+    region: str
+    background: str
+    downscale_factor: int
+
+    def needs_mask(self) -> bool:
+        return self.region != "full_frame" or self.background != "none"
+
+
+def metric_image(image: NDArray[np.uint8], mask: NDArray[np.bool_] | None, how: NvsComparison) -> NDArray[np.uint8]:
+    """The image that enters the metric.
+
+    Args:
+        image: (H, W, 3) uint8 RGB at native size.
+        mask: (H, W) bool at native size, True on people; None counts as one whole mask.
+
+    Returns:
+        (ceil(H / f), ceil(W / f), 3) uint8; outside the mask the background's value, unless the background is `none`.
+    """
+    small = downscale(image, how.downscale_factor)
+    if mask is None or how.background == "none":
+        return small
+    inside = downscale_mask(mask, how.downscale_factor)
+    return np.where(inside[..., None], small, np.uint8(BACKGROUND_VALUES[how.background]))
+
+
+def metric_region(mask: NDArray[np.bool_] | None, how: NvsComparison) -> tuple[NDArray[np.bool_] | None, bool]:
+    """The pixels that are compared, and whether there are any.
+
+    Args:
+        mask: (H, W) bool at native size; None counts as one whole mask.
+
+    Returns:
+        (H', W') bool at metric size, or None for the full frame; and False where an empty mask leaves nothing to compare.
+    """
+    if mask is None or not how.needs_mask():
+        return None, True
+    inside = downscale_mask(mask, how.downscale_factor)
+    if not inside.any():
+        return None, False
+    if how.region == "full_frame":
+        return None, True
+    return (inside if how.region == "mask" else bounding_box(inside)), True
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The smallest rectangle around the True pixels, as a mask of the same shape. `mask` is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = np.zeros_like(mask)
+    box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    return box
+
+
+def downscale(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Mean of each `factor` x `factor` block, rounded half up; blocks at the right and lower edge may be smaller.
+
+    Args:
+        image: (H, W, 3) or (H, W) uint8.
+
+    Returns:
+        (ceil(H / f), ceil(W / f), ...) uint8.
+    """
+    if factor == 1:
+        return image
+    # Plane by plane: numpy adds long rows four times as fast as runs of three channels. Whole numbers: rounded once.
+    planes = np.ascontiguousarray(np.moveaxis(np.atleast_3d(image), 2, 0))
+    sums, sizes = _block_sums(planes, factor)
+    means = ((2 * sums.astype(np.uint32) + sizes) // (2 * sizes)).astype(np.uint8)
+    return np.ascontiguousarray(np.moveaxis(means, 0, 2)).reshape(*means.shape[1:], *image.shape[2:])
+
+
+def downscale_mask(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
+    """True where at least half of the block is. Same blocks as `downscale`."""
+    if factor == 1:
+        return mask
+    sums, sizes = _block_sums(mask[None], factor)
+    return np.asarray(2 * sums[0].astype(np.uint32) >= sizes)
+
+
+def _block_sums(planes: NDArray[Any], factor: int) -> tuple[NDArray[Any], NDArray[np.uint32]]:
+    """Sum of each block of (C, H, W) planes, and the number of pixels in each block."""
+    count, height, width = planes.shape
+    rows, columns = -(-height // factor), -(-width // factor)
+    kind = np.uint16 if 255 * factor**2 < 2**16 else np.uint32
+    bands = np.zeros((count, rows, width), kind)
+    for y in range(factor):
+        lines = planes[:, y::factor]
+        bands[:, : lines.shape[1]] += lines
+    sums = np.zeros((count, rows, columns), kind)
+    for x in range(factor):
+        part = bands[:, :, x::factor]
+        sums[:, :, : part.shape[2]] += part
+    down, across = (np.minimum(factor, size - factor * np.arange(n)) for size, n in ((height, rows), (width, columns)))
+    return sums, np.multiply.outer(down, across).astype(np.uint32)
 
 
 @dataclass(frozen=True)

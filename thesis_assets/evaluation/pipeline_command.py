@@ -1,6 +1,6 @@
 """Predictions of the source `command`: the user's own 3DGS pipeline, run once a scene with the run's selected checkpoint.
 
-It writes a tree of the output document into a folder of its own; what is evaluated is linked from there (`taken_predictions`).
+It writes a tree of the output document into a folder of its own; what is evaluated is linked from there (`source_trees`).
 It runs again where its command line, its environment, the checkpoint or the scene's files changed (what it wrote before is
 removed first), or where it did not end well (what it wrote stays, for it to go on from).
 Does not belong here: what is missing in what it wrote (`source_trees`).
@@ -16,10 +16,8 @@ from pathlib import Path
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell
-from thesis_assets.evaluation.prediction_records import predicted_views
-from thesis_assets.evaluation.source_trees import RENDERS
-from thesis_assets.evaluation.staging import files_below
-from thesis_assets.evaluation.unit_parts import Options, by_name, checkpoint_name, holds, verified
+from thesis_assets.evaluation.outputs import Options, by_name, checkpoint_name, files_below, holds, verified
+from thesis_assets.evaluation.views import RENDERS, predicted_views
 from thesis_assets.experiments.command_template import fill_template, in_environment, placeholders
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.jobs import log_tail
@@ -99,7 +97,7 @@ def prepare_model_dir(cell: EvaluationCell) -> None:
     to_directory(Path(handed.path), out)
 
 
-def run_pipeline(cell: EvaluationCell) -> PipelineRecord:
+def run_pipeline(cell: EvaluationCell) -> None:
     """Run the command where its tree is not there already, whole and current.
 
     Raises:
@@ -110,14 +108,14 @@ def run_pipeline(cell: EvaluationCell) -> PipelineRecord:
     with storage.cell_lock(pipeline.lock, f"the pipeline of {cell.scene.name}"):
         contents, unit, record = Contents(), pipeline_unit(cell), _read_record(cell)
         if record is not None and verified(unit, contents).is_made and not _lacking(cell):
-            return record
+            return
         checkpoint = handed_checkpoint(cell)
         if record is not None and not record.finished and pipeline.job.is_file():
             end_running(storage.read_json(pipeline.job, JobRecord))
         making = begin(unit, contents)
         if record is None or record.identity != making.identity:
             _remove_output(cell)
-        return _run(cell, checkpoint, making)
+        _run(cell, checkpoint, making)
 
 
 def pipeline_unit(cell: EvaluationCell) -> Unit:
@@ -175,22 +173,6 @@ def handed_version(cell: EvaluationCell) -> dict[str, str]:
     return {} if handed.step is None or handed.sha256 is None else {checkpoint_name(handed.step): handed.sha256}
 
 
-def _filled(cell: EvaluationCell, checkpoint: HandedCheckpoint, output_dir: str) -> list[str]:
-    template = cell.experiment.evaluation.predictions.command
-    assert template is not None, "the source `command` has a command"
-    return fill_template(
-        template,
-        {
-            "scene_name": cell.scene.name,
-            "exp_name": cell.exp_name,
-            "run_name": cell.run_name,
-            "checkpoint": checkpoint.path,
-            "model_dir": checkpoint.model_dir,
-            "output_dir": output_dir,
-        },
-    )
-
-
 def _read_record(cell: EvaluationCell) -> PipelineRecord | None:
     try:
         return storage.read_json(cell.tree.pipeline.record, PipelineRecord)
@@ -208,9 +190,21 @@ def _remove_output(cell: EvaluationCell) -> None:
         shutil.rmtree(aside)
 
 
-def _run(cell: EvaluationCell, checkpoint: HandedCheckpoint, making: Making) -> PipelineRecord:
+def _run(cell: EvaluationCell, checkpoint: HandedCheckpoint, making: Making) -> None:
     predictions, pipeline = cell.experiment.evaluation.predictions, cell.tree.pipeline
-    words = in_environment(_filled(cell, checkpoint, str(pipeline.output_dir.absolute())), predictions)
+    assert predictions.command is not None, "the source `command` has a command"
+    filled = fill_template(
+        predictions.command,
+        {
+            "scene_name": cell.scene.name,
+            "exp_name": cell.exp_name,
+            "run_name": cell.run_name,
+            "checkpoint": checkpoint.path,
+            "model_dir": checkpoint.model_dir,
+            "output_dir": str(pipeline.output_dir.absolute()),
+        },
+    )
+    words = in_environment(filled, predictions)
     record = PipelineRecord(
         identity=making.identity,
         command=words,
@@ -235,10 +229,8 @@ def _run(cell: EvaluationCell, checkpoint: HandedCheckpoint, making: Making) -> 
         raise _failure(cell, returncode, stderr_start)
     if lacking := _lacking(cell):
         raise _without_renders(cell, lacking)
-    finished = record.model_copy(update={"finished": True})
-    storage.write_json(pipeline.record, finished)
+    storage.write_json(pipeline.record, record.model_copy(update={"finished": True}))
     making.finish(files_below(pipeline.output_dir))
-    return finished
 
 
 def _tree(cell: EvaluationCell) -> EvaluationTree:

@@ -1,4 +1,4 @@
-"""A pose task of one epoch: matched people, the ground truth moved into the predicted world, meshes, metrics.
+"""A pose task of one epoch: matched people, the ground truth moved into the predicted world, meshes, metrics, pictures.
 
 `inputs/`, `pred/`, `gt_inputs/` and `viz/` are published first; `metrics/` with `protocol.json` comes last, by one rename.
 Refining renders moves no body: epochs share their files by links, and each has its own metrics.
@@ -6,28 +6,42 @@ Refining renders moves no body: epochs share their files by links, and each has 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thesis_assets import __version__, storage
-from thesis_assets.errors import InvalidScene, ThesisAssetsError
-from thesis_assets.evaluation.body_meshes import write_meshes
-from thesis_assets.evaluation.cell import EvaluationCell, Progress, absent_tasks, silent
-from thesis_assets.evaluation.compared_bodies import FrameMetrics, frame_metrics, read_compared, true_body_bytes
-from thesis_assets.evaluation.matched_people import MatchedPeople
-from thesis_assets.evaluation.metric_tables import mean_of, table_text
-from thesis_assets.evaluation.pose_inputs import ESTIMATES, BodyFrames, body_frames, read_matched, read_points
-from thesis_assets.evaluation.pose_metrics import EQUAL_DEPTH_M, LAYER_GAP_M
-from thesis_assets.evaluation.pose_overlays import overlay
-from thesis_assets.evaluation.shared_work import Crew, Outcomes, over_scenes
-from thesis_assets.evaluation.source_trees import links_numbers
-from thesis_assets.evaluation.staging import Staging, staged
-from thesis_assets.evaluation.taken_numbers import take_numbers
-from thesis_assets.evaluation.task_units import (
+from thesis_assets.errors import InvalidScene
+from thesis_assets.evaluation.cell import EvaluationCell, Progress, links_numbers, silent
+from thesis_assets.evaluation.metric_tables import MESH_ALIGNMENTS, write_tables
+from thesis_assets.evaluation.outputs import Staging, described, kept, staged, verified, withdraw, without_step
+from thesis_assets.evaluation.pose_inputs import (
+    ESTIMATES,
+    BodyFrames,
+    WorldMotions,
+    body_frames,
+    read_matched,
+    read_points,
+    world_motions,
+)
+from thesis_assets.evaluation.pose_metrics import (
+    EQUAL_DEPTH_M,
+    LAYER_GAP_M,
+    Array,
+    ComparedBodies,
+    FrameMetrics,
+    MatchedPeople,
+    frame_metrics,
+    read_compared,
+    true_body_bytes,
+)
+from thesis_assets.evaluation.shared_work import Crew, Outcomes, cells_with_task, over_scenes
+from thesis_assets.evaluation.source_trees import take_numbers
+from thesis_assets.evaluation.units import (
     POSE_FOLDERS,
     POSE_VERSION,
     body_model_tools,
@@ -35,23 +49,20 @@ from thesis_assets.evaluation.task_units import (
     outputs_of,
     task_unit,
 )
-from thesis_assets.evaluation.unit_parts import described, kept, verified, without_step
-from thesis_assets.evaluation.withdrawal import withdraw
-from thesis_assets.evaluation.world_motions import WorldMotions, world_motions
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TaskTree, epoch_name
 from thesis_assets.provenance import Contents, Making, Output, Unit, begin
 from thesis_assets.scenes.bodies import is_complete, read_bodies, write_bodies
-from thesis_assets.schemas.evaluation import POSE_FRAME_COLUMNS, POSE_METRICS, Protocol, format_results
+from thesis_assets.schemas.evaluation import Protocol
+
+if TYPE_CHECKING:
+    from PIL import ImageDraw
 
 
-@dataclass(frozen=True)
-class _Measured:
-    metrics: dict[str, FrameMetrics]
-    left_out: dict[str, str]
-    n_joints: int
-    n_vertices: int
-    depth_camera: str
+PREDICTED_RGB = (255, 140, 0)
+TRUE_RGB = (40, 200, 70)
+LONG_SIDE = 640
+MOST_ENLARGED = 3.0
 
 
 def evaluate_pose_scenes(
@@ -64,24 +75,13 @@ def evaluate_pose_scenes(
         crew: who measures: a scene each, since its epochs share their files.
     """
     outcomes: Outcomes[Protocol] = Outcomes()
-    works: dict[str, tuple[EvaluationCell, str]] = {}
-    for cell in cells:
-        try:
-            absent = absent_tasks(cell)
-        except ThesisAssetsError as error:
-            outcomes.fail(cell.scene.name, error)
-            continue
-        if task_name in absent:
-            outcomes.absent[cell.scene.name] = absent[task_name]
-        else:
-            works[cell.scene.name] = (cell, task_name)
-    over_scenes(pose_of_scene, works, outcomes, crew or Crew(), on_progress)
+    of_scene = functools.partial(_pose_of_scene, task_name)
+    over_scenes(of_scene, cells_with_task(cells, task_name, outcomes), outcomes, crew or Crew(), on_progress)
     return outcomes
 
 
-def pose_of_scene(work: tuple[EvaluationCell, str]) -> dict[int, Protocol]:
+def _pose_of_scene(task_name: str, cell: EvaluationCell) -> dict[int, Protocol]:
     """In a worker: one pose task of one scene, all its epochs."""
-    cell, task_name = work
     contents = Contents()
     return {epoch: evaluate_pose(cell, epoch, task_name, tell, contents) for epoch in cell.epoch_steps()}
 
@@ -160,7 +160,7 @@ def _measure(
             key=task.task,
             found="; ".join(sorted(set(left_out.values()))[:5]) or "no ground-truth body",
         )
-    metrics: dict[str, FrameMetrics] = {}
+    rows: dict[str, FrameMetrics] = {}
     with (
         staged(task.inputs_dir, written) as inputs,
         staged(task.pred_dir, written) as pred,
@@ -169,12 +169,10 @@ def _measure(
     ):
         for fname in usable:
             matched = read_matched(cell, frames, fname)
-            metrics[fname] = _write_frame(cell, task, frames, matched, motions, (inputs, pred, truth, viz))
-    measured = _Measured(
-        metrics, left_out, matched.true.joints.shape[1], matched.true.vertices.shape[1], motions.depth_camera
-    )
-    protocol = _protocol(cell, task, frames, epoch, measured)
-    _write_metrics(task, measured, protocol)
+            rows[fname] = _write_frame(cell, task, frames, matched, motions, (inputs, pred, truth, viz))
+    protocol = _protocol(cell, task, frames, epoch, rows, left_out, motions.depth_camera, matched)
+    with staged(task.metrics_dir) as stage:
+        write_tables(stage, task, [{"frame_id": int(name), **each.values} for name, each in rows.items()], protocol)
     return protocol
 
 
@@ -189,10 +187,11 @@ def _write_frame(
     """Write one frame's files, and measure what was written."""
     inputs, pred, truth, viz = stages
     fname = matched.fname
-    bodies = read_points(cell, frames.predicted[fname], frames.model, predicted=True)
-    if is_complete(read_bodies(frames.predicted[fname], frames.model)):
-        inputs.link(frames.predicted[fname], task.input_body(fname))
+    predicted = frames.predicted[fname]
+    if is_complete(read_bodies(predicted, frames.model)):
+        inputs.link(predicted, task.input_body(fname))
     else:  # With the points that the numbers are of: whoever recomputes them needs no body model.
+        bodies = read_points(cell, predicted, frames.model, predicted=True)
         write_bodies(inputs.place(task.input_body(fname)), bodies)
     extrinsics = motions.source_extrinsics(fname)
     truth.write(task.true_body(fname), true_body_bytes(matched, motions.of_frame(fname), extrinsics))
@@ -203,22 +202,20 @@ def _write_frame(
     return frame_metrics(compared)
 
 
-def _write_overlay(cell: EvaluationCell, task: TaskTree, viz: Staging, fname: str, compared: Any) -> None:
-    from thesis_assets.images.codecs import read_rgb
-
-    source = cell.source_camera()
-    image = cell.scene.image_path(source, fname)
-    if image is None or fname not in cell.scene.camera_files(source).paths:
-        return  # A picture to look at, not a result: there is nothing to draw on.
-    picture = overlay(read_rgb(image), cell.scene.camera(source, fname), compared)
-    viz.write_png(task.pose_overlay(fname), picture, cell.experiment.generation.export.png_encoder)
-
-
-def _protocol(cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: int, measured: _Measured) -> Protocol:
-    spec = cell.experiment.evaluation
-    mapping = cell.scene.identity_mapping()
+def _protocol(
+    cell: EvaluationCell,
+    task: TaskTree,
+    frames: BodyFrames,
+    epoch: int,
+    rows: Mapping[str, FrameMetrics],
+    left_out: dict[str, str],
+    depth_camera: str,
+    matched: MatchedPeople,
+) -> Protocol:
+    """How the numbers of one epoch were made. `matched`: any frame, for the numbers of points."""
+    spec, mapping = cell.experiment.evaluation, cell.scene.identity_mapping()
     empty: dict[str, set[str]] = {}
-    for frame in measured.metrics.values():
+    for frame in rows.values():
         for metric, reason in frame.reasons.items():
             empty.setdefault(metric, set()).add(reason)
     return Protocol(
@@ -230,9 +227,9 @@ def _protocol(cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: i
             "predicted_bodies": frames.origin,
             "body_models": [path.name for path in frames.model_files] or "none: the files hold joints and vertices",
             "world_alignment": spec.pose.world_alignment,
-            "depth_camera": measured.depth_camera,
-            "joints": measured.n_joints,
-            "vertices": measured.n_vertices,
+            "depth_camera": depth_camera,
+            "joints": matched.true.joints.shape[1],
+            "vertices": matched.true.vertices.shape[1],
             "frame_choice": spec.frames.model_dump(mode="json"),
             "identity_mapping": None if mapping is None else {str(ours): mapping[ours] for ours in sorted(mapping)},
             "equal_depth_m": EQUAL_DEPTH_M,
@@ -242,10 +239,10 @@ def _protocol(cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: i
         empty_metrics={metric: "; ".join(sorted(reasons)) for metric, reasons in sorted(empty.items())},
         versions={"thesis_assets": __version__, "numpy": np.__version__},
         details={
-            "frames": list(measured.metrics),
+            "frames": list(rows),
             "source_camera": cell.source_camera(),
-            "empty_values": {name: each.reasons for name, each in measured.metrics.items() if each.reasons},
-            "left_out": measured.left_out,
+            "empty_values": {name: each.reasons for name, each in rows.items() if each.reasons},
+            "left_out": left_out,
             "note": "refining renders moves no body: these numbers are the same at every epoch"
             if frames.origin == ESTIMATES
             else "the bodies are those of the epoch",
@@ -253,10 +250,85 @@ def _protocol(cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: i
     )
 
 
-def _write_metrics(task: TaskTree, measured: _Measured, protocol: Protocol) -> None:
-    rows = [{"frame_id": int(name), **each.values} for name, each in measured.metrics.items()]
-    overall = {metric: mean_of(rows, metric) for metric in POSE_METRICS}
-    with staged(task.metrics_dir) as stage:
-        stage.write(task.pose_per_frame, table_text(POSE_FRAME_COLUMNS, rows).encode())
-        stage.write(task.pose_results, format_results(overall).encode())
-        stage.write(task.protocol, storage.to_json_bytes(protocol))
+def write_meshes(
+    stage: Staging, task: TaskTree, side: str, fname: str, compared: ComparedBodies, faces: Array | None
+) -> None:
+    """Write one side's meshes of a frame; a person is numbered as in the ground truth.
+
+    Args:
+        side: `pred` or `gt_inputs`, the directory that `stage` publishes.
+    """
+    people = compared.predicted if side == "pred" else compared.true
+    for alignment in MESH_ALIGNMENTS:
+        vertices = people.vertices if alignment == "world_aligned" else people.vertices - people.roots[:, None]
+        rows = [_vertex_rows(of_person) for of_person in vertices]
+        for (_, person), of_person in zip(compared.pairs, rows, strict=True):
+            stage.write(task.person_mesh(side, alignment, person, fname), _with_faces([of_person], faces, 0))
+        stage.write(task.mesh(side, alignment, fname), _with_faces(rows, faces, vertices.shape[1]))
+
+
+def obj_bytes(meshes: list[Array], faces: Array | None) -> bytes:
+    """Wavefront OBJ with `v` and `f` rows (indices from 1), in micrometres' precision.
+
+    Args:
+        meshes: (V, 3) metres each, the same V.
+        faces: (F, 3) indices from 0, the same for every mesh; None writes points only.
+    """
+    return _with_faces([_vertex_rows(vertices) for vertices in meshes], faces, len(meshes[0]) if meshes else 0)
+
+
+def _with_faces(rows: list[bytes], faces: Array | None, n_vertices: int) -> bytes:
+    """The `v` rows of several meshes of `n_vertices` each, then the `f` rows of all; none without faces."""
+    if faces is None:
+        return b"".join(rows)
+    content = np.ascontiguousarray(faces, np.int64).tobytes()
+    return b"".join([*rows, *(_face_rows(content, 1 + place * n_vertices) for place in range(len(rows)))])
+
+
+def _vertex_rows(vertices: Array) -> bytes:
+    """One format for all rows: a third of the time of one a row. `vertices`: (V, 3) metres."""
+    return (("v %.6f %.6f %.6f\n" * len(vertices)) % tuple(vertices.ravel().tolist())).encode()
+
+
+@functools.lru_cache(maxsize=8)
+def _face_rows(content: bytes, first: int) -> bytes:
+    """Faces are the same in every frame."""
+    numbers = np.frombuffer(content, np.int64) + first
+    return (("f %d %d %d\n" * (len(numbers) // 3)) % tuple(numbers.tolist())).encode()
+
+
+def _write_overlay(cell: EvaluationCell, task: TaskTree, viz: Staging, fname: str, compared: ComparedBodies) -> None:
+    """Predicted joints (orange) and true ones (green) over the source camera's image, at most `LONG_SIDE` pixels."""
+    from PIL import Image, ImageDraw
+
+    from thesis_assets.images.codecs import read_rgb
+
+    source = cell.source_camera()
+    path = cell.scene.image_path(source, fname)
+    if path is None or fname not in cell.scene.camera_files(source).paths:
+        return  # A picture to look at, not a result: there is nothing to draw on.
+    image, camera = read_rgb(path), cell.scene.camera(source, fname)
+    small = camera.scaled(min(MOST_ENLARGED, LONG_SIDE / max(image.shape[:2])))
+    picture = Image.fromarray(image).resize((small.width, small.height), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(picture)
+    radius = max(1.0, max(small.width, small.height) / 160)
+    true_joints = compared.motion.inverse().move(compared.true.joints)
+    _dots(draw, small.intrinsics, camera.extrinsics, true_joints, radius, TRUE_RGB)
+    if compared.source_extrinsics is not None:  # the predicted joints are seen by the camera in their own world
+        _dots(draw, small.intrinsics, compared.source_extrinsics, compared.predicted.joints, radius, PREDICTED_RGB)
+    viz.write_png(task.pose_overlay(fname), np.asarray(picture), cell.experiment.generation.export.png_encoder)
+
+
+def _dots(
+    draw: ImageDraw.ImageDraw,
+    intrinsics: Array,
+    extrinsics: Array,
+    joints: Array,
+    radius: float,
+    color: tuple[int, int, int],
+) -> None:
+    local = joints.reshape(-1, 3) @ extrinsics[:, :3].T + extrinsics[:, 3]
+    for x, y, depth in (local[np.isfinite(local).all(axis=1)] @ intrinsics.T).tolist():
+        if depth > 0:
+            left, top = x / depth, y / depth
+            draw.ellipse((left - radius, top - radius, left + radius, top + radius), fill=color)

@@ -1,20 +1,56 @@
-"""Which frames of a scene have bodies on both sides, reading them, and why a pose task may be absent."""
+"""The bodies of a pose task: frames that have them on both sides, who is who, and how the ground truth moves into the predicted world.
+
+Does not belong here: any distance (`pose_metrics`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from thesis_assets.errors import InvalidFile
+import numpy as np
+
+from thesis_assets.errors import InvalidFile, InvalidScene
 from thesis_assets.evaluation.cell import EvaluationCell
-from thesis_assets.evaluation.matched_people import MatchedPeople, match_people
-from thesis_assets.evaluation.source_trees import source_bodies
-from thesis_assets.evaluation.views import pose_frames
+from thesis_assets.evaluation.pose_metrics import (
+    Array,
+    MatchedPeople,
+    People,
+    RigidMotion,
+    by_pelvis_trajectory,
+    by_source_camera,
+)
+from thesis_assets.evaluation.views import pose_frames, source_bodies
 from thesis_assets.scenes.bodies import NEUTRAL, Bodies, BodyModel, is_complete, model_files, posed_bodies, read_bodies
+from thesis_assets.scenes.camera import read_camera
 from thesis_assets.scenes.listing import list_frames
 
 ESTIMATES = "estimates of the preprocessing root"
 OF_THE_TREE = "inputs of the tree that the predictions come from"
+ESTIMATED_CAMERA = "the estimated source camera"
+MOVED_CAMERA = "the true source camera, moved with the ground truth"
+
+
+def identity_pairs(
+    n_predicted: int, n_true: int, mapping: dict[int, int] | None, file: Path
+) -> tuple[tuple[int, int], ...]:
+    """(predicted, true) indices of the people that both sides have, by true index.
+
+    Raises:
+        InvalidScene: two predicted people are mapped to one, or nobody is matched.
+    """
+    wanted = {index: index for index in range(n_predicted)} if mapping is None else mapping
+    pairs = [(ours, theirs) for ours, theirs in wanted.items() if 0 <= ours < n_predicted and 0 <= theirs < n_true]
+    if not pairs or len({theirs for _, theirs in pairs}) < len(pairs):
+        raise InvalidScene(
+            "the identity mapping does not give each person one partner",
+            file=file,
+            key="identity_alignment.manual_preproc_to_gt",
+            found=wanted,
+            wanted=f"estimated index (0 to {n_predicted - 1}) to ground-truth index (0 to {n_true - 1}), each once",
+            remedy="correct the mapping in the scene's registry entry",
+        )
+    return tuple(sorted(pairs, key=lambda pair: pair[1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,16 +189,46 @@ def read_points(cell: EvaluationCell, path: Path, model: BodyModel, *, predicted
 
 
 def read_matched(cell: EvaluationCell, frames: BodyFrames, fname: str) -> MatchedPeople:
-    """The people of one frame, matched by the scene's identity mapping.
+    """The people of one frame, matched by the scene's identity mapping; one without a partner is left out.
 
     Raises:
-        InvalidFile: the two sides differ in their number of joints or vertices.
+        InvalidFile: joints or vertices are missing, or the two sides differ in their number.
         InvalidScene: the mapping does not fit.
     """
     files = (frames.predicted[fname], frames.true[fname])
-    ours = read_points(cell, files[0], frames.model, predicted=True)
-    theirs = read_points(cell, files[1], frames.model, predicted=False)
-    return match_people(fname, ours, theirs, cell.scene.identity_mapping(), files)
+    predicted = read_points(cell, files[0], frames.model, predicted=True)
+    true = read_points(cell, files[1], frames.model, predicted=False)
+    ours, theirs = _points_of(predicted, files[0]), _points_of(true, files[1])
+    for name, one, other in (("joints", ours.joints, theirs.joints), ("vertices", ours.vertices, theirs.vertices)):
+        if one.shape[1] != other.shape[1]:
+            raise InvalidFile(
+                "prediction and ground truth differ in their number of points",
+                file=files[0],
+                key=name,
+                found=one.shape[1],
+                wanted=f"{other.shape[1]}, as in {files[1]}",
+            )
+    pairs = identity_pairs(predicted.n_people, true.n_people, cell.scene.identity_mapping(), files[0])
+    both = len(pairs) == 2 and true.n_people == 2
+    return MatchedPeople(
+        fname=fname,
+        predicted=ours.of([pair[0] for pair in pairs]),
+        true=theirs.of([pair[1] for pair in pairs]),
+        contact=true.contact if both else None,
+        faces=true.faces if true.faces is not None else predicted.faces,
+        pairs=pairs,
+        n_true=true.n_people,
+    )
+
+
+def _points_of(bodies: Bodies, path: Path) -> People:
+    if bodies.joints is None or bodies.vertices is None:
+        raise InvalidFile(
+            "the body file has no joints or no vertices",
+            file=path,
+            wanted="`joints` (P, J, 3) and `vertices` (P, V, 3) beside the parameters",
+        )
+    return People(bodies.joints, bodies.vertices)
 
 
 def why_pose_is_absent(cell: EvaluationCell, task_name: str) -> str | None:
@@ -186,3 +252,71 @@ def why_pose_is_absent(cell: EvaluationCell, task_name: str) -> str | None:
             return None
         reasons.add(reason)
     return f"no frame can be compared: {'; '.join(sorted(reasons))}"
+
+
+@dataclass(frozen=True, eq=False)
+class WorldMotions:
+    """How a scene's ground truth is moved.
+
+    Attributes:
+        shared: one motion for all frames (`pelvis_trajectory`), or None.
+        own: a motion a frame (`camera`).
+        predicted_extrinsics: (3, 4) of the estimated source camera by frame; empty unless every usable frame has one.
+        true_extrinsics: (3, 4) of the true source camera by frame.
+        left_out: frames that cannot be moved, each with the reason.
+    """
+
+    shared: RigidMotion | None
+    own: dict[str, RigidMotion]
+    predicted_extrinsics: dict[str, Array]
+    true_extrinsics: dict[str, Array]
+    left_out: dict[str, str]
+
+    @property
+    def depth_camera(self) -> str:
+        """Which camera orders people in depth: one for all frames, so that they compare."""
+        return ESTIMATED_CAMERA if self.predicted_extrinsics else MOVED_CAMERA
+
+    def of_frame(self, fname: str) -> RigidMotion:
+        return self.shared if self.shared is not None else self.own[fname]
+
+    def source_extrinsics(self, fname: str) -> Array | None:
+        """(3, 4) of the source camera in the predicted world; None where it has no calibration at the frame."""
+        if self.predicted_extrinsics:
+            return self.predicted_extrinsics[fname]
+        if fname not in self.true_extrinsics:
+            return None
+        back = self.of_frame(fname).inverse()
+        seen = RigidMotion.of(self.true_extrinsics[fname])
+        moved = RigidMotion(seen.rotation @ back.rotation, seen.move(back.translation))
+        return np.asarray(moved.matrix[:3])
+
+
+def world_motions(cell: EvaluationCell, frames: BodyFrames) -> WorldMotions:
+    """The motions by `evaluation.pose.world_alignment`.
+
+    Raises:
+        InvalidFile: a camera or body file cannot be read.
+    """
+    source = cell.source_camera()
+    height, width = cell.scene.image_size(source)
+    predicted, true = (
+        {fname: read_camera(path, source, height, width).extrinsics for fname, path in paths.items()}
+        for paths in (frames.predicted_cameras, frames.true_cameras)
+    )
+    if cell.experiment.evaluation.pose.world_alignment == "camera":
+        both = [fname for fname in frames.usable if fname in predicted and fname in true]
+        own = {fname: by_source_camera(predicted[fname], true[fname]) for fname in both}
+        reason = f"the source camera {source} has no calibration in both roots at this frame"
+        left_out = {fname: reason for fname in frames.usable if fname not in own}
+        return WorldMotions(None, own, {fname: predicted[fname] for fname in both}, true, left_out)
+    roots = [_roots(cell, frames, fname) for fname in frames.usable]
+    shared = by_pelvis_trajectory([predicted for predicted, _ in roots], [true for _, true in roots])
+    complete = predicted.keys() >= set(frames.usable)
+    return WorldMotions(shared, {}, predicted if complete else {}, true, {})
+
+
+def _roots(cell: EvaluationCell, frames: BodyFrames, fname: str) -> tuple[Array, Array]:
+    """(P, 3) pelvis positions of both sides: all that is kept of a frame while the others are read."""
+    matched = read_matched(cell, frames, fname)
+    return matched.predicted.roots.copy(), matched.true.roots.copy()

@@ -1,17 +1,26 @@
-"""Distances between predicted and true bodies of one frame, in millimetres, and the order of people in depth.
+"""Poses: one frame as it lies in the tree, and its numbers; moving the ground truth into the predicted world.
 
-Every function takes the matched people of both sides, the same person at the same index, in the same world.
-Does not belong here: moving one world onto the other (`world_alignment`), reading files.
+`inputs/<model>/<frame>.npz` is the predicted file as it is, `gt_inputs/<model>/<frame>.npz` the moved ground truth with all else
+that the numbers need. Tables are filled, and recomputed, from these two alone. Distances are in millimetres; worlds are moved rigidly,
+without scale and without mirror. Every metric takes the matched people of both sides, the same person at the same index.
 """
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.scenes.bodies import BodyModel, read_bodies
+from thesis_assets.scenes.bounded_files import read_npz
+from thesis_assets.schemas.evaluation import POSE_METRICS
 
+Array = np.ndarray[Any, np.dtype[Any]]
 ROOT_JOINT = 0
 """The pelvis, in SMPL as in SMPL-X."""
 MM_PER_M = 1000.0
@@ -20,6 +29,202 @@ EQUAL_DEPTH_M = 0.15
 LAYER_GAP_M = 0.3
 """A gap in true depth wider than this starts a new layer of people."""
 NO_CONTACT = 0
+NO_FINITE_PERSON = "no person has finite joints and vertices on both sides"
+NOT_TWO_PEOPLE = "contact is between two people, and this frame has not two on both sides"
+NO_CONTACT_ARRAY = "the ground truth has no contact annotation at this frame"
+NO_TOUCH = "nobody touches anybody at this frame"
+ONE_PERSON = "an order in depth needs two people"
+NO_CAMERA = "the source camera has no calibration at this frame"
+
+
+@dataclass(frozen=True, eq=False)
+class RigidMotion:
+    """x -> rotation @ x + translation.
+
+    Attributes:
+        rotation: (3, 3), determinant 1.
+        translation: (3,) metres.
+    """
+
+    rotation: Array
+    translation: Array
+
+    def move(self, points: Array) -> Array:
+        """Points of any shape (..., 3), moved."""
+        return np.asarray(points @ self.rotation.T + self.translation)
+
+    def inverse(self) -> RigidMotion:
+        return RigidMotion(self.rotation.T, -self.rotation.T @ self.translation)
+
+    @property
+    def matrix(self) -> Array:
+        """(4, 4) homogeneous."""
+        matrix = np.eye(4)
+        matrix[:3, :3], matrix[:3, 3] = self.rotation, self.translation
+        return matrix
+
+    @classmethod
+    def of(cls, matrix: Array) -> RigidMotion:
+        """From (4, 4) or (3, 4)."""
+        return cls(np.asarray(matrix[:3, :3], dtype=np.float64), np.asarray(matrix[:3, 3], dtype=np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Bodies of one side: `joints` (P, J, 3) and `vertices` (P, V, 3), metres in that side's world."""
+
+    joints: Array
+    vertices: Array
+
+    @property
+    def roots(self) -> Array:
+        """(P, 3): the pelvis of each person."""
+        return self.joints[:, ROOT_JOINT]
+
+    def of(self, order: list[int]) -> People:
+        """These people, in this order, in double precision."""
+        return People(np.asarray(self.joints[order], np.float64), np.asarray(self.vertices[order], np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedPeople:
+    """One frame.
+
+    Attributes:
+        predicted: in the predicted world.
+        true: in the ground truth's own world.
+        contact: (2, V) int of the ground truth, None without, or unless both sides are the same two people.
+        faces: (F, 3) int, None where neither file has them.
+        pairs: (predicted index, true index) of each person, by true index.
+        n_true: people in the ground truth, matched or not.
+    """
+
+    fname: str
+    predicted: People
+    true: People
+    contact: Array | None
+    faces: Array | None
+    pairs: tuple[tuple[int, int], ...]
+    n_true: int
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedBodies:
+    """One frame, both sides in the predicted world.
+
+    Attributes:
+        motion: from the ground truth's own world to the predicted one.
+        source_extrinsics: (3, 4) of the source camera in the predicted world, None where it has no calibration.
+        pairs: (predicted index, true index) of each person.
+        n_true: people in the ground truth's file.
+    """
+
+    predicted: People
+    true: People
+    contact: Array | None
+    motion: RigidMotion
+    source_extrinsics: Array | None
+    pairs: tuple[tuple[int, int], ...]
+    n_true: int
+
+
+@dataclass(frozen=True)
+class FrameMetrics:
+    """`values`: metric to number, None where it is empty. `reasons`: metric to why it is."""
+
+    values: dict[str, float | None]
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def true_body_bytes(matched: MatchedPeople, motion: RigidMotion, source_extrinsics: Array | None) -> bytes:
+    """The moved ground truth of a frame as `.npz`: vertices in float32, all else in full."""
+    arrays: dict[str, Any] = {
+        "joints": motion.move(matched.true.joints),
+        "vertices": motion.move(matched.true.vertices).astype(np.float32),
+        "pairs": np.asarray(matched.pairs, dtype=np.int64),
+        "n_true": np.int64(matched.n_true),
+        "motion": motion.matrix,
+    }
+    for name, array in (
+        ("contact", matched.contact),
+        ("faces", matched.faces),
+        ("source_extrinsics", source_extrinsics),
+    ):
+        if array is not None:
+            arrays[name] = array
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
+def read_compared(predicted_path: Path, true_path: Path, model: BodyModel) -> ComparedBodies:
+    """One frame from its two files.
+
+    Raises:
+        InvalidFile: one is missing or not readable.
+    """
+    arrays, bodies = read_npz(true_path), read_bodies(predicted_path, model)
+    pairs = tuple((int(ours), int(theirs)) for ours, theirs in arrays["pairs"])
+    assert bodies.joints is not None
+    assert bodies.vertices is not None
+    return ComparedBodies(
+        predicted=People(bodies.joints, bodies.vertices).of([ours for ours, _ in pairs]),
+        true=People(np.asarray(arrays["joints"], np.float64), np.asarray(arrays["vertices"], np.float64)),
+        contact=arrays.get("contact"),
+        motion=RigidMotion.of(arrays["motion"]),
+        source_extrinsics=arrays.get("source_extrinsics"),
+        pairs=pairs,
+        n_true=int(arrays["n_true"]),
+    )
+
+
+def frame_metrics(compared: ComparedBodies) -> FrameMetrics:
+    """All pose metrics of one frame. People whose numbers are not finite are left out."""
+    ours, theirs = compared.predicted, compared.true
+    finite = finite_people(ours.joints, ours.vertices, theirs.joints, theirs.vertices)
+    if not finite.any():
+        return FrameMetrics(dict.fromkeys(POSE_METRICS), dict.fromkeys(POSE_METRICS, NO_FINITE_PERSON))
+    ours = People(ours.joints[finite], ours.vertices[finite])
+    theirs = People(theirs.joints[finite], theirs.vertices[finite])
+    contact = compared.contact if finite.all() else None
+    pcdr, pcdr_legacy = _depth_orders(ours, theirs, compared)
+    values: dict[str, float | None] = {
+        "rr_mpjpe_mm": root_relative_mm(ours.joints, theirs.joints, ours.roots, theirs.roots),
+        "rr_mve_mm": root_relative_mm(ours.vertices, theirs.vertices, ours.roots, theirs.roots),
+        "cd_mm": contact_distance_mm(ours.vertices, contact),
+        "pcdr": pcdr,
+        "mpjpe_mm": mean_distance_mm(ours.joints, theirs.joints),
+        "mve_mm": mean_distance_mm(ours.vertices, theirs.vertices),
+        "pa_mpjpe_mm": procrustes_mm(ours.joints, theirs.joints),
+        "pcdr_legacy": pcdr_legacy,
+    }
+    return FrameMetrics(values, _reasons(values, compared, len(ours.joints)))
+
+
+def _depth_orders(ours: People, theirs: People, compared: ComparedBodies) -> tuple[float | None, float | None]:
+    """PCDR with the ground truth moved, and today's, which compares depths of two worlds."""
+    if compared.source_extrinsics is None:
+        return None, None
+    predicted = depths_in_camera(ours.roots, compared.source_extrinsics)
+    moved = depths_in_camera(theirs.roots, compared.source_extrinsics)
+    unmoved = depths_in_camera(compared.motion.inverse().move(theirs.roots), compared.source_extrinsics)
+    return depth_order_share(predicted, moved), depth_order_share(predicted, unmoved)
+
+
+def _reasons(values: dict[str, float | None], compared: ComparedBodies, n_people: int) -> dict[str, str]:
+    reasons: dict[str, str] = {}
+    if values["cd_mm"] is None:
+        two = n_people == 2 and compared.n_true == 2
+        reasons["cd_mm"] = NOT_TWO_PEOPLE if not two else NO_CONTACT_ARRAY if compared.contact is None else NO_TOUCH
+    if values["pcdr"] is None:
+        reason = ONE_PERSON if n_people < 2 else NO_CAMERA
+        reasons |= {"pcdr": reason, "pcdr_legacy": reason}
+    return reasons
+
+
+def depths_in_camera(points: Array, extrinsics: Array) -> Array:
+    """Depth of each point along the camera's axis: (P,) metres. `points` (P, 3), `extrinsics` (3, 4) world to camera."""
+    return np.asarray(points @ extrinsics[2, :3] + extrinsics[2, 3])
 
 
 def finite_people(*arrays: Array) -> Array:
@@ -141,3 +346,53 @@ def depth_layers(depths: Array) -> Array:
     layers = np.empty(len(depths), dtype=np.int64)
     layers[order] = steps
     return layers
+
+
+def fit_rigid(source: Array, target: Array) -> RigidMotion:
+    """The least-squares rigid motion of `source` (N, 3) onto `target` (N, 3); rows that are not finite are left out.
+
+    Points on one line leave the turn about that line open: some rotation of the best ones is returned.
+
+    Raises:
+        ThesisAssetsError: no row is finite on both sides.
+    """
+    usable = np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1)
+    if not usable.any():
+        raise ThesisAssetsError(
+            "the two worlds have no finite point in common, so they cannot be aligned",
+            found=f"{len(source)} pairs of points, none finite on both sides",
+            wanted="at least one; three that are not on a line for a unique motion",
+        )
+    source, target = source[usable].astype(np.float64), target[usable].astype(np.float64)
+    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
+    rotation, _ = rotation_onto(source - source_mean, target - target_mean)
+    return RigidMotion(rotation, target_mean - rotation @ source_mean)
+
+
+def by_pelvis_trajectory(predicted_roots: Sequence[Array], true_roots: Sequence[Array]) -> RigidMotion:
+    """One motion for a whole scene: the true pelvis positions of all frames and people onto the predicted ones.
+
+    Args:
+        predicted_roots: a frame each, (P, 3) metres; people matched.
+        true_roots: the same shapes.
+
+    Raises:
+        ThesisAssetsError: there is no finite pair.
+    """
+    if not predicted_roots:
+        return fit_rigid(np.empty((0, 3)), np.empty((0, 3)))
+    return fit_rigid(np.concatenate(list(true_roots)), np.concatenate(list(predicted_roots)))
+
+
+def by_source_camera(predicted_extrinsics: Array, true_extrinsics: Array) -> RigidMotion:
+    """The motion of one frame that puts the true source camera where the predicted one is: `c2w_pred @ inv(c2w_gt)`.
+
+    Args:
+        predicted_extrinsics: (3, 4) world to camera, metres.
+        true_extrinsics: (3, 4).
+    """
+    to_camera, from_camera = RigidMotion.of(true_extrinsics), RigidMotion.of(predicted_extrinsics).inverse()
+    return RigidMotion(
+        from_camera.rotation @ to_camera.rotation,
+        from_camera.rotation @ to_camera.translation + from_camera.translation,
+    )

@@ -1,53 +1,40 @@
 """Predictions of the source `refine`: the imperfect renders refined by the epoch's checkpoint, with masks and cameras.
 
 A worker refines some cameras of one (scene, epoch), frame by frame, so that a frame's Gaussians and its reference are read once.
-Does not belong here: any metric (`nvs`), or predictions that others made (`taken_predictions`).
+Does not belong here: any metric (`nvs`), or predictions that others made (`source_trees`).
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thesis_assets import storage
-from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
-from thesis_assets.evaluation.imperfect_renders import ImperfectRenders
-from thesis_assets.evaluation.prediction_records import no_views, read_predictions
-from thesis_assets.evaluation.prediction_units import prediction_unit
-from thesis_assets.evaluation.refinement import Refinement
-from thesis_assets.evaluation.shared_work import Unit
-from thesis_assets.evaluation.staging import Staging, files_below
-from thesis_assets.evaluation.unit_parts import described, kept, verified
-from thesis_assets.evaluation.views import EvaluatedViews, View, evaluated_views
-from thesis_assets.evaluation.withdrawal import withdraw
-from thesis_assets.launch.telling import tell
-from thesis_assets.layout import TaskTree, epoch_name
-from thesis_assets.provenance import Contents, Making, Output, Place, begin
+from thesis_assets.errors import InvalidScene
+from thesis_assets.evaluation.cell import EvaluationCell, Progress
+from thesis_assets.evaluation.outputs import Staging, described, files_below, kept, verified, withdraw
+from thesis_assets.evaluation.shared_work import Crew, Outcomes, Plan, Unit, make_epochs, pace
+from thesis_assets.evaluation.units import prediction_unit
+from thesis_assets.evaluation.views import View, evaluated_views, no_views, read_predictions
+from thesis_assets.layout import TaskTree, TuningRunTree, epoch_name
+from thesis_assets.provenance import Contents, Output, begin
+from thesis_assets.rendering.renderer import MissingRender, Renderer, RenderSizeMismatch
 from thesis_assets.schemas.evaluation import PredictionRecord
 from thesis_assets.schemas.tuning import CheckpointInfo
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
-SECONDS_A_LINE = 5.0
+    from thesis_assets.tuning.trained_model import RefinesImages
 
-
-@dataclass(frozen=True, eq=False)
-class RefinePlan:
-    """One (scene, epoch) whose predictions are not there, or were made from something else."""
-
-    cell: EvaluationCell
-    epoch: int
-    step: int | None
-    checkpoint_sha256: str | None
-    chosen: EvaluatedViews
-    place: Place
-    making: Making
-    contents: Contents
+MAX_BATCH = 8
+"""Images a forward pass: bounds the memory, whatever the number of cameras."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,65 +57,62 @@ class RefinedViews:
     written: dict[Path, Output]
 
 
-def refine_plan(cell: EvaluationCell, epoch: int, contents: Contents | None = None) -> RefinePlan | PredictionRecord:
-    """What is to be made, by the options it was made with before; or what is there, where it is as wanted.
+def refine_epochs(
+    cells: Sequence[EvaluationCell], outcomes: Outcomes[PredictionRecord], crew: Crew, on_progress: Progress
+) -> None:
+    """Refine every scene and epoch, epoch by epoch: a process loads each checkpoint once for all scenes."""
+    epochs = [(cell, epoch) for epoch in (cells[0].epoch_steps() if cells else ()) for cell in cells]
+    try:
+        plan = functools.partial(_plan, on_progress, Contents())
+        make_epochs(refine_share, plan, epochs, outcomes, crew, on_progress)
+    finally:
+        forget_refiners()
 
-    Raises:
-        InvalidFile: the checkpoint of the epoch has not been written.
-    """
-    unit, contents = prediction_unit(cell, epoch), contents or Contents()
+
+def _plan(
+    on_progress: Progress, contents: Contents, cell: EvaluationCell, epoch: int
+) -> Plan[RefineShare, RefinedViews, PredictionRecord] | PredictionRecord:
+    """What is to be made, by the options it was made with before; or what is there, where it is as wanted."""
+    unit, task = prediction_unit(cell, epoch), cell.tree.task(epoch, "nvs")
     verdict = verified(unit, contents)
     if verdict.is_made:
-        return read_predictions(cell.tree.task(epoch, "nvs"))
-    step, as_kept = cell.epoch_steps()[epoch], kept(cell, verdict.record)
-    checkpoint = _checkpoint_sha256(cell, step)
-    return RefinePlan(
-        as_kept, epoch, step, checkpoint, evaluated_views(as_kept), unit.place, begin(unit, contents), contents
-    )
+        return read_predictions(task)
+    step, cell = cell.epoch_steps()[epoch], kept(cell, verdict.record)
+    info = None if step is None else storage.read_json(cell.tuning_run.checkpoint_info(step), CheckpointInfo)
+    chosen, making = evaluated_views(cell), begin(unit, contents)
 
+    def make(parts: list[tuple[View, ...]]) -> Unit[RefineShare, RefinedViews, PredictionRecord]:
+        stage = Staging.begin(task.inputs_dir)
 
-def refine_unit(
-    plan: RefinePlan, n_shares: int, on_progress: Progress = silent
-) -> Unit[RefineShare, RefinedViews, PredictionRecord]:
-    """The plan as work for at most `n_shares` workers. At its end older predictions, and what was measured on them, make way."""
-    cell, task = plan.cell, plan.cell.tree.task(plan.epoch, "nvs")
-    stage = Staging.begin(task.inputs_dir)
-    shares = [
-        RefineShare(cell, plan.step, task, views, stage) for views in split_by_camera(plan.chosen.views, n_shares)
-    ]
+        def finish(found: list[RefinedViews]) -> dict[int, PredictionRecord]:
+            """Older predictions, and what was measured on them, make way."""
+            missing = {view: reason for each in found for view, reason in each.missing.items()}
+            record = PredictionRecord(
+                prediction_source="refine",
+                epoch=epoch,
+                step=step,
+                checkpoint_sha256=None if info is None else info.sha256,
+                n_images=len(chosen.views) - len(missing),
+                renderer=", ".join(sorted({origin for each in found for origin in each.origins})) or "none",
+                left_out={**chosen.left_out, **missing},
+            )
+            if record.n_images == 0:
+                raise no_views(cell, record.left_out)
+            stage.write(task.prediction_record, storage.to_json_bytes(record))
+            withdraw(cell.tree, epoch, task)
+            stage.publish()
+            written = {path: output for each in found for path, output in each.written.items()} | stage.written
+            outputs = described(unit.place, files_below(task.inputs_dir), written, contents)
+            making.finish(outputs, noted={"device": cell.device, "renderer": record.renderer})
+            on_progress(
+                f"{cell.scene.name} {epoch_name(epoch)}: {record.n_images} predictions, {len(record.left_out)} left out"
+            )
+            return {epoch: record}
 
-    def finish(found: list[RefinedViews]) -> PredictionRecord:
-        missing = {view: reason for each in found for view, reason in each.missing.items()}
-        record = PredictionRecord(
-            prediction_source="refine",
-            epoch=plan.epoch,
-            step=plan.step,
-            checkpoint_sha256=plan.checkpoint_sha256,
-            n_images=len(plan.chosen.views) - len(missing),
-            renderer=", ".join(sorted(frozenset[str]().union(*(each.origins for each in found)))) or "none",
-            left_out={**plan.chosen.left_out, **missing},
-        )
-        if record.n_images == 0:
-            raise no_views(cell, record.left_out)
-        stage.write(task.prediction_record, storage.to_json_bytes(record))
-        withdraw(cell.tree, plan.epoch, task)
-        stage.publish()
-        written = {path: output for each in found for path, output in each.written.items()} | stage.written
-        outputs = described(plan.place, files_below(task.inputs_dir), written, plan.contents)
-        plan.making.finish(outputs, noted={"device": cell.device, "renderer": record.renderer})
-        on_progress(f"{name}: {record.n_images} predictions, {len(record.left_out)} left out")
-        return record
+        shares = [RefineShare(cell, step, task, views, stage) for views in parts]
+        return Unit(cell.scene.name, shares, finish, stage.discard)
 
-    name = f"{cell.scene.name} {epoch_name(plan.epoch)}"
-    return Unit(cell.scene.name, plan.epoch, name, shares, finish, stage.discard)
-
-
-def split_by_camera(views: Sequence[View], n_shares: int) -> list[tuple[View, ...]]:
-    """At most `n_shares` parts of about one number of cameras; a camera's views stay together."""
-    cameras = sorted({view.cam_id for view in views})
-    count = max(1, min(n_shares, len(cameras)))
-    part = {cam_id: place * count // len(cameras) for place, cam_id in enumerate(cameras)}
-    return [tuple(view for view in views if part[view.cam_id] == number) for number in range(count)]
+    return Plan(chosen.views, make)
 
 
 def refine_share(share: RefineShare) -> RefinedViews:
@@ -140,38 +124,14 @@ def refine_share(share: RefineShare) -> RefinedViews:
     cell, renders = share.cell, ImperfectRenders(share.cell)
     refinement = Refinement(cell, share.step) if share.step is not None else None
     missing: dict[str, str] = {}
-    report = Pace(cell.scene.name, "predictions", len(share.views))
+    refined_more = pace(cell.scene.name, "predictions", len(share.views))
     for fname, cam_ids in _by_frame(share.views):
         found, lacking = renders.of_frame(fname, cam_ids)
         missing |= {str(View(cam_id, fname)): reason for cam_id, reason in lacking.items()}
         for cam_id, pixels in (refinement.of_frame(fname, found) if refinement else found).items():
             _write_view(share, View(cam_id, fname), pixels)
-        report.add(len(cam_ids))
+        refined_more(len(cam_ids))
     return RefinedViews(missing, renders.origins, share.stage.written)
-
-
-class Pace:
-    """Tells now and then: how many, how fast, how long still."""
-
-    def __init__(self, scene_name: str, what: str, total: int) -> None:
-        self._scene_name, self._what, self._total = scene_name, what, total
-        self._done, self._started = 0, time.monotonic()
-        self._said = self._started
-
-    def add(self, count: int) -> None:
-        """So many more are done."""
-        self._done += count
-        now = time.monotonic()
-        if now - self._said < SECONDS_A_LINE:
-            return
-        self._said = now
-        rate = self._done / (now - self._started)
-        left = (self._total - self._done) / rate
-        tell(f"{self._scene_name}: {self._done}/{self._total} {self._what}, {rate:.1f}/s, {left:.0f} s left")
-
-
-def _checkpoint_sha256(cell: EvaluationCell, step: int | None) -> str | None:
-    return None if step is None else storage.read_json(cell.tuning_run.checkpoint_info(step), CheckpointInfo).sha256
 
 
 def _by_frame(views: Sequence[View]) -> Iterator[tuple[str, list[int]]]:
@@ -189,3 +149,171 @@ def _write_view(share: RefineShare, view: View, pixels: NDArray[np.uint8]) -> No
     mask = scene.mask_path(*key)
     if mask is not None:
         stage.link(mask, task.input_mask(*key))
+
+
+class ImperfectRenders:
+    """Unrefined renders of one scene. The renderer is made the first time a view has no sample."""
+
+    def __init__(self, cell: EvaluationCell) -> None:
+        self._cell = cell
+        self._used: set[str] = set()
+
+    @cached_property
+    def samples(self) -> dict[View, Path]:
+        """`image.png` of the scene's samples, by target view; a render does not depend on the reference.
+
+        None of a shard that would be made from something else now, and none that is missing or damaged: those views are rendered.
+        """
+        from thesis_assets.samples.sample_rows import read_rows
+        from thesis_assets.samples.shards import shard_unit
+        from thesis_assets.scenes.matching import group_id
+
+        difix, scene, experiment = self._cell.difix, self._cell.scene, self._cell.experiment
+        group = group_id(scene.name, experiment.split.group_rules)
+        shard = shard_unit(difix, scene.roots, scene.name, experiment.generation, group).look()
+        rows_file = difix.scene_run(scene.name).all_samples
+        spoilt = {*shard.missing, *shard.damaged}
+        unfinished = shard.record is None and not shard.is_made
+        if unfinished or shard.is_stale or difix.relative(rows_file) in spoilt:
+            return {}
+        paths = {
+            View(row.target_cam_id, row.target_fname): row.image_path
+            for row in read_rows(rows_file)
+            if row.image_path not in spoilt
+        }
+        return {view: difix.base / path for view, path in paths.items() if (difix.base / path).is_file()}
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Where the renders came from, for the record: `samples`, a renderer's name and version, or both."""
+        return frozenset(self._used)
+
+    def of_frame(self, fname: str, cam_ids: Sequence[int]) -> tuple[dict[int, NDArray[np.uint8]], dict[int, str]]:
+        """Renders of one frame by camera, (H, W, 3) uint8; and the cameras without one, with the reason."""
+        from thesis_assets.images.codecs import read_rgb
+
+        renders: dict[int, NDArray[Any]] = {}
+        missing: dict[int, str] = {}
+        for cam_id in cam_ids:
+            sample = self.samples.get(View(cam_id, fname))
+            if sample is not None:
+                self._used.add("samples")
+                renders[cam_id] = read_rgb(sample)
+                continue
+            try:
+                renders[cam_id] = self._render(fname, cam_id)
+            except (MissingRender, RenderSizeMismatch) as error:
+                missing[cam_id] = str(error).replace("\n", ";")
+        return renders, missing
+
+    def _render(self, fname: str, cam_id: int) -> NDArray[np.uint8]:
+        from thesis_assets.images.quantise import quantise, to_host
+
+        name, version = self._renderer.name, self._renderer.version
+        self._used.add(version if version.startswith(name) else f"{name} {version}")
+        batch = self._renderer.render(fname, [self._cell.scene.camera(cam_id, fname)])
+        pixels: NDArray[np.uint8] = to_host(quantise(batch))[0]
+        return pixels
+
+    @cached_property
+    def _renderer(self) -> Renderer:
+        from thesis_assets.samples.triplet_export import scene_renderer
+
+        cell = self._cell
+        return scene_renderer(cell.difix, cell.scene, cell.experiment.generation, device=cell.device)
+
+
+class Refinement:
+    """One checkpoint over one scene. The model is loaded at the first frame."""
+
+    def __init__(self, cell: EvaluationCell, step: int) -> None:
+        self._cell, self._step = cell, step
+
+    @cached_property
+    def refiner(self) -> RefinesImages:
+        """The checkpoint's model, verified before it is loaded; kept for the next scene in the same process."""
+        run = self._cell.tuning_run
+        stamps = tuple(
+            storage.file_stamp(path) if path.is_file() else None
+            for path in (run.checkpoint(self._step), run.checkpoint_info(self._step))
+        )
+        return _verified_refiner(run, self._step, self._cell.device, stamps)
+
+    def of_frame(self, fname: str, renders: Mapping[int, NDArray[np.uint8]]) -> dict[int, NDArray[np.uint8]]:
+        """Refined renders of one frame, with the source camera's image of that frame as reference.
+
+        Args:
+            renders: (H, W, 3) uint8 by camera.
+
+        Returns:
+            The same cameras and sizes.
+        """
+        refined: dict[int, NDArray[np.uint8]] = {}
+        reference = self._reference(fname)
+        for cam_ids in _batches(renders):
+            pixels = self.refine([renders[cam_id] for cam_id in cam_ids], [reference] * len(cam_ids))
+            refined |= dict(zip(cam_ids, pixels, strict=True))
+        return refined
+
+    def refine(
+        self, renders: Sequence[NDArray[np.uint8]], references: Sequence[NDArray[np.uint8]]
+    ) -> list[NDArray[np.uint8]]:
+        """One batch: renders of one size, and a reference each, of one size too. Returns the renders' size."""
+        from thesis_assets.images.quantise import quantise, to_host
+
+        return list(to_host(quantise(self.refiner.refine(_tensor(renders), _tensor(references)))))
+
+    def _reference(self, fname: str) -> NDArray[np.uint8]:
+        from thesis_assets.images.codecs import read_rgb
+
+        scene, source = self._cell.scene, self._cell.source_camera()
+        path = scene.image_path(source, fname)
+        if path is None:
+            raise InvalidScene(
+                "the source camera has no image of a frame", file=scene.tree.ground_truth.image(source, fname)
+            )
+        image = read_rgb(path)
+        return self._masked(image, fname, source) if self._cell.experiment.generation.filtering.apply_mask else image
+
+    def _masked(self, image: NDArray[np.uint8], fname: str, source: int) -> NDArray[np.uint8]:
+        """Black outside the people, as in the samples; a scene without masks keeps the whole image."""
+        import numpy as np
+
+        from thesis_assets.images.codecs import read_mask
+
+        path = self._cell.scene.mask_path(source, fname)
+        return image if path is None else np.where(read_mask(path)[..., None], image, np.uint8(0))
+
+
+def forget_refiners() -> None:
+    """Free the memory of the model that this process keeps."""
+    _verified_refiner.cache_clear()
+
+
+@functools.lru_cache(maxsize=1)
+def _verified_refiner(run: TuningRunTree, step: int, device: str, stamps: tuple[str | None, ...]) -> RefinesImages:
+    """`stamps` of the files: another file of the same name is verified and loaded anew."""
+    del stamps
+    from thesis_assets.tuning.checkpoints import verify_checkpoint
+    from thesis_assets.tuning.refine import load_refiner
+
+    verify_checkpoint(run, step)
+    return load_refiner(run.checkpoint(step), device)
+
+
+def _tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """(B, 3, H, W) float32 in [0, 1]."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+
+
+def _batches(renders: Mapping[int, NDArray[np.uint8]]) -> Iterator[list[int]]:
+    """Cameras of one image size, at most `MAX_BATCH` at a time."""
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for cam_id, pixels in renders.items():
+        by_size.setdefault(pixels.shape, []).append(cam_id)
+    for cam_ids in by_size.values():
+        for start in range(0, len(cam_ids), MAX_BATCH):
+            yield cam_ids[start : start + MAX_BATCH]

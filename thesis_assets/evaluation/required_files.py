@@ -6,12 +6,13 @@ Each looks at what is on disk, names the files that offend, and stays silent abo
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidKey
-from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
+from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.input_data import (
     NV_DEBUG_KINDS,
     TEST_PARTS,
@@ -19,25 +20,38 @@ from thesis_assets.evaluation.input_data import (
     documented_folders,
     input_data_unit,
 )
-from thesis_assets.evaluation.manifest import nvs_cameras, source_camera, world_alignment
-from thesis_assets.evaluation.metric_tables import read_table
-from thesis_assets.evaluation.nvs_metrics import lpips_or_reason
-from thesis_assets.evaluation.protocols import read_protocol
-from thesis_assets.evaluation.recomputation import differences
-from thesis_assets.evaluation.staging import files_below
-from thesis_assets.evaluation.task_faults import IMPORTED, frame_columns, frame_table, task_faults
-from thesis_assets.evaluation.task_units import task_unit
+from thesis_assets.evaluation.manifest import manifest_facts
+from thesis_assets.evaluation.metric_tables import (
+    IMPORTED,
+    Row,
+    frame_columns,
+    frame_table,
+    read_protocol,
+    read_table,
+    row_name,
+    task_faults,
+)
+from thesis_assets.evaluation.nvs_metrics import comparison_of, lpips_or_reason, view_metrics
+from thesis_assets.evaluation.outputs import files_below
+from thesis_assets.evaluation.pose_inputs import body_model
+from thesis_assets.evaluation.pose_metrics import frame_metrics, read_compared
+from thesis_assets.evaluation.units import absent_tasks, task_unit
+from thesis_assets.evaluation.views import epochs_on_disk
 from thesis_assets.layout import (
     OUTPUT_LAYOUT_VERSION,
     TEMPORARY_PREFIX,
     SceneFolders,
     TaskTree,
     epoch_name,
+    frame_name,
     parse_epoch,
 )
 from thesis_assets.provenance import Contents
 from thesis_assets.schemas.checks import CheckOutcome
-from thesis_assets.schemas.evaluation import EvaluationManifest, InputDataRecord
+from thesis_assets.schemas.evaluation import EvaluationManifest, InputDataRecord, Protocol
+
+if TYPE_CHECKING:
+    from thesis_assets.images.perceptual import Lpips
 
 TOP_LEVEL = (
     "manifest.json",
@@ -50,6 +64,10 @@ TOP_LEVEL = (
 )
 RECOMPUTED_ROWS = 8
 """A task and epoch: of a whole demo scene a quarter, of a long one enough to notice a wrong image set."""
+TOLERANCE = 1e-5
+"""Tables have six decimals; SSIM runs in float32, whose last bit depends on the machine."""
+LPIPS_TOLERANCE = 1e-3
+"""Sixteen layers in float32, on a GPU with shorter products."""
 
 
 def check_required_files(cell: EvaluationCell, task_name: str) -> CheckOutcome:
@@ -117,22 +135,15 @@ def _manifest_faults(cell: EvaluationCell, manifest: EvaluationManifest) -> Iter
     absent = absent_tasks(cell)
     finished = {
         epoch_name(epoch): [task for task in _finished_tasks(cell, epoch) if task.task not in absent]
-        for epoch in _epochs_on_disk(cell)
+        for epoch in epochs_on_disk(cell.tree)
     }
     listed = [finished[name] for name in manifest.eval_epochs if name in finished]
     protocols = [protocol for tasks in listed for task in tasks if (protocol := read_protocol(task)) is not None]
+    facts = manifest_facts(cell, [task for task in cell.tasks if task not in absent], protocols)
+    steps = {epoch_name(each.epoch): each.step for each in protocols}
     for key, found, wanted in (
-        ("exp_name", manifest.exp_name, cell.exp_name),
-        ("scene_name", manifest.scene_name, cell.scene.name),
-        ("tasks", manifest.tasks, [task for task in cell.tasks if task not in absent]),
-        ("source_camera_id", manifest.source_camera_id, source_camera(cell, protocols)),
-        ("nvs_cameras", manifest.nvs_cameras, nvs_cameras(protocols)),
-        ("pose_eval_world_alignment_method", manifest.pose_eval_world_alignment_method, world_alignment(protocols)),
-        (
-            "notes.epoch_steps",
-            manifest.notes.get("epoch_steps"),
-            {epoch_name(each.epoch): each.step for each in protocols},
-        ),
+        *((key, getattr(manifest, key), wanted) for key, wanted in facts.items()),
+        ("notes.epoch_steps", manifest.notes.get("epoch_steps"), steps),
         ("notes.absent_tasks", sorted(manifest.notes.get("absent_tasks", "none")), sorted(absent)),
     ):
         if found != wanted:
@@ -145,17 +156,6 @@ def _manifest_faults(cell: EvaluationCell, manifest: EvaluationManifest) -> Iter
     for name, tasks in finished.items():
         if name not in manifest.eval_epochs and {task.task for task in tasks} >= set(manifest.tasks):
             yield f"manifest.json, eval_epochs: {name} is finished on disk, and not listed"
-
-
-def _epochs_on_disk(cell: EvaluationCell) -> list[int]:
-    folder = cell.tree.evaluation_dir
-    found: list[int] = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        try:
-            found.append(parse_epoch(path.name))
-        except InvalidKey:
-            continue  # Not an epoch's folder: `layout_version_is_v1` says so.
-    return found
 
 
 def _finished_tasks(cell: EvaluationCell, epoch: int) -> list[TaskTree]:
@@ -258,3 +258,47 @@ def check_metrics_recompute(cell: EvaluationCell, seed: int = 0) -> CheckOutcome
         message=f"metrics of {cell.scene.name} from what is saved",
         counts={"rows": rows_seen, "unreadable_tables": unreadable, "imported_rows": imported},
     )
+
+
+def recompute_row(task: TaskTree, protocol: Protocol, row: Row, lpips: Lpips | None = None) -> Row:
+    """The metrics of one row of the table of frames, from the saved files.
+
+    A written LPIPS is left out where its weights are not those of `lpips`.
+
+    Raises:
+        InvalidFile: a saved image or array is missing or cannot be read.
+    """
+    fname = frame_name(int(row["frame_id"] or 0))
+    if task.task != "nvs":
+        model = body_model(task.task)
+        return dict(frame_metrics(read_compared(task.input_body(fname), task.true_body(fname), model)).values)
+    from thesis_assets.images.codecs import read_mask, read_rgb
+
+    key = (int(row["camera_id"] or 0), fname)
+    mask = task.input_mask(*key)
+    measured = view_metrics(
+        read_rgb(task.pred_image(*key)),
+        read_rgb(task.gt_image(*key)),
+        read_mask(mask) if mask.exists() else None,
+        comparison_of(protocol.comparable),
+        lpips,
+    )
+    same = lpips is not None and lpips.digest in str(protocol.comparable.get("lpips"))
+    unknown = "lpips" in protocol.comparable and not same
+    return {name: value for name, value in measured.values.items() if not (unknown and name == "lpips")}
+
+
+def differences(task: TaskTree, protocol: Protocol, rows: Sequence[Row], lpips: Lpips | None = None) -> list[str]:
+    """Rows whose numbers the saved files do not give, each with what they give instead."""
+    found: list[str] = []
+    for row in rows:
+        try:
+            again = recompute_row(task, protocol, row, lpips)
+        except InvalidFile as error:
+            found.append(f"{row_name(row)}: {error.problem}: {error.file}")
+            continue
+        for metric, value in again.items():
+            written, tolerance = row[metric], LPIPS_TOLERANCE if metric == "lpips" else TOLERANCE
+            if (value is None) != (written is None) or abs((value or 0.0) - (written or 0.0)) > tolerance:
+                found.append(f"{row_name(row)}: {metric} is written as {written}, and the saved files give {value}")
+    return found

@@ -8,40 +8,31 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Protocol, TypeVar
+from operator import itemgetter
+from typing import Any, Generic, TypeVar
 
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell, Progress
+from thesis_assets.evaluation.units import absent_tasks
+from thesis_assets.evaluation.views import View
 from thesis_assets.launch.mapping import map_items
+from thesis_assets.launch.telling import every, tell
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Share = TypeVar("Share")
 Record = TypeVar("Record")
 
-
-class MapItems(Protocol):
-    """`launch.mapping.map_items`, or the same of a launcher."""
-
-    def __call__(
-        self,
-        function: Callable[[Item], Result],
-        items: Sequence[Item],
-        *,
-        workers: int,
-        on_done: Callable[[Item, Result | Exception], None] | None = None,
-        on_line: Callable[[str], None] | None = None,
-    ) -> list[Result | Exception]: ...
+SECONDS_A_LINE = 5.0
 
 
 @dataclass(frozen=True)
 class Crew:
-    """Who works: `workers` at once, where `map_items` puts them; each for at least so many views, as starting one costs seconds."""
+    """Who works: `workers` at once, each for at least so many views, as starting one costs seconds."""
 
     workers: int = 1
-    map_items: MapItems = map_items
     views_a_worker: int = 24
 
     def for_views(self, n_views: int) -> Crew:
@@ -59,7 +50,7 @@ class Crew:
         beside_others = self.workers > 1 and len(items) > 1
         threads = max(1, (os.cpu_count() or 1) // self.workers)
         called = functools.partial(_with_threads, threads, function) if beside_others else function
-        return self.map_items(called, items, workers=self.workers, on_done=on_done, on_line=on_progress)
+        return map_items(called, items, workers=self.workers, on_done=on_done, on_line=on_progress)
 
     def shares_a_unit(self, n_units: int) -> int:
         """Into how many shares each of `n_units` is cut, so that nobody is idle while the last ones are worked on."""
@@ -76,21 +67,26 @@ def _with_threads(threads: int, function: Callable[[Item], Result], item: Item) 
 
 @dataclass(frozen=True, eq=False)
 class Unit(Generic[Share, Result, Record]):
-    """One (scene, epoch).
+    """One (scene, epoch), or all epochs of a scene.
 
     Attributes:
-        name: for progress lines.
         shares: the parts that workers do, in any order.
-        finish: called with their results, in the order of the shares; publishes, and returns the record.
+        finish: called with their results, in the order of the shares; publishes, and returns a record an epoch.
         discard: called once afterwards, or where a share failed; removes what was not published.
     """
 
     scene_name: str
-    epoch: int
-    name: str
     shares: Sequence[Share]
-    finish: Callable[[list[Result]], Record]
-    discard: Callable[[], None]
+    finish: Callable[[list[Result]], Mapping[int, Record]]
+    discard: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan(Generic[Share, Result, Record]):
+    """One (scene, epoch) that is to be made: its views, and the unit over parts of them, a share each."""
+
+    views: Sequence[View]
+    unit: Callable[[list[tuple[View, ...]]], Unit[Share, Result, Record]]
 
 
 @dataclass(frozen=True)
@@ -122,8 +118,74 @@ class Outcomes(Generic[Record]):
         if self.failed:
             raise ThesisAssetsError(
                 "scenes failed; the others are in place",
-                found="\n".join(f"{name}: {'; '.join(reasons)}" for name, reasons in self.failed.items()),
+                found="\n".join(f"{name}: {'; '.join(reasons)}" for name, reasons in sorted(self.failed.items())),
             )
+
+
+def cells_with_task(cells: Sequence[EvaluationCell], task: str, outcomes: Outcomes[Any]) -> list[EvaluationCell]:
+    """The cells whose scene can have a task; the others are entered with the reason."""
+    found: list[EvaluationCell] = []
+    for cell in cells:
+        try:
+            absent = absent_tasks(cell)
+        except ThesisAssetsError as error:
+            outcomes.fail(cell.scene.name, error)
+            continue
+        if task in absent:
+            outcomes.absent[cell.scene.name] = absent[task]
+        else:
+            found.append(cell)
+    return found
+
+
+def make_epochs(
+    function: Callable[[Share], Result],
+    plan: Callable[[EvaluationCell, int], Plan[Share, Result, Record] | Record],
+    epochs: Iterable[tuple[EvaluationCell, int]],
+    outcomes: Outcomes[Record],
+    crew: Crew,
+    on_progress: Progress,
+) -> None:
+    """Do every (scene, epoch) by shares of some cameras each.
+
+    Args:
+        plan: what is to be done of one, or the record of what is there as wanted.
+    """
+    plans: list[Plan[Share, Result, Record]] = []
+    for cell, epoch in epochs:
+        try:
+            found = plan(cell, epoch)
+        except ThesisAssetsError as error:
+            outcomes.fail(cell.scene.name, error)
+            continue
+        if isinstance(found, Plan):
+            plans.append(found)
+        else:
+            outcomes.records[cell.scene.name, epoch] = found
+    crew = crew.for_views(sum(len(each.views) for each in plans))
+    n_shares = crew.shares_a_unit(len(plans))
+    units = [each.unit(split_by_camera(each.views, n_shares)) for each in plans]
+    work_off(function, units, outcomes, crew, on_progress)
+
+
+def split_by_camera(views: Sequence[View], n_shares: int) -> list[tuple[View, ...]]:
+    """At most `n_shares` parts of about one number of cameras; a camera's views stay together."""
+    cameras = sorted({view.cam_id for view in views})
+    count = max(1, min(n_shares, len(cameras)))
+    part = {cam_id: place * count // len(cameras) for place, cam_id in enumerate(cameras)}
+    return [tuple(view for view in views if part[view.cam_id] == number) for number in range(count)]
+
+
+def over_scenes(
+    function: Callable[[EvaluationCell], Mapping[int, Record]],
+    cells: Sequence[EvaluationCell],
+    outcomes: Outcomes[Record],
+    crew: Crew,
+    on_progress: Progress,
+) -> None:
+    """Do one thing a scene, which publishes by itself and gives a record an epoch."""
+    units = [Unit(cell.scene.name, [cell], itemgetter(0)) for cell in cells]
+    work_off(function, units, outcomes, crew, on_progress)
 
 
 def work_off(
@@ -140,20 +202,19 @@ def work_off(
     """
     shares = {id(share): (unit, place) for unit in units for place, share in enumerate(unit.shares)}
     results: dict[int, dict[int, Result]] = {id(unit): {} for unit in units}
-    broken: set[int] = set()
     unexpected: list[Exception] = []
 
     def on_done(share: Share, outcome: Result | Exception) -> None:
         unit, place = shares[id(share)]
         if isinstance(outcome, Exception):
-            broken.add(id(unit))
             outcomes.fail(unit.scene_name, outcome)
             if not isinstance(outcome, ThesisAssetsError):
                 unexpected.append(outcome)
             return
         results[id(unit)][place] = outcome
-        if id(unit) not in broken and len(results[id(unit)]) == len(unit.shares):
-            _finish(unit, results.pop(id(unit)), outcomes)
+        if len(results[id(unit)]) == len(unit.shares):
+            found = results.pop(id(unit))
+            _finish(unit, [found[place] for place in range(len(unit.shares))], outcomes)
 
     try:
         crew.work(function, [share for unit in units for share in unit.shares], on_progress, on_done)
@@ -164,42 +225,29 @@ def work_off(
         raise unexpected[0]
 
 
-def _finish(unit: Unit[Share, Result, Record], results: Mapping[int, Result], outcomes: Outcomes[Record]) -> None:
+def _finish(unit: Unit[Share, Result, Record], found: list[Result], outcomes: Outcomes[Record]) -> None:
     try:
-        record = unit.finish([results[place] for place in range(len(unit.shares))])
-        outcomes.records[unit.scene_name, unit.epoch] = record
+        records = unit.finish(found)
+        outcomes.records.update({(unit.scene_name, epoch): record for epoch, record in records.items()})
     except ThesisAssetsError as error:
         outcomes.fail(unit.scene_name, error)
     finally:
         unit.discard()
 
 
-def over_scenes(
-    function: Callable[[Any], Mapping[int, Record]],
-    works: Mapping[str, Any],
-    outcomes: Outcomes[Record],
-    crew: Crew,
-    on_progress: Progress,
-) -> None:
-    """Do one thing a scene, which publishes by itself and gives a record an epoch.
+def pace(scene_name: str, what: str, total: int) -> Callable[[int], None]:
+    """A function that is given how many more are done, and tells now and then: how many, how fast, how long still."""
+    done = 0
 
-    Args:
-        works: scene name to what `function` is given.
-    """
-    names = list(works)
-    unexpected: list[Exception] = []
-    found = crew.work(function, list(works.values()), on_progress)
-    for name, outcome in zip(names, found, strict=True):
-        if isinstance(outcome, Exception):
-            outcomes.fail(name, outcome)
-            if not isinstance(outcome, ThesisAssetsError):
-                unexpected.append(outcome)
-        else:
-            outcomes.records.update({(name, epoch): record for epoch, record in outcome.items()})
-    if unexpected:
-        raise unexpected[0]
+    def line(seconds: float) -> str:
+        rate = done / seconds
+        return f"{scene_name}: {done}/{total} {what}, {rate:.1f}/s, {(total - done) / rate:.0f} s left"
 
+    report = every(SECONDS_A_LINE, tell, line)
 
-def by_scene(cells: Sequence[EvaluationCell]) -> dict[str, EvaluationCell]:
-    """Cells by their scene's name."""
-    return {cell.scene.name: cell for cell in cells}
+    def add(count: int) -> None:
+        nonlocal done
+        done += count
+        report()
+
+    return add

@@ -1,174 +1,256 @@
-"""The tree that others wrote and predictions are taken from: the pipeline's own, or one that was there; by the output document.
+"""What is taken over from a tree that others wrote: predictions with the scene's masks and cameras, or numbers as they are.
 
-Reads such a tree, and says what is missing in it. Does not belong here: running the pipeline (`pipeline_command`).
+A tree with `protocol.json` keeps its tables as they are. One without was measured by other scripts: its PSNR enters as
+`psnr_channel_sum`, its PCDR as `pcdr_legacy`, never under the name of ours, and its protocol equals none of ours.
+Does not belong here: running the pipeline that writes such a tree (`pipeline_command`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import Any
 
-from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, InvalidKey
-from thesis_assets.evaluation.cell import EvaluationCell
-from thesis_assets.evaluation.prediction_records import predicted_views
-from thesis_assets.evaluation.views import View, chosen_frames
-from thesis_assets.experiments.command_template import fill_text
-from thesis_assets.layout import EvaluationTree, TaskTree, epoch_name, parse_epoch
-from thesis_assets.schemas.evaluation import EvaluationManifest
-from thesis_assets.schemas.tuning import SelectedCheckpoint
+from thesis_assets import __version__, storage
+from thesis_assets.errors import InvalidFile
+from thesis_assets.evaluation.cell import EvaluationCell, Progress, links_numbers, silent, source_tree
+from thesis_assets.evaluation.metric_tables import (
+    IMPORTED,
+    KEY_COLUMNS,
+    OLDER_COLUMNS,
+    frame_table,
+    older_row,
+    read_protocol,
+    read_table,
+    task_faults,
+    write_tables,
+)
+from thesis_assets.evaluation.outputs import Staging, files_below, kept, staged, verified, withdraw
+from thesis_assets.evaluation.pipeline_command import handed_checkpoint
+from thesis_assets.evaluation.units import NVS_FOLDERS, POSE_FOLDERS, outputs_of, prediction_unit, task_unit
+from thesis_assets.evaluation.views import (
+    RENDERS,
+    View,
+    epochs_on_disk,
+    no_views,
+    predicted_views,
+    read_predictions,
+    source_camera_file,
+    source_mask,
+    source_views,
+)
+from thesis_assets.layout import EvaluationTree, TaskTree, epoch_name, frame_name
+from thesis_assets.provenance import Contents, begin
+from thesis_assets.schemas.evaluation import (
+    POSE_FRAME_COLUMNS,
+    PredictionRecord,
+    Protocol,
+)
 
-RENDERS = "nvs/inputs/cam_<id>/render/<frame>.png"
-
-
-def source_tree(cell: EvaluationCell) -> EvaluationTree | None:
-    """Where the predictions of `command` and `existing` lie; None for `refine`.
-
-    Raises:
-        InvalidFile: `predictions.tree` names no folder that a tree may have.
-    """
-    predictions = cell.experiment.evaluation.predictions
-    if predictions.source == "command":
-        return EvaluationTree(cell.tree.pipeline.output_dir, cell.exp_name)
-    if predictions.tree is None:
-        return None
-    keys = {"scene_name": cell.scene.name, "exp_name": cell.exp_name, "run_name": cell.run_name}
-    folder = Path(fill_text(predictions.tree, keys)).expanduser().absolute()
-    try:
-        return EvaluationTree(folder.parent, folder.name)
-    except InvalidKey as error:
-        raise InvalidFile(
-            "the tree's folder has a name that no experiment may have",
-            file=folder,
-            key="evaluation.predictions.tree",
-            wanted=error.wanted,
-            remedy="rename the folder, or name it by a link",
-        ) from error
-
-
-def links_numbers(cell: EvaluationCell) -> bool:
-    """Whether the numbers of the tree are taken over as they are: `existing`, and nothing is asked to be measured again."""
-    predictions = cell.experiment.evaluation.predictions
-    return predictions.source == "existing" and not predictions.recompute
+OLDER = "measured by other scripts: the tree has no protocol.json"
+ENTERS_AS = {
+    "psnr": f"{OLDER}, so its PSNR enters as psnr_channel_sum",
+    "pcdr": f"{OLDER}, so its PCDR enters as pcdr_legacy",
+}
 
 
-def taken_steps(cell: EvaluationCell, epochs: Sequence[int]) -> dict[int, int | None]:
-    """The checkpoint step that each epoch of a source tree was made with: the selected one, or what the tree's manifest says."""
-    if cell.experiment.evaluation.predictions.source == "command":
-        return dict.fromkeys(epochs, _selected_step(cell))
-    tree = source_tree(cell)
-    try:
-        notes = storage.read_json(tree.manifest, EvaluationManifest).notes if tree else {}
-    except InvalidFile:  # an older tree, or one whose manifest says less than ours
-        notes = {}
-    steps = notes.get("epoch_steps")
-    known = steps if isinstance(steps, dict) else {}
-    found = {epoch: known.get(epoch_name(epoch)) for epoch in epochs}
-    return {epoch: step if isinstance(step, int) else None for epoch, step in found.items()}
-
-
-def _selected_step(cell: EvaluationCell) -> int | None:
-    if cell.run.backend == "pretrained":
-        return None
-    try:
-        return storage.read_json(cell.tuning_run.selected_checkpoint, SelectedCheckpoint).step
-    except InvalidFile:  # not selected yet: the command says so when it is to run
-        return None
-
-
-def why_not_taken(cell: EvaluationCell, task_name: str) -> str | None:
-    """Why an existing tree lacks a task altogether; None where any of the epochs has it."""
-    tree = source_tree(cell)
-    if tree is None or any(tree.task(epoch, task_name).base.is_dir() for epoch in cell.epoch_steps()):
-        return None
-    if task_name != "nvs" and not links_numbers(cell):
-        return None  # Measured here, on the estimates of the preprocessing root.
-    return f"the tree {tree.base} has no evaluation/<epoch>/{task_name} of the named epochs"
-
-
-def source_epoch(cell: EvaluationCell, tree: EvaluationTree, epoch: int) -> Path:
-    """The folder of an epoch in the source tree.
+def take_predictions(
+    cell: EvaluationCell, epoch: int, on_progress: Progress = silent, contents: Contents | None = None
+) -> PredictionRecord:
+    """Publish `nvs/inputs/` of one epoch by one rename; what is as wanted is left alone.
 
     Raises:
-        InvalidFile: it is not there; the message has the epochs that are.
+        InvalidFile: the tree lacks the epoch, or a render has another size than its ground truth.
+        InvalidScene: no view can be compared.
     """
-    folder = tree.epoch_dir(epoch)
-    if not folder.is_dir():
-        found = [name for name in _names(tree.evaluation_dir) if _is_epoch(name)]
+    task, unit = cell.tree.task(epoch, "nvs"), prediction_unit(cell, epoch)
+    verdict = verified(unit, contents)
+    if verdict.is_made:
+        return read_predictions(task)
+    tree = _tree_with(cell, epoch)
+    cell, source, making = kept(cell, verdict.record), tree.task(epoch, "nvs"), begin(unit, contents)
+    record = _record(cell, epoch, tree, source)
+    withdraw(cell.tree, epoch, task)
+    left_out: dict[str, str] = {}
+    with staged(task.inputs_dir) as stage:
+        if links_numbers(cell):
+            stage.link_all(source.inputs_dir)
+            views = predicted_views(source)
+        else:
+            chosen = source_views(cell, source)
+            views, left_out = list(chosen.views), chosen.left_out
+            for view in views:
+                _link_view(cell, source, task, view, stage)
+            if not views:
+                raise no_views(cell, left_out)
+        record = record.model_copy(update={"n_images": len(views), "left_out": left_out})
+        stage.write(task.prediction_record, storage.to_json_bytes(record))
+    making.finish(files_below(task.inputs_dir), noted={"from": record.renderer})
+    on_progress(
+        f"{cell.scene.name} {epoch_name(epoch)}: {record.n_images} predictions linked, {len(left_out)} left out"
+    )
+    return record
+
+
+def _tree_with(cell: EvaluationCell, epoch: int) -> EvaluationTree:
+    """The source tree, which has the epoch."""
+    tree = source_tree(cell)
+    assert tree is not None, "the sources `command` and `existing` have a tree"
+    if not tree.epoch_dir(epoch).is_dir():
         raise InvalidFile(
             f"the tree of `{cell.scene.name}` lacks an epoch that the experiment names",
-            file=folder,
+            file=tree.epoch_dir(epoch),
             key="evaluation.epochs",
-            found=", ".join(found) or "no evaluation/epoch_XXXX",
+            found=", ".join(map(epoch_name, epochs_on_disk(tree))) or "no evaluation/epoch_XXXX",
             wanted=f"{epoch_name(epoch)}/{RENDERS}",
             remedy="name the epochs that are there (`evaluation.epochs`), or let the pipeline write this one",
         )
-    return folder
+    return tree
 
 
-def source_views(cell: EvaluationCell, source: TaskTree) -> tuple[list[View], dict[str, str]]:
-    """The renders of a source tree's task that are evaluated, the source camera's too; and those left out, with the reason.
-
-    Cameras are those of `evaluation.cameras` where it names any; frames are chosen by `evaluation.frames`, after the skip frames.
-    """
-    found = predicted_views(source)
-    named = set(cell.experiment.evaluation.cameras)
-    skipped = cell.scene.skip_frames() if cell.applies_skip_frames else set()
-    frames = sorted({view.fname for view in found if int(view.fname) not in skipped}, key=int)
-    chosen = set(chosen_frames(cell, frames))
-    kept: list[View] = []
-    left_out: dict[str, str] = {}
-    for view in found:
-        if (named and view.cam_id not in named) or view.fname not in chosen:
-            continue
-        reason = _lacks(cell, source, view)
-        if reason is None:
-            kept.append(view)
-        else:
-            left_out[str(view)] = reason
-    return kept, left_out
-
-
-def source_mask(cell: EvaluationCell, source: TaskTree, view: View) -> Path | None:
-    """The mask of a view: the scene's union mask, else what the tree has."""
-    key = (view.cam_id, view.fname)
-    own = source.input_mask(*key)
-    return cell.scene.mask_path(*key) or (own if own.is_file() else None)
-
-
-def source_camera_file(cell: EvaluationCell, source: TaskTree, view: View) -> Path | None:
-    """The calibration of a view: the scene's, else what the tree has."""
-    key = (view.cam_id, view.fname)
-    own = source.input_camera(*key)
-    return cell.scene.camera_files(view.cam_id).paths.get(view.fname) or (own if own.is_file() else None)
-
-
-def source_bodies(cell: EvaluationCell, epoch: int, task_name: str) -> dict[str, Path]:
-    """The predicted bodies of a pose task at an epoch, by frame, where a source tree has them; else empty."""
-    tree = source_tree(cell)
-    if tree is None:
-        return {}
-    folder = tree.task(epoch, task_name).inputs_dir / tree.task(epoch, task_name).body_model
-    names = [path for path in sorted(folder.glob("*.npz")) if path.stem.isdigit()] if folder.is_dir() else []
-    return {path.stem: path for path in sorted(names, key=lambda path: int(path.stem)) if path.stat().st_size}
-
-
-def _lacks(cell: EvaluationCell, source: TaskTree, view: View) -> str | None:
-    if cell.scene.image_path(view.cam_id, view.fname) is None:
-        return "there is no ground-truth image"
-    if source.input_render(view.cam_id, view.fname).stat().st_size == 0:
-        return "the render is an empty file"
-    return None
-
-
-def _names(folder: Path) -> Iterator[str]:
-    if folder.is_dir():
-        yield from sorted(path.name for path in folder.iterdir())
-
-
-def _is_epoch(name: str) -> bool:
+def _record(cell: EvaluationCell, epoch: int, tree: EvaluationTree, source: TaskTree) -> PredictionRecord:
+    predictions = cell.experiment.evaluation.predictions
+    handed = handed_checkpoint(cell) if predictions.source == "command" else None
     try:
-        parse_epoch(name)
-    except InvalidKey:
-        return False
-    return True
+        taken = None if handed else read_predictions(source)
+    except InvalidFile:  # of a tree that other scripts wrote
+        taken = None
+    return PredictionRecord(
+        prediction_source=taken.prediction_source if taken else predictions.source,
+        epoch=epoch,
+        step=cell.epoch_steps()[epoch],
+        checkpoint_sha256=handed.sha256 if handed else taken.checkpoint_sha256 if taken else None,
+        n_images=0,
+        renderer="the pipeline's command" if handed else f"the tree {tree.base}",
+    )
+
+
+def _link_view(cell: EvaluationCell, source: TaskTree, task: TaskTree, view: View, stage: Staging) -> None:
+    from thesis_assets.images.codecs import image_size
+
+    key = (view.cam_id, view.fname)
+    render, truth = source.input_render(*key), cell.scene.image_path(*key)
+    if truth is not None and image_size(render) != image_size(truth):
+        raise InvalidFile(
+            "a render has another size than its ground truth",
+            file=render,
+            found=image_size(render),
+            wanted=f"{image_size(truth)} (height, width), as {truth}",
+            remedy="write the renders at the photographs' own size; the protocol scales both",
+        )
+    stage.link(render, task.input_render(*key))
+    mask, camera = source_mask(cell, source, view), source_camera_file(cell, source, view)
+    if mask is not None:
+        stage.link(mask, task.input_mask(*key))
+    if camera is not None:
+        stage.link(camera, task.input_camera(*key))
+
+
+def take_numbers(
+    cell: EvaluationCell,
+    epoch: int,
+    task_name: str,
+    on_progress: Progress = silent,
+    contents: Contents | None = None,
+) -> Protocol:
+    """Link one task of one epoch; what is as wanted is left alone.
+
+    Raises:
+        InvalidFile: the tree lacks the epoch or a required file, or a table cannot be read.
+    """
+    task, unit = cell.tree.task(epoch, task_name), task_unit(cell, epoch, task_name)
+    if verified(unit, contents).is_made:
+        return storage.read_json(task.protocol, Protocol)
+    tree = _tree_with(cell, epoch)
+    source, making = tree.task(epoch, task_name), begin(unit, contents)
+    protocol = read_protocol(source)
+    if protocol is not None:
+        if faults := task_faults(source):
+            raise InvalidFile(
+                "the tree that is to be taken over is not whole",
+                file=faults[0][0],
+                found=faults[0][1],
+                remedy="mend it, or let its renders be measured again (`recompute: true`)",
+            )
+        protocol = protocol.model_copy(update={"epoch": epoch, "step": cell.epoch_steps()[epoch]})
+    withdraw(cell.tree, epoch, task)
+    for name in NVS_FOLDERS if task_name == "nvs" else POSE_FOLDERS:
+        with staged(task.base / name) as stage:
+            stage.link_all(source.base / name)
+    with staged(task.metrics_dir) as stage:
+        if protocol is not None:
+            stage.link_all(source.metrics_dir)
+            stage.write(task.protocol, storage.to_json_bytes(protocol))
+        else:
+            protocol = _older(cell, epoch, tree, source, task, stage)
+    making.finish(outputs_of(task), noted={"from": str(tree.base)})
+    on_progress(f"{cell.scene.name} {epoch_name(epoch)} {task_name}: taken over from {tree.base}")
+    return protocol
+
+
+def _older(
+    cell: EvaluationCell,
+    epoch: int,
+    tree: EvaluationTree,
+    source: TaskTree,
+    task: TaskTree,
+    stage: Staging,
+) -> Protocol:
+    """Write the tables of a tree without a protocol in the columns of ours, and the protocol that says so."""
+    rows = _older_rows(source)
+    empty = sorted({name for row in rows for name, value in row.items() if value is None})
+    comparable: dict[str, Any] = {"prediction_source": "existing", "protocol": OLDER}
+    frames: Any = [frame_name(row["frame_id"]) for row in rows]
+    if task.task == "nvs":
+        comparable["cameras"] = sorted({row["camera_id"] for row in rows})
+        frames = {
+            str(cam_id): [frame_name(row["frame_id"]) for row in rows if row["camera_id"] == cam_id]
+            for cam_id in comparable["cameras"]
+        }
+    else:
+        comparable["world_alignment"] = _older_alignment(tree)
+    protocol = Protocol(
+        task=task.task,
+        epoch=epoch,
+        step=cell.epoch_steps()[epoch],
+        comparable=comparable,
+        empty_metrics={name: ENTERS_AS.get(name, OLDER) for name in empty},
+        versions={"thesis_assets": __version__},
+        details={
+            IMPORTED: str(tree.base),
+            "frames": frames,
+            "source_camera": cell.source_camera(),
+            "its own results": _older_results(source),
+        },
+    )
+    write_tables(stage, task, rows, protocol)
+    return protocol
+
+
+def _older_rows(source: TaskTree) -> list[dict[str, Any]]:
+    """The table of frames in the names of ours, by camera and frame. A table of bodies may have more than the older columns."""
+    table, columns = frame_table(source), OLDER_COLUMNS[source.task]
+    try:
+        found = read_table(table, columns if source.task == "nvs" else POSE_FRAME_COLUMNS)
+    except InvalidFile:  # the scripts before wrote fewer columns
+        found = read_table(table, columns)
+    rows = [
+        {**older_row(source.task, row), **{key: int(row[key] or 0) for key in KEY_COLUMNS if key in row}}
+        for row in found
+    ]
+    return sorted(rows, key=lambda row: [row[key] for key in KEY_COLUMNS if key in row])
+
+
+def _older_results(source: TaskTree) -> str:
+    """What its overall file says, word for word: the means in our table are ours, without the source camera."""
+    path = source.required_files[0]
+    if not path.is_file():
+        raise InvalidFile("the tree that is to be taken over lacks a required file", file=path)
+    return path.read_bytes()[:2000].decode("utf-8", errors="replace")
+
+
+def _older_alignment(tree: EvaluationTree) -> str:
+    try:
+        value = storage.read_json_value(tree.manifest)
+    except InvalidFile:  # the scripts before did not always write one
+        return "unknown"
+    said = value.get("pose_eval_world_alignment_method") if isinstance(value, dict) else None
+    return said if isinstance(said, str) else "unknown"

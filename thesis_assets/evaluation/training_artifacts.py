@@ -14,25 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 from thesis_assets import storage
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
-from thesis_assets.evaluation.refinement import Refinement, forget_refiners
-from thesis_assets.evaluation.shared_work import Crew, Outcomes, by_scene, over_scenes
-from thesis_assets.evaluation.source_trees import source_tree
-from thesis_assets.evaluation.staging import Staging, files_below, staged
-from thesis_assets.evaluation.unit_parts import (
+from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent, source_tree
+from thesis_assets.evaluation.outputs import (
+    Staging,
     below,
     by_name,
     checkpoint_version,
-    holds,
+    files_below,
+    older_of,
     picked,
     recorded,
     shard_version,
+    staged,
     verified,
     with_step,
 )
+from thesis_assets.evaluation.refined_predictions import Refinement, forget_refiners
+from thesis_assets.evaluation.shared_work import Crew, Outcomes, over_scenes
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import epoch_name
-from thesis_assets.provenance import Contents, Older, Place, Unit, Wanted, begin
+from thesis_assets.provenance import Contents, Place, Unit, Wanted, begin
 from thesis_assets.schemas.evaluation import TrainingArtifactsRecord
 from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
 
@@ -57,7 +58,7 @@ def write_artifacts_of_scenes(
     outcomes: Outcomes[TrainingArtifactsRecord] = Outcomes()
     try:
         crew = (crew or Crew()).for_views(sum(len(cell.epoch_steps()) for cell in cells) * MAX_SAMPLES)
-        over_scenes(artifacts_of_scene, by_scene(cells), outcomes, crew, on_progress)
+        over_scenes(artifacts_of_scene, cells, outcomes, crew, on_progress)
     finally:
         forget_refiners()
     return outcomes
@@ -121,10 +122,8 @@ def taken_artifacts(cell: EvaluationCell, epoch: int) -> Path | None:
 
 def training_artifacts_unit(cell: EvaluationCell, epoch: int) -> Unit:
     """The pictures of an epoch. The samples, the scene and the checkpoint may be gone."""
-    place = Place(
-        cell.tree.training_artifacts_record(epoch).parent,
-        cell.tree.training_artifacts_made_from(epoch),
-    )
+    side_file = cell.tree.training_artifacts_record(epoch)
+    place = Place(side_file.parent, cell.tree.training_artifacts_made_from(epoch))
     record, source = recorded(place), taken_artifacts(cell, epoch)
     options, _ = picked(cell, cell, ("evaluation.predictions.source",))
     files, made = {}, {}
@@ -137,12 +136,9 @@ def training_artifacts_unit(cell: EvaluationCell, epoch: int) -> Unit:
         shown = record if record is not None and len(record.outputs) > 1 else None
         made = {**checkpoint_version(cell, epoch), **shard_version(cell, shown)}
     wanted = Wanted("training_artifacts", ARTIFACTS_VERSION, options, files=files, made=made)
-
-    def older() -> Older | None:
-        is_older = holds(cell.tree.training_artifacts_record(epoch), "input_digest")
-        return Older(files_below(place.base)) if is_older else None
-
-    return Unit(f"training artifacts of {cell.scene.name}, {epoch_name(epoch)}", place, wanted, older)
+    return Unit(
+        f"training artifacts of {cell.scene.name}, {epoch_name(epoch)}", place, wanted, lambda: older_of(side_file)
+    )
 
 
 def _depths(cell: EvaluationCell) -> list[Path | None]:
@@ -180,7 +176,8 @@ def _write_pictures(
         for kind, picture in zip(KINDS, (refined, depth, target), strict=True):
             pictures[kind].append(picture)
             if picture is not None:
-                _write_png(stage, cell, epoch, kind, row.sample_id, picture)
+                path = cell.tree.training_artifacts(epoch, kind) / f"{row.sample_id}.png"
+                stage.write_png(path, picture, cell.experiment.generation.export.png_encoder)
     _write_sheets(cell, epoch, rows, pictures, stage)
     return absent
 
@@ -226,13 +223,6 @@ def _depth_picture(cell: EvaluationCell, row: SampleRow, size: tuple[int, ...]) 
 def _depth_path(cell: EvaluationCell, row: SampleRow) -> Path | None:
     key = (row.target_cam_id, row.target_fname)
     return cell.scene.depth_path(*key, estimated=True) or cell.scene.depth_path(*key)
-
-
-def _write_png(
-    stage: Staging, cell: EvaluationCell, epoch: int, kind: str, name: str, picture: NDArray[np.uint8]
-) -> None:
-    path = cell.tree.training_artifacts(epoch, kind) / f"{name}.png"
-    stage.write_png(path, picture, cell.experiment.generation.export.png_encoder)
 
 
 def _write_sheets(

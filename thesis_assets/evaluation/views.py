@@ -1,15 +1,23 @@
-"""Which views of a scene are compared: target cameras and frames, and which of them lack something, with the reason."""
+"""The views of a scene: which are compared, which lie under `nvs/inputs/`, which a tree of others has; those left out, with the reason."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from thesis_assets.errors import InvalidExperiment
-from thesis_assets.evaluation.cell import EvaluationCell
+from thesis_assets import storage
+from thesis_assets.errors import InvalidExperiment, InvalidKey, InvalidScene
+from thesis_assets.evaluation.cell import EvaluationCell, links_numbers, source_tree
+from thesis_assets.layout import EvaluationTree, TaskTree, parse_epoch
 from thesis_assets.samples import plan
 from thesis_assets.scenes.bodies import BodyModel
-from thesis_assets.scenes.scene import Scene
+from thesis_assets.schemas.evaluation import PredictionRecord
+
+RENDERS = "nvs/inputs/cam_<id>/render/<frame>.png"
+_RENDER = re.compile(r"cam_(?P<cam>0|[1-9]\d{0,9})/render/(?P<frame>\d{6}|[1-9]\d{6,11})\.png", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -30,10 +38,6 @@ class EvaluatedViews:
     views: tuple[View, ...]
     left_out: dict[str, str]
 
-    @property
-    def cameras(self) -> list[int]:
-        return sorted({view.cam_id for view in self.views})
-
 
 def evaluated_views(cell: EvaluationCell) -> EvaluatedViews:
     """The views that the experiment asks for and the scene has everything for.
@@ -46,16 +50,27 @@ def evaluated_views(cell: EvaluationCell) -> EvaluatedViews:
     """
     scene, source, cameras = cell.scene, cell.source_camera(), evaluated_cameras(cell)
     listed = {fname for cam in cameras for fname in scene.frames(cam, apply_skip_frames=cell.applies_skip_frames)}
-    masked = has_masks(scene, cameras)
-    kept: list[View] = []
-    left_out: dict[str, str] = {}
-    for view in (View(cam, fname) for cam in cameras for fname in chosen_frames(cell, sorted(listed, key=int))):
-        reason = _lacks(scene, view, source, masked)
-        if reason is None:
-            kept.append(view)
-        else:
-            left_out[str(view)] = reason
-    return EvaluatedViews(tuple(kept), left_out)
+    masked = any(scene.mask_path(cam, fname) for cam in cameras for fname in scene.frames(cam))
+
+    def lacks(view: View) -> str | None:
+        if scene.image_path(view.cam_id, view.fname) is None:
+            return "there is no ground-truth image"
+        if scene.image_path(source, view.fname) is None:
+            return f"the source camera {source} has no image of this frame, so there is no reference"
+        if view.fname not in scene.camera_files(view.cam_id).paths:
+            return "the camera has no calibration at this frame"
+        if masked and scene.mask_path(view.cam_id, view.fname) is None:
+            return "there is no union mask"
+        return None
+
+    frames = chosen_frames(cell, sorted(listed, key=int))
+    return _sorted_out((View(cam, fname) for cam in cameras for fname in frames), lacks)
+
+
+def _sorted_out(views: Iterable[View], lacks: Callable[[View], str | None]) -> EvaluatedViews:
+    reasons = {view: lacks(view) for view in views}
+    left_out = {str(view): reason for view, reason in reasons.items() if reason is not None}
+    return EvaluatedViews(tuple(view for view, reason in reasons.items() if reason is None), left_out)
 
 
 def evaluated_cameras(cell: EvaluationCell) -> list[int]:
@@ -103,18 +118,93 @@ def pose_frames(cell: EvaluationCell, model: BodyModel) -> list[str]:
     return chosen_frames(cell, cell.scene.body_frames(model, apply_skip_frames=cell.applies_skip_frames))
 
 
-def has_masks(scene: Scene, cameras: Sequence[int]) -> bool:
-    """Whether any of the cameras has a union mask; a scene without counts as one whole mask."""
-    return any(scene.mask_path(cam, fname) for cam in cameras for fname in scene.frames(cam))
+def read_predictions(task: TaskTree) -> PredictionRecord:
+    """What the predictions of a task say of themselves.
+
+    Raises:
+        InvalidFile: there are none, or their record cannot be read.
+    """
+    return storage.read_json(task.prediction_record, PredictionRecord)
 
 
-def _lacks(scene: Scene, view: View, source: int, masked: bool) -> str | None:
-    if scene.image_path(view.cam_id, view.fname) is None:
-        return "there is no ground-truth image"
-    if scene.image_path(source, view.fname) is None:
-        return f"the source camera {source} has no image of this frame, so there is no reference"
-    if view.fname not in scene.camera_files(view.cam_id).paths:
-        return "the camera has no calibration at this frame"
-    if masked and scene.mask_path(view.cam_id, view.fname) is None:
-        return "there is no union mask"
-    return None
+def predicted_views(task: TaskTree) -> list[View]:
+    """The views that lie under `nvs/inputs/`, by camera and frame number. Other names are passed over."""
+    renders = task.inputs_dir.glob("cam_*/render/*.png")
+    matches = (_RENDER.fullmatch(path.relative_to(task.inputs_dir).as_posix()) for path in renders)
+    views = [View(int(match["cam"]), match["frame"]) for match in matches if match]
+    return sorted(views, key=lambda view: (view.cam_id, int(view.fname)))
+
+
+def no_views(cell: EvaluationCell, left_out: dict[str, str]) -> InvalidScene:
+    """The error for a scene without anything to compare."""
+    return InvalidScene(
+        f"no view of `{cell.scene.name}` can be compared",
+        file=cell.scene.tree.ground_truth.base,
+        found="; ".join(sorted(set(left_out.values()))[:5]) or "no target camera has a chosen frame",
+        wanted="a target camera's image, calibration and render, and the source camera's image, of one frame at least",
+    )
+
+
+def why_not_taken(cell: EvaluationCell, task_name: str) -> str | None:
+    """Why an existing tree lacks a task altogether; None where any of the epochs has it."""
+    tree = source_tree(cell)
+    if tree is None or any(tree.task(epoch, task_name).base.is_dir() for epoch in cell.epoch_steps()):
+        return None
+    if task_name != "nvs" and not links_numbers(cell):
+        return None  # Measured here, on the estimates of the preprocessing root.
+    return f"the tree {tree.base} has no evaluation/<epoch>/{task_name} of the named epochs"
+
+
+def epochs_on_disk(tree: EvaluationTree) -> list[int]:
+    """The epochs that a tree has folders of, whatever they hold. Other names are passed over."""
+    found: list[int] = []
+    for path in sorted(tree.evaluation_dir.iterdir()) if tree.evaluation_dir.is_dir() else []:
+        with contextlib.suppress(InvalidKey):  # not an epoch's folder: `layout_version_is_v1` says so
+            found.append(parse_epoch(path.name))
+    return found
+
+
+def source_views(cell: EvaluationCell, source: TaskTree) -> EvaluatedViews:
+    """The renders of a source tree's task that are evaluated, the source camera's too; and those left out, with the reason.
+
+    Cameras are those of `evaluation.cameras` where it names any; frames are chosen by `evaluation.frames`, after the skip frames.
+    """
+    found = predicted_views(source)
+    named = set(cell.experiment.evaluation.cameras)
+    skipped = cell.scene.skip_frames() if cell.applies_skip_frames else set()
+    frames = sorted({view.fname for view in found if int(view.fname) not in skipped}, key=int)
+    chosen = set(chosen_frames(cell, frames))
+
+    def lacks(view: View) -> str | None:
+        if cell.scene.image_path(view.cam_id, view.fname) is None:
+            return "there is no ground-truth image"
+        if source.input_render(view.cam_id, view.fname).stat().st_size == 0:
+            return "the render is an empty file"
+        return None
+
+    wanted = (view for view in found if view.fname in chosen and (not named or view.cam_id in named))
+    return _sorted_out(wanted, lacks)
+
+
+def source_mask(cell: EvaluationCell, source: TaskTree, view: View) -> Path | None:
+    """The mask of a view: the scene's union mask, else what the tree has."""
+    key = (view.cam_id, view.fname)
+    own = source.input_mask(*key)
+    return cell.scene.mask_path(*key) or (own if own.is_file() else None)
+
+
+def source_camera_file(cell: EvaluationCell, source: TaskTree, view: View) -> Path | None:
+    """The calibration of a view: the scene's, else what the tree has."""
+    key = (view.cam_id, view.fname)
+    own = source.input_camera(*key)
+    return cell.scene.camera_files(view.cam_id).paths.get(view.fname) or (own if own.is_file() else None)
+
+
+def source_bodies(cell: EvaluationCell, epoch: int, task_name: str) -> dict[str, Path]:
+    """The predicted bodies of a pose task at an epoch, by frame, where a source tree has them; else empty."""
+    tree = source_tree(cell)
+    if tree is None:
+        return {}
+    folder = tree.task(epoch, task_name).inputs_dir / tree.task(epoch, task_name).body_model
+    names = [path for path in sorted(folder.glob("*.npz")) if path.stem.isdigit()] if folder.is_dir() else []
+    return {path.stem: path for path in sorted(names, key=lambda path: int(path.stem)) if path.stat().st_size}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from thesis_assets.errors import InvalidExperiment
-from thesis_assets.evaluation.scenes import evaluation_scenes
+from thesis_assets.evaluation.cell import evaluation_scenes
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.storage import write_text

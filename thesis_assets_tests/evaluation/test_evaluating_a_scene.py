@@ -10,14 +10,13 @@ import pytest
 from PIL import Image
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidExperiment, InvalidFile
-from thesis_assets.evaluation import videos
-from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
+from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
+from thesis_assets.evaluation import nvs
+from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.input_data import documented_folders
 from thesis_assets.evaluation.metric_tables import read_results, read_table
-from thesis_assets.evaluation.nvs import evaluate_nvs
-from thesis_assets.evaluation.predictions import make_predictions
-from thesis_assets.evaluation.videos import NO_FFMPEG, write_video
+from thesis_assets.evaluation.nvs import NO_FFMPEG, write_video
+from thesis_assets.evaluation.units import absent_tasks
 from thesis_assets.evaluation.views import View, evaluated_views
 from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, NVS_RESULT_KEYS, InputDataRecord, PredictionRecord
 from thesis_assets_tests.evaluation.tiny_cell import (
@@ -27,8 +26,10 @@ from thesis_assets_tests.evaluation.tiny_cell import (
     SOURCE,
     TARGETS,
     WIDTH,
+    compared_epoch,
     evaluate,
     open_cell,
+    predicted_epoch,
     reopened,
     true_image,
     write_png,
@@ -113,9 +114,9 @@ def test_a_camera_has_a_video_of_its_comparisons_where_ffmpeg_is(evaluated: Eval
 def test_without_ffmpeg_the_protocol_says_why_there_is_no_video(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thesis_assets.evaluation.nvs_images.shutil.which", lambda _: None)
+    monkeypatch.setattr("thesis_assets.evaluation.nvs.shutil.which", lambda _: None)
     cell = open_cell(own_folder, nvs={"region": "mask"})
-    protocol = evaluate_nvs(cell, 0)
+    protocol = compared_epoch(cell, 0)
     assert protocol.details["no_video"] == {"cam_4": NO_FFMPEG, "cam_28": NO_FFMPEG}
     assert not cell.tree.task(0, "nvs").viz_video(4).exists()
 
@@ -139,7 +140,7 @@ def test_a_video_program_that_cannot_do_it_is_a_reason_and_no_failure(tmp_path: 
 def test_a_video_program_that_hangs_shouts_or_makes_nothing_is_told_and_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, told: str
 ) -> None:
-    monkeypatch.setattr(videos, "SECONDS", 1)
+    monkeypatch.setattr(nvs, "VIDEO_SECONDS", 1)
     program = tmp_path / "ffmpeg"
     program.write_text(f"#!{sys.executable}\n{code}\n")
     program.chmod(0o755)
@@ -161,7 +162,7 @@ def test_equal_ground_truth_is_one_file_over_the_epochs(evaluated: EvaluationCel
 def test_the_older_convention_of_the_results_file_is_4_771_lower(own_folder: Path) -> None:
     before = read_results(open_cell(own_folder).tree.task(0, "nvs").nvs_results, NVS_RESULT_KEYS)
     cell = open_cell(own_folder, nvs={"results_convention": "channel_sum"})
-    evaluate_nvs(cell, 0)
+    compared_epoch(cell, 0)
     older = read_results(cell.tree.task(0, "nvs").nvs_results, NVS_RESULT_KEYS)
     assert older["psnr"] == older["psnr_channel_sum"] == before["psnr_channel_sum"]
     assert before["psnr"] is not None
@@ -196,8 +197,8 @@ def test_only_what_changed_is_made_again(own: EvaluationCell) -> None:
 def test_a_checkpoint_is_verified_before_it_is_used(own: EvaluationCell) -> None:
     own.tuning_run.checkpoint(20).write_bytes(own.tuning_run.checkpoint(10).read_bytes())
     own.tree.task(30, "nvs").input_render(4, FRAMES[0]).unlink()
-    with pytest.raises(InvalidFile, match="not the one that was written"):
-        make_predictions(own, 30)
+    with pytest.raises(ThesisAssetsError, match="not the one that was written"):
+        predicted_epoch(own, 30)
 
 
 def test_a_changed_image_makes_its_scene_stale(own: EvaluationCell) -> None:
@@ -231,7 +232,7 @@ def test_views_without_a_reference_or_a_mask_are_left_out_with_the_reason(own: E
 def test_a_missing_render_leaves_out_its_view_only(own: EvaluationCell) -> None:
     own.scene.tree.render(28, FRAMES[1]).unlink()
     shutil.rmtree(own.tree.base)
-    record = make_predictions(reopened(own), 0)
+    record = predicted_epoch(reopened(own), 0)
     assert record.n_images == 7
     assert list(record.left_out) == ["cam_28/000001"]
 
@@ -251,8 +252,8 @@ def test_the_source_camera_cannot_be_evaluated(own_folder: Path) -> None:
 
 def test_metrics_without_predictions_are_refused(own: EvaluationCell) -> None:
     own.tree.task(15, "nvs").prediction_record.unlink()
-    with pytest.raises(InvalidFile, match="no whole predictions"):
-        evaluate_nvs(own, 15)
+    with pytest.raises(ThesisAssetsError, match="no whole predictions"):
+        compared_epoch(own, 15)
 
 
 def test_an_empty_mask_leaves_its_row_empty_and_the_task_whole(own: EvaluationCell) -> None:
@@ -268,7 +269,7 @@ def test_an_empty_mask_leaves_its_row_empty_and_the_task_whole(own: EvaluationCe
 
 
 def test_without_masks_the_whole_image_counts_and_the_protocol_says_so(own: EvaluationCell) -> None:
-    from thesis_assets.evaluation.protocols import read_protocol
+    from thesis_assets.evaluation.metric_tables import read_protocol
 
     shutil.rmtree(own.scene.tree.ground_truth.seg_dir)
     shutil.rmtree(own.tree.base)

@@ -12,11 +12,9 @@ import pytest
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell
-from thesis_assets.evaluation.metric_tables import read_table
-from thesis_assets.evaluation.prediction_units import prediction_unit
-from thesis_assets.evaluation.recomputation import differences
-from thesis_assets.evaluation.task_faults import frame_columns, frame_table, missing_sources, task_faults
-from thesis_assets.evaluation.task_units import task_unit
+from thesis_assets.evaluation.metric_tables import frame_columns, frame_table, missing_sources, read_table, task_faults
+from thesis_assets.evaluation.required_files import differences
+from thesis_assets.evaluation.units import prediction_unit, task_unit
 from thesis_assets.layout import parse_epoch
 from thesis_assets.provenance import examine
 from thesis_assets.schemas.evaluation import EvaluationManifest, Protocol

@@ -8,26 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thesis_assets.evaluation.metric_images import NvsComparison
-from thesis_assets.evaluation.nvs import evaluate_nvs
-from thesis_assets.evaluation.nvs_metrics import EMPTY_MASK, TOO_SMALL, view_metrics
-from thesis_assets.evaluation.predictions import make_predictions
-from thesis_assets.evaluation.protocols import read_protocol
+from thesis_assets.evaluation.metric_tables import read_protocol, task_faults
+from thesis_assets.evaluation.nvs_metrics import EMPTY_MASK, TOO_SMALL, NvsComparison, view_metrics
 from thesis_assets.evaluation.required_files import check_lpips, check_metrics_recompute
-from thesis_assets.evaluation.task_faults import task_faults
-from thesis_assets.evaluation.task_units import task_unit
+from thesis_assets.evaluation.units import task_unit
 from thesis_assets.images.codecs import read_rgb
 from thesis_assets.images.perceptual import load_lpips
 from thesis_assets.schemas.evaluation import parse_results
-from thesis_assets_tests.evaluation.tiny_cell import make_cell
+from thesis_assets_tests.evaluation.tiny_cell import compared_epoch, make_cell, predicted_epoch
 from thesis_assets_tests.images.lpips_weights import write_lpips_weights
 
 
 def test_weights_that_come_later_make_no_work_and_fill_the_column_where_it_is_made_anew(tmp_path: Path) -> None:
     cell = make_cell(tmp_path, tasks=["nvs"], epochs=[0])
-    make_predictions(cell, 0)
+    predicted_epoch(cell, 0)
     said: list[str] = []
-    evaluate_nvs(cell, 0, said.append)
+    compared_epoch(cell, 0, said.append)
     (why,) = check_lpips(cell).offenders
     assert "vgg16-397923af.pth" in why
     assert "THESIS_LPIPS_WEIGHTS" in why
@@ -38,11 +34,11 @@ def test_weights_that_come_later_make_no_work_and_fill_the_column_where_it_is_ma
     write_lpips_weights(tmp_path / "lpips")
     task = cell.tree.task(0, "nvs")
     table = task.nvs_per_frame.read_bytes()
-    evaluate_nvs(cell, 0)
+    compared_epoch(cell, 0)
     assert task.nvs_per_frame.read_bytes() == table
     assert task_unit(cell, 0, "nvs").look().in_words == "made (without lpips, which is here)"
     task.nvs_results.unlink()
-    evaluate_nvs(cell, 0)
+    compared_epoch(cell, 0)
     lpips = load_lpips(cell.lpips_weights)
     rows = list(csv.DictReader(task.nvs_per_frame.open()))
     for row in rows:
@@ -68,7 +64,7 @@ def test_weights_that_come_later_make_no_work_and_fill_the_column_where_it_is_ma
     task.nvs_per_frame.write_text(text)
     without = replace(cell, lpips_weights=tmp_path / "nowhere")
     assert check_metrics_recompute(without).passed
-    evaluate_nvs(without, 0)
+    compared_epoch(without, 0)
     assert task.nvs_per_frame.read_text() == text
     assert "which is not here" in task_unit(without, 0, "nvs").look().in_words
     protocol = read_protocol(task)

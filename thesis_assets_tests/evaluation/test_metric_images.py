@@ -5,15 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thesis_assets.evaluation.metric_images import (
+from thesis_assets.evaluation.nvs_metrics import (
+    EMPTY_MASK,
+    NO_WINDOW,
     NvsComparison,
     bounding_box,
     downscale,
     downscale_mask,
     metric_image,
     metric_region,
+    view_metrics,
 )
-from thesis_assets.evaluation.nvs_metrics import EMPTY_MASK, NO_WINDOW, view_metrics
 
 
 def image(height: int = 24, width: int = 20, seed: int = 0) -> np.ndarray:

@@ -7,12 +7,19 @@ import pytest
 from PIL import Image
 
 from thesis_assets.evaluation.cell import EvaluationCell
-from thesis_assets.evaluation.nvs import evaluate_nvs
 from thesis_assets.evaluation.pose import evaluate_pose
-from thesis_assets.evaluation.predictions import make_predictions
 from thesis_assets.layout import TASKS
 from thesis_assets_tests.evaluation.from_saved_files import assert_task_is_reproduced
-from thesis_assets_tests.evaluation.tiny_cell import FRAMES, HEIGHT, WIDTH, open_cell, reopened, write_png
+from thesis_assets_tests.evaluation.tiny_cell import (
+    FRAMES,
+    HEIGHT,
+    WIDTH,
+    compared_epoch,
+    open_cell,
+    predicted_epoch,
+    reopened,
+    write_png,
+)
 
 NVS_NUMBERS = 8 * 6 + 2 * 5 + 4
 POSE_NUMBERS = 4 * 9 + 8
@@ -29,8 +36,8 @@ def test_all_numbers_of_a_scene_are_reproduced(evaluated: EvaluationCell) -> Non
 def test_every_region_and_background_is_reproduced(own_folder: Path, region: str, background: str) -> None:
     cell = open_cell(own_folder, nvs={"region": region, "background": background, "downscale_factor": 1})
     write_png(cell.scene.tree.ground_truth.mask(4, FRAMES[1]), np.zeros((HEIGHT, WIDTH), np.uint8))
-    make_predictions(cell, 15)
-    evaluate_nvs(cell, 15)
+    predicted_epoch(cell, 15)
+    compared_epoch(cell, 15)
     assert assert_task_is_reproduced(cell.tree.task(15, "nvs").base) == NVS_NUMBERS
 
 

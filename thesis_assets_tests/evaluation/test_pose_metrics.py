@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.evaluation import pose_metrics, world_alignment
-from thesis_assets.evaluation.world_alignment import RigidMotion, fit_rigid
+from thesis_assets.evaluation import pose_metrics
+from thesis_assets.evaluation.pose_metrics import RigidMotion, fit_rigid
 
 # A lopsided body: no rotation brings its mirror image back onto it.
 BODY = np.array([[0.0, 0, 0], [0.3, 0, 0], [0, 0.5, 0], [0, 0, 0.2], [0.1, 0.4, 0.3]])
@@ -150,7 +150,7 @@ def test_alignment_by_camera_puts_the_true_camera_where_the_predicted_one_is(see
     rng = np.random.default_rng(seed)
     predicted, true = random_motion(rng).matrix[:3], random_motion(rng).matrix[:3]
     points = rng.normal(size=(6, 3))
-    moved = world_alignment.by_source_camera(predicted, true).move(points)
+    moved = pose_metrics.by_source_camera(predicted, true).move(points)
     seen_by_predicted, seen_by_true = RigidMotion.of(predicted).move(moved), RigidMotion.of(true).move(points)
     np.testing.assert_allclose(seen_by_predicted, seen_by_true, atol=1e-10)
-    np.testing.assert_allclose(world_alignment.depths_in_camera(points, true), seen_by_true[:, 2], atol=1e-12)
+    np.testing.assert_allclose(pose_metrics.depths_in_camera(points, true), seen_by_true[:, 2], atol=1e-12)

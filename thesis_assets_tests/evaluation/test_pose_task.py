@@ -8,12 +8,13 @@ import pytest
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidScene
-from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
+from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.manifest import write_manifest
-from thesis_assets.evaluation.matched_people import identity_pairs
 from thesis_assets.evaluation.metric_tables import read_results, read_table
 from thesis_assets.evaluation.pose import evaluate_pose
+from thesis_assets.evaluation.pose_inputs import identity_pairs
 from thesis_assets.evaluation.required_files import check_metrics_recompute, check_required_files
+from thesis_assets.evaluation.units import absent_tasks
 from thesis_assets.scenes.bodies import read_bodies, write_bodies
 from thesis_assets.scenes.scene import write_registry
 from thesis_assets.schemas.evaluation import POSE_FRAME_COLUMNS, POSE_METRICS

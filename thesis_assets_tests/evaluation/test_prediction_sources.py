@@ -10,19 +10,16 @@ import pytest
 from PIL import Image
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
+from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.manifest import write_manifest
-from thesis_assets.evaluation.metric_tables import read_results, read_table
-from thesis_assets.evaluation.nvs import evaluate_nvs, evaluate_nvs_scenes
-from thesis_assets.evaluation.pipeline_command import PipelineFailed, pipeline_unit
+from thesis_assets.evaluation.metric_tables import IMPORTED, read_protocol, read_results, read_table
+from thesis_assets.evaluation.nvs import evaluate_nvs_scenes
+from thesis_assets.evaluation.pipeline_command import pipeline_unit
 from thesis_assets.evaluation.pose import evaluate_pose
-from thesis_assets.evaluation.prediction_units import prediction_place
-from thesis_assets.evaluation.predictions import make_predictions, predict
-from thesis_assets.evaluation.protocols import read_protocol
 from thesis_assets.evaluation.required_files import check_manifest, check_metrics_recompute, check_required_files
-from thesis_assets.evaluation.task_faults import IMPORTED
-from thesis_assets.evaluation.units import units_of
+from thesis_assets.evaluation.scene_steps import predict, units_of
+from thesis_assets.evaluation.units import absent_tasks, prediction_place
 from thesis_assets.experiments.spec import EvaluationSpec
 from thesis_assets.layout import TASKS, EvaluationTree
 from thesis_assets.provenance import read_record
@@ -36,7 +33,16 @@ from thesis_assets.schemas.evaluation import (
 )
 from thesis_assets.schemas.tuning import SelectedCheckpoint
 from thesis_assets_tests.evaluation import pipeline
-from thesis_assets_tests.evaluation.tiny_cell import CAMERAS, FRAMES, SCENE, SOURCE, evaluate, open_cell
+from thesis_assets_tests.evaluation.tiny_cell import (
+    CAMERAS,
+    FRAMES,
+    SCENE,
+    SOURCE,
+    compared_epoch,
+    evaluate,
+    open_cell,
+    predicted_epoch,
+)
 
 EPOCHS = (0, 30)
 
@@ -92,8 +98,8 @@ def test_a_pipelines_tree_is_evaluated_with_the_selected_checkpoint(own_folder: 
 
 def test_rows_of_the_source_camera_stand_in_the_tables_and_not_in_the_mean(own_folder: Path) -> None:
     cell = commanded(own_folder)
-    make_predictions(cell, 0)
-    evaluate_nvs(cell, 0)
+    predicted_epoch(cell, 0)
+    compared_epoch(cell, 0)
     task = cell.tree.task(0, "nvs")
     rows = read_table(task.nvs_per_frame, NVS_FRAME_COLUMNS)
     assert {row["camera_id"] for row in rows} == set(CAMERAS)
@@ -203,7 +209,7 @@ def test_an_untrained_run_gives_the_pipeline_no_checkpoint(own_folder: Path) -> 
     cell = commanded(own_folder)
     pretrained = cell.run.model_copy(update={"backend": "pretrained", "model": "nvidia/difix_ref"})
     untrained = replace(cell, experiment=cell.experiment.model_copy(update={"runs": {"tiny_a": pretrained}}))
-    record = make_predictions(untrained, 0)
+    record = predicted_epoch(untrained, 0)
     assert runs_of(untrained) == ["base model"]
     assert (record.step, record.checkpoint_sha256) == (None, None)
 
@@ -237,22 +243,22 @@ def test_a_pipeline_that_fails_says_so_and_leaves_what_was_there(own_folder: Pat
 
 def test_an_epoch_that_the_pipeline_left_out_is_named_with_what_it_left(own_folder: Path) -> None:
     cell = commanded(own_folder, epochs=(0, 15))
-    with pytest.raises(PipelineFailed, match="no render of epoch_0030") as caught:
-        make_predictions(cell, 30)
+    with pytest.raises(ThesisAssetsError, match="no render of epoch_0030") as caught:
+        predicted_epoch(cell, 30)
     assert "epoch_0000, epoch_0015" in str(caught.value)
 
 
 def test_a_render_of_another_size_is_refused_by_name(own_folder: Path) -> None:
     cell = commanded(own_folder)
     Image.new("RGB", (20, 24)).save(cell.scene.tree.render(28, FRAMES[1]))
-    with pytest.raises(InvalidFile, match="another size") as caught:
-        make_predictions(cell, 0)
+    with pytest.raises(ThesisAssetsError, match="another size") as caught:
+        predicted_epoch(cell, 0)
     assert f"cam_28/render/{FRAMES[1]}.png" in str(caught.value)
 
 
 def test_bodies_of_the_pipelines_own_tree_are_the_predicted_ones(own_folder: Path) -> None:
     cell = commanded(own_folder)
-    make_predictions(cell, 0)
+    predicted_epoch(cell, 0)
     tree = EvaluationTree(cell.tree.pipeline.output_dir, "demo")
     for fname in FRAMES[:2]:
         estimate = read_bodies(cell.scene.tree.estimated.body("smplx", fname), "smplx")
@@ -288,7 +294,7 @@ def test_a_tree_on_disk_is_taken_over_by_hard_links_and_nothing_is_computed(
     own_folder: Path, moved_tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell = existing(own_folder, moved_tree)
-    monkeypatch.setattr("thesis_assets.evaluation.nvs_images.view_metrics", None)
+    monkeypatch.setattr("thesis_assets.evaluation.nvs.view_metrics", None)
     monkeypatch.setattr("thesis_assets.evaluation.pose.frame_metrics", None)
     evaluate(cell)
     older = EvaluationTree(moved_tree.parent, moved_tree.name)

@@ -12,10 +12,10 @@ from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.nvs import evaluate_nvs_scenes
 from thesis_assets.evaluation.pose import evaluate_pose_scenes
-from thesis_assets.evaluation.predictions import predict
-from thesis_assets.evaluation.refined_predictions import split_by_camera
-from thesis_assets.evaluation.shared_work import Crew
+from thesis_assets.evaluation.scene_steps import predict
+from thesis_assets.evaluation.shared_work import Crew, split_by_camera
 from thesis_assets.evaluation.views import View
+from thesis_assets.launch.mapping import map_items
 from thesis_assets.layout import EvaluationTree
 from thesis_assets.scenes.scene import open_scene
 from thesis_assets_tests.evaluation.tiny_cell import FRAMES, SCENE, open_cell
@@ -80,19 +80,18 @@ def test_a_scene_that_fails_is_named_and_leaves_the_others(own_folder: Path) -> 
     assert not list(own_folder.rglob(".tmp-*"))
 
 
-def test_only_stale_epochs_are_shared_out(own_folder: Path) -> None:
+def test_only_stale_epochs_are_shared_out(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell, seen = open_cell(own_folder), []
 
-    def counting(function: Any, items: Sequence[Any], *, workers: int, **rest: Any) -> list[Any]:
-        from thesis_assets.launch.mapping import map_items
-
+    def counting(function: Any, items: Sequence[Any], **rest: Any) -> list[Any]:
         seen.extend(items)
-        return map_items(function, items, workers=1, **rest)
+        return map_items(function, items, **rest)
 
-    evaluate_nvs_scenes([cell], Crew(1, counting))
+    monkeypatch.setattr("thesis_assets.evaluation.shared_work.map_items", counting)
+    evaluate_nvs_scenes([cell])
     assert seen == []
     cell.tree.task(15, "nvs").pred_image(4, FRAMES[0]).unlink()
-    evaluate_nvs_scenes([cell], Crew(1, counting))
+    evaluate_nvs_scenes([cell])
     assert [share.task for share in seen] == [cell.tree.task(15, "nvs")]
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from thesis_assets.evaluation.staging import staged
+from thesis_assets.evaluation.outputs import staged
 
 
 def test_a_linked_file_that_is_written_anew_leaves_its_source_as_it_was(tmp_path: Path) -> None:

@@ -13,9 +13,7 @@ import pytest
 from thesis_assets import storage
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.manifest import write_manifest
-from thesis_assets.evaluation.nvs import evaluate_nvs
 from thesis_assets.evaluation.pose import evaluate_pose
-from thesis_assets.evaluation.predictions import make_predictions
 from thesis_assets.evaluation.required_files import (
     check_input_data_clean,
     check_layout_version,
@@ -29,7 +27,7 @@ from thesis_assets.layout import TASKS
 from thesis_assets.scenes.bodies import read_bodies, write_bodies
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.evaluation import EvaluationManifest
-from thesis_assets_tests.evaluation.tiny_cell import FRAMES, evaluate, open_cell
+from thesis_assets_tests.evaluation.tiny_cell import FRAMES, compared_epoch, evaluate, open_cell, predicted_epoch
 
 CHECKS: dict[str, Callable[[EvaluationCell], CheckOutcome]] = {
     **{f"{task}_required_files": lambda cell, task=task: check_required_files(cell, task) for task in TASKS},
@@ -242,7 +240,7 @@ def test_an_epoch_without_the_images_of_its_numbers_is_not_whole(own: Evaluation
 def test_an_epoch_is_taken_back_before_its_files_change(own: EvaluationCell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever moment the work is cut off at, no manifest names an epoch whose files are on their way."""
     from thesis_assets.evaluation import nvs, pose
-    from thesis_assets.evaluation.staging import Staging
+    from thesis_assets.evaluation.outputs import Staging
 
     class CutError(Exception):
         pass
@@ -250,22 +248,21 @@ def test_an_epoch_is_taken_back_before_its_files_change(own: EvaluationCell, mon
     def cut(*_: object, **__: object) -> None:
         raise CutError
 
-    steps: list[tuple[object, str, Callable[[EvaluationCell], object]]] = [
-        (Staging, "publish", lambda cell: make_predictions(cell, 30)),
-        (Staging, "publish", lambda cell: evaluate_nvs(cell, 15)),
-        (nvs, "write_nvs_metrics", lambda cell: evaluate_nvs(cell, 0)),
-    ]
     epochs = {0: "unrefined", 15: {"step": 10}, 30: {"step": 10}}
-    cell = open_cell(own.difix.root.parent, nvs={"region": "mask"}, epochs=epochs)
-    for module, name, work in steps:
+    for epoch, module, name, work in (
+        (30, Staging, "publish", predicted_epoch),
+        (15, Staging, "publish", compared_epoch),
+        (0, nvs, "write_tables", compared_epoch),
+    ):
+        cell = open_cell(own.difix.root.parent, nvs={"region": "mask"}, epochs={epoch: epochs[epoch]})
         with monkeypatch.context() as patch:
             patch.setattr(module, name, cut)
             with pytest.raises(CutError):
-                work(cell)
+                work(cell, epoch)
     assert manifest_of(own).eval_epochs == []
     evaluate(open_cell(own.difix.root.parent))
     with monkeypatch.context() as patch:
-        patch.setattr(pose, "_write_metrics", cut)
+        patch.setattr(pose, "write_tables", cut)
         for fname in FRAMES:
             body = own.scene.tree.estimated.body("smplx", fname)
             edited = read_bodies(body, "smplx")

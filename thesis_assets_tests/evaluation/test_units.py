@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 
 from thesis_assets import storage
-from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
+from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.lineage import evaluation_lineage
-from thesis_assets.evaluation.nvs import evaluate_nvs
+from thesis_assets.evaluation.manifest import manifest_unit
 from thesis_assets.evaluation.pose import evaluate_pose
-from thesis_assets.evaluation.predictions import make_predictions
 from thesis_assets.evaluation.required_files import (
     check_input_data_clean,
     check_layout_version,
     check_manifest,
     check_required_files,
 )
-from thesis_assets.evaluation.units import manifest_unit, prediction_unit, task_unit, units_of
+from thesis_assets.evaluation.scene_steps import units_of
+from thesis_assets.evaluation.units import absent_tasks, prediction_unit, task_unit
 from thesis_assets.images.codecs import read_rgb
 from thesis_assets.layout import TASKS
 from thesis_assets.provenance import Contents, Output, Unit, examine, take_over
@@ -35,8 +35,10 @@ from thesis_assets_tests.evaluation.tiny_cell import (
     HEIGHT,
     SCENE,
     WIDTH,
+    compared_epoch,
     evaluate,
     open_cell,
+    predicted_epoch,
     reopened,
     true_image,
     write_png,
@@ -158,10 +160,10 @@ def test_what_is_made_anew_keeps_the_options_that_the_file_does_not_set(own_fold
     assert words(cell) == {}
     cell.tree.task(15, "nvs").nvs_results.unlink()
     cell.tree.task(15, "pose_smpl").pose_results.unlink()
-    assert evaluate_nvs(cell, 15).comparable["background"] == "white"
+    assert compared_epoch(cell, 15).comparable["background"] == "white"
     assert evaluate_pose(cell, 15, "pose_smpl").comparable["world_alignment"] == "camera"
     cell = open_cell(own_folder, nvs={"region": "mask"})
-    assert evaluate_nvs(cell, 15).comparable["background"] == "white"
+    assert compared_epoch(cell, 15).comparable["background"] == "white"
 
 
 def spoilt() -> Iterator[tuple[str, str]]:
@@ -222,7 +224,7 @@ def test_a_damaged_sample_is_no_render(own: EvaluationCell) -> None:
     (sample,) = own.difix.samples_dir.glob(f"*__tcam4__*__tf{FRAMES[0]}__*/image.png")
     rewritten(sample, own.scene.tree.render(28, FRAMES[0]).read_bytes())
     task.input_render(4, FRAMES[0]).unlink()
-    make_predictions(reopened(own), 0)
+    predicted_epoch(reopened(own), 0)
     assert task.input_render(4, FRAMES[0]).read_bytes() == before
 
 
@@ -339,7 +341,7 @@ def test_bodies_that_are_measured_again_are_linked_from_an_equal_epoch(own: Eval
 def test_the_manifest_follows_the_numbers(own: EvaluationCell) -> None:
     version = manifest_unit(own).look().data_version
     shutil.rmtree(own.tree.task(15, "nvs").metrics_dir)
-    evaluate_nvs(own, 15)
+    compared_epoch(own, 15)
     assert manifest_unit(own).look().state == "missing"  # The epoch was taken back.
     evaluate(own)
     assert manifest_unit(own).look().data_version == version  # The same numbers of the same files.

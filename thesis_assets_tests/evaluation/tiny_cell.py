@@ -9,14 +9,14 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from thesis_assets.evaluation.cell import EvaluationCell, absent_tasks
+from thesis_assets.evaluation.cell import EvaluationCell, silent
 from thesis_assets.evaluation.input_data import link_input_data
 from thesis_assets.evaluation.manifest import write_manifest
-from thesis_assets.evaluation.nvs import evaluate_nvs
-from thesis_assets.evaluation.pose import evaluate_pose
-from thesis_assets.evaluation.predictions import make_predictions
-from thesis_assets.evaluation.training_artifacts import write_training_artifacts
-from thesis_assets.evaluation.world_alignment import RigidMotion
+from thesis_assets.evaluation.nvs import evaluate_nvs_scenes
+from thesis_assets.evaluation.pose import evaluate_pose_scenes
+from thesis_assets.evaluation.pose_metrics import RigidMotion
+from thesis_assets.evaluation.scene_steps import predict
+from thesis_assets.evaluation.training_artifacts import write_artifacts_of_scenes
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.layout import DifixTree, EvaluationTree, SceneTree
 from thesis_assets.samples.export import ShardWork, export_shard
@@ -24,6 +24,7 @@ from thesis_assets.scenes.bodies import Bodies, write_bodies
 from thesis_assets.scenes.camera import Camera, write_camera
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.scenes.scene import open_scene, write_registry
+from thesis_assets.schemas.evaluation import PredictionRecord, Protocol
 from thesis_assets.schemas.scenes import BODY_ARRAYS, IdentityAlignment, SceneRegistryEntry
 
 SCENE = "studio_pair03_dance"
@@ -87,18 +88,30 @@ def reopened(cell: EvaluationCell) -> EvaluationCell:
     return replace(cell, scene=open_scene(cell.scene.roots, SCENE))
 
 
-def evaluate(cell: EvaluationCell, on_progress: Callable[[str], None] = lambda _: None) -> None:
+def evaluate(cell: EvaluationCell, say: Callable[[str], None] = silent) -> None:
     """Every step of the evaluation, as the graph calls them."""
-    link_input_data(cell, on_progress)
-    absent = absent_tasks(cell)
-    for epoch in cell.epoch_steps():
-        make_predictions(cell, epoch, on_progress)
-        evaluate_nvs(cell, epoch, on_progress)
-        for task in ("pose_smplx", "pose_smpl"):
-            if task in cell.tasks and task not in absent:
-                evaluate_pose(cell, epoch, task, on_progress)
-        write_training_artifacts(cell, epoch, on_progress)
-    write_manifest(cell, on_progress)
+    link_input_data(cell, say)
+    predict([cell], None, say).raise_failures()
+    evaluate_nvs_scenes([cell], None, say).raise_failures()
+    for task in ("pose_smplx", "pose_smpl"):
+        if task in cell.tasks:
+            evaluate_pose_scenes([cell], task, None, say).raise_failures()
+    write_artifacts_of_scenes([cell], None, say).raise_failures()
+    write_manifest(cell, say)
+
+
+def predicted_epoch(cell: EvaluationCell, epoch: int) -> PredictionRecord:
+    """Make the predictions of a scene, and return what is said of one epoch."""
+    outcomes = predict([cell])
+    outcomes.raise_failures()
+    return outcomes.records[SCENE, epoch]
+
+
+def compared_epoch(cell: EvaluationCell, epoch: int, say: Callable[[str], None] = silent) -> Protocol:
+    """Compare the views of a scene, and return the protocol of one epoch."""
+    outcomes = evaluate_nvs_scenes([cell], None, say)
+    outcomes.raise_failures()
+    return outcomes.records[SCENE, epoch]
 
 
 def true_image(cam_id: int, fname: str) -> np.ndarray[Any, np.dtype[np.uint8]]:

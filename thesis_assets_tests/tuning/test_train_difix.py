@@ -239,15 +239,14 @@ def test_a_scene_is_evaluated_with_a_difix_checkpoint(home: Path, tmp_path: Path
     import numpy as np
     from PIL import Image
 
-    from thesis_assets.evaluation.predictions import make_predictions
     from thesis_assets.tuning.checkpoints import save_checkpoint
     from thesis_assets.tuning.difix.checkpoint import state_of_model
-    from thesis_assets_tests.evaluation.tiny_cell import FRAMES, make_cell
+    from thesis_assets_tests.evaluation.tiny_cell import FRAMES, make_cell, predicted_epoch
 
     cell = make_cell(tmp_path)
     state = {**state_of_model(home / "sd-turbo", resolution=48), "step": 20}
     save_checkpoint(cell.tuning_run, state, metrics={}, data_json_sha256="0" * 64, hyperparameter_digest="0" * 64)
-    make_predictions(cell, 30, lambda _: None)
+    predicted_epoch(cell, 30)
     render = np.asarray(Image.open(cell.scene.tree.render(28, FRAMES[1])))
     refined = np.asarray(Image.open(cell.tree.task(30, "nvs").input_render(28, FRAMES[1])))
     assert refined.shape == render.shape

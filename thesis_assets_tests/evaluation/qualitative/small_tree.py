@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from thesis_assets import storage
-from thesis_assets.evaluation.body_meshes import obj_bytes
+from thesis_assets.evaluation.pose import obj_bytes
 from thesis_assets.images.codecs import encode_jpeg, encode_png
 from thesis_assets.layout import EvaluationTree, frame_name
 from thesis_assets.scenes.bodies import Bodies, write_bodies

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.body_meshes import obj_bytes
+from thesis_assets.evaluation.pose import obj_bytes
 from thesis_assets.evaluation.qualitative.world_tracks import read_wavefront, vertex_normals
 
 CORNERS = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"

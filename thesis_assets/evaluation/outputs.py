@@ -1,22 +1,28 @@
-"""What the units of an evaluated scene have in common: its files by name, options as in the experiment's file, data versions.
+"""How an output of an evaluated scene is written, put in place and taken back; and what its record and its unit are made of.
 
-Does not belong here: which of them make one output (`prediction_units`, `task_units`, and the room's writers).
+A directory is written under a temporary name while its files are named by their final places, then published by one rename.
+Order of a change: the manifest forgets the epoch, the metrics go with their record, then inputs, images and metrics come back one by
+one, and the manifest is written last: so no manifest names an epoch that is not whole.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell
+from thesis_assets.layout import TEMPORARY_PREFIX, EvaluationTree, TaskTree, epoch_name
 from thesis_assets.provenance import (
     Contents,
     MadeFrom,
+    Older,
     Output,
     Place,
     Unit,
@@ -26,9 +32,17 @@ from thesis_assets.provenance import (
     read_record,
     take_over,
 )
+from thesis_assets.schemas.evaluation import EvaluationManifest
 from thesis_assets.schemas.tuning import CheckpointInfo
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from thesis_assets.images.codecs import PngEncoder
+
 Options = dict[str, Any]
+_RECORDS = ("made_from.json", "made_from.stats.json")
 CHOICE = (
     "evaluation.cameras",
     "evaluation.frames",
@@ -37,6 +51,109 @@ CHOICE = (
     "generation.frames.apply_skip_frames",
 )
 """The options that choose cameras and frames."""
+
+
+@dataclass(frozen=True)
+class Staging:
+    """A directory in the making. Paths are given as `layout` names them, below `final`. Workers may fill it side by side.
+
+    `written`: what this process wrote here, digested while it was in memory.
+    """
+
+    final: Path
+    temporary: Path
+    written: dict[Path, Output] = field(default_factory=dict)
+
+    def place(self, path: Path) -> Path:
+        """Where `path` is written now; its folder is made."""
+        placed = self.temporary / path.relative_to(self.final)
+        placed.parent.mkdir(parents=True, exist_ok=True)
+        return placed
+
+    @classmethod
+    def begin(cls, final: Path) -> Staging:
+        """An empty directory in the making, whose owner publishes or discards it."""
+        temporary = storage.temporary_sibling(final)
+        temporary.mkdir(parents=True)
+        return cls(final, temporary)
+
+    def publish(self) -> None:
+        """Put the directory in place by one rename."""
+        storage.publish_directory(self.temporary, self.final)
+
+    def discard(self) -> None:
+        """Remove what was not published."""
+        if self.temporary.exists():
+            shutil.rmtree(self.temporary)
+
+    def write(self, path: Path, content: bytes, pixels: str | None = None) -> None:
+        """Write a file anew. One that was linked here loses its link first: else its source would be written too."""
+        placed = self.place(path)
+        placed.unlink(missing_ok=True)
+        placed.write_bytes(content)
+        self.written[path] = Output(len(content), storage.sha256_bytes(content), pixels)
+
+    def write_png(self, path: Path, pixels: NDArray[np.uint8], encoder: PngEncoder) -> None:
+        """Encode and write an image, (H, W, 3) or (H, W)."""
+        import numpy as np
+
+        from thesis_assets.images.codecs import encode_png
+
+        digest = storage.sha256_bytes(np.ascontiguousarray(pixels).tobytes())
+        self.write(path, encode_png(pixels, encoder), digest)
+
+    def link(self, source: Path, path: Path) -> storage.LinkMode:
+        self.written.pop(path, None)
+        return storage.link_or_copy(source, self.place(path))
+
+    def link_all(self, source: Path) -> None:
+        """Link every file below the directory `source` to the same relative path here; its record is of there, and stays."""
+        for path in files_below(source):
+            self.link(path, self.final / path.relative_to(source))
+
+
+@contextlib.contextmanager
+def staged(final: Path, written: dict[Path, Output] | None = None) -> Iterator[Staging]:
+    """Yield a staging of `final`; publish it on success, remove it on failure.
+
+    Args:
+        written: told what is written.
+    """
+    with storage.atomic_directory(final) as temporary:
+        yield Staging(final, temporary, {} if written is None else written)
+
+
+def files_below(*folders: Path) -> list[Path]:
+    """Every file of an output: not records and their caches, and not what is being written."""
+    found: list[Path] = []
+    for base in folders:
+        for place, below_it, names in os.walk(base):
+            below_it[:] = sorted(name for name in below_it if not name.startswith(TEMPORARY_PREFIX))
+            kept_names = (name for name in sorted(names) if not name.startswith(TEMPORARY_PREFIX))
+            found += [Path(place, name) for name in kept_names if name not in _RECORDS]
+    return found
+
+
+def withdraw(tree: EvaluationTree, epoch: int, task: TaskTree) -> None:
+    """Forget that `task` is finished at `epoch`. Where it never was, nothing happens."""
+    if tree.manifest.exists():
+        _forget_epoch(tree, epoch_name(epoch))
+    if task.metrics_dir.exists():
+        aside = storage.temporary_sibling(task.metrics_dir)
+        task.metrics_dir.replace(aside)
+        shutil.rmtree(aside)
+
+
+def _forget_epoch(tree: EvaluationTree, name: str) -> None:
+    try:
+        manifest = storage.read_json(tree.manifest, EvaluationManifest)
+    except InvalidFile:  # a manifest that cannot be read says nothing, and is written again at the end
+        tree.manifest.unlink()
+        return
+    if name in manifest.eval_epochs:
+        tree.manifest_made_from.unlink(missing_ok=True)
+        epochs = [each for each in manifest.eval_epochs if each != name]
+        storage.write_json(tree.manifest, manifest.model_copy(update={"eval_epochs": epochs}))
 
 
 def verified(unit: Unit, contents: Contents | None = None) -> Verdict:
@@ -70,23 +187,13 @@ def kept(cell: EvaluationCell, record: MadeFrom | None) -> EvaluationCell:
     if record is None:
         return cell
     spec, then = cell.experiment, record.options
-    evaluation, generation = spec.evaluation, spec.generation
-    as_then = {
-        "evaluation": evaluation.model_copy(
-            update={
-                "nvs": kept_part("evaluation.nvs", evaluation.nvs, then),
-                "pose": kept_part("evaluation.pose", evaluation.pose, then),
-                "frames": kept_part("evaluation.frames", evaluation.frames, then),
-            }
-        ),
-        "generation": generation.model_copy(
-            update={
-                "filtering": kept_part("generation.filtering", generation.filtering, then),
-                "frames": kept_part("generation.frames", generation.frames, then),
-            }
-        ),
-    }
-    return replace(cell, experiment=spec.model_copy(update=as_then))
+
+    def as_then(part: Any, name: str, *keys: str) -> Any:
+        return part.model_copy(update={key: kept_part(f"{name}.{key}", getattr(part, key), then) for key in keys})
+
+    evaluation = as_then(spec.evaluation, "evaluation", "nvs", "pose", "frames")
+    generation = as_then(spec.generation, "generation", "filtering", "frames")
+    return replace(cell, experiment=spec.model_copy(update={"evaluation": evaluation, "generation": generation}))
 
 
 def picked(cell: EvaluationCell, as_kept: EvaluationCell, keys: Sequence[str]) -> tuple[Options, Options]:
@@ -176,13 +283,7 @@ def by_name(cell: EvaluationCell, paths: Iterable[Path | None]) -> dict[str, Pat
     """Files of the scene by a name that does not move with its roots: `canonical_gt/<scene>/images/4/000012.jpg`."""
     roots = cell.scene.roots
     words = [
-        (f"{root}{os.sep}", word)
-        for word, root in (
-            ("canonical_gt", roots.canonical_gt),
-            ("preprocessing", roots.preprocessing),
-            ("registry", roots.registry),
-            ("renders", roots.renders),
-        )
+        (f"{getattr(roots, word)}{os.sep}", word) for word in ("canonical_gt", "preprocessing", "registry", "renders")
     ]
     named: dict[str, Path] = {}
     for path in paths:
@@ -215,3 +316,8 @@ def holds(path: Path, key: str) -> bool:
     except InvalidFile:
         return False
     return isinstance(value, dict) and key in value
+
+
+def older_of(side_file: Path) -> Older | None:
+    """A folder of a version that wrote no records, by the side file in it."""
+    return Older(files_below(side_file.parent)) if holds(side_file, "input_digest") else None
