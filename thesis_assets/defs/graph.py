@@ -69,7 +69,8 @@ def _split_manifests(platform: Platform, cell: Cell) -> list[Unit]:
 def _difix_data(platform: Platform, cell: Cell) -> list[Unit]:
     from thesis_assets.splits.data_json import data_json_unit
 
-    return [data_json_unit(platform.difix(cell), platform.spec(cell).generation.export.prompt)]
+    export = platform.spec(cell).generation.export
+    return [data_json_unit(platform.difix(cell), export.prompt, given="prompt" in export.model_fields_set)]
 
 
 def _tuned_checkpoint(platform: Platform, cell: Cell) -> list[Unit]:
@@ -82,7 +83,8 @@ def _selected_checkpoint(platform: Platform, cell: Cell) -> list[Unit]:
     from thesis_assets.tuning.selection import selection_unit
 
     groups = frozenset(platform.evaluation_groups(platform.spec(cell)))
-    return [selection_unit(platform.difix(cell), cell.run_name, platform.run_spec(cell), groups)]
+    weights = platform.settings.lpips_weights
+    return [selection_unit(platform.difix(cell), cell.run_name, platform.run_spec(cell), groups, weights)]
 
 
 def _evaluated(asset: str) -> Callable[[Platform, Cell], list[Unit]]:

@@ -151,14 +151,6 @@ def lpips_or_reason(folder: Path | None, device: str) -> tuple[Lpips | None, str
     return load_lpips(folder, device), ""
 
 
-def lpips_tool(folder: Path | None) -> dict[str, str]:
-    """The digest of the weights as a tool of a record, without loading them; empty where they are not there."""
-    try:
-        return {"lpips": find_lpips(folder).digest()}
-    except InvalidFile:
-        return {}
-
-
 def view_metrics(
     predicted: NDArray[np.uint8],
     true: NDArray[np.uint8],

@@ -15,7 +15,6 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell, links_numbers, source_tree
 from thesis_assets.evaluation.metric_tables import IMPORTED, missing_sources, read_protocol, task_faults
-from thesis_assets.evaluation.nvs_metrics import lpips_tool
 from thesis_assets.evaluation.outputs import (
     CHOICE,
     Options,
@@ -53,6 +52,7 @@ from thesis_assets.evaluation.views import (
     why_not_taken,
     why_nvs_is_absent,
 )
+from thesis_assets.images.lpips_files import lpips_tool
 from thesis_assets.layout import TaskTree, epoch_name
 from thesis_assets.provenance import MadeFrom, Older, Place, Unit, Wanted
 from thesis_assets.rendering.gaussian_renderer import GSPLAT, rasteriser_on, revision_of

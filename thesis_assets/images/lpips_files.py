@@ -46,6 +46,14 @@ def find_lpips(folder: Path | None) -> LpipsFiles:
     return LpipsFiles(_existing([cache / BACKBONE_FILE], remedy), _existing(linear, remedy))
 
 
+def lpips_tool(folder: Path | None) -> dict[str, str]:
+    """The digest of the weights as a tool of a record, without loading them; empty where they are not there."""
+    try:
+        return {"lpips": find_lpips(folder).digest()}
+    except InvalidFile:
+        return {}
+
+
 def _hub() -> Path:
     """Where torch keeps what it fetched. Where nobody has loaded torch, nobody has told it another place."""
     torch = sys.modules.get("torch")

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
+from thesis_assets.experiments.spec import Export
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import DifixTree
 from thesis_assets.provenance import (
@@ -24,6 +25,7 @@ from thesis_assets.provenance import (
     Unit,
     Wanted,
     begin,
+    kept_part,
     may_rewrite,
     read_record,
     rewrite,
@@ -77,15 +79,30 @@ def content_of_file(path: Path) -> DataContent:
     return DataContent(lambda folder: _moved_blocks(path, folder))
 
 
-def data_json_unit(tree: DifixTree, prompt: str) -> Unit:
-    """`difix/data.json` as a thing that is made."""
+def data_json_unit(tree: DifixTree, prompt: str, *, given: bool = True) -> Unit:
+    """`difix/data.json` as a thing that is made.
+
+    Args:
+        given: the experiment's file sets the prompt; else it is today's default, which makes no other file of one that is there.
+    """
     wanted = Wanted(
         step="difix_data",
         code_version=DATA_JSON_VERSION,
         options=_options(prompt),
+        given=None if given else {},
         made=versions_of({"split_manifests": split_place(tree)}),
     )
     return Unit(f"difix_data of {tree.exp_name}", _place(tree), wanted, lambda: _older(tree))
+
+
+def kept_prompt(tree: DifixTree, export: Export) -> str:
+    """The prompt to write the file with: as the experiment's file says, else as the file that is there was written.
+
+    Raises:
+        InvalidFile: the record of that file cannot be read.
+    """
+    record = read_record(_place(tree))
+    return export.prompt if record is None else kept_part("generation.export", export, record.options).prompt
 
 
 def _place(tree: DifixTree) -> Place:

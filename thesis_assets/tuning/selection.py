@@ -16,6 +16,7 @@ import yaml
 
 from thesis_assets.errors import InvalidExperiment, InvalidFile, Leak, SnapshotChanged
 from thesis_assets.experiments.spec import RunSpec, Selection
+from thesis_assets.images.lpips_files import lpips_tool
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.provenance import Older, Output, Place, Unit, Wanted, begin, may_rewrite, rewrite, versions_of
@@ -80,7 +81,7 @@ def select_checkpoint(
     config = read_json(run_tree.train_config, TrainConfig)
     renew_paths(tree)
     _refuse_other_data(tree, config)
-    making = begin(selection_unit(tree, run_name, run, evaluation_groups))
+    making = begin(selection_unit(tree, run_name, run, evaluation_groups, lpips_weights))
     scores: list[CheckpointScore] = []
     samples: list[HeldOutSample] = []
     if run.selection.rule in ("best_psnr", "best_lpips"):
@@ -320,7 +321,9 @@ def propose_group(summary: SplitSummary, evaluation_groups: Set[str], run_name: 
 SELECTION_VERSION = "1"
 
 
-def selection_unit(tree: DifixTree, run_name: str, run: RunSpec, evaluated_groups: Set[str]) -> Unit:
+def selection_unit(
+    tree: DifixTree, run_name: str, run: RunSpec, evaluated_groups: Set[str], lpips_weights: Path | None = None
+) -> Unit:
     """The chosen checkpoint and its hand-off as a thing that is made.
 
     Args:
@@ -339,6 +342,7 @@ def selection_unit(tree: DifixTree, run_name: str, run: RunSpec, evaluated_group
         code_version=SELECTION_VERSION,
         options=options,
         given=given,
+        tools=lpips_tool(lpips_weights) if _scores(rule) else {},
         made=versions_of(upstream),
     )
     place = selection_place(tree, run_name)

@@ -8,7 +8,7 @@ import pytest
 
 from thesis_assets import storage
 from thesis_assets.errors import SnapshotChanged
-from thesis_assets.experiments.spec import SplitSpec
+from thesis_assets.experiments.spec import Export, SplitSpec
 from thesis_assets.launch.telling import told_to
 from thesis_assets.layout import DifixTree
 from thesis_assets.provenance import Place, Unit, Wanted, begin, take_over
@@ -16,6 +16,7 @@ from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.splits.data_json import (
     check_data_json,
     data_json_unit,
+    kept_prompt,
     moved_from,
     renew_paths,
     write_data_json,
@@ -138,6 +139,12 @@ def test_a_snapshot_that_a_version_before_froze_stays_valid_where_it_is_and_afte
     for _ in range(2):
         guard_snapshot(there, SPLIT)
     write_data_json(there, read_rows(there.split_train), read_rows(there.split_test), PROMPT)
+
+
+def test_a_prompt_that_nobody_set_stays_as_the_file_was_written(tree: DifixTree) -> None:
+    assert data_json_unit(tree, "tomorrow's default", given=False).look().state == "made"
+    assert kept_prompt(tree, Export.model_construct(_fields_set=set(), prompt="tomorrow's default")) == PROMPT
+    assert kept_prompt(tree, Export(prompt="mine")) == "mine"
 
 
 def test_the_check_of_a_moved_data_json_says_from_where(tmp_path: Path, tree: DifixTree) -> None:

@@ -154,6 +154,9 @@ def difix_data(
     context: dg.AssetExecutionContext, platform: PlatformParam, split_manifests: SplitTriplets
 ) -> AdapterTable:
     """Write both sides of the split as the trainer's adapter."""
+    from thesis_assets.splits.data_json import kept_prompt
+
     train, test = split_manifests.train.rows, split_manifests.test.rows
-    spec = platform.spec(Cell(context.partition_key))
-    return AdapterTable(train=train, test=test, prompt=spec.generation.export.prompt)
+    cell = Cell(context.partition_key)
+    prompt = kept_prompt(platform.difix(cell), platform.spec(cell).generation.export)
+    return AdapterTable(train=train, test=test, prompt=prompt)

@@ -54,10 +54,10 @@ def _split_manifests(platform: Platform, cell: Cell) -> Outcomes:
 
 def _difix_data(platform: Platform, cell: Cell) -> Outcomes:
     from thesis_assets.samples.sample_rows import read_rows
-    from thesis_assets.splits.data_json import check_data_json
+    from thesis_assets.splits.data_json import check_data_json, kept_prompt
 
     tree = platform.difix(cell)
-    prompt = platform.spec(cell).generation.export.prompt
+    prompt = kept_prompt(tree, platform.spec(cell).generation.export)
     train, test = read_rows(tree.split_train), read_rows(tree.split_test)
     return {"data_json_matches_manifests": lambda: check_data_json(tree, train, test, prompt)}
 
