@@ -278,7 +278,7 @@ def test_a_training_that_fails_is_told_with_its_step_and_not_tried_again(new_wor
         assert {run.run_id for run in instance.get_runs()} >= {outcome.run_id for outcome in outcomes}
 
 
-def test_another_generation_section_is_refused_with_its_keys_unless_replacing_is_asked_for(
+def test_another_generation_section_is_refused_with_its_keys_unless_it_is_forced(
     new_world: Callable[..., World],
 ) -> None:
     world = new_world()
@@ -288,8 +288,8 @@ def test_another_generation_section_is_refused_with_its_keys_unless_replacing_is
     world.write(experiment)
     refused = world.run(until="scene_samples")
     assert refused.exit_code == 1
-    assert "generation.frames.stride" in refused.outcomes[-1].errors[0]
-    assert "--force scene_samples" in refused.outcomes[-1].errors[0]
+    assert "generation.frames.stride" in refused.stopped[0].why
+    assert refused.stopped[0].mend == "thesis-assets run --exp small --force scene_samples"
     replaced = world.run(until="sample_set", force=["scene_samples"])
     assert replaced.exit_code == 0, replaced.to_json()
     tree = world.platform.difix(Cell("small"))

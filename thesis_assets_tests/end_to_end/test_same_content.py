@@ -78,13 +78,13 @@ def test_a_touched_photograph_makes_nothing(world: World) -> None:
     assert differing(world) == {}
 
 
-def test_another_photograph_makes_its_scene_stale_and_is_named(world: World) -> None:
+def test_another_photograph_would_change_the_frozen_data_and_is_named(world: World) -> None:
     first, second, *_ = sorted((world.scene_home / "canonical_gt" / SCENE / "images").rglob("*.jpg"))
     content = second.read_bytes()
     first.unlink()
     first.write_bytes(content)
     found = states(world)["scene_samples", f"small|{SCENE}"]
-    assert found.state == "stale"
+    assert (found.state, found.work) == ("refused", "stale")
     assert first.relative_to(world.scene_home).as_posix() in found.why
 
 
