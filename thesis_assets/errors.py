@@ -58,6 +58,12 @@ class ThesisAssetsError(Exception):
         return (_rebuild, (type(self), self.problem, state))
 
 
+def command_for(asset: str, exp_name: str, run_name: str = "") -> str:
+    """The command that makes an asset, with what it is made from: to stand in a remedy."""
+    run = f" --run {run_name}" if run_name else ""
+    return f"thesis-assets run --exp {exp_name}{run} --until {asset}"
+
+
 def printable(text: str) -> str:
     """Text for a terminal, a log or a mail: control characters, but line ends, as escapes. Names come from disk and from people."""
     return "".join(

@@ -15,7 +15,7 @@ from thesis_assets.defs.graph import DATA_VERSION, NODES, data_version, of_all
 from thesis_assets.defs.metadata import counts_table
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.errors import InvalidFile, ThesisAssetsError, command_for
 from thesis_assets.samples.triplet_set import TripletSet
 from thesis_assets.storage import full_disk_explained
 
@@ -65,7 +65,7 @@ def verify_units(platform: Platform, asset: str, cell: Cell) -> Metadata:
             "what should have been written is not whole",
             key=f"{asset} of {cell}",
             found=found.in_words,
-            remedy="materialize the asset again; look into the log of what writes it",
+            remedy=f"the log of what writes it says more; `{command_for(asset, cell.exp_name, cell.run_name)}` makes it again",
         )
     records = [verdict.record for _, verdict in looks if verdict.record is not None]
     n_files, n_bytes = footprint(records)

@@ -20,7 +20,7 @@ from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import OneLook, Platform
 from thesis_assets.defs.ready_scenes import ReadyScenes, unfinished_scenes, vanished_scenes
-from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
+from thesis_assets.errors import InvalidExperiment, ThesisAssetsError, command_for
 from thesis_assets.layout import TASKS
 from thesis_assets.provenance import Verdict
 
@@ -344,9 +344,4 @@ class Plan:
 
 def command_of(cell: Cell, asset: str) -> str:
     """The command that makes a cell."""
-    run = f" --run {cell.run_name}" if cell.run_name else ""
-    return (
-        f"thesis-assets run --exp {cell.exp_name}{run} --until {asset}"
-        if cell.exp_name
-        else "thesis-assets leaderboard"
-    )
+    return command_for(asset, cell.exp_name, cell.run_name) if cell.exp_name else "thesis-assets leaderboard"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.errors import InvalidFile, ThesisAssetsError, command_for
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.outputs import Options, by_name, checkpoint_name, files_below, holds, verified
 from thesis_assets.evaluation.views import RENDERS, predicted_views
@@ -64,7 +64,7 @@ def handed_checkpoint(cell: EvaluationCell) -> HandedCheckpoint:
         raise InvalidFile(
             "no checkpoint of the run has been selected, so there is none to give to the pipeline",
             file=cell.tuning_run.selected_checkpoint,
-            remedy="materialize `selected_checkpoint` of this cell first",
+            remedy=f"`{command_for('selected_checkpoint', cell.exp_name, cell.run_name)}` chooses one",
         )
     selected = storage.read_json(cell.tuning_run.selected_checkpoint, SelectedCheckpoint)
     path = cell.tuning_run.checkpoint(selected.step)

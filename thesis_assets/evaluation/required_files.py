@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, InvalidKey
+from thesis_assets.errors import InvalidFile, InvalidKey, command_for
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.input_data import (
     NV_DEBUG_KINDS,
@@ -84,7 +84,7 @@ def check_required_files(cell: EvaluationCell, task_name: str) -> CheckOutcome:
     return CheckOutcome.of(
         offenders,
         message=f"required files of {task_name}, {cell.scene.name}"
-        + (f": materialize {task_name} of this cell again" if offenders else ""),
+        + (f": `{command_for(task_name, cell.exp_name, cell.run_name)}` makes again what is lost" if offenders else ""),
         counts={"epochs": len(epochs), "files": len(epochs) * len(cell.tree.task(0, task_name).required_files)},
     )
 

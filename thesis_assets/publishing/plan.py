@@ -119,7 +119,7 @@ def plan_publication(
             "there is no recording to publish",
             file=trees[0].rerun_dir if trees else None,
             wanted="rerun/*.rrd",
-            remedy="materialize `input_data_recording` and `evaluation_recordings` first",
+            remedy="`thesis-assets run --exp <name> --run <run> --until evaluation_recordings` makes them",
         )
     _refuse_shared_places(files)
     return PublicationPlan(
@@ -174,7 +174,7 @@ def _scene_files(tree: EvaluationTree) -> list[PlannedFile]:
             file=tree.manifest,
             key="notes.run_name",
             found=manifest.notes.get("run_name"),
-            remedy="materialize `evaluation_manifest` again",
+            remedy="`thesis-assets run --exp <name> --run <run> --force evaluation_manifest` writes it anew",
         )
     run_name = check_key(str(manifest.notes["run_name"]), "run_name")
     exp_name, scene_name = check_key(manifest.exp_name, "exp_name"), check_key(manifest.scene_name, "scene_name")

@@ -10,8 +10,10 @@ from typing import Any
 
 import orjson
 
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import InvalidFile, command_for
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree
+from thesis_assets.provenance import forget_stats
+from thesis_assets.samples.snapshot import shard_place
 from thesis_assets.schemas.checks import MAX_OFFENDERS, CheckOutcome
 from thesis_assets.schemas.samples import SAMPLE_FILES, DroppedSample, SampleRow
 
@@ -47,17 +49,20 @@ def check_samples_complete(
         return CheckOutcome.of_nothing(tree.all_samples.name)
     decoded = _drawn(len(rows), 1.0 if full else decode_share, seed)
     samples_dir = str(tree.samples_dir)
-    offenders = [
-        offender
-        for index, row in enumerate(rows)
-        for offender in sample_faults(f"{samples_dir}/{row.sample_id}", row.sample_id, decode=index in decoded)
-    ]
+    offenders: list[str] = []
+    damaged: list[SampleRow] = []
+    for index, row in enumerate(rows):
+        faults = sample_faults(f"{samples_dir}/{row.sample_id}", row.sample_id, decode=index in decoded)
+        offenders += faults
+        damaged += [row] if faults else []
+    for scene_name in {row.scene_name for row in damaged}:
+        forget_stats(shard_place(tree, scene_name))  # the next look reads the bytes, whatever their sizes and times
     return CheckOutcome.of(
         offenders,
         message=(
             "every sample is complete"
             if not offenders
-            else "samples are damaged: remove their folders and materialize scene_samples of their scenes again"
+            else f"samples are damaged: `{command_for('scene_samples', tree.exp_name)}` makes exactly these again"
         ),
         counts={"samples": len(rows), "decoded": len(decoded)},
     )

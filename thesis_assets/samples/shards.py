@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, InvalidKey, SnapshotChanged
+from thesis_assets.errors import InvalidFile, InvalidKey, SnapshotChanged, command_for
 from thesis_assets.experiments.command_template import placeholders
 from thesis_assets.experiments.spec import GenerationSpec
 from thesis_assets.layout import DifixTree, SceneRunTree
@@ -68,7 +68,7 @@ def read_shard(tree: DifixTree, scene_name: str) -> Shard:
         InvalidFile: the shard is not there, not finished, or its rows are not those that `run_stats.json` speaks of.
     """
     shard_tree = tree.scene_run(scene_name)
-    remedy = f"export it: materialize scene_samples of {tree.exp_name} and {scene_name}"
+    remedy = f"`{command_for('scene_samples', tree.exp_name)}` exports it"
     if not shard_tree.run_stats.exists():
         raise InvalidFile(f"the scene `{scene_name}` has no finished shard", file=shard_tree.run_stats, remedy=remedy)
     stats = storage.read_json(shard_tree.run_stats, ShardStats)
@@ -368,7 +368,7 @@ def collect_sample_set(tree: DifixTree, scene_names: Sequence[str]) -> SampleSet
             key="generation",
             found="; ".join(others[:20]),
             wanted="one generation section for all scenes of a snapshot",
-            remedy="export the scenes again: materialize scene_samples of the experiment",
+            remedy=f"`thesis-assets run --exp {tree.exp_name} --force scene_samples` exports all of them anew",
         )
     return SampleSet(
         rows=unique_rows([row for shard in shards for row in shard.rows], tree.scene_runs_dir),

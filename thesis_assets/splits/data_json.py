@@ -14,7 +14,7 @@ import orjson
 from pydantic import ValidationError
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import InvalidFile, command_for
 from thesis_assets.experiments.spec import Export
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import DifixTree
@@ -75,7 +75,7 @@ def content_of_file(path: Path) -> DataContent:
         InvalidFile: it is missing.
     """
     if not path.is_file():
-        raise InvalidFile("the file is missing", file=path, remedy="materialize difix_data")
+        raise InvalidFile("the file is missing", file=path, remedy=_remedy(path))
     return DataContent(lambda folder: _moved_blocks(path, folder))
 
 
@@ -284,6 +284,10 @@ def prompt_of(path: Path) -> str | None:
     return None if first is None else first[1].prompt
 
 
+def _remedy(path: Path) -> str:
+    return f"`{command_for('difix_data', path.absolute().parents[1].name)}` writes it"
+
+
 def _first_entry(path: Path) -> tuple[str, DataJsonEntry] | None:
     try:
         with path.open("rb") as handle:
@@ -293,10 +297,10 @@ def _first_entry(path: Path) -> tuple[str, DataJsonEntry] | None:
                     value = orjson.loads(b'{"' + entry.strip().removesuffix(b","))
                     return name.strip().removeprefix(b'"').decode(), DataJsonEntry.model_validate(value)
     except FileNotFoundError as error:
-        raise InvalidFile("the file is missing", file=path, remedy="materialize difix_data") from error
+        raise InvalidFile("the file is missing", file=path, remedy=_remedy(path)) from error
     except (ValueError, ValidationError) as error:
         raise InvalidFile(
-            "the file is not a data.json of ours", file=path, found=str(error)[:200], remedy="materialize difix_data"
+            "the file is not a data.json of ours", file=path, found=str(error)[:200], remedy=_remedy(path)
         ) from error
     return None
 

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, InvalidKey, Leak, SnapshotChanged, first_names
+from thesis_assets.errors import InvalidFile, InvalidKey, Leak, SnapshotChanged, command_for, first_names
 from thesis_assets.experiments.spec import SplitSpec
 from thesis_assets.layout import DifixTree, SampleId
 from thesis_assets.provenance import Contents, Place, Unit, Wanted, examine, forget_stats, read_record
@@ -90,7 +90,9 @@ def read_snapshot(tree: DifixTree) -> SnapshotState:
     summary = storage.read_json(tree.split_summary, SplitSummary)
     for path in (tree.all_samples, tree.split_train, tree.split_test):
         if not path.is_file():
-            raise InvalidFile("the file is missing", file=path, remedy="materialize split_manifests, then difix_data")
+            raise InvalidFile(
+                "the file is missing", file=path, remedy=f"`{command_for('difix_data', tree.exp_name)}` writes it"
+            )
         found = storage.sha256_file(path)
         if found != summary.manifest_sha256.get(path.name):
             raise _changed(tree, f"{path.name} is not the file that split_summary.json speaks of", found)
@@ -126,7 +128,7 @@ def _changed(tree: DifixTree, problem: str, found: str) -> SnapshotChanged:
         file=tree.base,
         found=found,
         wanted="manifests and data.json of one making",
-        remedy=f"materialize sample_set, split_manifests and difix_data of {tree.exp_name} again",
+        remedy=f"`{command_for('difix_data', tree.exp_name)}` writes them again",
     )
 
 
@@ -153,7 +155,7 @@ def _raise_leak(tree: DifixTree, outcome: CheckOutcome, check: str) -> None:
             found="; ".join(outcome.offenders[:5]),
             wanted="people of a test or reserved group in no training sample",
             remedy="correct split.test_groups, split.reserved_scenes or split.group_rules in the experiment, "
-            "then materialize split_manifests and difix_data",
+            f"then `{command_for('difix_data', tree.exp_name)}`",
         )
 
 
@@ -165,7 +167,7 @@ def _refuse_absent_files(tree: DifixTree, rows: Sequence[SampleRow]) -> None:
             file=tree.samples_dir / absent[0],
             found="missing or empty: " + ", ".join(absent),
             wanted="four files with content a sample",
-            remedy=f"materialize scene_samples of {tree.exp_name} again: what is missing is exported",
+            remedy=f"`{command_for('scene_samples', tree.exp_name)}` exports what is missing",
         )
 
 

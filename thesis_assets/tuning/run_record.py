@@ -241,6 +241,6 @@ def _chosen_step(run_tree: TuningRunTree, run: RunSpec) -> int | None:
             file=run_tree.selected_checkpoint,
             key="runs.<run_name>.selection.rule",
             found=run.selection.rule,
-            remedy="materialize selected_checkpoint first (thesis-assets run), then prune",
+            remedy="have it choose first (`thesis-assets run`, up to `--until selected_checkpoint`), then prune",
         )
     return run.selection.step

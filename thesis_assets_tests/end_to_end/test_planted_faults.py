@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from thesis_assets.defs.checks.outcomes import CHECKS, remedy_of
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import Outcome, Work, execute, make_checks
 from thesis_assets.defs.partitions import Cell
+from thesis_assets.images.codecs import read_rgb
 from thesis_assets.storage import cell_lock
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.worlds import SMALL, TINY_RUN, World, failed_checks
@@ -86,10 +88,27 @@ def test_a_missing_sample_file_fails_its_check_stops_what_follows_and_is_made_ag
     assert not tree.split_train.exists()
     assert not tree.data_json.exists()
     (sample / "target_image.jpg").write_bytes(b"not whole")
-    shutil.rmtree(sample)  # what a person does first
     mend(monkeypatch, world, "sample_set.every_sample_complete", Cell("small"), "--until", "difix_data")
     assert (sample / "ref_image.jpg").is_file()
+    assert read_rgb(sample / "target_image.jpg").size
     assert tree.data_json.is_file()
+
+
+def test_rot_that_kept_size_and_time_is_found_by_the_checks_and_mended_by_the_command_beside_them(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = new_world()
+    assert world.run(until="difix_data").exit_code == 0
+    path = sorted(world.platform.difix(Cell("small")).samples_dir.glob("*/image.png"))[3]
+    before, stat = path.read_bytes(), path.stat()
+    time.sleep(0.02)
+    path.write_bytes(before[: len(before) // 2] + bytes(len(before) - len(before) // 2))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    found = invoke(monkeypatch, world, "checks", "samples", "--exp", "small")
+    assert found.exit_code == 3
+    assert "`thesis-assets run --exp small --until scene_samples` makes exactly these again" in found.output
+    mend(monkeypatch, world, "sample_set.every_sample_complete", Cell("small"), "--until", "difix_data")
+    assert path.read_bytes() == before
 
 
 def test_a_leaked_pair_fails_its_check_and_a_trainer_refuses_in_another_run(new_world: Callable[..., World]) -> None:

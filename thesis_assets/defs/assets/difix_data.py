@@ -95,7 +95,7 @@ def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, co
         raise ThesisAssetsError(
             f"{len(failed)} of {len(works)} scenes failed; the others are in place",
             found="; ".join(f"{cell.scene_name}: {error}" for cell, error in failed.items()),
-            remedy="mend the scene or exclude it, then materialize its cell again",
+            remedy="mend the scene, or leave it out (`generation.exclude`), and give the same command again",
         )
 
 

@@ -53,7 +53,6 @@ CHECKS: dict[str, dict[str, Check]] = {
         "every_sample_complete": Check(
             "Four files a sample, whole images of equal size; a seeded share decoded.",
             (_EXP,),
-            first="remove the folders of the named samples below the experiment's samples/",
         ),
         "manifest_matches_disk": Check(
             "Every row has its folder and every folder its row.",

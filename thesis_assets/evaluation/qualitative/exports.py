@@ -132,7 +132,7 @@ class TreeExports:
             "the tree has no input data to record",
             file=tree.input_data_dir,
             wanted="images, all_cameras, seg, depths, smplx or smpl under train/ or test/",
-            remedy="materialize `input_data` of this cell first",
+            remedy="`thesis-assets run --exp <name> --run <run> --until input_data` links it",
         )
         path, unit = tree.input_data_recording, self.input_data_unit()
         return _export(path, unit, tree, input_data_tracks, input_data_blueprint, nothing, force, on_progress)
@@ -468,7 +468,7 @@ def chosen_epochs(tree: EvaluationTree, epochs: str) -> list[int]:
             key="--epochs",
             found=", ".join(map(str, missing)) or "nothing",
             wanted=", ".join(map(str, present)) or "at least one epoch_XXXX folder",
-            remedy="materialize `evaluation_manifest` of this cell first",
+            remedy="`thesis-assets status` says what is evaluated, and which command evaluates the rest",
         )
     return wanted
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, InvalidKey
+from thesis_assets.errors import InvalidFile, InvalidKey, command_for
 from thesis_assets.evaluation.qualitative.image_tracks import encoded_pixels
 from thesis_assets.evaluation.qualitative.recording import (
     STEP,
@@ -168,7 +168,7 @@ def finished_steps(tree: DifixTree, run_name: str) -> list[int]:
             "the tuning run has no finished checkpoint",
             file=run.checkpoints_dir,
             wanted="model_<step>.pkl with its model_<step>.json",
-            remedy="materialize `tuned_checkpoint` of this run first",
+            remedy=f"`{command_for('tuned_checkpoint', tree.exp_name, run_name)}` trains it",
         )
     return steps
 
