@@ -4,13 +4,16 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from thesis_assets.defs.graph import look_at
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.states import CellState, Plan
 from thesis_assets_tests.cli.in_process import invoke, json_of
+from thesis_assets_tests.services.small_disk import make_read_only, mounted, mounted_ext4
 from thesis_assets_tests.worlds import SCENES, World
 
 SCENE = SCENES[0]
@@ -60,6 +63,27 @@ def test_a_copied_data_home_is_as_it_was(
     data_json = world.platform.difix(Cell("small")).data_json.read_text()
     assert str(world.home) in data_json
     assert str(finished_world.home) not in data_json
+
+
+@pytest.mark.parametrize(
+    "mount", [mounted_ext4, lambda folder, size: mounted(folder, f"{size}m")], ids=["ext4", "tmpfs"]
+)
+def test_a_data_home_on_another_file_system_is_as_it_was_and_may_be_read_where_nobody_may_write(
+    finished_world: World, tmp_path: Path, mount: Callable[[Path, int], AbstractContextManager[Path]]
+) -> None:
+    with mount(tmp_path / "disk", 400) as disk:
+        there = copied(finished_world, disk, shutil.copyfile)
+        assert differing(there) == {}
+        assert there.run().outcomes == []
+        made_again = there.platform.tree(there.cell(), SCENES[3]).task(1, "nvs").nvs_per_camera
+        before = made_again.read_bytes()
+        made_again.unlink()
+        assert there.run().exit_code == 0
+        assert made_again.read_bytes() == before
+        cells = states(there).values()
+        make_read_only(disk)
+        looks = {f"{each.asset} of {each.cell}": look_at(there.platform, each.asset, each.cell) for each in cells}
+        assert {name: look.in_words for name, look in looks.items() if not look.is_made} == {}
 
 
 def test_a_moved_data_home_goes_on_training_and_evaluating(world: World, tmp_path: Path) -> None:
