@@ -12,6 +12,7 @@ from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.states import Plan
 from thesis_assets.errors import reason_of
 from thesis_assets.provenance import begin
 from thesis_assets.schemas.checks import CheckRow
@@ -34,7 +35,11 @@ def write_pages(platform: Platform, instance: dg.DagsterInstance) -> list[CheckR
 
     rows, reports = check_rows(instance), platform.settings.reports
     made_at = time.strftime("%Y-%m-%d %H:%M %Z")
-    write_text(reports.checks, render_check_page(rows, ui_url=platform.settings.ui_url, made_at=made_at))
+    plan = Plan(platform, instance)
+    states = [state for spec in platform.readable_experiments() for state in plan.of_experiment(spec.exp_name)]
+    not_made = [state.row for state in states if state.state not in ("made", "absent")]
+    page = render_check_page(rows, not_made=not_made, ui_url=platform.settings.ui_url, made_at=made_at)
+    write_text(reports.checks, page)
     write_text(reports.index, render_index(index_content(platform, instance, rows)))
     return rows
 

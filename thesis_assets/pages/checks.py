@@ -3,7 +3,7 @@
 Belongs here: how rows are grouped. Does not belong here: where they come from (`defs/check_history`), markup (`checks.html.j2`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from thesis_assets.pages.document import render_page
@@ -11,6 +11,8 @@ from thesis_assets.schemas.checks import CheckRow
 
 STATUSES = ("failed", "warning", "running", "passed")
 SIGNS = {"failed": "✗", "warning": "!", "running": "…", "passed": "✓"}
+MOST_CELLS = 100
+"""That are not made and stand on the page, one by one."""
 WHOLE = "all"
 """What stands for the partition of an asset without partitions."""
 
@@ -69,10 +71,13 @@ class CheckedExperiment:
         ]
 
 
-def render_check_page(rows: list[CheckRow], *, ui_url: str = "", made_at: str = "") -> str:
+def render_check_page(
+    rows: list[CheckRow], *, not_made: Sequence[Mapping[str, str]] = (), ui_url: str = "", made_at: str = ""
+) -> str:
     """The page as HTML text. Checks stand in the order in which `rows` first have them.
 
     Args:
+        not_made: the cells that are not made, in the graph's order: `asset`, `cell`, `state`, `why`, `mend`.
         ui_url: where the web UI is, for the links to runs; empty: their ids are shown without one.
     """
     names = sorted({experiment_of(row) for row in rows})
@@ -83,6 +88,8 @@ def render_check_page(rows: list[CheckRow], *, ui_url: str = "", made_at: str = 
         ui_url=ui_url.rstrip("/"),
         n_cells=len({row.cell for row in rows}),
         rows=rows,
+        not_made=not_made,
+        most_cells=MOST_CELLS,
         counts={status: sum(row.status == status for row in rows) for status in STATUSES},
         blocking=sum(row.status == "failed" and row.blocking for row in rows),
         groups=_groups(rows),

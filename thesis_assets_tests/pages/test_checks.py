@@ -203,3 +203,18 @@ def test_a_large_page_opens_at_once_and_nothing_stands_out_of_it(
         watched.screenshot(f"check_page_large_{width}")
         watched.page.select_option("#run", "lr03e-5_warmup500")
         assert watched.page.locator(".outcome.failed:visible").count() == 3
+
+
+def test_cells_that_are_not_made_stand_on_the_page_with_why_and_the_command() -> None:
+    cell = {
+        "asset": "nvs",
+        "cell": "demo|tiny_a",
+        "state": "damaged",
+        "why": "`a.csv` (0 bytes, was 4)",
+        "mend": "run <it>",
+    }
+    page = render_check_page(ROWS, not_made=[cell] * 120)
+    assert page.count("`a.csv` (0 bytes, was 4)") == 100
+    assert "and 20 more" in page
+    assert "run &lt;it&gt;" in page
+    assert "Not made" not in render_check_page(ROWS)
