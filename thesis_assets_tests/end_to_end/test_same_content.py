@@ -168,6 +168,40 @@ def test_a_garbled_file_that_run_reads_before_its_first_step_is_mended_all_the_s
     assert differing(world) == {}
 
 
+@pytest.mark.parametrize("lose", [_cut, Path.unlink], ids=["emptied", "deleted"])
+def test_a_training_that_lost_a_checkpoint_is_trained_again_by_force_alone_and_moved_aside(
+    world: World, lose: Callable[[Path], None]
+) -> None:
+    path = output_of(world, "tuned_checkpoint")
+    run = world.platform.difix(Cell("small")).tuning_run("r1")
+    first = run.checkpoint(2).read_bytes()
+    lose(path)
+    lost = states(world)["tuned_checkpoint", "small|r1"]
+    assert (lost.state, lost.by_force) == ("damaged", True)
+    assert lost.mend.endswith("--run r1 --until tuned_checkpoint --force tuned_checkpoint")
+    stopped = world.run()
+    assert stopped.exit_code == 1
+    assert [(state.asset, state.state) for state in stopped.stopped] == [("tuned_checkpoint", "damaged")]
+    assert run.checkpoint(2).read_bytes() == first, "it was trained"
+    forced = world.run(force=["tuned_checkpoint"])
+    assert forced.exit_code == 0, world.lines[-20:]
+    assert any("is made anew: about" in line for line in world.lines)
+    aside = world.platform.difix(Cell("small")).run_set_aside("r1", 1)
+    assert (aside / "checkpoints" / run.checkpoint(2).name).read_bytes() == first
+    assert path.is_file()
+    assert differing(world) == {}
+
+
+@pytest.mark.parametrize(
+    "asset", ["nvs", "predictions", "selected_checkpoint", "evaluation_recordings", "split_manifests"]
+)
+def test_an_asset_is_made_anew_by_force_and_what_is_below_follows(world: World, asset: str) -> None:
+    report = world.run(force=[asset])
+    assert report.exit_code == 0, world.lines[-20:]
+    assert asset in {name for outcome in report.outcomes for name in outcome.work.assets}
+    assert differing(world) == {}
+
+
 def test_a_cut_recording_is_recorded_again(world: World) -> None:
     path = output_of(world, "evaluation_recordings")
     _cut(path)
