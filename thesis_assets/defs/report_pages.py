@@ -4,6 +4,7 @@ Belongs here: when they are written and by what name. Does not belong here: what
 """
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -12,7 +13,7 @@ from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.states import Plan
+from thesis_assets.defs.states import CellState, Plan
 from thesis_assets.errors import reason_of
 from thesis_assets.provenance import begin
 from thesis_assets.schemas.checks import CheckRow
@@ -27,16 +28,27 @@ HISTORY_READ_AT = "history read at"
 """Of its materialization: checks that ran later do not stand on its pages."""
 
 
-def write_pages(platform: Platform, instance: dg.DagsterInstance) -> list[CheckRow]:
-    """Write the pages from what is there now. Returns the newest outcome of every check."""
+def every_state(platform: Platform, instance: dg.DagsterInstance) -> list[CellState]:
+    """What every declared cell of every experiment is."""
+    plan = Plan(platform, instance)
+    return [state for spec in platform.readable_experiments() for state in plan.of_experiment(spec.exp_name)]
+
+
+def write_pages(
+    platform: Platform, instance: dg.DagsterInstance, states: Sequence[CellState] | None = None
+) -> list[CheckRow]:
+    """Write the pages from what is there now. Returns the newest outcome of every check.
+
+    Args:
+        states: what every cell is, where that is known already.
+    """
     from thesis_assets.defs.index_content import index_content
     from thesis_assets.pages.checks import render_check_page
     from thesis_assets.pages.index import render_index
 
     rows, reports = check_rows(instance), platform.settings.reports
     made_at = time.strftime("%Y-%m-%d %H:%M %Z")
-    plan = Plan(platform, instance)
-    states = [state for spec in platform.readable_experiments() for state in plan.of_experiment(spec.exp_name)]
+    states = every_state(platform, instance) if states is None else states
     not_made = [state.row for state in states if state.state not in ("made", "absent")]
     page = render_check_page(rows, not_made=not_made, ui_url=platform.settings.ui_url, made_at=made_at)
     write_text(reports.checks, page)

@@ -1,15 +1,23 @@
 """Tables and pages over all cells: the leaderboard and the check dashboard."""
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import graph_asset
 from thesis_assets.defs.compare_pages import ComparePages
-from thesis_assets.defs.metadata import picture_file
+from thesis_assets.defs.metadata import counts_table, picture_file
 from thesis_assets.defs.platform import PlatformParam
-from thesis_assets.defs.report_pages import CHECK_REPORT, HISTORY_READ_AT, renew_pages, write_leaderboard, write_pages
+from thesis_assets.defs.report_pages import (
+    CHECK_REPORT,
+    HISTORY_READ_AT,
+    every_state,
+    renew_pages,
+    write_leaderboard,
+    write_pages,
+)
 from thesis_assets.schemas.evaluation import ComparisonRecord, LeaderboardRow
 
 if TYPE_CHECKING:
@@ -86,11 +94,13 @@ def _without_picture(markdown: str) -> str:
 def check_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Write the partition x check page from the event log, and the index page that links everything."""
     read_at = time.time()
-    rows = write_pages(platform, context.instance)
+    states = every_state(platform, context.instance)
+    rows = write_pages(platform, context.instance, states)
     reports = platform.settings.reports
     context.add_output_metadata(
         {
             "failed": sum(row.status == "failed" for row in rows),
+            "cells": counts_table("state", Counter(state.state for state in states)),
             "warnings": sum(row.status == "warning" for row in rows),
             "dagster/row_count": len(rows),
             "page": dg.MetadataValue.path(reports.checks),
