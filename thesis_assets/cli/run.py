@@ -96,7 +96,8 @@ def run_experiment(
     until: str | None = None,
     force: Collection[str] = (),
 ) -> RunReport:
-    """Run level after level; stop at the first that fails. What is made is not made again.
+    """Run level after level; stop at the first that fails. What is made is not made again, and what a plain run cannot make
+    (`RunReport.stopped`) stands still with all that waits for it, and nothing else.
 
     Args:
         force: assets whose cells are made anew; of `runs` and `scenes`, where any are named.
@@ -144,12 +145,12 @@ def run_experiment(
                 _make(platform, instance, definitions, report, work, force)
             if cells and not (works or stopped or again):
                 platform.echo(f"{exp_name}: {level.title}{told_cells(cells)}: current")
-            report.stopped += stopped
-            for state in stopped:
+            for state in stopped if not report.stopped else (each for each in stopped if each.state != "waiting"):
                 platform.echo(f"FAILED {state.asset} of {state.cell} is {state.told}")
                 if state.mend:
                     platform.echo(f"    to mend it: `{state.mend}`")
-            if report.exit_code != DONE:
+            report.stopped += stopped
+            if _exit_code(report.outcomes) != DONE:
                 break
     finally:
         # Whatever ended it, what its checks found stands on the page; the last level writes it by itself.
@@ -181,10 +182,10 @@ def _asked(
     stopped: list[CellState] = []
     for cell in cells:
         assets = plan.assets_to_make(level, cell, takes, until)
-        states = [plan.state(asset, cell) for asset in assets_of(plan.platform, level, cell)]
-        first = next(
-            (state for state in states if state.state not in ("made", "absent") and state.asset not in assets), None
-        )
+        every = assets_of(plan.platform, level, cell)
+        asked = every[: every.index(until) + 1] if until in every else every
+        states = [plan.state(asset, cell) for asset in asked if asset not in assets]
+        first = next((state for state in states if state.state not in ("made", "absent")), None)
         if assets:
             wanted[cell] = assets
         elif first is not None and level.kind != "none":

@@ -179,9 +179,12 @@ def test_a_training_that_lost_a_checkpoint_is_trained_again_by_force_alone_and_m
     lost = states(world)["tuned_checkpoint", "small|r1"]
     assert (lost.state, lost.by_force) == ("damaged", True)
     assert lost.mend.endswith("--run r1 --until tuned_checkpoint --force tuned_checkpoint")
+    table = output_of(world, "nvs")
+    table.unlink()
     stopped = world.run()
     assert stopped.exit_code == 1
     assert [(state.asset, state.state) for state in stopped.stopped] == [("tuned_checkpoint", "damaged")]
+    assert table.is_file(), "its predictions are there: it needs no checkpoint"
     assert run.checkpoint(2).read_bytes() == first, "it was trained"
     forced = world.run(force=["tuned_checkpoint"])
     assert forced.exit_code == 0, world.lines[-20:]
