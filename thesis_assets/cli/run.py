@@ -39,7 +39,7 @@ from thesis_assets.defs.policy import GPU_ASSETS
 from thesis_assets.defs.ready_scenes import ReadyScenes, unfinished_scenes
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.report_pages import CHECK_REPORT, renew_pages
-from thesis_assets.defs.states import CellState, Plan, assets_of, cells_of_level
+from thesis_assets.defs.states import CellState, Plan, assets_until, cells_of_level
 from thesis_assets.errors import InvalidScene, ThesisAssetsError, first_names, near_names
 from thesis_assets.provenance import ask_anew
 
@@ -181,7 +181,7 @@ def _asked(
     stopped: list[CellState] = []
     for cell in cells:
         assets = plan.assets_to_make(level, cell, takes, until)
-        states = [plan.state(asset, cell) for asset in assets_of(plan.platform, level, cell)]
+        states = [plan.state(asset, cell) for asset in assets_until(plan.platform, level, cell, until)]
         first = next(
             (state for state in states if state.state not in ("made", "absent") and state.asset not in assets), None
         )
@@ -238,11 +238,9 @@ def _ask_anew(platform: Platform, instance: dg.DagsterInstance, assets: Sequence
 def _to_check_again(plan: Plan, level: Level, cells: Sequence[Cell], until: str | None) -> Iterator[tuple[str, Cell]]:
     """What of a level is made, and failed a blocking check last: what the check looked at may be mended since."""
     for cell in cells if level.kind != "none" else ():
-        for asset in assets_of(plan.platform, level, cell):
+        for asset in assets_until(plan.platform, level, cell, until):
             if plan.state(asset, cell).state == "made" and plan.failed_checks(asset, cell):
                 yield asset, cell
-            if asset == until:
-                break
 
 
 def _check_again(
@@ -403,7 +401,7 @@ def _show_plan(
     platform.refuse_undeclared([Cell(exp_name, run_name=run) for run in runs])
     platform.refuse_undeclared([Cell(exp_name, scene_name=scene) for scene in scenes])
     plan, levels = Plan(platform, instance), levels_until(until)
-    states = plan.of_experiment(exp_name, runs, scenes, levels)
+    states = plan.of_experiment(exp_name, runs, scenes, levels, until)
     if as_json:
         print_json([state.row for state in states])
         return

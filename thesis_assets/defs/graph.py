@@ -223,16 +223,22 @@ def look_at(platform: Platform, asset: str, cell: Cell) -> Verdict:
 
 
 def of_all(found: Sequence[tuple[Unit, Verdict]]) -> Verdict:
-    """The verdicts on several units as one."""
+    """The verdicts on several units as one; the record is that of a cell of one unit."""
+    if len(found) == 1:
+        return found[0][1]
     states = {verdict.state for _, verdict in found}
     worst: State = next((state for state in BADNESS if state in states), "made")
-    several = len(found) > 1
 
     def said(part: Callable[[Verdict], Sequence[str]]) -> tuple[str, ...]:
-        lines = ((unit.name, line) for unit, verdict in found for line in part(verdict))
-        return tuple(dict.fromkeys(f"{name}: {line}" if several else line for name, line in lines))
+        return tuple(dict.fromkeys(f"{unit.name}: {line}" for unit, verdict in found for line in part(verdict)))
 
-    return Verdict(worst, said(lambda verdict: verdict.reasons), said(lambda verdict: verdict.notes))
+    return Verdict(
+        worst,
+        said(lambda verdict: verdict.reasons),
+        said(lambda verdict: verdict.notes),
+        said(lambda verdict: verdict.missing),
+        said(lambda verdict: verdict.damaged),
+    )
 
 
 def records_of(platform: Platform, asset: str, cell: Cell) -> list[MadeFrom]:
