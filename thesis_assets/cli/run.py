@@ -39,7 +39,7 @@ from thesis_assets.defs.policy import GPU_ASSETS
 from thesis_assets.defs.ready_scenes import ReadyScenes, unfinished_scenes
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.report_pages import CHECK_REPORT, renew_pages
-from thesis_assets.defs.states import CellState, Plan, assets_of, cells_of_level
+from thesis_assets.defs.states import CellState, Plan, assets_until, cells_of_level
 from thesis_assets.errors import InvalidScene, ThesisAssetsError, first_names, near_names
 from thesis_assets.provenance import ask_anew
 
@@ -182,8 +182,7 @@ def _asked(
     stopped: list[CellState] = []
     for cell in cells:
         assets = plan.assets_to_make(level, cell, takes, until)
-        every = assets_of(plan.platform, level, cell)
-        asked = every[: every.index(until) + 1] if until in every else every
+        asked = assets_until(plan.platform, level, cell, until)
         states = [plan.state(asset, cell) for asset in asked if asset not in assets]
         first = next((state for state in states if state.state not in ("made", "absent")), None)
         if assets:
@@ -239,11 +238,9 @@ def _ask_anew(platform: Platform, instance: dg.DagsterInstance, assets: Sequence
 def _to_check_again(plan: Plan, level: Level, cells: Sequence[Cell], until: str | None) -> Iterator[tuple[str, Cell]]:
     """What of a level is made, and failed a blocking check last: what the check looked at may be mended since."""
     for cell in cells if level.kind != "none" else ():
-        for asset in assets_of(plan.platform, level, cell):
+        for asset in assets_until(plan.platform, level, cell, until):
             if plan.state(asset, cell).state == "made" and plan.failed_checks(asset, cell):
                 yield asset, cell
-            if asset == until:
-                break
 
 
 def _check_again(
@@ -404,7 +401,7 @@ def _show_plan(
     platform.refuse_undeclared([Cell(exp_name, run_name=run) for run in runs])
     platform.refuse_undeclared([Cell(exp_name, scene_name=scene) for scene in scenes])
     plan, levels = Plan(platform, instance), levels_until(until)
-    states = plan.of_experiment(exp_name, runs, scenes, levels)
+    states = plan.of_experiment(exp_name, runs, scenes, levels, until)
     if as_json:
         print_json([state.row for state in states])
         return
@@ -413,12 +410,22 @@ def _show_plan(
         print(f"{exp_name}: everything is made")
         return
     rows = [
-        (state.asset, state.cell, state.state, state.why, "" if _is_taken(state, force, scenes) else state.mend or "no")
+        (
+            state.asset,
+            state.cell,
+            state.state,
+            _why(state, force),
+            "" if _is_taken(state, force, scenes) else state.mend or "no",
+        )
         for state in open_ones
     ]
     print_table("What is not made", ("asset", "cell", "state", "why", "not by this command, but by"), rows)
     counts = Counter(state.state for state in open_ones)
     print(f"{', '.join(f'{count} {name}' for name, count in counts.most_common())}; nothing was started")
+
+
+def _why(state: CellState, force: Collection[str]) -> str:
+    return "; ".join(filter(None, ["to be made anew (--force)" if state.asset in force else "", state.why]))
 
 
 def _say_what_next(platform: Platform, report: RunReport) -> None:
@@ -544,7 +551,11 @@ def _show(plan: BackfillPlan) -> None:
     for cell, why in plan.waiting.items():
         print(f"waits: {cell}: {' '.join(why.split())}")
     if not plan.cells:
-        print(f"{plan.exp_name}: nothing to make" + ("" if plan.waiting else ": all is current"))
+        nothing = {"missing": "is missing, damaged or failed", "stale": "is stale", "all": "can be made"}[plan.mode]
+        print(
+            f"{plan.exp_name}: nothing {nothing}"
+            + ("" if plan.waiting else "; `thesis-assets status` tells of the rest")
+        )
         return
     unknown = f"; without {', '.join(plan.unknown)}, which were never made" if plan.unknown else ""
     print(f"{len(plan.cells)} cells; about {plan.gpu_hours:.2f} hours on the GPU by past runs{unknown}")

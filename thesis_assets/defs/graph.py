@@ -230,8 +230,7 @@ def of_all(found: Sequence[tuple[Unit, Verdict]]) -> Verdict:
     worst: State = next((state for state in BADNESS if state in states), "made")
 
     def said(part: Callable[[Verdict], Sequence[str]]) -> tuple[str, ...]:
-        lines = ((unit.name, line) for unit, verdict in found for line in part(verdict))
-        return tuple(dict.fromkeys(f"{name}: {line}" for name, line in lines))
+        return tuple(dict.fromkeys(f"{unit.name}: {line}" for unit, verdict in found for line in part(verdict)))
 
     return Verdict(
         worst,

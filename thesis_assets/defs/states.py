@@ -104,6 +104,12 @@ def assets_of(platform: Platform, level: Level, cell: Cell) -> tuple[str, ...]:
     return tuple(asset for asset in level.assets if asset not in OF_DATA)
 
 
+def assets_until(platform: Platform, level: Level, cell: Cell, until: str | None) -> tuple[str, ...]:
+    """Those of the level's assets that a cell has, without what comes after one of them."""
+    assets = assets_of(platform, level, cell)
+    return assets[: assets.index(until) + 1] if until in assets else assets
+
+
 class Plan:
     """One look at everything that is declared; what happens later is not seen. A cell is looked at when it is first asked for."""
 
@@ -123,8 +129,9 @@ class Plan:
         runs: Sequence[str] = (),
         scenes: Sequence[str] = (),
         levels: Sequence[Level] = LEVELS,
+        until: str | None = None,
     ) -> list[CellState]:
-        """Every declared cell of the levels with partitions, in the graph's order."""
+        """Every declared cell of the levels with partitions, in the graph's order; of its level none after `until`."""
         found: list[CellState] = []
         for level in levels:
             if level.kind == "none":
@@ -132,12 +139,12 @@ class Plan:
             try:
                 cells = cells_of_level(self.platform, level, exp_name, runs, scenes)
             except InvalidExperiment as error:
-                why = f"{error.problem}: {error.found}; {error.wanted}"
-                found += [
-                    CellState(asset, Cell(exp_name), "refused", why, error.remedy or "") for asset in level.assets
-                ]
+                why, mend = error.in_one_line, error.remedy or ""
+                found += [CellState(asset, Cell(exp_name), "refused", why, mend) for asset in level.assets]
                 continue
-            found += [self.state(asset, cell) for cell in cells for asset in assets_of(self.platform, level, cell)]
+            found += [
+                self.state(asset, cell) for cell in cells for asset in assets_until(self.platform, level, cell, until)
+            ]
         return found
 
     def state(self, asset: str, cell: Cell) -> CellState:
@@ -305,7 +312,7 @@ class Plan:
             return replace(
                 own, why=f"{own.why}; attempt {attempt.number} of {MOST_ATTEMPTS} was lost: {attempt.reason}"
             )
-        return replace(own, state="failed", why=attempt.reason)
+        return replace(own, state="failed", why=" ".join(attempt.reason.split()))
 
     def _wanted(self, own: CellState) -> str:
         try:
@@ -332,13 +339,11 @@ class Plan:
     ) -> tuple[str, ...]:
         """The level's assets of a cell that are taken, and those of the level that follow from them."""
         taken: list[str] = []
-        for asset in assets_of(self.platform, level, cell):
+        for asset in assets_until(self.platform, level, cell, until):
             state = self.state(asset, cell)
             follows = state.state != "absent" and any(above in taken for above in NODES[asset].upstream)
             if follows or takes(state):
                 taken.append(asset)
-            if asset == until:
-                break
         return tuple(taken)
 
 

@@ -52,7 +52,7 @@ def test_a_backfill_shows_its_plan_acts_here_without_a_daemon_and_then_has_nothi
     again = json_of(invoke(monkeypatch, world, "backfill", "--exp", "v1", "--missing", "--json"))
     assert again["cells"] == []
     said = invoke(monkeypatch, world, "backfill", "--exp", "v1", "--missing", "--dry-run").output
-    assert "v1: nothing to make: all is current" in said
+    assert "v1: nothing is missing, damaged or failed; `thesis-assets status`" in said
     assert "hours by past runs" not in said, "an empty table"
     everything = json_of(invoke(monkeypatch, world, "backfill", "--exp", "v1", "--all", "--dry-run", "--json"))
     assert len(everything["cells"]) == 2 + 3

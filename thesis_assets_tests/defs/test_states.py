@@ -232,3 +232,20 @@ def test_scenes_that_are_gone_shrink_nothing_by_themselves_and_a_person_may(
     state = states(world, instance)["sample_set v1"]
     assert (state.state, state.by_hand) == ("refused", True)
     assert "set-aside" in state.why
+
+
+def test_a_file_that_cannot_be_read_is_told_in_its_own_words(world: World, instance: dg.DagsterInstance) -> None:
+    (world.settings.experiments_dir / "v1.yaml").write_text("a: &x {}\nb: *x\n")
+    (why,) = {state.why for state in Plan(world.platform, instance).of_experiment("v1")}
+    assert "aliases are not read" in why
+    assert "None" not in why
+
+
+def test_what_comes_after_until_is_neither_made_nor_missed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (world.platform.difix(V1).made_from(name) for name in ("split_manifests", "difix_data")):
+        place.unlink()
+    shutil.rmtree(world.platform.difix(V1).data_json.parent)
+    report = world.run("v1", until="sample_set")
+    assert (report.exit_code, report.stopped) == (0, [])
+    shown = json_of(invoke(monkeypatch, world, "run", "--exp", "v1", "--until", "sample_set", "--dry-run", "--json"))
+    assert {row["asset"] for row in shown} == {"scene_samples", "sample_set"}

@@ -96,8 +96,8 @@ CHECKS: dict[str, dict[str, Check]] = {
     "tuned_checkpoint": {
         "checkpoint_loads": Check(
             "Every checkpoint has its digest, loads without unpickling, and is finite.",
-            (_RUN,),
-            first="remove the named checkpoints with the .json beside them: the trainer goes on from the last whole one",
+            (f"{_RUN} --force tuned_checkpoint",),
+            first="restore the named checkpoints from a copy, or have the run trained anew: the old training is moved aside",
         ),
         "checkpoint_belongs_to_data": Check(
             "Every checkpoint and the configuration name this data.json.",
