@@ -270,3 +270,13 @@ def test_a_backfill_makes_what_waits_for_a_failed_cell_with_it(world: World, ins
     states(world, instance)
     plan = plan_backfill(world.platform, instance, "v1", "missing", ReadyScenes(world.platform, 1e12))
     assert "tuned_checkpoint" not in {each.asset for each in plan.cells}, "it would freeze the data without the scene"
+
+
+@pytest.mark.parametrize("asset", ["sample_set", "split_manifests", "difix_data"])
+def test_a_garbled_record_is_damaged_and_a_run_writes_it_anew(
+    world: World, instance: dg.DagsterInstance, asset: str
+) -> None:
+    world.platform.difix(V1).made_from(asset).write_text("{")
+    assert states(world, instance)[f"{asset} v1"].state == "damaged"
+    assert world.run("v1", until="difix_data").exit_code == 0
+    assert states(world, instance)[f"{asset} v1"].state == "made"
