@@ -4,7 +4,7 @@ Belongs here: the plan, shown before anything acts. Does not belong here: what a
 running it (`backfill_runs`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -92,7 +92,7 @@ def plan_backfill(
         why = _why(state, taken, next((name for name, each in upstream if (name, each) in planned), None))
         if why is None:
             continue
-        obstacle = _obstacle(plan, state, taken, [pair for pair in upstream if pair not in planned])
+        obstacle = _obstacle(plan, state, taken, upstream, planned)
         if obstacle is not None:
             waiting.setdefault(str(cell), f"{asset}: {obstacle}")
         else:
@@ -113,11 +113,15 @@ def _why(state: CellState, taken: set[State], followed: str | None) -> str | Non
     return None if followed is None else f"follows {followed}"
 
 
-def _obstacle(plan: Plan, state: CellState, taken: set[State], unplanned: Sequence[Pair]) -> str | None:
+def _obstacle(
+    plan: Plan, state: CellState, taken: set[State], upstream: Sequence[Pair], planned: Collection[Pair]
+) -> str | None:
     """Why a cell is not made now: its state, or something above it that is behind and that this backfill does not make."""
-    if state.by_force or state.state not in {"made", *WORK, *taken}:
+    waits_for = plan.waits_for(state)
+    follows = bool(waits_for) and all(pair in planned for pair in waits_for)
+    if state.by_force or not (follows or state.state in {"made", *WORK, *taken}):
         return state.told + (f": `{state.mend}`" if state.mend else "")
-    for name, cell in unplanned:
+    for name, cell in (pair for pair in upstream if pair not in planned):
         above = plan.state(name, cell)
         if above.state not in ("made", "absent"):
             return f"{name}, which it is made from, is {above.told}"

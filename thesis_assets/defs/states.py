@@ -267,6 +267,12 @@ class Plan:
                 return replace(own, state="waiting", why=why, mend=above.mend, by_hand=above.by_hand)
         return None
 
+    def waits_for(self, state: CellState) -> list[Pair]:
+        """What a cell that waits is not made before: what of that is neither made nor work."""
+        above = [*self._upstream(state.asset, state.cell), *self._frozen_by(state)] if state.state == "waiting" else []
+        found = [(pair, self.state(*pair)) for pair in above]
+        return [pair for pair, each in found if each.state not in ("made", "absent") and not each.is_work]
+
     def _frozen_by(self, own: CellState) -> list[Pair]:
         """All data that a first training would freeze as it is: what of it is still to come is waited for."""
         if own.asset != "tuned_checkpoint" or self.platform.is_frozen(own.cell.exp_name):
@@ -308,11 +314,10 @@ class Plan:
         attempt = read_attempt(self.platform.difix(own.cell), own.asset, own.cell)
         if attempt is None or attempt.wanted != self._wanted(own):
             return None
+        reason = " ".join(attempt.reason.split())
         if attempt.is_lost and attempt.number < MOST_ATTEMPTS:
-            return replace(
-                own, why=f"{own.why}; attempt {attempt.number} of {MOST_ATTEMPTS} was lost: {attempt.reason}"
-            )
-        return replace(own, state="failed", why=" ".join(attempt.reason.split()))
+            return replace(own, why=f"{own.why}; attempt {attempt.number} of {MOST_ATTEMPTS} was lost: {reason}")
+        return replace(own, state="failed", why=reason)
 
     def _wanted(self, own: CellState) -> str:
         try:

@@ -96,12 +96,11 @@ def data_json_unit(tree: DifixTree, prompt: str, *, given: bool = True) -> Unit:
 
 
 def kept_prompt(tree: DifixTree, export: Export) -> str:
-    """The prompt to write the file with: as the experiment's file says, else as the file that is there was written.
-
-    Raises:
-        InvalidFile: the record of that file cannot be read.
-    """
-    record = read_record(_place(tree))
+    """The prompt to write the file with: as the experiment's file says, else as the file that is there was written."""
+    try:
+        record = read_record(_place(tree))
+    except InvalidFile:  # looked at, it is damaged, and is written anew
+        return export.prompt
     return export.prompt if record is None else kept_part("generation.export", export, record.options).prompt
 
 

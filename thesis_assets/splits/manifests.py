@@ -157,7 +157,10 @@ def split_place(tree: DifixTree) -> Place:
 
 def kept_split(tree: DifixTree, split: SplitSpec) -> SplitSpec:
     """The split to write the halves anew by: with the seed that they were drawn by, where the experiment's file names none."""
-    record = read_record(split_place(tree))
+    try:
+        record = read_record(split_place(tree))
+    except InvalidFile:  # looked at, it is damaged, and is written anew
+        return split
     if record is None or "seed" in split.model_fields_set:
         return split
     return split.model_copy(update={"seed": record.options["split"]["seed"]})

@@ -249,3 +249,34 @@ def test_what_comes_after_until_is_neither_made_nor_missed(world: World, monkeyp
     assert (report.exit_code, report.stopped) == (0, [])
     shown = json_of(invoke(monkeypatch, world, "run", "--exp", "v1", "--until", "sample_set", "--dry-run", "--json"))
     assert {row["asset"] for row in shown} == {"scene_samples", "sample_set"}
+
+
+def test_a_backfill_makes_what_waits_for_a_failed_cell_with_it(world: World, instance: dg.DagsterInstance) -> None:
+    """As a person's run does; the reason of the failure is told in one line."""
+    with (
+        pytest.raises(InvalidScene),
+        attempting(world.platform, "tuned_checkpoint", [RUN], "run1", lambda: True),
+    ):
+        raise InvalidScene("not finite", found="step 2")
+    found = states(world, instance)
+    assert found["tuned_checkpoint v1|r1"].state == "failed"
+    assert found["tuned_checkpoint v1|r1"].why == "not finite found: step 2"
+    assert found["selected_checkpoint v1|r1"].state == "waiting"
+    plan = plan_backfill(world.platform, instance, "v1", "missing", ReadyScenes(world.platform, 1e12))
+    assert plan.waiting == {}
+    assert [each.asset for each in plan.cells[:2]] == ["tuned_checkpoint", "selected_checkpoint"]
+
+    add_scene(world, "hi4d_pair02_hug", cameras=(4,))
+    states(world, instance)
+    plan = plan_backfill(world.platform, instance, "v1", "missing", ReadyScenes(world.platform, 1e12))
+    assert "tuned_checkpoint" not in {each.asset for each in plan.cells}, "it would freeze the data without the scene"
+
+
+@pytest.mark.parametrize("asset", ["sample_set", "split_manifests", "difix_data"])
+def test_a_garbled_record_is_damaged_and_a_run_writes_it_anew(
+    world: World, instance: dg.DagsterInstance, asset: str
+) -> None:
+    world.platform.difix(V1).made_from(asset).write_text("{")
+    assert states(world, instance)[f"{asset} v1"].state == "damaged"
+    assert world.run("v1", until="difix_data").exit_code == 0
+    assert states(world, instance)[f"{asset} v1"].state == "made"

@@ -47,7 +47,8 @@ def check(world: World, asset: str, cell: Cell) -> dict[str, str]:
 
 def mend(monkeypatch: pytest.MonkeyPatch, world: World, failed: str, cell: Cell, *more: str) -> None:
     """Give the commands that stand beside a failed check, `<asset>.<check>`, as a person would; `more` narrows them."""
-    for command in remedy_of(*failed.split("."), cell.key).commands:
+    asset, _, name = failed.partition(".")
+    for command in remedy_of(asset, name, cell.key).commands:
         done = invoke(monkeypatch, world, *shlex.split(command)[1:], *more)
         assert done.exit_code == 0, (command, done.output, done.stderr)
 
