@@ -22,6 +22,7 @@ from benchmarks import (
     sensor_ticks,
     triplet_export,
     tuning_speed,
+    whole_run,
 )
 from benchmarks.measure import Row
 
@@ -29,7 +30,7 @@ RESULTS = Path(__file__).with_name("results")
 SUBJECTS = (
     *(definitions_import, image_codecs, triplet_export, sample_integrity, large_manifests),
     *(image_metrics, gaussian_rasteriser, tuning_speed, difix_step, sensor_ticks, evaluation_tree),
-    *(recordings, provenance),
+    *(recordings, provenance, whole_run),
 )
 PACKAGES = (
     *("thesis-assets", "dagster", "numpy", "pillow", "isal", "opencv-python-headless", "scikit-image", "torch"),
