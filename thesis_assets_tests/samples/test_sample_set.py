@@ -44,7 +44,7 @@ def test_a_missing_or_unfinished_or_changed_shard_is_refused_by_name(tree):
     with pytest.raises(InvalidFile) as caught:
         collect_sample_set(tree, NAMES)
     assert caught.value.key == "rows_sha256"
-    assert "materialize scene_samples" in caught.value.remedy
+    assert "`thesis-assets run --exp v1 --until scene_samples`" in caught.value.remedy
 
 
 def test_shards_of_two_generation_sections_are_not_mixed(tmp_path, tree):
