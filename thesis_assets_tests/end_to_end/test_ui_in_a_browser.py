@@ -149,7 +149,17 @@ def test_a_backfill_of_two_new_scenes_goes_over_two_levels(page: "Page", server:
     page.get_by_text("Launch runs to materialize 2 assets").wait_for()
     for names in (("other",), DECLARED):
         # One list is filled after the other: the first that is empty is the next.
-        page.get_by_role("dialog").last.get_by_text("Select a partition or create one").first.click()
+        unfilled = page.get_by_role("dialog").last.get_by_text("Select a partition or create one").first
+        first = page.get_by_text(names[0], exact=True).filter(visible=True)
+
+        def opened(unfilled: "Locator" = unfilled, first: "Locator" = first) -> bool:
+            """The dialog closes a list that was opened before its keys came."""
+            if not first.count():
+                unfilled.click()
+                page.wait_for_timeout(500)
+            return first.count() > 0
+
+        until(opened, f"{names[0]} cannot be chosen")
         for name in names:
             page.get_by_text(name, exact=True).filter(visible=True).last.click()
         page.get_by_text("Launch runs to materialize 2 assets").click()
