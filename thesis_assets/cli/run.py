@@ -28,7 +28,7 @@ from thesis_assets.defs.checks.outcomes import ABSENCES
 from thesis_assets.defs.daemons import daemon_runs
 from thesis_assets.defs.dead_runs import close_dead_runs
 from thesis_assets.defs.failures import tell_of_failure
-from thesis_assets.defs.graph import NODES
+from thesis_assets.defs.graph import NODES, commanded
 from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.levels import Outcome, Work, check_again, execute, levels_until, works_of
 from thesis_assets.defs.older_trees import take_over_experiment
@@ -126,15 +126,15 @@ def run_experiment(
             platform.echo(f"run {run_id[:8]} was killed before it ended; it is closed, and its work goes on here")
         platform.refuse_undeclared([Cell(exp_name, run_name=run) for run in runs])
         platform.refuse_undeclared([Cell(exp_name, scene_name=scene) for scene in scenes])
-        definitions = build_defs(settings=platform.settings, echo=platform.echo)
+        maker = _Maker(
+            platform, instance, build_defs(settings=platform.settings, echo=platform.echo), exp_name, report.outcomes
+        )
         for level in levels:
             cells = cells_of_level(platform, level, exp_name, runs, scenes)
             plan = Plan(platform, instance)
             again = list(_to_check_again(plan, level, cells, until))
             for asset, cell in again:
-                _check_again(
-                    platform, instance, definitions, report, level, asset, cell, plan.failed_checks(asset, cell)
-                )
+                maker.check_again(level, asset, cell, plan.failed_checks(asset, cell))
             plan = Plan(platform, instance) if again else plan
             works, stopped = _asked(plan, instance, level, cells, until, force, scenes)
             if level.job == "report" and report.outcomes:
@@ -142,7 +142,7 @@ def run_experiment(
                 planned = {asset for work in works for asset in work.assets} | {CHECK_REPORT}
                 works = [Work(level, tuple(asset for asset in level.assets if asset in planned), (Cell(),))]
             for work in works:
-                _make(platform, instance, definitions, report, work, force)
+                maker.make(work, force)
             if cells and not (works or stopped or again):
                 platform.echo(f"{exp_name}: {level.title}{told_cells(cells)}: current")
             for state in stopped if not report.stopped else (each for each in stopped if each.state != "waiting"):
@@ -201,27 +201,6 @@ def _is_taken(state: CellState, force: Collection[str], named: Sequence[str]) ->
     return state.is_work or state.state == "failed" or state.by_hand or by_name or state.asset in force
 
 
-def _make(
-    platform: Platform,
-    instance: dg.DagsterInstance,
-    definitions: dg.Definitions,
-    report: RunReport,
-    work: Work,
-    force: Collection[str],
-) -> None:
-    anew = [asset for asset in work.assets if asset in force]
-    if anew:
-        _ask_anew(platform, instance, anew, work.cells)
-    platform.echo(begun_line(report.exp_name, work))
-    began = time.perf_counter()
-    outcome = execute(definitions, instance, work, force="scene_samples" in anew)
-    report.outcomes.append(outcome)
-    for line in ended_lines(report.exp_name, outcome, time.perf_counter() - began):
-        platform.echo(line)
-    if not outcome.success:
-        tell_where_no_daemon_does(platform, instance, outcome)
-
-
 def _ask_anew(platform: Platform, instance: dg.DagsterInstance, assets: Sequence[str], cells: Sequence[Cell]) -> None:
     """Mark what there is as to be made anew, and tell what that took before. It stays, and counts, until the new one is whole."""
     past = PastWork(platform, instance)
@@ -231,8 +210,9 @@ def _ask_anew(platform: Platform, instance: dg.DagsterInstance, assets: Sequence
         cost = f"about {sum(known) / 60:.1f} minutes by past runs" if known else "it was never timed here"
         platform.echo(f"{asset}{told_cells(cells)} is made anew: {cost}")
         if asset != "scene_samples":  # its step is told
-            for unit in (unit for cell in cells for unit in NODES[asset].units(platform, cell)):
-                ask_anew(unit)
+            for cell in cells:
+                for unit in [*NODES[asset].units(platform, cell), *commanded(platform, asset, cell)]:
+                    ask_anew(unit)
 
 
 def _to_check_again(plan: Plan, level: Level, cells: Sequence[Cell], until: str | None) -> Iterator[tuple[str, Cell]]:
@@ -243,23 +223,39 @@ def _to_check_again(plan: Plan, level: Level, cells: Sequence[Cell], until: str 
                 yield asset, cell
 
 
-def _check_again(
-    platform: Platform,
-    instance: dg.DagsterInstance,
-    definitions: dg.Definitions,
-    report: RunReport,
-    level: Level,
-    asset: str,
-    cell: Cell,
-    failed: Sequence[str],
-) -> None:
-    names = [name.partition(".")[2] for name in failed]
-    outcome = check_again(definitions, instance, level, asset, cell, names)
-    report.outcomes.append(outcome)
-    for reason in outcome.failed_checks:
-        platform.echo(f"FAILED {reason}")
-    if not outcome.failed_checks:
-        platform.echo(f"{report.exp_name}: {', '.join(failed)} of {cell}: passed when made again")
+@dataclass(frozen=True)
+class _Maker:
+    """Makes runs of one experiment and tells of them; `outcomes` grows."""
+
+    platform: Platform
+    instance: dg.DagsterInstance
+    definitions: dg.Definitions
+    exp_name: str
+    outcomes: list[Outcome]
+
+    def make(self, work: Work, force: Collection[str]) -> None:
+        """Make one run; those of its assets that are forced, anew."""
+        anew = [asset for asset in work.assets if asset in force]
+        if anew:
+            _ask_anew(self.platform, self.instance, anew, work.cells)
+        self.platform.echo(begun_line(self.exp_name, work))
+        began = time.perf_counter()
+        outcome = execute(self.definitions, self.instance, work, force="scene_samples" in anew)
+        self.outcomes.append(outcome)
+        for line in ended_lines(self.exp_name, outcome, time.perf_counter() - began):
+            self.platform.echo(line)
+        if not outcome.success:
+            tell_where_no_daemon_does(self.platform, self.instance, outcome)
+
+    def check_again(self, level: Level, asset: str, cell: Cell, failed: Sequence[str]) -> None:
+        """Make those checks again that failed last (`asset.check`)."""
+        names = [name.partition(".")[2] for name in failed]
+        outcome = check_again(self.definitions, self.instance, level, asset, cell, names)
+        self.outcomes.append(outcome)
+        for reason in outcome.failed_checks:
+            self.platform.echo(f"FAILED {reason}")
+        if not outcome.failed_checks:
+            self.platform.echo(f"{self.exp_name}: {', '.join(failed)} of {cell}: passed when made again")
 
 
 def begun_line(exp_name: str, work: Work) -> str:
@@ -356,6 +352,10 @@ def run(
     names = list(run_names or [])
     for name in [*([until] if until else []), *(force or ())]:
         _refuse_unknown_asset(name)
+    order = [asset for level in LEVELS for asset in level.assets]
+    reached = order if until is None else order[: order.index(until) + 1]
+    if beyond := [name for name in force or () if name not in reached]:
+        wrong_use(f"--force {beyond[0]} is not reached: the command ends with --until {until}")
     if changes:
         for name in declare_derived_runs(platform.experiments.path(exp), changes):
             progress_line(f"{exp}: run {name} is declared in {platform.experiments.path(exp)}")

@@ -8,10 +8,10 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from thesis_assets.defs.graph import look_at, wanted_digest
+from thesis_assets.defs.graph import NODES, look_at, wanted_digest
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.errors import InvalidFile, ProcessLost, ThesisAssetsError, printable
+from thesis_assets.errors import InvalidFile, InvalidKey, ProcessLost, ThesisAssetsError, printable
 from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.attempts import Attempt
 from thesis_assets.storage import read_json, write_json
@@ -32,12 +32,14 @@ def read_attempt(tree: DifixTree, asset: str, cell: Cell) -> Attempt | None:
         return None  # a note, and a lost one: the cell is work again
 
 
-def attempts_at(platform: Platform, exp_name: str) -> list[Attempt]:
-    """Every attempt of an experiment whose cell was not made since."""
+def attempts_at(platform: Platform, exp_name: str) -> list[tuple[Attempt, Cell]]:
+    """Every attempt of an experiment whose cell was not made since. A note that cannot be read is none."""
     found = []
     for path in sorted(platform.difix(Cell(exp_name)).attempts_dir.glob("*.json")):
-        with contextlib.suppress(InvalidFile):
-            found.append(read_json(path, Attempt))
+        with contextlib.suppress(InvalidFile, InvalidKey):
+            attempt = read_json(path, Attempt)
+            if attempt.asset in NODES:
+                found.append((attempt, Cell.parse(NODES[attempt.asset].kind, attempt.cell)))
     return found
 
 

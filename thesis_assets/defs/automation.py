@@ -13,7 +13,6 @@ from dagster import AutomationCondition as When
 from thesis_assets.defs.checks.outcomes import CHECKS
 from thesis_assets.defs.dead_runs import IN_PROGRESS
 from thesis_assets.defs.graph import NODES, latest_metadata, upstream_cells
-from thesis_assets.defs.history import History
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.report_pages import CHECK_REPORT, HISTORY_READ_AT
@@ -40,8 +39,7 @@ class DeclaredInputsAreMade(When[dg.AssetKey]):
         return "declared_inputs_are_made"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        instance = context.asset_graph_view.instance
-        history, plan = History(instance), Plan(self._platform, instance)
+        plan = Plan(self._platform, context.asset_graph_view.instance)
         node = NODES[context.key.to_user_string()]
         ready = set()
         for key in context.candidate_subset.expensively_compute_partition_keys():
@@ -52,7 +50,9 @@ class DeclaredInputsAreMade(When[dg.AssetKey]):
                     continue
             except (ThesisAssetsError, dg.Failure):
                 continue  # a withdrawn experiment, or a file that is refused: registering says so
-            if pairs and all(each.key in history.made(name) or _requested(context, name, each) for name, each in pairs):
+            if pairs and all(
+                each.key in plan.history.made(name) or _requested(context, name, each) for name, each in pairs
+            ):
                 ready.add(key)
         subset = context.candidate_subset.compute_intersection_with_partition_keys(ready)
         return dg.AutomationResult(context=context, true_subset=subset)

@@ -204,6 +204,16 @@ def upstream_cells(platform: Platform, node: Node, cell: Cell) -> list[tuple[str
     return pairs
 
 
+def commanded(platform: Platform, asset: str, cell: Cell) -> list[Unit]:
+    """What commands of the user's wrote that an asset is taken from: whole where it is, it is taken again; lost, the command runs
+    again by force alone."""
+    if asset != "predictions" or platform.spec(cell).evaluation.predictions.source != "command":
+        return []
+    from thesis_assets.evaluation.pipeline_command import pipeline_unit
+
+    return [pipeline_unit(scene) for scene in platform.evaluation_cells(cell, and_gone=True)]
+
+
 def latest_metadata(instance: dg.DagsterInstance, asset: str, cell: Cell) -> dict[str, object] | None:
     """The metadata of a cell's newest materialization, as plain values; None where there is none."""
     records = instance.fetch_materializations(

@@ -39,10 +39,6 @@ class History:
             return key in self.made(asset)
         return self._instance.get_latest_materialization_event(dg.AssetKey(asset)) is not None
 
-    def is_busy(self, asset: str, key: str | None) -> bool:
-        """Whether a run that is not over yet, or a backfill, will make a cell."""
-        return (asset, key) in self._busy
-
     def maker(self, asset: str, key: str | None) -> str | None:
         """Which run or backfill that is not over yet will make a cell, and since when; None where none will."""
         return self._busy.get((asset, key))

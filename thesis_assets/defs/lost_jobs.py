@@ -39,7 +39,7 @@ def lost_jobs(platform: Platform, instance: dg.DagsterInstance) -> list[LostJob]
     lost = []
     for cell in platform.run_cells():
         path = platform.difix(cell).tuning_run(cell.run_name).job
-        if not path.is_file() or history.is_busy("tuned_checkpoint", cell.key):
+        if not path.is_file() or history.maker("tuned_checkpoint", cell.key) is not None:
             continue
         try:
             record = left_running(platform.launcher, path)

@@ -11,11 +11,9 @@ from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.daemons import daemon_runs
 from thesis_assets.defs.dead_runs import IN_PROGRESS
 from thesis_assets.defs.failures import failure_reason
-from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.history import PARTITION, RANGE_END, RANGE_START
 from thesis_assets.defs.lost_jobs import LostJob, lost_jobs
 from thesis_assets.defs.new_scenes import late_scenes
-from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.defs.registration import plan_registration
@@ -109,8 +107,7 @@ def _waiting(platform: Platform, instance: dg.DagsterInstance, now: float, exp_n
             waiting[late.exp_name] = f"frozen, and {', '.join(late.scenes)} came later: `{late.command}`"
     states = Plan(platform, instance, ready)
     for exp_name in exp_names:
-        for attempt in attempts_at(platform, exp_name):
-            cell = Cell.parse(NODES[attempt.asset].kind, attempt.cell)
+        for attempt, cell in attempts_at(platform, exp_name):
             if (state := states.state(attempt.asset, cell)).state == "failed":
                 waiting[f"{attempt.asset} of {cell}"] = f"{' '.join(state.told.split())}: `{state.mend}`"
     for spec in platform.readable_experiments():

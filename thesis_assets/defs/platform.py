@@ -419,7 +419,17 @@ class Platform:
 
 
 class OneLook(Platform):
-    """A platform for one look at everything: which scenes an experiment has is found once."""
+    """A platform for one look at everything: which scenes an experiment has is found once.
+
+    What the platform knows of files and experiments' texts is shared with it.
+    """
+
+    @classmethod
+    def of(cls, platform: Platform) -> "OneLook":
+        """For a look that begins now."""
+        look = cls(platform.settings, platform.echo)
+        look.__dict__.update(contents=platform.contents, experiments=platform.experiments, _said=platform._said)
+        return look
 
     @cached_property
     def _found(self) -> dict[tuple[str, str], list[str] | ThesisAssetsError]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from thesis_assets.defs.attempts import WAS_LOST, attempts_at, read_attempt
-from thesis_assets.defs.graph import NODES, wanted_digest
-from thesis_assets.defs.history import RANGE_END, RANGE_START, History
+from thesis_assets.defs.graph import wanted_digest
+from thesis_assets.defs.history import RANGE_END, RANGE_START
 from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.levels import Work, works_of
 from thesis_assets.defs.partitions import PARTITIONS, Cell
@@ -62,8 +62,7 @@ class Tick:
         Args:
             asks: False: what would be asked for is named, with the command.
         """
-        takes = self.plan.is_next
-        assets = self.plan.assets_to_make(level, cell, takes)
+        assets = self.plan.assets_to_make(level, cell, self.plan.is_next)
         if assets and asks:
             self.asked.setdefault(level, {})[cell] = assets
             return
@@ -80,7 +79,7 @@ class Tick:
                 return
 
 
-def new_shards(plan: Plan, history: History, *, seconds: float) -> Tick:
+def new_shards(plan: Plan, *, seconds: float) -> Tick:
     """The shards that open experiments declare and never had.
 
     Args:
@@ -88,7 +87,7 @@ def new_shards(plan: Plan, history: History, *, seconds: float) -> Tick:
     """
     tick = Tick(plan)
     end = time.monotonic() + seconds
-    made = history.made("scene_samples")
+    made = plan.history.made("scene_samples")
     for spec in plan.platform.readable_experiments():
         if plan.platform.is_frozen(spec.exp_name):
             continue
@@ -108,29 +107,27 @@ def new_shards(plan: Plan, history: History, *, seconds: float) -> Tick:
     return tick
 
 
-def declared_runs(plan: Plan, history: History) -> Tick:
+def declared_runs(plan: Plan) -> Tick:
     """The next level of every declared run that was never made, once all above it is."""
     tick = Tick(plan)
     for spec in plan.platform.readable_experiments():
         for cell in (Cell(spec.exp_name, run_name=run) for run in spec.runs):
-            level = _next_level(plan, history, cell)
+            level = _next_level(plan, cell)
             if level is not None:
                 tick.look(level, cell)
     return tick
 
 
-def _next_level(plan: Plan, history: History, cell: Cell) -> Level | None:
+def _next_level(plan: Plan, cell: Cell) -> Level | None:
     """The first level of a run with assets that were never made."""
     for level in RUN_LEVELS:
-        unmade = [asset for asset in assets_of(plan.platform, level, cell) if cell.key not in history.made(asset)]
+        unmade = [asset for asset in assets_of(plan.platform, level, cell) if cell.key not in plan.history.made(asset)]
         if any(plan.state(asset, cell).state != "absent" for asset in unmade):
             return level
     return None
 
 
-def moved_cells(
-    plan: Plan, history: History, levels: Sequence[Level], *, start: int, seconds: float
-) -> tuple[Tick, int]:
+def moved_cells(plan: Plan, levels: Sequence[Level], *, start: int, seconds: float) -> tuple[Tick, int]:
     """Look at cells that were made, from one place on, for as long as there is time: files are looked at, which is slow.
 
     Args:
@@ -141,7 +138,7 @@ def moved_cells(
     """
     tick = Tick(plan)
     end = time.monotonic() + seconds
-    for place, (level, cell) in enumerate(_made_cells(plan.platform, history)):
+    for place, (level, cell) in enumerate(_made_cells(plan)):
         if place < start:
             continue
         if place > start and time.monotonic() > end:
@@ -157,16 +154,14 @@ def lost_processes(plan: Plan) -> Tick:
     """
     tick = Tick(plan)
     for spec in plan.platform.readable_experiments():
-        for attempt in attempts_at(plan.platform, spec.exp_name):
-            if attempt.asset not in NODES:
-                continue
-            cell = Cell.parse(NODES[attempt.asset].kind, attempt.cell)
+        for attempt, cell in attempts_at(plan.platform, spec.exp_name):
             if plan.platform.why_undeclared(cell) is None and attempt.reason != WAS_LOST:
                 tick.look(LEVEL_OF[attempt.asset], cell, asks=attempt.is_lost)
     return tick
 
 
-def _made_cells(platform: Platform, history: History) -> Iterator[tuple[Level, Cell]]:
+def _made_cells(plan: Plan) -> Iterator[tuple[Level, Cell]]:
+    platform = plan.platform
     for spec in platform.readable_experiments():
         for level in (EXPORT, PREPARE, *RUN_LEVELS):
             try:
@@ -175,7 +170,7 @@ def _made_cells(platform: Platform, history: History) -> Iterator[tuple[Level, C
                 break  # a named scene is gone: registering says so
             for cell in cells:
                 assets = assets_of(platform, level, cell)
-                if assets and cell.key in history.made(assets[0]):
+                if assets and cell.key in plan.history.made(assets[0]):
                     yield level, cell
 
 

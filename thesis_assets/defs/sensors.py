@@ -12,7 +12,6 @@ import dagster as dg
 from thesis_assets.defs.automation import cheap_assets_sensor
 from thesis_assets.defs.dead_runs import close_dead_runs
 from thesis_assets.defs.failures import tell_of_failure
-from thesis_assets.defs.history import History
 from thesis_assets.defs.jobs import JOBS, LEVELS
 from thesis_assets.defs.lost_jobs import lost_jobs
 from thesis_assets.defs.metadata import as_markdown
@@ -61,7 +60,7 @@ def experiment_files(context: dg.SensorEvaluationContext, platform: PlatformPara
         context.log.error(line)
     asked: Asked = {}
     if platform.settings.auto_start == "everything":
-        tick = declared_runs(Plan(platform, instance), History(instance))
+        tick = declared_runs(Plan(platform, instance))
         asked = tick.asked
         said += tick.said
     return _result(context, platform, asked, Cursor(), said)
@@ -75,7 +74,7 @@ def new_scenes(context: dg.SensorEvaluationContext, platform: PlatformParam) -> 
     said = [_told(late) for late in fork_for_late_scenes(platform, ready)]
     said += [_told(late) for late in late_scenes(platform, ready)]
     register(instance, plan_registration(platform, instance))
-    tick = new_shards(Plan(platform, instance, ready), History(instance), seconds=LOOK_SECONDS)
+    tick = new_shards(Plan(platform, instance, ready), seconds=LOOK_SECONDS)
     cursor.scenes = ready.kept()
     return _result(context, platform, tick.asked, cursor, said + tick.said)
 
@@ -93,9 +92,9 @@ def stale_data(context: dg.SensorEvaluationContext, platform: PlatformParam) -> 
     """
     cursor = Cursor.parse(context.cursor)
     ready = ReadyScenes(platform, time.time(), cursor.scenes)
-    plan, history = Plan(platform, context.instance, ready), History(context.instance)
+    plan = Plan(platform, context.instance, ready)
     levels = LEVELS if platform.settings.auto_start == "everything" else (EXPORT, PREPARE)
-    tick, cursor.place = moved_cells(plan, history, levels, start=cursor.place, seconds=LOOK_SECONDS)
+    tick, cursor.place = moved_cells(plan, levels, start=cursor.place, seconds=LOOK_SECONDS)
     cursor.scenes = ready.kept()
     return _result(context, platform, tick.asked, cursor, tick.said)
 

@@ -14,7 +14,7 @@ import dagster as dg
 from thesis_assets.defs.attempts import MOST_ATTEMPTS, read_attempt
 from thesis_assets.defs.check_history import failed_blocking_checks
 from thesis_assets.defs.checks.outcomes import CHECKS
-from thesis_assets.defs.graph import NODES, look_at, upstream_cells, wanted_digest
+from thesis_assets.defs.graph import NODES, commanded, look_at, upstream_cells, wanted_digest
 from thesis_assets.defs.history import History
 from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.partitions import Cell
@@ -114,9 +114,9 @@ class Plan:
     """One look at everything that is declared; what happens later is not seen. A cell is looked at when it is first asked for."""
 
     def __init__(self, platform: Platform, instance: dg.DagsterInstance, ready: ReadyScenes | None = None) -> None:
-        self.platform, self._instance = OneLook(platform.settings, platform.echo), instance
+        self.platform, self._instance = OneLook.of(platform), instance
         self._ready = ready or ReadyScenes(platform, time.time())
-        self._history = History(instance)
+        self.history = History(instance)
         self._states: dict[Pair, CellState] = {}
         self._failed_checks: dict[Pair, tuple[str, ...]] = {}
         self._vanished: dict[str, list[str]] = {}
@@ -163,12 +163,11 @@ class Plan:
         if asset in TASKS and asset not in self.platform.spec(cell).evaluation.tasks:
             return CellState(asset, cell, "absent", f"{asset} is not among evaluation.tasks")
         own = self._own(asset, cell)
-        if (maker := self._history.maker(asset, cell.key)) is not None:
-            return replace(own, state="running", why=maker, mend="", work=own.state)
+        if (maker := self.history.maker(asset, cell.key)) is not None:
+            return replace(own, state="running", why=maker, mend="")
         if own.state == "made" or own.by_force or not cell.exp_name:
             return own
-        obstacle = self._obstacle(own) or self._obstacle_above(own) or self._failed(own)
-        return replace(obstacle, work=own.state) if obstacle is not None else replace(own, work=own.state)
+        return self._obstacle(own) or self._obstacle_above(own) or self._failed(own) or own
 
     def _own(self, asset: str, cell: Cell) -> CellState:
         """Made, missing, stale or damaged; or refused, where its file says what cannot be."""
@@ -177,21 +176,21 @@ class Plan:
             found = look_at(self.platform, asset, cell)
         except ThesisAssetsError as error:
             if any(self.state(*pair).state not in ("made", "absent") for pair in self._upstream(asset, cell)):
-                return CellState(asset, cell, "missing", error.problem, mend)
+                return CellState(asset, cell, "missing", error.problem, mend, work="missing")
             return CellState(asset, cell, "refused", error.in_one_line, error.remedy or "")
-        if found.is_made and not self._history.is_made(asset, cell.key):
-            return CellState(asset, cell, "missing", "it was not made yet", mend)
+        if found.is_made and not self.history.is_made(asset, cell.key):
+            return CellState(asset, cell, "missing", "it was not made yet", mend, work="missing")
         if found.is_made:
             return CellState(asset, cell, "made", "; ".join(found.notes))
-        own = CellState(asset, cell, found.state, "; ".join(found.reasons), mend)
+        own = CellState(asset, cell, found.state, "; ".join(found.reasons), mend, work=found.state)
         return self._by_force(own, found) if asset in ("tuned_checkpoint", "predictions") else own
 
     def _by_force(self, own: CellState, found: Verdict) -> CellState:
-        """A training that was recorded is never made again by itself, and lost predictions of a user's command neither."""
+        """A training that was recorded is never made again by itself, and neither is what a user's command wrote."""
         if own.asset == "predictions":
-            if own.state == "stale" or self.platform.spec(own.cell).evaluation.predictions.source != "command":
-                return own
-            if not (found.missing or found.damaged):
+            looks = [unit.look(self.platform.contents) for unit in commanded(self.platform, own.asset, own.cell)]
+            lost = any(look.record and (look.missing or look.damaged) and not look.is_stale for look in looks)
+            if not (lost and (found.missing or found.damaged)):
                 return own
         elif found.record is None or {*found.missing, *found.damaged} == {"train_config.json"}:
             return own  # never finished: the trainer goes on; or a file that is written anew and trains nothing
@@ -246,7 +245,7 @@ class Plan:
 
     def _gone(self, exp_name: str) -> list[str]:
         if exp_name not in self._vanished:
-            made = self._history.made("scene_samples")
+            made = self.history.made("scene_samples")
             self._vanished[exp_name] = vanished_scenes(self.platform, made, self.platform.experiments.read(exp_name))
         return self._vanished[exp_name]
 

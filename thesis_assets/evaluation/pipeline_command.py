@@ -24,7 +24,7 @@ from thesis_assets.launch.jobs import log_tail
 from thesis_assets.launch.supervisors import watched
 from thesis_assets.launch.telling import every, tell
 from thesis_assets.layout import CONVERTED_RECORD, EvaluationTree, epoch_name
-from thesis_assets.provenance import Contents, Making, Older, Place, Unit, Wanted, begin
+from thesis_assets.provenance import Contents, Making, Older, Place, Unit, Verdict, Wanted, begin, is_asked_anew
 from thesis_assets.schemas.evaluation import PipelineRecord
 from thesis_assets.schemas.tuning import ConvertedModel, JobRecord, SelectedCheckpoint
 
@@ -103,12 +103,15 @@ def run_pipeline(cell: EvaluationCell) -> None:
     Raises:
         PipelineFailed: it ended with an error (the message has the end of its stderr), or lacks an epoch.
         CellLocked: another process runs it for this scene.
+        InvalidFile: what it wrote is lost or damaged, and nobody asked for it anew.
     """
     pipeline = cell.tree.pipeline
     with storage.cell_lock(pipeline.lock, f"the pipeline of {cell.scene.name}"):
         contents, unit, record = Contents(), pipeline_unit(cell), _read_record(cell)
-        if record is not None and verified(unit, contents).is_made and not _lacking(cell):
+        verdict = verified(unit, contents)
+        if record is not None and verdict.is_made and not _lacking(cell):
             return
+        _refuse_lost(cell, unit, verdict)
         checkpoint = handed_checkpoint(cell)
         if record is not None and not record.finished and pipeline.job.is_file():
             end_running(storage.read_json(pipeline.job, JobRecord))
@@ -116,6 +119,18 @@ def run_pipeline(cell: EvaluationCell) -> None:
         if record is None or record.identity != making.identity:
             _remove_output(cell)
         _run(cell, checkpoint, making)
+
+
+def _refuse_lost(cell: EvaluationCell, unit: Unit, verdict: Verdict) -> None:
+    lost = [*verdict.damaged, *verdict.missing]
+    if verdict.record is not None and lost and not verdict.is_stale and not is_asked_anew(unit.place):
+        again = f"{command_for('predictions', cell.exp_name, cell.run_name)} --force predictions"
+        raise InvalidFile(
+            "what the pipeline's command wrote is not whole any more",
+            file=unit.place.base / lost[0],
+            found=verdict.in_words,
+            remedy=f"restore it from a copy; or `{again}` runs the command again",
+        )
 
 
 def pipeline_unit(cell: EvaluationCell) -> Unit:

@@ -23,8 +23,13 @@ from thesis_assets.evaluation.views import View, evaluated_views, no_views, read
 from thesis_assets.layout import TaskTree, TuningRunTree, epoch_name
 from thesis_assets.provenance import Contents, Output, begin
 from thesis_assets.rendering.renderer import MissingRender, Renderer, RenderSizeMismatch
+from thesis_assets.samples.sample_rows import read_rows
+from thesis_assets.samples.shards import shard_unit
+from thesis_assets.scenes.matching import group_id
 from thesis_assets.schemas.evaluation import PredictionRecord
 from thesis_assets.schemas.tuning import CheckpointInfo
+from thesis_assets.tuning.checkpoints import verify_checkpoint
+from thesis_assets.tuning.refine import load_refiner
 
 if TYPE_CHECKING:
     import numpy as np
@@ -164,9 +169,6 @@ class ImperfectRenders:
 
         None of a shard that would be made from something else now, and none that is missing or damaged: those views are rendered.
         """
-        from thesis_assets.samples.sample_rows import read_rows
-        from thesis_assets.samples.shards import shard_unit
-        from thesis_assets.scenes.matching import group_id
 
         difix, scene, experiment = self._cell.difix, self._cell.scene, self._cell.experiment
         group = group_id(scene.name, experiment.split.group_rules)
@@ -294,8 +296,6 @@ def forget_refiners() -> None:
 def _verified_refiner(run: TuningRunTree, step: int, device: str, stamps: tuple[str | None, ...]) -> RefinesImages:
     """`stamps` of the files: another file of the same name is verified and loaded anew."""
     del stamps
-    from thesis_assets.tuning.checkpoints import verify_checkpoint
-    from thesis_assets.tuning.refine import load_refiner
 
     verify_checkpoint(run, step)
     return load_refiner(run.checkpoint(step), device)

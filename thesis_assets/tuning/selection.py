@@ -16,7 +16,7 @@ import yaml
 
 from thesis_assets.errors import InvalidExperiment, InvalidFile, Leak, SnapshotChanged
 from thesis_assets.experiments.spec import RunSpec, Selection
-from thesis_assets.images.lpips_files import lpips_tool
+from thesis_assets.images.lpips_files import find_lpips, lpips_tool
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.provenance import Older, Output, Place, Unit, Wanted, begin, may_rewrite, rewrite, versions_of
@@ -141,7 +141,6 @@ def require_rule_weights(selection: Selection, lpips_weights: Path | None) -> No
     """
     if selection.rule != "best_lpips":
         return
-    from thesis_assets.images.lpips_files import find_lpips
 
     try:
         find_lpips(lpips_weights)
@@ -176,7 +175,6 @@ def best_step(rule: str, scores: Sequence[CheckpointScore]) -> int:
 
 
 def _lpips_where_it_is(folder: Path | None, device: str) -> Lpips | None:
-    from thesis_assets.images.lpips_files import find_lpips
     from thesis_assets.images.perceptual import load_lpips
 
     try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from thesis_assets.errors import CellLocked, InvalidFile, ProcessLost, ThesisAssetsError
+from thesis_assets.errors import CellLocked, InvalidFile, ProcessLost, ThesisAssetsError, command_for
 from thesis_assets.experiments.spec import RunSpec, SplitSpec
 from thesis_assets.launch.jobs import Following, Job, JobState, Launcher, Resources, left_running, log_tail, run_job
 from thesis_assets.launch.telling import tell
@@ -100,6 +100,8 @@ def tune(
         left = left_running(launcher, run_tree.job)
         unit, contents = checkpoint_unit(tree, run_name, run), Contents()
         verdict = unit.look(contents)
+        if not left:
+            _refuse_damaged(tree, run_name, verdict)
         recorded = verdict.is_made and verdict.record is not None and run_tree.job.is_file()
         evaluated = start.evaluates and bool(snapshot.test)
         finished = not left and (recorded or _is_finished(run_tree, run, evaluated=evaluated))
@@ -123,9 +125,7 @@ def tune(
         lock_config(tree, config)
         if finished and recorded:
             return _result(run_tree, run)
-        if finished:
-            _refuse_damaged(run_tree, verdict)
-        else:
+        if not finished:
             job = Job(
                 name=f"{tree.exp_name}-{run_name}",
                 command=start.command,
@@ -230,18 +230,23 @@ def _failure(state: JobState, line: ProgressLine | None, stderr: Path, stderr_st
     )
 
 
-def _refuse_damaged(run_tree: TuningRunTree, verdict: Verdict) -> None:
-    """Where a finished run was recorded, other files are not taken for it: its last checkpoint alone is trained anew.
+def _refuse_damaged(tree: DifixTree, run_name: str, verdict: Verdict) -> None:
+    """A training that was recorded and lost files is not trained again by itself, whoever asks for its step.
 
     `train_config.json` is written anew from what the run is.
+
+    Raises:
+        InvalidFile: with the files, and the command that trains it anew.
     """
-    lost = [name for name in (*verdict.damaged, *verdict.missing) if name != run_tree.train_config.name]
+    base = tree.tuning_run(run_name)
+    lost = [name for name in (*verdict.damaged, *verdict.missing) if name != base.train_config.name]
     if verdict.record is not None and lost:
+        again = f"{command_for('tuned_checkpoint', tree.exp_name, run_name)} --force tuned_checkpoint"
         raise InvalidFile(
             "files of the finished run are not those that were recorded",
-            file=run_tree.base / lost[0],
+            file=base.base / lost[0],
             found=verdict.in_words,
-            remedy="restore them from a copy, or train the run again under another name",
+            remedy=f"restore them from a copy; or `{again}` trains it anew, and moves this one aside",
         )
 
 

@@ -61,7 +61,7 @@ def test_the_night_hands_over_what_each_experiment_lacks_and_nothing_a_second_ti
         exp_name = (backfill.title or "").split(":")[0]
         keys = target.get_partitions_subset(dg.AssetKey("scene_samples")).get_partition_keys()
         assert set(keys) == {f"{exp_name}|hi4d_{scene}" for scene in scenes}
-    assert History(instance).is_busy("scene_samples", "v1|hi4d_pair00_hug")
+    assert History(instance).maker("scene_samples", "v1|hi4d_pair00_hug") is not None
     assert Ticks(world, instance).tick("new_scenes") == [], "what is handed over is not asked for again"
     assert run(world, instance, "new_dataset_backfill").success
     assert len(handed_over(instance)) == 2

@@ -9,7 +9,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.history import History
 from thesis_assets.defs.requests import Tick, declared_runs
 from thesis_assets.defs.states import Plan
 from thesis_assets.splits.snapshot_guard import freeze
@@ -278,7 +277,7 @@ def test_a_declared_run_waits_for_whole_data_and_passed_checks_and_is_then_to_be
         add_scene(world, f"hi4d_pair0{number}_hug")
 
     def declared() -> Tick:
-        return declared_runs(Plan(world.platform, ticks.instance), History(ticks.instance))
+        return declared_runs(Plan(world.platform, ticks.instance))
 
     [said] = declared().said
     assert said.startswith("v1|r1: tuned_checkpoint waits for scene_samples of v1|hi4d_pair00_hug")

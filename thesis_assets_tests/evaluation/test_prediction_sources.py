@@ -22,7 +22,7 @@ from thesis_assets.evaluation.scene_steps import predict, units_of
 from thesis_assets.evaluation.units import absent_tasks, prediction_place
 from thesis_assets.experiments.spec import EvaluationSpec
 from thesis_assets.layout import TASKS, EvaluationTree
-from thesis_assets.provenance import read_record
+from thesis_assets.provenance import ask_anew, read_record
 from thesis_assets.scenes.bodies import read_bodies, write_bodies
 from thesis_assets.schemas.evaluation import (
     NVS_FRAME_COLUMNS,
@@ -150,6 +150,28 @@ def test_a_pipelines_output_may_be_gone_and_an_edited_scene_makes_its_prediction
     assert len(runs_of(cell)) == 1  # What was written for the older files is gone.
     evaluate(cell)
     assert set(looked_at(cell).values()) == {"made"}
+
+
+def test_lost_predictions_are_taken_again_and_a_lost_output_has_its_command_run_again_by_force_alone(
+    own_folder: Path,
+) -> None:
+    cell = commanded(own_folder)
+    predict([cell])
+    prediction = next(cell.tree.task(0, "nvs").inputs_dir.rglob("*.png"))
+    prediction.unlink()
+    predict([cell])
+    assert prediction.is_file()
+    assert len(runs_of(cell)) == 1, "what it wrote was whole"
+    written = sorted(cell.tree.pipeline.output_dir.rglob("*.png"))[0]
+    for lost in (prediction, written):
+        lost.unlink()
+    refused = predict([cell])
+    assert "--force predictions" in " ".join(refused.failed[SCENE])
+    assert len(runs_of(cell)) == 1
+    ask_anew(pipeline_unit(cell))
+    assert not predict([cell]).failed
+    assert len(runs_of(cell)) == 2
+    assert written.is_file()
 
 
 def test_another_command_line_makes_predictions_stale(own_folder: Path) -> None:

@@ -134,12 +134,25 @@ def test_a_moved_run_goes_on_from_where_it_stood(tree: DifixTree, tmp_path: Path
     good = run.checkpoint(6).read_bytes()
     for path in (run.checkpoint(6), run.checkpoint_info(6), run.eval_metrics(6)):
         path.unlink()
+    run.made_from("tuned_checkpoint").unlink(missing_ok=True)  # it comes last: who has one came to its end
     assert start(there).steps == [3, 6]
     assert run.checkpoint(6).read_bytes() == good
     assert states(there)[0] == "made"
     line = last_progress(run.progress)
     assert line is not None
     assert line.event == "done"
+
+
+def test_a_recorded_training_that_lost_its_last_checkpoint_is_not_trained_by_its_step(
+    tree: DifixTree, no_launch: None
+) -> None:
+    """Whoever asks for the step: the web UI has no other word for it."""
+    run = tree.tuning_run(NAME)
+    run.checkpoint(6).unlink()
+    with pytest.raises(InvalidFile) as caught:
+        start(tree)
+    assert f"--run {NAME} --until tuned_checkpoint --force tuned_checkpoint" in str(caught.value.remedy)
+    assert run.checkpoint(3).is_file()
 
 
 def test_other_data_is_refused_after_a_move_too(tree: DifixTree, tmp_path: Path, no_launch: None) -> None:

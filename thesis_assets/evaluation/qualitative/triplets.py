@@ -35,6 +35,7 @@ from thesis_assets.provenance import Unit
 from thesis_assets.schemas.recordings import RecordingFacts
 from thesis_assets.schemas.samples import DataJson
 from thesis_assets.schemas.tuning import CheckpointInfo
+from thesis_assets.tuning.checkpoints import list_checkpoints, pruned_steps
 from thesis_assets.tuning.scoring import HeldOutSample, from_data_json, stratified
 
 if TYPE_CHECKING:
@@ -159,7 +160,6 @@ def finished_steps(tree: DifixTree, run_name: str) -> list[int]:
     Raises:
         InvalidFile: there is none.
     """
-    from thesis_assets.tuning.checkpoints import list_checkpoints, pruned_steps
 
     run = tree.tuning_run(run_name)
     steps = sorted({*list_checkpoints(run), *pruned_steps(run)})
