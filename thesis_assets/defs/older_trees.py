@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.platform import OneLook, Platform
 from thesis_assets.defs.states import cells_of_level
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.provenance import take_over
@@ -20,7 +20,7 @@ def take_over_experiment(platform: Platform, exp_name: str, report: Callable[[st
     Returns:
         How many were taken over.
     """
-    count = 0
+    count, platform = 0, OneLook.of(platform)
     for level in LEVELS:
         if level.kind == "none":
             continue

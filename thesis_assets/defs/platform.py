@@ -419,7 +419,7 @@ class Platform:
 
 
 class OneLook(Platform):
-    """A platform for one look at everything: which scenes an experiment has is found once.
+    """A platform for one look at everything: which scenes an experiment has, and what their evaluation is given, is found once.
 
     What the platform knows of files and experiments' texts is shared with it.
     """
@@ -432,6 +432,10 @@ class OneLook(Platform):
         return look
 
     @cached_property
+    def _cells(self) -> "dict[tuple[Cell, bool], list[EvaluationCell]]":
+        return {}
+
+    @cached_property
     def _found(self) -> dict[tuple[str, str], list[str] | ThesisAssetsError]:
         return {}
 
@@ -440,6 +444,12 @@ class OneLook(Platform):
 
     def evaluation_scenes(self, spec: ExperimentSpec) -> list[str]:
         return self._once("evaluation", spec, super().evaluation_scenes)
+
+    def evaluation_cells(self, cell: Cell, *, and_gone: bool = False) -> list["EvaluationCell"]:
+        key = (cell, and_gone)
+        if key not in self._cells:
+            self._cells[key] = super().evaluation_cells(cell, and_gone=and_gone)
+        return self._cells[key]
 
     def _once(self, what: str, spec: ExperimentSpec, find: Callable[[ExperimentSpec], list[str]]) -> list[str]:
         key = (what, spec.exp_name)

@@ -193,6 +193,8 @@ def kept(cell: EvaluationCell, record: MadeFrom | None) -> EvaluationCell:
 
     evaluation = as_then(spec.evaluation, "evaluation", "nvs", "pose", "frames")
     generation = as_then(spec.generation, "generation", "filtering", "frames")
+    if (evaluation, generation) == (spec.evaluation, spec.generation):
+        return cell
     return replace(cell, experiment=spec.model_copy(update={"evaluation": evaluation, "generation": generation}))
 
 

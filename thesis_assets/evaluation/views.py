@@ -48,6 +48,13 @@ def evaluated_views(cell: EvaluationCell) -> EvaluatedViews:
     Raises:
         InvalidExperiment: the experiment names a camera that the scene lacks, or the source camera.
     """
+    if "views" not in cell.looked_up:
+        cell.looked_up["views"] = _evaluated_views(cell)
+    found: EvaluatedViews = cell.looked_up["views"]
+    return found
+
+
+def _evaluated_views(cell: EvaluationCell) -> EvaluatedViews:
     scene, source, cameras = cell.scene, cell.source_camera(), evaluated_cameras(cell)
     listed = {fname for cam in cameras for fname in scene.frames(cam, apply_skip_frames=cell.applies_skip_frames)}
     masked = any(scene.mask_path(cam, fname) for cam in cameras for fname in scene.frames(cam))
