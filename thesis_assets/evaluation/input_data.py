@@ -17,7 +17,7 @@ from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
 from thesis_assets.evaluation.outputs import (
     CHOICE,
-    by_name,
+    NamedFiles,
     choosing_files,
     files_below,
     kept,
@@ -88,11 +88,14 @@ def input_data_unit(cell: EvaluationCell) -> Unit:
     place = Place(tree.input_data_dir, tree.input_data_made_from)
     as_kept = kept(cell, recorded(place))
     options, given = picked(cell, as_kept, CHOICE)
-    paths = choosing_files(cell)
-    with contextlib.suppress(ThesisAssetsError):  # the scene is gone, or lacks its source camera: linking it says so
-        paths += [link.source for link in _links(as_kept)]
-    wanted = Wanted("input_data", INPUT_DATA_VERSION, options, given, files=by_name(cell, paths))
+    wanted = Wanted("input_data", INPUT_DATA_VERSION, options, given, files=NamedFiles(cell, _read(cell, as_kept)))
     return Unit(f"input_data of {cell.scene.name}", place, wanted, lambda: older_of(tree.input_data_record))
+
+
+def _read(cell: EvaluationCell, as_kept: EvaluationCell) -> Iterator[Path]:
+    yield from choosing_files(cell)
+    with contextlib.suppress(ThesisAssetsError):  # the scene is gone, or lacks its source camera: linking it says so
+        yield from [link.source for link in _links(as_kept)]
 
 
 def documented_folders(tree: EvaluationTree) -> list[Path]:

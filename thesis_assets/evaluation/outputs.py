@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from thesis_assets.provenance import (
     options_of,
     read_record,
     take_over,
+    versions_of,
 )
 from thesis_assets.schemas.evaluation import EvaluationManifest
 from thesis_assets.schemas.tuning import CheckpointInfo
@@ -270,9 +272,7 @@ def known_versions(record: MadeFrom | None, places: Mapping[str, Place]) -> dict
 
     An output that was made before an input had a record does not name it, and is not stale for the record that came since.
     """
-    asked = {name: place for name, place in places.items() if record is None or name in record.inputs}
-    found = {name: recorded(place) for name, place in asked.items()}
-    return {name: each.data_version for name, each in found.items() if each is not None}
+    return versions_of({name: place for name, place in places.items() if record is None or name in record.inputs})
 
 
 def shard_version(cell: EvaluationCell, record: MadeFrom | None) -> dict[str, str]:
@@ -281,19 +281,38 @@ def shard_version(cell: EvaluationCell, record: MadeFrom | None) -> dict[str, st
     return known_versions(record, {f"scene_runs/{cell.scene.name}": place})
 
 
-def by_name(cell: EvaluationCell, paths: Iterable[Path | None]) -> dict[str, Path]:
-    """Files of the scene by a name that does not move with its roots: `canonical_gt/<scene>/images/4/000012.jpg`."""
-    roots = cell.scene.roots
-    words = [
-        (f"{getattr(roots, word)}{os.sep}", word) for word in ("canonical_gt", "preprocessing", "registry", "renders")
-    ]
-    named: dict[str, Path] = {}
-    for path in paths:
-        if path is not None:
-            text = str(path)
-            label = next((f"{word}/{text[len(root) :]}" for root, word in words if text.startswith(root)), text)
-            named[label] = path
-    return named
+class NamedFiles(Mapping[str, Path]):
+    """Files of the scene by names that do not move with its roots: `canonical_gt/<scene>/images/4/000012.jpg`.
+
+    They are found when somebody first asks for one: nobody does of an output that has no record.
+    """
+
+    def __init__(self, cell: EvaluationCell, paths: Iterable[Path | None]) -> None:
+        self._cell, self._paths = cell, paths
+
+    def __getitem__(self, name: str) -> Path:
+        return self._named[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)
+
+    @cached_property
+    def _named(self) -> dict[str, Path]:
+        roots = self._cell.scene.roots
+        words = [
+            (f"{getattr(roots, word)}{os.sep}", word)
+            for word in ("canonical_gt", "preprocessing", "registry", "renders")
+        ]
+        named: dict[str, Path] = {}
+        for path in self._paths:
+            if path is not None:
+                text = str(path)
+                label = next((f"{word}/{text[len(root) :]}" for root, word in words if text.startswith(root)), text)
+                named[label] = path
+        return named
 
 
 def choosing_files(cell: EvaluationCell) -> list[Path]:

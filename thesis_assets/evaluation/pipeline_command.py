@@ -16,7 +16,7 @@ from pathlib import Path
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError, command_for
 from thesis_assets.evaluation.cell import EvaluationCell
-from thesis_assets.evaluation.outputs import Options, by_name, checkpoint_name, files_below, holds, verified
+from thesis_assets.evaluation.outputs import NamedFiles, Options, checkpoint_name, files_below, holds, verified
 from thesis_assets.evaluation.views import RENDERS, predicted_views
 from thesis_assets.experiments.command_template import fill_template, in_environment, placeholders
 from thesis_assets.launch.commands import end_running, run_command
@@ -173,10 +173,10 @@ def of_pipeline(cell: EvaluationCell, options: Options) -> Options:
     }
 
 
-def pipeline_files(cell: EvaluationCell) -> dict[str, Path]:
+def pipeline_files(cell: EvaluationCell) -> NamedFiles:
     """Every file of the scene in both roots: which of them the command reads is not known."""
     tree = cell.scene.tree
-    return by_name(cell, files_below(tree.ground_truth.base, tree.estimated.base))
+    return NamedFiles(cell, files_below(tree.ground_truth.base, tree.estimated.base))
 
 
 def handed_version(cell: EvaluationCell) -> dict[str, str]:

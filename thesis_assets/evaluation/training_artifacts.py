@@ -8,7 +8,8 @@ contact sheet; `artifacts.json` says which samples, and what is absent and why.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,9 @@ from thesis_assets import storage
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent, source_tree
 from thesis_assets.evaluation.outputs import (
+    NamedFiles,
     Staging,
     below,
-    by_name,
     checkpoint_version,
     files_below,
     older_of,
@@ -126,12 +127,13 @@ def training_artifacts_unit(cell: EvaluationCell, epoch: int) -> Unit:
     place = Place(side_file.parent, cell.tree.training_artifacts_made_from(epoch))
     record, source = recorded(place), taken_artifacts(cell, epoch)
     options, _ = picked(cell, cell, ("evaluation.predictions.source",))
-    files, made = {}, {}
+    files: Mapping[str, Path] = {}
+    made: dict[str, str] = {}
     if source is not None:
         files = below("tree", source.parent.parent, files_below(source))
     elif cell.experiment.evaluation.predictions.source == "refine":
         options = {**with_step(cell, epoch, options), "run": {"resolution": cell.run.resolution}}
-        files = by_name(cell, _depths(cell))
+        files = NamedFiles(cell, _depths(cell))
         # Pictures of samples that had no record yet are not stale for it; a scene without samples that has some since is.
         shown = record if record is not None and len(record.outputs) > 1 else None
         made = {**checkpoint_version(cell, epoch), **shard_version(cell, shown)}
@@ -141,11 +143,9 @@ def training_artifacts_unit(cell: EvaluationCell, epoch: int) -> Unit:
     )
 
 
-def _depths(cell: EvaluationCell) -> list[Path | None]:
-    try:
-        return [_depth_path(cell, row) for row in _chosen_rows(cell)]
-    except ThesisAssetsError:  # the samples are gone, or cannot be read: making the pictures says so
-        return []
+def _depths(cell: EvaluationCell) -> Iterator[Path | None]:
+    with contextlib.suppress(ThesisAssetsError):  # the samples are gone, or cannot be read: making the pictures says so
+        yield from [_depth_path(cell, row) for row in _chosen_rows(cell)]
 
 
 def _chosen_rows(cell: EvaluationCell) -> list[SampleRow]:

@@ -17,10 +17,10 @@ from thesis_assets.evaluation.cell import EvaluationCell, links_numbers, source_
 from thesis_assets.evaluation.metric_tables import IMPORTED, missing_sources, read_protocol, task_faults
 from thesis_assets.evaluation.outputs import (
     CHOICE,
+    NamedFiles,
     Options,
     at_step,
     below,
-    by_name,
     checkpoint_version,
     choosing_files,
     files_below,
@@ -103,7 +103,7 @@ def _refined(cell: EvaluationCell, as_kept: EvaluationCell, epoch: int, record: 
         options=options,
         given=given,
         tools=_rasteriser(cell),
-        files=by_name(cell, _refined_files(as_kept)),
+        files=NamedFiles(cell, _refined_files(as_kept)),
         made=made,
     )
 
@@ -138,7 +138,7 @@ def _refined_files(cell: EvaluationCell) -> Iterator[Path | None]:
 
 def _taken_predictions(cell: EvaluationCell, as_kept: EvaluationCell, epoch: int, record: MadeFrom | None) -> Wanted:
     options, given = picked(cell, as_kept, TAKEN)
-    files = {**by_name(cell, choosing_files(cell)), **_taken_files(as_kept, epoch)}
+    files: dict[str, Path] = {**NamedFiles(cell, choosing_files(cell)), **_taken_files(as_kept, epoch)}
     made: dict[str, str] = {}
     if cell.experiment.evaluation.predictions.source == "command":
         options, given = of_pipeline(cell, options), of_pipeline(cell, given)
@@ -155,18 +155,16 @@ def _taken_files(cell: EvaluationCell, epoch: int) -> dict[str, Path]:
     source = tree.task(epoch, "nvs")
     if links_numbers(cell):
         return below("tree", tree.base, [tree.manifest, *files_below(source.inputs_dir)])
-    found: dict[str, Path] = below("tree", tree.base, [tree.manifest])
+    paths: list[Path | None] = [tree.manifest]
     for view in source_views(cell, source).views:
-        paths = (
+        paths += (
             source.input_render(view.cam_id, view.fname),
             source_mask(cell, source, view),
             source_camera_file(cell, source, view),
         )
-        for path in paths:
-            if path is not None:
-                of_tree = path.is_relative_to(tree.base)
-                found |= below("tree", tree.base, [path]) if of_tree else by_name(cell, [path])
-    return found
+    of_tree = [path for path in paths if path is not None and path.is_relative_to(tree.base)]
+    beside = [path for path in paths if path is not None and not path.is_relative_to(tree.base)]
+    return {**below("tree", tree.base, of_tree), **NamedFiles(cell, beside)}
 
 
 def _older_predictions(cell: EvaluationCell, epoch: int, wanted: Wanted) -> Older | None:
@@ -220,7 +218,7 @@ def task_unit(cell: EvaluationCell, epoch: int, task: str) -> Unit:
         wanted = _taken_numbers(cell, epoch, tree)
     elif task == "nvs":
         options, given = picked(cell, as_kept, MEASURED_NVS)
-        files = by_name(cell, _true_views(cell, tree))
+        files = NamedFiles(cell, _true_views(cell, tree))
         wanted = Wanted(task, NVS_VERSION, options, given, tools=lpips_tool(cell.lpips_weights), files=files)
     else:
         wanted = _pose(cell, as_kept, epoch, tree, record)
@@ -279,9 +277,9 @@ def _pose(cell: EvaluationCell, as_kept: EvaluationCell, epoch: int, task: TaskT
     tree, of_tree = source_tree(cell), source_bodies(cell, epoch, task.task)
     # A tree that is gone since still is where the bodies came from.
     taken = bool(of_tree) or (record is not None and any(name.startswith("tree/") for name in record.inputs))
-    files = by_name(cell, _bodies(as_kept, task.task, estimates=not taken))
+    files: Mapping[str, Path] = NamedFiles(cell, _bodies(as_kept, task.task, estimates=not taken))
     if tree is not None:
-        files |= below("tree", tree.base, of_tree.values())
+        files = {**files, **below("tree", tree.base, of_tree.values())}
     used = [name.removeprefix("body_models/") for name in record.tools] if record is not None else []
     tools = body_model_tools(cell.body_models, used)
     return Wanted(task.task, POSE_VERSION, options, given, tools=tools, files=files)

@@ -1,12 +1,11 @@
 """The made-from record of a published output: step and code version, options, tools, inputs and outputs by their content."""
 
-import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
 from pydantic import ValidationError
 
 from thesis_assets import storage
@@ -95,18 +94,21 @@ def read_record(place: Place) -> MadeFrom | None:
         InvalidFile: it is there and cannot be read.
     """
     try:
-        content = place.record.read_bytes()
+        with place.record.open("rb") as stream:
+            content, stamp = stream.read(), _stamp(os.fstat(stream.fileno()))
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        return MadeFrom.model_validate(orjson.loads(content))
-    except (orjson.JSONDecodeError, ValidationError) as error:
+        record = MadeFrom.model_validate_json(content)
+    except ValidationError as error:
         raise InvalidFile(
             "the file is not a made-from record",
             file=place.record,
             found=str(error).splitlines()[0][:200],
             remedy="remove it; what lies beside it is then looked at, and made again where it has to be",
         ) from error
+    _VERSIONS[place.record] = stamp, record.data_version
+    return record
 
 
 def versions_of(places: Mapping[str, Place]) -> dict[str, str]:
@@ -114,10 +116,26 @@ def versions_of(places: Mapping[str, Place]) -> dict[str, str]:
 
     One that cannot be read is left out too: what it is of is told as damaged, and nothing after it is stale for that.
     """
-    found = {}
-    for name, place in places.items():
-        with contextlib.suppress(InvalidFile):
+    found = {name: data_version_at(place) for name, place in places.items()}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+def data_version_at(place: Place) -> str | None:
+    """The data version of the record there; None where there is none, or it cannot be read. A record is read for it once."""
+    try:
+        known = _VERSIONS.get(place.record)
+        if known is None or known[0] != _stamp(place.record.stat()):
             record = read_record(place)
-            if record is not None:
-                found[name] = record.data_version
-    return found
+            return None if record is None else record.data_version
+    except (OSError, InvalidFile):
+        return None
+    return known[1]
+
+
+_VERSIONS: dict[Path, tuple[tuple[int, int, int], str]] = {}
+"""Of records that this process has read: which file it was, and its data version."""
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    """Another one for a record that was published anew: that is another file."""
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -76,7 +76,7 @@ class Scene:
     roots: SceneRoots
     tree: SceneTree
     registry: SceneRegistryEntry | None = None
-    _folders: dict[tuple[Path, tuple[str, ...]], FrameFiles] = field(default_factory=dict, repr=False)
+    _folders: dict[tuple[object, ...], FrameFiles] = field(default_factory=dict, repr=False)
     _cameras: dict[int, tuple[bytes, Camera]] = field(default_factory=dict, repr=False)
     _sizes: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
 
@@ -250,19 +250,23 @@ class Scene:
 
     def image_files(self, cam_id: int) -> FrameFiles:
         """A camera's image folder: frames with content, empty files, and files that are no frames."""
-        return self._listed(self.tree.ground_truth.images_dir / str(check_camera(cam_id)), IMAGE_SUFFIXES)
+        return self._listed(
+            ("images", cam_id), lambda: self.tree.ground_truth.images_dir / str(check_camera(cam_id)), IMAGE_SUFFIXES
+        )
 
     def body_files(self, model: BodyModel, *, estimated: bool = False) -> FrameFiles:
         """A body model's folder."""
-        return self._listed(self.bodies_dir(model, estimated=estimated), (".npz",))
+        return self._listed((model, estimated), lambda: self.bodies_dir(model, estimated=estimated), (".npz",))
 
     def camera_files(self, cam_id: int) -> FrameFiles:
         """A camera's folder of calibrations."""
-        return self._listed(self.tree.ground_truth.cameras_dir / str(check_camera(cam_id)), (".npz",))
+        return self._listed(
+            ("cameras", cam_id), lambda: self.tree.ground_truth.cameras_dir / str(check_camera(cam_id)), (".npz",)
+        )
 
     def gaussian_files(self) -> FrameFiles:
         """The Gaussians of single frames."""
-        return self._listed(self.tree.estimated.gaussians_dir, (".ply",))
+        return self._listed(("gaussians",), lambda: self.tree.estimated.gaussians_dir, (".ply",))
 
     def has_static_gaussians(self) -> bool:
         """Whether one file of Gaussians stands for all frames."""
@@ -270,7 +274,7 @@ class Scene:
 
     def render_files(self, cam_id: int) -> FrameFiles:
         """A camera's folder of renders by another pipeline."""
-        return self._listed(self.tree.renders_dir / str(check_camera(cam_id)), (".png",))
+        return self._listed(("renders", cam_id), lambda: self.tree.renders_dir / str(check_camera(cam_id)), (".png",))
 
     def bodies_dir(self, model: BodyModel, *, estimated: bool = False) -> Path:
         """A body model's folder, in the ground truth or the estimates."""
@@ -282,13 +286,19 @@ class Scene:
 
     def mask_path(self, cam_id: int, fname: str, person: int | str = "all", *, estimated: bool = False) -> Path | None:
         """The mask of a person (or of `all`), or None where it is missing or empty."""
-        folder = self._side(estimated).mask(check_camera(cam_id), check_frame(fname), person).parent
-        return self._listed(folder, (".png",)).paths.get(fname)
+
+        def folder() -> Path:
+            return self._side(estimated).mask(check_camera(cam_id), fname, person).parent
+
+        return self._listed(("masks", cam_id, person, estimated), folder, (".png",)).paths.get(check_frame(fname))
 
     def depth_path(self, cam_id: int, fname: str, *, estimated: bool = False) -> Path | None:
         """The depth map (float32, metres) of a camera at a frame, or None."""
-        folder = self._side(estimated).depth(check_camera(cam_id), check_frame(fname)).parent
-        return self._listed(folder, (".npy",)).paths.get(fname)
+
+        def folder() -> Path:
+            return self._side(estimated).depth(check_camera(cam_id), fname).parent
+
+        return self._listed(("depths", cam_id, estimated), folder, (".npy",)).paths.get(check_frame(fname))
 
     def body_path(self, model: BodyModel, fname: str, *, estimated: bool = False) -> Path | None:
         """The body-model file of a frame, or None where it is missing or empty."""
@@ -303,11 +313,11 @@ class Scene:
         """The render that another pipeline made, or None where it is missing or empty."""
         return self.render_files(cam_id).paths.get(check_frame(fname))
 
-    def _listed(self, folder: Path, suffixes: tuple[str, ...]) -> FrameFiles:
-        key = (folder, suffixes)
-        if key not in self._folders:
-            self._folders[key] = list_frames(folder, suffixes, self.roots)
-        return self._folders[key]
+    def _listed(self, what: tuple[object, ...], folder: Callable[[], Path], suffixes: tuple[str, ...]) -> FrameFiles:
+        """A folder's files, listed once; asked a view, a path would cost more than the look-up."""
+        if what not in self._folders:
+            self._folders[what] = list_frames(folder(), suffixes, self.roots)
+        return self._folders[what]
 
     def _side(self, estimated: bool) -> SceneFolders:
         return self.tree.estimated if estimated else self.tree.ground_truth
