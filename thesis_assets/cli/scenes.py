@@ -81,7 +81,7 @@ def init(
     from thesis_assets.scenes.importers import capture as arrangements
     from thesis_assets.scenes.importers.colmap import read_colmap
     from thesis_assets.scenes.importers.nerfstudio import read_nerfstudio
-    from thesis_assets.scenes.importers.writing import refuse_existing, write_scene
+    from thesis_assets.scenes.importers.writing import check_photographs, refuse_existing, write_scene
 
     listing = nerfstudio or colmap
     if listing is None or (nerfstudio and colmap):
@@ -100,7 +100,9 @@ def init(
     source = arrangement.camera_called(source_camera) if source_camera is not None else None
     notes = [*capture.notes, *gaussians_notes(gaussians, arrangement), *group_notes(name)]
     imported = None
-    if not dry_run:
+    if dry_run:
+        check_photographs(arrangement, progress_line)
+    else:
         imported = write_scene(
             platform.roots,
             name,

@@ -206,12 +206,12 @@ def _depth_picture(cell: EvaluationCell, row: SampleRow, size: tuple[int, ...]) 
     import numpy as np
     from PIL import Image
 
-    from thesis_assets.scenes.bounded_files import read_npy
+    from thesis_assets.scenes.bounded_files import read_depth
 
     path = _depth_path(cell, row)
     if path is None:
         return None
-    depth = np.asarray(read_npy(path), np.float64)
+    depth = np.asarray(read_depth(path), np.float64)
     known = np.isfinite(depth) & (depth > 0)
     grey = np.zeros(depth.shape, np.uint8)
     if known.any():

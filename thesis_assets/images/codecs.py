@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
 import os
 import struct
 import threading
@@ -32,6 +33,10 @@ _BAND = 16
 MAX_PIXELS = 64 * 1024 * 1024
 """Largest image that is decoded: 8192 x 8192. A file of 100 KB can claim more and fill the memory."""
 MAX_FILE_BYTES = 512 * 1024 * 1024
+_UNDECODABLE = "the image cannot be decoded"
+_MASK_THRESHOLD = 128
+_SOFT_SHARE = 5
+"""Of a soft-edged mask no single value between 0 and 255 covers a fifth of what 255 does; of a person's number, one does."""
 JPEG_QUALITY = 95
 
 
@@ -80,12 +85,37 @@ def reduced(image: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
-    """Decode a mask of 0 and 255 (read with the threshold 128). Returns (H, W) bool.
+    """Decode a mask of 0 and 255, with soft edges or without (read with the threshold 128). Returns (H, W) bool.
 
     Raises:
-        InvalidFile: as `read_rgb`.
+        InvalidFile: as `read_rgb`; or it holds numbers of people or of classes in place of 255.
     """
-    return np.asarray(_decode(path, "L") >= 128)
+    return mask_of(_decode(path, "L"), path)
+
+
+def mask_of(grey: NDArray[np.uint8], path: Path) -> NDArray[np.bool_]:
+    """(H, W) bool of a mask's (H, W) grey values. Values between 0 and 255 are the soft edges of what 255 covers, or no mask.
+
+    Raises:
+        InvalidFile: `path` holds numbers of people or of classes, of which a threshold would take some and lose others.
+    """
+    inside = grey >= _MASK_THRESHOLD
+    # Few masks have any value between: those alone are counted.
+    if ((grey != 0) & (grey != 255)).any():
+        counts = np.bincount(grey.reshape(-1), minlength=256)
+        others = counts[1:255]
+        if others.max() * _SOFT_SHARE > counts[255]:
+            values = np.flatnonzero(counts)
+            shown = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
+            raise InvalidFile(
+                "a mask marks by other values than 255",
+                file=path,
+                found=f"grey values {shown}",
+                wanted="0 for background, 255 for people; a little of other values along soft edges",
+                remedy="write a file a person, with 255 where the person is, and `all` with everybody; "
+                "values of a palette are the file's indices, not its colours",
+            )
+    return np.asarray(inside)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -101,10 +131,10 @@ def image_size(path: Path) -> tuple[int, int]:
 def check_complete(path: Path | str) -> tuple[int, int]:
     """Refuse an image whose header or end is missing; its pixels are not decoded. Returns (height, width).
 
-    An image with bytes after its end marker (some cameras write them) is decoded once to be sure.
+    An image with bytes after its end marker (phones append a movie) is decoded once to be sure.
 
     Raises:
-        InvalidFile: it is missing, empty, not JPEG or PNG, or cut short.
+        InvalidFile: it is missing, empty, not JPEG or PNG, deeper than 8 bit, or cut short.
     """
     try:
         # Without a file object around it: for three files a sample, a million samples, it would cost as much again.
@@ -119,8 +149,27 @@ def check_complete(path: Path | str) -> tuple[int, int]:
     if end == "missing":
         raise InvalidFile("the image is cut short", file=path, found="no end marker", remedy="write it again")
     if end == "followed":
-        read_rgb(Path(path))
+        try:
+            read_rgb(Path(path))
+        except InvalidFile as error:
+            if error.problem != _UNDECODABLE:
+                raise
+            found = error.found
+            raise InvalidFile("the image is cut short", file=path, found=found, remedy="write it again") from error
     return size
+
+
+def jpeg_components(path: Path) -> int | None:
+    """Channels of a JPEG: 3 of a colour photograph, 1 of a grey one, 4 of print colours. None: it is no JPEG.
+
+    Raises:
+        InvalidFile: it is missing or empty, or has no usable header.
+    """
+    with _opened(path) as handle:
+        first = os.pread(handle.fileno(), _FIRST_READ, 0)
+        _size(handle.fileno(), first, path)
+        frame = _jpeg_frame(handle.fileno(), first) if image_kind(first) == "jpeg" else None
+        return None if frame is None else frame[9]
 
 
 def pixel_digest(image: NDArray[np.uint8]) -> str:
@@ -208,9 +257,7 @@ def _decode(path: Path, mode: Literal["RGB", "L"], *, smallest: int | None = Non
                 return _pixels(_converted(image, mode, path))
         # Pillow raises SyntaxError and struct.error's base for broken PNG chunks, ValueError for its own text limits.
         except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise InvalidFile(
-                "the image cannot be decoded", file=path, found=str(error)[:200], remedy="write it again"
-            ) from error
+            raise InvalidFile(_UNDECODABLE, file=path, found=str(error)[:200], remedy="write it again") from error
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:
@@ -285,6 +332,8 @@ def _cv2() -> Any:
     return cv2
 
 
+_PNG_DEPTH = 24
+"""Where the bits a channel stand in the header."""
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _JPEG_START = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
@@ -292,7 +341,6 @@ _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _FIRST_READ = 1024
 _SHORT_TAIL = 64
-_LAST_READ = 64 * 1024
 _MAX_SEGMENTS = 4096
 
 
@@ -317,16 +365,27 @@ def _size(descriptor: int, first: bytes, path: Path | str) -> tuple[int, int]:
     size = _png_size(first) if kind == "png" else _jpeg_size(descriptor, first)
     if size is None or 0 in size:
         raise InvalidFile("the image has no usable size in its header", file=path, found=size, remedy="write it again")
+    if kind == "png" and len(first) > _PNG_DEPTH and first[_PNG_DEPTH] > 8:
+        # A decoder to 8 bit would keep the upper byte of each channel: of dark or of 12-bit pictures next to nothing.
+        raise InvalidFile(
+            "the image is deeper than 8 bit",
+            file=path,
+            found=f"{first[_PNG_DEPTH]} bit a channel",
+            wanted="8 bit a channel",
+            remedy="develop it to 8 bit first: its range is known to whoever made it",
+        )
     return size
 
 
 def _find_end(descriptor: int, first: bytes) -> Literal["last", "followed", "missing"]:
-    """Where the end marker stands: last (zero bytes of padding aside), followed by other bytes, or not in the last 64 KB."""
+    """Where the end marker stands: last (zero bytes of padding aside), followed by other bytes (or of a preview), or nowhere."""
     length = os.lseek(descriptor, 0, os.SEEK_END)
     marker = _PNG_END if image_kind(first) == "png" else _JPEG_END
-    if os.pread(descriptor, _SHORT_TAIL, max(0, length - _SHORT_TAIL)).rstrip(b"\x00").endswith(marker):
+    tail = os.pread(descriptor, _SHORT_TAIL, max(0, length - _SHORT_TAIL))
+    if tail.rstrip(b"\x00").endswith(marker):
         return "last"
-    return "followed" if marker in os.pread(descriptor, _LAST_READ, max(0, length - _LAST_READ)) else "missing"
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
+        return "followed" if content.find(marker) >= 0 else "missing"
 
 
 def _png_size(first: bytes) -> tuple[int, int] | None:
@@ -336,10 +395,15 @@ def _png_size(first: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_size(descriptor: int, first: bytes) -> tuple[int, int] | None:
-    """Walk the segments to the frame header; those of profiles and previews are jumped over, not read."""
+    frame = _jpeg_frame(descriptor, first)
+    return None if frame is None else (int.from_bytes(frame[5:7], "big"), int.from_bytes(frame[7:9], "big"))
+
+
+def _jpeg_frame(descriptor: int, first: bytes) -> bytes | None:
+    """The first 10 bytes of the frame header. The segments before it (profiles, previews) are jumped over, not read."""
     offset = 2
     for _ in range(_MAX_SEGMENTS):
-        segment = first[offset : offset + 9] if offset + 9 <= len(first) else os.pread(descriptor, 9, offset)
+        segment = first[offset : offset + 10] if offset + 10 <= len(first) else os.pread(descriptor, 10, offset)
         if len(segment) < 4 or segment[0] != 0xFF:
             return None
         marker = segment[1]
@@ -348,9 +412,7 @@ def _jpeg_size(descriptor: int, first: bytes) -> tuple[int, int] | None:
         elif marker in _WITHOUT_LENGTH:
             offset += 2
         elif marker in _FRAME_MARKERS:
-            if len(segment) < 9:
-                return None
-            return int.from_bytes(segment[5:7], "big"), int.from_bytes(segment[7:9], "big")
+            return segment if len(segment) == 10 else None
         else:
             offset += 2 + int.from_bytes(segment[2:4], "big")
     return None

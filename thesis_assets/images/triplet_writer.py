@@ -343,9 +343,7 @@ def _place_file(
     source: Path, final: Path, size: tuple[int, int], link_mode: Literal["auto", "copy"], contents: Contents
 ) -> PlacedImage:
     codecs.check_size(codecs.check_complete(source), size, source)
-    with source.open("rb") as handle:
-        kind = codecs.image_kind(handle.read(8))
-    if kind != "jpeg":
+    if codecs.jpeg_components(source) != 3:  # the published trainer stacks colour images alone
         content = codecs.encode_jpeg(codecs.read_rgb(source))
         final.write_bytes(content)
         return encoded_image(content)

@@ -144,26 +144,30 @@ def ply_bytes(gaussians: Gaussians) -> bytes:
 
 
 def read_ply(path: Path) -> Gaussians:
-    """Read a standard 3DGS PLY; unknown vertex properties are passed over.
+    """Read a standard 3DGS PLY; vertex properties that no rasteriser uses are passed over.
 
     Raises:
-        InvalidFile: it is missing, no binary little-endian PLY, truncated, lacks a property, or has a value that is not finite.
+        InvalidFile: it is missing, no binary little-endian PLY, truncated, lacks a property, has one that changes the picture and is
+            not drawn, or a value that is not finite.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as handle:
+            count, dtype, start = _parse_header(path, handle.read(MAX_HEADER_BYTES))
+            handle.seek(start)
+            content = handle.read(count * dtype.itemsize)
     except FileNotFoundError as error:
         raise InvalidFile("the Gaussians' file is missing", file=path) from error
-    count, dtype, start = _parse_header(path, content)
-    if len(content) < start + count * dtype.itemsize:
+    except OSError as error:
+        raise InvalidFile("the Gaussians' file cannot be read", file=path, found=error.strerror) from error
+    if len(content) < count * dtype.itemsize:
         raise InvalidFile(
             "the PLY is truncated",
             file=path,
-            found=f"{len(content) - start} bytes of vertices",
+            found=f"{len(content)} bytes of vertices",
             wanted=f"{count * dtype.itemsize} for {count} Gaussians",
             remedy="write it again",
         )
-    table = np.frombuffer(content, dtype, count, start)
-    return _from_table(path, table)
+    return _from_table(path, np.frombuffer(content, dtype, count))
 
 
 def _parse_header(path: Path, content: bytes) -> tuple[int, np.dtype[np.void], int]:
@@ -177,10 +181,18 @@ def _parse_header(path: Path, content: bytes) -> tuple[int, np.dtype[np.void], i
         found = next((" ".join(line) for line in words if line[0] == "format"), "no format line")
         raise InvalidFile("the PLY has another format", file=path, found=found, wanted="binary_little_endian 1.0")
     elements = [index for index, line in enumerate(words) if line[0] == "element"]
+    if any(line[0] == "property" and line[-1] == "packed_position" for line in words):
+        raise InvalidFile(
+            "the PLY is compressed, as SuperSplat writes it",
+            file=path,
+            found="packed_position",
+            wanted="x y z f_dc_* opacity scale_* rot_*, as 3DGS writes them",
+            remedy=f"unpack it: `npx @playcanvas/splat-transform {path.name} {path.name.split('.')[0]}_unpacked.ply`",
+        )
     if not elements or words[elements[0]][1:2] != ["vertex"] or len(words[elements[0]]) != 3:
         raise InvalidFile("the PLY's first element is not `vertex`", file=path)
     number = words[elements[0]][2]
-    if not number.isdigit() or int(number) > MAX_GAUSSIANS:
+    if not number.isdigit() or len(number) > len(str(MAX_GAUSSIANS)) or int(number) > MAX_GAUSSIANS:
         raise InvalidFile("no usable number of Gaussians", file=path, key="element vertex", found=number[:40])
     last = elements[1] if len(elements) > 1 else len(words)
     properties = [line for line in words[elements[0] + 1 : last] if line[0] == "property"]
@@ -192,6 +204,14 @@ def _parse_header(path: Path, content: bytes) -> tuple[int, np.dtype[np.void], i
 
 def _from_table(path: Path, table: NDArray[np.void]) -> Gaussians:
     present = table.dtype.names or ()
+    if "filter_3D" in present:
+        raise InvalidFile(
+            "the PLY's Gaussians have a smoothing filter of their own, as Mip-Splatting trains them",
+            file=path,
+            key="filter_3D",
+            wanted="Gaussians whose scales and opacities hold the filter already",
+            remedy="fuse it: `python create_fused_ply.py -m <model>` of Mip-Splatting",
+        )
     n_rest = sum(name.startswith("f_rest_") for name in present)
     if n_rest % 3 or n_rest // 3 not in _WHOLE_DEGREES:
         raise InvalidFile("`f_rest_*` of no whole degree", file=path, found=n_rest, wanted="0, 9, 24 or 45")
@@ -217,7 +237,9 @@ def _from_table(path: Path, table: NDArray[np.void]) -> Gaussians:
         rotations=columns("rot_0", "rot_1", "rot_2", "rot_3"),
     )
     for name, array in vars(gaussians).items():
-        if not np.isfinite(array).all():
+        # The logit of an opacity of exactly 1 is infinite, and of exactly 0; both can be drawn.
+        usable = ~np.isnan(array) if name == "opacity_logit" else np.isfinite(array)
+        if not usable.all():
             raise InvalidFile("a Gaussian's value is not finite", file=path, key=name, remedy="write the file again")
     return gaussians
 

@@ -13,6 +13,7 @@ import functools
 import importlib
 import importlib.util
 import io
+import math
 import pickle
 import zipfile
 import zlib
@@ -91,11 +92,11 @@ def write_bodies(path: Path, bodies: Bodies) -> None:
 def check_bodies(arrays: Mapping[str, Array], model: BodyModel, path: Path) -> Bodies:
     """Bodies from named arrays, held against the contract; an InvalidFile of `path` where one is missing, misshapen or not finite."""
     parameters: dict[str, Array] = {}
-    n_people = len(arrays["betas"]) if "betas" in arrays and arrays["betas"].ndim else 0
+    betas = arrays.get("betas")
+    n_people = len(betas) if betas is not None and betas.ndim == 2 else None
     for name, shape in BODY_ARRAYS[model].items():
         parameters[name] = _numbers(arrays, name, (n_people, *shape), path)
-    joints = _optional(arrays, "joints", (n_people, None, 3), path)
-    vertices = _optional(arrays, "vertices", (n_people, None, 3), path)
+    joints, vertices = (_optional(arrays, _named(arrays, name), (n_people, None, 3), path) for name in _OTHER_NAMES)
     n_vertices = vertices.shape[1] if vertices is not None else None
     return Bodies(
         model=model,
@@ -107,6 +108,14 @@ def check_bodies(arrays: Mapping[str, Array], model: BodyModel, path: Path) -> B
     )
 
 
+_OTHER_NAMES = {"joints": "joints_3d", "vertices": "verts"}
+"""Public datasets write SMPL's joints and vertices under these names."""
+
+
+def _named(arrays: Mapping[str, Array], name: str) -> str:
+    return name if name in arrays else _OTHER_NAMES[name]
+
+
 def _optional(
     arrays: Mapping[str, Array], name: str, shape: tuple[int | None, ...], path: Path, *, integer: bool = False
 ) -> Array | None:
@@ -116,8 +125,9 @@ def _optional(
 def _numbers(
     arrays: Mapping[str, Array], name: str, shape: tuple[int | None, ...], path: Path, *, integer: bool = False
 ) -> Array:
-    """One array as float32 (or int32), of `shape` (None = any length)."""
-    wanted = "(" + ", ".join("any" if length is None else str(length) for length in shape) + ")"
+    """One array as float32 (or int32), of `shape` (None = any length; in front: the people)."""
+    lengths = ["any" if length is None else str(length) for length in shape]
+    wanted = f"({', '.join(['people', *lengths[1:]] if shape[0] is None and name != 'faces' else lengths)})"
     if name not in arrays:
         raise InvalidFile(
             "the body file lacks an array",
@@ -132,11 +142,30 @@ def _numbers(
     )
     if not fits or array.dtype.kind not in "fiub":
         raise InvalidFile(
-            "a body array has another shape", file=path, key=name, found=f"{array.shape} {array.dtype}", wanted=wanted
+            "a body array has another shape",
+            file=path,
+            key=name,
+            found=f"{array.shape} {array.dtype}",
+            wanted=wanted,
+            remedy=_remedy(name, array.shape, shape),
         )
     if not np.isfinite(array).all():
         raise InvalidFile("a body array is not finite", file=path, key=name, wanted="finite numbers")
     return array.astype(np.int32 if integer else np.float32)
+
+
+def _remedy(name: str, found: tuple[int, ...], wanted: tuple[int | None, ...]) -> str | None:
+    """The line that brings an array of a usual other form into the contract's; None where the form is not known."""
+    one = wanted[1:]
+    if found == one or (len(found) == len(one) and None in one):
+        return f"one person needs the people axis too: save `{name}[None]`"
+    if name == "betas" and len(found) == 2 and found[1] > 10:
+        return f"the file has {found[1]} shape coefficients; save the first ten: `betas[:, :10]`"
+    if name in ("lhand_pose", "rhand_pose") and found[-1] != 3 and found[-1] != 45 and len(found) == 2:
+        return f"these seem to be {found[1]} PCA coefficients; save the 15 rotations (smplx: `use_pca=False`)"
+    if len(found) == 2 and None not in one and found[1] == math.prod(each or 0 for each in one):
+        return f"save `{name}.reshape(-1, {', '.join(map(str, one))})`"
+    return None
 
 
 NEUTRAL = "neutral"

@@ -3,6 +3,7 @@
 Does not belong here: what the arrays mean (camera.py, bodies.py).
 """
 
+import lzma
 import math
 import zipfile
 import zlib
@@ -48,7 +49,17 @@ def parse_npz(content: bytes, path: Path, *, max_bytes: int = MAX_ARCHIVE_BYTES)
                     wanted=f"at most {MAX_ARCHIVE_ARRAYS} arrays, {max_bytes} bytes",
                 )
             return {member.filename[:-4]: _parse_npy(archive.read(member), path) for member in members}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    # A damaged archive can name any way of packing, and each fails in its own.
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        OSError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+    ) as error:
         raise InvalidFile("the file is not a readable .npz archive", file=path, found=str(error)[:200]) from error
 
 
@@ -59,6 +70,29 @@ def read_npy(path: Path, *, max_bytes: int = MAX_ARCHIVE_BYTES) -> Array:
         InvalidFile: it is missing, empty, too large, not an array, or holds pickled objects.
     """
     return _parse_npy(read_bounded(path, max_bytes), path)
+
+
+def read_depth(path: Path) -> Array:
+    """(H, W) float32 metres of a depth map; 0, negative and not finite: unknown.
+
+    Raises:
+        InvalidFile: it cannot be read, or is no such array: of integers (millimetres, mostly), or of another number of axes.
+    """
+    array = read_npy(path)
+    if array.ndim == 2 and array.dtype.kind == "f" and array.size:
+        return array.astype(np.float32, copy=False)
+    remedy = "save `depth.astype(np.float32)`"
+    if array.dtype.kind in "iu":
+        remedy = "these seem to be millimetres: save `depth.astype(np.float32) / 1000`"
+    elif array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
+        remedy = "save `depth.squeeze()`"
+    raise InvalidFile(
+        "the file is no depth map",
+        file=path,
+        found=f"{array.shape} {array.dtype}",
+        wanted="(height, width) float32, metres",
+        remedy=remedy,
+    )
 
 
 def read_bounded(path: Path, max_bytes: int) -> bytes:

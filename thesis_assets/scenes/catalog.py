@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidKey, ThesisAssetsError
-from thesis_assets.images.codecs import check_complete, check_size, image_size
+from thesis_assets.errors import InvalidFile, InvalidKey, ThesisAssetsError
+from thesis_assets.images.codecs import check_complete, check_size, image_size, jpeg_components, read_mask
 from thesis_assets.launch.telling import every
 from thesis_assets.layout import dataset_of
 from thesis_assets.scenes.bodies import BodyModel, read_bodies
+from thesis_assets.scenes.bounded_files import read_depth
 from thesis_assets.scenes.listing import (
     DEFAULT_QUIET_S,
     Completeness,
@@ -322,7 +323,8 @@ def check_scene(
     quiet_s: float = DEFAULT_QUIET_S,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> SceneReport:
-    """Describe a scene (see `describe_scene`), and open each of its files once: of images the header and the end are looked at.
+    """Describe a scene (see `describe_scene`), and open each of its files once: of photographs and renders the header and the end
+    are looked at, masks, depths and bodies are read.
 
     Raises:
         InvalidKey: the name is unsafe, or has no dataset in front.
@@ -355,6 +357,7 @@ class _Checker:
             yield from self._calibrations(cam_id)
             yield from self._masks(cam_id)
             yield from self._renders(cam_id)
+            yield from self._depths(cam_id)
         yield from self._cameras_apart()
         yield from self._image_sizes()
         yield from self._bodies()
@@ -362,11 +365,17 @@ class _Checker:
     def _images(self, cam_id: int) -> Iterator[Finding]:
         place, files = f"images/{cam_id}", self.scene.image_files(cam_id)
 
+        plain: list[str] = []
+
         def check(path: Path) -> None:
             check_size(check_complete(path), self.scene.image_size(cam_id), path)
+            if (components := jpeg_components(path)) not in (3, None):
+                plain.append(f"{path.name}: {'grey' if components == 1 else 'print colours (CMYK)'}, not RGB")
 
         yield from self._each(place, files.paths.values(), check)
         yield from _empty(place, files.empty)
+        if plain:
+            yield Finding("warning", place, len(plain), f"{plain[0]}; samples hold a converted copy")
 
     def _calibrations(self, cam_id: int) -> Iterator[Finding]:
         place, files = f"all_cameras/{cam_id}", self.scene.camera_files(cam_id)
@@ -391,7 +400,7 @@ class _Checker:
         for person in people:
             place = f"seg/img_seg_mask/{cam_id}/{person}"
             masks = [path for fname in photographed if (path := self.scene.mask_path(cam_id, fname, person))]
-            yield from self._each(place, masks, lambda path: self._check_size_of(path, cam_id))
+            yield from self._each(place, masks, lambda path: self._check_mask(path, cam_id))
             absent = len(photographed) - len(masks)
             if masks and absent:
                 yield Finding("warning", place, absent, f"{absent} of {len(photographed)} frames have no mask")
@@ -403,8 +412,33 @@ class _Checker:
                 f"renders/{cam_id}", renders.paths.values(), lambda path: self._check_size_of(path, cam_id)
             )
 
+    def _depths(self, cam_id: int) -> Iterator[Finding]:
+        for estimated, side in ((False, "ground truth"), (True, "estimates")):
+            photographed = self.scene.frames(cam_id)
+            paths = (self.scene.depth_path(cam_id, fname, estimated=estimated) for fname in photographed)
+            yield from self._each(
+                f"depths/{cam_id} ({side})",
+                [path for path in paths if path is not None],
+                lambda path: self._check_depth(path, cam_id),
+            )
+
     def _check_size_of(self, path: Path, cam_id: int) -> None:
         check_size(image_size(path), self.scene.image_size(cam_id), path)
+
+    def _check_mask(self, path: Path, cam_id: int) -> None:
+        height, width = read_mask(path).shape
+        check_size((height, width), self.scene.image_size(cam_id), path)
+
+    def _check_depth(self, path: Path, cam_id: int) -> None:
+        found, wanted = read_depth(path).shape, self.scene.image_size(cam_id)
+        if found != wanted:
+            raise InvalidFile(
+                "a depth map has another size than its photograph",
+                file=path,
+                found=f"{found[1]} x {found[0]}",
+                wanted=f"{wanted[1]} x {wanted[0]}",
+                remedy="write it at the photograph's size, for instance by repeating its values",
+            )
 
     def _cameras_apart(self) -> Iterator[Finding]:
         """Two cameras with one pose at one frame make no novel view of each other: mostly a mistake of the listing."""

@@ -268,3 +268,76 @@ def test_the_digest_of_pixels_tells_images_apart_by_one_value_of_one_pixel(data:
     assert codecs.pixel_digest(image) == codecs.pixel_digest(image.copy()) != codecs.pixel_digest(other)
     assert codecs.pixel_digest(image) != codecs.pixel_digest(image.reshape(1, -1, 3)) or height == 1
     assert codecs.pixel_digest(image[:, ::-1]) == codecs.pixel_digest(np.ascontiguousarray(image[:, ::-1]))
+
+
+# --- masks: 0 and 255, with soft edges; numbers of people or classes are none ----------------------------------------
+
+
+def mask_file(path: Path, values: NDArray[np.uint8], palette: list[int] | None = None) -> Path:
+    image = Image.fromarray(values, "L")
+    if palette is not None:
+        image = Image.fromarray(values, "P")
+        image.putpalette(palette)
+    image.save(path)
+    return path
+
+
+def two_people(first: int, second: int) -> NDArray[np.uint8]:
+    values = np.zeros((40, 40), np.uint8)
+    values[5:35, 4:16], values[5:35, 24:36] = first, second
+    return values
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "named"), [(80, 160, "0, 80, 160"), (1, 2, "0, 1, 2"), (100, 255, "100, 255"), (0, 127, "127")]
+)
+def test_a_mask_of_numbers_of_people_is_refused_with_its_values(
+    tmp_path: Path, first: int, second: int, named: str
+) -> None:
+    with pytest.raises(InvalidFile, match="other values than 255") as caught:
+        codecs.read_mask(mask_file(tmp_path / "mask.png", two_people(first, second)))
+    assert named in str(caught.value.found)
+    assert caught.value.remedy
+
+
+def test_a_mask_of_palette_indices_is_refused(tmp_path: Path) -> None:
+    colours = [0, 0, 0, 128, 0, 0, 0, 128, 0]  # as segmentation datasets draw their classes
+    with pytest.raises(InvalidFile, match="other values than 255"):
+        codecs.read_mask(mask_file(tmp_path / "mask.png", two_people(1, 2), colours))
+
+
+def test_a_soft_edged_mask_is_read_at_the_threshold(tmp_path: Path) -> None:
+    soft = np.asarray(Image.fromarray(two_people(255, 255)).resize((160, 160), Image.Resampling.BICUBIC))
+    assert len(np.unique(soft)) > 10
+    assert np.array_equal(codecs.read_mask(mask_file(tmp_path / "mask.png", soft)), soft >= 128)
+    assert not codecs.read_mask(mask_file(tmp_path / "nobody.png", two_people(0, 0))).any()
+
+
+# --- what is no 8-bit colour image -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("colour_type", [0, 2])
+def test_a_png_of_16_bit_is_refused_by_its_header(tmp_path: Path, colour_type: int) -> None:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 2, 16, colour_type, 0, 0, 0))
+    rows = b"".join(b"\0" + bytes(4 * 2 * (3 if colour_type == 2 else 1)) for _ in range(2))
+    content = codecs.PNG_SIGNATURE + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path = saved(tmp_path / "deep.png", content)
+    for read in (codecs.read_rgb, codecs.check_complete, codecs.image_size):
+        with pytest.raises(InvalidFile, match="deeper than 8 bit") as caught:
+            read(path)
+        assert "16 bit" in str(caught.value.found)
+
+
+def test_a_jpeg_with_a_movie_behind_it_is_whole_and_a_cut_one_is_not(tmp_path: Path) -> None:
+    content = codecs.encode_jpeg(photograph(200, 300))
+    movie = np.random.default_rng(0).integers(0, 255, 3_000_000, np.uint8).tobytes().replace(b"\xff\xd9", b"\xff\xd8")
+    assert codecs.check_complete(saved(tmp_path / "phone.jpg", content + movie)) == (200, 300)
+    with pytest.raises(InvalidFile, match="cut short"):
+        codecs.check_complete(saved(tmp_path / "cut.jpg", content[: len(content) // 2]))
+
+
+@pytest.mark.parametrize(("mode", "n"), [("L", 1), ("RGB", 3), ("CMYK", 4)])
+def test_the_channels_of_a_jpeg_are_read_from_its_header(tmp_path: Path, mode: str, n: int) -> None:
+    Image.fromarray(photograph()).convert(mode).save(tmp_path / "a.jpg", comment=b"c" * 3000)
+    assert codecs.jpeg_components(tmp_path / "a.jpg") == n
+    assert codecs.jpeg_components(saved(tmp_path / "a.png", codecs.encode_png(photograph()))) is None

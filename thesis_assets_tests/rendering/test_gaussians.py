@@ -1,5 +1,6 @@
 """The 3DGS PLY file: round trips, files of other tools, files that are refused."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
-from thesis_assets.rendering.gaussians import SH_C0, Gaussians, from_colors, read_ply, write_ply
+from thesis_assets.rendering.gaussians import SH_C0, Gaussians, from_colors, read_ply, to_tensors, write_ply
 
 
 def random_gaussians(n: int, rest: int, seed: int = 0) -> Gaussians:
@@ -113,3 +114,44 @@ def test_a_file_that_holds_no_gaussians_says_why(problem: str, tmp_path: Path) -
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidFile, match="missing"):
         read_ply(tmp_path / "a.ply")
+
+
+def test_an_opacity_of_exactly_one_or_none_is_read(tmp_path: Path) -> None:
+    gaussians = random_gaussians(3, 0)
+    gaussians.opacity_logit[:] = [np.inf, -np.inf, 0]
+    write_ply(tmp_path / "a.ply", gaussians)
+    assert to_tensors(read_ply(tmp_path / "a.ply")).opacities.tolist() == [1.0, 0.0, 0.5]
+
+
+def test_a_compressed_ply_is_named_with_the_tool_that_unpacks_it(tmp_path: Path) -> None:
+    packed = [f"property uint packed_{name}" for name in ("position", "rotation", "scale", "color")]
+    chunk = ["element chunk 1", "property float min_x", "property float max_x"]
+    lines = ["format binary_little_endian 1.0", *chunk, "element vertex 1", *packed]
+    (tmp_path / "a.ply").write_bytes(ply(lines, bytes(24)))
+    with pytest.raises(InvalidFile, match="compressed") as caught:
+        read_ply(tmp_path / "a.ply")
+    assert "splat-transform a.ply" in str(caught.value.remedy)
+
+
+def test_gaussians_with_a_filter_of_their_own_are_refused(tmp_path: Path) -> None:
+    write_ply(tmp_path / "a.ply", random_gaussians(1, 0))
+    header, body = (tmp_path / "a.ply").read_bytes().split(b"end_header\n")
+    header += b"property float filter_3D\nend_header\n"
+    (tmp_path / "a.ply").write_bytes(header + body + np.float32(0.1).tobytes())
+    with pytest.raises(InvalidFile, match="smoothing filter") as caught:
+        read_ply(tmp_path / "a.ply")
+    assert "create_fused_ply" in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "99999999999"])
+def test_a_number_of_gaussians_beyond_any_is_refused(tmp_path: Path, number: str) -> None:
+    lines = ["format binary_little_endian 1.0", f"element vertex {number}", "property float x"]
+    (tmp_path / "a.ply").write_bytes(ply(lines))
+    with pytest.raises(InvalidFile, match="no usable number"):
+        read_ply(tmp_path / "a.ply")
+
+
+def test_of_a_sparse_file_of_many_gigabytes_no_more_is_read_than_its_gaussians(tmp_path: Path) -> None:
+    write_ply(tmp_path / "a.ply", random_gaussians(2, 0))
+    os.truncate(tmp_path / "a.ply", 12 * 1024**3)
+    assert len(read_ply(tmp_path / "a.ply")) == 2

@@ -55,3 +55,45 @@ def test_bodies_that_break_the_contract_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(InvalidFile):
         write_bodies(tmp_path / "000000.npz", replace(tiny_bodies("smpl"), joints=np.zeros((1, 3, 3), np.float32)))
     assert not (tmp_path / "000000.npz").exists()
+
+
+def saved(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("n_joints", [24, 45])
+def test_joints_and_vertices_are_read_under_either_of_their_names(tmp_path: Path, n_joints: int) -> None:
+    arrays = dict(tiny_bodies("smpl").arrays)
+    del arrays["joints"], arrays["vertices"]
+    points = np.random.default_rng(0).normal(size=(2, n_joints, 3)).astype(np.float32)
+    bodies = read_bodies(saved(tmp_path / "a.npz", {**arrays, "joints_3d": points, "verts": points[:, :4]}), "smpl")
+    assert np.array_equal(bodies.joints, points)
+    assert np.array_equal(bodies.vertices, points[:, :4])
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "shape", "wanted", "remedy"),
+    [
+        ("smpl", "betas", (10,), "(people, 10)", "betas[None]"),
+        ("smpl", "betas", (2, 16), "(2, 10)", "betas[:, :10]"),
+        ("smpl", "body_pose", (2, 69), "(2, 23, 3)", "body_pose.reshape(-1, 23, 3)"),
+        ("smplx", "lhand_pose", (2, 12), "(2, 15, 3)", "use_pca=False"),
+        ("smplx", "rhand_pose", (2, 45), "(2, 15, 3)", "rhand_pose.reshape(-1, 15, 3)"),
+    ],
+)
+def test_a_usual_other_form_is_refused_with_the_line_that_mends_it(
+    tmp_path: Path, model, name: str, shape: tuple[int, ...], wanted: str, remedy: str
+) -> None:
+    path = saved(tmp_path / "a.npz", {**tiny_bodies(model).arrays, name: np.zeros(shape, np.float32)})
+    with pytest.raises(InvalidFile) as caught:
+        read_bodies(path, model)
+    assert (caught.value.key, caught.value.wanted) == (name, wanted)
+    assert remedy in str(caught.value.remedy)
+
+
+def test_one_body_without_the_people_axis_is_told_what_is_missing(tmp_path: Path) -> None:
+    arrays = {name: array[0] for name, array in tiny_bodies("smplx").parameters.items()}
+    with pytest.raises(InvalidFile) as caught:
+        read_bodies(saved(tmp_path / "a.npz", arrays), "smplx")
+    assert (caught.value.key, caught.value.found, caught.value.wanted) == ("betas", "(10,) float32", "(people, 10)")

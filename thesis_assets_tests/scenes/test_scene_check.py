@@ -127,3 +127,37 @@ def test_the_share_in_view_counts_points_before_a_camera_and_inside_its_image() 
     assert share_in_view(points, [camera]) == 0.5
     assert share_in_view(points, []) == 0.0
     assert share_in_view(points[:0], [camera]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("depth", "remedy"),
+    [
+        (np.full((HEIGHT, WIDTH), 2000, np.uint16), "/ 1000"),
+        (np.ones((1, HEIGHT, WIDTH), np.float32), "squeeze"),
+        (np.ones((HEIGHT // 2, WIDTH // 2), np.float32), "photograph's size"),
+    ],
+)
+def test_depths_of_other_units_shapes_and_sizes_are_found(roots: SceneRoots, depth: np.ndarray, remedy: str) -> None:
+    path = roots.tree(NAME).ground_truth.depth(4, "000001")
+    path.parent.mkdir(parents=True)
+    np.save(path, depth)
+    (finding,) = findings(roots, "error")
+    assert finding.place == "depths/4 (ground truth)"
+    assert remedy in finding.message
+
+
+def test_a_mask_of_numbers_of_people_is_found(roots: SceneRoots) -> None:
+    values = np.zeros((HEIGHT, WIDTH), np.uint8)
+    values[:, :2], values[:, 3:] = 80, 160
+    path = roots.tree(NAME).ground_truth.mask(4, "000000")
+    path.parent.mkdir(parents=True)
+    Image.fromarray(values).save(path)
+    (finding,) = findings(roots, "error")
+    assert "0, 80, 160" in finding.message
+
+
+def test_a_grey_photograph_is_said_to_be_converted(roots: SceneRoots) -> None:
+    Image.new("L", (WIDTH, HEIGHT), 90).save(roots.tree(NAME).ground_truth.image(4, "000002"))
+    (finding,) = findings(roots, "warning")
+    assert (finding.place, finding.count) == ("images/4", 1)
+    assert "grey" in finding.message

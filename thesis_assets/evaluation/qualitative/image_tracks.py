@@ -27,7 +27,7 @@ from thesis_assets.evaluation.qualitative.tracks import (
     MaskTrack,
 )
 from thesis_assets.images.codecs import check_complete, encode_jpeg, encode_png, image_kind, read_mask, read_rgb
-from thesis_assets.scenes.bounded_files import read_npy
+from thesis_assets.scenes.bounded_files import read_depth
 
 if TYPE_CHECKING:
     import pyarrow
@@ -272,16 +272,13 @@ def encoded_depth(path: Path) -> bytes:
     """A `.npy` of (H, W) metres as 16-bit PNG in millimetres; unknown, negative and beyond 65.535 m become 0 = unknown.
 
     Raises:
-        InvalidFile: not an (H, W) array of numbers.
+        InvalidFile: see `read_depth`.
     """
     import io
 
     from PIL import Image
 
-    depth = read_npy(path)
-    if depth.ndim != 2 or depth.dtype.kind not in "fiu" or 0 in depth.shape:
-        raise InvalidFile("not a depth map", file=path, found=f"{depth.shape} {depth.dtype}", wanted="(H, W) numbers")
-    units = np.nan_to_num(depth.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0) * DEPTH_UNITS_PER_METRE
+    units = np.nan_to_num(read_depth(path), nan=0.0, posinf=0.0, neginf=0.0) * DEPTH_UNITS_PER_METRE
     units[(units < 0) | (units > np.iinfo(np.uint16).max)] = 0
     buffer = io.BytesIO()
     Image.fromarray(np.rint(units).astype(np.uint16)).save(buffer, "PNG", compress_level=1)

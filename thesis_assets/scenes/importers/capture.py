@@ -109,6 +109,15 @@ def find_below(root: Path, name: object, *, listing: Path, key: str, suffixes: I
             raise _leaves(root, name, listing, key)
         if there:
             return candidate.as_posix(), path
+    if "\\" in name:
+        raise InvalidFile(
+            "a path is written with backslashes, as on Windows",
+            file=listing,
+            key=key,
+            found=_shown(name),
+            wanted=_shown(name.replace("\\", "/")),
+            remedy="write / in place of every backslash of the listing",
+        )
     raise InvalidFile(
         "a file is not there",
         file=listing,

@@ -64,8 +64,32 @@ def read_colmap(source: Path, *, images: Path | None = None) -> Capture:
         source=folder,
         source_files=(cameras_file, images_file),
         photographs=photographs,
-        notes=tuple(scaling_notes(photographs)),
+        notes=(*scaling_notes(photographs), *_not_taken(folder, suffix, len(rows))),
     )
+
+
+def _not_taken(folder: Path, suffix: str, n_images: int) -> list[str]:
+    """What lies in the model's folder and is not read; other models of the same run, with their size."""
+    used = {f"cameras{suffix}", f"images{suffix}"}
+    others = sorted(path.name for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in used)
+    notes = [f"not taken over: {', '.join(others)}"] if others else []
+    for sibling in sorted(folder.parent.iterdir()) if folder.name.isdigit() else ():
+        if sibling != folder and sibling.name.isdigit() and (found := _images_in(sibling)) is not None:
+            larger = ", the larger one: name it to take it" if found > n_images else ""
+            notes.append(f"not taken over: the model {sibling} of {found} images (this one has {n_images}){larger}")
+    return notes
+
+
+def _images_in(folder: Path) -> int | None:
+    """How many images another model has; None where it is none, or cannot be read."""
+    for suffix in _SUFFIXES:
+        path = folder / f"images{suffix}"
+        if path.is_file():
+            try:
+                return len(_images_binary(path) if suffix == ".bin" else _images_text(path))
+            except InvalidFile:
+                return None
+    return None
 
 
 def _find_model(source: Path) -> tuple[Path, str]:
@@ -163,6 +187,8 @@ _MODELS_BY_ID: dict[int, _Model] = {
     13: _Model("DIVISION", 2, 1),
     14: _Model("SIMPLE_FISHEYE", 1, 0, is_pinhole=False),
     15: _Model("FISHEYE", 2, 0, is_pinhole=False),
+    16: _Model("EUCM", 2, 2, is_pinhole=False),
+    17: _Model("EQUIRECTANGULAR", 0, 0, is_pinhole=False),
 }
 _MODELS_BY_NAME = {model.name: model for model in _MODELS_BY_ID.values()}
 
@@ -192,6 +218,15 @@ class _Image:
 def _pinhole_of(camera: _Camera, file: Path) -> Matrix:
     """(3, 3) intrinsics of a camera without lens distortion."""
     model, key = camera.model, f"camera {camera.camera_id}"
+    if model.name == "EQUIRECTANGULAR":
+        raise InvalidFile(
+            "the images are panoramas",
+            file=file,
+            key=key,
+            found=f"{model.name}, {camera.width} x {camera.height}",
+            wanted="pinhole cameras",
+            remedy="cut each panorama into pinhole views first, as COLMAP's example `panorama_sfm.py` does",
+        )
     focal, rest = camera.parameters[: model.n_focal], camera.parameters[model.n_focal :]
     centre, lens = rest[:2], rest[2:]
     # `not (a < b)` also catches NaN, which compares false with everything.
@@ -350,8 +385,7 @@ def _cameras_text(path: Path) -> dict[int, _Camera]:
 def _images_text(path: Path) -> list[_Image]:
     """Registered images, in the file's order. A name is what stands after the camera's id, spaces included."""
     images: list[_Image] = []
-    rows = _rows(path, skip_next=True)
-    for number, line in rows:
+    for number, line in _rows(path, with_points=True):
         words = line.split(maxsplit=_IMAGE_FIELDS - 1)
         try:
             image_id, camera_id, name = int(words[0]), int(words[8]), words[9]
@@ -365,8 +399,20 @@ def _images_text(path: Path) -> list[_Image]:
     return images
 
 
-def _rows(path: Path, *, skip_next: bool = False) -> Iterator[tuple[int, str]]:
-    """Number and text of each line that is not empty and no comment. `skip_next`: without the line behind each, the 2D points, if any."""
+def _refuse_no_points(line: bytes, path: Path, number: int) -> None:
+    """Refuse a line behind an image's that holds no 2D points: of a file with one line an image every second would be lost."""
+    words = line.split()
+    try:
+        is_points = len(words) % 3 == 0 and len([float(word) for word in words]) == len(words)
+    except ValueError:
+        is_points = False
+    if not is_points:
+        wanted = "the 2D points of the image above, X Y POINT3D_ID each; an empty line where there are none"
+        raise _bad_line(path, number, ascii(line[:160].decode("utf-8", "replace")), wanted)
+
+
+def _rows(path: Path, *, with_points: bool = False) -> Iterator[tuple[int, str]]:
+    """Number and text of each line that is not empty and no comment. `with_points`: without the line of 2D points behind each."""
     try:
         with path.open("rb") as handle:
             number = 0
@@ -382,10 +428,12 @@ def _rows(path: Path, *, skip_next: bool = False) -> Iterator[tuple[int, str]]:
                 if not text or text.startswith("#"):
                     continue
                 yield number, text
-                if skip_next:
+                if with_points:
                     number += 1
-                    if len(handle.readline(_MAX_LINE_BYTES)) == _MAX_LINE_BYTES:
+                    points = handle.readline(_MAX_LINE_BYTES)
+                    if len(points) == _MAX_LINE_BYTES:
                         raise InvalidFile("a line is longer than any of its kind", file=path, key=f"line {number}")
+                    _refuse_no_points(points, path, number)
     except OSError as error:
         raise InvalidFile("the file cannot be opened", file=path, found=error.strerror) from error
 

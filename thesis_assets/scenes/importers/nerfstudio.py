@@ -39,7 +39,6 @@ from thesis_assets.scenes.importers.capture import (
 MAX_TRANSFORMS_BYTES = 256 * 1024 * 1024
 FILE_NAME = "transforms.json"
 
-_NOT_TAKEN = ("depth_file_path", "normal_file_path", "semantics_path")
 _WORLD_KEYS = ("applied_transform", "applied_scale")
 _UNSTATED_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -127,9 +126,17 @@ def _extrinsics(entry: _Entry, name: str) -> Matrix:
 
 
 def _not_taken(shared: _Values) -> list[str]:
-    counts = Counter(key for frame in shared["frames"] for key in _NOT_TAKEN if frame.get(key))
-    notes = [f"not taken over: {key} of {count} images" for key, count in counts.items()]
-    return [*notes, *(f"not taken over: {key}" for key in ("ply_file_path",) if shared.get(key))]
+    """Every key that nobody reads: of images with how many have it, of the file with how long its list is."""
+
+    def note(key: str, of: str) -> str:
+        return f"not taken over: {key if key.isidentifier() else repr(key)[:80]}{of}{_MEANING.get(key, '')}"
+
+    counts = Counter(key for frame in shared["frames"] for key in frame if key not in _OF_IMAGE)
+    others = [(key, value) for key, value in shared.items() if key not in _OF_FILE]
+    return [
+        *(note(key, f" of {count} images") for key, count in counts.items()),
+        *(note(key, f" ({len(value)} entries)" if isinstance(value, list) else "") for key, value in others),
+    ]
 
 
 def _world(shared: _Values) -> dict[str, object]:
@@ -149,6 +156,16 @@ _PINHOLE_MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADI
 _OTHER_CAMERAS = ("is_fisheye", "from_na", "from_mitsuba")
 """instant-ngp's words for other lenses and other axes."""
 _LENS_NAMES = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+_SIZES = ("w", "h", "fl_x", "fl_y", "cx", "cy", "camera_angle_x", "camera_angle_y")
+_OF_CAMERA = frozenset((*_SIZES, *_OTHER_CAMERAS, *_LENS_NAMES, "camera_model", "distortion_params"))
+_OF_IMAGE = _OF_CAMERA | {"file_path", "mask_path", "transform_matrix"}
+_OF_FILE = _OF_CAMERA | {"frames", *_WORLD_KEYS}
+_MEANING = {
+    "time": ": all become one moment, unless --frames-from tells frames by the images' names",
+    "is_bad": ": they are taken all the same; take them out of the listing if that is not meant",
+    "test_frames": ": images of this list are not in the scene",
+}
+"""What follows from a key that is not taken over, where a reader may not expect it."""
 
 _Values = Mapping[str, Any]
 

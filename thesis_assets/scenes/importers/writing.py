@@ -14,22 +14,31 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidScene
-from thesis_assets.images.codecs import JPEG_QUALITY, check_complete, encode_jpeg, encode_png, image_kind, read_rgb
+from thesis_assets.images.codecs import (
+    JPEG_QUALITY,
+    check_complete,
+    encode_jpeg,
+    encode_png,
+    jpeg_components,
+    mask_of,
+    read_rgb,
+)
 from thesis_assets.launch.telling import every
 from thesis_assets.layout import SceneFolders, SceneTree
 from thesis_assets.scenes.camera import Camera, write_camera
-from thesis_assets.scenes.importers.capture import Arrangement, Capture, PlacedPhotograph
+from thesis_assets.scenes.importers.capture import Arrangement, Capture, Photograph, PlacedPhotograph
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.scenes.scene import write_registry
 from thesis_assets.schemas.scenes import ImageOrigin, ImportedImage, ImportRecord, SceneRegistryEntry
 
 LinkMode = Literal["auto", "copy"]
+Result = TypeVar("Result")
 
 _PROGRESS_EVERY_S = 2.0
 _MAX_THREADS = 8
@@ -145,52 +154,80 @@ def _same_content(path: Path, other: Path) -> bool:
 def _write_images(
     folders: SceneFolders, arrangement: Arrangement, link_mode: LinkMode, on_progress: Callable[[str], None]
 ) -> list[ImportedImage]:
-    """Every image with its calibration and mask; decoding and encoding run in threads, they leave the interpreter free."""
+    return _each(arrangement, partial(_write_image, folders, link_mode), on_progress)
+
+
+def _each(
+    arrangement: Arrangement, do: Callable[[PlacedPhotograph], Result], on_progress: Callable[[str], None]
+) -> list[Result]:
+    """Of every image; decoding and encoding run in threads, they leave the interpreter free."""
     placed = arrangement.placed
-    images: list[ImportedImage] = []
+    done: list[Result] = []
 
     def progress(spent: float) -> str:
-        rate = len(images) / spent
-        left = (len(placed) - len(images)) / rate
-        return f"images: {len(images)} of {len(placed)}, {rate:.1f} a second, {left:.0f} s left"
+        rate = len(done) / spent
+        left = (len(placed) - len(done)) / rate
+        return f"images: {len(done)} of {len(placed)}, {rate:.1f} a second, {left:.0f} s left"
 
     report = every(_PROGRESS_EVERY_S, on_progress, progress)
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
-        for image in pool.map(partial(_write_image, folders, link_mode), placed):
-            images.append(image)
+        for each in pool.map(do, placed):
+            done.append(each)
             report()
-    return images
+    return done
 
 
 def _write_image(folders: SceneFolders, link_mode: LinkMode, placed: PlacedPhotograph) -> ImportedImage:
     cam_id, fname, photograph = placed.cam_id, placed.fname, placed.photograph
-    origin = _bring_photograph(photograph.path, folders.image(cam_id, fname), link_mode=link_mode)
+    target, content = folders.image(cam_id, fname), converted(photograph.path)
+    if content is None:
+        origin: ImageOrigin = storage.link_or_copy(photograph.path, target, link_mode=link_mode)
+    else:
+        storage.write_bytes(target, content)
+        origin = "jpeg_q95"
     camera = Camera(cam_id, photograph.intrinsics, photograph.extrinsics, photograph.height, photograph.width)
     write_camera(folders.camera(cam_id, fname), camera)
-    if photograph.mask is not None:
-        _bring_mask(photograph.mask, folders.mask(cam_id, fname), (photograph.height, photograph.width))
+    mask = mask_bytes(photograph)
+    if mask is not None:
+        storage.write_bytes(folders.mask(cam_id, fname), mask)
     return ImportedImage(cam_id=cam_id, fname=fname, name=photograph.name, origin=origin, mask=photograph.mask_name)
 
 
-_MASK_THRESHOLD = 128
+def check_photographs(arrangement: Arrangement, on_progress: Callable[[str], None] = lambda line: None) -> None:
+    """Decode what an import would decode, and write nothing.
+
+    Raises:
+        InvalidFile: a photograph or mask cannot be used.
+    """
+    _each(arrangement, _checked, on_progress)
 
 
-def _bring_photograph(source: Path, target: Path, *, link_mode: Literal["auto", "copy"]) -> ImageOrigin:
-    """Make `target` the JPEG of a photograph: a JPEG is linked (or copied), anything else is encoded at quality 95.
+def _checked(placed: PlacedPhotograph) -> None:
+    converted(placed.photograph.path)
+    mask_bytes(placed.photograph)
+
+
+def converted(source: Path) -> bytes | None:
+    """A photograph as a JPEG of quality 95 in colour; None where it is one already, to be linked or copied as it is.
 
     What the file is, its first bytes say, not its suffix.
+
+    Raises:
+        InvalidFile: it cannot be used.
     """
-    with source.open("rb") as handle:
-        kind = image_kind(handle.read(16))
-    if kind == "jpeg":
-        check_complete(source)
-        return storage.link_or_copy(source, target, link_mode=link_mode)
-    storage.write_bytes(target, encode_jpeg(read_rgb(source), JPEG_QUALITY))
-    return "jpeg_q95"
+    check_complete(source)
+    return None if jpeg_components(source) == 3 else encode_jpeg(read_rgb(source), JPEG_QUALITY)
 
 
-def _bring_mask(source: Path, target: Path, size: tuple[int, int]) -> None:
-    """Write a mask as a PNG of 0 and 255; any channel of 128 or more is 255. `size`: (height, width) of its photograph."""
+def mask_bytes(photograph: Photograph) -> bytes | None:
+    """The photograph's mask as a PNG of 0 and 255, of whichever channel is brightest; None where it has none.
+
+    Raises:
+        InvalidFile: it cannot be read, is of another size, or marks by other values.
+    """
+    source, size = photograph.mask, (photograph.height, photograph.width)
+    if source is None:
+        return None
     values = read_rgb(source).max(axis=2)
     if values.shape != size:
         raise InvalidFile(
@@ -199,13 +236,4 @@ def _bring_mask(source: Path, target: Path, size: tuple[int, int]) -> None:
             found=f"{values.shape[1]} x {values.shape[0]}",
             wanted=f"{size[1]} x {size[0]}",
         )
-    brightest = int(values.max())
-    if 0 < brightest < _MASK_THRESHOLD:
-        raise InvalidFile(
-            "a mask holds no value that marks anything",
-            file=source,
-            found=f"values up to {brightest}",
-            wanted="0 and 255",
-            remedy="write people as 255; a mask of 0 and 1 needs its values multiplied by 255",
-        )
-    storage.write_bytes(target, encode_png(((values >= _MASK_THRESHOLD) * 255).astype(np.uint8)))
+    return encode_png((mask_of(values, source) * 255).astype(np.uint8))

@@ -203,3 +203,45 @@ def test_no_model_no_images_folder_and_no_registered_image_are_told_apart(projec
     assert len(read_colmap(lonely, images=project / "images").photographs) == 2
     with pytest.raises(InvalidFile, match="no registered image"):
         read_colmap(colmap_binary(project / "sparse", []))
+
+
+def test_a_file_of_one_line_an_image_is_refused_by_line(project: Path) -> None:
+    folder = colmap_text(project / "sparse", ROWS)
+    lines = (folder / "images.txt").read_text().splitlines()
+    (folder / "images.txt").write_text("\n".join([lines[0], lines[1], lines[3]]) + "\n")
+    with pytest.raises(InvalidFile, match="line of the COLMAP file") as caught:
+        read_colmap(folder)
+    assert caught.value.key == "line 3"
+    assert "2D points" in str(caught.value.wanted)
+
+
+@pytest.mark.parametrize("points", ["1.5 2.5", "1.5 2.5 -1 7.5", "1 2 three"])
+def test_a_line_of_points_that_are_no_points_is_refused(project: Path, points: str) -> None:
+    folder = colmap_text(project / "sparse", ROWS[:1])
+    lines = (folder / "images.txt").read_text().splitlines()
+    (folder / "images.txt").write_text("\n".join([*lines[:2], points]) + "\n")
+    with pytest.raises(InvalidFile, match="line of the COLMAP file"):
+        read_colmap(folder)
+
+
+def test_what_is_not_taken_over_is_named(project: Path) -> None:
+    colmap_text(project / "sparse" / "0", ROWS[:1])
+    (project / "sparse" / "0" / "points3D.txt").write_text("")
+    colmap_binary(project / "sparse" / "1", ROWS)
+    colmap_text(project / "sparse" / "1", ROWS)
+    notes = "\n".join(read_colmap(project).notes)
+    assert "not taken over: points3D.txt" in notes
+    assert f"{project / 'sparse' / '1'} of 2 images (this one has 1), the larger one" in notes
+    assert "not taken over: cameras.txt, images.txt" in "\n".join(read_colmap(project / "sparse" / "1").notes)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "words"), [(16, (1, 1, 0, 0, 0, 1), "EUCM"), (17, (8, 4), "panoramas")]
+)
+def test_cameras_that_are_no_pinholes_are_named(
+    project: Path, model: int, parameters: tuple[float, ...], words: str
+) -> None:
+    with pytest.raises(InvalidFile) as caught:
+        read_colmap(colmap_binary(project / "sparse", ROWS, model, parameters))
+    assert words in str(caught.value)
+    assert caught.value.remedy

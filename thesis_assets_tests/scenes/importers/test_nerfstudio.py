@@ -230,3 +230,33 @@ def test_another_kind_of_image_is_refused_with_a_remedy(folder: Path) -> None:
     with pytest.raises(InvalidFile, match="neither PNG nor JPEG") as caught:
         one(folder, {"file_path": "images/a.webp"})
     assert "convert" in str(caught.value.remedy)
+
+
+def test_every_key_that_is_not_taken_over_is_named(folder: Path) -> None:
+    frame = {"file_path": "images/a.png", "time": 0.5, "is_bad": True, "depth_file_path": "d.npy", "my own key": 1}
+    listing = nerfstudio(folder, [frame], test_frames=[frame, frame], ply_file_path="sparse.ply", aabb_scale=4)
+    notes = read_nerfstudio(listing).notes
+    found = {note.removeprefix("not taken over: ").split(":")[0] for note in notes}
+    assert found == {
+        "time of 1 images",
+        "is_bad of 1 images",
+        "depth_file_path of 1 images",
+        "'my own key' of 1 images",
+        "test_frames (2 entries)",
+        "ply_file_path",
+        "aabb_scale",
+    }
+    assert any("one moment" in note for note in notes)
+
+
+def test_keys_that_are_read_are_not_named(folder: Path) -> None:
+    listing = nerfstudio(
+        folder, [{"file_path": "images/a.png", "fl_x": 50.0}], camera_model="OPENCV", applied_scale=2.0
+    )
+    assert read_nerfstudio(listing).notes == ()
+
+
+def test_a_path_of_another_system_is_named_with_the_one_that_is_meant(folder: Path) -> None:
+    with pytest.raises(InvalidFile, match="backslashes") as caught:
+        read_nerfstudio(nerfstudio(folder, [{"file_path": "images\\a.png"}]))
+    assert caught.value.wanted == "'images/a.png'"

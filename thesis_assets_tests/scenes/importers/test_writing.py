@@ -13,7 +13,7 @@ from thesis_assets.scenes.catalog import describe_scene, list_scenes
 from thesis_assets.scenes.importers.capture import Capture, compile_pattern, frames_from, one_frame
 from thesis_assets.scenes.importers.colmap import read_colmap
 from thesis_assets.scenes.importers.nerfstudio import read_nerfstudio
-from thesis_assets.scenes.importers.writing import write_scene
+from thesis_assets.scenes.importers.writing import check_photographs, write_scene
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.scenes.scene import open_scene
 from thesis_assets.schemas.scenes import ImportRecord
@@ -235,3 +235,34 @@ def test_a_name_that_is_no_scene_name_is_refused(roots: SceneRoots, source: Path
     capture = capture_of(source)
     with pytest.raises(InvalidKey):
         write_scene(roots, name, capture, one_frame(capture))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_a_jpeg_without_three_channels_is_converted_and_said(roots: SceneRoots, source: Path, mode: str) -> None:
+    Image.new("RGB", (WIDTH, HEIGHT), (200, 200, 200)).convert(mode).save(source / "images" / "one.JPG")
+    capture = capture_of(source)
+    imported = write_scene(roots, NAME, capture, one_frame(capture))
+    assert dict(imported.origins) == {"jpeg_q95": 2}
+    with Image.open(imported.tree.ground_truth.image(0, "000000")) as image:
+        assert image.mode == "RGB"
+        assert np.abs(np.asarray(image).astype(int) - 200).max() <= 3
+
+
+@pytest.mark.parametrize("broken", ["transparent", "cut", "deep", "mask"])
+def test_a_dry_run_refuses_what_the_import_refuses(roots: SceneRoots, source: Path, broken: str) -> None:
+    photo = source / "images" / "two three.png"
+    match broken:
+        case "transparent":
+            Image.new("RGBA", (WIDTH, HEIGHT), (9, 9, 9, 100)).save(photo)
+        case "cut":
+            path = source / "images" / "one.JPG"
+            path.write_bytes(path.read_bytes()[:-200])
+        case "deep":
+            Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16)).save(photo)
+        case "mask":
+            Image.fromarray(np.full((HEIGHT, WIDTH), 1, np.uint8)).save(source / "masks" / "one.png")
+    with pytest.raises(InvalidFile) as of_dry_run:
+        check_photographs(one_frame(capture_of(source)))
+    with pytest.raises(InvalidFile) as of_import:
+        write_scene(roots, NAME, capture_of(source), one_frame(capture_of(source)))
+    assert str(of_dry_run.value) == str(of_import.value)
