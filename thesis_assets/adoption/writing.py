@@ -10,14 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from thesis_assets import storage
 from thesis_assets.adoption.planned import FoundRows
 from thesis_assets.adoption.scan import Complaint, Findings, FoundRun, FoundScores, FoundSnapshot
 from thesis_assets.errors import InvalidExperiment, InvalidFile, ThesisAssetsError
 from thesis_assets.experiments import ExperimentSpec
-from thesis_assets.experiments.reading import parse_experiment, read_yaml
+from thesis_assets.experiments.reading import parse_experiment, read_yaml, to_yaml
 from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import DifixTree, EvaluationTree
 from thesis_assets.provenance import take_over
@@ -79,7 +77,7 @@ def write_experiment(
     notes = "".join(f"# - {' '.join(str(complaint).split())}\n" for complaint in complaints)
     found = f"# What was found wrong:\n{notes}" if notes else ""
     whole = {"exp_name": exp_name, **value}
-    body = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    body = to_yaml(whole)
     text = _HEADER.format(origin=origin) + found + body
     path = folder / f"{exp_name}.yaml"
     parse_experiment(text, path)

@@ -1,10 +1,12 @@
 """Reading experiment files: bounded, safe YAML; errors name file, line and key.
 
-Aliases are refused: no experiment needs them, and a few lines of nested ones expand to gigabytes.
+Aliases are refused: no experiment needs them, and a few lines of nested ones expand to gigabytes. Words, numbers and switches are
+those of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema): `2e-5` is a number; `yes`, `no`, `1:30` and `1_000` are texts.
 """
 
 import functools
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 MAX_EXPERIMENT_BYTES = 256 * 1024
+MAX_DIGITS = 18
+"""Of a whole number: none of an experiment needs more, and thousands cannot even be shown."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -43,6 +47,41 @@ class _Loader(yaml.SafeLoader):
                     )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def construct_scalar_number(self, node: yaml.ScalarNode) -> int | float:
+        """A number as YAML 1.2 writes it."""
+        text = node.value.lower()
+        if _WHOLE.fullmatch(text) is None:
+            return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+        if len(text) > MAX_DIGITS:
+            raise yaml.MarkedYAMLError(
+                problem=f"a number of more than {MAX_DIGITS} digits", problem_mark=node.start_mark
+            )
+        return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that YAML 1.1 or 1.2 would read as something else."""
+
+
+_WHOLE = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-f]+")
+_FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+_NUMBER_TAG, _SWITCH_TAG = "tag:yaml.org,2002:float", "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _form, _starts in (
+    (_SWITCH_TAG, r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    (_NUMBER_TAG, rf"{_FLOAT}|0o[0-7]+|0x[0-9a-fA-F]+", "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_form})$"), list(_starts))
+    _Dumper.add_implicit_resolver(_tag, re.compile(rf"^(?:{_form})$"), list(_starts))
+_Loader.add_constructor(_NUMBER_TAG, _Loader.construct_scalar_number)
+
+
+def to_yaml(value: object) -> str:
+    """The text of a value: read back here, and by tools that read YAML 1.1, it is the same."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return text
 
 
 def read_yaml(path: Path) -> tuple[object, yaml.Node | None]:

@@ -3,10 +3,24 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, Strict, field_validator, model_validator
 
 from thesis_assets.experiments.command_template import Environment, Part, check_template, check_text
 from thesis_assets.layout import MAX_CAMERA_ID, check_key
+
+# --- numbers and switches: bounded, and never taken from a text or from each other ----------------------------------
+
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
+Switch = Annotated[bool, Strict()]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1, strict=True)]
+Weight = Annotated[float, Field(ge=0.0, le=1e6, strict=True)]
+MAX_STEPS = 100_000_000
+MAX_CHECKPOINTS = 10_000
+"""Of one run: each is a folder on the disk."""
+MAX_EPOCH = 999_999
+MOST_FRAMES = 1_000_000
+"""Of one camera."""
 
 # --- generation: which scenes, cameras, frames, references and renders become samples --------------------------------
 
@@ -37,18 +51,18 @@ class TargetCameras(Part):
 class Frames(Part):
     """Which frames: skip frames are taken out first, then every `stride`-th is kept, then the cap applies a camera."""
 
-    stride: int = Field(default=1, ge=1)
-    max_samples_per_camera: int = Field(default=0, ge=0, description="0 = all")
-    apply_skip_frames: bool = True
+    stride: Whole = Field(default=1, ge=1, le=MOST_FRAMES)
+    max_samples_per_camera: Whole = Field(default=0, ge=0, le=MOST_FRAMES, description="0 = all")
+    apply_skip_frames: Switch = True
 
 
 class Reference(Part):
     """Which view accompanies a target: always one camera and one frame, written explicitly in the row."""
 
     strategy: ReferenceStrategy = "same_time_source"
-    offset: int = 0
-    weights: dict[Literal["same_time_source", "temporal_offset", "nearest_camera"], float] = {}
-    seed: int = 0
+    offset: Whole = Field(default=0, ge=-MOST_FRAMES, le=MOST_FRAMES)
+    weights: dict[Literal["same_time_source", "temporal_offset", "nearest_camera"], Weight] = {}
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _parameters_belong_to_their_strategy(self) -> "Reference":
@@ -82,8 +96,8 @@ class Renders(Environment):
 class Filtering(Part):
     """Which samples are kept, and whether the surroundings of the people are blacked out."""
 
-    min_mask_coverage: float = Field(default=0.0, ge=0.0, le=1.0)
-    apply_mask: bool = True
+    min_mask_coverage: Number = Field(default=0.0, ge=0.0, le=1.0)
+    apply_mask: Switch = True
 
 
 class Export(Part):
@@ -101,7 +115,7 @@ class GenerationSpec(Part):
     scenes_from: str | None = None
     exclude: tuple[str, ...] = ()
     on_new_scenes: Literal["export", "ignore"] = "export"
-    auto_fork: bool = False
+    auto_fork: Switch = False
     source_camera: Literal["registry"] | CameraId = "registry"
     target_cameras: TargetCameras = TargetCameras()
     frames: Frames = Frames()
@@ -128,10 +142,10 @@ class Selection(Part):
     """
 
     rule: Literal["best_psnr", "best_lpips", "last", "step"] = "last"
-    step: int | None = None
-    max_samples: int = Field(default=200, ge=1)
+    step: Whole | None = Field(default=None, ge=0, le=MAX_STEPS)
+    max_samples: Whole = Field(default=200, ge=1, le=1_000_000)
     groups: tuple[str, ...] = ()
-    seed: int = 42
+    seed: Seed = 42
 
     @model_validator(mode="after")
     def _step_belongs_to_its_rule(self) -> "Selection":
@@ -169,37 +183,31 @@ class RunSpec(Part):
 
     backend: Literal["tiny", "difix", "external", "pretrained"] = "tiny"
     model: str | None = None
-    max_train_steps: int = Field(default=10_000, ge=1)
-    checkpointing_steps: int = Field(default=1000, ge=1)
-    eval_freq: int = Field(default=1000, ge=1)
-    viz_freq: int = Field(default=100, ge=1)
-    resolution: int = Field(default=512, ge=16)
-    learning_rate: float = Field(default=2e-5, ge=0.0)
-    train_batch_size: int = Field(default=1, ge=1)
-    gradient_accumulation_steps: int = Field(default=1, ge=1)
-    dataloader_num_workers: int = Field(default=8, ge=0)
+    max_train_steps: Whole = Field(default=10_000, ge=1, le=MAX_STEPS)
+    checkpointing_steps: Whole = Field(default=1000, ge=1, le=MAX_STEPS)
+    eval_freq: Whole = Field(default=1000, ge=1, le=MAX_STEPS)
+    viz_freq: Whole = Field(default=100, ge=1, le=MAX_STEPS)
+    resolution: Whole = Field(default=512, ge=16, le=8192)
+    learning_rate: Number = Field(default=2e-5, ge=0.0, le=10.0)
+    train_batch_size: Whole = Field(default=1, ge=1, le=65_536)
+    gradient_accumulation_steps: Whole = Field(default=1, ge=1, le=65_536)
+    dataloader_num_workers: Whole = Field(default=8, ge=0, le=1024)
     mixed_precision: Literal["bf16", "fp16", "no"] = "bf16"
-    max_grad_norm: float = Field(default=1.0, ge=0.0)
-    lambda_lpips: float = Field(default=1.0, ge=0.0)
-    lambda_l2: float = Field(default=1.0, ge=0.0)
-    lambda_gram: float = Field(default=1.0, ge=0.0)
-    gram_loss_warmup_steps: int = Field(default=2000, ge=0)
-    timestep: int = Field(default=199, ge=0, le=999)
-    mv_unet: bool = True
-    seed: int = 42
-    num_processes: int = Field(default=1, ge=1)
+    max_grad_norm: Weight = 1.0
+    lambda_lpips: Weight = 1.0
+    lambda_l2: Weight = 1.0
+    lambda_gram: Weight = 1.0
+    gram_loss_warmup_steps: Whole = Field(default=2000, ge=0, le=MAX_STEPS)
+    timestep: Whole = Field(default=199, ge=0, le=999)
+    mv_unet: Switch = True
+    seed: Seed = 42
+    num_processes: Whole = Field(default=1, ge=1, le=1024)
     preset: str | None = None
-    stable_v100: bool = False
+    stable_v100: Switch = False
     tracker: Tracker = Tracker()
     selection: Selection = Selection()
     external: External | None = None
     extra_args: tuple[str, ...] = ()
-
-    @field_validator("mixed_precision", mode="before")
-    @classmethod
-    def _no_is_a_word(cls, value: object) -> object:
-        # YAML 1.1 reads an unquoted `no` as false.
-        return "no" if value is False else value
 
     @model_validator(mode="before")
     @classmethod
@@ -213,6 +221,11 @@ class RunSpec(Part):
             raise ValueError("`external` (with `script`) is needed for backend `external`, and only there")
         if self.backend == "external" and self.checkpointing_steps < 2:
             raise ValueError("the published trainer saves when `step % checkpointing_steps == 1`: never, with 1")
+        if self.max_train_steps // self.checkpointing_steps > MAX_CHECKPOINTS:
+            raise ValueError(
+                f"a checkpoint every {self.checkpointing_steps} of {self.max_train_steps} steps makes "
+                f"{self.max_train_steps // self.checkpointing_steps}; at most {MAX_CHECKPOINTS}: raise `checkpointing_steps`"
+            )
         if self.backend in ("difix", "pretrained") and not self.model:
             raise ValueError(f"`model` (a hub id or a directory) is needed for backend `{self.backend}`")
         if self.selection.step is not None and self.selection.step not in self.saved_steps():
@@ -249,10 +262,11 @@ EXISTING_TREE_FIELDS = ("scene_name", "exp_name", "run_name")
 class EpochCheckpoint(Part):
     """The checkpoint an evaluation epoch stands for."""
 
-    step: int = Field(ge=0)
+    step: Whole = Field(ge=0, le=MAX_STEPS)
 
 
-Epochs = dict[int, Literal["unrefined"] | EpochCheckpoint] | tuple[int, ...]
+Epoch = Annotated[int, Field(ge=0, le=MAX_EPOCH, strict=True)]
+Epochs = dict[Epoch, Literal["unrefined"] | EpochCheckpoint] | tuple[Epoch, ...]
 
 
 class Predictions(Environment):
@@ -267,7 +281,7 @@ class Predictions(Environment):
         default=None,
         description="for `existing`: the folder that holds `evaluation/epoch_XXXX/`; {scene_name} {exp_name} {run_name}",
     )
-    recompute: bool = Field(default=False, description="for `existing`: measure again from its renders")
+    recompute: Switch = Field(default=False, description="for `existing`: measure again from its renders")
 
     @model_validator(mode="before")
     @classmethod
@@ -294,8 +308,8 @@ class Predictions(Environment):
 class EvaluationFrames(Part):
     """Which frames are evaluated a camera, after the experiment's own skip frames."""
 
-    stride: int = Field(default=1, ge=1)
-    max_per_camera: int = Field(default=0, ge=0, description="0 = all")
+    stride: Whole = Field(default=1, ge=1, le=MOST_FRAMES)
+    max_per_camera: Whole = Field(default=0, ge=0, le=MOST_FRAMES, description="0 = all")
 
 
 class NvsProtocol(Part):
@@ -303,7 +317,7 @@ class NvsProtocol(Part):
 
     region: Literal["full_frame", "mask", "bbox"] = "full_frame"
     background: Literal["black", "white", "none"] = "black"
-    downscale_factor: int = Field(default=2, ge=1)
+    downscale_factor: Whole = Field(default=2, ge=1, le=64)
     results_convention: Literal["standard", "channel_sum"] = "standard"
 
 
@@ -385,9 +399,9 @@ class SplitSpec(Part):
     """Hold-out by groups: named test groups a dataset, or a seeded fraction of groups, or everything in training."""
 
     test_groups: dict[str, tuple[str, ...]] = {}
-    test_fraction: float | None = Field(default=None, gt=0.0, lt=1.0)
-    seed: int = 42
-    train_only: bool = False
+    test_fraction: Number | None = Field(default=None, gt=0.0, lt=1.0)
+    seed: Seed = 42
+    train_only: Switch = False
     reserved_scenes: tuple[str, ...] = ()
     group_rules: dict[str, str] = {}
 
@@ -416,7 +430,7 @@ class SplitSpec(Part):
 class DatasetEntry(Part):
     """One dataset, by what stands before the first `_` of its scenes' names."""
 
-    redistribution: bool | None = None
+    redistribution: Switch | None = None
     """Whether images of it may be passed on: recordings hold them. None: as far as it is known here."""
     licence: str = ""
     """As a card names it; empty: as it is known here."""
@@ -432,7 +446,7 @@ class ExperimentSpec(Part):
     runs: dict[str, RunSpec] = {}
     evaluation: EvaluationSpec = EvaluationSpec()
     datasets: dict[str, DatasetEntry] = {}
-    evaluation_only: bool = False
+    evaluation_only: Switch = False
     """Nothing is exported or tuned: the runs stand for trees that others made, and `evaluation.predictions` names them."""
 
     @field_validator("exp_name")

@@ -8,7 +8,14 @@ from pathlib import Path
 import yaml
 
 from thesis_assets.errors import InvalidExperiment
-from thesis_assets.experiments.reading import ExperimentFolder, parse_experiment, parse_yaml, read_experiment, read_yaml
+from thesis_assets.experiments.reading import (
+    ExperimentFolder,
+    parse_experiment,
+    parse_yaml,
+    read_experiment,
+    read_yaml,
+    to_yaml,
+)
 from thesis_assets.experiments.spec import ExperimentSpec
 from thesis_assets.layout import check_key
 from thesis_assets.storage import write_text
@@ -67,7 +74,7 @@ def _renamed(path: Path, exp_name: str) -> str:
     assert isinstance(node, yaml.MappingNode), "the file was read as an experiment"
     value = next(value for key, value in node.value if key.value == "exp_name")
     # Quoted where the plain word would be read as a number, a date or a truth value.
-    written = exp_name if yaml.safe_load(exp_name) == exp_name else f'"{exp_name}"'
+    written = to_yaml(exp_name).splitlines()[0]
     return text[: value.start_mark.index] + written + text[value.end_mark.index :]
 
 
@@ -127,9 +134,9 @@ def _insert_run(path: Path, source: str, name: str, keys: dict[str, str]) -> Non
         for folder in folders:
             target[folder] = dict(target.get(folder) or {})
             target = target[folder]
-        target[last] = yaml.safe_load(text)
+        target[last] = parse_yaml(text, path)[0]
     indent = " " * runs.value[0][0].start_mark.column
-    block = yaml.safe_dump({name: derived}, sort_keys=False, allow_unicode=True)
+    block = to_yaml({name: derived})
     before = path.read_text(encoding="utf-8")
     lines = before.splitlines(keepends=True)
     # The last line of the block that is not blank or a comment: the block's end mark stands before the next key.

@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidKey, SnapshotChanged
-from thesis_assets.experiments.reading import read_yaml
+from thesis_assets.experiments.reading import read_yaml, to_yaml
 from thesis_assets.experiments.spec import NOT_OF_A_SAMPLE, GenerationSpec
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, SampleId, check_key
 from thesis_assets.provenance import MadeFrom, Place, kept_options, read_record
@@ -128,7 +127,7 @@ def write_generation_config(tree: DifixTree, generation: GenerationSpec, *, repl
         resolved=resolved,
     )
     if present is None or (present.generation, present.resolved) != (wanted.generation, wanted.resolved):
-        body = yaml.safe_dump(wanted.model_dump(), sort_keys=False, allow_unicode=True)
+        body = to_yaml(wanted.model_dump())
         storage.write_text(tree.generation_config, _HEADER + body)
     return kept
 

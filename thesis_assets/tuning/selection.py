@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from thesis_assets.errors import InvalidExperiment, InvalidFile, Leak, SnapshotChanged
+from thesis_assets.experiments.reading import to_yaml
 from thesis_assets.experiments.spec import RunSpec, Selection
 from thesis_assets.images.lpips_files import find_lpips, lpips_tool
 from thesis_assets.launch.telling import tell
@@ -454,7 +453,7 @@ def pipeline_overrides(selected: SelectedCheckpoint, *, as_directory: bool = Fal
             f"#   thesis-assets checkpoint convert --checkpoint {shlex.quote(selected.path)} --out {shlex.quote(directory)}",
             f"#   {directory_override(directory)}",
         ]
-    return "\n".join([*lines, yaml.safe_dump(value, sort_keys=False, allow_unicode=True)])
+    return "\n".join([*lines, to_yaml(value)])
 
 
 def hydra_override(selected: SelectedCheckpoint) -> str:

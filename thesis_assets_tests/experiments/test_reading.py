@@ -2,15 +2,16 @@
 
 import string
 from pathlib import Path
+from typing import get_args
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from thesis_assets.errors import InvalidExperiment, InvalidKey
 from thesis_assets.experiments import ExperimentFolder, ExperimentSpec, read_experiment
-from thesis_assets.experiments.reading import MAX_EXPERIMENT_BYTES
+from thesis_assets.experiments.reading import MAX_EXPERIMENT_BYTES, parse_yaml, to_yaml
 from thesis_assets.layout import KEY_PATTERN
 
 MINIMAL = """\
@@ -156,7 +157,7 @@ def test_an_experiment_written_as_yaml_reads_back_equal(
     tmp_path_factory: pytest.TempPathFactory, spec: ExperimentSpec
 ) -> None:
     folder = ExperimentFolder(tmp_path_factory.mktemp("experiments", numbered=True))
-    folder.path(spec.exp_name).write_text(yaml.safe_dump(spec.model_dump(mode="json")), encoding="utf-8")
+    folder.path(spec.exp_name).write_text(to_yaml(spec.model_dump(mode="json")), encoding="utf-8")
 
     assert folder.read(spec.exp_name) == spec
     assert folder.names() == [spec.exp_name]
@@ -166,7 +167,6 @@ def test_an_experiment_written_as_yaml_reads_back_equal(
 
 
 def test_numbers_and_words_are_read_as_they_are_meant(tmp_path: Path) -> None:
-    """YAML 1.1 reads an unquoted `no` as false and `2e-5` as text."""
     runs = "runs:\n  a: {mixed_precision: no, learning_rate: 2e-5, tracker: none}\n"
 
     run = read_experiment(write(tmp_path, MINIMAL + runs)).runs["a"]
@@ -282,3 +282,101 @@ def test_a_file_whose_name_is_no_key_is_refused_by_name_and_the_others_are_liste
     assert "cannot become a key" in reason
     with pytest.raises(InvalidKey):
         ExperimentFolder(tmp_path).path("../e")
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("2e-5", 2e-5),
+        ("1E3", 1000.0),
+        (".5", 0.5),
+        ("010", 10),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("-3", -3),
+        ("no", "no"),
+        ("yes", "yes"),
+        ("on", "on"),
+        ("1:30", "1:30"),
+        ("1_000", "1_000"),
+        ("2024-01-01", "2024-01-01"),
+        ("true", True),
+        ("~", None),
+        ("", None),
+    ],
+)
+def test_words_numbers_and_switches_are_those_of_yaml_1_2(written: str, value: object) -> None:
+    found, _ = parse_yaml(f"key: {written}\n", Path("a.yaml"))
+    assert found == {"key": value}
+    assert type(found["key"]) is type(value)
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 6000, "9" * 6000, "1" * 19])
+def test_a_number_that_nobody_means_is_refused_by_line(tmp_path: Path, number: str) -> None:
+    path = write(tmp_path, MINIMAL + f"runs:\n  a:\n    seed: {number}\n")
+    with pytest.raises(InvalidExperiment, match="digits") as caught:
+        read_experiment(path)
+    assert str(caught.value.file).endswith(":9")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "-1"),
+        ("max_train_steps", "1000000000000"),
+        ("max_train_steps", "1:30"),
+        ("max_train_steps", "100.0"),
+        ("max_train_steps", "true"),
+        ("mv_unet", "yes"),
+        ("mv_unet", "1"),
+        ("learning_rate", "'2e-5'"),
+        ("mixed_precision", "false"),
+        ("num_processes", "[false, true]"),
+        ("resolution", "1000000"),
+    ],
+)
+def test_a_value_of_another_kind_or_beyond_its_bounds_is_refused_and_nothing_is_coerced(
+    tmp_path: Path, key: str, value: str
+) -> None:
+    path = write(tmp_path, MINIMAL + f"runs:\n  a:\n    {key}: {value}\n")
+    with pytest.raises(InvalidExperiment) as caught:
+        read_experiment(path)
+    assert (str(caught.value.file), caught.value.key) == (f"{path}:9", f"runs.a.{key}")
+
+
+def test_checkpoints_are_counted_before_they_are_listed(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "runs:\n  a: {max_train_steps: 100000000, checkpointing_steps: 1}\n")
+    with pytest.raises(InvalidExperiment, match="100000000; at most"):
+        read_experiment(path)
+
+
+def test_every_number_and_switch_of_an_experiment_has_bounds_and_is_strict() -> None:
+    """Walks the schema: a number that is added without bounds, or a switch that takes `yes`, fails here by name."""
+    schema = ExperimentSpec.model_json_schema()
+    loose = [
+        f"{part}.{name}"
+        for part, model in {"": schema, **schema["$defs"]}.items()
+        for name, field in model.get("properties", {}).items()
+        for form in (field, *field.get("anyOf", ()), *([field["items"]] if "items" in field else ()))
+        if form.get("type") in ("integer", "number")
+        and not ({"minimum", "exclusiveMinimum"} & form.keys() and {"maximum", "exclusiveMaximum"} & form.keys())
+    ]
+    assert loose == []
+    lax = [
+        f"{model.__name__}.{name}"
+        for model in _parts(ExperimentSpec)
+        for name, field in model.model_fields.items()
+        if {bool, int, float} & set(_leaves(field.annotation)) and "Strict" not in repr(field)
+    ]
+    assert lax == []
+
+
+def _parts(model: type[BaseModel]) -> set[type[BaseModel]]:
+    inner = {leaf for field in model.model_fields.values() for leaf in _leaves(field.annotation)}
+    parts = {leaf for leaf in inner if isinstance(leaf, type) and issubclass(leaf, BaseModel)}
+    return {model, *(each for part in parts for each in _parts(part))}
+
+
+def _leaves(annotation: object) -> list[object]:
+    inner = get_args(annotation)
+    return [leaf for each in inner for leaf in _leaves(each)] if inner else [annotation]
