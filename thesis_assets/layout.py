@@ -809,6 +809,10 @@ class ReportsTree:
             self.leaderboard_plot,
         ]
 
+    def scene_look(self, scene_name: str) -> Path:
+        """The recording of a scene, before any run."""
+        return self.base / "scenes" / f"{check_key(scene_name, 'scene_name')}.rrd"
+
     def comparison(self, exp_name: str, run_name: str, against: str, epoch: int | None = None) -> Path:
         """The page that compares one run with another. `against`: a run, `<exp>/<run>`, or `unrefined`.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thesis_assets.cli import options
-from thesis_assets.cli.console import CHECK_FAILED, load_platform, print_json, print_table, progress_line
+from thesis_assets.cli.console import CHECK_FAILED, human_bytes, load_platform, print_json, print_table, progress_line
 from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
 
 if TYPE_CHECKING:
@@ -175,6 +175,36 @@ def check(
         print_check(roots, report.summary, findings)
     if failed:
         raise typer.Exit(CHECK_FAILED)
+
+
+@scene_app.command("look")
+def look(
+    folder: Annotated[str, typer.Argument(help="A scene's folder, or the name of one below the ground-truth root.")],
+    max_frames: Annotated[
+        int, typer.Option("--max-frames", min=0, help="The first so many frames of each camera; 0 = all.")
+    ] = 0,
+    lossless: Annotated[bool, typer.Option("--lossless", help="PNG files go in as they are.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Record a scene before any run: is this the right scene, world and person?
+
+    Cameras with their images, masks and depth, the estimated and the true people, and the Gaussians, in one world.
+    """
+    from thesis_assets.evaluation.qualitative.scene_look import look_at_scene
+    from thesis_assets.evaluation.qualitative.tracks import ExportOptions
+    from thesis_assets.scenes.scene import open_scene
+
+    platform = load_platform()
+    roots, name = scene_at(platform.roots, folder)
+    path = platform.settings.reports.scene_look(name)
+    found = look_at_scene(open_scene(roots, name), path, ExportOptions(max_frames, lossless), progress_line)
+    if as_json:
+        print_json({"scene": name, "path": str(found.path), "bytes": found.n_bytes, "absent": list(found.absent)})
+        return
+    for line in found.absent:
+        print(f"note: {line}")
+    print(f"{name}: {found.path} ({human_bytes(found.n_bytes)})")
+    print(f"next: `thesis-assets rerun open {found.path}`, or with --web where there is no screen")
 
 
 def scene_at(roots: "SceneRoots", folder: str) -> "tuple[SceneRoots, str]":

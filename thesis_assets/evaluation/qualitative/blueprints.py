@@ -17,6 +17,7 @@ from thesis_assets.evaluation.qualitative.tracks import (
     BodyTrack,
     CameraTrack,
     DepthTrack,
+    GaussianTrack,
     ImageTrack,
     MaskTrack,
     MeshTrack,
@@ -102,7 +103,8 @@ def _world_view(tracks: Sequence[Track], split: str) -> Any:
     cameras = [
         track.entity for track in _below(tracks, f"{root}/cameras/") if isinstance(track, CameraTrack | ImageTrack)
     ]
-    contents = [*cameras, f"{root}/people/**"]
+    gaussians = [track.entity for track in _below(tracks, f"{root}/") if isinstance(track, GaussianTrack)]
+    contents = [*cameras, *gaussians, f"{root}/people/**"]
     if any(isinstance(track, BodyTrack) and track.suffix for track in tracks):
         contents += [f"- {root}/people/person_{person}/smpl" for person in range(_MAX_PEOPLE)]
     return _world(root, contents, f"{split}: cameras and people", camera_viewpoint(_below(tracks, f"{root}/")))

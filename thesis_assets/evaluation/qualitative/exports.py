@@ -40,6 +40,7 @@ from thesis_assets.evaluation.qualitative.tracks import (
     DepthTrack,
     EpochScalar,
     ExportOptions,
+    GaussianTrack,
     ImageTrack,
     MaskLegend,
     MaskTrack,
@@ -222,11 +223,6 @@ def _export(
     if not tracks:
         raise nothing
     options, tasks = options_of(unit), tasks_of(unit)
-    expected = _expected_frames(tracks, options)
-    # Predictions and truths are written with their difference, so that each image is decoded only once.
-    pairs = [(track.prediction, track.truth) for track in tracks if isinstance(track, ComparedTrack)]
-    with_their_pair = {side.entity for pair in pairs for side in pair}
-    begin = said = time.monotonic()
     with open_recording(path, identity_in(unit), lay_out(tracks)) as recording:
         recording.send_property(
             "export",
@@ -235,14 +231,31 @@ def _export(
             # An empty text is kept or left away by whether this process has sent another before.
             **({"tasks": ",".join(tasks)} if tasks else {}),
         )
-        for number, track in enumerate(tracks, start=1):
-            if track.entity in with_their_pair:
-                continue
-            _write_track(recording, track, options, absences, expected.get(_group(track), []))
-            if on_progress is not None and (time.monotonic() - said > PROGRESS_SECONDS or number == len(tracks)):
-                said = time.monotonic()
-                on_progress(_progress_line(path, number, len(tracks), said - begin))
+        write_tracks(recording, path, tracks, options, absences, on_progress)
     return finish_recording(making, path, absences.lines)
+
+
+def write_tracks(
+    recording: Recording,
+    path: Path,
+    tracks: Sequence[Track],
+    options: ExportOptions,
+    absences: Absences,
+    on_progress: Say,
+) -> None:
+    """Write all tracks of one tree. `path`: of the recording, for the progress line."""
+    expected = _expected_frames(tracks, options)
+    # Predictions and truths are written with their difference, so that each image is decoded only once.
+    pairs = [(track.prediction, track.truth) for track in tracks if isinstance(track, ComparedTrack)]
+    with_their_pair = {side.entity for pair in pairs for side in pair}
+    begin = said = time.monotonic()
+    for number, track in enumerate(tracks, start=1):
+        if track.entity in with_their_pair:
+            continue
+        _write_track(recording, track, options, absences, expected.get(_group(track), []))
+        if on_progress is not None and (time.monotonic() - said > PROGRESS_SECONDS or number == len(tracks)):
+            said = time.monotonic()
+            on_progress(_progress_line(path, number, len(tracks), said - begin))
 
 
 def _write_track(
@@ -270,6 +283,8 @@ def _write_track(
             world_tracks.write_bodies(recording, track, options, absences, expected)
         case MeshTrack():
             world_tracks.write_meshes(recording, track, options, absences, expected)
+        case GaussianTrack():
+            world_tracks.write_gaussians(recording, track, options, absences)
         case ScalarTrack():
             if rows := dict(list(track.rows)[: options.max_frames_per_camera or None]):
                 style = rr.SeriesLines(names=track.name, colors=track.colour, widths=1.5)

@@ -62,7 +62,8 @@ class RecordingIdentity:
     @property
     def title(self) -> str:
         epoch = f", epoch {self.epoch}" if self.epoch is not None else ""
-        return f"{self.kind.replace('_', ' ')}: {self.scene_name}, {self.exp_name}, {self.run_name}{epoch}"
+        of = ", ".join(name for name in (self.scene_name, self.exp_name, self.run_name) if name)
+        return f"{self.kind.replace('_', ' ')}: {of}{epoch}"
 
 
 def identity_of(

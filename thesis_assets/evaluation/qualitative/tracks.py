@@ -138,6 +138,15 @@ class MeshTrack:
 
 
 @dataclass(frozen=True)
+class GaussianTrack:
+    """3D Gaussians as points with their colour and size: a file a frame, or one for all frames (`still`)."""
+
+    entity: str
+    files: FrameFiles
+    still: Path | None = None
+
+
+@dataclass(frozen=True)
 class ScalarTrack:
     """One metric over frames, at one epoch: (frame, value), ascending."""
 
@@ -188,6 +197,7 @@ Track = (
     | CameraTrack
     | BodyTrack
     | MeshTrack
+    | GaussianTrack
     | ScalarTrack
     | EpochScalar
     | TextTrack

@@ -59,7 +59,7 @@ def input_data_tracks(tree: EvaluationTree, absences: Absences) -> list[Track]:
     """Everything under `input_data/` that can be looked at, as tracks; parts that are not there are noted."""
     tracks: list[Track] = []
     for split in SPLITS:
-        found = _split_tracks(tree.input_data(split), f"/input_data/{split}", split, absences)
+        found = scene_tracks(tree.input_data(split), f"/input_data/{split}", split, absences)
         if not found:
             absences.not_there(tree.input_data(split).base, "nothing to record")
         tracks += found
@@ -75,7 +75,8 @@ def first_camera_files(tree: EvaluationTree) -> list[Path]:
     return []
 
 
-def _split_tracks(folders: SceneFolders, root: str, split: str, absences: Absences) -> list[Track]:
+def scene_tracks(folders: SceneFolders, root: str, split: str, absences: Absences) -> list[Track]:
+    """What one side of a scene holds, below the entity `root`."""
     tracks: list[Track] = []
     images = _by_camera(folders.images_dir, IMAGE_SUFFIXES, absences)
     cameras = _by_camera(folders.cameras_dir, (".npz",), absences)

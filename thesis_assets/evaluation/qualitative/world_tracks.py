@@ -25,6 +25,7 @@ from thesis_assets.evaluation.qualitative.tracks import (
     Colour,
     ExportOptions,
     FrameFiles,
+    GaussianTrack,
     MeshTrack,
     Track,
     person_colour,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 Number = TypeVar("Number", np.float32, np.int32)
 
 JOINT_RADIUS_METRES = 0.02
+MOST_POINTS = 200_000
+"""Of one file of Gaussians: more are thinned evenly, for a viewer that stays quick."""
 MAX_MESH_BYTES = 256 * 1024 * 1024
 _TURN, _RISE = np.deg2rad(28.0), np.deg2rad(24.0)
 """Beside and above the cameras' own direction: straight behind a camera its picture would hide the people."""
@@ -174,6 +177,32 @@ def write_meshes(
             person.add(frame, mesh.vertices)
     if person is not None:
         person.finish(expected)
+
+
+def write_gaussians(recording: Recording, track: GaussianTrack, options: ExportOptions, absences: Absences) -> None:
+    """Centres as points in their colour at degree 0, as large as the mean of the three standard deviations."""
+    import rerun as rr
+
+    from thesis_assets.rendering.gaussians import SH_C0, read_ply
+
+    of_all: list[tuple[int | None, Path]] = [] if track.still is None else [(None, track.still)]
+    for frame, path in [*of_all, *options.first(track.files).items()]:
+        try:
+            found = read_ply(path)
+        except InvalidFile as error:
+            absences.left_out(path, error.problem)
+            continue
+        kept = slice(None, None, max(1, -(-len(found) // MOST_POINTS)))
+        points = {
+            "positions": found.means[kept],
+            "colors": np.clip((0.5 + SH_C0 * found.sh_dc[kept]) * 255, 0, 255).astype(np.uint8),
+            "radii": np.exp(found.log_scales[kept]).mean(axis=1),
+        }
+        if frame is None:
+            recording.send_static(track.entity, rr.Points3D(**points))
+        else:
+            columns = rr.Points3D.columns(**points).partition([len(points["positions"])])
+            recording.send_frames(track.entity, [frame], columns, n_bytes=points["positions"].nbytes)
 
 
 def _first_faces(files: FrameFiles) -> NDArray[np.int32]:
