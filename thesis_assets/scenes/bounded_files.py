@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from io import BytesIO
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,8 @@ def _parse_npy(content: bytes, path: Path) -> Array:
         if math.prod(shape) * dtype.itemsize > len(content) - header.tell():
             raise InvalidFile("an array is cut short", file=path, found=f"{len(content)} bytes for shape {shape}")
         array: Array = npy_format.read_array(BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, MemoryError, SyntaxError, OverflowError) as error:
+    # The header is a line of Python: what is wrong with it is told by its parser.
+    except (ValueError, EOFError, MemoryError, SyntaxError, OverflowError, RecursionError, TokenError) as error:
         raise InvalidFile("an array cannot be read", file=path, found=str(error)[:200]) from error
     return array
 

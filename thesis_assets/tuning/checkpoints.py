@@ -258,7 +258,7 @@ def load_checkpoint(path: Path, map_location: str = "cpu", *, mapped: bool = Tru
             found=re.split(r"[.\n]", str(error), maxsplit=1)[0][:300] or type(error).__name__,
             remedy="do not load it by other means if you do not know who wrote it: a pickle can run any program",
         ) from error
-    if not isinstance(state, dict) or not any(set(state) >= set(keys) for keys in (TINY_KEYS, PUBLISHED_KEYS)):
+    if not _has_known_keys(state):
         keys = sorted(map(str, state)) if isinstance(state, dict) else []
         raise InvalidFile(
             "the checkpoint is neither one of the tiny backend nor has it the published keys",
@@ -268,6 +268,12 @@ def load_checkpoint(path: Path, map_location: str = "cpu", *, mapped: bool = Tru
         )
     _check_finite(path, state)
     return dict(state)
+
+
+def _has_known_keys(state: object) -> bool:
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        return False
+    return any(set(state) >= set(keys) for keys in (TINY_KEYS, PUBLISHED_KEYS))
 
 
 def _check_finite(path: Path, state: Mapping[str, Any]) -> None:
@@ -288,6 +294,9 @@ def _tensors(weights: object) -> Iterator[tuple[str, Tensor]]:
     if not isinstance(weights, Mapping):
         raise InvalidFile("the checkpoint's weights are not a mapping", key=WEIGHTS, found=type(weights).__name__)
     for name, tensor in weights.items():
-        if not isinstance(tensor, torch.Tensor):
-            raise InvalidFile("a weight is not a tensor", key=str(name), found=type(tensor).__name__)
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
+            raise InvalidFile("a weight is not a plain tensor", key=str(name), found=type(tensor).__name__)
+        # Bytes that stand for many (a stride of 0) would take their claimed size when they are looked at.
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise InvalidFile("a weight claims more than the file holds", key=str(name), found=tuple(tensor.shape))
         yield str(name), tensor

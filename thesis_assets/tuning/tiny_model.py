@@ -207,8 +207,16 @@ def tiny_refiner(checkpoint: Path, state: Mapping[str, Any], device: str) -> Ref
     """The refiner of a checkpoint's content. `InvalidFile`: its weights are not those of the network that it names."""
     try:
         network = network_with(TinyArchitecture(**state["architecture"]), state[WEIGHTS])
-    except (TypeError, RuntimeError, ValueError) as error:
+        resolution, step = (_whole(state, key) for key in ("resolution", "step"))
+    except (TypeError, RuntimeError, ValueError, AttributeError) as error:
         raise InvalidFile(
             "the checkpoint's weights do not fit the network it names", file=checkpoint, found=str(error)[:300]
         ) from error
-    return Refiner(network.to(device), int(state["resolution"]), device, int(state.get("step", 0)))
+    return Refiner(network.to(device), resolution, device, step)
+
+
+def _whole(state: Mapping[str, Any], key: str) -> int:
+    value = state.get(key, 0)
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"`{key}` is {repr(value)[:100]}, and no whole number")
+    return value
