@@ -1,11 +1,13 @@
 """What every command shares: the platform, the Dagster instance, output as text or JSON, exit codes."""
 
 import contextlib
+import fcntl
 import json
 import math
 import os
 import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -105,27 +107,54 @@ def prepare_dagster_home(settings: Settings) -> Path:
 
 
 @contextlib.contextmanager
-def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+def dagster_instance(settings: Settings, *, to_look: bool = False) -> Iterator[dg.DagsterInstance]:
     """The persistent instance whose history the web UI shows.
 
-    Raises:
-        ThesisAssetsError: it lies where one may not write.
-    """
-    from sqlalchemy.exc import OperationalError
+    Args:
+        to_look: where this user may not write it, a copy of it is looked at, and goes with the command.
 
-    try:
-        prepare_dagster_home(settings)
+    Raises:
+        ThesisAssetsError: it cannot be opened: one may not write there, or the disk is full.
+    """
+    from sqlalchemy.exc import DatabaseError
+
+    with contextlib.ExitStack() as stack:
+        try:
+            if to_look and settings.dagster_home.is_dir() and not os.access(settings.dagster_home, os.W_OK):
+                opened = dg.DagsterInstance.from_config(_copied(settings.dagster_home, stack))
+            else:
+                opened = _opened(settings)
+        except (OSError, DatabaseError) as error:
+            raise ThesisAssetsError(
+                "the history of runs cannot be opened",
+                file=settings.dagster_home,
+                found=str(error).splitlines()[0],
+                wanted="a folder that this user may write, on a disk with room",
+                remedy="make room; where the data home is read-only, copy this folder, and name the copy in DAGSTER_HOME",
+            ) from error
+        yield stack.enter_context(opened)
+
+
+def _opened(settings: Settings) -> dg.DagsterInstance:
+    """The instance; where it is new, one process at a time makes its tables: Dagster's own making of them is not for two."""
+    home = prepare_dagster_home(settings)
+    with (home / ".opening.lock").open("a") as handle:
+        fcntl.flock(handle.fileno(), fcntl.LOCK_EX)
         opened = dg.DagsterInstance.get()
-    except (OSError, OperationalError) as error:
-        raise ThesisAssetsError(
-            "the history of runs cannot be opened",
-            file=settings.dagster_home,
-            found=str(error).splitlines()[0],
-            wanted="a folder that this user may write",
-            remedy="where the data home is read-only, copy this folder, and name the copy in DAGSTER_HOME",
-        ) from error
-    with opened as instance:
-        yield instance
+        opened.schedule_storage  # noqa: B018 - the last of its tables are made when it is first asked for
+    return opened
+
+
+def _copied(home: Path, stack: contextlib.ExitStack) -> str:
+    """A copy of a history's databases and configuration, until the stack ends."""
+    copy = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    for path in home.rglob("*"):
+        if path.name == _DAGSTER_YAML or ".db" in path.suffix:
+            target = copy / path.relative_to(home)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    progress_line(f"the history {home} may not be written by this user: a copy of it is looked at")
+    return str(copy)
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

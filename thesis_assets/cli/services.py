@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import dagster as dg
 import typer
 
-from thesis_assets.cli.console import load_platform, prepare_dagster_home, progress_line, wrong_use
+from thesis_assets.cli.console import dagster_instance, load_platform, prepare_dagster_home, progress_line, wrong_use
 from thesis_assets.defs.levels import CODE_LOCATION
 from thesis_assets.errors import ThesisAssetsError, reason_of
 from thesis_assets.launch.commands import end_tree
@@ -57,7 +57,8 @@ def ui(
         serve(port=port, socket=None, read_only=True)
         return
     platform = load_platform()
-    home = prepare_dagster_home(platform.settings)
+    with dagster_instance(platform.settings):
+        home = platform.settings.dagster_home  # its tables are there before server and daemon ask for them at once
     listening = listen_on_port(port)
     log = home / "ui.log"
     progress_line(f"Dagster: http://127.0.0.1:{port} (the first page comes in some seconds)")

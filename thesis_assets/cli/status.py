@@ -59,7 +59,7 @@ def status(
         platform.experiments.read(exp)
     names = [exp] if exp is not None else [spec.exp_name for spec in platform.readable_experiments()]
     began = _moment(since)
-    with dagster_instance(platform.settings) as instance:
+    with dagster_instance(platform.settings, to_look=True) as instance:
         for run_id in close_dead_runs(instance):
             progress_line(f"run {run_id[:8]} was killed before it ended; it is closed")
         plan = Plan(platform, instance)
