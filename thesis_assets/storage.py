@@ -51,13 +51,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         temporary.replace(path)
     except OSError as error:
-        _name(error, path)
+        name_file(error, path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _name(error: OSError, path: Path) -> None:
+def name_file(error: OSError, path: Path) -> None:
     """A failed write does not say of which file it was: the one that was to be published is named."""
     if error.filename is None and error.errno is not None:
         error.filename = str(path)
@@ -200,7 +200,7 @@ def atomic_directory(final: Path) -> Iterator[Path]:
         yield temporary
         publish_directory(temporary, final)
     except OSError as error:
-        _name(error, final)
+        name_file(error, final)
         raise
     finally:
         if temporary.exists():

@@ -19,10 +19,10 @@ from thesis_assets.evaluation.outputs import (
     CHOICE,
     NamedFiles,
     choosing_files,
-    files_below,
     kept,
     older_of,
     picked,
+    publish,
     recorded,
     staged,
     verified,
@@ -63,7 +63,7 @@ def link_input_data(
         return storage.read_json(cell.tree.input_data_record, InputDataRecord)
     making, cell = begin(unit, contents), kept(cell, verdict.record)
     links = list(_links(cell))
-    with staged(cell.tree.input_data_dir) as stage:
+    with staged(cell.tree.input_data_dir) as (stage,):
         for folder in documented_folders(cell.tree):
             stage.place(folder / "file")
         modes = Counter(stage.link(link.source, link.target) for link in links)
@@ -77,7 +77,7 @@ def link_input_data(
             missing=_missing(links),
         )
         stage.write(cell.tree.input_data_record, storage.to_json_bytes(record))
-    making.finish(files_below(cell.tree.input_data_dir))
+        publish([stage], unit, verdict, making, contents)
     on_progress(f"{cell.scene.name}: {len(links)} input files linked, {len(record.missing)} parts missing")
     return record
 

@@ -32,10 +32,10 @@ from thesis_assets.evaluation.nvs_metrics import (
     metric_image,
     view_metrics,
 )
-from thesis_assets.evaluation.outputs import Staging, described, kept, staged, verified, withdraw
+from thesis_assets.evaluation.outputs import Staging, kept, publish, verified, withdraw
 from thesis_assets.evaluation.shared_work import Crew, Outcomes, Plan, Unit, cells_with_task, make_epochs, pace
 from thesis_assets.evaluation.source_trees import take_numbers
-from thesis_assets.evaluation.units import NVS_VERSION, outputs_of, prediction_unit, task_unit
+from thesis_assets.evaluation.units import NVS_VERSION, prediction_unit, task_unit
 from thesis_assets.evaluation.views import View, predicted_views, read_predictions
 from thesis_assets.layout import TaskTree, epoch_name
 from thesis_assets.provenance import Contents, Output, begin
@@ -95,7 +95,8 @@ def _plan(
     siblings = [cell.tree.task(other, "nvs") for other in cell.epoch_steps() if other != epoch]
 
     def make(parts: list[tuple[View, ...]]) -> Unit[NvsShare, SharedViews, Protocol]:
-        pred, truth, viz = (Staging.begin(folder) for folder in (task.pred_dir, task.gt_inputs_dir, task.viz_dir))
+        folders = (task.pred_dir, task.gt_inputs_dir, task.viz_dir, task.metrics_dir)
+        stages = pred, truth, viz, metrics = [Staging.begin(folder) for folder in folders]
 
         def finish(found: list[SharedViews]) -> dict[int, Protocol]:
             measured = {view: numbers for each in found for view, numbers in each.measured.items()}
@@ -105,21 +106,24 @@ def _plan(
             ]
             _share_equal_files(truth, task, siblings, measured)
             protocol = _protocol(cell, record, measured, task, lpips, no_video)
-            withdraw(cell.tree, epoch, task)
-            for stage in (pred, truth, viz):
-                stage.publish()
-            with staged(task.metrics_dir) as stage:
-                write_tables(stage, task, rows, protocol)
-            written = {path: output for each in found for path, output in each.written.items()}
-            outputs = described(unit.place, outputs_of(task), written, contents)
-            making.finish(outputs, noted={"device": cell.device})
+            write_tables(metrics, task, rows, protocol)
+            publish(
+                stages,
+                unit,
+                verdict,
+                making,
+                contents,
+                written={path: output for each in found for path, output in each.written.items()},
+                noted={"device": cell.device},
+                on_change=functools.partial(withdraw, cell.tree, epoch, task),
+            )
             psnr = mean_of(rows, "psnr")
             mean = "no view with a region" if psnr is None else f"PSNR {psnr:.3f} dB"
             on_progress(f"{cell.scene.name} {epoch_name(epoch)} nvs: {len(rows)} views, {mean}")
             return {epoch: protocol}
 
         def discard() -> None:
-            for stage in (pred, truth, viz):
+            for stage in stages:
                 stage.discard()
 
         shares = [NvsShare(cell, task, views, pred, truth, viz) for views in parts]

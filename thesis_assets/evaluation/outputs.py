@@ -2,7 +2,8 @@
 
 A directory is written under a temporary name while its files are named by their final places, then published by one rename.
 Order of a change: the manifest forgets the epoch, the metrics go with their record, then inputs, images and metrics come back one by
-one, and the manifest is written last: so no manifest names an epoch that is not whole.
+one, and the manifest is written last: so no manifest names an epoch that is not whole. Files that were lost come back one by one
+where they come out as recorded; nothing else is touched then.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,12 +24,14 @@ from thesis_assets.layout import TEMPORARY_PREFIX, EvaluationTree, TaskTree, epo
 from thesis_assets.provenance import (
     Contents,
     MadeFrom,
+    Making,
     Older,
     Output,
     Place,
     Unit,
     Verdict,
     kept_part,
+    mend,
     options_of,
     read_record,
     take_over,
@@ -115,14 +118,113 @@ class Staging:
 
 
 @contextlib.contextmanager
-def staged(final: Path, written: dict[Path, Output] | None = None) -> Iterator[Staging]:
-    """Yield a staging of `final`; publish it on success, remove it on failure.
+def staged(*finals: Path) -> Iterator[list[Staging]]:
+    """Yield a staging of each folder; what is not published by the end is removed."""
+    stages: list[Staging] = []
+    try:
+        for final in finals:
+            stages.append(Staging.begin(final))
+        yield stages
+    except OSError as error:
+        storage.name_file(error, finals[0])
+        raise
+    finally:
+        for stage in stages:
+            stage.discard()
+
+
+def publish(
+    stages: Sequence[Staging],
+    unit: Unit,
+    verdict: Verdict,
+    making: Making,
+    contents: Contents,
+    *,
+    written: Mapping[Path, Output] | None = None,
+    noted: Mapping[str, Any] | None = None,
+    on_change: Callable[[], None] = lambda: None,
+) -> None:
+    """Put an output in place that was made in stagings, and its record. Where it only lost files, and they come out as they were
+    recorded, or all others do, just those: all else stays, and so does what is made from it.
 
     Args:
-        written: told what is written.
+        stages: together all files of the output, in the order in which they are published.
+        verdict: of the look before the work.
+        written: what workers wrote, beside what is known of the stagings.
+        on_change: called before anything but a lost file changes.
     """
-    with storage.atomic_directory(final) as temporary:
-        yield Staging(final, temporary, {} if written is None else written)
+    known = {path: output for stage in stages for path, output in stage.written.items()} | dict(written or {})
+    lost = remade(stages, unit, verdict, known, contents)
+    if lost is not None and (
+        as_recorded(verdict, lost) or _others_as_recorded(stages, unit, verdict, lost, known, contents)
+    ):
+        put_back(stages, unit, lost)
+        return
+    on_change()
+    for stage in stages:
+        stage.publish()
+    files = files_below(*(stage.final for stage in stages))
+    making.finish(described(unit.place, files, known, contents), noted=noted)
+
+
+def remade(
+    stages: Sequence[Staging],
+    unit: Unit,
+    verdict: Verdict,
+    written: Mapping[Path, Output],
+    contents: Contents,
+) -> dict[str, Output] | None:
+    """The files that an output lost, by name, as the stagings have them now; None where it is to be made as a whole."""
+    if not verdict.only_lost_files:
+        return None
+    found: dict[str, Output] = {}
+    for name in (*verdict.missing, *verdict.damaged):
+        path = unit.place.base / name
+        stage = next((each for each in stages if path.is_relative_to(each.final)), None)
+        made = None if stage is None else stage.place(path)
+        if made is None or not made.is_file() or path.is_dir():
+            return None
+        found[name] = written.get(path) or Output(made.stat().st_size, contents.sha256(made))
+    return found
+
+
+def as_recorded(verdict: Verdict, outputs: Mapping[str, Output]) -> bool:
+    """Whether outputs have the recorded bytes or, of images that are encoded here, the recorded pixels."""
+    then = {name: verdict.record.output(name) for name in outputs} if verdict.record is not None else {}
+    return len(then) == len(outputs) and all(
+        was is not None
+        and (was.sha256 == outputs[name].sha256 or (was.pixels is not None and was.pixels == outputs[name].pixels))
+        for name, was in then.items()
+    )
+
+
+def _others_as_recorded(
+    stages: Sequence[Staging],
+    unit: Unit,
+    verdict: Verdict,
+    lost: Mapping[str, Output],
+    written: Mapping[Path, Output],
+    contents: Contents,
+) -> bool:
+    """Whether all but the lost files come out as recorded: then what is new in those (a protocol names places) goes with them."""
+    found: dict[str, Output] = {}
+    for stage in stages:
+        for made in files_below(stage.temporary):
+            path = stage.final / made.relative_to(stage.temporary)
+            found[unit.place.name(path)] = written.get(path) or Output(made.stat().st_size, contents.sha256(made))
+    assert verdict.record is not None, "only what has a record lost files"
+    others = {name: output for name, output in found.items() if name not in lost}
+    return found.keys() == verdict.record.outputs.keys() and as_recorded(verdict, others)
+
+
+def put_back(stages: Sequence[Staging], unit: Unit, outputs: Mapping[str, Output]) -> None:
+    """Move single files out of the stagings into their places, and have the record name them as they are."""
+    for name in outputs:
+        path = unit.place.base / name
+        stage = next(each for each in stages if path.is_relative_to(each.final))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stage.place(path).replace(path)
+    mend(unit, outputs)
 
 
 def files_below(*folders: Path) -> list[Path]:

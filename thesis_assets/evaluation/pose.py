@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +17,7 @@ from thesis_assets import __version__, storage
 from thesis_assets.errors import InvalidScene
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, links_numbers, silent
 from thesis_assets.evaluation.metric_tables import MESH_ALIGNMENTS, write_tables
-from thesis_assets.evaluation.outputs import Staging, described, kept, staged, verified, withdraw, without_step
+from thesis_assets.evaluation.outputs import Staging, kept, publish, staged, verified, withdraw, without_step
 from thesis_assets.evaluation.pose_inputs import (
     ESTIMATES,
     BodyFrames,
@@ -46,12 +45,11 @@ from thesis_assets.evaluation.units import (
     POSE_VERSION,
     body_model_tools,
     of_all_epochs,
-    outputs_of,
     task_unit,
 )
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TaskTree, epoch_name
-from thesis_assets.provenance import Contents, Making, Output, Unit, begin
+from thesis_assets.provenance import Contents, Making, Unit, begin
 from thesis_assets.scenes.bodies import is_complete, read_bodies, write_bodies
 from thesis_assets.schemas.evaluation import Protocol
 
@@ -113,11 +111,15 @@ def evaluate_pose(
     frames = body_frames(cell, task_name, epoch)
     models = [f"{frames.model}/{path.name}" for path in frames.model_files]
     unit = replace(unit, wanted=replace(unit.wanted, tools=body_model_tools(cell.body_models, models)))
-    making, written = begin(unit, contents), dict[Path, Output]()
+    making = begin(unit, contents)
     equal = _equal_epoch(cell, epoch, unit, making, contents)
-    withdraw(cell.tree, epoch, task)
-    protocol = _linked(equal, task, epoch, step) if equal is not None else _measure(cell, task, frames, epoch, written)
-    making.finish(described(unit.place, outputs_of(task), written, contents))
+    with staged(*(task.base / name for name in POSE_FOLDERS), task.metrics_dir) as stages:
+        if equal is not None:
+            protocol = _linked(equal, task, epoch, step, stages)
+        else:
+            protocol = _measure(cell, task, frames, epoch, stages)
+        withdrawn = functools.partial(withdraw, cell.tree, epoch, task)
+        publish(stages, unit, verdict, making, contents, on_change=withdrawn)
     on_progress(f"{cell.scene.name} {epoch_name(epoch)} {task_name}: {len(protocol.details['frames'])} frames")
     return protocol
 
@@ -134,21 +136,20 @@ def _equal_epoch(cell: EvaluationCell, epoch: int, unit: Unit, making: Making, c
     return None
 
 
-def _linked(sibling: TaskTree, task: TaskTree, epoch: int, step: int | None) -> Protocol:
+def _linked(sibling: TaskTree, task: TaskTree, epoch: int, step: int | None, stages: Sequence[Staging]) -> Protocol:
     """Link the files of another epoch, with metrics of the epoch's own."""
-    for name in POSE_FOLDERS:
-        with staged(task.base / name) as stage:
-            stage.link_all(sibling.base / name)
+    *folders, metrics = stages
+    for stage in folders:
+        stage.link_all(sibling.base / stage.final.name)
     own = storage.read_json(sibling.protocol, Protocol).model_copy(update={"epoch": epoch, "step": step})
-    with staged(task.metrics_dir) as stage:
-        for path in (task.pose_per_frame, task.pose_results):
-            stage.write(path, (sibling.metrics_dir / path.name).read_bytes())
-        stage.write(task.protocol, storage.to_json_bytes(own))
+    for path in (task.pose_per_frame, task.pose_results):
+        metrics.write(path, (sibling.metrics_dir / path.name).read_bytes())
+    metrics.write(task.protocol, storage.to_json_bytes(own))
     return own
 
 
 def _measure(
-    cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: int, written: dict[Path, Output]
+    cell: EvaluationCell, task: TaskTree, frames: BodyFrames, epoch: int, stages: Sequence[Staging]
 ) -> Protocol:
     motions = world_motions(cell, frames) if frames.usable else None
     left_out = {**frames.left_out, **(motions.left_out if motions else {})}
@@ -161,18 +162,12 @@ def _measure(
             found="; ".join(sorted(set(left_out.values()))[:5]) or "no ground-truth body",
         )
     rows: dict[str, FrameMetrics] = {}
-    with (
-        staged(task.inputs_dir, written) as inputs,
-        staged(task.pred_dir, written) as pred,
-        staged(task.gt_inputs_dir, written) as truth,
-        staged(task.viz_dir, written) as viz,
-    ):
-        for fname in usable:
-            matched = read_matched(cell, frames, fname)
-            rows[fname] = _write_frame(cell, task, frames, matched, motions, (inputs, pred, truth, viz))
+    *folders, metrics = stages
+    for fname in usable:
+        matched = read_matched(cell, frames, fname)
+        rows[fname] = _write_frame(cell, task, frames, matched, motions, folders)
     protocol = _protocol(cell, task, frames, epoch, rows, left_out, motions.depth_camera, matched)
-    with staged(task.metrics_dir) as stage:
-        write_tables(stage, task, [{"frame_id": int(name), **each.values} for name, each in rows.items()], protocol)
+    write_tables(metrics, task, [{"frame_id": int(name), **each.values} for name, each in rows.items()], protocol)
     return protocol
 
 
@@ -182,7 +177,7 @@ def _write_frame(
     frames: BodyFrames,
     matched: MatchedPeople,
     motions: WorldMotions,
-    stages: tuple[Staging, Staging, Staging, Staging],
+    stages: Sequence[Staging],
 ) -> FrameMetrics:
     """Write one frame's files, and measure what was written."""
     inputs, pred, truth, viz = stages

@@ -7,7 +7,7 @@ Does not belong here: any metric (`nvs`), or predictions that others made (`sour
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +16,22 @@ from typing import TYPE_CHECKING, Any
 from thesis_assets import storage
 from thesis_assets.errors import InvalidScene
 from thesis_assets.evaluation.cell import EvaluationCell, Progress
-from thesis_assets.evaluation.outputs import Staging, described, files_below, kept, verified, withdraw
+from thesis_assets.evaluation.outputs import (
+    Staging,
+    as_recorded,
+    kept,
+    publish,
+    put_back,
+    remade,
+    verified,
+    withdraw,
+)
 from thesis_assets.evaluation.shared_work import Crew, Outcomes, Plan, Unit, make_epochs, pace
 from thesis_assets.evaluation.units import prediction_unit
 from thesis_assets.evaluation.views import View, evaluated_views, no_views, read_predictions
 from thesis_assets.layout import TaskTree, TuningRunTree, epoch_name
-from thesis_assets.provenance import Contents, Output, begin
+from thesis_assets.provenance import Contents, Output, Verdict, begin
+from thesis_assets.provenance import Unit as OutputUnit
 from thesis_assets.rendering.renderer import MissingRender, Renderer, RenderSizeMismatch
 from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.samples.shards import shard_unit
@@ -85,6 +95,11 @@ def _plan(
     step, cell = cell.epoch_steps()[epoch], kept(cell, verdict.record)
     info = None if step is None else storage.read_json(cell.tuning_run.checkpoint_info(step), CheckpointInfo)
     chosen, making = evaluated_views(cell), begin(unit, contents)
+    # Where only files were lost, the views that have them are refined again, and those are looked for that had no render.
+    then = verdict.record.noted.get("renderer") if verdict.record is not None else None
+    again = then is not None and verdict.only_lost_files and verdict.by_these_tools(unit.wanted)
+    spoilt = {unit.place.base / name for name in (*verdict.missing, *verdict.damaged)}
+    views = [view for view in chosen.views if not again or not _is_whole(task, view, spoilt)]
 
     def make(parts: list[tuple[View, ...]]) -> Unit[RefineShare, RefinedViews, PredictionRecord]:
         stage = Staging.begin(task.inputs_dir)
@@ -98,26 +113,67 @@ def _plan(
                 step=step,
                 checkpoint_sha256=None if info is None else info.sha256,
                 n_images=len(chosen.views) - len(missing),
-                renderer=", ".join(sorted({origin for each in found for origin in each.origins})) or "none",
+                renderer=then if again else _origins(found),
                 left_out={**chosen.left_out, **missing},
             )
             if record.n_images == 0:
                 raise no_views(cell, record.left_out)
             stage.write(task.prediction_record, storage.to_json_bytes(record))
-            withdraw(cell.tree, epoch, task)
-            stage.publish()
-            written = {path: output for each in found for path, output in each.written.items()} | stage.written
-            outputs = described(unit.place, files_below(task.inputs_dir), written, contents)
-            making.finish(outputs, noted={"device": cell.device, "renderer": record.renderer})
+            written = {path: output for each in found for path, output in each.written.items()}
+            withdrawn = functools.partial(withdraw, cell.tree, epoch, task)
+            if again:
+                _put_back(cell, stage, unit, verdict, written, contents, missing, withdrawn)
+            else:
+                noted = {"device": cell.device, "renderer": record.renderer}
+                publish([stage], unit, verdict, making, contents, written=written, noted=noted, on_change=withdrawn)
             on_progress(
                 f"{cell.scene.name} {epoch_name(epoch)}: {record.n_images} predictions, {len(record.left_out)} left out"
             )
             return {epoch: record}
 
-        shares = [RefineShare(cell, step, task, views, stage) for views in parts]
+        shares = [RefineShare(cell, step, task, part, stage) for part in parts]
         return Unit(cell.scene.name, shares, finish, stage.discard)
 
-    return Plan(chosen.views, make)
+    return Plan(views, make)
+
+
+def _is_whole(task: TaskTree, view: View, spoilt: Collection[Path]) -> bool:
+    key = (view.cam_id, view.fname)
+    paths = {task.input_render(*key), task.input_mask(*key), task.input_camera(*key)}
+    return paths.isdisjoint(spoilt) and task.input_render(*key).is_file()
+
+
+def _origins(found: Sequence[RefinedViews]) -> str:
+    return ", ".join(sorted({origin for each in found for origin in each.origins})) or "none"
+
+
+def _put_back(
+    cell: EvaluationCell,
+    stage: Staging,
+    unit: OutputUnit,
+    verdict: Verdict,
+    written: Mapping[Path, Output],
+    contents: Contents,
+    missing: Mapping[str, str],
+    on_change: Callable[[], None],
+) -> None:
+    """Put lost files back. A model may give another pixel on another device: what was measured on it then makes way.
+
+    Raises:
+        InvalidScene: one of them cannot be made any more.
+    """
+    lost = remade([stage], unit, verdict, {**written, **stage.written}, contents)
+    if lost is None:
+        raise InvalidScene(
+            "predictions that were lost cannot be made again; the others are as they were",
+            file=unit.place.base,
+            found="; ".join(f"{view}: {reason}" for view, reason in missing.items())[:500] or verdict.in_words,
+            remedy=f"bring back what they are made from; or let all of them be made from what is there: `thesis-assets run --exp "
+            f"{cell.exp_name} --run {cell.run_name} --force predictions`",
+        )
+    if not as_recorded(verdict, lost):
+        on_change()
+    put_back([stage], unit, lost)
 
 
 def refine_share(share: RefineShare) -> RefinedViews:

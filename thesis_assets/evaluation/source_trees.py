@@ -7,6 +7,7 @@ Does not belong here: running the pipeline that writes such a tree (`pipeline_co
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from thesis_assets import __version__, storage
@@ -23,9 +24,9 @@ from thesis_assets.evaluation.metric_tables import (
     task_faults,
     write_tables,
 )
-from thesis_assets.evaluation.outputs import Staging, files_below, kept, staged, verified, withdraw
+from thesis_assets.evaluation.outputs import Staging, kept, publish, staged, verified, withdraw
 from thesis_assets.evaluation.pipeline_command import handed_checkpoint
-from thesis_assets.evaluation.units import NVS_FOLDERS, POSE_FOLDERS, outputs_of, prediction_unit, task_unit
+from thesis_assets.evaluation.units import NVS_FOLDERS, POSE_FOLDERS, prediction_unit, task_unit
 from thesis_assets.evaluation.views import (
     RENDERS,
     View,
@@ -62,15 +63,15 @@ def take_predictions(
         InvalidScene: no view can be compared.
     """
     task, unit = cell.tree.task(epoch, "nvs"), prediction_unit(cell, epoch)
+    contents = contents or Contents()
     verdict = verified(unit, contents)
     if verdict.is_made:
         return read_predictions(task)
     tree = _tree_with(cell, epoch)
     cell, source, making = kept(cell, verdict.record), tree.task(epoch, "nvs"), begin(unit, contents)
     record = _record(cell, epoch, tree, source)
-    withdraw(cell.tree, epoch, task)
     left_out: dict[str, str] = {}
-    with staged(task.inputs_dir) as stage:
+    with staged(task.inputs_dir) as (stage,):
         if links_numbers(cell):
             stage.link_all(source.inputs_dir)
             views = predicted_views(source)
@@ -83,7 +84,8 @@ def take_predictions(
                 raise no_views(cell, left_out)
         record = record.model_copy(update={"n_images": len(views), "left_out": left_out})
         stage.write(task.prediction_record, storage.to_json_bytes(record))
-    making.finish(files_below(task.inputs_dir), noted={"from": record.renderer})
+        withdrawn = functools.partial(withdraw, cell.tree, epoch, task)
+        publish([stage], unit, verdict, making, contents, noted={"from": record.renderer}, on_change=withdrawn)
     on_progress(
         f"{cell.scene.name} {epoch_name(epoch)}: {record.n_images} predictions linked, {len(left_out)} left out"
     )
@@ -157,7 +159,9 @@ def take_numbers(
         InvalidFile: the tree lacks the epoch or a required file, or a table cannot be read.
     """
     task, unit = cell.tree.task(epoch, task_name), task_unit(cell, epoch, task_name)
-    if verified(unit, contents).is_made:
+    contents = contents or Contents()
+    verdict = verified(unit, contents)
+    if verdict.is_made:
         return storage.read_json(task.protocol, Protocol)
     tree = _tree_with(cell, epoch)
     source, making = tree.task(epoch, task_name), begin(unit, contents)
@@ -171,17 +175,18 @@ def take_numbers(
                 remedy="mend it, or let its renders be measured again (`recompute: true`)",
             )
         protocol = protocol.model_copy(update={"epoch": epoch, "step": cell.epoch_steps()[epoch]})
-    withdraw(cell.tree, epoch, task)
-    for name in NVS_FOLDERS if task_name == "nvs" else POSE_FOLDERS:
-        with staged(task.base / name) as stage:
-            stage.link_all(source.base / name)
-    with staged(task.metrics_dir) as stage:
+    names = NVS_FOLDERS if task_name == "nvs" else POSE_FOLDERS
+    with staged(*(task.base / name for name in names), task.metrics_dir) as stages:
+        *folders, metrics = stages
+        for stage in folders:
+            stage.link_all(source.base / stage.final.name)
         if protocol is not None:
-            stage.link_all(source.metrics_dir)
-            stage.write(task.protocol, storage.to_json_bytes(protocol))
+            metrics.link_all(source.metrics_dir)
+            metrics.write(task.protocol, storage.to_json_bytes(protocol))
         else:
-            protocol = _older(cell, epoch, tree, source, task, stage)
-    making.finish(outputs_of(task), noted={"from": str(tree.base)})
+            protocol = _older(cell, epoch, tree, source, task, metrics)
+        withdrawn = functools.partial(withdraw, cell.tree, epoch, task)
+        publish(stages, unit, verdict, making, contents, noted={"from": str(tree.base)}, on_change=withdrawn)
     on_progress(f"{cell.scene.name} {epoch_name(epoch)} {task_name}: taken over from {tree.base}")
     return protocol
 

@@ -24,6 +24,7 @@ from thesis_assets.evaluation.outputs import (
     files_below,
     older_of,
     picked,
+    publish,
     recorded,
     shard_version,
     staged,
@@ -80,10 +81,12 @@ def write_training_artifacts(
         InvalidFile: the checkpoint, or an image of a chosen sample, is missing or cannot be read.
     """
     unit, record_file = training_artifacts_unit(cell, epoch), cell.tree.training_artifacts_record(epoch)
-    if verified(unit, contents).is_made:
+    contents = contents or Contents()
+    verdict = verified(unit, contents)
+    if verdict.is_made:
         return storage.read_json(record_file, TrainingArtifactsRecord)
     step, rows, making = cell.epoch_steps()[epoch], _chosen_rows(cell), begin(unit, contents)
-    with staged(record_file.parent) as stage:
+    with staged(record_file.parent) as (stage,):
         for kind in KINDS:
             stage.place(cell.tree.training_artifacts(epoch, kind) / "file")
         absent = _write_pictures(cell, epoch, step, rows, stage)
@@ -95,7 +98,7 @@ def write_training_artifacts(
             absent=absent,
         )
         stage.write(record_file, storage.to_json_bytes(record))
-    making.finish(files_below(record_file.parent), noted={"device": cell.device})
+        publish([stage], unit, verdict, making, contents, noted={"device": cell.device})
     on_progress(f"{cell.scene.name} {epoch_name(epoch)}: training artifacts of {len(rows)} samples")
     return record
 
@@ -106,12 +109,14 @@ def take_training_artifacts(cell: EvaluationCell, epoch: int, contents: Contents
     if source is None:
         return
     unit, folder = training_artifacts_unit(cell, epoch), cell.tree.training_artifacts_record(epoch).parent
-    if verified(unit, contents).is_made:
+    contents = contents or Contents()
+    verdict = verified(unit, contents)
+    if verdict.is_made:
         return
     making = begin(unit, contents)
-    with staged(folder) as stage:
+    with staged(folder) as (stage,):
         stage.link_all(source)
-    making.finish(files_below(folder))
+        publish([stage], unit, verdict, making, contents)
 
 
 def taken_artifacts(cell: EvaluationCell, epoch: int) -> Path | None:

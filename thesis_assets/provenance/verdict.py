@@ -92,6 +92,7 @@ class Verdict:
         missing: names of outputs that are not there.
         damaged: names of outputs whose bytes are not the recorded ones.
         record: None where there is none.
+        only_lost_files: whether it is not made for files alone that are missing or damaged: it would be made from the same things.
     """
 
     state: State
@@ -100,6 +101,7 @@ class Verdict:
     missing: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
     record: MadeFrom | None = None
+    only_lost_files: bool = False
 
     @property
     def is_made(self) -> bool:
@@ -109,6 +111,11 @@ class Verdict:
     def is_stale(self) -> bool:
         """Whether it would be made from something else now, whatever became of its files."""
         return self.record is not None and len(self.reasons) > bool(self.damaged) + bool(self.missing)
+
+    def by_these_tools(self, wanted: Wanted) -> bool:
+        """Whether it was made by the code and the tools that are here: a part that is made again then fits the others."""
+        record = self.record
+        return record is not None and (record.code_version, record.tools) == (wanted.code_version, dict(wanted.tools))
 
     @property
     def data_version(self) -> str | None:
@@ -171,7 +178,8 @@ def _compare(unit: Unit, contents: Contents, *, full: bool) -> Verdict:
     notes += _named("gone, and needed only to make this anew", gone)
     state: State = "damaged" if damaged else "missing" if missing else "stale" if stale else "made"
     reasons = (*_listed(bad), *_named("missing", missing), *stale)
-    return Verdict(state, reasons, tuple(notes), tuple(missing), tuple(damaged), record)
+    only_lost_files = bool(damaged or missing) and not stale
+    return Verdict(state, reasons, tuple(notes), tuple(missing), tuple(damaged), record, only_lost_files)
 
 
 class _Files:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from thesis_assets import storage
+from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.lineage import evaluation_lineage
 from thesis_assets.evaluation.manifest import manifest_unit
@@ -175,7 +176,14 @@ def spoilt() -> Iterator[tuple[str, str]]:
     for name in ("metrics_all_cams_per_frame.csv", "metrics_avg_per_camera.csv", "novel_view_results.txt"):
         yield f"evaluation/epoch_0015/nvs/metrics/{name}", f"nvs of {SCENE}, epoch_0015"
     yield "evaluation/epoch_0015/pose_smplx/metrics/protocol.json", f"pose_smplx of {SCENE}, epoch_0015"
+    yield "evaluation/epoch_0015/nvs/viz/cam_4/render_vs_gt.mp4", f"nvs of {SCENE}, epoch_0015"
+    yield "evaluation/epoch_0015/nvs/metrics/protocol.json", f"nvs of {SCENE}, epoch_0015"
+    yield "evaluation/epoch_0015/nvs/inputs/cam_28/mask/000000.png", f"predictions of {SCENE}, epoch_0015"
     yield "evaluation/epoch_0015/pose_smplx/viz/000000.png", f"pose_smplx of {SCENE}, epoch_0015"
+    yield (
+        "evaluation/epoch_0015/pose_smplx/pred/world_aligned/posed_smplx_meshes_per_frame/00/000000.obj",
+        f"pose_smplx of {SCENE}, epoch_0015",
+    )
     yield "input_data/test/images/28/000000.png", f"input_data of {SCENE}"
     yield "training_artifacts/epoch_0015/rgb/contact_sheet.png", f"training artifacts of {SCENE}, epoch_0015"
     yield "manifest.json", f"manifest of {SCENE}"
@@ -191,9 +199,57 @@ def test_an_emptied_or_deleted_output_is_found_and_made_again(own: EvaluationCel
     told = words(own)[unit]
     assert told.startswith("damaged: ")
     assert f"{path.name}` (0 bytes, was {len(before)})" in told
+    others = {other: stamp for other, stamp in written(own.tree.base).items() if other != path}
     evaluate(reopened(own))
     assert words(reopened(own)) == {}
-    assert path.read_bytes() == before or path.suffix == ".mp4"
+    assert path.read_bytes() == before or path.name == "protocol.json"  # It names the folder of LPIPS: this is a copy.
+    assert {other: stamp for other, stamp in written(own.tree.base).items() if other != path} == others
+
+
+def test_a_prediction_that_comes_out_otherwise_has_its_numbers_measured_anew(own: EvaluationCell) -> None:
+    task, unit = own.tree.task(15, "nvs"), prediction_unit(own, 15)
+    lost = task.input_render(4, FRAMES[0])
+    record = json.loads(unit.place.record.read_bytes())
+    record["outputs"][unit.place.name(lost)] = [1, "0" * 64, "0" * 64]  # as another device drew it
+    unit.place.record.write_bytes(json.dumps(record).encode())
+    lost.unlink()
+    others = written(task.inputs_dir)
+    predicted_epoch(own, 15)
+    assert {path: stamp for path, stamp in written(task.inputs_dir).items() if path in others} == others
+    assert not task.metrics_dir.exists()
+    evaluate(reopened(own))
+    assert words(reopened(own)) == {}
+
+
+def test_a_lost_prediction_whose_render_is_gone_is_refused_and_nothing_else_is_lost(own: EvaluationCell) -> None:
+    own.tree.task(15, "nvs").input_render(28, FRAMES[0]).unlink()
+    own.scene.tree.render(28, FRAMES[0]).unlink()
+    before = written(own.tree.base)
+    with pytest.raises(ThesisAssetsError, match=r"cannot be made again(.|\n)*cam_28/000000(.|\n)*--force predictions"):
+        predicted_epoch(reopened(own), 15)
+    assert written(own.tree.base) == before
+
+
+def test_numbers_that_cannot_come_out_as_they_were_are_written_as_a_whole(own_folder: Path) -> None:
+    cell = open_cell(own_folder)
+    unit = task_unit(cell, 15, "nvs")
+    record = json.loads(unit.place.record.read_bytes())
+    for name in ("metrics/metrics_avg_per_camera.csv", "metrics/novel_view_results.txt"):
+        record["outputs"][name] = [1, "0" * 64, None]  # by other code
+    unit.place.record.write_bytes(json.dumps(record).encode())
+    told = words(cell)[f"nvs of {SCENE}, epoch_0015"]
+    assert "metrics_avg_per_camera.csv" in told
+    assert "novel_view_results.txt" in told
+    compared_epoch(cell, 15)
+    assert task_unit(cell, 15, "nvs").look().in_words == "made"
+    manifest = json.loads(cell.tree.manifest.read_text())
+    assert manifest["eval_epochs"] == ["epoch_0000", "epoch_0030"], "an epoch that changes is taken out first"
+
+
+def written(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Inode and time of every file below a folder but the records."""
+    files = [path for path in folder.rglob("*") if path.is_file() and "made_from" not in path.name]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
 def test_an_edited_number_is_found_by_its_check(own: EvaluationCell) -> None:
