@@ -548,6 +548,10 @@ def _show(plan: BackfillPlan) -> None:
     if rows:
         header = ("asset", "cells", "why", "which", "hours by past runs")
         print_table(f"Backfill of {plan.exp_name}: {plan.mode}", header, rows)
+    if any(each.is_repair for each in plan.cells):
+        print(
+            "lost files alone come back: nothing is made anew for it, unless they come out otherwise; `status` says so then"
+        )
     for cell, why in plan.waiting.items():
         print(f"waits: {cell}: {' '.join(why.split())}")
     if not plan.cells:
@@ -575,6 +579,7 @@ def _plan_json(plan: BackfillPlan) -> dict[str, object]:
                 "asset": each.asset,
                 "cell": str(each.cell),
                 "why": each.why,
+                "repair": each.is_repair,
                 "seconds": each.seconds,
                 "gpu": each.asset in GPU_ASSETS,
             }

@@ -37,6 +37,8 @@ class PlannedCell:
     cell: Cell
     why: str
     """Its state, or `follows <asset>`."""
+    is_repair: bool
+    """Files alone come back: nothing follows from it."""
     seconds: float | None
     """By past work; None where there is none to go by."""
 
@@ -89,18 +91,20 @@ def plan_backfill(
     for state in plan.of_experiment(exp_name, runs, levels=PLANNED_LEVELS):
         asset, cell = state.asset, state.cell
         upstream = upstream_cells(platform, NODES[asset], cell)
-        why = _why(state, taken, next((name for name, each in upstream if (name, each) in planned), None))
+        changing = (each for each in upstream if each in planned and not planned[each].is_repair)
+        why = _why(state, taken, next((name for name, _ in changing), None))
         if why is None:
             continue
         obstacle = _obstacle(plan, state, taken, upstream, planned)
         if obstacle is not None:
             waiting.setdefault(str(cell), f"{asset}: {obstacle}")
         else:
-            planned[asset, cell] = PlannedCell(LEVEL_OF[asset], asset, cell, why, past.seconds(asset, cell))
+            seconds, is_repair = past.seconds(asset, cell), state.is_repair and why == state.work
+            planned[asset, cell] = PlannedCell(LEVEL_OF[asset], asset, cell, why, is_repair, seconds)
     if any(asset == "evaluation_manifest" for asset, _ in planned):
         board = ("leaderboard", Cell())
-        why = "follows evaluation_manifest"
-        planned[board] = PlannedCell(LEVEL_OF["leaderboard"], *board, why, past.seconds(*board))
+        why, seconds = "follows evaluation_manifest", past.seconds(*board)
+        planned[board] = PlannedCell(LEVEL_OF["leaderboard"], *board, why, False, seconds)
     return BackfillPlan(exp_name, mode, tuple(planned.values()), waiting)
 
 

@@ -248,6 +248,7 @@ def of_all(found: Sequence[tuple[Unit, Verdict]]) -> Verdict:
         said(lambda verdict: verdict.notes),
         missing=tuple(name for _, verdict in found for name in verdict.missing),
         damaged=tuple(name for _, verdict in found for name in verdict.damaged),
+        only_lost_files=worst != "made" and all(verdict.is_made or verdict.only_lost_files for _, verdict in found),
     )
 
 

@@ -44,6 +44,7 @@ class CellState:
     Attributes:
         why: of a made cell what a reader should know of it; of every other why it is not made.
         mend: the command that makes it; empty where there is nothing to mend, or it goes on by itself.
+        is_repair: files of it alone are missing or damaged; where they come back as they were, nothing that is made from it follows.
         by_force: a training, or a command of the user's, that is made again only by `run --force`.
         by_hand: a person's command makes it all the same: a scene of which nothing is plainly missing need not rest, and data may
             be made without scenes that are gone.
@@ -55,6 +56,7 @@ class CellState:
     state: State
     why: str = ""
     mend: str = ""
+    is_repair: bool = False
     by_force: bool = False
     by_hand: bool = False
     work: State = "made"
@@ -182,7 +184,8 @@ class Plan:
             return CellState(asset, cell, "missing", "it was not made yet", mend, work="missing")
         if found.is_made:
             return CellState(asset, cell, "made", "; ".join(found.notes))
-        own = CellState(asset, cell, found.state, "; ".join(found.reasons), mend, work=found.state)
+        why = "; ".join(found.reasons)
+        own = CellState(asset, cell, found.state, why, mend, is_repair=found.only_lost_files, work=found.state)
         return self._by_force(own, found) if asset in ("tuned_checkpoint", "predictions") else own
 
     def _by_force(self, own: CellState, found: Verdict) -> CellState:

@@ -86,6 +86,24 @@ def test_an_emptied_sample_is_damaged_and_a_run_makes_exactly_it_again(
     assert {state.state for state in states(world, instance).values() if not state.cell.run_name} == {"made"}
 
 
+def test_nothing_follows_from_files_that_come_back(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (sample_of(world) / "image.png").unlink()
+    states(world, instance)
+    plan = plan_backfill(world.platform, instance, "v1", "missing", ReadyScenes(world.platform, 1e12))
+    data = [(each.asset, each.why) for each in plan.cells if each.cell.exp_name and not each.cell.run_name]
+    assert data == [("scene_samples", "missing")]
+    told = invoke(monkeypatch, world, "backfill", "--exp", "v1", "--missing", "--dry-run").output
+    assert "lost files alone come back" in told
+    world.platform.difix(V1).scene_run(SHARD.scene_name).made_from.unlink()
+    plan = plan_backfill(world.platform, instance, "v1", "missing", ReadyScenes(world.platform, 1e12))
+    assert [(each.asset, each.why) for each in plan.cells if not each.cell.run_name][:2] == [
+        ("scene_samples", "missing"),
+        ("sample_set", "follows scene_samples"),
+    ]
+
+
 def test_damage_is_said_before_staleness(world: World, instance: dg.DagsterInstance) -> None:
     add_scene(world, SHARD.scene_name, frames=(0, 1, 2))
     (sample_of(world) / "meta.json").write_text("{}")
