@@ -223,7 +223,7 @@ class _Gathering:
         if summary is not None:
             yield f"{_count(summary.n_train, 'sample')} to train on, {summary.n_test:,} held out"
             yield f"{_count(len(summary.train_group_ids), 'group')} in training, {len(summary.test_group_ids)} held out"
-        if self._platform.difix(Cell(spec.exp_name)).frozen.exists():
+        if self._platform.is_frozen(spec.exp_name):
             yield "frozen"
 
     def _run(

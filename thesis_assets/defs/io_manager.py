@@ -111,9 +111,11 @@ def _by_group(rows: "list[SampleRow]") -> dict[str, int]:
 
 
 def _write_adapter(platform: Platform, cell: Cell, value: AdapterTable) -> Metadata:
+    from thesis_assets.samples.snapshot import mend_freeze
     from thesis_assets.splits.data_json import write_data_json
 
     tree = platform.difix(cell)
+    mend_freeze(tree)
     write_data_json(tree, value.train, value.test, value.prompt)
     n_rows = len(value.train) + len(value.test)
     return {"dagster/row_count": n_rows, "path": dg.MetadataValue.path(tree.data_json)}

@@ -415,7 +415,9 @@ class Platform:
 
     def is_frozen(self, exp_name: str) -> bool:
         """Whether an experiment's data snapshot may not change any more."""
-        return self.difix(Cell(exp_name)).frozen.exists()
+        from thesis_assets.samples.snapshot import is_frozen
+
+        return is_frozen(self.difix(Cell(exp_name)))
 
 
 class OneLook(Platform):

@@ -20,7 +20,7 @@ from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import OneLook, Platform
 from thesis_assets.defs.ready_scenes import ReadyScenes, unfinished_scenes, vanished_scenes
-from thesis_assets.errors import InvalidExperiment, ThesisAssetsError, command_for
+from thesis_assets.errors import InvalidExperiment, ThesisAssetsError, command_for, first_names
 from thesis_assets.layout import TASKS
 from thesis_assets.provenance import Verdict
 
@@ -175,7 +175,7 @@ class Plan:
         """Made, missing, stale or damaged; or refused, where its file says what cannot be."""
         mend = command_of(cell, asset)
         try:
-            found = look_at(self.platform, asset, cell)
+            found = self._look(asset, cell)
         except ThesisAssetsError as error:
             if any(self.state(*pair).state not in ("made", "absent") for pair in self._upstream(asset, cell)):
                 return CellState(asset, cell, "missing", error.problem, mend, work="missing")
@@ -188,6 +188,31 @@ class Plan:
         own = CellState(asset, cell, found.state, why, mend, is_repair=found.only_lost_files, work=found.state)
         return self._by_force(own, found) if asset in ("tuned_checkpoint", "predictions") else own
 
+    def _look(self, asset: str, cell: Cell) -> Verdict:
+        """The look at a cell, and at what belongs to it and is in no record: what holds frozen data, a training's side files."""
+        found = look_at(self.platform, asset, cell)
+        if asset == "tuned_checkpoint" and found.is_made:
+            from thesis_assets.tuning.run_record import lost_side_files
+
+            run_tree = self.platform.difix(cell).tuning_run(cell.run_name)
+            return replace(found, notes=(*found.notes, *lost_side_files(run_tree)))
+        if asset != "difix_data":
+            return found
+        from thesis_assets.samples.snapshot import freeze_fault
+
+        tree = self.platform.difix(cell)
+        fault = freeze_fault(tree)
+        if fault is None:
+            return found
+        only_lost = found.is_made or found.only_lost_files
+        return replace(
+            found,
+            state="damaged" if found.is_made else found.state,
+            reasons=(fault, *found.reasons),
+            damaged=(*found.damaged, tree.relative(tree.frozen)),
+            only_lost_files=only_lost,
+        )
+
     def _by_force(self, own: CellState, found: Verdict) -> CellState:
         """A training that was recorded is never made again by itself, and neither is what a user's command wrote."""
         if own.asset == "predictions":
@@ -195,8 +220,18 @@ class Plan:
             lost = any(look.record and (look.missing or look.damaged) and not look.is_stale for look in looks)
             if not (lost and (found.missing or found.damaged)):
                 return own
-        elif found.record is None or {*found.missing, *found.damaged} == {"train_config.json"}:
-            return own  # never finished: the trainer goes on; or a file that is written anew and trains nothing
+        elif found.record is None:
+            from thesis_assets.tuning.run_record import lost_checkpoints
+
+            run_tree = self.platform.difix(own.cell).tuning_run(own.cell.run_name)
+            gone = lost_checkpoints(run_tree, self.platform.run_spec(own.cell))
+            if not gone:
+                return own  # never finished: the trainer goes on; or whole, and given a record again
+            own = replace(
+                own, state="damaged", why=f"{own.why}; it was trained, and these are gone: {first_names(gone, 3)}"
+            )
+        elif {*found.missing, *found.damaged} == {"train_config.json"}:
+            return own  # written anew, and trains nothing
         state: State = "damaged" if own.state != "stale" else "stale"
         return replace(own, state=state, mend=f"{own.mend} --force {own.asset}", by_force=True, work=state)
 

@@ -159,14 +159,22 @@ def mend(unit: Unit, outputs: Mapping[str, Output]) -> MadeFrom:
 
 
 def ask_anew(unit: Unit) -> None:
-    """Have an output made once more, of which there is one: it lies there, and counts as stale, until the new one is whole."""
+    """Have an output made once more, of which there is one: it lies there, and counts as stale, until the new one is whole.
+
+    What a step made that is not the same twice is asked for also where it lost its record.
+    """
+    place, wanted = unit.place, unit.wanted
     try:
-        record = read_record(unit.place)
+        record = read_record(place)
     except InvalidFile:
-        unit.place.record.unlink()  # it says nothing; without it the output is missing
-        return
+        record = None
+        place.record.unlink()  # it says nothing; without it the output is missing
     if record is not None:
-        _change(unit.place, record, dict(record.outputs), noted={**record.noted, ANEW: True})
+        _change(place, record, dict(record.outputs), noted={**record.noted, ANEW: True})
+    elif wanted.of_outputs and place.record.parent.is_dir():
+        asked = {"options": dict(wanted.options), "tools": dict(wanted.tools), "inputs": dict(wanted.made)}
+        nothing = {"outputs": {}, "noted": {ANEW: True}, "identity": "", "data_version": ""}
+        _publish(place, MadeFrom(step=wanted.step, code_version=wanted.code_version, **asked, **nothing))
 
 
 def is_asked_anew(place: Place) -> bool:

@@ -117,7 +117,8 @@ def versions_of(places: Mapping[str, Place]) -> dict[str, str]:
     One that cannot be read is left out too: what it is of is told as damaged, and nothing after it is stale for that.
     """
     found = {name: data_version_at(place) for name, place in places.items()}
-    return {name: version for name, version in found.items() if version is not None}
+    # One that is asked for and not made has an empty one.
+    return {name: version for name, version in found.items() if version}
 
 
 def data_version_at(place: Place) -> str | None:

@@ -7,6 +7,7 @@ Nothing of a scene that is no longer named is merged into the manifests, and not
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,27 +18,91 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidKey, SnapshotChanged
 from thesis_assets.experiments.reading import read_yaml, to_yaml
 from thesis_assets.experiments.spec import NOT_OF_A_SAMPLE, GenerationSpec
-from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, SampleId, check_key
+from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, SampleId, TuningRunTree, check_key
 from thesis_assets.provenance import MadeFrom, Place, kept_options, read_record
 from thesis_assets.provenance.options import differences
 from thesis_assets.samples.sample_rows import rows_sha256
 from thesis_assets.schemas.base import FileModel
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.samples import FrozenSnapshot, SampleRow, SplitSummary
+from thesis_assets.schemas.tuning import TrainConfig
+
+
+def is_frozen(tree: DifixTree) -> bool:
+    """Whether the snapshot may not change any more, also where `meta/frozen.json` is lost: a training depends on it."""
+    return tree.frozen.exists() or bool(_trainings(tree))
 
 
 def frozen_snapshot(tree: DifixTree) -> FrozenSnapshot | None:
-    """The digests of a frozen snapshot; None while it is open.
+    """The digests of a frozen snapshot; None while it is open. Where `meta/frozen.json` is lost, those that a training names.
 
     Raises:
-        InvalidFile: `meta/frozen.json` is there and cannot be read.
+        InvalidFile: `meta/frozen.json` cannot be read, and no training's `train_config.json` either.
     """
-    return storage.read_json(tree.frozen, FrozenSnapshot) if tree.frozen.exists() else None
+    if not is_frozen(tree):
+        return None
+    try:
+        return storage.read_json(tree.frozen, FrozenSnapshot)
+    except InvalidFile as error:
+        for path in _trainings(tree):
+            with contextlib.suppress(InvalidFile):
+                return _frozen_by(storage.read_json(path, TrainConfig))
+        trained = (
+            "no train_config.json below tuning_runs/ can be read that would tell what it says: restore it from a copy"
+        )
+        open_again = "no training depends on the snapshot: remove the file"
+        raise InvalidFile(
+            error.problem,
+            file=tree.frozen,
+            key=error.key,
+            found=error.found,
+            remedy=trained if _trainings(tree) else open_again,
+        ) from error
+
+
+def freeze_fault(tree: DifixTree) -> str | None:
+    """What is wrong with `meta/frozen.json`, in words; None where it is whole, or the snapshot open."""
+    if not is_frozen(tree):
+        return None
+    try:
+        storage.read_json(tree.frozen, FrozenSnapshot)
+    except InvalidFile as error:
+        trained = ", ".join(path.parent.name for path in _trainings(tree))
+        return f"`meta/{tree.frozen.name}`: {error.problem}" + (f"; trained on this data: {trained}" if trained else "")
+    return None
+
+
+def mend_freeze(tree: DifixTree) -> None:
+    """Write a lost `meta/frozen.json` again, from what a training on the snapshot names.
+
+    Raises:
+        InvalidFile: none tells it.
+    """
+    if freeze_fault(tree) is not None and (frozen := frozen_snapshot(tree)) is not None:
+        storage.write_json(tree.frozen, frozen)
+
+
+def _trainings(tree: DifixTree) -> list[Path]:
+    """The configurations of what was trained on the snapshot. One is written only after the snapshot was frozen."""
+    folders = sorted(tree.tuning_runs_dir.iterdir()) if tree.tuning_runs_dir.is_dir() else []
+    return [path for folder in folders if (path := TuningRunTree(folder).train_config).is_file()]
+
+
+def _frozen_by(config: TrainConfig) -> FrozenSnapshot:
+    return FrozenSnapshot(
+        exp_name=config.exp_name,
+        frozen_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        reason=f"tuning run {config.run_name}, whose train_config.json names this data",
+        data_json_sha256=config.data_json_sha256,
+        manifest_sha256=config.manifest_sha256,
+        n_train=config.n_train_samples,
+        n_test=config.n_test_samples,
+    )
 
 
 def frozen_scenes(tree: DifixTree) -> frozenset[str] | None:
     """The scenes of a frozen snapshot; None while it is open. Where its split_summary.json is lost or damaged: those with a shard."""
-    if not tree.frozen.exists():
+    if not is_frozen(tree):
         return None
     try:
         return frozenset(storage.read_json(tree.split_summary, SplitSummary).scene_runs)

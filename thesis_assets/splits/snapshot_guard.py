@@ -19,7 +19,7 @@ from thesis_assets.layout import DifixTree, SampleId
 from thesis_assets.provenance import Contents, Place, Unit, Wanted, examine, forget_stats, read_record
 from thesis_assets.samples.integrity import absent_sample_files
 from thesis_assets.samples.sample_rows import read_rows
-from thesis_assets.samples.snapshot import frozen_snapshot, refuse_change, shard_place
+from thesis_assets.samples.snapshot import frozen_snapshot, mend_freeze, refuse_change, shard_place
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.samples import FrozenSnapshot, SampleRow, SplitSummary
 from thesis_assets.splits.data_json import (
@@ -250,6 +250,7 @@ def freeze(tree: DifixTree, reason: str) -> FrozenSnapshot:
         InvalidFile: the snapshot is not finished.
     """
     state = read_snapshot(tree)
+    mend_freeze(tree)
     present = frozen_snapshot(tree)
     if present is not None:
         return present

@@ -30,6 +30,7 @@ from thesis_assets.provenance import (
 from thesis_assets.schemas.tuning import CheckpointInfo, PrunedCheckpoints, SelectedCheckpoint, TrainConfig
 from thesis_assets.storage import cell_lock, read_json, write_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, pruned_steps
+from thesis_assets.tuning.progress_file import last_progress
 
 CHECKPOINT_VERSION = "1"
 _SHAPES_NO_WEIGHT = frozenset(
@@ -147,6 +148,42 @@ def _files(run_tree: TuningRunTree) -> list[Path]:
     saved = [path for step in sorted(steps) for path in (run_tree.checkpoint_info(step), run_tree.checkpoint(step))]
     evaluations = sorted(path for path in run_tree.eval_dir.rglob("*") if path.is_file())
     return [path for path in (run_tree.train_config, *saved, *evaluations) if path.is_file()]
+
+
+def lost_checkpoints(run_tree: TuningRunTree, run: RunSpec) -> list[str]:
+    """Names of the checkpoints that are gone of a training that came to its end and has no record that would tell it.
+
+    That it did say its record, which cannot be read then, its trainer's last word, or the side file of its last checkpoint.
+
+    Raises:
+        InvalidFile: `pruned.json` cannot be read.
+    """
+    steps = kept_steps(run_tree, run.saved_steps())
+    lost = [run_tree.checkpoint(step).name for step in steps if not run_tree.checkpoint(step).is_file()]
+    if not lost:
+        return []
+    last = last_progress(run_tree.progress)
+    ended = (
+        run_tree.made_from("tuned_checkpoint").exists()
+        or run_tree.checkpoint_info(steps[-1]).is_file()
+        or (last is not None and last.event == "done")
+    )
+    return lost if ended else []
+
+
+def lost_side_files(run_tree: TuningRunTree) -> list[str]:
+    """What of a finished training is gone that no record holds, each with what is not known any more."""
+    try:
+        if read_json(run_tree.train_config, TrainConfig).is_adopted:
+            return []  # it never had them
+    except InvalidFile:  # a look says so
+        return []
+    told = {run_tree.job: "where it was trained", run_tree.progress: "the curves of its training"}
+    return [
+        f"`{path.relative_to(run_tree.base)}` is gone: it told {what}"
+        for path, what in told.items()
+        if not path.is_file()
+    ]
 
 
 @dataclass(frozen=True)

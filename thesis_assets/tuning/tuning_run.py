@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from thesis_assets.errors import CellLocked, InvalidFile, ProcessLost, ThesisAssetsError, command_for
+from thesis_assets.errors import CellLocked, InvalidFile, ProcessLost, ThesisAssetsError, command_for, first_names
 from thesis_assets.experiments.spec import RunSpec, SplitSpec
 from thesis_assets.launch.jobs import Following, Job, JobState, Launcher, Resources, left_running, log_tail, run_job
 from thesis_assets.launch.telling import tell
@@ -20,7 +20,7 @@ from thesis_assets.storage import cell_lock, read_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, verify_checkpoint
 from thesis_assets.tuning.progress_file import ProgressReader, last_progress, read_curves
 from thesis_assets.tuning.run_config import kept_run, lock_config, make_config
-from thesis_assets.tuning.run_record import checkpoint_place, checkpoint_unit, record_run
+from thesis_assets.tuning.run_record import checkpoint_place, checkpoint_unit, lost_checkpoints, record_run
 from thesis_assets.tuning.trainer_start import trainer_start
 
 
@@ -44,12 +44,13 @@ class TuningResult:
         steps: of the checkpoints that the run's schedule names, ascending.
         curves: series over steps and evaluations (`progress_file.read_curves`).
         contact_sheet: of the last evaluation.
+        job: that trained it; None where its record is lost.
     """
 
     steps: list[int]
     curves: dict[str, list[float]]
     contact_sheet: Path | None
-    job: JobRecord
+    job: JobRecord | None
 
 
 def tune(
@@ -101,8 +102,8 @@ def tune(
         unit, contents = checkpoint_unit(tree, run_name, run), Contents()
         verdict = unit.look(contents)
         if not left:
-            _refuse_damaged(tree, run_name, verdict)
-        recorded = verdict.is_made and verdict.record is not None and run_tree.job.is_file()
+            _refuse_damaged(tree, run_name, run, verdict)
+        recorded = verdict.is_made and verdict.record is not None
         evaluated = start.evaluates and bool(snapshot.test)
         finished = not left and (recorded or _is_finished(run_tree, run, evaluated=evaluated))
         notes = start.notes if left or finished else [*start.notes, *start.check()]
@@ -164,7 +165,7 @@ def _set_aside(tree: DifixTree, run_name: str, launcher: Launcher) -> None:
 def _is_finished(run_tree: TuningRunTree, run: RunSpec, *, evaluated: bool) -> bool:
     """Whether the last wanted step is saved, whole, and where it is to be `evaluated` that too."""
     last = run.saved_steps()[-1]
-    if not run_tree.job.is_file() or not run_tree.checkpoint_info(last).is_file():
+    if not run_tree.checkpoint_info(last).is_file():
         return False
     if evaluated and not run_tree.eval_metrics(last).is_file():
         return False
@@ -230,8 +231,8 @@ def _failure(state: JobState, line: ProgressLine | None, stderr: Path, stderr_st
     )
 
 
-def _refuse_damaged(tree: DifixTree, run_name: str, verdict: Verdict) -> None:
-    """A training that was recorded and lost files is not trained again by itself, whoever asks for its step.
+def _refuse_damaged(tree: DifixTree, run_name: str, run: RunSpec, verdict: Verdict) -> None:
+    """A training that came to its end and lost files is not trained again by itself, whoever asks for its step.
 
     `train_config.json` is written anew from what the run is.
 
@@ -239,13 +240,16 @@ def _refuse_damaged(tree: DifixTree, run_name: str, verdict: Verdict) -> None:
         InvalidFile: with the files, and the command that trains it anew.
     """
     base = tree.tuning_run(run_name)
-    lost = [name for name in (*verdict.damaged, *verdict.missing) if name != base.train_config.name]
-    if verdict.record is not None and lost:
+    if verdict.record is None:
+        lost = lost_checkpoints(base, run)
+    else:
+        lost = [name for name in (*verdict.damaged, *verdict.missing) if name != base.train_config.name]
+    if lost:
         again = f"{command_for('tuned_checkpoint', tree.exp_name, run_name)} --force tuned_checkpoint"
         raise InvalidFile(
             "files of the finished run are not those that were recorded",
             file=base.base / lost[0],
-            found=verdict.in_words,
+            found=f"{first_names(lost, 5)}; {verdict.in_words}",
             remedy=f"restore them from a copy; or `{again}` trains it anew, and moves this one aside",
         )
 
@@ -274,5 +278,5 @@ def _result(run_tree: TuningRunTree, run: RunSpec) -> TuningResult:
         steps=wanted,
         curves=read_curves(run_tree.progress),
         contact_sheet=sheet if sheet.is_file() else None,
-        job=read_json(run_tree.job, JobRecord),
+        job=read_json(run_tree.job, JobRecord) if run_tree.job.is_file() else None,
     )

@@ -16,8 +16,10 @@ from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.states import CellState, Plan
 from thesis_assets.errors import InvalidScene, ProcessLost
 from thesis_assets.splits.snapshot_guard import freeze
+from thesis_assets.storage import write_json
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.defs.sensor_ticks import add_scene, experiment, remove_scene, tiny_world
+from thesis_assets_tests.tuning.snapshots import make_config_file
 from thesis_assets_tests.worlds import World
 
 V1 = Cell("v1")
@@ -176,6 +178,24 @@ def test_frozen_data_that_would_change_is_refused_with_the_fork_and_lost_files_a
     assert "thesis-assets fork --exp v1" in refused.mend
     shutil.rmtree(sample_of(world, "hi4d_pair00_hug"))
     assert states(world, instance)["scene_samples v1|hi4d_pair00_hug"].state == "missing"
+
+
+def test_a_lost_freeze_is_damage_of_the_data_that_a_run_mends(world: World, instance: dg.DagsterInstance) -> None:
+    tree = world.platform.difix(V1)
+    frozen = freeze(tree, "tuning run r1")
+    named = frozen.model_dump(include={"data_json_sha256", "manifest_sha256"})
+    write_json(tree.tuning_run("r1").train_config, make_config_file({}).model_copy(update=named))
+    tree.frozen.unlink()
+    found = states(world, instance)
+    assert found["difix_data v1"].state == "damaged"
+    assert "meta/frozen.json" in found["difix_data v1"].why
+    assert found["difix_data v1"].mend == "thesis-assets run --exp v1 --until difix_data"
+    add_scene(world, SHARD.scene_name, frames=(0, 1, 2))
+    assert states(world, instance)[f"scene_samples {SHARD}"].state == "refused", "it is frozen all the same"
+    remove_scene(world, SHARD.scene_name)
+    world.run("v1", until="difix_data")
+    assert tree.frozen.is_file()
+    assert states(world, instance)["difix_data v1"].state == "made"
 
 
 def test_another_generation_section_is_refused_until_it_is_forced(world: World, instance: dg.DagsterInstance) -> None:

@@ -7,11 +7,13 @@ from thesis_assets.errors import InvalidFile, Leak, SnapshotChanged
 from thesis_assets.layout import DifixTree
 from thesis_assets.provenance import Place, Unit, Wanted
 from thesis_assets.samples.sample_rows import read_rows, write_rows
-from thesis_assets.schemas.samples import SplitSummary
+from thesis_assets.samples.snapshot import freeze_fault, mend_freeze
+from thesis_assets.schemas.samples import FrozenSnapshot, SplitSummary
 from thesis_assets.splits.data_json import content_of_file, renew_paths, write_data_json
 from thesis_assets.splits.snapshot_guard import freeze, guard_snapshot
 from thesis_assets_tests.provenance.test_provenance import LONG_AGO
 from thesis_assets_tests.splits.snapshots import PROMPT, SPLIT, write_snapshot
+from thesis_assets_tests.tuning.snapshots import make_config_file
 
 
 def rewrite(tree, train, test):
@@ -31,6 +33,44 @@ def test_a_sound_snapshot_passes_and_its_state_is_handed_on(tmp_path):
     state = guard_snapshot(tree, SPLIT)
     assert (len(state.train), len(state.test)) == (2, 4)
     assert state.data_json_sha256 == content_of_file(tree.data_json).sha256
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"{}"])
+def test_a_lost_freeze_is_told_holds_all_the_same_and_is_written_again(tmp_path, content):
+    tree = write_snapshot(tmp_path)
+    state = guard_snapshot(tree, SPLIT)
+    frozen = freeze(tree, "tuning run r1")
+    config = make_config_file({}).model_copy(
+        update={"run_name": "r1", "n_train_samples": frozen.n_train, "n_test_samples": frozen.n_test}
+    )
+    held = {"data_json_sha256": state.data_json_sha256, "manifest_sha256": state.manifest_sha256}
+    storage.write_json(tree.tuning_run("r1").train_config, config.model_copy(update=held))
+    assert freeze_fault(tree) is None
+    tree.frozen.unlink()
+    if content is not None:
+        tree.frozen.write_bytes(content)
+    assert "meta/frozen.json" in freeze_fault(tree)
+    assert "r1" in freeze_fault(tree)
+    with pytest.raises(SnapshotChanged, match=r"and data\.json would change"):
+        write_data_json(tree, state.train, state.test, "another prompt")
+    mend_freeze(tree)
+    assert freeze_fault(tree) is None
+    again = storage.read_json(tree.frozen, FrozenSnapshot)
+    assert again.manifest_sha256 == frozen.manifest_sha256
+    assert (again.data_json_sha256, again.n_train) == (frozen.data_json_sha256, frozen.n_train)
+
+
+def test_a_garbled_freeze_that_no_training_tells_is_refused_with_what_to_do(tmp_path):
+    tree = write_snapshot(tmp_path)
+    assert freeze_fault(tree) is None
+    tree.frozen.write_bytes(b"\xff")
+    with pytest.raises(InvalidFile, match="no training depends on the snapshot: remove the file"):
+        mend_freeze(tree)
+    config = tree.tuning_run("r1").train_config
+    config.parent.mkdir(parents=True)
+    config.write_bytes(b"\xff")
+    with pytest.raises(InvalidFile, match="restore it from a copy"):
+        mend_freeze(tree)
 
 
 def test_a_pair_in_both_splits_is_a_leak(tmp_path):

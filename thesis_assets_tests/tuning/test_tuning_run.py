@@ -1,5 +1,6 @@
 """A run as a whole: launched by accelerate, followed, verified; refused, stopped and failed runs say why."""
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -11,12 +12,14 @@ from thesis_assets.experiments.spec import SplitSpec
 from thesis_assets.launch.jobs import Following
 from thesis_assets.launch.local_jobs import LocalLauncher
 from thesis_assets.layout import DifixTree
+from thesis_assets.provenance import ask_anew
 from thesis_assets.schemas.samples import FrozenSnapshot
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine, TrainConfig
 from thesis_assets.splits.data_json import content_of_file
 from thesis_assets.storage import cell_lock, read_json, write_json
 from thesis_assets.tuning import run_checks, trainer_start, tuning_run
 from thesis_assets.tuning.progress_file import last_progress
+from thesis_assets.tuning.run_record import checkpoint_unit, lost_side_files
 from thesis_assets.tuning.tuning_run import TrainerFailed, TrainerStopped, TuningResult, tune
 from thesis_assets_tests.tuning.snapshots import SPLIT, make_run, write_snapshot
 
@@ -53,6 +56,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, lines: list[ProgressLine]
     tree = write_snapshot(tmp_path_factory.mktemp("snapshot"))
     result = start(tree, lines=lines)
     assert result.steps == [3, 6]
+    assert result.job is not None
     assert result.job.returncode == 0
     assert result.contact_sheet == tree.tuning_run("r1").eval_contact_sheet(6)
     assert len(result.curves["loss"]) == 6
@@ -105,6 +109,57 @@ def test_the_first_run_freezes_the_snapshot(finished: DifixTree) -> None:
 def test_a_finished_run_is_returned_without_a_launch(finished: DifixTree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning_run, "run_job", no_launch)
     assert start(finished).steps == [3, 6]
+
+
+@pytest.fixture
+def copied(finished: DifixTree, tmp_path: Path) -> DifixTree:
+    """The finished run in a place of its own, to be spoilt."""
+    shutil.copytree(finished.root, tmp_path / "copy")
+    return DifixTree(tmp_path / "copy", finished.exp_name)
+
+
+@pytest.mark.parametrize("record", [None, b"\xff\xfe", b"{}"])
+def test_a_training_without_a_record_that_lost_its_last_checkpoint_is_not_trained_again_unless_asked_for(
+    copied: DifixTree, monkeypatch: pytest.MonkeyPatch, record: bytes | None
+) -> None:
+    run, unit = copied.tuning_run("r1"), checkpoint_unit(copied, "r1", make_run())
+    unit.place.record.unlink()
+    if record is not None:
+        unit.place.record.write_bytes(record)
+    run.checkpoint(6).unlink()
+    kept = run.checkpoint(3).read_bytes()
+    monkeypatch.setattr(tuning_run, "run_job", no_launch)
+    with pytest.raises(
+        InvalidFile, match=r"not those that were recorded(.|\n)*model_6.pkl(.|\n)*--force tuned_checkpoint"
+    ):
+        start(copied)
+    ask_anew(unit)
+    with pytest.raises(AssertionError, match="a trainer was launched"):
+        start(copied)
+    assert (copied.run_set_aside("r1", 1) / "checkpoints" / "model_3.pkl").read_bytes() == kept
+    assert not run.checkpoints_dir.exists(), "it begins from the start"
+
+
+def test_a_training_without_a_record_that_is_whole_is_given_one_and_not_trained(
+    copied: DifixTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = checkpoint_unit(copied, "r1", make_run())
+    unit.place.record.write_bytes(b"{}")
+    monkeypatch.setattr(tuning_run, "run_job", no_launch)
+    assert start(copied).steps == [3, 6]
+    assert unit.look().is_made
+
+
+def test_a_lost_job_record_or_progress_is_told_and_trains_nothing(
+    copied: DifixTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied.tuning_run("r1")
+    assert lost_side_files(run) == []
+    run.job.unlink()
+    run.progress.unlink()
+    monkeypatch.setattr(tuning_run, "run_job", no_launch)
+    assert start(copied).steps == [3, 6]
+    assert [line.split("`")[1] for line in lost_side_files(run)] == ["job.json", "logs/progress.jsonl"]
 
 
 def test_other_hyperparameters_under_the_same_name_are_refused_with_the_difference(

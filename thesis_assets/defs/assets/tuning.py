@@ -47,7 +47,8 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
         }
     )
     # Of the asset, so that they stand below the digests.
-    context.add_asset_metadata({**job_metadata(tree, result.job), "run directory": dg.MetadataValue.path(tree.base)})
+    of_job = job_metadata(tree, result.job) if result.job is not None else {}
+    context.add_asset_metadata({**of_job, "run directory": dg.MetadataValue.path(tree.base)})
 
 
 @graph_asset(
