@@ -5,6 +5,8 @@ Belongs here: exception types shared by several rooms. Does not belong here: any
 
 import difflib
 import re
+import shlex
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +64,11 @@ def command_for(asset: str, exp_name: str, run_name: str = "") -> str:
     """The command that makes an asset, with what it is made from: to stand in a remedy."""
     run = f" --run {run_name}" if run_name else ""
     return f"thesis-assets run --exp {exp_name}{run} --until {asset}"
+
+
+def pip_install(what: str) -> str:
+    """The command that installs something into the environment that this runs in, whichever the shell has in front."""
+    return f"{shlex.quote(sys.executable)} -m pip install {what}"
 
 
 def printable(text: str) -> str:

@@ -647,6 +647,8 @@ class PipelineTree(CommandTree):
 
     output_dir = Below("output")
     """What the pipeline takes as its `<output_dir>`."""
+    next_output_dir = Below("output.next")
+    """What it takes instead where it runs again: takes the other's place once it is whole."""
     record = Below("command.json")
     """Which command wrote it, with which checkpoint, from which files."""
     made_from = Below("made_from.json")

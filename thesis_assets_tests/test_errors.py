@@ -1,16 +1,22 @@
 """Errors say what, where, found, wanted and what to do, also after a trip through another process."""
 
 import pickle
+import shlex
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from thesis_assets import errors
-from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.errors import ThesisAssetsError, pip_install
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ThesisAssetsError)]
 TEXT = st.none() | st.text()
+
+
+def test_what_is_to_be_installed_goes_into_the_environment_that_asks_for_it() -> None:
+    assert pip_install("smplx") == f"{shlex.quote(sys.executable)} -m pip install smplx"
 
 
 @pytest.mark.parametrize("kind", KINDS)

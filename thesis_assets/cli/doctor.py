@@ -19,7 +19,7 @@ from thesis_assets.cli import options
 from thesis_assets.cli.console import FAILED, human_bytes, load_platform, print_json, print_table
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import InvalidFile, pip_install
 from thesis_assets.settings import Settings
 
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "gpfs", "lustre", "beegfs", "cifs", "smb3", "ceph", "fuse.sshfs", "9p", "afs"}
@@ -74,9 +74,11 @@ def _versions() -> Iterator[Finding]:
         try:
             yield Finding(package, "ok", importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(package, "bad", "not installed", "pip install -c constraints.txt -e .")
+            yield Finding(package, "bad", "not installed", pip_install("-c constraints.txt -e ."))
     for extra, package in (("demo", "skimage"), ("gpu", "gsplat"), ("slurm", "submitit"), ("body", "smplx")):
-        yield Finding.of(f"extra [{extra}]", importlib.util.find_spec(package), package, f"pip install -e '.[{extra}]'")
+        yield Finding.of(
+            f"extra [{extra}]", importlib.util.find_spec(package), package, pip_install(f"-e '.[{extra}]'")
+        )
 
 
 def _roots(settings: Settings) -> Iterator[Finding]:
@@ -191,7 +193,8 @@ def _gpu() -> Iterator[Finding]:
         driver = _answer(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
         if driver:
             fix = (
-                "this torch is a build without CUDA: pip install one with it (https://pytorch.org/get-started/locally)"
+                f"this torch is a build without CUDA: {pip_install('torch')} from the index of one with it "
+                "(https://pytorch.org/get-started/locally)"
             )
             yield Finding("GPU", "bad", f"{driver.splitlines()[0]}, which torch {torch.__version__} cannot use", fix)
         else:
@@ -257,7 +260,7 @@ def _ffmpeg() -> Finding:
 def _programs() -> Iterator[Finding]:
     yield _ffmpeg()
     rerun = Path(sys.executable).with_name("rerun")
-    yield Finding.of("rerun viewer", rerun.is_file(), str(rerun), "pip install rerun-sdk", absent="bad")
+    yield Finding.of("rerun viewer", rerun.is_file(), str(rerun), pip_install("rerun-sdk"), absent="bad")
     revision = _answer(["git", "rev-parse", "HEAD"])
     yield Finding.of("git revision", revision, (revision or "not in a git checkout").strip()[:40], "")
 

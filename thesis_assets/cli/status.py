@@ -28,6 +28,7 @@ from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.checks.outcomes import CHECKS
 from thesis_assets.defs.dead_runs import close_dead_runs, dead_runs
 from thesis_assets.defs.failures import failure_reason
+from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.leftovers import REST_SECONDS, leftovers, remove
 from thesis_assets.defs.levels import make_checks, works_of_checks
@@ -297,6 +298,9 @@ def _chosen_checks(names: Sequence[str]) -> dict[str, list[str]]:
     chosen: dict[str, list[str]] = {}
     for name in names:
         found = [(asset, check) for asset, check in pairs if name in (asset, check, f"{asset}.{check}")]
+        if not found and name in NODES:
+            after = [asset for asset in CHECKS if name in NODES[asset].upstream]
+            wrong_use(f"{name} has no checks of its own; those of what is made from it: {', '.join(after) or 'none'}")
         if not found:
             known = [*CHECKS, *map(".".join, pairs), *dict.fromkeys(check for _, check in pairs)]
             near = near_names(known, [name])

@@ -67,12 +67,15 @@ def _free_pools(instance: dg.DagsterInstance) -> None:
 def dead_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """The unfinished runs whose process on this host is gone."""
     filters = dg.RunsFilter(statuses=IN_PROGRESS, tags={HOST_TAG: socket.gethostname()})
-    gone = [run.run_id for run in instance.get_runs(filters) if _is_dead(run)]
+    gone = [run.run_id for run in instance.get_runs(filters) if is_dead(run)]
     # One that ended between the two looks said so before its process went.
     return list(instance.get_runs(dg.RunsFilter(run_ids=gone, statuses=IN_PROGRESS))) if gone else []
 
 
-def _is_dead(run: dg.DagsterRun) -> bool:
+def is_dead(run: dg.DagsterRun) -> bool:
+    """Whether the process of an unfinished run was on this host and is gone."""
+    if run.tags.get(HOST_TAG) != socket.gethostname():
+        return False
     if (holder := _own(run, PROCESS_TAG)) is not None:
         return not _is_alive(holder)
     holder = _own(run, WORKER_TAG)

@@ -4,14 +4,15 @@ Belongs here: the facts that assets, the planner of `thesis-assets run` and the 
 whether a cell is as wanted. Does not belong here: any asset's body, or what a unit is made from (its own room).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import dagster as dg
 
 from thesis_assets.defs.compare_pages import ComparePages
 from thesis_assets.defs.partitions import Cell, CellKind
 from thesis_assets.defs.platform import Platform
+from thesis_assets.errors import first_names
 from thesis_assets.layout import TASKS
 from thesis_assets.provenance import MadeFrom, Place, Unit, Verdict, Wanted, read_record
 from thesis_assets.provenance.contents import stat_of
@@ -227,9 +228,21 @@ def latest_metadata(instance: dg.DagsterInstance, asset: str, cell: Cell) -> dic
     return {name: value.value for name, value in records[0].asset_materialization.metadata.items()}
 
 
-def look_at(platform: Platform, asset: str, cell: Cell) -> Verdict:
-    """What a look finds of a cell: the worst of its units, with the reasons and notes of all."""
-    return of_all([(unit, unit.look(platform.contents)) for unit in NODES[asset].units(platform, cell)])
+def look_at(
+    platform: Platform, asset: str, cell: Cell, noted: Callable[[MadeFrom], Iterable[str]] = lambda record: ()
+) -> Verdict:
+    """What a look finds of a cell: the worst of its units, with the reasons and notes of all.
+
+    Args:
+        noted: what else is to be noted of what is made, by its record.
+    """
+    found = []
+    for unit in NODES[asset].units(platform, cell):
+        verdict = unit.look(platform.contents)
+        if verdict.is_made and verdict.record is not None and (more := tuple(noted(verdict.record))):
+            verdict = replace(verdict, notes=(*verdict.notes, *more))
+        found.append((unit, verdict))
+    return of_all(found)
 
 
 def of_all(found: Sequence[tuple[Unit, Verdict]]) -> Verdict:
@@ -240,7 +253,12 @@ def of_all(found: Sequence[tuple[Unit, Verdict]]) -> Verdict:
     worst: State = next((state for state in BADNESS if state in states), "made")
 
     def said(part: Callable[[Verdict], Sequence[str]]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(f"{unit.name}: {line}" for unit, verdict in found for line in part(verdict)))
+        """Each line once, with the units that it is said of."""
+        units: dict[str, list[str]] = {}
+        for unit, verdict in found:
+            for line in part(verdict):
+                units.setdefault(line, []).append(unit.name)
+        return tuple(f"{first_names(names, 2)}: {line}" for line, names in units.items())
 
     return Verdict(
         worst,

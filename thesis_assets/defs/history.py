@@ -8,7 +8,7 @@ from functools import cached_property
 
 import dagster as dg
 
-from thesis_assets.defs.dead_runs import HOST_TAG, IN_PROGRESS
+from thesis_assets.defs.dead_runs import HOST_TAG, IN_PROGRESS, is_dead, made_by_command_line
 from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.partitions import PARTITIONS
@@ -50,6 +50,8 @@ class History:
     def _of_runs(self) -> Iterator[tuple[tuple[str, str | None], str]]:
         for record in self._instance.get_run_records(dg.RunsFilter(statuses=IN_PROGRESS)):
             run = record.dagster_run
+            if made_by_command_line(run) and is_dead(run):
+                continue  # it was killed, and nobody starts it again; a daemon's own is closed by its sensor
             since = f"{record.create_timestamp.astimezone():%Y-%m-%d %H:%M:%S}"
             told = f"run {run.run_id[:8]} since {since}{_host(run)}"
             selected = [key.to_user_string() for key in run.asset_selection or ()]

@@ -4,10 +4,11 @@
 whether an output is as recorded (`provenance`).
 """
 
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 
@@ -22,7 +23,7 @@ from thesis_assets.defs.platform import OneLook, Platform
 from thesis_assets.defs.ready_scenes import ReadyScenes, unfinished_scenes, vanished_scenes
 from thesis_assets.errors import InvalidExperiment, ThesisAssetsError, command_for, first_names
 from thesis_assets.layout import TASKS
-from thesis_assets.provenance import Verdict
+from thesis_assets.provenance import MadeFrom, Verdict, kept_defaults
 
 State = Literal[
     "made", "missing", "stale", "damaged", "running", "failed", "blocked", "waiting", "refused", "absent"
@@ -124,6 +125,7 @@ class Plan:
         self._vanished: dict[str, list[str]] = {}
         self._unmade: dict[str, list[Pair]] = {}
         self._work_above: dict[Pair, bool] = {}
+        self._options: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
 
     def of_experiment(
         self,
@@ -190,7 +192,7 @@ class Plan:
 
     def _look(self, asset: str, cell: Cell) -> Verdict:
         """The look at a cell, and at what belongs to it and is in no record: what holds frozen data, a training's side files."""
-        found = look_at(self.platform, asset, cell)
+        found = look_at(self.platform, asset, cell, functools.partial(self._kept, cell))
         if asset == "tuned_checkpoint" and found.is_made:
             from thesis_assets.tuning.run_record import lost_side_files
 
@@ -212,6 +214,16 @@ class Plan:
             damaged=(*found.damaged, tree.relative(tree.frozen)),
             only_lost_files=only_lost,
         )
+
+    def _kept(self, cell: Cell, record: MadeFrom) -> Iterator[str]:
+        """What it was made with that a new one would not be, since a line was taken out of the file, or a default changed."""
+        if not cell.exp_name:
+            return
+        if cell.exp_name not in self._options:
+            spec = self.platform.spec(cell)
+            given = spec.model_dump(mode="json", exclude_unset=True)
+            self._options[cell.exp_name] = (spec.model_dump(mode="json"), given)
+        yield from kept_defaults(record.options, *self._options[cell.exp_name])
 
     def _by_force(self, own: CellState, found: Verdict) -> CellState:
         """A training that was recorded is never made again by itself, and neither is what a user's command wrote."""

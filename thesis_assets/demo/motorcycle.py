@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.errors import InvalidFile, ThesisAssetsError, pip_install
 from thesis_assets.images.codecs import encode_jpeg, read_rgb
 from thesis_assets.layout import frame_name
 from thesis_assets.rendering.gaussians import Gaussians, from_colors, ply_bytes
@@ -105,7 +105,7 @@ def photograph_directory() -> Path:
         raise ThesisAssetsError(
             f"the scene {SCENE_NAME} is made from photographs that ship with scikit-image, which is not installed",
             wanted="scikit-image, the extra [demo]",
-            remedy="pip install 'thesis-assets[demo]', or pip install scikit-image",
+            remedy=f"{pip_install(repr('thesis-assets[demo]'))}, or {pip_install('scikit-image')}",
         )
     return Path(spec.origin).parent / "data"
 
@@ -119,7 +119,7 @@ def read_photographs(directory: Path) -> StereoPair:
                 "this scikit-image does not bring the stereo photographs in its wheel",
                 file=path,
                 wanted="a scikit-image that ships motorcycle_left.png, motorcycle_right.png and motorcycle_disp.npz",
-                remedy="pip install --upgrade 'scikit-image>=0.24'",
+                remedy=pip_install("--upgrade 'scikit-image>=0.24'"),
             )
     left, right = read_rgb(paths["left.png"]), read_rgb(paths["right.png"])
     disparity = read_npz(paths["disp.npz"]).get("arr_0")

@@ -287,8 +287,9 @@ def recorded(place: Place) -> MadeFrom | None:
 
 
 def kept(cell: EvaluationCell, record: MadeFrom | None) -> EvaluationCell:
-    """The cell by the options that its output was made with, where the experiment's file does not set them."""
-    if record is None:
+    """The cell by the options that its output was made with, where the experiment's file does not set them; by today's where it was
+    asked for anew."""
+    if record is None or record.is_asked_anew:
         return cell
     spec, then = cell.experiment, record.options
 

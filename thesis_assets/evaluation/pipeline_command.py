@@ -1,8 +1,9 @@
 """Predictions of the source `command`: the user's own 3DGS pipeline, run once a scene with the run's selected checkpoint.
 
 It writes a tree of the output document into a folder of its own; what is evaluated is linked from there (`source_trees`).
-It runs again where its command line, its environment, the checkpoint or the scene's files changed (what it wrote before is
-removed first), or where it did not end well (what it wrote stays, for it to go on from).
+It runs again where its command line, its environment, the checkpoint or the scene's files changed, or where a person asks for it:
+into a folder beside what it wrote before, which stays until the new one is whole; or where it did not end well (what it wrote stays,
+for it to go on from).
 Does not belong here: what is missing in what it wrote (`source_trees`).
 """
 
@@ -109,16 +110,23 @@ def run_pipeline(cell: EvaluationCell) -> None:
     with storage.cell_lock(pipeline.lock, f"the pipeline of {cell.scene.name}"):
         contents, unit, record = Contents(), pipeline_unit(cell), _read_record(cell)
         verdict = verified(unit, contents)
-        if record is not None and verdict.is_made and not _lacking(cell):
+        if record is not None and verdict.is_made and not _lacking(cell, pipeline.output_dir):
             return
         _refuse_lost(cell, unit, verdict)
         checkpoint = handed_checkpoint(cell)
         if record is not None and not record.finished and pipeline.job.is_file():
             end_running(storage.read_json(pipeline.job, JobRecord))
         making = begin(unit, contents)
-        if record is None or record.identity != making.identity:
-            _remove_output(cell)
-        _run(cell, checkpoint, making)
+        ended = record is not None and record.finished and not _lacking(cell, pipeline.output_dir)
+        if ended and verdict.record is None and record is not None and record.identity == making.identity:
+            tell(f"{cell.scene.name}: the pipeline's output is given the record again that it lost")
+            making.finish(files_below(pipeline.output_dir))
+            return
+        stays = verdict.record is not None or ended or pipeline.next_output_dir.exists()
+        out = pipeline.next_output_dir if stays and pipeline.output_dir.exists() else pipeline.output_dir
+        if record is None or record.finished or record.identity != making.identity:
+            _remove(out)  # another command's, or of one that ended: it must not be taken for this one's
+        _run(cell, checkpoint, making, out)
 
 
 def _refuse_lost(cell: EvaluationCell, unit: Unit, verdict: Verdict) -> None:
@@ -195,17 +203,14 @@ def _read_record(cell: EvaluationCell) -> PipelineRecord | None:
         return None
 
 
-def _remove_output(cell: EvaluationCell) -> None:
-    """What another command wrote must not be taken for this one's."""
-    output = cell.tree.pipeline.output_dir
-    cell.tree.pipeline.made_from.unlink(missing_ok=True)
+def _remove(output: Path) -> None:
     if output.exists():
         aside = storage.temporary_sibling(output)
         output.replace(aside)
         shutil.rmtree(aside)
 
 
-def _run(cell: EvaluationCell, checkpoint: HandedCheckpoint, making: Making) -> None:
+def _run(cell: EvaluationCell, checkpoint: HandedCheckpoint, making: Making, out: Path) -> None:
     predictions, pipeline = cell.experiment.evaluation.predictions, cell.tree.pipeline
     assert predictions.command is not None, "the source `command` has a command"
     filled = fill_template(
@@ -216,7 +221,7 @@ def _run(cell: EvaluationCell, checkpoint: HandedCheckpoint, making: Making) -> 
             "run_name": cell.run_name,
             "checkpoint": checkpoint.path,
             "model_dir": checkpoint.model_dir,
-            "output_dir": str(pipeline.output_dir.absolute()),
+            "output_dir": str(out.absolute()),
         },
     )
     words = in_environment(filled, predictions)
@@ -229,7 +234,7 @@ def _run(cell: EvaluationCell, checkpoint: HandedCheckpoint, making: Making) -> 
     )
     # Before its first file: what a killed command left is known as its own.
     storage.write_json(pipeline.record, record)
-    pipeline.output_dir.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     stderr_start = pipeline.stderr.stat().st_size if pipeline.stderr.is_file() else 0
     returncode = run_command(
         watched(words),
@@ -238,25 +243,24 @@ def _run(cell: EvaluationCell, checkpoint: HandedCheckpoint, making: Making) -> 
         job=pipeline.job,
         cwd=Path(predictions.cwd).expanduser() if predictions.cwd is not None else None,
         env=predictions.env,
-        poll=_reporter(cell),
+        poll=_reporter(cell, out),
     )
     if returncode != 0:
         raise _failure(cell, returncode, stderr_start)
-    if lacking := _lacking(cell):
-        raise _without_renders(cell, lacking)
+    if lacking := _lacking(cell, out):
+        raise _without_renders(cell, lacking, out)
+    if out != pipeline.output_dir:
+        pipeline.made_from.unlink(missing_ok=True)  # of what is replaced now
+        storage.publish_directory(out, pipeline.output_dir)
     storage.write_json(pipeline.record, record.model_copy(update={"finished": True}))
     making.finish(files_below(pipeline.output_dir))
 
 
-def _tree(cell: EvaluationCell) -> EvaluationTree:
-    return EvaluationTree(cell.tree.pipeline.output_dir, cell.exp_name)
-
-
-def _lacking(cell: EvaluationCell) -> list[str]:
+def _lacking(cell: EvaluationCell, out: Path) -> list[str]:
     """The epochs that the experiment names and the pipeline left without a render, where novel views are evaluated."""
     if "nvs" not in cell.tasks:
         return []
-    tree = _tree(cell)
+    tree = EvaluationTree(out, cell.exp_name)
     return [epoch_name(epoch) for epoch in cell.epoch_steps() if not predicted_views(tree.task(epoch, "nvs"))]
 
 
@@ -271,8 +275,8 @@ def _failure(cell: EvaluationCell, returncode: int, stderr_start: int) -> Pipeli
     )
 
 
-def _without_renders(cell: EvaluationCell, lacking: list[str]) -> PipelineFailed:
-    tree = _tree(cell)
+def _without_renders(cell: EvaluationCell, lacking: list[str], out: Path) -> PipelineFailed:
+    tree = EvaluationTree(out, cell.exp_name)
     there = sorted(path.name for path in tree.evaluation_dir.glob("*")) if tree.evaluation_dir.is_dir() else []
     return PipelineFailed(
         f"the pipeline of {cell.scene.name} ended well, and left no render of {', '.join(lacking)}",
@@ -283,12 +287,12 @@ def _without_renders(cell: EvaluationCell, lacking: list[str]) -> PipelineFailed
     )
 
 
-def _reporter(cell: EvaluationCell) -> Callable[[], None]:
+def _reporter(cell: EvaluationCell, out: Path) -> Callable[[], None]:
     """Tells every few seconds how long the command runs, and how many epochs have renders."""
     n_epochs = len(cell.epoch_steps())
 
     def line(seconds: float) -> str:
-        done = n_epochs - len(_lacking(cell))
+        done = n_epochs - len(_lacking(cell, out))
         return f"{cell.scene.name}: the pipeline runs for {seconds:.0f} s, {done} of {n_epochs} epochs have renders"
 
     return every(_REPORT_SECONDS, tell, line)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.errors import InvalidFile, ThesisAssetsError, pip_install
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -327,7 +327,7 @@ def _cv2() -> Any:
             key="generation.export.png_encoder",
             found="opencv",
             wanted="isal or pillow, or the package opencv-python-headless",
-            remedy="pip install opencv-python-headless, or choose another encoder",
+            remedy=f"{pip_install('opencv-python-headless')}, or choose another encoder",
         ) from error
     return cv2
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
+from thesis_assets.errors import InvalidExperiment, ThesisAssetsError, pip_install
 from thesis_assets.launch.jobs import Resources
 
 
@@ -348,7 +348,7 @@ def _submitit() -> Any:
             "the launcher slurm needs the package submitit",
             key="THESIS_LAUNCHER",
             found="slurm",
-            remedy="pip install 'thesis_assets[slurm]'",
+            remedy=pip_install("'thesis-assets[slurm]'"),
         ) from error
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise ThesisAssetsError(

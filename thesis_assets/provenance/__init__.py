@@ -22,7 +22,7 @@ from thesis_assets.provenance.making import (
     strike,
     take_over,
 )
-from thesis_assets.provenance.options import kept_options, kept_part, options_of
+from thesis_assets.provenance.options import kept_defaults, kept_options, kept_part, options_of
 from thesis_assets.provenance.record import MadeFrom, Output, Place, read_record, versions_of
 from thesis_assets.provenance.stats import forget_stats
 from thesis_assets.provenance.verdict import Older, Unit, Verdict, Wanted, examine, look
@@ -43,6 +43,7 @@ __all__ = [
     "examine",
     "forget_stats",
     "is_asked_anew",
+    "kept_defaults",
     "kept_options",
     "kept_part",
     "look",

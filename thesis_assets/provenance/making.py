@@ -16,9 +16,9 @@ from typing import Any
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.provenance.contents import Contents, stat_of
-from thesis_assets.provenance.record import MadeFrom, Output, Place, identity_of, read_record
+from thesis_assets.provenance.record import ANEW, MadeFrom, Output, Place, identity_of, read_record
 from thesis_assets.provenance.stats import forget_stats, read_stats, write_stats
-from thesis_assets.provenance.verdict import ANEW, Unit, Wanted
+from thesis_assets.provenance.verdict import Unit, Wanted
 
 CHANGED_MEANWHILE = "changed while it was read"
 """In place of the digest of an input that is another file at the end of the work than at its beginning: the output is stale."""
@@ -183,7 +183,7 @@ def is_asked_anew(place: Place) -> bool:
         record = read_record(place)
     except InvalidFile:
         return False  # a look says so
-    return record is not None and bool(record.noted.get(ANEW))
+    return record is not None and record.is_asked_anew
 
 
 def _data_version(identity: str, outputs: Mapping[str, tuple[int, str, str | None]], wanted: Wanted) -> str:

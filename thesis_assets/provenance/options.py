@@ -64,6 +64,22 @@ def differences(then: Options, now: Options, given: Options | None, before: Opti
             yield f"`{key}` was {_said(was)}, is {_said(is_now)}"
 
 
+def kept_defaults(then: Options, now: Options, given: Options) -> Iterator[str]:
+    """In words, each option that the file does not set, and that was another one than today's default: it stays as it was.
+
+    Args:
+        then: as recorded; what of it is not in `now` says nothing.
+        now: the file with every default resolved.
+        given: what it sets.
+    """
+    new = dict(_flat(now))
+    for key, was in _flat(then):
+        default = new.get(key)
+        both_empty = not was and not default  # a table without rows is written as a list of none
+        if default is not None and default != was and not both_empty and not _is_given(given, key):
+            yield f"`{key}` stays {_said(was)}: the file does not set it (the default is {_said(default)})"
+
+
 def kept_options(then: Options, now: Options, given: Options | None) -> dict[str, Any]:
     """The options to make something by that was made before: as the file sets them, else as recorded, else today's default."""
     if given is None:

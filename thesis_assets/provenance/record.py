@@ -12,6 +12,9 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.schemas.base import FileModel
 
+ANEW = "anew"
+"""Noted of what somebody wants made once more, see `ask_anew`."""
+
 
 class Output(NamedTuple):
     """A file that a step wrote. `pixels`: digest of the decoded pixels of an image that we encoded."""
@@ -47,6 +50,11 @@ class MadeFrom(FileModel):
     noted: dict[str, Any]
     identity: str
     data_version: str
+
+    @property
+    def is_asked_anew(self) -> bool:
+        """Whether somebody wants it made once more (`ask_anew`): by today's options then."""
+        return bool(self.noted.get(ANEW))
 
     def output(self, name: str) -> Output | None:
         """The named output; None where the record has none of that name."""

@@ -14,8 +14,6 @@ from thesis_assets.provenance.stats import read_stats, write_stats
 State = Literal["made", "missing", "stale", "damaged"]
 NOT_VERIFIED = "not verified yet"
 """Of what a version without records made: it works, and is read in full once (`take_over`)."""
-ANEW = "anew"
-"""Noted of what somebody wants made once more, see `ask_anew`."""
 ASKED_ANEW = "it was asked for anew"
 NAMED = 3
 """Of several files that differ in one way so many are named, and the others counted."""
@@ -154,7 +152,7 @@ def _compare(unit: Unit, contents: Contents, *, full: bool) -> Verdict:
         if unit.older is not None and unit.older() is not None:
             return Verdict("made", notes=(NOT_VERIFIED,))
         return Verdict("missing", ("it was not made yet",))
-    asked = [ASKED_ANEW] if record.noted.get(ANEW) else []
+    asked = [ASKED_ANEW] if record.is_asked_anew else []
     stale = [
         *asked,
         *_other_inputs(record, wanted),

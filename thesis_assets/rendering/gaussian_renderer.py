@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.errors import ThesisAssetsError, pip_install
 from thesis_assets.rendering.gaussians import GaussianTensors, read_ply, to_tensors
 from thesis_assets.rendering.renderer import MissingRender
 from thesis_assets.rendering.torch_rasteriser import LOW_PASS, NEAR, TORCH_RASTERISER, TORCH_REVISION, TorchRasteriser
@@ -136,7 +136,7 @@ def _gsplat_version() -> str:
             key="generation.renders.source",
             found=f"gaussians on CUDA, and gsplat cannot be imported: {error}",
             wanted="gsplat >= 1.4",
-            remedy="pip install 'thesis-assets[gpu]', or set the device to `cpu` (the plain torch rasteriser)",
+            remedy=f"{pip_install(repr('thesis-assets[gpu]'))}, or set the device to `cpu` (the plain torch rasteriser)",
         ) from error
     return str(gsplat.__version__)
 

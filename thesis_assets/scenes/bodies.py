@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import InvalidFile, pip_install
 from thesis_assets.scenes.bounded_files import read_npz
 from thesis_assets.schemas.scenes import BODY_ARRAYS, OPTIONAL_BODY_ARRAYS
 
@@ -198,7 +198,7 @@ def model_files(folder: Path | None, model: BodyModel, genders: Sequence[str]) -
         raise InvalidFile(
             "the `smplx` library is not installed",
             file=files[0],
-            remedy='install the extra: pip install "thesis-assets[body]"',
+            remedy=f"install the extra: {pip_install(repr('thesis-assets[body]'))}",
         )
     return files
 

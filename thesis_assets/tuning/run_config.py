@@ -203,6 +203,25 @@ _AS_THE_PLACE_HAS = frozenset({"mixed_precision", "num_processes"})
 """Not kept: what a CPU cannot do, and how many processes were started."""
 
 
+def read_config(run_tree: TuningRunTree) -> TrainConfig:
+    """A run's `train_config.json`.
+
+    Raises:
+        InvalidFile: it is missing or cannot be read; with what mends it.
+    """
+    try:
+        return read_json(run_tree.train_config, TrainConfig)
+    except InvalidFile as error:
+        raise InvalidFile(
+            error.problem,
+            file=error.file,
+            key=error.key,
+            found=error.found,
+            remedy="restore it from a copy; or remove it: `thesis-assets run` then writes it anew from what the run is, and trains "
+            "nothing that is there",
+        ) from error
+
+
 def kept_run(run_tree: TuningRunTree, run: RunSpec) -> RunSpec:
     """The run with the values that it was begun with, where the experiment's file sets none.
 
@@ -231,7 +250,7 @@ def kept_settings(run_tree: TuningRunTree, settings: Mapping[str, Any], given: C
 def _hyperparameters_of_then(run_tree: TuningRunTree) -> dict[str, Any]:
     if not run_tree.train_config.is_file():
         return {}
-    config = read_json(run_tree.train_config, TrainConfig)
+    config = read_config(run_tree)
     # Of an adopted run nobody knows what it was begun with.
     known = {} if config.is_adopted else hyperparameters(config.flags)
     return {name: value for name, value in known.items() if name not in _AS_THE_PLACE_HAS}
@@ -299,7 +318,7 @@ def lock_config(tree: DifixTree, config: TrainConfig) -> TrainConfig:
     if not run_tree.train_config.is_file():
         write_json(run_tree.train_config, config)
         return config
-    present = read_json(run_tree.train_config, TrainConfig)
+    present = read_config(run_tree)
     differences = _differences(present, config, same_data=is_trained_on(tree, present))
     if differences:
         steps = list_checkpoints(run_tree)
@@ -307,8 +326,8 @@ def lock_config(tree: DifixTree, config: TrainConfig) -> TrainConfig:
             f"the run {config.run_name} is there already, on other data or with other hyperparameters",
             file=run_tree.train_config,
             key=", ".join(differences),
-            found="; ".join(f"{key}: {wanted}" for key, (_, wanted) in differences.items()),
-            wanted="; ".join(f"{key}: {found}" for key, (found, _) in differences.items()),
+            found="; ".join(f"{key}: {there}" for key, (there, _) in differences.items()),
+            wanted="; ".join(f"{key}: {asked}" for key, (_, asked) in differences.items()) + " (the experiment's file)",
             remedy=f"give the changed run another name under `runs` (this one has {len(steps)} checkpoints"
             + (
                 "), or change it back" if steps else f"; remove {run_tree.base} if it is not wanted), or change it back"

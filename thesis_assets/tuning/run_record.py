@@ -31,6 +31,7 @@ from thesis_assets.schemas.tuning import CheckpointInfo, PrunedCheckpoints, Sele
 from thesis_assets.storage import cell_lock, read_json, write_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, pruned_steps
 from thesis_assets.tuning.progress_file import last_progress
+from thesis_assets.tuning.run_config import read_config
 
 CHECKPOINT_VERSION = "1"
 _SHAPES_NO_WEIGHT = frozenset(
@@ -80,7 +81,7 @@ def _shaping(options: Mapping[str, Any]) -> dict[str, Any]:
 def _older(tree: DifixTree, run_name: str, run: RunSpec) -> Older | None:
     run_tree = tree.tuning_run(run_name)
     try:
-        config = read_json(run_tree.train_config, TrainConfig)
+        config = read_config(run_tree)
         if not _is_whole(run_tree, run, config):
             return None
     except InvalidFile:
@@ -132,7 +133,7 @@ def record_run(
         InvalidFile: `train_config.json` cannot be read.
     """
     run_tree = tree.tuning_run(run_name)
-    config = read_json(run_tree.train_config, TrainConfig)
+    config = read_config(run_tree)
     unit = unit or checkpoint_unit(tree, run_name, run)
     # Weights that were taken, not trained.
     taken = config.flags.get("model_sha256")
@@ -174,7 +175,7 @@ def lost_checkpoints(run_tree: TuningRunTree, run: RunSpec) -> list[str]:
 def lost_side_files(run_tree: TuningRunTree) -> list[str]:
     """What of a finished training is gone that no record holds, each with what is not known any more."""
     try:
-        if read_json(run_tree.train_config, TrainConfig).is_adopted:
+        if read_config(run_tree).is_adopted:
             return []  # it never had them
     except InvalidFile:  # a look says so
         return []

@@ -28,7 +28,7 @@ from thesis_assets.splits.snapshot_guard import recorded_images, refuse_other_im
 from thesis_assets.storage import read_json, sha256_bytes, to_json_bytes, write_bytes, write_json
 from thesis_assets.tuning.checkpoints import PUBLISHED_KEYS, kept_steps, verify_checkpoint
 from thesis_assets.tuning.refine import load_refiner
-from thesis_assets.tuning.run_config import is_trained_on, kept_run
+from thesis_assets.tuning.run_config import is_trained_on, kept_run, read_config
 from thesis_assets.tuning.run_record import checkpoint_place, run_options
 from thesis_assets.tuning.scoring import (
     HeldOutSample,
@@ -77,7 +77,7 @@ def select_checkpoint(
     require_rule_weights(run.selection, lpips_weights)
     run_tree = tree.tuning_run(run_name)
     run = kept_run(run_tree, run)
-    config = read_json(run_tree.train_config, TrainConfig)
+    config = read_config(run_tree)
     renew_paths(tree)
     _refuse_other_data(tree, config)
     making = begin(selection_unit(tree, run_name, run, evaluation_groups, lpips_weights))

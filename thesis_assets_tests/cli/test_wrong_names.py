@@ -88,6 +88,7 @@ def test_a_run_that_is_not_declared_is_wrong_use_and_the_declared_ones_are_named
         ("run --exp small --until difix_dat", "near: difix_data"),
         ("checks run --exp small nsv", "near: nvs"),
         ("checks run --exp small every_sample_complet", "near: every_sample_complete"),
+        ("checks run --exp small scene_samples", "no checks of its own; those of what is made from it: sample_set"),
         ("compare --exp small --run r1 --against r9", "wanted: r1"),
     ],
 )

@@ -21,6 +21,7 @@ from thesis_assets.defs.dead_runs import (
     holder_tags,
     made_by_command_line,
 )
+from thesis_assets.defs.history import History
 from thesis_assets.defs.resources import platform_resource
 from thesis_assets_tests.worlds import World
 
@@ -53,6 +54,20 @@ def run_with(
     run_id = make_new_run_id()
     tags = HERE | {tag: f"{holder}-{of or run_id}"}
     return create_run_for_test(instance, **{"run_id": run_id, "status": STARTED, "tags": tags, **more})
+
+
+def test_a_killed_command_line_makes_nothing_any_more_also_before_anybody_closed_its_run(
+    instance: dg.DagsterInstance, killed: str
+) -> None:
+    def maker() -> str | None:
+        return History(instance).maker("tuned_checkpoint", None)
+
+    of_asset = {"job_name": "tune", "asset_selection": frozenset({dg.AssetKey("tuned_checkpoint")})}
+    run_with(instance, PROCESS_TAG, killed, **of_asset)
+    assert maker() is None
+    run_id = make_new_run_id()
+    create_run_for_test(instance, run_id=run_id, status=STARTED, tags=holder_tags(run_id), **of_asset)
+    assert (maker() or "").startswith(f"run {run_id[:8]} since ")
 
 
 def test_a_run_of_a_dead_process_is_closed_and_a_living_ones_is_not(instance: dg.DagsterInstance, killed: str) -> None:

@@ -10,11 +10,12 @@ import yaml
 
 from thesis_assets.definitions import ASSETS, defs
 from thesis_assets.defs.checks.outcomes import CHECKS
-from thesis_assets.defs.graph import NODES, upstream_cells
+from thesis_assets.defs.graph import NODES, of_all, upstream_cells
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import InvalidKey
+from thesis_assets.provenance import Place, Unit, Verdict, Wanted
 from thesis_assets.schemas.samples import SampleRow
 from thesis_assets.settings import Settings
 
@@ -119,3 +120,12 @@ def test_dagsters_own_validation_passes(command: list[str]) -> None:
         program = [str(Path(sys.executable).with_name("dg")), *command[1:]]
     result = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_what_is_said_of_many_units_is_said_once(tmp_path: Path) -> None:
+    place = Place(tmp_path, tmp_path / "made_from.json")
+    verdict = Verdict("stale", ("`stride` was 1, is 2",), notes=("by an older version",))
+    found = [(Unit(f"nvs of a, epoch_{epoch:04d}", place, Wanted("nvs", "1")), verdict) for epoch in range(4)]
+    whole = of_all(found)
+    assert whole.reasons == ("nvs of a, epoch_0000, nvs of a, epoch_0001 and 2 more: `stride` was 1, is 2",)
+    assert len(whole.notes) == 1

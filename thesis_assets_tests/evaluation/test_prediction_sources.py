@@ -19,7 +19,7 @@ from thesis_assets.evaluation.pipeline_command import pipeline_unit
 from thesis_assets.evaluation.pose import evaluate_pose
 from thesis_assets.evaluation.required_files import check_manifest, check_metrics_recompute, check_required_files
 from thesis_assets.evaluation.scene_steps import predict, units_of
-from thesis_assets.evaluation.units import absent_tasks, prediction_place
+from thesis_assets.evaluation.units import absent_tasks, prediction_place, prediction_unit
 from thesis_assets.experiments.spec import EvaluationSpec
 from thesis_assets.layout import TASKS, EvaluationTree
 from thesis_assets.provenance import ask_anew, read_record
@@ -170,8 +170,49 @@ def test_lost_predictions_are_taken_again_and_a_lost_output_has_its_command_run_
     assert len(runs_of(cell)) == 1
     ask_anew(pipeline_unit(cell))
     assert not predict([cell]).failed
-    assert len(runs_of(cell)) == 2
+    assert len(runs_of(cell)) == 1, "in a folder of its own"
     assert written.is_file()
+
+
+@pytest.mark.parametrize("why", ["asked for", "another command"])
+def test_what_a_command_wrote_stays_until_the_new_output_is_whole(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    cell = commanded(own_folder)
+    predict([cell])
+    pipeline_tree = cell.tree.pipeline
+    before = {path: path.read_bytes() for path in pipeline_tree.output_dir.rglob("*") if path.is_file()}
+    if why == "asked for":
+        ask_anew(pipeline_unit(cell))
+        for epoch in EPOCHS:
+            ask_anew(prediction_unit(cell, epoch))
+    else:
+        cell = commanded(own_folder, predictions={"env": {"QUALITY": "high"}})
+    monkeypatch.setenv("PIPELINE_FAILS", "1")
+    assert "out of memory" in " ".join(predict([cell]).failed[SCENE])
+    assert {path: path.read_bytes() for path in pipeline_tree.output_dir.rglob("*") if path.is_file()} == before
+    assert not pipeline_unit(cell).look().missing
+    monkeypatch.delenv("PIPELINE_FAILS")
+    assert not predict([cell]).failed
+    assert len(runs_of(cell)) == 2, "the failed attempt and the one that went on from it"
+    assert not pipeline_tree.next_output_dir.exists()
+    assert set(looked_at(cell).values()) >= {"made"}
+
+
+@pytest.mark.parametrize("record", [None, b"{"])
+def test_a_whole_output_without_a_record_is_given_one_and_its_command_not_run(
+    own_folder: Path, record: bytes | None
+) -> None:
+    cell = commanded(own_folder)
+    predict([cell])
+    cell.tree.pipeline.made_from.unlink()
+    if record is not None:
+        cell.tree.pipeline.made_from.write_bytes(record)
+    next(cell.tree.task(0, "nvs").inputs_dir.rglob("*.png")).unlink()
+    ran = (cell.tree.pipeline.output_dir / "runs.txt").stat().st_mtime_ns
+    assert not predict([cell]).failed
+    assert (cell.tree.pipeline.output_dir / "runs.txt").stat().st_mtime_ns == ran
+    assert pipeline_unit(cell).look().is_made
 
 
 def test_another_command_line_makes_predictions_stale(own_folder: Path) -> None:

@@ -27,7 +27,7 @@ from thesis_assets.evaluation.scene_steps import units_of
 from thesis_assets.evaluation.units import absent_tasks, prediction_unit, task_unit
 from thesis_assets.images.codecs import read_rgb
 from thesis_assets.layout import TASKS
-from thesis_assets.provenance import Contents, Output, Unit, examine, take_over
+from thesis_assets.provenance import Contents, Output, Unit, ask_anew, examine, take_over
 from thesis_assets.scenes.scene import Scene
 from thesis_assets.schemas.lineage import LineageLink
 from thesis_assets.schemas.tuning import CheckpointInfo
@@ -165,6 +165,14 @@ def test_what_is_made_anew_keeps_the_options_that_the_file_does_not_set(own_fold
     assert evaluate_pose(cell, 15, "pose_smpl").comparable["world_alignment"] == "camera"
     cell = open_cell(own_folder, nvs={"region": "mask"})
     assert compared_epoch(cell, 15).comparable["background"] == "white"
+
+
+def test_what_is_asked_for_anew_is_made_by_todays_defaults(own_folder: Path) -> None:
+    compared_epoch(open_cell(own_folder, nvs={"background": "white"}), 15)
+    cell = open_cell(own_folder)
+    assert task_unit(cell, 15, "nvs").look().is_made
+    ask_anew(task_unit(cell, 15, "nvs"))
+    assert compared_epoch(cell, 15).comparable["background"] == "black"
 
 
 def spoilt() -> Iterator[tuple[str, str]]:

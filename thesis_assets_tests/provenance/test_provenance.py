@@ -19,6 +19,7 @@ from thesis_assets.provenance import (
     Wanted,
     begin,
     examine,
+    kept_defaults,
     kept_options,
     mend,
     strike,
@@ -219,6 +220,14 @@ def test_what_is_made_anew_keeps_the_options_that_the_file_does_not_set() -> Non
     }
     assert kept_options(then, now, {"nvs": {"background": "white"}, "frames": {"stride": 1}}) == now
     assert kept_options(then, now, None) == now
+
+
+def test_an_option_that_is_not_set_any_more_and_stays_is_said() -> None:
+    then = {"nvs": {"background": "white", "region": "mask", "groups": []}, "epochs": {"15": {"step": 10}}}
+    now = {"nvs": {"background": "black", "region": "mask", "groups": {}, "later": 1}, "epochs": [0, 15]}
+    told = ["`nvs.background` stays white: the file does not set it (the default is black)"]
+    assert list(kept_defaults(then, now, {"epochs": [0, 15]})) == told
+    assert list(kept_defaults(then, now, {"nvs": {"background": "black"}})) == [], "that is stale"
 
 
 values = st.recursive(

@@ -148,8 +148,8 @@ def test_checkpoints_of_other_data_or_hyperparameters_are_not_resumed(tree: Difi
     assert train(arguments(tree, "locked", max_train_steps=3)) == 0
     assert train(arguments(tree, "locked", max_train_steps=3, learning_rate=5e-4)) == 1
     message = last_message(tree, "locked")
-    assert "found: learning_rate: 0.0005" in message
-    assert "wanted: learning_rate: 0.001" in message
+    assert "found: learning_rate: 0.001" in message
+    assert "wanted: learning_rate: 0.0005" in message
     tree.tuning_run("locked").train_config.unlink()
     assert train(arguments(tree, "locked", max_train_steps=3, learning_rate=5e-4)) == 1
     assert "hyperparameter_digest" in last_message(tree, "locked")

@@ -150,6 +150,19 @@ def test_a_training_without_a_record_that_is_whole_is_given_one_and_not_trained(
     assert unit.look().is_made
 
 
+def test_a_configuration_that_is_no_text_is_refused_with_what_mends_it(
+    copied: DifixTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = copied.tuning_run("r1").train_config
+    config.write_bytes(b"\xff\xfe\x00")
+    monkeypatch.setattr(tuning_run, "run_job", no_launch)
+    with pytest.raises(InvalidFile, match=r"not JSON(.|\n)*train_config.json(.|\n)*or remove it"):
+        start(copied)
+    config.unlink()
+    assert start(copied).steps == [3, 6]
+    assert checkpoint_unit(copied, "r1", make_run()).look().is_made
+
+
 def test_a_lost_job_record_or_progress_is_told_and_trains_nothing(
     copied: DifixTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,8 +183,8 @@ def test_other_hyperparameters_under_the_same_name_are_refused_with_the_differen
     with pytest.raises(SnapshotChanged) as caught:
         start(finished, learning_rate=5e-4)
     assert caught.value.key == "learning_rate"
-    assert caught.value.found == "learning_rate: 0.0005"
-    assert caught.value.wanted == "learning_rate: 0.001"
+    assert caught.value.found == "learning_rate: 0.001", "what the file that is named has"
+    assert caught.value.wanted == "learning_rate: 0.0005 (the experiment's file)"
     assert finished.tuning_run("r1").train_config.read_bytes() == before
 
 

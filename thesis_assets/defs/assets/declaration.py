@@ -29,6 +29,7 @@ from thesis_assets.defs.metadata import COLUMN_SCHEMA, column_schema
 from thesis_assets.defs.partitions import PARTITIONS, Cell, CellKind
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.launch.telling import told_to
 from thesis_assets.storage import cell_lock, full_disk_explained
 
 IO_MANAGER = "trees"
@@ -94,6 +95,7 @@ def graph_asset(
                     _only_writers(platform, cells, one_writer_of),
                     attempting(platform, name, cells, context.run_id, lambda: ended_by_person(context)),
                     full_disk_explained(platform.settings.data_home),
+                    told_to(platform.reporter(context)),
                 ):
                     value = body(context=context, platform=platform, **inputs)
                     # Tables are written, and then looked at, by the IO manager.

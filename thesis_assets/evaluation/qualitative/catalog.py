@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thesis_assets.errors import InvalidFile, InvalidKey, ThesisAssetsError
+from thesis_assets.errors import InvalidFile, InvalidKey, ThesisAssetsError, pip_install
 from thesis_assets.layout import POSE_TASKS, TASKS, TEMPORARY_PREFIX, EvaluationTree, epoch_name
 
 INPUT_DATA, EVALUATION, TRIPLETS = "input_data", "evaluation", "triplets"
@@ -80,7 +80,7 @@ def serve_catalog(recordings: Mapping[str, Sequence[Path]], *, port: int = 0) ->
         raise ThesisAssetsError(
             "the catalog needs more of Rerun",
             wanted="the extra `catalog`",
-            remedy="pip install 'thesis-assets[catalog]'",
+            remedy=pip_install("'thesis-assets[catalog]'"),
         )
     if not recordings:
         raise InvalidFile("there is no recording to serve", wanted="rerun/*.rrd", remedy="export some first")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.errors import InvalidFile, ThesisAssetsError, pip_install
 from thesis_assets.evaluation.qualitative.recording import footer_problem
 from thesis_assets.schemas.checks import CheckOutcome
 
@@ -96,7 +96,7 @@ def rerun_binary() -> Path:
         if binary.is_file():
             return binary
     raise ThesisAssetsError(
-        "Rerun's program is not installed", wanted="`rerun` of the package rerun-sdk", remedy="pip install rerun-sdk"
+        "Rerun's program is not installed", wanted="`rerun` of the package rerun-sdk", remedy=pip_install("rerun-sdk")
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import InvalidFile, pip_install
 from thesis_assets.layout import CONVERTED_RECORD
 from thesis_assets.schemas.tuning import ConvertedModel
 from thesis_assets.storage import read_json, read_json_value, sha256_file, sha256_value
@@ -123,7 +123,7 @@ def require_packages() -> None:
             key="runs.<run_name>.backend",
             found=f"without {', '.join(missing)}",
             wanted=", ".join(PACKAGES),
-            remedy="pip install 'thesis-assets[difix]'",
+            remedy=pip_install("'thesis-assets[difix]'"),
         )
 
 
