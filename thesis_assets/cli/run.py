@@ -209,8 +209,9 @@ def _ask_anew(platform: Platform, instance: dg.DagsterInstance, assets: Sequence
         known = [each for each in seconds if each is not None]
         cost = f"about {sum(known) / 60:.1f} minutes by past runs" if known else "it was never timed here"
         platform.echo(f"{asset}{told_cells(cells)} is made anew: {cost}")
-        if asset != "scene_samples":  # its step is told
-            for cell in cells:
+        for cell in cells:
+            # Samples of frozen data must come out as they were: their step is told, and nothing else counts on it.
+            if asset != "scene_samples" or not platform.is_frozen(cell.exp_name):
                 for unit in [*NODES[asset].units(platform, cell), *commanded(platform, asset, cell)]:
                     ask_anew(unit)
 

@@ -23,7 +23,7 @@ from thesis_assets.defs.platform import OneLook, Platform
 from thesis_assets.defs.ready_scenes import ReadyScenes, unfinished_scenes, vanished_scenes
 from thesis_assets.errors import InvalidExperiment, ThesisAssetsError, command_for, first_names
 from thesis_assets.layout import TASKS
-from thesis_assets.provenance import MadeFrom, Verdict, kept_defaults
+from thesis_assets.provenance import ASKED_ANEW, MadeFrom, Verdict, kept_defaults
 
 State = Literal[
     "made", "missing", "stale", "damaged", "running", "failed", "blocked", "waiting", "refused", "absent"
@@ -263,7 +263,7 @@ class Plan:
             return None
         fork = f"thesis-assets fork --exp {cell.exp_name} --as <new name>"
         if platform.is_frozen(cell.exp_name):
-            if own.state == "stale":
+            if own.state == "stale" and own.why != ASKED_ANEW:  # what is only asked for anew must come out as it was
                 return replace(own, state="refused", why=f"the data is frozen, and would change: {own.why}", mend=fork)
             return None
         if level == "export_scenes":

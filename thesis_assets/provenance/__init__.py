@@ -25,9 +25,10 @@ from thesis_assets.provenance.making import (
 from thesis_assets.provenance.options import kept_defaults, kept_options, kept_part, options_of
 from thesis_assets.provenance.record import MadeFrom, Output, Place, read_record, versions_of
 from thesis_assets.provenance.stats import forget_stats
-from thesis_assets.provenance.verdict import Older, Unit, Verdict, Wanted, examine, look
+from thesis_assets.provenance.verdict import ASKED_ANEW, Older, Unit, Verdict, Wanted, examine, look
 
 __all__ = [
+    "ASKED_ANEW",
     "LOST",
     "Contents",
     "MadeFrom",

@@ -120,6 +120,8 @@ def export_shard(work: ShardWork, on_progress: Say = tell) -> ShardRecord:
         verdict = unit.look(contents)
         if verdict.record is None and take_over(unit, contents) is not None:
             verdict = unit.look(contents)
+        if verdict.record is not None and verdict.record.is_asked_anew:
+            work = replace(work, anew=True)  # by a command that was killed before it came to this
         if verdict.is_made and not work.anew:
             stats = storage.read_json(tree.scene_run(work.scene_name).run_stats, ShardStats)
             return ShardRecord(stats, exported=False, preview=None)

@@ -10,11 +10,13 @@ import pytest
 
 from thesis_assets.defs.attempts import attempting, read_attempt
 from thesis_assets.defs.backfill_plan import plan_backfill
+from thesis_assets.defs.graph import NODES
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.states import CellState, Plan
 from thesis_assets.errors import InvalidScene, ProcessLost
+from thesis_assets.provenance import ASKED_ANEW, ask_anew
 from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets.storage import write_json
 from thesis_assets_tests.cli.in_process import invoke, json_of
@@ -178,6 +180,25 @@ def test_frozen_data_that_would_change_is_refused_with_the_fork_and_lost_files_a
     assert "thesis-assets fork --exp v1" in refused.mend
     shutil.rmtree(sample_of(world, "hi4d_pair00_hug"))
     assert states(world, instance)["scene_samples v1|hi4d_pair00_hug"].state == "missing"
+
+
+def test_what_was_asked_for_anew_and_killed_is_gone_on_with_also_in_frozen_data(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    (shard,) = NODES["scene_samples"].units(world.platform, SHARD)
+    ask_anew(shard)
+    found = states(world, instance)[f"scene_samples {SHARD}"]
+    assert (found.state, found.why) == ("stale", ASKED_ANEW)
+    image = sample_of(world) / "image.png"
+    before = image.stat().st_mtime_ns
+    assert world.run("v1", until="difix_data").exit_code == 0
+    assert image.stat().st_mtime_ns != before
+    freeze(world.platform.difix(V1), "test")
+    (data_json,) = NODES["difix_data"].units(world.platform, V1)
+    ask_anew(data_json)
+    assert states(world, instance)["difix_data v1"].is_work, "it comes out as it was, and is not refused"
+    assert world.run("v1", until="difix_data").exit_code == 0
+    assert {state.state for state in states(world, instance).values() if not state.cell.run_name} == {"made"}
 
 
 def test_a_lost_freeze_is_damage_of_the_data_that_a_run_mends(world: World, instance: dg.DagsterInstance) -> None:
