@@ -120,6 +120,7 @@ def run_experiment(
 
     with told_to(lambda line: platform.echo(f"  {line}")):
         take_over_experiment(platform, exp_name, tell)
+    with told_to(platform.echo):
         renew_places(platform.difix(Cell(exp_name)))
     try:
         for run_id in close_dead_runs(instance):

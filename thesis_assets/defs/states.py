@@ -239,9 +239,8 @@ class Plan:
             gone = lost_checkpoints(run_tree, self.platform.run_spec(own.cell))
             if not gone:
                 return own  # never finished: the trainer goes on; or whole, and given a record again
-            own = replace(
-                own, state="damaged", why=f"{own.why}; it was trained, and these are gone: {first_names(gone, 3)}"
-            )
+            why = f"it was trained; its record is lost, and these too: {first_names(gone, 3)}"
+            own = replace(own, state="damaged", why=why)
         elif {*found.missing, *found.damaged} == {"train_config.json"}:
             return own  # written anew, and trains nothing
         state: State = "damaged" if own.state != "stale" else "stale"

@@ -95,7 +95,7 @@ def graph_asset(
                     _only_writers(platform, cells, one_writer_of),
                     attempting(platform, name, cells, context.run_id, lambda: ended_by_person(context)),
                     full_disk_explained(platform.settings.data_home),
-                    told_to(platform.reporter(context)),
+                    told_to(functools.partial(_say, context, platform)),
                 ):
                     value = body(context=context, platform=platform, **inputs)
                     # Tables are written, and then looked at, by the IO manager.
@@ -132,6 +132,12 @@ def graph_asset(
         )(step)
 
     return declare
+
+
+def _say(context: dg.AssetExecutionContext, platform: Platform, line: str) -> None:
+    """What a step tells itself is no progress, which a later line takes the place of: that a training was moved aside."""
+    context.log.info(line)
+    platform.echo(f"{context.asset_key.to_user_string()}: {line}")
 
 
 def ended_by_person(context: dg.AssetExecutionContext) -> bool:
