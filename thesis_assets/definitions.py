@@ -16,7 +16,7 @@ from thesis_assets.defs.checks.outcomes import CHECKS
 from thesis_assets.defs.checks.recordings import RECORDING_CHECKS
 from thesis_assets.defs.checks.tuning import TUNING_CHECKS
 from thesis_assets.defs.io_manager import TreeIOManager
-from thesis_assets.defs.jobs import JOBS, checks_jobs
+from thesis_assets.defs.jobs import JOBS, OBSERVE, checks_jobs
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.policy import with_policy
 from thesis_assets.defs.resources import platform_resource
@@ -45,7 +45,7 @@ def build_defs(
     return dg.Definitions(
         assets=with_policy(ASSETS, platform),
         asset_checks=[*DIFIX_DATA_CHECKS, *TUNING_CHECKS, *EVALUATION_CHECKS, *RECORDING_CHECKS],
-        jobs=[*JOBS, *checks_jobs(CHECKS), *OPERATION_JOBS],
+        jobs=[*JOBS, OBSERVE, *checks_jobs(CHECKS), *OPERATION_JOBS],
         schedules=build_schedules(),
         sensors=build_sensors(settings),
         resources={PLATFORM: platform_resource(platform), IO_MANAGER: TreeIOManager(platform), **(resources or {})},

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from thesis_assets.errors import InvalidKey
-from thesis_assets.layout import AdoptedTrees, ReportsTree, output_dir
+from thesis_assets.layout import SCENE_STAMPS, AdoptedTrees, ReportsTree, output_dir
 
 
 def _words(text: str) -> list[str]:
@@ -169,6 +169,11 @@ class Settings(BaseSettings):
     @cached_property
     def reports(self) -> ReportsTree:
         return ReportsTree(self.reports_root)
+
+    @property
+    def scene_stamps(self) -> Path:
+        """Beside the history, of which scenes it was told: see `layout.SCENE_STAMPS`."""
+        return self.dagster_home / SCENE_STAMPS
 
     @property
     def roots(self) -> dict[str, Path]:

@@ -367,18 +367,10 @@ def _print_plan(plan: "PublicationPlan", as_json: bool) -> None:
 
 def _remember(platform: Platform, cell: Cell, record: "PublicationRecord") -> None:
     """Put the publication into the history, as the asset of the graph would."""
-    import dagster as dg
-
     from thesis_assets.defs.assets.recordings import publication_metadata
-    from thesis_assets.defs.graph import DATA_VERSION, data_version, records_of
+    from thesis_assets.defs.told_versions import made_outside
 
     with dagster_instance(platform.settings) as instance:
-        version = data_version(records_of(platform, "published_recordings", cell))
-        instance.report_runless_asset_event(
-            dg.AssetMaterialization(
-                "published_recordings",
-                description="Published from the command line.",
-                partition=cell.key,
-                metadata={**publication_metadata(record), DATA_VERSION: version},
-            )
-        )
+        metadata = {"published by": "the command line", **publication_metadata(record)}
+        made = made_outside(platform, instance, "published_recordings", cell, metadata)
+        instance.report_runless_asset_event(made)

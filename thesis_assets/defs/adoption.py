@@ -10,13 +10,14 @@ import dagster as dg
 
 from thesis_assets.defs.audit import evaluations_of
 from thesis_assets.defs.checks.outcomes import CHECKS
-from thesis_assets.defs.graph import DATA_VERSION, data_version, look_at, records_of
+from thesis_assets.defs.graph import look_at
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import Outcome, execute, make_run, works_of
 from thesis_assets.defs.older_trees import take_over_cells
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.states import Plan
+from thesis_assets.defs.told_versions import made_outside
 
 ADOPTED_FROM = "adopted from"
 
@@ -44,7 +45,7 @@ def register_snapshot(
     def step(context: dg.OpExecutionContext) -> None:
         for asset, cell in cells:
             if plan.state(asset, cell).state != "made":
-                context.log_event(_materialization(platform, asset, cell, origin))
+                context.log_event(_materialization(platform, instance, asset, cell, origin))
             if asset not in CHECKS:
                 continue
             report(f"checking {asset} of {cell}")
@@ -61,10 +62,11 @@ def register_snapshot(
     return failed
 
 
-def _materialization(platform: Platform, asset: str, cell: Cell, origin: str) -> dg.AssetMaterialization:
-    version = data_version(records_of(platform, asset, cell))
-    metadata: dict[str, Any] = {DATA_VERSION: version, ADOPTED_FROM: dg.MetadataValue.path(origin)}
-    return dg.AssetMaterialization(asset, partition=cell.key, metadata=metadata)
+def _materialization(
+    platform: Platform, instance: dg.DagsterInstance, asset: str, cell: Cell, origin: str
+) -> dg.AssetMaterialization:
+    metadata: dict[str, Any] = {ADOPTED_FROM: dg.MetadataValue.path(origin)}
+    return made_outside(platform, instance, asset, cell, metadata)
 
 
 def _cells(platform: Platform, exp_name: str) -> Iterator[tuple[str, Cell]]:

@@ -15,7 +15,7 @@ from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import InvalidFile, reason_of
 from thesis_assets.layout import EvaluationTree, dataset_of, parse_epoch
-from thesis_assets.provenance import Contents, Older, Place, Unit, Wanted, begin
+from thesis_assets.provenance import CODE_VERSIONS, Contents, Older, Place, Unit, Wanted, begin
 from thesis_assets.schemas.evaluation import ComparisonRecord, EvaluationManifest
 from thesis_assets.schemas.lineage import LineageLink, linked
 from thesis_assets.storage import read_json, sha256_file, write_json, write_text
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 UNREFINED = "unrefined"
 UNREFINED_EPOCH = 0
-PAGE_VERSION = "1"
 MAX_FRAMES = 240
 SHARE = 10
 """A page that is made by itself takes at most this part of the megabytes of all: ten runs' pages always fit."""
@@ -170,7 +169,7 @@ class ComparePages:
             files |= self._shown_of(cell)
         datasets = {name: each.model_dump() for name, each in self.platform.spec(comparison.tuned).datasets.items()}
         options = {"epoch": comparison.epoch, "scenes": scenes, "datasets": datasets}
-        wanted = Wanted("compare_page", PAGE_VERSION, options=options, files=files)
+        wanted = Wanted("compare_page", CODE_VERSIONS["compare_page"], options=options, files=files)
         place = Place(page.parent, reports.comparison_made_from(*comparison.place))
         return Unit(page.name, place, wanted, lambda: _older(record, page))
 

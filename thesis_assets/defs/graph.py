@@ -14,14 +14,15 @@ from thesis_assets.defs.partitions import Cell, CellKind
 from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import first_names
 from thesis_assets.layout import TASKS
-from thesis_assets.provenance import MadeFrom, Place, Unit, Verdict, Wanted, read_record
+from thesis_assets.provenance import CODE_VERSIONS, MadeFrom, Place, Unit, Verdict, Wanted, read_record
 from thesis_assets.provenance.contents import stat_of
 from thesis_assets.provenance.verdict import State
 from thesis_assets.storage import sha256_value
 
 DATA_VERSION = "data version"
-CODE_VERSION = "1"
-LEADERBOARD_VERSION = "1"
+CODE_VERSION = "code version"
+SCENE_FILES = "scene_files"
+"""The scenes on disk as Dagster sees them: observed, never made."""
 BADNESS: tuple[State, ...] = ("damaged", "missing", "stale")
 
 
@@ -32,6 +33,7 @@ class Node:
     Args:
         units: the outputs of a cell that are made, looked at and mended each by itself; of a cell without any, such as the catalog
             of scenes or a task that is not enabled, its event in the history is all there is.
+        observed: what Dagster alone sees above it, for its marks: no cells that anybody makes.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Node:
     kind: CellKind
     upstream: tuple[str, ...]
     units: Callable[[Platform, Cell], Sequence[Unit]]
+    observed: tuple[str, ...] = ()
 
 
 def _nothing(platform: Platform, cell: Cell) -> list[Unit]:
@@ -126,7 +129,7 @@ def _leaderboard(platform: Platform, cell: Cell) -> list[Unit]:
         if (record := read_record(Place(tree.base, tree.manifest_made_from))) is not None
     }
     place = Place(reports.base, reports.leaderboard_made_from)
-    table = Unit("leaderboard", place, Wanted("leaderboard", LEADERBOARD_VERSION, made=made))
+    table = Unit("leaderboard", place, Wanted("leaderboard", CODE_VERSIONS["leaderboard"], made=made))
     return [table, *ComparePages(platform, platform.echo).units()]
 
 
@@ -142,7 +145,7 @@ NODES: dict[str, Node] = {
     node.name: node
     for node in (
         Node("scene_catalog", "scenes", "none", (), _nothing),
-        Node("scene_samples", "difix_data", "exp_by_scene", (), _scene_samples),
+        Node("scene_samples", "difix_data", "exp_by_scene", (), _scene_samples, observed=(SCENE_FILES,)),
         Node("sample_set", "difix_data", "exp", ("scene_samples",), _sample_set),
         Node("split_manifests", "difix_data", "exp", ("sample_set",), _split_manifests),
         Node("difix_data", "difix_data", "exp", ("split_manifests",), _difix_data),

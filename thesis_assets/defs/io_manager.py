@@ -11,10 +11,11 @@ import dagster as dg
 
 from thesis_assets.defs.attempts import note_failure
 from thesis_assets.defs.footprint import footprint
-from thesis_assets.defs.graph import DATA_VERSION, NODES, data_version, of_all
+from thesis_assets.defs.graph import CODE_VERSION, DATA_VERSION, NODES, data_version, of_all
 from thesis_assets.defs.metadata import counts_table
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.told_versions import code_version_of
 from thesis_assets.errors import InvalidFile, ThesisAssetsError, command_for
 from thesis_assets.samples.triplet_set import TripletSet
 from thesis_assets.storage import full_disk_explained
@@ -69,7 +70,8 @@ def verify_units(platform: Platform, asset: str, cell: Cell) -> Metadata:
         )
     records = [verdict.record for _, verdict in looks if verdict.record is not None]
     n_files, n_bytes = footprint(records)
-    return {DATA_VERSION: data_version(records), "files": n_files, "bytes": n_bytes}
+    versions = {DATA_VERSION: data_version(records), CODE_VERSION: code_version_of(asset, looks)}
+    return {**versions, "files": n_files, "bytes": n_bytes}
 
 
 def _write_sample_set(platform: Platform, cell: Cell, value: "SampleSet") -> Metadata:

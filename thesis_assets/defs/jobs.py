@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition  # no public name yet
 
+from thesis_assets.defs.graph import SCENE_FILES
 from thesis_assets.defs.partitions import PARTITIONS, CellKind
 
 
@@ -39,6 +40,10 @@ JOBS = [
     dg.define_asset_job(level.job, dg.AssetSelection.assets(*level.assets), description=f"Materialize {level.title}.")
     for level in LEVELS
 ]
+OBSERVE_JOB = "observe_scene_files"
+OBSERVE = dg.define_asset_job(
+    OBSERVE_JOB, dg.AssetSelection.assets(SCENE_FILES), description="Observe the exported scenes that changed on disk."
+)
 
 
 def checks_job(asset: str) -> str:

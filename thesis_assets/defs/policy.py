@@ -1,4 +1,5 @@
-"""What holds for every asset, mapped over all of them once: owners, tags, code references, freshness, what follows by itself."""
+"""What holds for every asset, mapped over all of them once: owners, tags, code versions and references, freshness, what follows by
+itself."""
 
 import functools
 import inspect
@@ -10,8 +11,10 @@ from typing import Any
 import dagster as dg
 
 from thesis_assets.defs.automation import conditions
-from thesis_assets.defs.jobs import LEVELS
+from thesis_assets.defs.graph import SCENE_FILES
+from thesis_assets.defs.jobs import LEVELS, OBSERVE_JOB
 from thesis_assets.defs.platform import Platform
+from thesis_assets.provenance import CODE_VERSIONS
 
 GPU_ASSETS = frozenset(
     {"scene_samples", "tuned_checkpoint", "selected_checkpoint", "predictions", "nvs", "triplet_recording"}
@@ -25,7 +28,7 @@ DOCS = {
     "recordings": "share.md",
     "reports": "read_the_results.md",
 }
-_LEVEL = {asset: level.job for level in LEVELS for asset in level.assets}
+_LEVEL = {SCENE_FILES: OBSERVE_JOB, **{asset: level.job for level in LEVELS for asset in level.assets}}
 _FRESHNESS = {
     # Looked at every morning; the other assets are as fresh as what they are made from, which staleness shows.
     "scene_catalog": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26)),
@@ -41,6 +44,7 @@ def with_policy(assets: Sequence[Any], platform: Platform) -> list[dg.AssetsDefi
         name = spec.key.to_user_string()
         return spec.replace_attributes(
             owners=owners,
+            code_version=CODE_VERSIONS.get(name),
             tags={**spec.tags, "level": _LEVEL[name], "compute": "gpu" if name in GPU_ASSETS else "cpu"},
             automation_condition=following.get(name),
             freshness_policy=_FRESHNESS.get(name),

@@ -1,6 +1,6 @@
 """The schedules, and the jobs they start: nightly the backfill of new scenes, weekly a look at every file.
 
-Both are off until somebody turns them on. Concept: https://docs.dagster.io/guides/automate/schedules
+Both are off until somebody turns them on. What changed of the scenes is observed every night: that makes nothing. Concept: https://docs.dagster.io/guides/automate/schedules
 """
 
 import time
@@ -11,6 +11,7 @@ from thesis_assets.defs.assets.declaration import PLATFORM
 from thesis_assets.defs.audit import audit
 from thesis_assets.defs.backfill_plan import plan_backfill
 from thesis_assets.defs.backfill_runs import hand_over
+from thesis_assets.defs.jobs import OBSERVE
 from thesis_assets.defs.metadata import table
 from thesis_assets.defs.new_scenes import fork_for_late_scenes
 from thesis_assets.defs.platform import Platform
@@ -18,6 +19,7 @@ from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.errors import ThesisAssetsError
 
+BEFORE_NIGHT = "0 1 * * *"
 NIGHT = "0 2 * * *"
 SUNDAY = "0 4 * * 0"
 
@@ -86,8 +88,15 @@ OPERATION_JOBS = [new_dataset_backfill, integrity_audit]
 
 
 def build_schedules() -> list[dg.ScheduleDefinition]:
-    """Nightly and weekly; off until they are turned on."""
+    """Nightly and weekly; those that start work are off until they are turned on."""
     return [
+        dg.ScheduleDefinition(
+            name="nightly_scene_files",
+            job=OBSERVE,
+            cron_schedule=BEFORE_NIGHT,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description="Every night: which exported scenes hold other files now, so that the UI marks their shards stale.",
+        ),
         dg.ScheduleDefinition(
             name="new_dataset_backfill",
             job=new_dataset_backfill,

@@ -29,12 +29,11 @@ from thesis_assets.evaluation.outputs import (
 )
 from thesis_assets.evaluation.views import evaluated_cameras, evaluated_views, pose_frames
 from thesis_assets.layout import EvaluationTree, SceneFolders
-from thesis_assets.provenance import Contents, Place, Unit, Wanted, begin
+from thesis_assets.provenance import CODE_VERSIONS, Contents, Place, Unit, Wanted, begin
 from thesis_assets.scenes.bodies import BodyModel
 from thesis_assets.scenes.listing import IMAGE_SUFFIXES, list_frames, list_numbers
 from thesis_assets.schemas.evaluation import InputDataRecord
 
-INPUT_DATA_VERSION = "1"
 NV_DEBUG_KINDS = ("images", "masks", "depths")
 TRAIN_PARTS = ("images", "seg", "all_cameras", "smplx", "depths")
 TEST_PARTS = ("images", "seg", "all_cameras", "smpl", "smplx")
@@ -88,7 +87,7 @@ def input_data_unit(cell: EvaluationCell) -> Unit:
     place = Place(tree.input_data_dir, tree.input_data_made_from)
     as_kept = kept(cell, recorded(place))
     options, given = picked(cell, as_kept, CHOICE)
-    wanted = Wanted("input_data", INPUT_DATA_VERSION, options, given, files=NamedFiles(cell, _read(cell, as_kept)))
+    wanted = Wanted("input_data", CODE_VERSIONS["input_data"], options, given, files=NamedFiles(cell, _read(cell, as_kept)))
     return Unit(f"input_data of {cell.scene.name}", place, wanted, lambda: older_of(tree.input_data_record))
 
 

@@ -12,10 +12,8 @@ from thesis_assets.evaluation.metric_tables import read_protocol
 from thesis_assets.evaluation.outputs import known_versions, recorded, verified
 from thesis_assets.evaluation.units import absent_tasks, enabled_tasks, prediction_unit, task_unit
 from thesis_assets.layout import POSE_TASKS, epoch_name
-from thesis_assets.provenance import Contents, Older, Place, Unit, Wanted, begin
+from thesis_assets.provenance import CODE_VERSIONS, Contents, Older, Place, Unit, Wanted, begin
 from thesis_assets.schemas.evaluation import EvaluationManifest, Protocol
-
-MANIFEST_VERSION = "1"
 
 
 def write_manifest(cell: EvaluationCell, on_progress: Progress = silent) -> EvaluationManifest:
@@ -61,7 +59,9 @@ def _unit(cell: EvaluationCell, epochs: Sequence[int], tasks: Sequence[str]) -> 
     # Of an older tree numbers may be given their records after the manifest was given its own.
     older = record if record is not None and record.noted.get("taken_over") else None
     versions = known_versions(older, {name: Place(task.base, task.made_from) for name, task in trees.items()})
-    wanted = Wanted("evaluation_manifest", MANIFEST_VERSION, made={"tasks": ", ".join(tasks), **versions})
+    wanted = Wanted(
+        "evaluation_manifest", CODE_VERSIONS["evaluation_manifest"], made={"tasks": ", ".join(tasks), **versions}
+    )
     return Unit(f"manifest of {cell.scene.name}", place, wanted, lambda: _older(cell))
 
 

@@ -25,11 +25,21 @@ from thesis_assets.launch.jobs import log_tail
 from thesis_assets.launch.supervisors import watched
 from thesis_assets.launch.telling import every, tell
 from thesis_assets.layout import CONVERTED_RECORD, EvaluationTree, epoch_name
-from thesis_assets.provenance import Contents, Making, Older, Place, Unit, Verdict, Wanted, begin, is_asked_anew
+from thesis_assets.provenance import (
+    CODE_VERSIONS,
+    Contents,
+    Making,
+    Older,
+    Place,
+    Unit,
+    Verdict,
+    Wanted,
+    begin,
+    is_asked_anew,
+)
 from thesis_assets.schemas.evaluation import PipelineRecord
 from thesis_assets.schemas.tuning import ConvertedModel, JobRecord, SelectedCheckpoint
 
-PIPELINE_VERSION = "1"
 _REPORT_SECONDS = 10.0
 
 
@@ -146,7 +156,7 @@ def pipeline_unit(cell: EvaluationCell) -> Unit:
     pipeline = cell.tree.pipeline
     wanted = Wanted(
         step="pipeline",
-        code_version=PIPELINE_VERSION,
+        code_version=CODE_VERSIONS["pipeline"],
         options=of_pipeline(cell, {}),
         files=pipeline_files(cell),
         made=handed_version(cell),

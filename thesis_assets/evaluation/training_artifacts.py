@@ -35,7 +35,7 @@ from thesis_assets.evaluation.refined_predictions import Refinement, forget_refi
 from thesis_assets.evaluation.shared_work import Crew, Outcomes, over_scenes
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import epoch_name
-from thesis_assets.provenance import Contents, Place, Unit, Wanted, begin
+from thesis_assets.provenance import CODE_VERSIONS, Contents, Place, Unit, Wanted, begin
 from thesis_assets.schemas.evaluation import TrainingArtifactsRecord
 from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
 
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ARTIFACTS_VERSION = "1"
 MAX_SAMPLES = 6
 KINDS = ("rgb", "depth", "gt_input")
 SHEET_HEIGHT = 160
@@ -142,7 +141,7 @@ def training_artifacts_unit(cell: EvaluationCell, epoch: int) -> Unit:
         # Pictures of samples that had no record yet are not stale for it; a scene without samples that has some since is.
         shown = record if record is not None and len(record.outputs) > 1 else None
         made = {**checkpoint_version(cell, epoch), **shard_version(cell, shown)}
-    wanted = Wanted("training_artifacts", ARTIFACTS_VERSION, options, files=files, made=made)
+    wanted = Wanted("training_artifacts", CODE_VERSIONS["training_artifacts"], options, files=files, made=made)
     return Unit(
         f"training artifacts of {cell.scene.name}, {epoch_name(epoch)}", place, wanted, lambda: older_of(side_file)
     )

@@ -54,19 +54,14 @@ from thesis_assets.evaluation.views import (
 )
 from thesis_assets.images.lpips_files import lpips_tool
 from thesis_assets.layout import TaskTree, epoch_name
-from thesis_assets.provenance import MadeFrom, Older, Place, Unit, Wanted
+from thesis_assets.provenance import CODE_VERSIONS, MadeFrom, Older, Place, Unit, Wanted
 from thesis_assets.rendering.gaussian_renderer import GSPLAT, rasteriser_on, revision_of
 from thesis_assets.rendering.torch_rasteriser import TORCH_RASTERISER
 
-PREDICTION_VERSION = "1"
-"""Raised where a change of code changes a prediction's pixels."""
-TAKEN_VERSION = "1"
 REFINED = ("evaluation.predictions.source", *CHOICE, "generation.renders", "generation.filtering.apply_mask")
 TAKEN = ("evaluation.predictions.source", "evaluation.predictions.recompute", *CHOICE)
-NVS_VERSION = "1"
-"""Raised where a change of code changes a number."""
-POSE_VERSION = "1"
-"""Raised where a change of code changes a number or a mesh."""
+NVS_VERSION = CODE_VERSIONS["nvs"]
+POSE_VERSION = CODE_VERSIONS["pose_smplx"]
 PREDICTED = ("evaluation.predictions.source", "evaluation.predictions.recompute", "evaluation.frames")
 MEASURED_NVS = ("evaluation.nvs", *PREDICTED)
 MEASURED_POSE = ("evaluation.pose", *PREDICTED, "generation.source_camera", "generation.frames.apply_skip_frames")
@@ -99,7 +94,7 @@ def _refined(cell: EvaluationCell, as_kept: EvaluationCell, epoch: int, record: 
         made |= known_versions(record, {f"renders/{cell.scene.name}": renders})
     return Wanted(
         step="predictions",
-        code_version=PREDICTION_VERSION,
+        code_version=CODE_VERSIONS["predictions"],
         options=options,
         given=given,
         tools=_rasteriser(cell),
@@ -144,7 +139,7 @@ def _taken_predictions(cell: EvaluationCell, as_kept: EvaluationCell, epoch: int
         options, given = of_pipeline(cell, options), of_pipeline(cell, given)
         files |= pipeline_files(cell)
         made = {**handed_version(cell), **known_versions(record, {"pipeline": pipeline_place(cell)})}
-    return Wanted("predictions", TAKEN_VERSION, options, given, files=files, made=made, of_outputs=True)
+    return Wanted("predictions", CODE_VERSIONS["taken"], options, given, files=files, made=made, of_outputs=True)
 
 
 def _taken_files(cell: EvaluationCell, epoch: int) -> dict[str, Path]:
@@ -263,7 +258,7 @@ def _taken_numbers(cell: EvaluationCell, epoch: int, task: TaskTree) -> Wanted:
     if tree is not None:
         source = tree.task(epoch, task.task)
         files = below("tree", tree.base, [tree.manifest, *outputs_of(source)])
-    return Wanted(task.task, TAKEN_VERSION, options, given, files=files)
+    return Wanted(task.task, CODE_VERSIONS["taken"], options, given, files=files)
 
 
 def _true_views(cell: EvaluationCell, task: TaskTree) -> Iterator[Path | None]:

@@ -1,5 +1,6 @@
 """What every published output was made from, and whether it still is what one would make: by content, never by time or place.
 
+    code_versions.py  of each step
     record.py     the made-from record, its identity and data version
     options.py    options that were resolved then, against those that an experiment's file sets now
     contents.py   what files hold, with the cache of their sizes and times that saves reading them
@@ -9,6 +10,7 @@
 Does not belong here: which outputs there are (`graph`), how any of them is made (its own room).
 """
 
+from thesis_assets.provenance.code_versions import CODE_VERSIONS
 from thesis_assets.provenance.contents import Contents
 from thesis_assets.provenance.making import (
     LOST,
@@ -25,10 +27,11 @@ from thesis_assets.provenance.making import (
 from thesis_assets.provenance.options import kept_defaults, kept_options, kept_part, options_of
 from thesis_assets.provenance.record import MadeFrom, Output, Place, read_record, versions_of
 from thesis_assets.provenance.stats import forget_stats
-from thesis_assets.provenance.verdict import ASKED_ANEW, Older, Unit, Verdict, Wanted, examine, look
+from thesis_assets.provenance.verdict import ASKED_ANEW, Older, Unit, Verdict, Wanted, examine, known_inputs, look
 
 __all__ = [
     "ASKED_ANEW",
+    "CODE_VERSIONS",
     "LOST",
     "Contents",
     "MadeFrom",
@@ -47,6 +50,7 @@ __all__ = [
     "kept_defaults",
     "kept_options",
     "kept_part",
+    "known_inputs",
     "look",
     "may_rewrite",
     "mend",

@@ -142,6 +142,20 @@ def examine(unit: Unit, contents: Contents | None = None) -> Verdict:
     return _compare(unit, contents or Contents(), full=True)
 
 
+def known_inputs(unit: Unit, contents: Contents) -> dict[str, str]:
+    """What a record says of its inputs, by name; `contents` then knows those that have not changed since: they are not read again."""
+    record = read_record(unit.place)
+    if record is None:
+        return {}
+    stats = read_stats(unit.place, len(record.inputs), len(record.outputs))
+    for (name, sha256), noted in zip(record.inputs.items(), stats.inputs, strict=False):
+        path = unit.wanted.files.get(name)
+        now = stat_of(path) if path is not None else None
+        if path is not None and now is not None and is_unchanged(now, noted, stats.noted_ns):
+            contents.saw(path, sha256)
+    return record.inputs
+
+
 def _compare(unit: Unit, contents: Contents, *, full: bool) -> Verdict:
     place, wanted = unit.place, unit.wanted
     try:

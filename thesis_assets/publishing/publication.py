@@ -24,12 +24,12 @@ from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.evaluation.qualitative.recording import recording_facts
 from thesis_assets.evaluation.qualitative.verification import rerun_binary, verify_recording
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, EvaluationTree, TuningRunTree
-from thesis_assets.provenance import Older, Place, Unit, Wanted, begin
+from thesis_assets.provenance import CODE_VERSIONS, Older, Place, Unit, Wanted, begin
 from thesis_assets.publishing.card import card
 from thesis_assets.publishing.plan import PlannedFile, PublicationPlan
 from thesis_assets.schemas.recordings import PublicationIndex, PublicationRecord
 
-STEP_NAME, PUBLISH_VERSION = "published_recordings", "1"
+STEP_NAME = "published_recordings"
 INDEX, README = "recordings.json", "README.md"
 ATTEMPTS = 6
 FIRST_WAIT, LONGEST_WAIT = 2.0, 120.0
@@ -63,7 +63,7 @@ def publication_unit(trees: Mapping[str, EvaluationTree], difix: DifixTree, run_
     for name, path in sorted(recordings.items()):
         with contextlib.suppress(InvalidFile):  # not made yet, or somebody's own
             made[name] = recording_facts(path).data_version
-    wanted = Wanted(STEP_NAME, PUBLISH_VERSION, options={"repo_id": repo_id}, made=made, of_outputs=True)
+    wanted = Wanted(STEP_NAME, CODE_VERSIONS[STEP_NAME], options={"repo_id": repo_id}, made=made, of_outputs=True)
     place = Place(run.base, run.made_from(STEP_NAME))
     return Unit(f"publication of {difix.exp_name}/{run_name}", place, wanted, lambda: _older(run.publication, repo_id))
 

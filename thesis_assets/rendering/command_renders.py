@@ -19,7 +19,7 @@ from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.jobs import JobState, log_tail
 from thesis_assets.launch.supervisors import watched
 from thesis_assets.launch.telling import every
-from thesis_assets.provenance import Contents, Making, Older, Place, Unit, Wanted, begin, take_over
+from thesis_assets.provenance import CODE_VERSIONS, Contents, Making, Older, Place, Unit, Wanted, begin, take_over
 from thesis_assets.rendering.renderer import PrecomputedRenderer
 from thesis_assets.scenes.listing import list_frames, list_numbers, scene_files
 from thesis_assets.scenes.scene import Scene, open_scene
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from thesis_assets.scenes.camera import Camera
 
 
-RENDERS_VERSION = "1"
 _REPORT_SECONDS = 5.0
 
 
@@ -78,7 +77,7 @@ class RenderCommand:
             options["exp_name"] = self.tree.exp_name
         wanted = Wanted(
             step="command_renders",
-            code_version=RENDERS_VERSION,
+            code_version=CODE_VERSIONS["command_renders"],
             options=options,
             files=scene_files(scene.tree, scene.roots, "command"),
             of_outputs=True,

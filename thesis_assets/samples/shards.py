@@ -21,13 +21,24 @@ from thesis_assets.errors import InvalidFile, InvalidKey, SnapshotChanged, comma
 from thesis_assets.experiments.command_template import placeholders
 from thesis_assets.experiments.spec import GenerationSpec
 from thesis_assets.layout import DifixTree, SceneRunTree
-from thesis_assets.provenance import Contents, MadeFrom, Making, Older, Output, Place, Unit, Wanted, begin, versions_of
+from thesis_assets.provenance import (
+    CODE_VERSIONS,
+    Contents,
+    MadeFrom,
+    Making,
+    Older,
+    Output,
+    Place,
+    Unit,
+    Wanted,
+    begin,
+    versions_of,
+)
 from thesis_assets.rendering.gaussian_renderer import GSPLAT, rasteriser_on, revision_of
 from thesis_assets.rendering.torch_rasteriser import TORCH_RASTERISER
 from thesis_assets.samples.integrity import IMAGE_FILES
 from thesis_assets.samples.sample_rows import read_rows, unique_rows, write_rows
 from thesis_assets.samples.snapshot import (
-    SAMPLE_FORMAT,
     other_sections,
     read_generation_config,
     require_same_manifest,
@@ -161,7 +172,7 @@ def shard_unit(
     rasteriser = _rasteriser(stats) if device is None else rasteriser_on(device)
     wanted = Wanted(
         step="scene_samples",
-        code_version=str(SAMPLE_FORMAT),
+        code_version=CODE_VERSIONS["scene_samples"],
         options=_options(tree, generation, shaping(generation.model_dump(mode="json")), group_id),
         given=_options(tree, generation, shaping(generation.model_dump(mode="json", exclude_unset=True)), group_id),
         tools=_tools(rasteriser) if source == "gaussians" and not adopted else {},
@@ -340,9 +351,6 @@ def _link_sample(source: DifixTree, tree: DifixTree, sample_id: str, link_mode: 
             storage.link_or_copy(source.samples_dir / sample_id / name, folder / name, link_mode=link_mode)
 
 
-SAMPLE_SET_VERSION = "1"
-
-
 @dataclass(frozen=True)
 class SampleSet:
     """Rows sorted by sample id, drops by scene and sample id, one `ShardStats` a scene, by name."""
@@ -381,7 +389,7 @@ def sample_set_unit(tree: DifixTree, scene_names: Sequence[str]) -> Unit:
     """The sample set of these scenes, made from their shards as they are now."""
     scenes = sorted(set(scene_names))
     made = versions_of({f"scene_runs/{name}": shard_place(tree, name) for name in scenes})
-    wanted = Wanted("sample_set", SAMPLE_SET_VERSION, options={"scenes": scenes}, made=made)
+    wanted = Wanted("sample_set", CODE_VERSIONS["sample_set"], options={"scenes": scenes}, made=made)
     return Unit("sample_set", Place(tree.base, tree.made_from("sample_set")), wanted, lambda: _older_set(tree))
 
 

@@ -138,9 +138,6 @@ def require_same_manifest(tree: DifixTree, path: Path, rows: Iterable[SampleRow]
         raise refuse_change(tree, f"and {path.name} would change", key=key, found=sha256, wanted=wanted)
 
 
-SAMPLE_FORMAT = 1
-"""The code version of a shard. Raised when the same spec and scene would give other pixels or other rows."""
-
 _HEADER = """\
 # How the samples of this snapshot were made. `generation` is the experiment's section as written; `resolved` has every
 # default filled in; the digest is that of the parts that shape a sample.

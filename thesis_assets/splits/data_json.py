@@ -19,6 +19,7 @@ from thesis_assets.experiments.spec import Export
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import DifixTree
 from thesis_assets.provenance import (
+    CODE_VERSIONS,
     Older,
     Output,
     Place,
@@ -36,7 +37,6 @@ from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
 from thesis_assets.splits.manifests import split_place
 
-DATA_JSON_VERSION = "1"
 MAX_DATA_JSON_BYTES = 4 * 1024**3
 _PATHS = (b'"image":"', b'"target_image":"', b'"ref_image":"')
 """What stands before a path. Nothing within a JSON string can look so: its quotes are escaped."""
@@ -87,7 +87,7 @@ def data_json_unit(tree: DifixTree, prompt: str, *, given: bool = True) -> Unit:
     """
     wanted = Wanted(
         step="difix_data",
-        code_version=DATA_JSON_VERSION,
+        code_version=CODE_VERSIONS["difix_data"],
         options=_options(prompt),
         given=None if given else {},
         made=versions_of({"split_manifests": split_place(tree)}),

@@ -15,7 +15,17 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidExperiment, InvalidFile, first_names
 from thesis_assets.experiments.spec import SplitSpec
 from thesis_assets.layout import DifixTree, dataset_of
-from thesis_assets.provenance import Older, Place, Unit, Wanted, begin, options_of, read_record, versions_of
+from thesis_assets.provenance import (
+    CODE_VERSIONS,
+    Older,
+    Place,
+    Unit,
+    Wanted,
+    begin,
+    options_of,
+    read_record,
+    versions_of,
+)
 from thesis_assets.samples.sample_rows import group_key, rows_sha256, write_rows
 from thesis_assets.samples.snapshot import require_same_manifest
 from thesis_assets.scenes.matching import group_id
@@ -134,15 +144,12 @@ def _refuse_an_empty_half(sizes: Counter[str], split: SplitSpec, held_out: set[s
         )
 
 
-SPLIT_VERSION = "1"
-
-
 def split_unit(tree: DifixTree, split: SplitSpec) -> Unit:
     """The two halves and what is counted about them, as one thing that is made."""
     options, given = (_listed(each["split"]) for each in options_of({"split": split}))
     wanted = Wanted(
         step="split_manifests",
-        code_version=SPLIT_VERSION,
+        code_version=CODE_VERSIONS["split_manifests"],
         options=options,
         given=given,
         made=versions_of({"sample_set": Place(tree.base, tree.made_from("sample_set"))}),

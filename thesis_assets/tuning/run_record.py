@@ -16,6 +16,7 @@ from thesis_assets.errors import InvalidExperiment, InvalidFile
 from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.provenance import (
+    CODE_VERSIONS,
     Contents,
     MadeFrom,
     Older,
@@ -33,7 +34,6 @@ from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, prune
 from thesis_assets.tuning.progress_file import last_progress
 from thesis_assets.tuning.run_config import read_config
 
-CHECKPOINT_VERSION = "1"
 _SHAPES_NO_WEIGHT = frozenset(
     {"dataloader_num_workers", "viz_freq", "preset", "stable_v100", "tracker", "selection", "external"}
 )
@@ -46,7 +46,7 @@ def checkpoint_unit(tree: DifixTree, run_name: str, run: RunSpec) -> Unit:
     """A run's training as a thing that is made. Its data version covers the weights: a second training gives others."""
     wanted = Wanted(
         step="tuned_checkpoint",
-        code_version=CHECKPOINT_VERSION,
+        code_version=CODE_VERSIONS["tuned_checkpoint"],
         options=run_options(run_name, _shaping(run.model_dump(mode="json"))),
         given=run_options(run_name, _shaping(run.model_dump(mode="json", exclude_unset=True))),
         made=versions_of({"difix_data": Place(tree.base, tree.made_from("difix_data"))}),

@@ -18,7 +18,18 @@ from thesis_assets.experiments.spec import RunSpec, Selection
 from thesis_assets.images.lpips_files import find_lpips, lpips_tool
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import DifixTree, TuningRunTree
-from thesis_assets.provenance import Older, Output, Place, Unit, Wanted, begin, may_rewrite, rewrite, versions_of
+from thesis_assets.provenance import (
+    CODE_VERSIONS,
+    Older,
+    Output,
+    Place,
+    Unit,
+    Wanted,
+    begin,
+    may_rewrite,
+    rewrite,
+    versions_of,
+)
 from thesis_assets.samples.sample_rows import group_key, read_rows
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.samples import GenerationStats, SplitSummary
@@ -315,9 +326,6 @@ def propose_group(summary: SplitSummary, evaluation_groups: Set[str], run_name: 
     return f"add scenes of one more group, hold it out, and name it in runs.{run_name}.selection.groups"
 
 
-SELECTION_VERSION = "1"
-
-
 def selection_unit(
     tree: DifixTree, run_name: str, run: RunSpec, evaluated_groups: Set[str], lpips_weights: Path | None = None
 ) -> Unit:
@@ -336,7 +344,7 @@ def selection_unit(
             options, given = {**options, **reported}, {**given, **reported}
     wanted = Wanted(
         step="selected_checkpoint",
-        code_version=SELECTION_VERSION,
+        code_version=CODE_VERSIONS["selected_checkpoint"],
         options=options,
         given=given,
         tools=lpips_tool(lpips_weights) if _scores(rule) else {},

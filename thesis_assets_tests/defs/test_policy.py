@@ -7,14 +7,14 @@ import pytest
 from pydantic import ValidationError
 
 from thesis_assets.definitions import build_defs
-from thesis_assets.defs.graph import NODES
+from thesis_assets.defs.graph import NODES, SCENE_FILES
 from thesis_assets.defs.policy import GPU_ASSETS
 from thesis_assets.settings import Settings
 
 GRAPH = build_defs(settings=Settings(_env_file=None, owners="team:bodies, someone@example.org")).resolve_asset_graph()
 
 
-@pytest.mark.parametrize("asset", NODES)
+@pytest.mark.parametrize("asset", [SCENE_FILES, *NODES])
 def test_an_asset_says_who_owns_it_what_it_costs_and_where_its_body_stands(asset: str) -> None:
     node = GRAPH.get(dg.AssetKey(asset))
     assert node.owners == ["team:bodies", "someone@example.org"]
@@ -52,7 +52,7 @@ def test_sensors_that_start_work_are_off_where_nothing_is_to_start(auto_start: s
     assert ({"new_scenes", "stale_data", "cheap_assets"} <= running) == on
 
 
-def test_schedules_are_off_until_somebody_turns_them_on() -> None:
+def test_schedules_that_start_work_are_off_until_somebody_turns_them_on() -> None:
     schedules = build_defs().get_repository_def().schedule_defs
-    assert {schedule.name for schedule in schedules} == {"new_dataset_backfill", "weekly_integrity_audit"}
-    assert all(schedule.default_status == dg.DefaultScheduleStatus.STOPPED for schedule in schedules)
+    on = {schedule.name: schedule.default_status == dg.DefaultScheduleStatus.RUNNING for schedule in schedules}
+    assert on == {"new_dataset_backfill": False, "weekly_integrity_audit": False, "nightly_scene_files": True}

@@ -14,7 +14,7 @@ from thesis_assets.errors import InvalidScene, SnapshotChanged
 from thesis_assets.images import codecs
 from thesis_assets.images.codecs import encode_jpeg, encode_png, read_rgb
 from thesis_assets.layout import DifixTree, SampleId
-from thesis_assets.provenance import Place, examine, read_record
+from thesis_assets.provenance import CODE_VERSIONS, Place, examine, read_record
 from thesis_assets.rendering import gaussian_renderer
 from thesis_assets.rendering.gaussians import from_colors, write_ply
 from thesis_assets.samples import triplet_export
@@ -216,7 +216,7 @@ def test_a_raised_revision_of_the_rasteriser_makes_no_work_and_a_new_experiment_
 def test_an_older_code_version_is_no_work_and_is_not_linked(
     tmp_path: Path, shard: ShardWork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thesis_assets.samples.shards.SAMPLE_FORMAT", 2)
+    monkeypatch.setitem(CODE_VERSIONS, "scene_samples", "2")
     assert look(shard).in_words == "made (by an older version: scene_samples 1, now 2)"
     assert not export_shard(work(tmp_path, exp="v2")).linked
     assert export_shard(work(tmp_path, exp="v3")).linked

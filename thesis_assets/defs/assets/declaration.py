@@ -12,11 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import (  # no public names yet
-    CODE_VERSION_TAG,
-    DATA_VERSION_IS_USER_PROVIDED_TAG,
-    DATA_VERSION_TAG,
-)
+from dagster._core.definitions.data_version import CODE_VERSION_TAG  # no public name yet
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import BaseModel
 
@@ -28,6 +24,8 @@ from thesis_assets.defs.io_manager import verify_units
 from thesis_assets.defs.metadata import COLUMN_SCHEMA, column_schema
 from thesis_assets.defs.partitions import PARTITIONS, Cell, CellKind
 from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.scene_files import scene_read
+from thesis_assets.defs.told_versions import tags_of_step
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.launch.telling import told_to
 from thesis_assets.storage import cell_lock, full_disk_explained
@@ -100,29 +98,33 @@ def graph_asset(
                     value = body(context=context, platform=platform, **inputs)
                     # Tables are written, and then looked at, by the IO manager.
                     made = {} if value is not None else {cell: verify_units(platform, name, cell) for cell in cells}
+                _observe(context, platform, name, cells)
             except ThesisAssetsError as error:
                 raise dg.Failure(description=str(error), allow_retries=False) from error
             seconds = round(time.perf_counter() - began, 2)
             of_step = {SECONDS: seconds, STEP: dg.MetadataValue.dagster_run(context.run_id)}
-            versions = {cell: str(metadata[DATA_VERSION]) for cell, metadata in made.items()}
-            if len(cells) == 1:  # of the output, so that it stands above paths, which are of the asset
-                context.add_output_metadata(made.pop(cells[0], {}))
-                if cells[0] in versions:
-                    context.set_data_version(dg.AssetKey(name), dg.DataVersion(versions[cells[0]]))
-            for cell in cells:
-                context.add_asset_metadata({**of_step, **made.get(cell, {})}, partition_key=cell.key)
             if len(cells) == len(asked) == 1:
-                yield dg.Output(value)
-            else:
-                yield from _materializations(context, name, versions)
+                (cell,) = cells
+                found = made.get(cell, {})
+                context.add_output_metadata(
+                    found
+                )  # of the output, so that it stands above paths, which are of the asset
+                context.add_asset_metadata(of_step, partition_key=cell.key)
+                if found:
+                    context.set_data_version(dg.AssetKey(name), dg.DataVersion(str(found[DATA_VERSION])))
+                yield dg.Output(value, tags={CODE_VERSION_TAG: str(found[CODE_VERSION])} if found else None)
+                return
+            # One by one: an output of the step would materialize the skipped ones of a range too, and give all one version.
+            for cell in cells:
+                context.add_asset_metadata({**of_step, **made[cell]}, partition_key=cell.key)
+                yield _materialization(context, name, cell, made[cell])
 
         return dg.asset(
             name=name,
             group_name=node.group,
             partitions_def=PARTITIONS[node.kind],
-            deps=[upstream for upstream in node.upstream if upstream not in loaded],
+            deps=[*node.observed, *(upstream for upstream in node.upstream if upstream not in loaded)],
             io_manager_key=IO_MANAGER,
-            code_version=CODE_VERSION,
             description=description,
             kinds=kinds,
             metadata={COLUMN_SCHEMA: column_schema(columns)} if columns is not None else None,
@@ -148,21 +150,39 @@ def ended_by_person(context: dg.AssetExecutionContext) -> bool:
     return run is not None and (made_by_command_line(run) or run.status == dg.DagsterRunStatus.CANCELING)
 
 
-def _materializations(
-    context: dg.AssetExecutionContext, name: str, versions: Mapping[Cell, str]
-) -> Iterator[dg.AssetMaterialization]:
-    """The cells of a range one by one, with their data versions: an output of the step would materialize the skipped ones of the
-    range as well, and give all of them one."""
+def log_cells(context: dg.AssetExecutionContext, platform: Platform, name: str, cells: Sequence[Cell]) -> None:
+    """Register some cells of a step that will fail for others of its cells."""
+    _observe(context, platform, name, cells)
+    for cell in cells:
+        made = verify_units(platform, name, cell)
+        context.add_asset_metadata(made, partition_key=cell.key)
+        context.log_event(_materialization(context, name, cell, made))
+
+
+def _observe(context: dg.AssetExecutionContext, platform: Platform, name: str, cells: Sequence[Cell]) -> None:
+    """Tell Dagster what the cells were made from, before it is told of them."""
+    for above in NODES[name].observed:
+        for cell in cells:
+            observation = scene_read(platform, cell)
+            if observation is not None:
+                context.log_event(observation)
+        # What the step saw when it began is older than that.
+        context.get_step_execution_context().wipe_input_asset_version_info(dg.AssetKey(above))
+
+
+def _materialization(
+    context: dg.AssetExecutionContext, name: str, cell: Cell, made: Mapping[str, Any]
+) -> dg.AssetMaterialization:
+    """A cell of several, with versions of its own."""
     key, definition = dg.AssetKey(name), PARTITIONS[NODES[name].kind]
-    assert definition is not None, "only a range of partitions has cells to skip"
+    assert definition is not None, "only a range of partitions has several cells"
     step = context.get_step_execution_context()
-    for cell, version in versions.items():
-        # The key itself has a field of its own, and may hold a character that no tag may.
-        tags = definition.get_tags_for_partition_key(cell.key or "")
-        tags = {tag: value for tag, value in tags.items() if tag != PARTITION}
-        tags |= {DATA_VERSION_TAG: version, CODE_VERSION_TAG: CODE_VERSION, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
-        metadata = step.get_asset_metadata(key, cell.key)
-        yield dg.AssetMaterialization(key, partition=cell.key, metadata=metadata, tags=tags)
+    # The key itself has a field of its own, and may hold a character that no tag may.
+    tags = definition.get_tags_for_partition_key(cell.key or "")
+    tags = {tag: value for tag, value in tags.items() if tag != PARTITION}
+    tags |= tags_of_step(step, name, str(made[DATA_VERSION]), str(made[CODE_VERSION]))
+    metadata = step.get_asset_metadata(key, cell.key)
+    return dg.AssetMaterialization(key, partition=cell.key, metadata=metadata, tags=tags)
 
 
 @contextlib.contextmanager

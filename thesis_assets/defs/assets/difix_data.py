@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from thesis_assets.defs.assets.declaration import declared_cells, graph_asset
+from thesis_assets.defs.assets.declaration import declared_cells, graph_asset, log_cells
 from thesis_assets.defs.io_manager import AdapterTable, SplitTables, SplitTriplets
 from thesis_assets.defs.launching import GPU, cell_call, job_cores, run_calls
 from thesis_assets.defs.metadata import counts_table, picture
@@ -87,11 +87,9 @@ def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, co
             "samples per second": round(stats.n_saved / max(stats.seconds, 1e-6), 2),
             "path": dg.MetadataValue.path(platform.difix(cell).scene_run(cell.scene_name).base),
         }
-        if failed:  # the step will fail, so what did succeed is registered here
-            context.log_event(dg.AssetMaterialization(asset_key="scene_samples", partition=cell.key, metadata=metadata))
-        else:
-            context.add_asset_metadata(metadata, partition_key=cell.key)
+        context.add_asset_metadata(metadata, partition_key=cell.key)
     if failed:
+        log_cells(context, platform, "scene_samples", list(records))
         raise ThesisAssetsError(
             f"{len(failed)} of {len(works)} scenes failed; the others are in place",
             found="; ".join(f"{cell.scene_name}: {error}" for cell, error in failed.items()),

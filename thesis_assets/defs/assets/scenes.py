@@ -1,10 +1,18 @@
-"""The scenes on disk, observed. No dependency of other assets: a new scene must not mark every experiment stale."""
+"""The scenes on disk, observed: the catalog of all, and a version a scene.
+
+The catalog is no dependency of other assets: a new scene must not mark every experiment stale.
+"""
+
+from collections.abc import Iterator
 
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import graph_asset
+from thesis_assets.defs.graph import SCENE_FILES
 from thesis_assets.defs.metadata import table
+from thesis_assets.defs.partitions import SCENE_NAMES
 from thesis_assets.defs.platform import PlatformParam
+from thesis_assets.defs.scene_files import moved_scenes
 
 
 @graph_asset(
@@ -27,3 +35,25 @@ def scene_catalog(context: dg.AssetExecutionContext, platform: PlatformParam) ->
             "scenes": table(("scene", "frames", "cameras", "modalities", "missing"), rows),
         }
     )
+
+
+@dg.multi_observable_source_asset(  # type: ignore[untyped-decorator]
+    specs=[
+        dg.AssetSpec(
+            SCENE_FILES,
+            description="The files of a scene, by content: what its shards are made from. Observed by each export, and every night.",
+            kinds={"files"},
+            group_name="scenes",
+            skippable=True,  # a scene that did not change gives no event
+        )
+    ],
+    partitions_def=SCENE_NAMES,
+)
+def scene_files(context: dg.AssetExecutionContext, platform: PlatformParam) -> Iterator[dg.ObserveResult]:
+    """Look at every exported scene, and observe those that changed; the run's own partition, if it has one, is no limit."""
+    n_moved = 0
+    for observation in moved_scenes(platform, context.instance, context.log.warning):
+        context.log_event(observation)
+        n_moved += 1
+    context.log.info(f"{n_moved} scenes changed")
+    yield from ()

@@ -26,7 +26,7 @@ from thesis_assets.evaluation.qualitative.verification import rerun_binary
 from thesis_assets.images.codecs import encode_png, read_rgb
 from thesis_assets.images.contact_sheet import contact_sheet
 from thesis_assets.layout import EvaluationTree
-from thesis_assets.provenance import Older, Place, Unit, Wanted, begin, take_over
+from thesis_assets.provenance import CODE_VERSIONS, Older, Place, Unit, Wanted, begin, take_over
 from thesis_assets.schemas.recordings import PreviewPicture, PreviewRecord
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 WINDOW = (960, 600)
 """Small: without a GPU each pixel of a 3D view is drawn by a core."""
 RECORD = "previews.json"
-STEP_NAME, PREVIEWS_VERSION = "recording_previews", "1"
+STEP_NAME = "recording_previews"
 _SHEET_PICTURES, _SHEET_HEIGHT = 6, 300
 
 TOP_BAR = 36
@@ -101,7 +101,7 @@ def previews_unit(recording: Path, folder: Path) -> Unit:
         made["recording"] = recording_facts(recording).data_version
     except InvalidFile:
         files["recording"] = recording
-    wanted = Wanted(STEP_NAME, PREVIEWS_VERSION, files=files, made=made)
+    wanted = Wanted(STEP_NAME, CODE_VERSIONS[STEP_NAME], files=files, made=made)
     place = Place(folder, folder / "made_from.json")
     return Unit(f"pictures of {recording.name}", place, wanted, lambda: _older(folder, made.get("recording")))
 

@@ -20,7 +20,18 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.evaluation.qualitative.tracks import ExportOptions, files_below
 from thesis_assets.layout import EvaluationTree, epoch_name
-from thesis_assets.provenance import Contents, MadeFrom, Making, Older, Place, Unit, Wanted, begin, read_record
+from thesis_assets.provenance import (
+    CODE_VERSIONS,
+    Contents,
+    MadeFrom,
+    Making,
+    Older,
+    Place,
+    Unit,
+    Wanted,
+    begin,
+    read_record,
+)
 from thesis_assets.schemas.evaluation import EvaluationManifest, InputDataRecord
 from thesis_assets.schemas.recordings import RecordingFacts
 
@@ -30,8 +41,6 @@ FRAME, EPOCH, STEP = "frame", "epoch", "step"
 FLUSH_BYTES = 12 * 1024 * 1024
 """The SDK queues what it is sent without bound; waiting for it this often bounds memory."""
 
-EXPORT_VERSION = "4"
-"""Raised whenever the same tree would give another recording."""
 _OPTIONS = "recording"
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:thesis-assets:recordings")
 
@@ -296,7 +305,7 @@ def recording_unit(
     chosen = {name: kept.get(name, value) for name, value in asdict(ExportOptions()).items()}
     wanted = Wanted(
         step=f"{identity.kind}_recording",
-        code_version=EXPORT_VERSION,
+        code_version=CODE_VERSIONS["evaluation_recordings"],
         options={_OPTIONS: {**asdict(identity), **(asdict(options) if options else chosen), **more}},
         files=inputs.files,
         made=inputs.made,
