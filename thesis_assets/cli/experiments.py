@@ -189,22 +189,22 @@ def set_aside_command(
     yes: Annotated[bool, typer.Option("--yes", help="Move the samples; without it they are only shown.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show samples of scenes that the experiment no longer names.
+    """Show samples of scenes that the experiment no longer names, and those that no shard names.
 
     With --yes they are moved out of `samples/`: they go to `set_aside/` in the experiment's folder; nothing is deleted.
     """
-    from thesis_assets.samples.snapshot import set_aside, unnamed_scenes
+    from thesis_assets.samples.snapshot import set_aside, unnamed_samples
 
     platform = load_platform()
     scenes = platform.scene_names(platform.experiments.read(exp))
     tree = platform.difix(Cell(exp))
-    found = {scene: len(samples) for scene, samples in unnamed_scenes(tree, scenes).items()}
+    found = {scene: len(samples) for scene, samples in unnamed_samples(tree, scenes).items()}
     if yes:
         set_aside(tree, scenes)
     if as_json:
         print_json({"exp_name": exp, "moved": yes, "samples": found})
         return
-    print_table("Samples of scenes that the experiment does not name", ("scene", "samples"), list(found.items()))
+    print_table("Samples that do not belong to the experiment", ("scene", "samples"), list(found.items()))
     if found and not yes:
         print("next: the same command with --yes moves them; then `thesis-assets run` collects and checks again")
 

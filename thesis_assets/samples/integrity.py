@@ -112,7 +112,7 @@ def check_manifest_matches_disk(tree: DifixTree, rows: Sequence[SampleRow]) -> C
                 found += 1
                 if name not in expected:
                     offenders.append(
-                        f"samples/{name} is in no row: its scene is not in the experiment, or it is no sample"
+                        f"samples/{name} is in no row: its scene is not in the experiment, no shard names it, or it is no sample"
                     )
     return CheckOutcome.of(
         offenders,

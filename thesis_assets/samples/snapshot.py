@@ -21,7 +21,7 @@ from thesis_assets.experiments.spec import NOT_OF_A_SAMPLE, GenerationSpec
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, SampleId, TuningRunTree, check_key
 from thesis_assets.provenance import MadeFrom, Place, kept_options, read_record
 from thesis_assets.provenance.options import differences
-from thesis_assets.samples.sample_rows import rows_sha256
+from thesis_assets.samples.sample_rows import read_rows, rows_sha256
 from thesis_assets.schemas.base import FileModel
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.samples import FrozenSnapshot, SampleRow, SplitSummary
@@ -306,55 +306,72 @@ def shard_place(tree: DifixTree, scene_name: str) -> Place:
     return Place(tree.base, tree.scene_run(scene_name).made_from)
 
 
-def unnamed_scenes(tree: DifixTree, scene_names: Iterable[str]) -> dict[str, list[str]]:
-    """Scenes that have a shard or samples in the snapshot and are not in `scene_names`: each with its sample ids, sorted."""
+def unnamed_samples(tree: DifixTree, scene_names: Iterable[str]) -> dict[str, list[str]]:
+    """Samples that do not belong to the snapshot, by scene, sorted: all of a scene that is not in `scene_names` (which may have a
+    shard and no sample), and of the others those that no row of the finished shard names."""
     named = set(scene_names)
     found: dict[str, list[str]] = {}
     if tree.scene_runs_dir.is_dir():
         for folder in tree.scene_runs_dir.iterdir():
             if folder.is_dir() and folder.name not in named:
                 found[folder.name] = []
+    of_scene: dict[str, list[str]] = {}
     if tree.samples_dir.is_dir():
         for folder in tree.samples_dir.iterdir():
             if folder.name.startswith(TEMPORARY_PREFIX):
                 continue
             with contextlib.suppress(InvalidKey):  # not a sample's name: `manifest_matches_disk` speaks of it
-                scene_name = SampleId.parse(folder.name).scene_name
-                if scene_name not in named:
-                    found.setdefault(scene_name, []).append(folder.name)
-    return {scene_name: sorted(found[scene_name]) for scene_name in sorted(found)}
+                of_scene.setdefault(SampleId.parse(folder.name).scene_name, []).append(folder.name)
+    for scene_name, sample_ids in of_scene.items():
+        kept = _of_shard(tree, scene_name, sample_ids) if scene_name in named else set()
+        if strays := sorted(set(sample_ids) - kept):
+            found[scene_name] = strays
+    return {scene_name: found[scene_name] for scene_name in sorted(found)}
+
+
+def _of_shard(tree: DifixTree, scene_name: str, sample_ids: Iterable[str]) -> set[str]:
+    """The samples that a shard names; all of them where it is not finished or cannot be read: nobody knows then."""
+    shard = tree.scene_run(scene_name)
+    with contextlib.suppress(InvalidFile):
+        if shard.run_stats.is_file():
+            return {row.sample_id for row in read_rows(shard.all_samples)}
+    return set(sample_ids)
 
 
 def set_aside(tree: DifixTree, scene_names: Iterable[str]) -> dict[str, int]:
-    """Move samples and shards of scenes that are not in `scene_names` out of the way. Returns how many samples, by scene.
+    """Move `unnamed_samples`, and the shards of scenes that are not in `scene_names`, out of the way. Returns how many samples, by
+    scene.
 
     Collect, split and write data.json afterwards.
 
     Raises:
-        SnapshotChanged: the snapshot is frozen.
+        SnapshotChanged: the snapshot is frozen, and has one of the scenes.
         CellLocked: one of the scenes is being exported.
     """
-    unnamed = unnamed_scenes(tree, scene_names)
-    if unnamed and frozen_snapshot(tree) is not None:
+    named = set(scene_names)
+    unnamed = unnamed_samples(tree, named)
+    gone = [scene_name for scene_name in unnamed if scene_name not in named]
+    if gone and frozen_snapshot(tree) is not None:
         raise refuse_change(
             tree,
             "and samples would be taken out of it",
             key="scenes",
-            found=", ".join(list(unnamed)[:20]),
+            found=", ".join(gone[:20]),
             wanted="the scenes that were frozen",
         )
     for scene_name, sample_ids in unnamed.items():
         with storage.cell_lock(tree.lock(f"scene-{scene_name}"), f"the scene {scene_name} of {tree.exp_name}"):
-            _move(tree, scene_name, sample_ids)
+            _move(tree, scene_name, sample_ids, shard=scene_name not in named)
     return {scene_name: len(sample_ids) for scene_name, sample_ids in unnamed.items()}
 
 
-def _move(tree: DifixTree, scene_name: str, sample_ids: list[str]) -> None:
+def _move(tree: DifixTree, scene_name: str, sample_ids: list[str], *, shard: bool) -> None:
     place = tree.set_aside_dir / check_key(scene_name, "scene_name")
-    shard = tree.scene_run(scene_name)
-    shard.run_stats.unlink(missing_ok=True)  # from here on the shard is unfinished
     places = {tree.samples_dir / sample_id: place / "samples" / sample_id for sample_id in sample_ids}
-    places[shard.base] = place / "scene_run"
+    if shard:
+        of_scene = tree.scene_run(scene_name)
+        of_scene.run_stats.unlink(missing_ok=True)  # from here on the shard is unfinished
+        places[of_scene.base] = place / "scene_run"
     for source, target in places.items():
         if source.exists():
             if target.exists():

@@ -1,10 +1,12 @@
+import shutil
+
 import pytest
 
 from thesis_assets.errors import SnapshotChanged
 from thesis_assets.samples.export import export_shard
 from thesis_assets.samples.integrity import check_manifest_matches_disk
 from thesis_assets.samples.shards import collect_sample_set
-from thesis_assets.samples.snapshot import set_aside, unnamed_scenes
+from thesis_assets.samples.snapshot import set_aside, unnamed_samples
 from thesis_assets_tests.samples.test_export import freeze_by_hand
 from thesis_assets_tests.samples.tiny_scenes import roots, work, write_scene
 
@@ -19,10 +21,10 @@ def tree(tmp_path):
     return work(tmp_path).tree
 
 
-def test_only_what_belongs_to_unnamed_scenes_is_found(tree):
-    assert unnamed_scenes(tree, [KEPT, LEFT_OUT]) == {}
-    assert list(unnamed_scenes(tree, [KEPT])) == [LEFT_OUT]
-    assert len(unnamed_scenes(tree, [KEPT])[LEFT_OUT]) == 2
+def test_only_what_belongs_to_unnamed_samples_is_found(tree):
+    assert unnamed_samples(tree, [KEPT, LEFT_OUT]) == {}
+    assert list(unnamed_samples(tree, [KEPT])) == [LEFT_OUT]
+    assert len(unnamed_samples(tree, [KEPT])[LEFT_OUT]) == 2
 
 
 def test_moved_out_samples_leave_a_snapshot_that_agrees_with_its_manifest(tree):
@@ -35,6 +37,23 @@ def test_moved_out_samples_leave_a_snapshot_that_agrees_with_its_manifest(tree):
     assert len(list((moved / "samples").iterdir())) == 2
     assert (moved / "scene_run" / "all_samples.jsonl").exists()
     assert set_aside(tree, [KEPT]) == {}
+
+
+def test_a_sample_that_no_shard_names_is_moved_out_of_a_frozen_snapshot_too_and_its_shard_stays(tree):
+    rows = collect_sample_set(tree, [KEPT, LEFT_OUT]).rows
+    freeze_by_hand(tree)
+    stray = tree.samples_dir / f"{KEPT}__tcam4__rccam16__tf000099__rf000099"
+    shutil.copytree(tree.samples_dir / rows[0].sample_id, stray)
+    assert not check_manifest_matches_disk(tree, rows).passed
+    assert set_aside(tree, [KEPT, LEFT_OUT]) == {KEPT: 1}
+    assert check_manifest_matches_disk(tree, rows).passed
+    assert (tree.set_aside_dir / KEPT / "samples" / stray.name / "image.png").is_file()
+    assert collect_sample_set(tree, [KEPT, LEFT_OUT]).rows == rows
+
+
+def test_samples_of_a_shard_that_is_not_finished_stay(tree):
+    tree.scene_run(KEPT).run_stats.unlink()
+    assert set_aside(tree, [KEPT, LEFT_OUT]) == {}
 
 
 def test_a_scene_that_comes_back_is_exported_again_and_may_leave_again(tmp_path, tree):
