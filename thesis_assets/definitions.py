@@ -46,7 +46,7 @@ def build_defs(
         assets=with_policy(ASSETS, platform),
         asset_checks=[*DIFIX_DATA_CHECKS, *TUNING_CHECKS, *EVALUATION_CHECKS, *RECORDING_CHECKS],
         jobs=[*JOBS, OBSERVE, *checks_jobs(CHECKS), *OPERATION_JOBS],
-        schedules=build_schedules(),
+        schedules=build_schedules(settings),
         sensors=build_sensors(settings),
         resources={PLATFORM: platform_resource(platform), IO_MANAGER: TreeIOManager(platform), **(resources or {})},
         executor=dg.in_process_executor,

@@ -74,6 +74,12 @@ class Settings(BaseSettings):
         description="what sensors start by themselves: nothing; shards and tables; also declared tuning and evaluation",
     )
     sensor_seconds: int = Field(default=30, ge=1, validation_alias="THESIS_SENSOR_SECONDS")
+    nightly_at: str = Field(
+        default="0 2 * * *",
+        pattern=r"^\S+( \S+){4}$",
+        validation_alias="THESIS_NIGHTLY_AT",
+        description="when the nightly backfill starts, once it is turned on: minute, hour, day, month, weekday",
+    )
     owners: str = Field(
         default="team:difix", validation_alias="THESIS_OWNERS", description="e-mail addresses or team:<name>"
     )

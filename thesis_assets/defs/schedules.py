@@ -18,9 +18,9 @@ from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.settings import Settings
 
-BEFORE_NIGHT = "0 1 * * *"
-NIGHT = "0 2 * * *"
+NIGHT = "0 1 * * *"
 SUNDAY = "0 4 * * 0"
 
 
@@ -87,20 +87,20 @@ def integrity_audit() -> None:
 OPERATION_JOBS = [new_dataset_backfill, integrity_audit]
 
 
-def build_schedules() -> list[dg.ScheduleDefinition]:
+def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """Nightly and weekly; those that start work are off until they are turned on."""
     return [
         dg.ScheduleDefinition(
             name="nightly_scene_files",
             job=OBSERVE,
-            cron_schedule=BEFORE_NIGHT,
+            cron_schedule=NIGHT,
             default_status=dg.DefaultScheduleStatus.RUNNING,
             description="Every night: which exported scenes hold other files now, so that the UI marks their shards stale.",
         ),
         dg.ScheduleDefinition(
             name="new_dataset_backfill",
             job=new_dataset_backfill,
-            cron_schedule=NIGHT,
+            cron_schedule=settings.nightly_at,
             description="Every night: what new scenes and declared runs still lack, through all levels, tuning included.",
         ),
         dg.ScheduleDefinition(

@@ -55,6 +55,17 @@ BACKFILL_STATUS = """
 query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status runs(limit: 20) { runId status } } } }
 """
 
+SENSOR = """
+query ($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { ... on Sensor { sensorState { id } } } }
+"""
+STOP_SENSOR = "mutation ($id: String!) { stopSensor(id: $id) { __typename ... on PythonError { message } } }"
+START_SCHEDULE = """
+mutation ($selector: ScheduleSelector!) {
+  startSchedule(scheduleSelector: $selector) { __typename ... on PythonError { message } }
+}
+"""
+REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "thesis_assets.definitions"}
+
 
 def free_port() -> int:
     """A port of loopback that nobody listens on now."""
@@ -126,8 +137,7 @@ class DagsterServer:
         params = {
             "mode": "default",
             "selector": {
-                "repositoryName": "__repository__",
-                "repositoryLocationName": "thesis_assets.definitions",
+                **REPOSITORY,
                 "pipelineName": job,
                 "assetSelection": [{"path": [asset]} for asset in assets],
             },
@@ -137,6 +147,17 @@ class DagsterServer:
         answer = self.graphql(LAUNCH, params=params)["launchPipelineExecution"]
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
+
+    def turn_off_sensor(self, name: str) -> None:
+        """What the switch beside a sensor does."""
+        sensor = self.graphql(SENSOR, selector={**REPOSITORY, "sensorName": name})["sensorOrError"]
+        answer = self.graphql(STOP_SENSOR, id=sensor["sensorState"]["id"])["stopSensor"]
+        assert answer["__typename"] == "StopSensorMutationResult", answer
+
+    def turn_on_schedule(self, name: str) -> None:
+        """What the switch beside a schedule does."""
+        answer = self.graphql(START_SCHEDULE, selector={**REPOSITORY, "scheduleName": name})["startSchedule"]
+        assert answer["__typename"] == "ScheduleStateResult", answer
 
     def status(self, run_id: str) -> str:
         return str(self.graphql(STATUS, id=run_id)["runOrError"]["status"])
