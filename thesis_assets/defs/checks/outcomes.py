@@ -45,7 +45,6 @@ class Check:
 
 _EXP = "thesis-assets run --exp {exp}"
 _RUN = f"{_EXP} --run {{run}}"
-_ALL = "thesis-assets backfill --exp {exp} --run {run} --all"
 _RECORD = "thesis-assets rerun export-all --exp {exp} --run {run} --force"
 
 CHECKS: dict[str, dict[str, Check]] = {
@@ -57,12 +56,14 @@ CHECKS: dict[str, dict[str, Check]] = {
         "manifest_matches_disk": Check(
             "Every row has its folder and every folder its row.",
             ("thesis-assets set-aside --exp {exp} --yes", _EXP),
-            first="remove the folders of samples whose meta.json is named",
+            first="remove what is named and is no sample",
         ),
         "generation_config_unchanged": Check(
             "generation_config.yaml and every shard have one digest.",
             (f"{_EXP} --force scene_samples",),
-            first="where the samples are to stay, put `generation` in {exp}.yaml back as it was",
+            first="where the samples are to stay, put `generation` in {exp}.yaml back as it was, or take it to another experiment "
+            "(`thesis-assets fork --exp {exp} --as <new name>`; frozen data takes no other section); where meta/generation_config.yaml "
+            "itself was edited, remove it",
         ),
         "dropped_share_below": Check(
             "Not too many candidates were dropped.",
@@ -101,8 +102,9 @@ CHECKS: dict[str, dict[str, Check]] = {
         ),
         "checkpoint_belongs_to_data": Check(
             "Every checkpoint and the configuration name this data.json.",
-            (_ALL,),
-            first="where {exp} was meant to get other data, declare the run under a new name in {exp}.yaml",
+            (f"{_RUN} --force tuned_checkpoint",),
+            first="where {exp} was meant to get other data, declare the run under a new name in {exp}.yaml; else have it trained anew: "
+            "the old training is moved aside",
         ),
         "loss_is_finite": Check(
             "Every loss the trainer reported is finite.",
@@ -131,7 +133,7 @@ CHECKS: dict[str, dict[str, Check]] = {
     "input_data": {
         "input_data_clean": Check(
             "input_data/train holds core inputs only; est_* debug lies under misc/nv_generation.",
-            (_ALL,),
+            ("thesis-assets checks run --exp {exp} --run {run} input_data_clean",),
             first="remove what is named",
             blocks=False,
         )
@@ -140,7 +142,7 @@ CHECKS: dict[str, dict[str, Check]] = {
         "nvs_required_files": Check("Every enabled epoch and scene has the three files, complete and finite.", (_RUN,)),
         "lpips_present": Check(
             "The tables have LPIPS, or say why not.",
-            (_ALL,),
+            (f"{_RUN} --force nvs",),
             first="`make lpips` fetches the two files of weights; or put them where the message says, and `thesis-assets doctor` looks",
             blocks=False,
         ),
