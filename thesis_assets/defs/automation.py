@@ -4,11 +4,13 @@ Only what costs a CPU seconds is here: a GPU run starts because a person, a sche
 Concept: https://docs.dagster.io/guides/automate/declarative-automation
 """
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 from dagster import AutomationCondition as When
+from dagster._core.asset_graph_view.entity_subset import EntitySubset  # no public name yet
 
 from thesis_assets.defs.checks.outcomes import CHECKS
 from thesis_assets.defs.dead_runs import IN_PROGRESS
@@ -16,6 +18,7 @@ from thesis_assets.defs.graph import NODES, latest_metadata, upstream_cells
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.report_pages import CHECK_REPORT, HISTORY_READ_AT
+from thesis_assets.defs.requests import LOOK_SECONDS
 from thesis_assets.defs.states import Plan, State
 from thesis_assets.errors import ThesisAssetsError
 
@@ -28,23 +31,31 @@ STANDS_STILL: tuple[State, ...] = ("failed", "blocked", "refused")
 class DeclaredInputsAreMade(When[dg.AssetKey]):
     """Every *declared* upstream cell is there, or is requested in the same tick.
 
-    Dagster's own condition counts every cell of a product of partitions; undeclared ones never come.
+    Dagster's own condition counts every cell of a product of partitions; undeclared ones never come. A look at a cell is one at the
+    files of all that it is made from: what a tick has no time for stays a candidate, and comes first in the next.
     """
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+        self._look: tuple[datetime, Plan] | None = None
+        self._last_looked: dict[str, str] = {}
+        """By asset: where the next tick goes on. A process that starts anew begins at the first."""
 
     @property
     def name(self) -> str:
         return "declared_inputs_are_made"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        plan = Plan(self._platform, context.asset_graph_view.instance)
+        plan = self._plan_of_tick(context)
         node = NODES[context.key.to_user_string()]
         ready = set()
-        for key in context.candidate_subset.expensively_compute_partition_keys():
+        end = context.evaluation_time.timestamp() + LOOK_SECONDS
+        for place, key in enumerate(self._in_turn(node.name, context.candidate_subset)):
+            if place > 0 and time.time() > end:
+                break
+            self._last_looked[node.name] = key
             try:
-                cell = self._declared(Cell.parse(node.kind, str(key)))
+                cell = self._declared(Cell.parse(node.kind, key))
                 pairs = upstream_cells(self._platform, node, cell)
                 if plan.state(node.name, cell).state in STANDS_STILL:
                     continue
@@ -56,6 +67,18 @@ class DeclaredInputsAreMade(When[dg.AssetKey]):
                 ready.add(key)
         subset = context.candidate_subset.compute_intersection_with_partition_keys(ready)
         return dg.AutomationResult(context=context, true_subset=subset)
+
+    def _plan_of_tick(self, context: dg.AutomationContext[dg.AssetKey]) -> Plan:
+        """One look for all assets that are evaluated together: what they are made from is mostly the same."""
+        if self._look is None or self._look[0] != context.evaluation_time:
+            self._look = context.evaluation_time, Plan(self._platform, context.asset_graph_view.instance)
+        return self._look[1]
+
+    def _in_turn(self, asset: str, candidates: EntitySubset[dg.AssetKey]) -> list[str]:
+        """All candidates, from the one on that comes after the last that was looked at."""
+        last = self._last_looked.get(asset, "")
+        keys = map(str, candidates.expensively_compute_partition_keys())
+        return sorted(keys, key=lambda key: (key <= last, key))
 
     def _declared(self, cell: Cell) -> Cell:
         self._platform.refuse_undeclared([cell])

@@ -22,6 +22,8 @@ from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.storage import sha256_value
 
 ASKED_BY = "thesis_assets/asked_by"
+LOOK_SECONDS = 2.0
+"""How long one tick looks at files; what is left comes in the next."""
 EXPORT, PREPARE = (next(level for level in LEVELS if level.job == job) for job in ("export_scenes", "prepare_data"))
 RUN_LEVELS = tuple(level for level in LEVELS if level.kind == "exp_by_run" and level.job != "publish")
 Asked = dict[Level, dict[Cell, tuple[str, ...]]]

@@ -21,6 +21,7 @@ from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.requests import (
     EXPORT,
+    LOOK_SECONDS,
     PREPARE,
     Asked,
     Cursor,
@@ -33,8 +34,6 @@ from thesis_assets.defs.requests import (
 from thesis_assets.defs.states import Plan
 from thesis_assets.settings import Settings
 
-LOOK_SECONDS = 2.0
-"""How long one tick looks at files; what is left comes in the next."""
 SHOWN, LOGGED = 8, 100
 """Lines that stand on a tick, and in its log."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from thesis_assets.defs import automation
 from thesis_assets.defs.requests import Tick, declared_runs
 from thesis_assets.defs.states import Plan
 from thesis_assets.splits.snapshot_guard import freeze
@@ -304,3 +305,21 @@ def test_a_declared_run_waits_for_whole_data_and_passed_checks_and_is_then_to_be
     ticks.instance.report_runless_asset_event(failed)
     assert declared().asked == {}
     assert "blocked: blocking checks failed: split_manifests.group_non_leakage" in declared().said[0]
+
+
+def test_a_tick_of_what_follows_looks_at_what_it_has_time_for_and_goes_on_in_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look at a cell is one at all files that it is made from; none is passed over for good, and none asked for twice."""
+    world = tiny_world(tmp_path)
+    add_scene(world, "hi4d_pair00_hug")
+    add_scene(world, "hi4d_pair01_hug")
+    for name in ("v1", "v2", "v3"):
+        world.write(experiment(name))
+        assert world.run(name, until="scene_samples").exit_code == 0
+    monkeypatch.setattr(automation, "LOOK_SECONDS", -1.0)
+    with world.instance() as instance:
+        ticks = Ticks(world, instance)
+        ticks.only_looks = True
+        asked = [[cell_of(request) for request in ticks.tick("cheap_assets")] for _ in range(4)]
+    assert asked == [["v1"], ["v2"], ["v3"], []]

@@ -190,7 +190,18 @@ def test_every_check_is_failed_and_mended_here_or_tells_a_person_what_to_do() ->
         assert word in CHECKS[asset][check].first, name
 
 
-@pytest.mark.parametrize("group", GROUPS, ids=["data", "emptied", "training", "configuration", "numbers", "recordings"])
+@pytest.mark.parametrize(
+    "group",
+    [
+        pytest.param(DATA, id="data"),
+        pytest.param(EMPTIED, id="emptied"),
+        pytest.param(CONFIGURATION, id="configuration"),
+        pytest.param(RECORDINGS, id="recordings"),
+        # Those of `test_planted_faults` mend a table, a picture and a checkpoint at every run of the tests.
+        pytest.param(TRAINING, id="training", marks=pytest.mark.soak),
+        pytest.param(NUMBERS, id="numbers", marks=pytest.mark.soak),
+    ],
+)
 def test_the_commands_beside_failed_checks_make_them_pass(
     finished_world_to_change: World, monkeypatch: pytest.MonkeyPatch, group: Mapping[str, Plant]
 ) -> None:
