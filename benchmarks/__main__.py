@@ -16,6 +16,7 @@ from benchmarks import (
     image_codecs,
     image_metrics,
     large_manifests,
+    many_registered,
     provenance,
     recordings,
     sample_integrity,
@@ -29,7 +30,7 @@ from benchmarks.measure import Row
 RESULTS = Path(__file__).with_name("results")
 SUBJECTS = (
     *(definitions_import, image_codecs, triplet_export, sample_integrity, large_manifests),
-    *(image_metrics, gaussian_rasteriser, tuning_speed, difix_step, sensor_ticks, evaluation_tree),
+    *(image_metrics, gaussian_rasteriser, tuning_speed, difix_step, sensor_ticks, many_registered, evaluation_tree),
     *(recordings, provenance, whole_run),
 )
 PACKAGES = (

@@ -31,22 +31,36 @@ def settings_of(home: Path) -> Settings:
     )
 
 
-def make_home(home: Path, n_scenes: int, n_experiments: int) -> Platform:
-    """Scenes of eight cameras and 20 frames, made of hard links, and experiments that each match all of them."""
+def make_home(
+    home: Path,
+    n_scenes: int,
+    n_experiments: int,
+    *,
+    scenes_each: int | None = None,
+    n_runs: int = 1,
+    n_frames: int = N_FRAMES,
+) -> Platform:
+    """Scenes of eight cameras, made of hard links, and experiments with runs of their own.
+
+    Args:
+        scenes_each: how many each experiment matches, none in two; None: all of them.
+    """
     platform = Platform(settings_of(home))
     for number in range(n_scenes):
         seed = home / "seeds" / str(number)  # a file has 65,000 names at most on ext4
         storage.write_bytes(seed, b"not looked into")
-        _make_scene(platform, f"hi4d_pair{number:03d}_hug", seed)
+        part = "hug" if scenes_each is None else f"part{number // scenes_each}"
+        _make_scene(platform, f"hi4d_pair{number:04d}_{part}", seed, n_frames)
     for number in range(n_experiments):
-        name = f"v{number}"
-        text = f"exp_name: {name}\ngeneration: {{scenes: ['hi4d_*'], renders: {{source: precomputed}}}}\n"
-        text += "split: {train_only: true}\nruns: {first: {max_train_steps: 10}}\n"
+        name, part = f"v{number}", "hug" if scenes_each is None else f"part{number}"
+        text = f"exp_name: {name}\ngeneration: {{scenes: ['hi4d_*_{part}'], renders: {{source: precomputed}}}}\n"
+        runs = ", ".join(f"{name}_r{run}: {{max_train_steps: 10}}" for run in range(n_runs))
+        text += f"split: {{train_only: true}}\nruns: {{{runs}}}\n"
         storage.write_text(platform.settings.experiments_dir / f"{name}.yaml", text)
     return platform
 
 
-def _make_scene(platform: Platform, name: str, seed: Path) -> None:
+def _make_scene(platform: Platform, name: str, seed: Path, n_frames: int) -> None:
     tree = platform.roots.tree(name)
     storage.write_json(tree.registry_entry, {"seq_name": name, "cam_id": CAMERAS[0]})
     storage.write_text(tree.estimated.preprocess_info, "status: success\n")
@@ -59,7 +73,7 @@ def _make_scene(platform: Platform, name: str, seed: Path) -> None:
         )
         for place in places:
             place.parent.mkdir(parents=True, exist_ok=True)
-            for frame in range(N_FRAMES):
+            for frame in range(n_frames):
                 os.link(seed, place.with_name(f"{frame_name(frame)}{place.suffix}"))
 
 

@@ -3,12 +3,12 @@
 Does not belong here: scenes of open experiments, which simply take them.
 """
 
+import contextlib
 from dataclasses import dataclass
 
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.experiments.writing import fork_experiment, successor_name
 
 
@@ -32,25 +32,21 @@ def late_scenes(platform: Platform, ready: ReadyScenes) -> list[LateScenes]:
 
     Files that cannot be read are left out: registering names them. So are scenes that are not complete yet.
     """
-    specs: dict[str, ExperimentSpec] = {}
-    taken: dict[str, set[str]] = {}
-    late: dict[str, list[str]] = {}
-    for name in platform.experiments.names():
-        try:
-            spec = platform.experiments.read(name)
-            taken[name], late[name] = set(platform.scene_names(spec)), platform.late_scenes(spec)
-        except ThesisAssetsError:
-            continue
-        specs[name] = spec
+    specs = {spec.exp_name: spec for spec in platform.readable_experiments()}
     found = []
     for name, spec in specs.items():
-        alike = [
-            other
-            for other, second in specs.items()
-            if other != name and (second.generation, second.split) == (spec.generation, spec.split)
-        ]
-        untaken = [scene for scene in late[name] if not any(scene in taken[other] for other in alike)]
-        waiting = [scene for scene in untaken if ready.why_not(spec, scene) is None]
+        try:
+            late = platform.late_scenes(spec)
+        except ThesisAssetsError:
+            continue
+        if not late:
+            continue
+        taken: set[str] = set()
+        for other, second in specs.items():
+            if other != name and (second.generation, second.split) == (spec.generation, spec.split):
+                with contextlib.suppress(ThesisAssetsError):
+                    taken.update(platform.scene_names(second))
+        waiting = [scene for scene in late if scene not in taken and ready.why_not(spec, scene) is None]
         fork = successor_name(name)
         if waiting and not platform.experiments.path(fork).exists():
             found.append(LateScenes(name, waiting, fork, spec.generation.auto_fork))

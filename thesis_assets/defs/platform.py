@@ -194,7 +194,7 @@ class Platform:
 
     def late_scenes(self, spec: ExperimentSpec) -> list[str]:
         """The scenes that an experiment's globs match and that came after it was frozen; none while it is open."""
-        if spec.generation.on_new_scenes == "ignore":
+        if spec.generation.on_new_scenes == "ignore" or not self.is_frozen(spec.exp_name):
             return []
         return sorted(set(self._matched(spec)[0]) - set(self.scene_names(spec)))
 
