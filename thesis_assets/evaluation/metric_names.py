@@ -35,6 +35,8 @@ NVS_SHOWN = (
     ShownMetric("ssim", "SSIM", "", 4, True),
     ShownMetric("lpips", "LPIPS", "", 4, False),
     ShownMetric("psnr_channel_sum", "PSNR*", "dB", 3, True),
+    ShownMetric("lpips_alex", "LPIPS (Alex)", "", 4, False),
+    ShownMetric("lpips_vgg_3dgs", "LPIPS (VGG, 3DGS)", "", 4, False),
 )
 POSE_SHOWN = (
     ShownMetric("rr_mpjpe_mm", "RR-MPJPE", "mm", 2, False),
@@ -45,6 +47,10 @@ POSE_SHOWN = (
     ShownMetric("mve_mm", "MVE", "mm", 2, False),
     ShownMetric("pa_mpjpe_mm", "PA-MPJPE", "mm", 2, False),
     ShownMetric("pcdr_legacy", "PCDR*", "", 3, True),
+    ShownMetric("w_mpjpe_mm", "W-MPJPE", "mm", 2, False),
+    ShownMetric("wa_mpjpe_mm", "WA-MPJPE", "mm", 2, False),
+    ShownMetric("accel_mm", "Accel", "mm/s²", 2, False),
+    ShownMetric("jitter", "Jitter", "10 m/s³", 2, False),
 )
 TASK_TITLES = {"nvs": "Novel views", "pose_smplx": "Bodies, SMPL-X", "pose_smpl": "Bodies, SMPL"}
 

@@ -21,9 +21,13 @@ from thesis_assets.layout import TASKS, TaskTree
 from thesis_assets.schemas.evaluation import (
     NVS_CAMERA_COLUMNS,
     NVS_FRAME_COLUMNS,
+    NVS_MORE_METRICS,
     NVS_RESULT_KEYS,
+    PEOPLE_COUNTS,
     POSE_FRAME_COLUMNS,
     POSE_METRICS,
+    POSE_MOTION_METRICS,
+    RECALL,
     Protocol,
     format_results,
     parse_results,
@@ -37,11 +41,16 @@ RowOfMetrics = TypeVar("RowOfMetrics", bound=Mapping[str, Any])
 Row = dict[str, float | None]
 MAX_TABLE_BYTES = 256 * 1024 * 1024
 KEY_COLUMNS = ("camera_id", "frame_id")
-OF_THE_SCENE = ("cameras", "depth_camera", "identity_mapping")
+OF_THE_SCENE = ("cameras", "depth_camera", "identity_mapping", "missing_people")
 """Parts of a protocol that may differ between scenes which are averaged: the source camera is not the same everywhere."""
 NOT_STATED = {"protocol": "not stated: there is no protocol.json"}
 OLDER_COLUMNS = {task: (NVS_FRAME_COLUMNS if task == "nvs" else POSE_FRAME_COLUMNS)[:5] for task in TASKS}
 """Of a table that older scripts wrote."""
+MORE_METRICS = {task: NVS_MORE_METRICS if task == "nvs" else POSE_MOTION_METRICS for task in TASKS}
+"""Columns that a table may have after the others, in this order; those of older versions have none."""
+CONDITIONING = "conditioning"
+"""In the protocol of poses: whether it was looked at if the fit of the two worlds holds its rotation."""
+NOT_CHECKED = "not checked: the rotation of the two worlds' alignment may be off"
 IMPORTED = "imported"
 """In a protocol's details: the tree that the numbers were taken from, measured by other scripts in a way that nobody wrote down."""
 MESH_SIDES = ("pred", "gt_inputs")
@@ -63,7 +72,7 @@ def table_text(columns: Sequence[str], rows: Iterable[Mapping[str, float | int |
 def _field(name: str, value: float | None) -> str:
     if value is None:
         return ""
-    return str(int(value)) if name in KEY_COLUMNS else format(value, ".6f")
+    return str(int(value)) if name in (*KEY_COLUMNS, *PEOPLE_COUNTS) else format(value, ".6f")
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, float | None]]:
@@ -164,26 +173,48 @@ def _bounded_text(path: Path) -> str:
 
 def write_tables(stage: Staging, task: TaskTree, rows: list[dict[str, Any]], protocol: Protocol) -> None:
     """Write the rows of single views or frames, their means, and the protocol that goes with them."""
-    counted = rows
+    counted, more = rows, more_columns(task.task, list(rows[0]))
+    names = metrics_in(task.task, rows)
     if task.task == "nvs":
         by_camera = [
             {"camera_id": cam_id}
-            | {name: mean_of([row for row in rows if row["camera_id"] == cam_id], name) for name in NVS_RESULT_KEYS}
+            | {name: mean_of([row for row in rows if row["camera_id"] == cam_id], name) for name in names}
             for cam_id in protocol.comparable["cameras"]
         ]
-        stage.write(task.nvs_per_camera, table_text(NVS_CAMERA_COLUMNS, by_camera).encode())
+        stage.write(task.nvs_per_camera, table_text((*NVS_CAMERA_COLUMNS, *more), by_camera).encode())
         counted = overall_rows(rows, protocol)
-    overall = {name: mean_of(counted, name) for name in metrics_of(task.task)}
+    overall = {name: mean_of(counted, name) for name in names}
+    if PEOPLE_COUNTS[0] in more:
+        overall[RECALL] = recall(rows, protocol)
     if protocol.details.get("results_convention") == "channel_sum":
         overall["psnr"] = overall["psnr_channel_sum"]
-    stage.write(frame_table(task), table_text(frame_columns(task), rows).encode())
+    stage.write(frame_table(task), table_text((*first_of(task.task), *more), rows).encode())
     stage.write(task.nvs_results if task.task == "nvs" else task.pose_results, format_results(overall).encode())
     stage.write(task.protocol, storage.to_json_bytes(protocol))
 
 
 def metrics_of(task_name: str) -> tuple[str, ...]:
-    """The metrics of a task, as its results file names them."""
+    """The metrics of a task that every results file names."""
     return NVS_RESULT_KEYS if task_name == "nvs" else POSE_METRICS
+
+
+def metrics_in(task_name: str, rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The metrics that rows of a table have, which may be more than the table must have."""
+    there = next(iter(rows), {})
+    return (*metrics_of(task_name), *(name for name in MORE_METRICS[task_name] if name in there))
+
+
+def more_columns(task_name: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Of a table's names those that it may have after the others."""
+    known = MORE_METRICS[task_name] + (() if task_name == "nvs" else PEOPLE_COUNTS)
+    return tuple(name for name in known if name in names)
+
+
+def recall(rows: Iterable[Values], protocol: Protocol) -> float | None:
+    """The share of the ground truth's people who were compared, over all frames, those without a prediction too."""
+    compared = sum(row["n_people"] or 0 for row in rows)
+    missing = sum(map(len, protocol.details["missing_people"].values()))
+    return compared / (compared + missing) if compared + missing else None
 
 
 def overall_rows(rows: Sequence[RowOfMetrics], protocol: Protocol) -> list[RowOfMetrics]:
@@ -220,7 +251,7 @@ class MeasuredTask:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return metrics_of(self.task)
+        return metrics_in(self.task, self.rows.values())
 
     @property
     def protocol_digest(self) -> str:
@@ -231,7 +262,7 @@ class MeasuredTask:
     def of_all_scenes(self) -> dict[str, Any]:
         """The parts of the protocol that every scene of a table shares."""
         if not self.stated:
-            return NOT_STATED
+            return NOT_STATED | {key: self.comparable[key] for key in (CONDITIONING,) if key in self.comparable}
         return {key: value for key, value in self.comparable.items() if key not in OF_THE_SCENE}
 
     @property
@@ -252,7 +283,13 @@ def measured_task(tree: TaskTree, epoch: int) -> MeasuredTask | None:
     by_name = {row_name(row): row for row in rows}
     # A tree of older scripts that was taken over has a protocol that says just that, under this key.
     stated = "protocol" not in protocol.comparable
-    return MeasuredTask(tree.task, protocol.epoch, protocol.step, protocol.comparable, by_name, stated)
+    comparable = {**_conditioning(tree.task), **protocol.comparable}
+    return MeasuredTask(tree.task, protocol.epoch, protocol.step, comparable, by_name, stated)
+
+
+def _conditioning(task_name: str) -> dict[str, Any]:
+    """What is to be said of poses whose protocol says nothing of it."""
+    return {} if task_name == "nvs" else {CONDITIONING: NOT_CHECKED}
 
 
 def _older(tree: TaskTree, epoch: int) -> MeasuredTask | None:
@@ -268,7 +305,7 @@ def _older(tree: TaskTree, epoch: int) -> MeasuredTask | None:
         rows = []
     renamed = {row_name(row): older_row(tree.task, row) for row in rows}
     # Two older trees may have been measured in two ways; within one tree the script was the same.
-    comparable = {**NOT_STATED, "tree": str(tree.base.parent.parent)}
+    comparable = {**NOT_STATED, "tree": str(tree.base.parent.parent), **_conditioning(tree.task)}
     return MeasuredTask(tree.task, epoch, None, comparable, renamed, stated=False)
 
 
@@ -314,8 +351,20 @@ def missing_sources(task: TaskTree) -> Iterator[Path]:
 
 
 def frame_columns(task: TaskTree) -> tuple[str, ...]:
-    """Columns of the task's table of frames."""
-    return NVS_FRAME_COLUMNS if task.task == "nvs" else POSE_FRAME_COLUMNS
+    """Columns of the task's table of frames: those that it must have, and those that it has of those that it may have."""
+    return _with_more(task.task, frame_table(task), first_of(task.task))
+
+
+def first_of(task_name: str) -> tuple[str, ...]:
+    """The columns that a task's table of frames must have, which stand first."""
+    return NVS_FRAME_COLUMNS if task_name == "nvs" else POSE_FRAME_COLUMNS
+
+
+def _with_more(task_name: str, table: Path, first: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return first + more_columns(task_name, first_columns(table))
+    except InvalidFile:  # whoever reads the table says so
+        return first
 
 
 def frame_table(task: TaskTree) -> Path:
@@ -341,8 +390,10 @@ def _read(task: TaskTree, path: Path) -> Sequence[Row]:
     if path == frame_table(task):
         return read_table(path, frame_columns(task))
     if task.task == "nvs" and path == task.nvs_per_camera:
-        return read_table(path, NVS_CAMERA_COLUMNS)
-    return [read_results(path, metrics_of(task.task))]
+        return read_table(path, _with_more(task.task, path, NVS_CAMERA_COLUMNS))
+    names = frame_columns(task)
+    metrics = metrics_in(task.task, [dict.fromkeys(names)])
+    return [read_results(path, (*metrics, *((RECALL,) if PEOPLE_COUNTS[0] in names else ())))]
 
 
 def _said(error: InvalidFile) -> str:
@@ -410,6 +461,9 @@ def _wrong_means(summary: Row, rows: Sequence[Row], task: TaskTree, protocol: Pr
     for metric, value in summary.items():
         if metric == "camera_id":
             continue
-        mean = mean_of(rows, "psnr_channel_sum" if older and metric == "psnr" else metric)
+        if metric == RECALL:
+            mean = recall(rows, protocol)
+        else:
+            mean = mean_of(rows, "psnr_channel_sum" if older and metric == "psnr" else metric)
         if (mean is None) != (value is None) or abs((mean or 0.0) - (value or 0.0)) > RESULT_TOLERANCE:
             yield f"{metric}{place} is {value}, and the mean over the frames is {mean}"

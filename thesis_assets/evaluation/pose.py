@@ -9,20 +9,21 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thesis_assets import __version__, storage
 from thesis_assets.errors import InvalidScene
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, links_numbers, silent
-from thesis_assets.evaluation.metric_tables import MESH_ALIGNMENTS, write_tables
+from thesis_assets.evaluation.metric_tables import CONDITIONING, MESH_ALIGNMENTS, write_tables
 from thesis_assets.evaluation.outputs import Staging, kept, publish, staged, verified, withdraw, without_step
 from thesis_assets.evaluation.pose_inputs import (
     ESTIMATES,
     BodyFrames,
     WorldMotions,
     body_frames,
+    of_the_rotation,
     read_matched,
     read_points,
     world_motions,
@@ -30,14 +31,17 @@ from thesis_assets.evaluation.pose_inputs import (
 from thesis_assets.evaluation.pose_metrics import (
     EQUAL_DEPTH_M,
     LAYER_GAP_M,
+    UNHELD,
+    WELL_CONDITIONED,
     Array,
     ComparedBodies,
     FrameMetrics,
-    MatchedPeople,
+    emptied,
     frame_metrics,
     read_compared,
     true_body_bytes,
 )
+from thesis_assets.evaluation.pose_motion import FrameJoints, frame_ranges, motion_metrics
 from thesis_assets.evaluation.shared_work import Crew, Outcomes, cells_with_task, over_scenes
 from thesis_assets.evaluation.source_trees import take_numbers
 from thesis_assets.evaluation.units import (
@@ -162,11 +166,16 @@ def _measure(
             found="; ".join(sorted(set(left_out.values()))[:5]) or "no ground-truth body",
         )
     rows: dict[str, FrameMetrics] = {}
+    joints: dict[str, FrameJoints] = {}
     *folders, metrics = stages
     for fname in usable:
-        matched = read_matched(cell, frames, fname)
-        rows[fname] = _write_frame(cell, task, frames, matched, motions, folders)
-    protocol = _protocol(cell, task, frames, epoch, rows, left_out, motions.depth_camera, matched)
+        compared = _write_frame(cell, task, frames, fname, motions, folders)
+        rows[fname], joints[fname] = frame_metrics(compared), FrameJoints.of(compared)
+    fps = frames_per_second(cell)
+    in_motion = motion_metrics(joints, fps)
+    unheld = () if motions.is_conditioned else of_the_rotation(motions.depth_camera)
+    rows = {fname: emptied(row.with_more(in_motion[fname]), unheld) for fname, row in rows.items()}
+    protocol = _protocol(cell, task, frames, epoch, rows, left_out, motions, compared, fps)
     write_tables(metrics, task, [{"frame_id": int(name), **each.values} for name, each in rows.items()], protocol)
     return protocol
 
@@ -175,26 +184,31 @@ def _write_frame(
     cell: EvaluationCell,
     task: TaskTree,
     frames: BodyFrames,
-    matched: MatchedPeople,
+    fname: str,
     motions: WorldMotions,
     stages: Sequence[Staging],
-) -> FrameMetrics:
-    """Write one frame's files, and measure what was written."""
+) -> ComparedBodies:
+    """Write one frame's files, and read back what is measured."""
     inputs, pred, truth, viz = stages
-    fname = matched.fname
-    predicted = frames.predicted[fname]
-    if is_complete(read_bodies(predicted, frames.model)):
+    matched, predicted = read_matched(cell, frames, fname), frames.predicted[fname]
+    if is_complete(read_bodies(predicted, frames.model, finite=False)):
         inputs.link(predicted, task.input_body(fname))
     else:  # With the points that the numbers are of: whoever recomputes them needs no body model.
         bodies = read_points(cell, predicted, frames.model, predicted=True)
-        write_bodies(inputs.place(task.input_body(fname)), bodies)
+        write_bodies(inputs.place(task.input_body(fname)), bodies, finite=False)
     extrinsics = motions.source_extrinsics(fname)
     truth.write(task.true_body(fname), true_body_bytes(matched, motions.of_frame(fname), extrinsics))
     compared = read_compared(inputs.place(task.input_body(fname)), truth.place(task.true_body(fname)), frames.model)
     write_meshes(pred, task, "pred", fname, compared, matched.faces)
     write_meshes(truth, task, "gt_inputs", fname, compared, matched.faces)
     _write_overlay(cell, task, viz, fname, compared)
-    return frame_metrics(compared)
+    return compared
+
+
+def frames_per_second(cell: EvaluationCell) -> float | None:
+    """Of the source camera's video, as the registry says it; None where it does not."""
+    entry = cell.scene.registry
+    return None if entry is None else entry.fps
 
 
 def _protocol(
@@ -204,10 +218,11 @@ def _protocol(
     epoch: int,
     rows: Mapping[str, FrameMetrics],
     left_out: dict[str, str],
-    depth_camera: str,
-    matched: MatchedPeople,
+    motions: WorldMotions,
+    compared: ComparedBodies,
+    fps: float | None,
 ) -> Protocol:
-    """How the numbers of one epoch were made. `matched`: any frame, for the numbers of points."""
+    """How the numbers of one epoch were made. `compared`: any frame, for the numbers of points."""
     spec, mapping = cell.experiment.evaluation, cell.scene.identity_mapping()
     empty: dict[str, set[str]] = {}
     for frame in rows.values():
@@ -222,9 +237,14 @@ def _protocol(
             "predicted_bodies": frames.origin,
             "body_models": [path.name for path in frames.model_files] or "none: the files hold joints and vertices",
             "world_alignment": spec.pose.world_alignment,
-            "depth_camera": depth_camera,
-            "joints": matched.true.joints.shape[1],
-            "vertices": matched.true.vertices.shape[1],
+            CONDITIONING: "by camera: nothing is fitted"
+            if motions.fit is None
+            else f"checked: second singular value at least {WELL_CONDITIONED[motions.alignment]:g} of the first",
+            "depth_camera": motions.depth_camera,
+            "joints": compared.true.joints.shape[1],
+            "vertices": compared.true.vertices.shape[1],
+            "frames_per_second": fps,
+            "missing_people": _by_person(motions.missing),
             "frame_choice": spec.frames.model_dump(mode="json"),
             "identity_mapping": None if mapping is None else {str(ours): mapping[ours] for ours in sorted(mapping)},
             "equal_depth_m": EQUAL_DEPTH_M,
@@ -238,11 +258,31 @@ def _protocol(
             "source_camera": cell.source_camera(),
             "empty_values": {name: each.reasons for name, each in rows.items() if each.reasons},
             "left_out": left_out,
+            "missing_people": motions.missing,
+            "alignment": _alignment(motions),
+            "units": {"accel_mm": "mm/frame^2" if fps is None else "mm/s^2", "jitter": "10 m/s^3"},
             "note": "refining renders moves no body: these numbers are the same at every epoch"
             if frames.origin == ESTIMATES
             else "the bodies are those of the epoch",
         },
     )
+
+
+def _by_person(missing: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+    """The frames at which each true person is missing: part of the protocol, as a difference is over the same people."""
+    people = sorted({person for of_frame in missing.values() for person in of_frame})
+    return {str(person): frame_ranges(name for name in missing if person in missing[name]) for person in people}
+
+
+def _alignment(motions: WorldMotions) -> dict[str, Any]:
+    """How sure the fit of the two worlds is, and which metrics are empty for it."""
+    if motions.fit is None:
+        return {}
+    return {
+        "singular_values_m2": motions.fit.singular_values,
+        "second_to_first": motions.fit.second_to_first,
+        UNHELD: [] if motions.is_conditioned else list(of_the_rotation(motions.depth_camera)),
+    }
 
 
 def write_meshes(

@@ -13,12 +13,17 @@ import numpy as np
 from thesis_assets.errors import InvalidFile, InvalidScene
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.pose_metrics import (
+    OF_THE_ROTATION,
+    ROOT_JOINT,
+    WELL_CONDITIONED,
     Array,
     MatchedPeople,
     People,
+    RigidFit,
     RigidMotion,
-    by_pelvis_trajectory,
     by_source_camera,
+    finite_people,
+    fit_rigid,
 )
 from thesis_assets.evaluation.views import pose_frames, source_bodies
 from thesis_assets.scenes.bodies import NEUTRAL, Bodies, BodyModel, is_complete, model_files, posed_bodies, read_bodies
@@ -29,23 +34,25 @@ ESTIMATES = "estimates of the preprocessing root"
 OF_THE_TREE = "inputs of the tree that the predictions come from"
 ESTIMATED_CAMERA = "the estimated source camera"
 MOVED_CAMERA = "the true source camera, moved with the ground truth"
+MAPPING = "identity_alignment.manual_preproc_to_gt"
+NOBODY = "nobody of the ground truth is there, and finite, in the prediction"
 
 
 def identity_pairs(
     n_predicted: int, n_true: int, mapping: dict[int, int] | None, file: Path
 ) -> tuple[tuple[int, int], ...]:
-    """(predicted, true) indices of the people that both sides have, by true index.
+    """(predicted, true) indices of the people that both sides have, by true index; nobody, where no one is predicted.
 
     Raises:
-        InvalidScene: two predicted people are mapped to one, or nobody is matched.
+        InvalidScene: two predicted people are mapped to one.
     """
     wanted = {index: index for index in range(n_predicted)} if mapping is None else mapping
     pairs = [(ours, theirs) for ours, theirs in wanted.items() if 0 <= ours < n_predicted and 0 <= theirs < n_true]
-    if not pairs or len({theirs for _, theirs in pairs}) < len(pairs):
+    if len({theirs for _, theirs in pairs}) < len(pairs):
         raise InvalidScene(
             "the identity mapping does not give each person one partner",
             file=file,
-            key="identity_alignment.manual_preproc_to_gt",
+            key=MAPPING,
             found=wanted,
             wanted=f"estimated index (0 to {n_predicted - 1}) to ground-truth index (0 to {n_true - 1}), each once",
             remedy="correct the mapping in the scene's registry entry",
@@ -63,6 +70,7 @@ class BodyFrames:
         predicted_cameras: the estimated source camera by frame, where it is there.
         true_cameras: the true source camera by frame, where it is there.
         left_out: frames of the ground truth without a partner, each with the reason.
+        missing: of those that the prediction lacks, the number of true people.
         origin: where the predicted bodies come from.
         model_files: of the body models that give joints and vertices to files without them.
     """
@@ -73,6 +81,7 @@ class BodyFrames:
     predicted_cameras: dict[str, Path]
     true_cameras: dict[str, Path]
     left_out: dict[str, str]
+    missing: dict[str, int]
     origin: str
     model_files: tuple[Path, ...]
 
@@ -93,13 +102,15 @@ def body_frames(cell: EvaluationCell, task_name: str, epoch: int) -> BodyFrames:
     predicted: dict[str, Path] = {}
     true: dict[str, Path] = {}
     left_out: dict[str, str] = {}
+    missing: dict[str, int] = {}
     models: set[Path] = set()
     of_tree = source_bodies(cell, epoch, task_name)
     for fname in pose_frames(cell, model):
         ours, theirs = _predicted_path(cell, model, fname, of_tree), scene.body_path(model, fname)
-        reason, needed = _why_unusable(cell, model, ours, theirs)
+        reason, needed, n_true = _why_unusable(cell, model, ours, theirs)
         if reason is not None or ours is None or theirs is None:
             left_out[fname] = str(reason)
+            missing |= {fname: n_true} if n_true else {}
         else:
             predicted[fname], true[fname] = ours, theirs
             models.update(needed)
@@ -111,6 +122,7 @@ def body_frames(cell: EvaluationCell, task_name: str, epoch: int) -> BodyFrames:
         estimated_cameras(cell, list(predicted)),
         {fname: known[fname] for fname in predicted if fname in known},
         left_out,
+        missing,
         OF_THE_TREE if of_tree else ESTIMATES,
         tuple(sorted(models)),
     )
@@ -129,24 +141,36 @@ def estimated_cameras(cell: EvaluationCell, frames: list[str]) -> dict[str, Path
 
 def _why_unusable(
     cell: EvaluationCell, model: BodyModel, ours: Path | None, theirs: Path | None
-) -> tuple[str | None, list[Path]]:
-    """The reason, or None; and the files of body models that the two need."""
-    if ours is None or theirs is None:
-        return f"there is no predicted {model} file", []
+) -> tuple[str | None, list[Path], int]:
+    """The reason, or None; the files of body models that the two need; and how many true people the prediction lacks by it."""
+    if theirs is None:
+        return f"there is no ground-truth {model} file", [], 0
     needed: list[Path] = []
     for side, path in (("predicted", ours), ("ground-truth", theirs)):
+        predicted = side == "predicted"
+        if path is None:
+            return f"there is no predicted {model} file", [], _n_people(theirs, model)
         try:
-            bodies = read_bodies(path, model)
+            bodies = read_bodies(path, model, finite=not predicted)
         except InvalidFile as error:  # one bad frame is left out and named; the others are measured
             reason = f"the {side} {model} file cannot be used: {error.problem}"
-            return reason + (f" ({error.key})" if error.key else ""), []
-        if is_complete(bodies):
+            lacking = _n_people(theirs, model) if predicted else 0
+            return reason + (f" ({error.key})" if error.key else ""), [], lacking
+        if is_complete(bodies) or bodies.n_people == 0:
             continue
         try:
-            needed += model_files(cell.body_models, model, _genders(cell, bodies, predicted=side == "predicted"))
+            needed += model_files(cell.body_models, model, _genders(cell, bodies, predicted=predicted))
         except InvalidFile as error:
-            return _without_points(side, bodies, error), []
-    return None, needed
+            return _without_points(side, bodies, error), [], 0
+    return None, needed, 0
+
+
+def _n_people(path: Path, model: BodyModel) -> int:
+    """In a file of the ground truth; nobody where it cannot be used: then no prediction is compared with it."""
+    try:
+        return read_bodies(path, model).n_people
+    except InvalidFile:
+        return 0
 
 
 def _without_points(side: str, bodies: Bodies, error: InvalidFile) -> str:
@@ -182,14 +206,14 @@ def read_points(cell: EvaluationCell, path: Path, model: BodyModel, *, predicted
     Raises:
         InvalidFile: the file, or the body model's, is missing or cannot be read.
     """
-    bodies = read_bodies(path, model)
+    bodies = read_bodies(path, model, finite=not predicted)
     if is_complete(bodies) or bodies.n_people == 0:
         return bodies
     return posed_bodies(bodies, cell.body_models, _genders(cell, bodies, predicted=predicted))
 
 
 def read_matched(cell: EvaluationCell, frames: BodyFrames, fname: str) -> MatchedPeople:
-    """The people of one frame, matched by the scene's identity mapping; one without a partner is left out.
+    """The people of one frame that both sides have, matched by the scene's identity mapping; those that are not finite count as missing.
 
     Raises:
         InvalidFile: joints or vertices are missing, or the two sides differ in their number.
@@ -198,7 +222,10 @@ def read_matched(cell: EvaluationCell, frames: BodyFrames, fname: str) -> Matche
     files = (frames.predicted[fname], frames.true[fname])
     predicted = read_points(cell, files[0], frames.model, predicted=True)
     true = read_points(cell, files[1], frames.model, predicted=False)
-    ours, theirs = _points_of(predicted, files[0]), _points_of(true, files[1])
+    theirs = _points_of(true, files[1])
+    ours = (
+        People(theirs.joints[:0], theirs.vertices[:0]) if predicted.n_people == 0 else _points_of(predicted, files[0])
+    )
     for name, one, other in (("joints", ours.joints, theirs.joints), ("vertices", ours.vertices, theirs.vertices)):
         if one.shape[1] != other.shape[1]:
             raise InvalidFile(
@@ -208,7 +235,9 @@ def read_matched(cell: EvaluationCell, frames: BodyFrames, fname: str) -> Matche
                 found=one.shape[1],
                 wanted=f"{other.shape[1]}, as in {files[1]}",
             )
-    pairs = identity_pairs(predicted.n_people, true.n_people, cell.scene.identity_mapping(), files[0])
+    finite = finite_people(ours.joints, ours.vertices)
+    named = identity_pairs(predicted.n_people, true.n_people, cell.scene.identity_mapping(), files[0])
+    pairs = tuple(pair for pair in named if finite[pair[0]])
     both = len(pairs) == 2 and true.n_people == 2
     return MatchedPeople(
         fname=fname,
@@ -219,6 +248,11 @@ def read_matched(cell: EvaluationCell, frames: BodyFrames, fname: str) -> Matche
         pairs=pairs,
         n_true=true.n_people,
     )
+
+
+def of_the_rotation(depth_camera: str) -> tuple[str, ...]:
+    """The metrics that turn with the ground truth; the older order in depth does where its camera was moved along."""
+    return (*OF_THE_ROTATION, "pcdr_legacy") if depth_camera == MOVED_CAMERA else OF_THE_ROTATION
 
 
 def _points_of(bodies: Bodies, path: Path) -> People:
@@ -247,7 +281,7 @@ def why_pose_is_absent(cell: EvaluationCell, task_name: str) -> str | None:
     of_tree = next((bodies for epoch in cell.epoch_steps() if (bodies := source_bodies(cell, epoch, task_name))), {})
     for fname in frames:
         paths = _predicted_path(cell, model, fname, of_tree), scene.body_path(model, fname)
-        reason, _ = _why_unusable(cell, model, *paths)
+        reason, *_ = _why_unusable(cell, model, *paths)
         if reason is None:
             return None
         reasons.add(reason)
@@ -259,26 +293,35 @@ class WorldMotions:
     """How a scene's ground truth is moved.
 
     Attributes:
-        shared: one motion for all frames (`pelvis_trajectory`), or None.
-        own: a motion a frame (`camera`).
+        alignment: `evaluation.pose.world_alignment`.
+        fit: one motion for all frames, fitted to joints (`all_joints`) or pelvises (`pelvis_trajectory`); None by `camera`.
+        own: a motion a frame, by `camera`.
         predicted_extrinsics: (3, 4) of the estimated source camera by frame; empty unless every usable frame has one.
         true_extrinsics: (3, 4) of the true source camera by frame.
         left_out: frames that cannot be moved, each with the reason.
+        missing: true people, by their index, whom the prediction lacks, by frame; also of frames that are left out for it.
     """
 
-    shared: RigidMotion | None
+    alignment: str
+    fit: RigidFit | None
     own: dict[str, RigidMotion]
     predicted_extrinsics: dict[str, Array]
     true_extrinsics: dict[str, Array]
     left_out: dict[str, str]
+    missing: dict[str, tuple[int, ...]]
 
     @property
     def depth_camera(self) -> str:
         """Which camera orders people in depth: one for all frames, so that they compare."""
         return ESTIMATED_CAMERA if self.predicted_extrinsics else MOVED_CAMERA
 
+    @property
+    def is_conditioned(self) -> bool:
+        """Whether the rotation is to be relied on; by `camera` it is the calibrations', and nothing was fitted."""
+        return self.fit is None or self.fit.second_to_first >= WELL_CONDITIONED[self.alignment]
+
     def of_frame(self, fname: str) -> RigidMotion:
-        return self.shared if self.shared is not None else self.own[fname]
+        return self.fit.motion if self.fit is not None else self.own[fname]
 
     def source_extrinsics(self, fname: str) -> Array | None:
         """(3, 4) of the source camera in the predicted world; None where it has no calibration at the frame."""
@@ -293,30 +336,48 @@ class WorldMotions:
 
 
 def world_motions(cell: EvaluationCell, frames: BodyFrames) -> WorldMotions:
-    """The motions by `evaluation.pose.world_alignment`.
+    """The motions by `evaluation.pose.world_alignment`, of the frames where the prediction has anybody.
 
     Raises:
         InvalidFile: a camera or body file cannot be read.
+        InvalidScene: the identity mapping does not fit, or the prediction has nobody of the ground truth.
     """
-    source = cell.source_camera()
+    source, alignment = cell.source_camera(), cell.experiment.evaluation.pose.world_alignment
     height, width = cell.scene.image_size(source)
     predicted, true = (
         {fname: read_camera(path, source, height, width).extrinsics for fname, path in paths.items()}
         for paths in (frames.predicted_cameras, frames.true_cameras)
     )
-    if cell.experiment.evaluation.pose.world_alignment == "camera":
-        both = [fname for fname in frames.usable if fname in predicted and fname in true]
+    both = [fname for fname in frames.usable if fname in predicted and fname in true]
+    reason = f"the source camera {source} has no calibration in both roots at this frame"
+    moved = both if alignment == "camera" else frames.usable
+    left_out = {fname: reason for fname in frames.usable if fname not in moved}
+    missing = {fname: tuple(range(n_true)) for fname, n_true in frames.missing.items()}
+    points: list[tuple[Array, Array]] = []
+    joints = slice(None) if alignment == "all_joints" else slice(ROOT_JOINT, ROOT_JOINT + 1)
+    for fname in moved:
+        matched = read_matched(cell, frames, fname)  # of a frame only these points are kept while the others are read
+        there = {theirs for _, theirs in matched.pairs}
+        if lacking := tuple(person for person in range(matched.n_true) if person not in there):
+            missing[fname] = lacking
+        if not there:
+            left_out[fname] = NOBODY
+        points.append(
+            (matched.true.joints[:, joints].reshape(-1, 3), matched.predicted.joints[:, joints].reshape(-1, 3))
+        )
+    missing = dict(sorted(missing.items()))
+    if moved and not any(len(of_frame) for of_frame, _ in points):
+        raise InvalidScene(
+            "the prediction has nobody of the ground truth at any frame",
+            file=cell.scene.tree.registry_entry,
+            key=MAPPING,
+            found=cell.scene.identity_mapping() or "no mapping: each index is itself",
+            wanted="estimated index to ground-truth index of people with finite joints and vertices",
+            remedy="correct the mapping in the scene's registry entry, or the predicted body files",
+        )
+    if alignment == "camera":
         own = {fname: by_source_camera(predicted[fname], true[fname]) for fname in both}
-        reason = f"the source camera {source} has no calibration in both roots at this frame"
-        left_out = {fname: reason for fname in frames.usable if fname not in own}
-        return WorldMotions(None, own, {fname: predicted[fname] for fname in both}, true, left_out)
-    roots = [_roots(cell, frames, fname) for fname in frames.usable]
-    shared = by_pelvis_trajectory([predicted for predicted, _ in roots], [true for _, true in roots])
+        return WorldMotions(alignment, None, own, {fname: predicted[fname] for fname in both}, true, left_out, missing)
+    fit = fit_rigid(*(np.concatenate(side) for side in zip(*points, strict=True)))
     complete = predicted.keys() >= set(frames.usable)
-    return WorldMotions(shared, {}, predicted if complete else {}, true, {})
-
-
-def _roots(cell: EvaluationCell, frames: BodyFrames, fname: str) -> tuple[Array, Array]:
-    """(P, 3) pelvis positions of both sides: all that is kept of a frame while the others are read."""
-    matched = read_matched(cell, frames, fname)
-    return matched.predicted.roots.copy(), matched.true.roots.copy()
+    return WorldMotions(alignment, fit, {}, predicted if complete else {}, true, left_out, missing)

@@ -6,7 +6,7 @@ Each looks at what is on disk, names the files that offend, and stays silent abo
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,11 +30,13 @@ from thesis_assets.evaluation.metric_tables import (
     read_table,
     row_name,
     task_faults,
+    wanted_names,
 )
 from thesis_assets.evaluation.nvs_metrics import comparison_of, lpips_or_reason, view_metrics
 from thesis_assets.evaluation.outputs import files_below
 from thesis_assets.evaluation.pose_inputs import body_model
-from thesis_assets.evaluation.pose_metrics import frame_metrics, read_compared
+from thesis_assets.evaluation.pose_metrics import UNHELD, FrameMetrics, emptied, frame_metrics, read_compared
+from thesis_assets.evaluation.pose_motion import FrameJoints, motion_metrics
 from thesis_assets.evaluation.units import absent_tasks, task_unit
 from thesis_assets.evaluation.views import epochs_on_disk
 from thesis_assets.layout import (
@@ -48,7 +50,7 @@ from thesis_assets.layout import (
 )
 from thesis_assets.provenance import Contents
 from thesis_assets.schemas.checks import CheckOutcome
-from thesis_assets.schemas.evaluation import EvaluationManifest, InputDataRecord, Protocol
+from thesis_assets.schemas.evaluation import POSE_MOTION_METRICS, EvaluationManifest, InputDataRecord, Protocol
 
 if TYPE_CHECKING:
     from thesis_assets.images.perceptual import Lpips
@@ -260,18 +262,26 @@ def check_metrics_recompute(cell: EvaluationCell, seed: int = 0) -> CheckOutcome
     )
 
 
-def recompute_row(task: TaskTree, protocol: Protocol, row: Row, lpips: Lpips | None = None) -> Row:
+def recompute_row(
+    task: TaskTree,
+    protocol: Protocol,
+    row: Row,
+    lpips: Lpips | None = None,
+    motion: Mapping[str, FrameMetrics] | None = None,
+) -> Row:
     """The metrics of one row of the table of frames, from the saved files.
 
-    A written LPIPS is left out where its weights are not those of `lpips`.
+    A written LPIPS is left out where its weights are not those of `lpips`, metrics of motion without `motion`.
 
     Raises:
         InvalidFile: a saved image or array is missing or cannot be read.
     """
     fname = frame_name(int(row["frame_id"] or 0))
     if task.task != "nvs":
-        model = body_model(task.task)
-        return dict(frame_metrics(read_compared(task.input_body(fname), task.true_body(fname), model)).values)
+        compared = read_compared(task.input_body(fname), task.true_body(fname), body_model(task.task))
+        found = frame_metrics(compared).with_more((motion or {}).get(fname, FrameMetrics({})))
+        empty = protocol.details.get("alignment", {}).get(UNHELD, ())
+        return {name: value for name, value in emptied(found, empty).values.items() if name in row}
     from thesis_assets.images.codecs import read_mask, read_rgb
 
     key = (int(row["camera_id"] or 0), fname)
@@ -288,12 +298,26 @@ def recompute_row(task: TaskTree, protocol: Protocol, row: Row, lpips: Lpips | N
     return {name: value for name, value in measured.values.items() if not (unknown and name == "lpips")}
 
 
+def saved_motion(task: TaskTree, protocol: Protocol) -> dict[str, FrameMetrics]:
+    """The metrics of motion of every frame, from the saved bodies; nothing where one cannot be read, which its row says."""
+    model = body_model(task.task)
+    try:
+        joints = {
+            fname: FrameJoints.of(read_compared(task.input_body(fname), task.true_body(fname), model))
+            for fname in wanted_names(protocol)
+        }
+    except InvalidFile:
+        return {}
+    return motion_metrics(joints, protocol.comparable["frames_per_second"])
+
+
 def differences(task: TaskTree, protocol: Protocol, rows: Sequence[Row], lpips: Lpips | None = None) -> list[str]:
     """Rows whose numbers the saved files do not give, each with what they give instead."""
     found: list[str] = []
+    motion = saved_motion(task, protocol) if any(POSE_MOTION_METRICS[0] in row for row in rows) else None
     for row in rows:
         try:
-            again = recompute_row(task, protocol, row, lpips)
+            again = recompute_row(task, protocol, row, lpips, motion)
         except InvalidFile as error:
             found.append(f"{row_name(row)}: {error.problem}: {error.file}")
             continue

@@ -324,7 +324,7 @@ class NvsProtocol(Part):
 class PoseProtocol(Part):
     """How ground-truth bodies are moved into the predicted world."""
 
-    world_alignment: Literal["pelvis_trajectory", "camera"] = "pelvis_trajectory"
+    world_alignment: Literal["all_joints", "pelvis_trajectory", "camera"] = "all_joints"
 
 
 class EvaluationSpec(Part):

@@ -4,7 +4,7 @@ Raised where a change of code changes what a step makes of the same inputs. What
 asks for it by itself. Without any import: loading the graph reads it.
 """
 
-_POSE = "1"
+_POSE = "2"
 _RECORDING = "4"
 
 CODE_VERSIONS = {

@@ -67,36 +67,41 @@ class Bodies:
         return {**self.parameters, **{name: array for name, array in optional.items() if array is not None}}
 
 
-def read_bodies(path: Path, model: BodyModel) -> Bodies:
+def read_bodies(path: Path, model: BodyModel, *, finite: bool = True) -> Bodies:
     """Read `smplx/<fname>.npz` or `smpl/<fname>.npz`. Arrays that the contract does not name are passed over.
+
+    Args:
+        finite: False lets numbers be NaN or infinite: of predictions, where one person's do not spoil the others.
 
     Raises:
         InvalidFile: missing, empty, or an array is missing, of another shape, or not finite; the message has its name.
     """
-    return check_bodies(read_npz(path), model, path)
+    return check_bodies(read_npz(path), model, path, finite=finite)
 
 
-def write_bodies(path: Path, bodies: Bodies) -> None:
-    """Write the people of one frame; the same values give the same bytes.
+def write_bodies(path: Path, bodies: Bodies, *, finite: bool = True) -> None:
+    """Write the people of one frame; the same values give the same bytes. `finite`: as of `read_bodies`.
 
     Raises:
         InvalidFile: an array breaks the contract (nothing is written).
     """
-    check_bodies(bodies.arrays, bodies.model, path)
+    check_bodies(bodies.arrays, bodies.model, path, finite=finite)
     buffer = io.BytesIO()
     arrays: dict[str, Any] = dict(sorted(bodies.arrays.items()))
     np.savez(buffer, **arrays)
     storage.write_bytes(path, buffer.getvalue())
 
 
-def check_bodies(arrays: Mapping[str, Array], model: BodyModel, path: Path) -> Bodies:
+def check_bodies(arrays: Mapping[str, Array], model: BodyModel, path: Path, *, finite: bool = True) -> Bodies:
     """Bodies from named arrays, held against the contract; an InvalidFile of `path` where one is missing, misshapen or not finite."""
     parameters: dict[str, Array] = {}
     betas = arrays.get("betas")
     n_people = len(betas) if betas is not None and betas.ndim == 2 else None
     for name, shape in BODY_ARRAYS[model].items():
-        parameters[name] = _numbers(arrays, name, (n_people, *shape), path)
-    joints, vertices = (_optional(arrays, _named(arrays, name), (n_people, None, 3), path) for name in _OTHER_NAMES)
+        parameters[name] = _numbers(arrays, name, (n_people, *shape), path, finite=finite)
+    joints, vertices = (
+        _optional(arrays, _named(arrays, name), (n_people, None, 3), path, finite=finite) for name in _OTHER_NAMES
+    )
     n_vertices = vertices.shape[1] if vertices is not None else None
     return Bodies(
         model=model,
@@ -117,13 +122,19 @@ def _named(arrays: Mapping[str, Array], name: str) -> str:
 
 
 def _optional(
-    arrays: Mapping[str, Array], name: str, shape: tuple[int | None, ...], path: Path, *, integer: bool = False
+    arrays: Mapping[str, Array], name: str, shape: tuple[int | None, ...], path: Path, **kind: bool
 ) -> Array | None:
-    return _numbers(arrays, name, shape, path, integer=integer) if name in arrays else None
+    return _numbers(arrays, name, shape, path, **kind) if name in arrays else None
 
 
 def _numbers(
-    arrays: Mapping[str, Array], name: str, shape: tuple[int | None, ...], path: Path, *, integer: bool = False
+    arrays: Mapping[str, Array],
+    name: str,
+    shape: tuple[int | None, ...],
+    path: Path,
+    *,
+    integer: bool = False,
+    finite: bool = True,
 ) -> Array:
     """One array as float32 (or int32), of `shape` (None = any length; in front: the people)."""
     lengths = ["any" if length is None else str(length) for length in shape]
@@ -149,7 +160,7 @@ def _numbers(
             wanted=wanted,
             remedy=_remedy(name, array.shape, shape),
         )
-    if not np.isfinite(array).all():
+    if finite and not np.isfinite(array).all():
         raise InvalidFile("a body array is not finite", file=path, key=name, wanted="finite numbers")
     return array.astype(np.int32 if integer else np.float32)
 

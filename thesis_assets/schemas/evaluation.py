@@ -9,6 +9,8 @@ from thesis_assets.schemas.base import FileModel, OlderKeys
 NVS_FRAME_COLUMNS = ("camera_id", "frame_id", "psnr", "ssim", "lpips", "psnr_channel_sum")
 NVS_CAMERA_COLUMNS = ("camera_id", "psnr", "ssim", "lpips", "psnr_channel_sum")
 NVS_RESULT_KEYS = ("psnr", "ssim", "lpips", "psnr_channel_sum")
+NVS_MORE_METRICS = ("lpips_alex", "lpips_vgg_3dgs")
+"""Where `evaluation.nvs.lpips` names them; after the other columns."""
 POSE_METRICS = (
     "rr_mpjpe_mm",
     "rr_mve_mm",
@@ -20,6 +22,12 @@ POSE_METRICS = (
     "pcdr_legacy",
 )
 POSE_FRAME_COLUMNS = ("frame_id", *POSE_METRICS)
+POSE_MOTION_METRICS = ("w_mpjpe_mm", "wa_mpjpe_mm", "accel_mm", "jitter")
+"""After the other columns; tables of older versions lack them, and the counts."""
+PEOPLE_COUNTS = ("n_people", "n_true")
+"""How many people a row is over, and how many the ground truth has."""
+RECALL = "recall"
+"""In the overall results of poses: the share of the ground truth's people, over all frames, that were compared."""
 
 
 def format_results(values: dict[str, float | None]) -> str:

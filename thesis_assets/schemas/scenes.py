@@ -51,6 +51,7 @@ class SceneRegistryEntry(BaseModel):
     raw_gt_dir_path: str | None = None
     video_path: str | None = None
     ref_frame_idx: int = 0
+    fps: float | None = Field(default=None, gt=0, description="frames a second of the source camera's video")
     identity_alignment: IdentityAlignment | None = None
 
 

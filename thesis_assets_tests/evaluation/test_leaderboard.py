@@ -24,6 +24,7 @@ from thesis_assets.schemas.evaluation import (
     NVS_FRAME_COLUMNS,
     NVS_RESULT_KEYS,
     POSE_METRICS,
+    POSE_MOTION_METRICS,
     DifferenceRow,
     LeaderboardRow,
 )
@@ -32,7 +33,7 @@ from thesis_assets_tests.evaluation.measured import PROTOCOL, measured, run
 
 def test_every_metric_of_every_task_and_epoch_has_a_row(evaluated: EvaluationCell) -> None:
     rows = build_leaderboard([("tiny_a", evaluated.tree)]).rows
-    assert len(rows) == 3 * (len(NVS_RESULT_KEYS) + 2 * len(POSE_METRICS))
+    assert len(rows) == 3 * (len(NVS_RESULT_KEYS) + 2 * len(POSE_METRICS + POSE_MOTION_METRICS))
     results = read_results(evaluated.tree.task(30, "nvs").nvs_results, NVS_RESULT_KEYS)
     by_metric = {each.metric: each for each in rows if (each.epoch, each.task) == (30, "nvs")}
     for metric, value in results.items():

@@ -20,7 +20,7 @@ def random_motion(rng: np.random.Generator) -> RigidMotion:
 
 def test_a_known_rotation_and_translation_is_found_and_leaves_no_error() -> None:
     quarter_turn = RigidMotion(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), np.array([1.0, 2, 3]))
-    found = fit_rigid(BODY, quarter_turn.move(BODY))
+    found = fit_rigid(BODY, quarter_turn.move(BODY)).motion
     np.testing.assert_allclose(found.matrix, quarter_turn.matrix, atol=1e-12)
     np.testing.assert_allclose(quarter_turn.move(BODY[1]), [1.0, 2.3, 3.0], atol=1e-12)
 
@@ -32,7 +32,7 @@ def test_the_rigid_fit_equals_scipys_on_noisy_points(seed: int, n_points: int) -
     source = rng.normal(size=(n_points, 3))
     target = random_motion(rng).move(source) + rng.normal(scale=0.1, size=source.shape)
     wanted, _ = Rotation.align_vectors(target - target.mean(axis=0), source - source.mean(axis=0))
-    found = fit_rigid(source, target)
+    found = fit_rigid(source, target).motion
     np.testing.assert_allclose(found.rotation, wanted.as_matrix(), atol=1e-6)
     np.testing.assert_allclose(found.translation, target.mean(axis=0) - wanted.apply(source.mean(axis=0)), atol=1e-6)
 
@@ -47,7 +47,10 @@ def test_a_motion_and_its_inverse_cancel(seed: int) -> None:
 
 def test_a_mirror_image_does_not_align() -> None:
     mirrored = BODY * np.array([-1.0, 1, 1])
-    for matrix in (fit_rigid(BODY, mirrored).rotation, pose_metrics.rotation_onto(BODY - 0.1, mirrored - 0.1)[0]):
+    for matrix in (
+        fit_rigid(BODY, mirrored).motion.rotation,
+        pose_metrics.rotation_onto(BODY - 0.1, mirrored - 0.1)[0],
+    ):
         assert np.linalg.det(matrix) == pytest.approx(1.0)
     error = pose_metrics.procrustes_mm(mirrored[None], BODY[None])
     assert error is not None
@@ -98,12 +101,24 @@ def test_people_with_numbers_that_are_not_finite_are_found() -> None:
     assert pose_metrics.finite_people(joints, np.zeros((2, 9, 3))).tolist() == [True, False]
 
 
-def test_the_rigid_fit_leaves_out_points_that_are_not_finite() -> None:
-    target = BODY + np.array([1.0, 0, 0])
-    target[2] = np.nan
-    np.testing.assert_allclose(fit_rigid(BODY, target).translation, [1.0, 0, 0], atol=1e-12)
-    with pytest.raises(ThesisAssetsError, match="no finite point"):
-        fit_rigid(BODY, np.full_like(BODY, np.nan))
+def test_no_point_in_common_is_refused() -> None:
+    with pytest.raises(ThesisAssetsError, match="no point in common"):
+        fit_rigid(np.empty((0, 3)), np.empty((0, 3)))
+
+
+@pytest.mark.parametrize(("points", "share"), [(np.eye(3)[:1] * np.arange(4)[:, None], 0.0), (BODY[:1], 0.0)])
+def test_points_on_a_line_or_in_one_place_hold_no_rotation(points: np.ndarray, share: float) -> None:
+    assert fit_rigid(points, points).second_to_first == pytest.approx(share, abs=1e-12)
+
+
+def test_the_singular_values_are_those_of_the_cross_covariance() -> None:
+    rng = np.random.default_rng(4)
+    source = rng.normal(size=(30, 3)) * [3.0, 2.0, 1.0]
+    target = random_motion(rng).move(source) + rng.normal(scale=0.1, size=source.shape)
+    wanted = np.linalg.svd(np.cov(source.T, target.T, bias=True)[:3, 3:], compute_uv=False)
+    found = fit_rigid(source, target)
+    assert found.singular_values == pytest.approx(tuple(wanted))
+    assert found.second_to_first == pytest.approx(wanted[1] / wanted[0])
 
 
 def test_contact_distance_is_the_mean_of_both_directions_means() -> None:
