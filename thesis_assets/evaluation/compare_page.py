@@ -157,7 +157,7 @@ def _lost_frames(compared: ComparedRuns, metric: ShownMetric) -> str:
 
 def _certainty(row: DifferenceRow, metric: ShownMetric) -> str:
     if row.interval is None:
-        return ""
+        return " (too few scenes and frames to say how sure that is)"
     over = (
         "" if row.interval_over == "scenes" else " over the frames of these scenes; too few scenes to speak of others"
     )

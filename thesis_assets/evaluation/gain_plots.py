@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thesis_assets.evaluation.leaderboard import MIN_SCENES, UNREFINED, Leaderboard
+from thesis_assets.evaluation.difference_statistics import MIN_SCENES
+from thesis_assets.evaluation.leaderboard import UNREFINED, Leaderboard
 from thesis_assets.evaluation.leaderboard_tables import psnr_differences
 from thesis_assets.schemas.evaluation import DifferenceRow
 

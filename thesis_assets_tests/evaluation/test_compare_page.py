@@ -152,7 +152,7 @@ def test_text_from_outside_never_becomes_markup(compared: ComparedRuns, pictures
 def test_the_page_says_what_a_person_would_quote(compared: ComparedRuns, pictures: Pictures) -> None:
     text = page_of(compared, pictures)
     assert "1 of 12 frames (8\u00a0%) lost PSNR" in text
-    assert "over the frames of these scenes; too few scenes to speak of others" in text
+    assert "too few scenes and frames to say how sure that is" in text
     assert "sign-flip p = " in text
 
 
