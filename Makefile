@@ -4,6 +4,7 @@
 # make ui      the web UI over the history of earlier runs, on http://127.0.0.1:3000
 # make lint    ruff and mypy
 # make lpips   the weights of LPIPS (0.5 GB), for the column lpips and for training a DiFix
+# make lpips-alex  those of its AlexNet (0.3 GB), for the column lpips_alex
 # make bench   benchmarks, written to benchmarks/results.md
 # make soak    the long tests
 # make screenshots  the pictures of docs/ui_tour.md, from the demo's history
@@ -19,6 +20,7 @@ BIN := .venv/bin
 # Quiet: hundreds of lines of what is downloaded hide the few that matter. Errors are shown whole.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 VGG16 := https://download.pytorch.org/models/vgg16-397923af.pth
+ALEXNET := https://download.pytorch.org/models/alexnet-owt-7be5be79.pth
 RUN_STAMP := .venv/.installed
 DEV_STAMP := .venv/.installed-dev
 BENCH_STAMP := .venv/.installed-bench
@@ -26,7 +28,7 @@ SOURCES := pyproject.toml constraints.txt
 
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test test-services ui lint lpips bench soak screenshots install clean
+.PHONY: help demo test test-services ui lint lpips lpips-alex bench soak screenshots install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -55,9 +57,11 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-lpips: $(RUN_STAMP)
+lpips: BACKBONE := $(VGG16)
+lpips-alex: BACKBONE := $(ALEXNET)
+lpips lpips-alex: $(RUN_STAMP)
 	@$(PIP) install --no-deps lpips==0.1.4
-	@$(BIN)/python -c "import torch; torch.hub.load_state_dict_from_url('$(VGG16)', map_location='cpu', check_hash=True)"
+	@$(BIN)/python -c "import torch; torch.hub.load_state_dict_from_url('$(BACKBONE)', map_location='cpu', check_hash=True)"
 	@echo "The weights of LPIPS are there. What is measured already is measured again by: $(BIN)/thesis-assets backfill --exp demo --all"
 
 bench: $(BENCH_STAMP)

@@ -159,7 +159,7 @@ def _network(sizes: Sizes, device: str) -> Any:
 def _vgg(sizes: Sizes, device: str) -> Any:
     import torch
 
-    from thesis_assets.images.perceptual import STAGES, Lpips, Vgg16
+    from thesis_assets.images.perceptual import STAGES, Backbone, Lpips
 
     stages, inputs = [], 3
     for places, width in zip(STAGES, sizes.vgg, strict=True):
@@ -169,4 +169,4 @@ def _vgg(sizes: Sizes, device: str) -> Any:
             inputs = width
         stages.append(stage)
     channels = [torch.full((1, width, 1, 1), 1 / width) for width in sizes.vgg]
-    return Lpips(Vgg16(stages), channels, "random").to(device).eval().requires_grad_(False)
+    return Lpips(Backbone(stages), channels, "random").to(device).eval().requires_grad_(False)

@@ -16,7 +16,7 @@ from typing import Any
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.difference_statistics import PairedSummary, summarise
-from thesis_assets.evaluation.metric_tables import MeasuredTask, mean_of, measured_task
+from thesis_assets.evaluation.metric_tables import REFINER_SIZE, MeasuredTask, mean_of, measured_task
 from thesis_assets.layout import EvaluationTree, parse_epoch
 from thesis_assets.schemas.evaluation import DifferenceRow, EvaluationManifest, LeaderboardRow
 
@@ -206,8 +206,11 @@ def why_not_paired(measured: MeasuredTask, other: MeasuredTask | None) -> str | 
         return "the other one was not measured"
     if not (measured.stated and other.stated) and measured.comparable != other.comparable:
         return "the protocol of at least one is not stated"
+    unrefined = any(side.step is None and REFINER_SIZE not in side.comparable for side in (measured, other))
     keys = sorted(measured.comparable.keys() | other.comparable.keys())
     for key in keys:
+        if key == REFINER_SIZE and unrefined:  # what was not refined was so at no size
+            continue
         ours, theirs = measured.comparable.get(key), other.comparable.get(key)
         if ours != theirs:
             return f"the protocols differ: {key} is {_short(ours)}, and there {_short(theirs)}"

@@ -41,8 +41,10 @@ RowOfMetrics = TypeVar("RowOfMetrics", bound=Mapping[str, Any])
 Row = dict[str, float | None]
 MAX_TABLE_BYTES = 256 * 1024 * 1024
 KEY_COLUMNS = ("camera_id", "frame_id")
-OF_THE_SCENE = ("cameras", "depth_camera", "identity_mapping", "missing_people")
-"""Parts of a protocol that may differ between scenes which are averaged: the source camera is not the same everywhere."""
+REFINER_SIZE = "refiner_size"
+"""In the protocol of refined views: predictions refined at different sizes are never paired. Unrefined ones have none."""
+OF_THE_SCENE = ("cameras", "depth_camera", "identity_mapping", "missing_people", REFINER_SIZE)
+"""Parts of a protocol that may differ between rows of one table: the source camera is not the same everywhere."""
 NOT_STATED = {"protocol": "not stated: there is no protocol.json"}
 OLDER_COLUMNS = {task: (NVS_FRAME_COLUMNS if task == "nvs" else POSE_FRAME_COLUMNS)[:5] for task in TASKS}
 """Of a table that older scripts wrote."""

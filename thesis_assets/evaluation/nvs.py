@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 from thesis_assets import __version__, storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, links_numbers, silent
-from thesis_assets.evaluation.metric_tables import mean_of, write_tables
+from thesis_assets.evaluation.metric_tables import REFINER_SIZE, mean_of, write_tables
 from thesis_assets.evaluation.nvs_metrics import (
     NvsComparison,
     ViewMetrics,
@@ -33,7 +33,17 @@ from thesis_assets.evaluation.nvs_metrics import (
     view_metrics,
 )
 from thesis_assets.evaluation.outputs import Staging, kept, publish, verified, withdraw
-from thesis_assets.evaluation.shared_work import Crew, Outcomes, Plan, Unit, cells_with_task, make_epochs, pace
+from thesis_assets.evaluation.shared_work import (
+    Crew,
+    Outcomes,
+    Plan,
+    Unit,
+    cells_with_task,
+    make_epochs,
+    one_thread,
+    pace,
+    split_by_camera,
+)
 from thesis_assets.evaluation.source_trees import take_numbers
 from thesis_assets.evaluation.units import NVS_VERSION, prediction_unit, task_unit
 from thesis_assets.evaluation.views import View, predicted_views, read_predictions
@@ -67,7 +77,7 @@ def evaluate_nvs_scenes(
     # Read as it is worked on: a scene of which one epoch cannot be measured is looked at no further.
     epochs = ((cell, epoch) for cell in there for epoch in cell.epoch_steps() if cell.scene.name not in outcomes.failed)
     plan = functools.partial(_plan, on_progress, Contents())
-    make_epochs(measure_share, plan, epochs, outcomes, crew or Crew(), on_progress)
+    make_epochs(measure_share, plan, epochs, outcomes, crew or Crew(), on_progress, split_by_camera)
     return outcomes
 
 
@@ -91,7 +101,7 @@ def _plan(
     if verdict.is_made:
         return storage.read_json(task.protocol, Protocol)
     making, cell, record = begin(unit, contents), kept(cell, verdict.record), read_predictions(task)
-    lpips = lpips_or_reason(cell.lpips_weights, cell.device)
+    lpips = lpips_or_reason(cell.lpips_weights, cell.device, cell.experiment.evaluation.nvs.lpips)
     siblings = [cell.tree.task(other, "nvs") for other in cell.epoch_steps() if other != epoch]
 
     def make(parts: list[tuple[View, ...]]) -> Unit[NvsShare, SharedViews, Protocol]:
@@ -102,7 +112,8 @@ def _plan(
             measured = {view: numbers for each in found for view, numbers in each.measured.items()}
             no_video = {camera: reason for each in found for camera, reason in each.no_video.items()}
             rows = [
-                {"camera_id": view.cam_id, "frame_id": int(view.fname), **own.values} for view, own in measured.items()
+                {"camera_id": view.cam_id, "frame_id": int(view.fname), **dict.fromkeys(lpips[1]), **own.values}
+                for view, own in measured.items()
             ]
             _share_equal_files(truth, task, siblings, measured)
             protocol = _protocol(cell, record, measured, task, lpips, no_video)
@@ -137,30 +148,31 @@ def _protocol(
     record: PredictionRecord,
     measured: Mapping[View, ViewMetrics],
     task: TaskTree,
-    lpips: tuple[Lpips | None, str],
+    lpips: tuple[Mapping[str, Lpips], dict[str, str]],
     no_video: dict[str, str],
 ) -> Protocol:
     """How the numbers of one (scene, epoch) were made. `no_video`: `cam_<id>` to the reason why it has none."""
-    (measure, why_not), spec = lpips, cell.experiment.evaluation
+    (measures, why_not), spec = lpips, cell.experiment.evaluation
     masked = any(task.input_mask(view.cam_id, view.fname).exists() for view in measured)
     frames: dict[str, list[str]] = {}
     for view in measured:
         frames.setdefault(str(view.cam_id), []).append(view.fname)
     comparable: dict[str, Any] = {
         "prediction_source": record.prediction_source,
-        **spec.nvs.model_dump(mode="json", exclude={"results_convention"}),
+        **({} if record.refiner_size is None else {REFINER_SIZE: record.refiner_size}),
+        **spec.nvs.model_dump(mode="json", exclude={"results_convention", "lpips"}),
         "mask": "union of the people in the ground truth" if masked else "none: the whole image counts",
         "cameras": sorted(int(cam_id) for cam_id in frames),
         "frame_choice": spec.frames.model_dump(mode="json"),
         "metrics": f"psnr, ssim (11x11 Gaussian, valid windows); version {NVS_VERSION}",
-        **({"lpips": f"0.1, VGG16, weights {measure.digest}"} if measure is not None else {}),
+        **{column: measure.in_words for column, measure in measures.items()},
     }
     return Protocol(
         task="nvs",
         epoch=record.epoch,
         step=record.step,
         comparable=comparable,
-        empty_metrics={"lpips": why_not} if measure is None else {},
+        empty_metrics=why_not,
         versions={"thesis_assets": __version__, "predictions": record.renderer},
         details={
             "frames": frames,
@@ -203,8 +215,9 @@ def measure_share(share: NvsShare) -> SharedViews:
         InvalidFile: an image is missing, unreadable, or of another size than the render.
     """
     cell, task = share.cell, share.task
-    how = comparison_of(cell.experiment.evaluation.nvs.model_dump())
-    lpips, _ = lpips_or_reason(cell.lpips_weights, cell.device)
+    spec = cell.experiment.evaluation.nvs
+    how = comparison_of(spec.model_dump())
+    lpips, _ = lpips_or_reason(cell.lpips_weights, cell.device, spec.lpips)
     encoder = cell.experiment.generation.export.png_encoder
     measured: dict[View, ViewMetrics] = {}
     measured_more = pace(cell.scene.name, "views measured", len(share.views))
@@ -214,7 +227,8 @@ def measure_share(share: NvsShare) -> SharedViews:
         share.pred.write_png(task.pred_image(view.cam_id, view.fname), predicted, encoder)
         share.truth.write_png(task.gt_image(view.cam_id, view.fname), true, encoder)
         _write_pictures(share, view, render, image, mask)
-        measured[view] = view_metrics(predicted, true, mask, how, lpips)
+        with one_thread() if lpips else contextlib.nullcontext():
+            measured[view] = view_metrics(predicted, true, mask, how, lpips)
         measured_more(1)
     no_video = _write_videos(share)
     return SharedViews(measured, no_video, share.pred.written | share.truth.written | share.viz.written)

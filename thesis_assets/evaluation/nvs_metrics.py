@@ -6,13 +6,14 @@ and recompute the numbers from what was saved.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.images.lpips_files import find_lpips
+from thesis_assets.images.lpips_files import COLUMNS, find_lpips, network_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 BACKGROUND_VALUES = {"black": 0, "white": 255}
 EMPTY_MASK = "the union mask is empty"
 NO_WINDOW = "no whole 11-pixel window lies in the image, or in the region"
-TOO_SMALL = "a side of the compared part is below the 16 pixels that LPIPS needs"
+TOO_SMALL = "a side of the compared part is below the {} pixels that this LPIPS needs"
 LPIPS_REASON = "LPIPS is not measured, and no other metric stands in for it: its weights are not there"
 
 
@@ -136,19 +137,29 @@ class ViewMetrics:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-def lpips_or_reason(folder: Path | None, device: str) -> tuple[Lpips | None, str]:
-    """The distance where its weights are, else None and what is missing where.
+def lpips_or_reason(
+    folder: Path | None, device: str, conventions: Sequence[str] = ("vgg",)
+) -> tuple[dict[str, Lpips], dict[str, str]]:
+    """The distances whose weights are there, by column; and of the others what is missing where.
+
+    Args:
+        conventions: as `evaluation.nvs.lpips` names them.
 
     Raises:
-        InvalidFile: the weights are there, and are not what their names say.
+        InvalidFile: weights are there, and are not what their names say.
     """
-    try:
-        find_lpips(folder)
-    except InvalidFile as error:
-        return None, f"{LPIPS_REASON}, {error.file} is missing; {error.remedy}"
-    from thesis_assets.images.perceptual import load_lpips
+    found: dict[str, Lpips] = {}
+    reasons: dict[str, str] = {}
+    for convention in conventions:
+        try:
+            find_lpips(folder, network_of(convention))
+        except InvalidFile as error:
+            reasons[COLUMNS[convention]] = f"{LPIPS_REASON}, {error.file} is missing; {error.remedy}"
+            continue
+        from thesis_assets.images.perceptual import load_lpips
 
-    return load_lpips(folder, device), ""
+        found[COLUMNS[convention]] = load_lpips(folder, device, convention)
+    return found, reasons
 
 
 def view_metrics(
@@ -156,7 +167,7 @@ def view_metrics(
     true: NDArray[np.uint8],
     mask: NDArray[np.bool_] | None,
     how: NvsComparison,
-    lpips: Lpips | None = None,
+    lpips: Mapping[str, Lpips] | None = None,
 ) -> ViewMetrics:
     """PSNR, SSIM, LPIPS and the older PSNR of one view.
 
@@ -166,22 +177,24 @@ def view_metrics(
         predicted: (H', W', 3) uint8, as saved under `pred/`.
         true: the same shape, as saved under `gt_inputs/`.
         mask: (H, W) bool at native size, as saved under `inputs/`; None counts as one whole mask.
-        lpips: None leaves its value empty.
+        lpips: the distances by column; `lpips` without one is empty.
     """
     from thesis_assets.images import metrics
 
-    values: dict[str, float | None] = {"psnr": None, "ssim": None, "lpips": None, "psnr_channel_sum": None}
+    lpips = lpips or {}
+    values: dict[str, float | None] = dict.fromkeys(("psnr", "ssim", "lpips", "psnr_channel_sum", *lpips))
     region, comparable = metric_region(mask, how)
     if not comparable:
-        empty = [name for name in values if name != "lpips" or lpips is not None]
+        empty = [name for name in values if name != "lpips" or name in lpips]
         return ViewMetrics(values, dict.fromkeys(empty, EMPTY_MASK))
     values["psnr"] = metrics.psnr(predicted, true, region)
     values["psnr_channel_sum"] = metrics.psnr_channel_sum(predicted, true, region)
     values["ssim"] = metrics.ssim(predicted, true, region)
     reasons = {"ssim": NO_WINDOW} if values["ssim"] is None else {}
-    if lpips is not None:
-        values["lpips"] = lpips.distance(*(_part(image, region) for image in (predicted, true)))
-        reasons |= {"lpips": TOO_SMALL} if values["lpips"] is None else {}
+    parts = [_part(image, region) for image in (predicted, true)] if lpips else []
+    for column, measure in lpips.items():
+        values[column] = measure.distance(*parts)
+        reasons |= {column: TOO_SMALL.format(measure.min_side)} if values[column] is None else {}
     return ViewMetrics(values, reasons)
 
 

@@ -1,6 +1,7 @@
 """Predictions of the source `refine`: the imperfect renders refined by the epoch's checkpoint, with masks and cameras.
 
-A worker refines some cameras of one (scene, epoch), frame by frame, so that a frame's Gaussians and its reference are read once.
+A worker refines some frames of one (scene, epoch), all cameras of a frame in one batch: its Gaussians and its reference are read once, and
+the pixels are those of any other number of workers.
 Does not belong here: any metric (`nvs`), or predictions that others made (`source_trees`).
 """
 
@@ -26,7 +27,16 @@ from thesis_assets.evaluation.outputs import (
     verified,
     withdraw,
 )
-from thesis_assets.evaluation.shared_work import Crew, Outcomes, Plan, Unit, make_epochs, pace
+from thesis_assets.evaluation.shared_work import (
+    Crew,
+    Outcomes,
+    Plan,
+    Unit,
+    make_epochs,
+    one_thread,
+    pace,
+    split_by_frame,
+)
 from thesis_assets.evaluation.units import prediction_unit
 from thesis_assets.evaluation.views import View, evaluated_views, no_views, read_predictions
 from thesis_assets.layout import TaskTree, TuningRunTree, epoch_name
@@ -54,7 +64,7 @@ MAX_BATCH = 8
 
 @dataclass(frozen=True, eq=False)
 class RefineShare:
-    """Some cameras of a plan, for one worker."""
+    """Some frames of a plan, for one worker."""
 
     cell: EvaluationCell
     step: int | None
@@ -65,10 +75,14 @@ class RefineShare:
 
 @dataclass(frozen=True)
 class RefinedViews:
-    """What a share gave: the views without a render, each with its reason; where the renders came from; and what it wrote."""
+    """What a share gave: the views without a render, each with its reason; where the renders came from; and what it wrote.
+
+    `refiner_size`: as of the `PredictionRecord`.
+    """
 
     missing: dict[str, str]
     origins: frozenset[str]
+    refiner_size: int | None
     written: dict[Path, Output]
 
 
@@ -79,7 +93,7 @@ def refine_epochs(
     epochs = [(cell, epoch) for epoch in (cells[0].epoch_steps() if cells else ()) for cell in cells]
     try:
         plan = functools.partial(_plan, on_progress, Contents())
-        make_epochs(refine_share, plan, epochs, outcomes, crew, on_progress)
+        make_epochs(refine_share, plan, epochs, outcomes, crew, on_progress, split_by_frame)
     finally:
         forget_refiners()
 
@@ -113,6 +127,7 @@ def _plan(
                 step=step,
                 checkpoint_sha256=None if info is None else info.sha256,
                 n_images=len(chosen.views) - len(missing),
+                refiner_size=next((each.refiner_size for each in found), None),
                 renderer=then if again else _origins(found),
                 left_out={**chosen.left_out, **missing},
             )
@@ -192,7 +207,8 @@ def refine_share(share: RefineShare) -> RefinedViews:
         for cam_id, pixels in (refinement.of_frame(fname, found) if refinement else found).items():
             _write_view(share, View(cam_id, fname), pixels)
         refined_more(len(cam_ids))
-    return RefinedViews(missing, renders.origins, share.stage.written)
+    size = None if refinement is None else refinement.refiner.resolution
+    return RefinedViews(missing, renders.origins, size, share.stage.written)
 
 
 def _by_frame(views: Sequence[View]) -> Iterator[tuple[str, list[int]]]:
@@ -269,7 +285,8 @@ class ImperfectRenders:
 
         name, version = self._renderer.name, self._renderer.version
         self._used.add(version if version.startswith(name) else f"{name} {version}")
-        batch = self._renderer.render(fname, [self._cell.scene.camera(cam_id, fname)])
+        with one_thread():
+            batch = self._renderer.render(fname, [self._cell.scene.camera(cam_id, fname)])
         pixels: NDArray[np.uint8] = to_host(quantise(batch))[0]
         return pixels
 
@@ -319,7 +336,8 @@ class Refinement:
         """One batch: renders of one size, and a reference each, of one size too. Returns the renders' size."""
         from thesis_assets.images.quantise import quantise, to_host
 
-        return list(to_host(quantise(self.refiner.refine(_tensor(renders), _tensor(references)))))
+        with one_thread():
+            return list(to_host(quantise(self.refiner.refine(_tensor(renders), _tensor(references)))))
 
     def _reference(self, fname: str) -> NDArray[np.uint8]:
         from thesis_assets.images.codecs import read_rgb

@@ -39,6 +39,7 @@ from thesis_assets.evaluation.pose_metrics import UNHELD, FrameMetrics, emptied,
 from thesis_assets.evaluation.pose_motion import FrameJoints, motion_metrics
 from thesis_assets.evaluation.units import absent_tasks, task_unit
 from thesis_assets.evaluation.views import epochs_on_disk
+from thesis_assets.images.lpips_files import COLUMNS
 from thesis_assets.layout import (
     OUTPUT_LAYOUT_VERSION,
     TEMPORARY_PREFIX,
@@ -107,15 +108,17 @@ def check_lpips(cell: EvaluationCell) -> CheckOutcome:
     protocols = {epoch: read_protocol(cell.tree.task(epoch, "nvs")) for epoch in cell.epoch_steps()}
     empty: dict[str, list[str]] = {}
     for epoch, protocol in protocols.items():
-        if protocol is not None and "lpips" in protocol.empty_metrics:
-            empty.setdefault(protocol.empty_metrics["lpips"], []).append(epoch_name(epoch))
+        if protocol is not None:
+            for column in COLUMNS.values():
+                if column in protocol.empty_metrics:
+                    empty.setdefault(f"{column}: {protocol.empty_metrics[column]}", []).append(epoch_name(epoch))
     offenders = [
         f"{cell.scene.name}, {'every epoch' if len(epochs) == len(protocols) else ', '.join(epochs)}: {reason}"
         for reason, epochs in empty.items()
     ]
-    n_empty = sum(map(len, empty.values()))
+    n_empty = len({epoch for epochs in empty.values() for epoch in epochs})
     of_all = f"{n_empty} of {len(protocols)} epoch{'' if len(protocols) == 1 else 's'}"
-    message = f"the column lpips is empty in {of_all}" if empty else "LPIPS in every epoch"
+    message = f"LPIPS is empty in {of_all}" if empty else "LPIPS in every epoch"
     return CheckOutcome.of(offenders, message=message, counts={"epochs": len(protocols)})
 
 
@@ -251,8 +254,8 @@ def check_metrics_recompute(cell: EvaluationCell, seed: int = 0) -> CheckOutcome
                 continue
             drawn = random.Random(f"{seed}/{epoch}/{task.task}").sample(rows, min(RECOMPUTED_ROWS, len(rows)))  # noqa: S311 - a choice of rows, no secret
             rows_seen += len(drawn)
-            measured = "lpips" in protocol.comparable
-            lpips = lpips_or_reason(cell.lpips_weights, cell.device)[0] if measured else None
+            measured = [convention for convention, column in COLUMNS.items() if column in protocol.comparable]
+            lpips, _ = lpips_or_reason(cell.lpips_weights, cell.device, measured)
             wrong = differences(task, protocol, drawn, lpips)
             offenders += [f"{cell.tree.relative(task.base)}/{text}" for text in wrong]
     return CheckOutcome.of(
@@ -266,12 +269,12 @@ def recompute_row(
     task: TaskTree,
     protocol: Protocol,
     row: Row,
-    lpips: Lpips | None = None,
+    lpips: Mapping[str, Lpips] | None = None,
     motion: Mapping[str, FrameMetrics] | None = None,
 ) -> Row:
     """The metrics of one row of the table of frames, from the saved files.
 
-    A written LPIPS is left out where its weights are not those of `lpips`, metrics of motion without `motion`.
+    A written LPIPS is left out where its weights are not those of `lpips` (by column), metrics of motion without `motion`.
 
     Raises:
         InvalidFile: a saved image or array is missing or cannot be read.
@@ -286,6 +289,7 @@ def recompute_row(
 
     key = (int(row["camera_id"] or 0), fname)
     mask = task.input_mask(*key)
+    lpips = lpips or {}
     measured = view_metrics(
         read_rgb(task.pred_image(*key)),
         read_rgb(task.gt_image(*key)),
@@ -293,9 +297,9 @@ def recompute_row(
         comparison_of(protocol.comparable),
         lpips,
     )
-    same = lpips is not None and lpips.digest in str(protocol.comparable.get("lpips"))
-    unknown = "lpips" in protocol.comparable and not same
-    return {name: value for name, value in measured.values.items() if not (unknown and name == "lpips")}
+    written = {column: str(protocol.comparable[column]) for column in COLUMNS.values() if column in protocol.comparable}
+    unknown = [column for column, said in written.items() if column not in lpips or lpips[column].digest not in said]
+    return {name: value for name, value in measured.values.items() if name not in unknown}
 
 
 def saved_motion(task: TaskTree, protocol: Protocol) -> dict[str, FrameMetrics]:
@@ -311,7 +315,9 @@ def saved_motion(task: TaskTree, protocol: Protocol) -> dict[str, FrameMetrics]:
     return motion_metrics(joints, protocol.comparable["frames_per_second"])
 
 
-def differences(task: TaskTree, protocol: Protocol, rows: Sequence[Row], lpips: Lpips | None = None) -> list[str]:
+def differences(
+    task: TaskTree, protocol: Protocol, rows: Sequence[Row], lpips: Mapping[str, Lpips] | None = None
+) -> list[str]:
     """Rows whose numbers the saved files do not give, each with what they give instead."""
     found: list[str] = []
     motion = saved_motion(task, protocol) if any(POSE_MOTION_METRICS[0] in row for row in rows) else None
@@ -322,7 +328,7 @@ def differences(task: TaskTree, protocol: Protocol, rows: Sequence[Row], lpips: 
             found.append(f"{row_name(row)}: {error.problem}: {error.file}")
             continue
         for metric, value in again.items():
-            written, tolerance = row[metric], LPIPS_TOLERANCE if metric == "lpips" else TOLERANCE
+            written, tolerance = row[metric], LPIPS_TOLERANCE if metric in COLUMNS.values() else TOLERANCE
             if (value is None) != (written is None) or abs((value or 0.0) - (written or 0.0)) > tolerance:
                 found.append(f"{row_name(row)}: {metric} is written as {written}, and the saved files give {value}")
     return found

@@ -6,9 +6,10 @@ Does not belong here: what a share is, where workers run (`launch`).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
@@ -145,11 +146,13 @@ def make_epochs(
     outcomes: Outcomes[Record],
     crew: Crew,
     on_progress: Progress,
+    split: Callable[[Sequence[View], int], list[tuple[View, ...]]],
 ) -> None:
-    """Do every (scene, epoch) by shares of some cameras each.
+    """Do every (scene, epoch) by shares of some views each.
 
     Args:
         plan: what is to be done of one, or the record of what is there as wanted.
+        split: `split_by_camera` or `split_by_frame`.
     """
     plans: list[Plan[Share, Result, Record]] = []
     for cell, epoch in epochs:
@@ -164,16 +167,41 @@ def make_epochs(
             outcomes.records[cell.scene.name, epoch] = found
     crew = crew.for_views(sum(len(each.views) for each in plans))
     n_shares = crew.shares_a_unit(len(plans))
-    units = [each.unit(split_by_camera(each.views, n_shares)) for each in plans]
+    units = [each.unit(split(each.views, n_shares)) for each in plans]
     work_off(function, units, outcomes, crew, on_progress)
 
 
 def split_by_camera(views: Sequence[View], n_shares: int) -> list[tuple[View, ...]]:
     """At most `n_shares` parts of about one number of cameras; a camera's views stay together."""
-    cameras = sorted({view.cam_id for view in views})
-    count = max(1, min(n_shares, len(cameras)))
-    part = {cam_id: place * count // len(cameras) for place, cam_id in enumerate(cameras)}
-    return [tuple(view for view in views if part[view.cam_id] == number) for number in range(count)]
+    return _split(views, n_shares, lambda view: view.cam_id)
+
+
+def split_by_frame(views: Sequence[View], n_shares: int) -> list[tuple[View, ...]]:
+    """At most `n_shares` parts of about one number of frames; a frame's views stay together, and so do those of one batch."""
+    return _split(views, n_shares, lambda view: int(view.fname))
+
+
+def _split(views: Sequence[View], n_shares: int, key: Callable[[View], int]) -> list[tuple[View, ...]]:
+    keys = sorted({key(view) for view in views})
+    count = max(1, min(n_shares, len(keys)))
+    part = {each: place * count // len(keys) for place, each in enumerate(keys)}
+    return [tuple(view for view in views if part[key(view)] == number) for number in range(count)]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch sum on one core: its last bits, and so a pixel's rounding, depend on the number of cores that share a sum.
+
+    Workers share the cores, not the sums: the same bytes come of any number of them.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def over_scenes(

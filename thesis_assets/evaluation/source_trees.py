@@ -121,6 +121,7 @@ def _record(cell: EvaluationCell, epoch: int, tree: EvaluationTree, source: Task
         step=cell.epoch_steps()[epoch],
         checkpoint_sha256=handed.sha256 if handed else taken.checkpoint_sha256 if taken else None,
         n_images=0,
+        refiner_size=taken.refiner_size if taken else None,
         renderer="the pipeline's command" if handed else f"the tree {tree.base}",
     )
 

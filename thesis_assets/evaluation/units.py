@@ -64,6 +64,7 @@ NVS_VERSION = CODE_VERSIONS["nvs"]
 POSE_VERSION = CODE_VERSIONS["pose_smplx"]
 PREDICTED = ("evaluation.predictions.source", "evaluation.predictions.recompute", "evaluation.frames")
 MEASURED_NVS = ("evaluation.nvs", *PREDICTED)
+BEFORE_NVS = {"evaluation.nvs.lpips": ["vgg"]}
 MEASURED_POSE = ("evaluation.pose", *PREDICTED, "generation.source_camera", "generation.frames.apply_skip_frames")
 NVS_FOLDERS = ("pred", "gt_inputs", "viz")
 POSE_FOLDERS = ("inputs", *NVS_FOLDERS)
@@ -214,7 +215,8 @@ def task_unit(cell: EvaluationCell, epoch: int, task: str) -> Unit:
     elif task == "nvs":
         options, given = picked(cell, as_kept, MEASURED_NVS)
         files = NamedFiles(cell, _true_views(cell, tree))
-        wanted = Wanted(task, NVS_VERSION, options, given, tools=lpips_tool(cell.lpips_weights), files=files)
+        tools = lpips_tool(cell.lpips_weights, as_kept.experiment.evaluation.nvs.lpips)
+        wanted = Wanted(task, NVS_VERSION, options, given, BEFORE_NVS, tools=tools, files=files)
     else:
         wanted = _pose(cell, as_kept, epoch, tree, record)
     name = f"{task} of {cell.scene.name}, {epoch_name(epoch)}"
@@ -314,6 +316,7 @@ def _older_numbers(cell: EvaluationCell, epoch: int, task: TaskTree, wanted: Wan
         if task.task == "nvs":
             weights = str(said.get("lpips", "")).rpartition("weights ")[2]
             tools = {"lpips": weights} if weights else {}
+            options["evaluation"]["nvs"]["lpips"] = BEFORE_NVS["evaluation.nvs.lpips"]
         elif isinstance(said.get("body_models"), list):
             tools = body_model_tools(
                 cell.body_models, [f"{body_model(task.task)}/{name}" for name in said["body_models"]]

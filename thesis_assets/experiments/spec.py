@@ -319,6 +319,15 @@ class NvsProtocol(Part):
     background: Literal["black", "white", "none"] = "black"
     downscale_factor: Whole = Field(default=2, ge=1, le=64)
     results_convention: Literal["standard", "channel_sum"] = "standard"
+    lpips: tuple[Literal["vgg", "alex", "vgg_3dgs"], ...] = ("vgg",)
+    """`lpips` is always VGG16 on [-1, 1]; the others have columns of their own."""
+
+    @field_validator("lpips")
+    @classmethod
+    def _vgg_is_among_them(cls, lpips: tuple[str, ...]) -> tuple[str, ...]:
+        if "vgg" not in lpips or len(set(lpips)) != len(lpips):
+            raise ValueError("`vgg`, which the column lpips is of, and others beside it, each once")
+        return lpips
 
 
 class PoseProtocol(Part):

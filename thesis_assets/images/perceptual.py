@@ -1,4 +1,7 @@
-"""LPIPS 0.1 with its VGG16 backbone (Zhang et al. 2018) in plain torch: the distance, and the features below it.
+"""LPIPS 0.1 through VGG16 or AlexNet (Zhang et al. 2018) in plain torch: the distance, and the features below it.
+
+`vgg` and `alex` are the package's own, which brings images to [-1, 1]; `vgg_3dgs` gives VGG16 images in [0, 1], as the reference code of
+3D Gaussian Splatting (Kerbl et al. 2023) does.
 
 The weights are the two published files, by their published names and keys. Import this module inside functions: it loads torch.
 Does not belong here: which images are compared, and what happens where there are no weights.
@@ -17,37 +20,67 @@ import torch
 from torch import Tensor, nn
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.images.lpips_files import LpipsFiles, find_lpips
+from thesis_assets.images.lpips_files import LpipsFiles, find_lpips, network_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 STAGES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
-"""Places of the convolutions in the published file's `features`; a tap after the last of each stage, 2 x 2 pooling between."""
-MIN_SIDE = 16
-"""Four poolings leave a pixel of it."""
+"""Places of VGG16's convolutions in the published file's `features`; a tap after the last of each stage."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A backbone.
+
+    Attributes:
+        stages: places of the convolutions, as of `STAGES`.
+        pooled: the stages that maximum pooling stands before.
+        pool: its window; it moves by two pixels.
+        kernels: by place (size, stride, padding) of the convolutions other than 3 x 3.
+        min_side: the smallest image that a pixel is left of.
+    """
+
+    name: str
+    stages: tuple[tuple[int, ...], ...]
+    pooled: tuple[int, ...]
+    pool: int
+    kernels: Mapping[int, tuple[int, int, int]]
+    min_side: int
+
+
+VGG16 = Architecture("VGG16", STAGES, (1, 2, 3, 4), 2, {}, 16)
+ALEXNET = Architecture("AlexNet", ((0,), (3,), (6,), (8,), (10,)), (1, 2), 3, {0: (11, 4, 2), 3: (5, 1, 2)}, 31)
+ARCHITECTURES = {"vgg": VGG16, "alex": ALEXNET}
+FROM_ZERO = ("vgg_3dgs",)
+"""Conventions whose network is given [0, 1], not [-1, 1]."""
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 TINY = 1e-10
 
 
-def load_lpips(folder: Path | None = None, device: str = "cpu") -> Lpips:
+def load_lpips(folder: Path | None = None, device: str = "cpu", convention: str = "vgg") -> Lpips:
     """The distance, frozen, in evaluation mode. The same files and device give the same module.
+
+    Args:
+        convention: a key of `lpips_files.COLUMNS`.
 
     Raises:
         InvalidFile: a file is missing, cannot be read without unpickling, or is not what its name says.
     """
-    files = find_lpips(folder)
-    return _loaded(files, files.digest(), device)
+    files = find_lpips(folder, network_of(convention))
+    return _loaded(files, files.digest(), device, convention)
 
 
-@functools.lru_cache(maxsize=2)
-def _loaded(files: LpipsFiles, digest: str, device: str) -> Lpips:
+@functools.lru_cache(maxsize=4)
+def _loaded(files: LpipsFiles, digest: str, device: str, convention: str) -> Lpips:
+    architecture = ARCHITECTURES[network_of(convention)]
     backbone, linear = _tensors(files.backbone), _tensors(files.linear)
     channels = [_tensor(files.linear, linear, f"lin{place}.model.1.weight").float() for place in range(len(STAGES))]
-    module = Lpips(Vgg16(_convolutions(files.backbone, backbone)), channels, digest)
-    for weights, width in zip(module.channels(), module.vgg.widths, strict=True):
+    stages = _convolutions(files.backbone, backbone, architecture)
+    module = Lpips(Backbone(stages, architecture, from_zero=convention in FROM_ZERO), channels, digest)
+    for weights, width in zip(module.channels(), module.backbone.widths, strict=True):
         if weights.shape != (1, width, 1, 1):
             raise InvalidFile(
                 "the channel weights do not fit the backbone",
@@ -69,22 +102,23 @@ def _tensors(path: Path) -> Mapping[str, Tensor]:
     return state
 
 
-def _convolutions(path: Path, state: Mapping[str, Tensor]) -> list[list[nn.Conv2d]]:
+def _convolutions(path: Path, state: Mapping[str, Tensor], architecture: Architecture) -> list[list[nn.Conv2d]]:
     inputs, stages = 3, []
-    for places in STAGES:
+    for places in architecture.stages:
         stage: list[nn.Conv2d] = []
         for place in places:
             weight, bias = (_tensor(path, state, f"features.{place}.{kind}") for kind in ("weight", "bias"))
-            if weight.shape[1:] != (inputs, 3, 3) or bias.shape != weight.shape[:1]:
+            size, stride, padding = architecture.kernels.get(place, (3, 1, 1))
+            if weight.shape[1:] != (inputs, size, size) or bias.shape != weight.shape[:1]:
                 raise InvalidFile(
                     "a convolution has another shape",
                     file=path,
                     key=f"features.{place}.weight",
                     found=tuple(weight.shape),
-                    wanted=f"(outputs, {inputs}, 3, 3)",
+                    wanted=f"(outputs, {inputs}, {size}, {size})",
                 )
             outputs = weight.shape[0]
-            convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+            convolution = nn.Conv2d(inputs, outputs, size, stride, padding)
             with torch.no_grad():
                 convolution.weight.copy_(weight)
                 convolution.bias.copy_(bias)  # type: ignore[union-attr]
@@ -102,14 +136,21 @@ def _tensor(path: Path, state: Mapping[str, Tensor], key: str) -> Tensor:
     return state[key]
 
 
-class Vgg16(nn.Module):
-    """The convolutions of VGG16, tapped after the last ReLU of each of its five stages."""
+class Backbone(nn.Module):
+    """The convolutions of a network, tapped after the last ReLU of each of its five stages.
+
+    Args:
+        from_zero: the network is given images in [0, 1].
+    """
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, stages: Sequence[Sequence[nn.Conv2d]]) -> None:
+    def __init__(
+        self, stages: Sequence[Sequence[nn.Conv2d]], architecture: Architecture = VGG16, *, from_zero: bool = False
+    ) -> None:
         super().__init__()
+        self.architecture, self.from_zero = architecture, from_zero
         self.stages = nn.ModuleList(nn.ModuleList(stage) for stage in stages)
         self.widths = [stage[-1].out_channels for stage in stages]
         self.register_buffer("shift", torch.tensor(SHIFT).view(1, 3, 1, 1))
@@ -119,28 +160,39 @@ class Vgg16(nn.Module):
         """The five taps, one after another, so that a caller need not keep them all.
 
         Args:
-            images: (B, 3, H, W) float in [0, 1], sides of at least `MIN_SIDE`.
+            images: (B, 3, H, W) float in [0, 1], sides of at least the architecture's `min_side`.
 
         Returns:
-            (B, C, H / 2^i, W / 2^i), i from 0 to 4.
+            (B, C, h, w), smaller where there was pooling before: of VGG16 (B, C, H / 2^i, W / 2^i), i from 0 to 4.
         """
-        taps = (2 * images - 1 - self.shift) / self.scale
+        taps = ((images if self.from_zero else 2 * images - 1) - self.shift) / self.scale
         for place, stage in enumerate(self.stages):
-            if place:
-                taps = nn.functional.max_pool2d(taps, 2)
+            if place in self.architecture.pooled:
+                taps = nn.functional.max_pool2d(taps, self.architecture.pool, 2)
             for convolution in stage:  # type: ignore[attr-defined]
                 taps = nn.functional.relu(convolution(taps))
             yield taps
 
 
 class Lpips(nn.Module):
-    """The distance. `digest` names its weights; `vgg` gives the features alone."""
+    """The distance. `digest` names its weights; `backbone` gives the features alone."""
 
-    def __init__(self, vgg: Vgg16, channels: Sequence[Tensor], digest: str) -> None:
+    def __init__(self, backbone: Backbone, channels: Sequence[Tensor], digest: str) -> None:
         super().__init__()
-        self.vgg, self.digest = vgg, digest
+        self.backbone, self.digest = backbone, digest
         for place, weights in enumerate(channels):
             self.register_buffer(f"channels_{place}", weights.clone())
+
+    @property
+    def min_side(self) -> int:
+        """Images with a smaller side have no distance."""
+        return self.backbone.architecture.min_side
+
+    @property
+    def in_words(self) -> str:
+        """As a protocol names it."""
+        given = " given [0, 1]" if self.backbone.from_zero else ""
+        return f"0.1, {self.backbone.architecture.name}{given}, weights {self.digest}"
 
     def channels(self) -> list[Tensor]:
         """The five weights, (1, C, 1, 1) each."""
@@ -150,17 +202,17 @@ class Lpips(nn.Module):
         """Distance of each pair; gradients flow to the images.
 
         Args:
-            images: (B, 3, H, W) float in [0, 1], sides of at least `MIN_SIDE`.
+            images: (B, 3, H, W) float in [0, 1], sides of at least `min_side`.
             others: the same shape.
 
         Returns:
             (B,) float.
         """
-        return self.between(self.vgg(images), self.vgg(others))
+        return self.between(self.backbone(images), self.backbone(others))
 
     def taps_of(self, images: Tensor) -> list[Tensor]:
         """All five taps of `images`, to be compared with many others by `between`."""
-        return list(self.vgg(images))
+        return list(self.backbone(images))
 
     def between(self, taps: Iterator[Tensor] | Sequence[Tensor], others: Iterator[Tensor] | Sequence[Tensor]) -> Tensor:
         """Distance of two sets of taps, (B,)."""
@@ -173,11 +225,11 @@ class Lpips(nn.Module):
     def against(self, target: NDArray[np.uint8]) -> Target:
         """`target`, (H, W, 3) uint8, ready to be compared with several images."""
         with torch.inference_mode():
-            return Target(self, None if min(target.shape[:2]) < MIN_SIDE else self.taps_of(self.batch(target)))
+            return Target(self, None if min(target.shape[:2]) < self.min_side else self.taps_of(self.batch(target)))
 
     def distance(self, image: NDArray[np.uint8], target: NDArray[np.uint8]) -> float | None:
-        """Distance of two (H, W, 3) uint8 images; None below `MIN_SIDE` pixels."""
-        if min(target.shape[:2]) < MIN_SIDE:
+        """Distance of two (H, W, 3) uint8 images; None below `min_side` pixels."""
+        if min(target.shape[:2]) < self.min_side:
             return None
         with torch.inference_mode():
             return float(self(self.batch(image), self.batch(target)))
@@ -200,7 +252,7 @@ class Target:
         if self.taps is None:
             return None
         with torch.inference_mode():
-            return float(self.lpips.between(self.lpips.vgg(self.lpips.batch(image)), self.taps))
+            return float(self.lpips.between(self.lpips.backbone(self.lpips.batch(image)), self.taps))
 
 
 def _unit(taps: Tensor) -> Tensor:

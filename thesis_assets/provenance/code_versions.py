@@ -15,7 +15,7 @@ CODE_VERSIONS = {
     "tuned_checkpoint": "1",
     "selected_checkpoint": "1",
     "input_data": "1",
-    "predictions": "1",
+    "predictions": "2",
     "nvs": "1",
     "pose_smplx": _POSE,
     "pose_smpl": _POSE,

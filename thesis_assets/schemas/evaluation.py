@@ -78,6 +78,8 @@ class PredictionRecord(OlderKeys):
     """None: unrefined."""
     checkpoint_sha256: str | None
     n_images: int
+    refiner_size: int | None = None
+    """Long side in pixels at which the refiner worked; None: unrefined, or not known."""
     renderer: str
     left_out: dict[str, str] = {}
     """Views (`cam_4/000003`) that were asked for and are not there, each with its reason."""

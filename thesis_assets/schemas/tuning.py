@@ -132,8 +132,9 @@ class CheckpointScore(FileModel):
     n_samples: int
     psnr: float
     psnr_render: float
-    ssim: float
-    ssim_render: float
+    ssim: float | None
+    """None: no image is as large as a window."""
+    ssim_render: float | None
     lpips: float | None = None
     lpips_render: float | None = None
 

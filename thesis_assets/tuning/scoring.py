@@ -236,14 +236,14 @@ def _compare(image: Image, target: Image, features: Target | None) -> Numbers:
 
 
 def mean_score(step: int, scores: Sequence[SampleScore]) -> CheckpointScore:
-    """Means over the samples; SSIM and LPIPS over those that have one. Where none has: SSIM 0, LPIPS None."""
+    """Means over the samples; SSIM and LPIPS over those that have one. None where none has."""
     return CheckpointScore(
         step=step,
         n_samples=len(scores),
         psnr=statistics.fmean(score.psnr_refined for score in scores),
         psnr_render=statistics.fmean(score.psnr_render for score in scores),
-        ssim=_mean([score.ssim_refined for score in scores]) or 0.0,
-        ssim_render=_mean([score.ssim_render for score in scores]) or 0.0,
+        ssim=_mean([score.ssim_refined for score in scores]),
+        ssim_render=_mean([score.ssim_render for score in scores]),
         lpips=_mean([score.lpips_refined for score in scores]),
         lpips_render=_mean([score.lpips_render for score in scores]),
     )
@@ -272,7 +272,8 @@ ROWS = 4
 def evaluate_step(
     refiner: RefinesImages, samples: Sequence[HeldOutSample], tree: TuningRunTree, step: int
 ) -> dict[str, float]:
-    """Score the samples, write both files (the table last: it says that the evaluation is whole), return the means.
+    """Score the samples, write both files (the table last: it says that the evaluation is whole), return the means
+    that there are.
 
     Raises:
         InvalidFile: an image cannot be read; the message has the sample.
@@ -288,12 +289,13 @@ def evaluate_step(
     write_bytes(tree.eval_contact_sheet(step), _draw_sheet(shown))
     _write_score_table(tree.eval_metrics(step), scores)
     means = mean_score(step, scores)
-    return {
+    found = {
         "psnr_render": means.psnr_render,
         "psnr_refined": means.psnr,
         "ssim_render": means.ssim_render,
         "ssim_refined": means.ssim,
     }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _draw_sheet(shown: Sequence[ShownSample]) -> bytes:

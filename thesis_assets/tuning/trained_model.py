@@ -89,6 +89,11 @@ class TrainedModel(Protocol):
 class RefinesImages(Protocol):
     """Whatever the backend: renders and their references in, refined renders of the renders' size out."""
 
+    @property
+    def resolution(self) -> int:
+        """The long side that it brings images to while it refines them, in pixels."""
+        ...
+
     def refine(self, renders: Tensor, references: Tensor) -> Tensor:
         """(B, 3, H, W) and (B, 3, H', W') float32 in [0, 1] to (B, 3, H, W)."""
         ...

@@ -51,7 +51,10 @@ def test_a_difference_is_paired_by_frame(evaluated: EvaluationCell) -> None:
     assert found[15, "lpips"].difference_to_unrefined is None
     over_scenes = next(each for each in board.differences if (each.epoch, each.metric) == (15, "psnr"))
     assert over_scenes.difference == pytest.approx(sum(by_hand) / 8)
-    assert (over_scenes.n_scenes, over_scenes.interval_over) == (1, None)  # two cameras' four frames: two blocks of time
+    assert (over_scenes.n_scenes, over_scenes.interval_over) == (
+        1,
+        None,
+    )  # two cameras' four frames: two blocks of time
 
 
 def test_a_run_is_compared_with_its_baseline_at_the_same_epoch(evaluated: EvaluationCell) -> None:

@@ -13,12 +13,13 @@ from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.nvs import evaluate_nvs_scenes
 from thesis_assets.evaluation.pose import evaluate_pose_scenes
 from thesis_assets.evaluation.scene_steps import predict
-from thesis_assets.evaluation.shared_work import Crew, split_by_camera
+from thesis_assets.evaluation.shared_work import Crew, split_by_camera, split_by_frame
 from thesis_assets.evaluation.views import View
 from thesis_assets.launch.mapping import map_items
 from thesis_assets.layout import EvaluationTree
 from thesis_assets.scenes.scene import open_scene
 from thesis_assets_tests.evaluation.tiny_cell import FRAMES, SCENE, open_cell
+from thesis_assets_tests.images.lpips_weights import write_lpips_weights
 
 OTHER_SCENE = "studio_pair03_other"
 
@@ -101,6 +102,49 @@ def test_a_cameras_views_stay_in_one_share(n_shares: int, cameras: list[list[int
     shares = split_by_camera(views, n_shares)
     assert [sorted({view.cam_id for view in share}) for share in shares] == cameras
     assert [view for share in shares for view in share] == views
+
+
+@pytest.mark.parametrize(("n_shares", "sizes"), [(1, [4]), (3, [2, 1, 1]), (9, [1, 1, 1, 1])])
+def test_a_frames_views_stay_in_one_share(n_shares: int, sizes: list[int]) -> None:
+    """They are one batch: an image refined in another batch may come out by a level other."""
+    views = [View(cam_id, fname) for cam_id in (4, 28, 40) for fname in FRAMES]
+    shares = split_by_frame(views, n_shares)
+    assert [len({view.fname for view in share}) for share in shares] == sizes
+    assert [len(share) for share in shares] == [3 * size for size in sizes]
+    assert {view for share in shares for view in share} == set(views)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_torch_sums_on_one_core_whatever_it_may_use(
+    own_folder: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Split over two cores a sum has other last bits, and a pixel now and then another level: 1 of 255, 5e-5 dB."""
+    import torch
+
+    from thesis_assets.evaluation import nvs_metrics
+    from thesis_assets.tuning.trained_model import Refiner
+
+    write_lpips_weights(own_folder / "lpips")
+    cell, seen = elsewhere(open_cell(own_folder), own_folder / "fresh"), set()
+
+    def watched(function: Any) -> Any:
+        def call(*args: Any, **more: Any) -> Any:
+            seen.add((function.__name__, torch.get_num_threads()))
+            return function(*args, **more)
+
+        return call
+
+    monkeypatch.setattr(Refiner, "refine", watched(Refiner.refine))
+    monkeypatch.setattr("thesis_assets.evaluation.nvs.view_metrics", watched(nvs_metrics.view_metrics))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        predict([cell]).raise_failures()
+        evaluate_nvs_scenes([cell]).raise_failures()
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {("refine", 1), ("view_metrics", 1)}
 
 
 @pytest.mark.parametrize(("n_views", "workers"), [(0, 1), (23, 1), (100, 4), (10_000, 8)])

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.images.lpips_files import BACKBONE_FILE, LINEAR_FILE, find_lpips
+from thesis_assets.images.lpips_files import BACKBONE_FILE, FILES, LINEAR_FILE, find_lpips
 from thesis_assets.images.perceptual import STAGES, load_lpips
 from thesis_assets_tests.images.lpips_weights import write_lpips_weights
 
@@ -55,12 +55,7 @@ def reference_taps(pixels: NDArray[np.uint8], state: dict[str, Any]) -> list[Arr
 def reference_distance(folder: Path, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     state = torch.load(folder / BACKBONE_FILE, weights_only=True)
     linear = torch.load(folder / LINEAR_FILE, weights_only=True)
-    total = 0.0
-    for place, (one, other) in enumerate(zip(reference_taps(a, state), reference_taps(b, state), strict=True)):
-        unit = [tap / (np.sqrt((tap**2).sum(axis=0)) + 1e-10) for tap in (one, other)]
-        scale = linear[f"lin{place}.model.1.weight"].double().numpy().reshape(-1, 1, 1)
-        total += float(((unit[0] - unit[1]) ** 2 * scale).sum(axis=0).mean())
-    return total
+    return weighed(reference_taps(a, state), reference_taps(b, state), linear)
 
 
 def test_the_distance_is_that_of_the_formula(weights: Path) -> None:
@@ -71,6 +66,54 @@ def test_the_distance_is_that_of_the_formula(weights: Path) -> None:
     assert lpips.distance(a, b) == pytest.approx(wanted, rel=1e-4)
     assert lpips.against(b).distance(a) == pytest.approx(wanted, rel=1e-4)
     assert lpips.distance(a, a) == 0
+
+
+def alex_taps(pixels: NDArray[np.uint8], state: dict[str, Any]) -> list[Array]:
+    """AlexNet by loops: convolutions of 11 by steps of 4, of 5, of 3; maxima of 3 x 3 by steps of 2 before the second and third."""
+    x = np.moveaxis(pixels.astype(np.float64) / 255 * 2 - 1, 2, 0)
+    x = (x - np.array([-0.030, -0.088, -0.188])[:, None, None]) / np.array([0.458, 0.448, 0.450])[:, None, None]
+    taps: list[Array] = []
+    for place, step, border, pooled in ((0, 4, 2, 0), (3, 1, 2, 1), (6, 1, 1, 1), (8, 1, 1, 0), (10, 1, 1, 0)):
+        weight, bias = (state[f"features.{place}.{kind}"].double().numpy() for kind in ("weight", "bias"))
+        if pooled:
+            x = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(1, 2))[:, ::2, ::2].max(axis=(3, 4))
+        padded = np.pad(x, ((0, 0), (border, border), (border, border)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[2:], axis=(1, 2))[:, ::step, ::step]
+        x = np.maximum(np.einsum("chwyx,ocyx->ohw", windows, weight) + bias[:, None, None], 0)
+        taps.append(x)
+    return taps
+
+
+def weighed(taps: list[Array], others: list[Array], linear: dict[str, Any]) -> float:
+    total = 0.0
+    for place, (one, other) in enumerate(zip(taps, others, strict=True)):
+        unit = [tap / (np.sqrt((tap**2).sum(axis=0)) + 1e-10) for tap in (one, other)]
+        scale = linear[f"lin{place}.model.1.weight"].double().numpy().reshape(-1, 1, 1)
+        total += float(((unit[0] - unit[1]) ** 2 * scale).sum(axis=0).mean())
+    return total
+
+
+def test_the_distance_through_alexnet_is_that_of_its_formula(tmp_path: Path) -> None:
+    folder = write_lpips_weights(tmp_path, network="alex")
+    state, linear = (torch.load(folder / name, weights_only=True) for name in FILES["alex"])
+    a, b = image(1, 70, 83), image(2, 70, 83)
+    wanted = weighed(alex_taps(a, state), alex_taps(b, state), linear)
+    assert wanted > 0.01
+    lpips = load_lpips(folder, convention="alex")
+    assert lpips.distance(a, b) == pytest.approx(wanted, rel=1e-4)
+    assert lpips.distance(image(1, 31, 31), image(2, 31, 31)) is not None
+    assert lpips.distance(image(1, 30, 90), image(2, 30, 90)) is None
+    assert "AlexNet" in lpips.in_words
+
+
+def test_the_convention_of_3dgs_gives_the_network_images_from_zero_to_one(weights: Path) -> None:
+    """What it sees of an image is what ours sees of one that lies in the upper half of the range."""
+    ours, theirs = load_lpips(weights), load_lpips(weights, convention="vgg_3dgs")
+    a, b = (torch.rand(1, 3, 24, 37, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    assert theirs(a, b).item() == pytest.approx(ours((a + 1) / 2, (b + 1) / 2).item(), rel=1e-5)
+    assert theirs(a, b).item() != pytest.approx(ours(a, b).item(), rel=0.01)
+    assert ours.digest == theirs.digest
+    assert ours.in_words != theirs.in_words
 
 
 def test_pairs_of_a_batch_are_measured_each_for_itself(weights: Path) -> None:

@@ -74,7 +74,7 @@ def _measuring_workers(platform: Platform) -> int:
     from thesis_assets.evaluation.nvs_metrics import lpips_or_reason
 
     workers = job_cores(platform, SHARED_GPU) or platform.workers
-    if platform.device == "cpu" or lpips_or_reason(platform.settings.lpips_weights, "cpu")[0] is None:
+    if platform.device == "cpu" or not lpips_or_reason(platform.settings.lpips_weights, "cpu")[0]:
         return workers
     return min(workers, LPIPS_WORKERS * (platform.settings.gpu_slots if platform.settings.launcher == "local" else 1))
 
