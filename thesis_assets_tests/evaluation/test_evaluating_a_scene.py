@@ -72,6 +72,14 @@ def test_a_refined_epoch_is_what_the_checkpoint_makes_of_render_and_masked_refer
     assert np.abs(found.astype(int) - render).max() > 1
 
 
+def test_the_refiners_size_stands_in_the_protocol_of_what_was_refined(evaluated: EvaluationCell) -> None:
+    said = {
+        epoch: storage.read_json_value(evaluated.tree.task(epoch, "nvs").protocol)["comparable"].get("refiner_size")
+        for epoch in (0, 15, 30)
+    }
+    assert said == {0: None, 15: 48, 30: 48}
+
+
 def test_no_row_is_of_the_source_camera(evaluated: EvaluationCell) -> None:
     rows = read_table(evaluated.tree.task(0, "nvs").nvs_per_frame, NVS_FRAME_COLUMNS)
     assert {row["camera_id"] for row in rows} == set(TARGETS)

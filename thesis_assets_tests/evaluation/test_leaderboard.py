@@ -84,6 +84,15 @@ def test_a_difference_that_may_not_be_taken_says_why() -> None:
     assert "not measured" in (why_not_paired(here, None) or "")
 
 
+def test_predictions_refined_at_other_sizes_are_never_paired() -> None:
+    small, large = (measured([20.0], comparable={**PROTOCOL, "refiner_size": size}) for size in (320, 512))
+    assert "refiner_size is 320, and there 512" in (why_not_paired(small, large) or "")
+    assert "refiner_size is 320, and there absent" in (why_not_paired(small, measured([20.0])) or "")
+    unrefined = measured([19.0], epoch=0)
+    assert why_not_paired(small, unrefined) is None  # refined at no size
+    assert small.table_digest == unrefined.table_digest
+
+
 def to_baseline(tuned: MeasuredRun, baseline: MeasuredRun) -> DifferenceRow:
     return next(each for each in run_differences(tuned, baseline) if each.against == "demo/baseline")
 

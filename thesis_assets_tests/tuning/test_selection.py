@@ -18,7 +18,7 @@ from thesis_assets.schemas.samples import GenerationStats, SplitSummary
 from thesis_assets.schemas.tuning import CheckpointScore, SelectedCheckpoint, TrainConfig
 from thesis_assets.storage import read_json
 from thesis_assets.tuning import run_checks, selection
-from thesis_assets.tuning.scoring import HeldOutSample, stratified
+from thesis_assets.tuning.scoring import HeldOutSample, SampleScore, mean_score, stratified
 from thesis_assets.tuning.selection import (
     DIRECTORY_KEY,
     best_step,
@@ -71,6 +71,13 @@ def test_without_training_there_is_no_gain_and_the_earliest_of_equals_is_chosen(
     assert selected.step == 10
     assert all(score.psnr == score.psnr_render and score.ssim == score.ssim_render for score in selected.scores)
     assert not run_checks.improves_over_input(selected).passed
+
+
+def test_a_mean_of_nothing_is_nothing() -> None:
+    """Images below 11 pixels have no SSIM: an SSIM of 0 would be the worst there is."""
+    score = SampleScore("a", "s/1", 20.0, 21.0, None, None)
+    found = mean_score(10, [score, score])
+    assert (found.psnr, found.ssim, found.ssim_render, found.lpips) == (21.0, None, None, None)
 
 
 @pytest.mark.parametrize(("rule", "step"), [({"rule": "last"}, 20), ({"rule": "step", "step": 10}, 10)])
