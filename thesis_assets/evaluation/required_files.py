@@ -107,18 +107,22 @@ def check_lpips(cell: EvaluationCell) -> CheckOutcome:
     """`lpips_present`, a warning: the tables of novel views have LPIPS, or say why they do not."""
     protocols = {epoch: read_protocol(cell.tree.task(epoch, "nvs")) for epoch in cell.epoch_steps()}
     empty: dict[str, list[str]] = {}
+    columns: set[str] = set()
     for epoch, protocol in protocols.items():
-        if protocol is not None:
-            for column in COLUMNS.values():
-                if column in protocol.empty_metrics:
-                    empty.setdefault(f"{column}: {protocol.empty_metrics[column]}", []).append(epoch_name(epoch))
+        lacking = set() if protocol is None else protocol.empty_metrics.keys() & COLUMNS.values()
+        columns |= lacking
+        for reason in sorted({protocol.empty_metrics[column] for column in lacking} if protocol else ()):
+            empty.setdefault(reason, []).append(epoch_name(epoch))
     offenders = [
         f"{cell.scene.name}, {'every epoch' if len(epochs) == len(protocols) else ', '.join(epochs)}: {reason}"
         for reason, epochs in empty.items()
     ]
     n_empty = len({epoch for epochs in empty.values() for epoch in epochs})
     of_all = f"{n_empty} of {len(protocols)} epoch{'' if len(protocols) == 1 else 's'}"
-    message = f"LPIPS is empty in {of_all}" if empty else "LPIPS in every epoch"
+    names = f"column{'' if len(columns) == 1 else 's'} {', '.join(sorted(columns))}"
+    message = (
+        f"the {names} {'is' if len(columns) == 1 else 'are'} empty in {of_all}" if empty else "LPIPS in every epoch"
+    )
     return CheckOutcome.of(offenders, message=message, counts={"epochs": len(protocols)})
 
 
