@@ -49,7 +49,9 @@ POSE_SHOWN = (
     ShownMetric("pcdr_legacy", "PCDR*", "", 3, True),
     ShownMetric("w_mpjpe_mm", "W-MPJPE", "mm", 2, False),
     ShownMetric("wa_mpjpe_mm", "WA-MPJPE", "mm", 2, False),
-    ShownMetric("accel_mm", "Accel", "mm/s²", 2, False),
+    ShownMetric(
+        "accel_mm", "Accel", "mm/t²", 2, False
+    ),  # t: a second, or a frame where `frames_per_second` is not known
     ShownMetric("jitter", "Jitter", "10 m/s³", 2, False),
 )
 TASK_TITLES = {"nvs": "Novel views", "pose_smplx": "Bodies, SMPL-X", "pose_smpl": "Bodies, SMPL"}

@@ -285,13 +285,13 @@ def measured_task(tree: TaskTree, epoch: int) -> MeasuredTask | None:
     by_name = {row_name(row): row for row in rows}
     # A tree of older scripts that was taken over has a protocol that says just that, under this key.
     stated = "protocol" not in protocol.comparable
-    comparable = {**_conditioning(tree.task), **protocol.comparable}
+    comparable = {**_conditioning(tree.task, protocol.comparable.get("world_alignment")), **protocol.comparable}
     return MeasuredTask(tree.task, protocol.epoch, protocol.step, comparable, by_name, stated)
 
 
-def _conditioning(task_name: str) -> dict[str, Any]:
-    """What is to be said of poses whose protocol says nothing of it."""
-    return {} if task_name == "nvs" else {CONDITIONING: NOT_CHECKED}
+def _conditioning(task_name: str, alignment: object = None) -> dict[str, Any]:
+    """What is to be said of poses whose protocol says nothing of it; by `camera` nothing was fitted."""
+    return {} if task_name == "nvs" or alignment == "camera" else {CONDITIONING: NOT_CHECKED}
 
 
 def _older(tree: TaskTree, epoch: int) -> MeasuredTask | None:
