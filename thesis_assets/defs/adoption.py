@@ -13,6 +13,7 @@ from thesis_assets.defs.checks.outcomes import CHECKS
 from thesis_assets.defs.graph import look_at
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import Outcome, execute, make_run, works_of
+from thesis_assets.defs.metadata import stops
 from thesis_assets.defs.older_trees import take_over_cells
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
@@ -51,7 +52,7 @@ def register_snapshot(
             report(f"checking {asset} of {cell}")
             for evaluation in evaluations_of(platform, asset, cell):
                 context.log_event(evaluation)  # type: ignore[arg-type]
-                if not evaluation.passed and evaluation.blocking:
+                if stops(evaluation):
                     failed.append(f"{asset}.{evaluation.check_name} of {cell}: {evaluation.description}")
 
     @dg.job(name="adopt", executor_def=dg.in_process_executor)

@@ -11,7 +11,7 @@ from dagster._core.storage.asset_check_execution_record import (
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 from thesis_assets.defs.checks.outcomes import CHECKS, remedy_of
-from thesis_assets.defs.metadata import OFFENDERS, first_of
+from thesis_assets.defs.metadata import OFFENDERS, first_of, stops
 from thesis_assets.schemas.checks import CheckRow, Remedy
 
 PAGE = 500
@@ -95,6 +95,6 @@ def failed_blocking_checks(instance: dg.DagsterInstance, assets: Iterable[str], 
                     record.key, limit=1, status=EVALUATED, partition_filter=partition
                 )
                 evaluation = before[0].evaluation if before else None
-            if evaluation is not None and evaluation.blocking and not evaluation.passed:
+            if evaluation is not None and stops(evaluation):
                 failed.append(f"{asset}.{evaluation.check_name}")
     return failed

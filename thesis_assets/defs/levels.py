@@ -19,7 +19,7 @@ from thesis_assets.defs.dead_runs import holder_tags
 from thesis_assets.defs.failures import failure_reason
 from thesis_assets.defs.history import RANGE_END, RANGE_START, History
 from thesis_assets.defs.jobs import LEVELS, Level, checks_job
-from thesis_assets.defs.metadata import MEND
+from thesis_assets.defs.metadata import MEND, stops
 from thesis_assets.defs.partitions import EXP_BY_SCENE, Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.states import assets_of, cells_of_level
@@ -100,8 +100,8 @@ def _outcome(work: Work, result: JobExecutionResult) -> Outcome:
         run_id=result.run_id,
         success=result.success,
         errors=[failure_reason(event) for event in result.get_step_failure_events()],
-        failed_checks=[_told(each) for each in evaluations if not each.passed and each.blocking],
-        warnings=[_told(each) for each in evaluations if not each.passed and not each.blocking],
+        failed_checks=[_told(each) for each in evaluations if stops(each)],
+        warnings=[_told(each) for each in evaluations if not each.passed and not stops(each)],
         n_checks=len(evaluations),
     )
 

@@ -133,6 +133,11 @@ def first_of(offenders: Sequence[str]) -> str:
     return f"; first: {offenders[0]}" if offenders else ""
 
 
+def stops(evaluation: dg.AssetCheckEvaluation) -> bool:
+    """Whether what is downstream stands still for the outcome of a check."""
+    return bool(evaluation.blocking) and not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR
+
+
 def check_result(
     asset: str, name: str, outcome: CheckOutcome, *, blocks: bool = True, remedy: Remedy | None = None
 ) -> dg.AssetCheckResult:
@@ -151,7 +156,7 @@ def check_result(
         asset_key=asset,
         check_name=name,
         passed=outcome.passed,
-        severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR if blocks and not outcome.warns else dg.AssetCheckSeverity.WARN,
         description=outcome.message if outcome.passed else outcome.message + first_of(outcome.offenders),
         metadata=metadata,
     )

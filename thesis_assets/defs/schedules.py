@@ -12,7 +12,7 @@ from thesis_assets.defs.audit import audit
 from thesis_assets.defs.backfill_plan import plan_backfill
 from thesis_assets.defs.backfill_runs import hand_over
 from thesis_assets.defs.jobs import OBSERVE
-from thesis_assets.defs.metadata import table
+from thesis_assets.defs.metadata import stops, table
 from thesis_assets.defs.new_scenes import fork_for_late_scenes
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.ready_scenes import ReadyScenes
@@ -65,7 +65,7 @@ def look_at_every_file(context: dg.OpExecutionContext) -> None:
     for evaluation in audit(context.resources.platform, context.instance, context.log.info):
         context.log_event(evaluation)  # type: ignore[arg-type]
         n_looked += 1
-        if not evaluation.passed and evaluation.blocking:
+        if stops(evaluation):
             damaged.append(f"{evaluation.asset_key.to_user_string()} {evaluation.partition}: {evaluation.description}")
     context.log.info(f"{n_looked} checks, {len(damaged)} found damage")
     if damaged:

@@ -413,6 +413,8 @@ class SplitSpec(Part):
     train_only: Switch = False
     reserved_scenes: tuple[str, ...] = ()
     group_rules: dict[str, str] = {}
+    override_builtin_rule: bool = False
+    """A rule of `group_rules` may part people whom the built-in rule of its dataset keeps together."""
 
     @model_validator(mode="after")
     def _one_way_to_hold_out(self) -> "SplitSpec":

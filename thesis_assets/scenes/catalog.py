@@ -88,6 +88,12 @@ def list_scenes(roots: SceneRoots) -> list[str]:
     return [name for name in names if _is_scene_name(name)]
 
 
+def known_scenes(roots: SceneRoots) -> set[str]:
+    """Names of scenes that are on a disk or in the registry, whether or not they can be exported."""
+    places = [*roots.preprocessing.glob("*/"), *(path.with_suffix("") for path in roots.registry.glob("*.json"))]
+    return {*list_scenes(roots), *(path.name for path in places if _is_scene_name(path.name))}
+
+
 def describe_scene(
     roots: SceneRoots,
     scene_name: str,

@@ -157,6 +157,19 @@ def group_id(scene_name: str, rules: Mapping[str, str]) -> str:
     return _checked(match[1], scene_name, rule)
 
 
+def built_in_group(scene_name: str) -> str | None:
+    """The group by the rule that comes with the platform or a plug-in, upper and lower case alike; None where none fits the name."""
+    name = scene_name.casefold()
+    dataset = dataset_of(name)
+    plug_in, rule = _plug_ins().get(dataset), BUILT_IN_RULES.get(dataset)
+    if plug_in is not None:
+        return plug_in(name)
+    if rule is None or rule == SCENE_NAME_RULE:
+        return None if rule is None else name
+    match = re.search(rule, name)
+    return None if match is None else match[1]
+
+
 def _no_rule(dataset: str, scene_name: str, rules: Mapping[str, str]) -> InvalidExperiment:
     known = sorted({*BUILT_IN_RULES, *rules, *_plug_ins()})
     return InvalidExperiment(

@@ -8,22 +8,29 @@ MAX_OFFENDERS = 20
 
 
 class CheckOutcome(FileModel):
-    """What a check found. Counts and offenders stand in it on pass as on fail; `picture`: a JPEG of the first offenders."""
+    """What a check found. Counts and offenders stand in it on pass as on fail; `picture`: a JPEG of the first offenders.
+
+    `warns`: not passed, and nothing stands still for it, also where the check blocks for other offenders.
+    """
 
     passed: bool
+    warns: bool = False
     message: str
     counts: dict[str, int | float] = {}
     offenders: list[str] = []
     picture: bytes | None = None
 
     @classmethod
-    def of(cls, offenders: list[str], *, message: str, counts: dict[str, int | float] | None = None) -> "CheckOutcome":
+    def of(
+        cls, offenders: list[str], *, message: str, counts: dict[str, int | float] | None = None, warns: bool = False
+    ) -> "CheckOutcome":
         """Passed where there is no offender; keeps the first `MAX_OFFENDERS` and the number of all."""
         return cls(
             passed=not offenders,
             message=message,
             counts={**(counts or {}), "offenders": len(offenders)},
             offenders=offenders[:MAX_OFFENDERS],
+            warns=warns and bool(offenders),
         )
 
     @classmethod

@@ -6,7 +6,7 @@ belong here: the group rules (the scenes room).
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def split_rows(rows: Sequence[SampleRow], split: SplitSpec, group_of_reserved: G
         InvalidExperiment: a named test group has no sample, or a half is empty (test may be, with `train_only`).
     """
     sizes = Counter(group_key(row) for row in rows)
-    reserved = reserved_groups(split, group_of_reserved)
+    reserved = reserved_groups(split, group_of_reserved, {row.dataset for row in rows})
     held_out = reserved & sizes.keys()
     if split.test_fraction is not None:
         held_out |= _drawn_groups(sizes, held_out, split.test_fraction, split.seed)
@@ -72,9 +72,23 @@ def split_rows(rows: Sequence[SampleRow], split: SplitSpec, group_of_reserved: G
     return SplitResult(train, test, sorted(sizes.keys() - held_out), sorted(held_out))
 
 
-def reserved_groups(split: SplitSpec, group_of_reserved: GroupOf) -> set[str]:
-    """The groups of the reserved scenes, `<dataset>/<group_id>`: none of their samples may be trained on."""
-    return {"/".join(group_of_reserved(scene_name)) for scene_name in split.reserved_scenes}
+def reserved_groups(split: SplitSpec, group_of_reserved: GroupOf, datasets: Collection[str]) -> set[str]:
+    """The groups of the reserved scenes, `<dataset>/<group_id>`: none of their samples may be trained on.
+
+    Args:
+        datasets: that have samples. Of another one a name that no rule reads reserves nobody, as there is nobody.
+
+    Raises:
+        InvalidExperiment: no group can be read from a name.
+    """
+    groups = set()
+    for scene_name in split.reserved_scenes:
+        try:
+            groups.add("/".join(group_of_reserved(scene_name)))
+        except InvalidExperiment:
+            if dataset_of(scene_name) in datasets:
+                raise
+    return groups
 
 
 def _named_groups(sizes: Counter[str], split: SplitSpec) -> set[str]:
@@ -146,7 +160,7 @@ def _refuse_an_empty_half(sizes: Counter[str], split: SplitSpec, held_out: set[s
 
 def split_unit(tree: DifixTree, split: SplitSpec) -> Unit:
     """The two halves and what is counted about them, as one thing that is made."""
-    options, given = (_listed(each["split"]) for each in options_of({"split": split}))
+    options, given = (_shaping(each["split"]) for each in options_of({"split": split}))
     wanted = Wanted(
         step="split_manifests",
         code_version=CODE_VERSIONS["split_manifests"],
@@ -173,11 +187,15 @@ def kept_split(tree: DifixTree, split: SplitSpec) -> SplitSpec:
     return split.model_copy(update={"seed": record.options["split"]["seed"]})
 
 
-def _listed(split: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings of names as lists: one name less is another option, not one that the experiment's file leaves open."""
+def _shaping(split: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that shape the halves: not what a check may let pass.
+
+    Mappings of names as lists: one name less is another option, not one that the experiment's file leaves open.
+    """
     listed = {
         key: sorted(f"{name}: {each}" for name, each in value.items()) if isinstance(value, Mapping) else value
         for key, value in split.items()
+        if key != "override_builtin_rule"
     }
     return {"split": listed}
 
@@ -189,7 +207,7 @@ def _older(tree: DifixTree) -> Older | None:
     except InvalidFile:
         return None
     halves = [tree.split_train, tree.split_test]
-    return Older(files, options=_listed(spec), empty=halves) if all(path.is_file() for path in files) else None
+    return Older(files, options=_shaping(spec), empty=halves) if all(path.is_file() for path in files) else None
 
 
 def _files(tree: DifixTree) -> list[Path]:

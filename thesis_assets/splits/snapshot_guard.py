@@ -20,6 +20,7 @@ from thesis_assets.provenance import Contents, Place, Unit, Wanted, examine, for
 from thesis_assets.samples.integrity import absent_sample_files
 from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.samples.snapshot import frozen_snapshot, mend_freeze, refuse_change, shard_place
+from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.samples import FrozenSnapshot, SampleRow, SplitSummary
 from thesis_assets.splits.data_json import (
@@ -32,11 +33,13 @@ from thesis_assets.splits.data_json import (
 )
 from thesis_assets.splits.leakage import (
     check_group_non_leakage,
+    check_group_rules,
     check_not_empty,
     check_partition,
     check_reserved_scenes,
 )
 from thesis_assets.splits.manifests import group_finder, reserved_groups
+from thesis_assets.splits.photographs import check_photographs
 
 
 @dataclass(frozen=True)
@@ -49,34 +52,38 @@ class SnapshotState:
     data_json_sha256: str
 
 
-def guard_snapshot(tree: DifixTree, split: SplitSpec) -> SnapshotState:
+def guard_snapshot(tree: DifixTree, split: SplitSpec, roots: SceneRoots | None = None) -> SnapshotState:
     """Refuse to start on a snapshot that leaks, was changed, or lacks files. Paths of a place that it was moved from are renewed.
 
     Groups are found anew from the scenes' names by the split's rules, not taken from the rows.
 
+    Args:
+        roots: where the scenes lie, see `photographs.check_photographs`.
+
     Raises:
         SnapshotChanged: manifests and data.json do not belong together, or differ from what was frozen; or an image is not
             the one that was exported.
-        Leak: a group stands in both splits, or reserved people are in training.
+        Leak: a group or a photograph stands in both splits, reserved people are in training, or a group rule parts people.
         InvalidFile: a file of the snapshot, or of one of its samples, is missing or cannot be read.
     """
     renew_paths(tree)
     _refuse_damaged(tree)
     state = read_snapshot(tree)
     group_of = group_finder(split.group_rules)
+    rows = [*state.train, *state.test]
     whole = check_not_empty(state.train, state.test, train_only=split.train_only)
     if not whole.passed:
         raise _changed(tree, whole.message, "; ".join(whole.offenders))
     _raise_leak(tree, check_group_non_leakage(state.train, state.test, group_of), "group_non_leakage")
-    _raise_leak(
-        tree, check_reserved_scenes(state.train, reserved_groups(split, group_of)), "reserved_scenes_not_in_train"
-    )
+    reserved = reserved_groups(split, group_of, {row.dataset for row in rows})
+    _raise_leak(tree, check_reserved_scenes(state.train, reserved), "reserved_scenes_not_in_train")
+    _raise_leak(tree, check_group_rules(rows, split), "group_rule_splits_people")
     partition = check_partition(read_rows(tree.all_samples), state.train, state.test)
     if not partition.passed:
         raise _changed(tree, partition.message, "; ".join(partition.offenders[:5]))
-    rows = [*state.train, *state.test]
     _refuse_absent_files(tree, rows)
     refuse_other_images(tree, rows)
+    _raise_leak(tree, check_photographs(tree, state.train, state.test, roots), "photographs_across_splits")
     return state
 
 
@@ -154,8 +161,10 @@ def _raise_leak(tree: DifixTree, outcome: CheckOutcome, check: str) -> None:
             key=check,
             found="; ".join(outcome.offenders[:5]),
             wanted="people of a test or reserved group in no training sample",
-            remedy="correct split.test_groups, split.reserved_scenes or split.group_rules in the experiment, "
-            f"then `{command_for('difix_data', tree.exp_name)}`",
+            remedy=f"`thesis-assets checks run --exp {tree.exp_name} {check}` names them all, with what mends it: hold both names of "
+            "one capture out (split.test_groups), or correct split.reserved_scenes or split.group_rules in the experiment"
+            + ("" if frozen_snapshot(tree) is None else ", in a fork: this snapshot is frozen")
+            + f"; then `{command_for('difix_data', tree.exp_name)}`",
         )
 
 

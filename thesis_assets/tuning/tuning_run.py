@@ -14,6 +14,7 @@ from thesis_assets.launch.jobs import Following, Job, JobState, Launcher, Resour
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.provenance import Contents, Verdict, is_asked_anew
+from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.splits.snapshot_guard import freeze, guard_snapshot
 from thesis_assets.storage import cell_lock, read_json
@@ -61,6 +62,7 @@ def tune(
     split: SplitSpec,
     device: str,
     launcher: Launcher,
+    roots: SceneRoots | None = None,
     lpips_weights: Path | None = None,
     on_progress: Callable[[ProgressLine], None] | None = None,
     following: Following = Following(),
@@ -72,6 +74,7 @@ def tune(
     Args:
         device: `cpu`, `cuda` or `cuda:<number>`.
         launcher: where the trainer runs.
+        roots: where the scenes lie, see `splits.photographs.check_photographs`.
         lpips_weights: the folder of the two files of LPIPS, for a loss that has it; None looks into torch's hub cache.
         on_progress: called with every line of the trainer, one a step.
         following: what else its follower wants of the trainer's job, and when it ends it or leaves it.
@@ -93,7 +96,7 @@ def tune(
     # Before anything is written: a run whose number of processes is locked into its configuration could not be corrected.
     launcher.require(resources)
     with cell_lock(tree.lock(f"run-{run_name}"), f"the tuning run {run_name} of {tree.exp_name}"):
-        snapshot = guard_snapshot(tree, split)
+        snapshot = guard_snapshot(tree, split, roots)
         if anew:
             _set_aside(tree, run_name, launcher)
         start = trainer_start(tree, run_name, run, device, n_train=len(snapshot.train), lpips_weights=lpips_weights)

@@ -1,4 +1,4 @@
-"""A whole snapshot on disk, with sample files that hold a byte: what the split's files need, and no pixel."""
+"""A whole snapshot on disk, with sample files that hold their names: what the split's files need, and no pixel."""
 
 import shutil
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def write_snapshot(root: Path, *pairs: str, exp: str = "v1") -> DifixTree:
     write_rows(tree.all_samples, rows)
     for row in rows:
         for name in SAMPLE_FILES:
-            storage.write_bytes(tree.samples_dir / row.sample_id / name, b"x")
+            storage.write_bytes(tree.samples_dir / row.sample_id / name, f"{row.sample_id} {name}".encode())
     write_splits(tree, rows)
     result = split_rows(rows, SPLIT, group_of)
     write_data_json(tree, result.train, result.test, PROMPT)

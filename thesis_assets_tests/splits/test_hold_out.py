@@ -125,7 +125,7 @@ def test_no_group_is_ever_on_both_sides_and_every_row_lands_on_exactly_one(struc
     assert sorted(ids(result.train) + ids(result.test)) == ids(rows)
     assert {group_key(row) for row in result.train} == set(result.train_groups)
     assert {group_key(row) for row in result.test} == set(result.test_groups)
-    kept = reserved_groups(split, group_of)
+    kept = reserved_groups(split, group_of, {row.dataset for row in rows})
     assert not kept & set(result.train_groups)
     assert check_group_non_leakage(result.train, result.test, group_of).passed
     assert check_partition(rows, result.train, result.test).passed

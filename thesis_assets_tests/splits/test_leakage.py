@@ -1,12 +1,23 @@
+import dagster as dg
+import pytest
+
+from thesis_assets.defs.metadata import check_result
+from thesis_assets.errors import InvalidExperiment
+from thesis_assets.experiments.spec import SplitSpec
+from thesis_assets.layout import DifixTree
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.splits.leakage import (
     check_group_non_leakage,
-    check_near_duplicates,
+    check_group_rules,
     check_not_empty,
     check_partition,
+    check_reserved_exist,
     check_reserved_scenes,
 )
-from thesis_assets_tests.splits.rows import group_of, pair_rows
+from thesis_assets.splits.manifests import group_finder, reserved_groups
+from thesis_assets.splits.near_duplicates import check_near_duplicates
+from thesis_assets.splits.photographs import check_photographs
+from thesis_assets_tests.splits.rows import group_of, pair_rows, scene_rows
 
 
 def test_a_pair_in_both_splits_is_named_with_a_sample_of_each():
@@ -63,8 +74,10 @@ def test_an_empty_split_passes_no_check(tmp_path):
         check_partition([], [], []),
         check_not_empty([], [], train_only=True),
         check_near_duplicates([], [], roots),
+        check_photographs(DifixTree(tmp_path, "v1"), [], []),
+        check_group_rules([], SplitSpec(train_only=True)),
     ]
-    assert [outcome.passed for outcome in outcomes] == [False] * 5
+    assert [outcome.passed for outcome in outcomes] == [False] * 7
 
 
 def test_an_empty_half_is_an_offender_unless_it_is_meant():
@@ -72,3 +85,71 @@ def test_an_empty_half_is_an_offender_unless_it_is_meant():
     assert check_not_empty(rows, [], train_only=True).passed
     assert not check_not_empty(rows, [], train_only=False).passed
     assert not check_not_empty([], rows, train_only=True).passed
+
+
+def test_groups_whose_names_differ_by_case_are_the_same_people():
+    train, test = pair_rows("Pair00"), pair_rows("pair00", dataset="HI4D")
+    outcome = check_group_non_leakage(train, test)
+    assert not outcome.passed
+    assert "hi4d/Pair00 and HI4D/pair00 stands in both splits" in outcome.offenders[0]
+    assert not check_reserved_scenes(train, {"HI4D/pair00"}).passed
+
+
+def split_of(**parts):
+    return SplitSpec.model_validate({"train_only": True, **parts})
+
+
+@pytest.mark.parametrize(
+    ("names", "rules", "parted"),
+    [
+        (["hi4d_pair00_dance", "hi4d_pair00_hug"], {"hi4d": "scene_name"}, True),
+        (["hi4d_pair00_dance", "hi4d_pair00_hug"], {}, False),
+        (["hi4d_pair00_dance", "hi4d_pair01_hug"], {"hi4d": r"^hi4d_(pair)\d"}, False),
+        (["hi4d_pair00_dance", "hi4d_other"], {"hi4d": "scene_name"}, False),
+        (["HI4D_Pair00_dance", "HI4D_pair00_hug"], {"HI4D": "scene_name"}, True),
+        (["thesis_a", "thesis_b"], {"thesis": "scene_name"}, False),
+        (["middlebury_a", "middlebury_b"], {"middlebury": r"^(middlebury)"}, False),
+    ],
+)
+def test_a_rule_may_not_part_what_the_built_in_rule_keeps_together_unless_it_is_meant(names, rules, parted):
+    rows = [row for name in names for row in scene_rows(name, "x")]
+    outcome = check_group_rules(rows, split_of(group_rules=rules))
+    assert outcome.passed is not parted
+    assert outcome.counts["parted"] == parted
+    assert bool(outcome.offenders) is parted
+    meant = check_group_rules(rows, split_of(group_rules=rules, override_builtin_rule=True))
+    assert meant.passed
+    assert bool(meant.offenders) is parted, "also where it is meant, who is parted is told"
+
+
+def test_a_reserved_scene_is_part_of_what_a_rule_parts():
+    rows = scene_rows("hi4d_pair00_dance", "x")
+    split = split_of(group_rules={"hi4d": "scene_name"}, reserved_scenes=["hi4d_pair00_hug"])
+    assert not check_group_rules(rows, split).passed
+
+
+@pytest.mark.parametrize(
+    ("reserved", "passed", "warns"),
+    [
+        ("hi4d_pair00_dance", True, False),
+        ("hi4d_pair71_dance", False, True),  # reserves pair71, whom nobody filmed here
+        ("hi4d_par00_dance", False, False),  # reserves nobody, and the dataset is here
+        ("mmm_someone", False, True),  # of a dataset that is not here
+        ("HI4D_pair00_dance", False, False),
+    ],
+)
+def test_a_reserved_scene_that_is_not_here_warns_and_blocks_where_nobody_is_reserved_by_it(reserved, passed, warns):
+    outcome = check_reserved_exist(split_of(reserved_scenes=[reserved]), {"hi4d_pair00_dance", "hi4d_pair01_hug"})
+    assert (outcome.passed, outcome.warns) == (passed, warns)
+    assert passed or reserved in outcome.offenders[0]
+    assert passed or "hi4d_pair00_dance" in outcome.offenders[0], "the near name"
+    severity = check_result("split_manifests", "reserved_scenes_exist", outcome).severity
+    assert severity == (dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR)
+
+
+def test_a_reserved_name_of_a_dataset_without_samples_reserves_nobody_and_stops_nothing():
+    split = split_of(reserved_scenes=["hi4d_pair00_dance", "mmm_someone"])
+    finder = group_finder({})
+    assert reserved_groups(split, finder, {"hi4d"}) == {"hi4d/pair00"}
+    with pytest.raises(InvalidExperiment):
+        reserved_groups(split, finder, {"hi4d", "mmm"})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from thesis_assets import storage
-from thesis_assets.errors import SnapshotChanged
+from thesis_assets.errors import Leak, SnapshotChanged
 from thesis_assets.experiments.spec import Export, SplitSpec
 from thesis_assets.launch.telling import told_to
 from thesis_assets.layout import DifixTree
@@ -207,9 +207,11 @@ def test_touched_images_and_shards_without_a_record_are_trained_on(distinct: Dif
     for path in distinct.samples_dir.rglob("*image*"):
         path.touch()
     guard_snapshot(distinct, SPLIT)
-    overwrite(distinct, kept_times=False)
     as_older(distinct)
     guard_snapshot(distinct, SPLIT)
+    overwrite(distinct, kept_times=False)
+    with pytest.raises(Leak, match="the same photographs"):
+        guard_snapshot(distinct, SPLIT)
 
 
 def test_a_shard_record_that_cannot_be_read_is_refused(distinct: DifixTree) -> None:

@@ -33,6 +33,7 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
         split=platform.spec(cell).split,
         device=platform.device,
         launcher=platform.launcher,
+        roots=platform.roots,
         lpips_weights=platform.settings.lpips_weights,
         following=following(context, report),
         on_progress=TrainingWatch(context, cell, tree, report).see,

@@ -3,7 +3,6 @@
 from thesis_assets.defs.checks.outcomes import Outcomes, checks_of
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
-from thesis_assets.layout import dataset_of
 from thesis_assets.schemas.checks import CheckOutcome
 
 
@@ -31,23 +30,28 @@ def _sample_set(platform: Platform, cell: Cell) -> Outcomes:
 
 def _split_manifests(platform: Platform, cell: Cell) -> Outcomes:
     from thesis_assets.samples.sample_rows import read_rows
-    from thesis_assets.scenes.matching import group_id
+    from thesis_assets.scenes.catalog import known_scenes
     from thesis_assets.splits import leakage
-    from thesis_assets.splits.leakage import check_near_duplicates
-    from thesis_assets.splits.manifests import reserved_groups
+    from thesis_assets.splits.manifests import group_finder, reserved_groups
+    from thesis_assets.splits.near_duplicates import check_near_duplicates
+    from thesis_assets.splits.photographs import check_photographs
 
     tree = platform.difix(cell)
     split = platform.spec(cell).split
+    group_of = group_finder(split.group_rules)
 
-    def group_of(scene_name: str) -> tuple[str, str]:
-        return dataset_of(scene_name), group_id(scene_name, split.group_rules)
+    def reserved_scenes_not_in_train() -> CheckOutcome:
+        return leakage.check_reserved_scenes(train, reserved_groups(split, group_of, {row.dataset for row in rows}))
 
     rows, train, test = (read_rows(path) for path in (tree.all_samples, tree.split_train, tree.split_test))
     return {
         "group_non_leakage": lambda: leakage.check_group_non_leakage(train, test, group_of),
-        "reserved_scenes_not_in_train": lambda: leakage.check_reserved_scenes(train, reserved_groups(split, group_of)),
+        "reserved_scenes_not_in_train": reserved_scenes_not_in_train,
+        "reserved_scenes_exist": lambda: leakage.check_reserved_exist(split, known_scenes(platform.roots)),
+        "group_rule_splits_people": lambda: leakage.check_group_rules(rows, split),
         "splits_partition_all_samples": lambda: leakage.check_partition(rows, train, test),
         "splits_not_empty": lambda: leakage.check_not_empty(train, test, train_only=split.train_only),
+        "photographs_across_splits": lambda: check_photographs(tree, train, test, platform.roots),
         "near_duplicates_across_splits": lambda: check_near_duplicates(train, test, platform.roots),
     }
 

@@ -47,6 +47,11 @@ _EXP = "thesis-assets run --exp {exp}"
 _RUN = f"{_EXP} --run {{run}}"
 _RECORD = "thesis-assets rerun export-all --exp {exp} --run {run} --force"
 
+_ONE_GROUP = (
+    "hold out both groups of the named scenes (`split.test_groups` of {exp}.yaml; frozen data: of a fork, "
+    "`thesis-assets fork --exp {exp} --as <new name>`)"
+)
+
 CHECKS: dict[str, dict[str, Check]] = {
     "sample_set": {
         "every_sample_complete": Check(
@@ -74,18 +79,39 @@ CHECKS: dict[str, dict[str, Check]] = {
         ),
     },
     "split_manifests": {
-        "group_non_leakage": Check("No (dataset, group) stands in both train and test.", (_EXP,)),
+        "group_non_leakage": Check(
+            "No (dataset, group) stands in both train and test, upper and lower case alike.",
+            (_EXP,),
+            first="where two names differ by case alone, hold both out: `split.test_groups` of {exp}.yaml",
+        ),
         "reserved_scenes_not_in_train": Check("No sample of a reserved scene's group is in training.", (_EXP,)),
+        "reserved_scenes_exist": Check(
+            "Every reserved scene is on a disk or in the registry (not here at all: a warning; not readable by its dataset's "
+            "group rule: blocking).",
+            (_EXP,),
+            first="correct the names in `split.reserved_scenes` of {exp}.yaml, or bring the scenes",
+        ),
+        "group_rule_splits_people": Check(
+            "No rule of the file parts people whom the built-in rule of their dataset keeps together.",
+            (_EXP,),
+            first="take the dataset's rule out of `split.group_rules` of {exp}.yaml, or, where it is meant, set "
+            "`split.override_builtin_rule: true`",
+        ),
         "splits_partition_all_samples": Check("Train and test are disjoint and together all samples.", (_EXP,)),
         "splits_not_empty": Check(
             "Both sides have samples (train alone where the file says train_only).",
             (_EXP,),
             first="name groups that there are in `split.test_groups` of {exp}.yaml, or set `split.train_only: true`",
         ),
-        "near_duplicates_across_splits": Check(
-            "No photograph of a test group is nearly one of a training group.",
+        "photographs_across_splits": Check(
+            "No photograph of a test group is, byte for byte, one of a training group.",
             (_EXP,),
-            first="where one capture has two names, give both one group in `split.group_rules` of {exp}.yaml",
+            first=f"{_ONE_GROUP}, or leave one of the two scenes out (`generation.exclude`)",
+        ),
+        "near_duplicates_across_splits": Check(
+            "No photograph of a test group looks like one of a training group, as it is or mirrored.",
+            (_EXP,),
+            first=f"where they are of one capture, {_ONE_GROUP}",
             blocks=False,
         ),
     },

@@ -1,0 +1,181 @@
+"""The check that no photograph stands on both sides of a split, whatever its scene, pair or dataset is called there.
+
+By the digests that the shards' records have anyway: of the photographs of their scenes, and of the samples' own photographs, which are
+all that is known of adopted ones. Bytes alone count. Does not belong here: pictures that only look alike (`near_duplicates`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from thesis_assets.errors import InvalidFile
+from thesis_assets.layout import DifixTree, SceneFolders
+from thesis_assets.provenance import Contents, read_record
+from thesis_assets.samples.snapshot import shard_place
+from thesis_assets.schemas.checks import CheckOutcome
+from thesis_assets.schemas.samples import SampleRow
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from thesis_assets.scenes.listing import SceneRoots
+
+MAX_SHOWN = 4
+SHOWN_HEIGHT = 128
+"""Pairs on the picture of the offenders, and how high each photograph is there, pixels."""
+_SHA256_DIGITS = 64
+"""Of a file that changed while it was read, or was lost, a record has words in place of these."""
+
+
+class _Photograph(NamedTuple):
+    """A file whose digest a shard's record has.
+
+    Attributes:
+        name: as the record has it.
+        image: a sample's image that is made of it, as the row has it; None: no sample is.
+        original: the scene's file, as the record has it; None where it has none.
+    """
+
+    scene_name: str
+    name: str
+    image: str | None
+    original: str | None
+
+
+def check_photographs(
+    tree: DifixTree, train: Sequence[SampleRow], test: Sequence[SampleRow], roots: SceneRoots | None = None
+) -> CheckOutcome:
+    """No photograph of a training scene is, byte for byte, one of a test scene, where either has a sample made of it.
+
+    Pictures of one colour, such as the black one of a frame without people, show nobody and are not compared. Offenders are pairs of
+    scenes, those with the most photographs in common first.
+
+    Args:
+        roots: where the photographs may lie still; without, one colour is seen in the samples alone.
+
+    Raises:
+        InvalidFile: a shard's record cannot be read.
+    """
+    if not train and not test:
+        return CheckOutcome.of_nothing("the split")
+    is_blank = cache(_is_of_one_colour)
+    of_test: dict[bytes, _Photograph] = {}
+    for scene_name, rows in _by_scene(test).items():
+        _add(of_test, _photographs(tree, scene_name, rows))
+    n_train = 0
+    common: dict[tuple[str, str], list[tuple[_Photograph, _Photograph]]] = {}
+    for scene_name, rows in _by_scene(train).items():
+        of_train: dict[bytes, _Photograph] = {}
+        _add(of_train, _photographs(tree, scene_name, rows))
+        n_train += len(of_train)
+        for digest in of_train.keys() & of_test.keys():
+            one, other = of_train[digest], of_test[digest]
+            samples = [tree.base / each.image for each in (one, other) if each.image is not None]
+            if not all(map(is_blank, samples)) and not is_blank(_original(roots, one)):
+                common.setdefault((scene_name, other.scene_name), []).append((one, other))
+    pairs = {names: sorted(found) for names, found in sorted(common.items(), key=lambda item: (-len(item[1]), item[0]))}
+    outcome = CheckOutcome.of(
+        [
+            f"{len(found)} of {train_name} (train) and {test_name} (test), such as {found[0][0].name} and {found[0][1].name}"
+            for (train_name, test_name), found in pairs.items()
+        ],
+        message="the same photographs stand in training and test, under two names"
+        if pairs
+        else "no photograph stands on both sides",
+        counts={
+            "photographs": n_train + len(of_test),
+            "on both sides": sum(len(found) for found in pairs.values()),
+        },
+    )
+    if not pairs:
+        return outcome
+    shown = {" | ".join(names): found[0] for names, found in list(pairs.items())[:MAX_SHOWN]}
+    paths = {title: (_shown(tree, roots, one), _shown(tree, roots, other)) for title, (one, other) in shown.items()}
+    return outcome.model_copy(update={"picture": pairs_to_look_at(paths)})
+
+
+def _original(roots: SceneRoots | None, photograph: _Photograph) -> Path | None:
+    """The photograph itself, where it may lie still."""
+    if roots is None or photograph.original is None:
+        return None
+    return roots.canonical_gt / photograph.original.partition("/")[2]
+
+
+def _shown(tree: DifixTree, roots: SceneRoots | None, photograph: _Photograph) -> Path | None:
+    path = _original(roots, photograph)
+    if path is None or not path.is_file():
+        return None if photograph.image is None else tree.base / photograph.image
+    return path
+
+
+def _by_scene(rows: Sequence[SampleRow]) -> dict[str, list[SampleRow]]:
+    found: dict[str, list[SampleRow]] = {}
+    for row in rows:
+        found.setdefault(row.scene_name, []).append(row)
+    return found
+
+
+def _add(found: dict[bytes, _Photograph], photographs: Iterable[tuple[str | None, _Photograph]]) -> None:
+    """By digest; of equal ones, one that a sample is made of."""
+    for sha256, photograph in photographs:
+        if sha256 is not None and len(sha256) == _SHA256_DIGITS:
+            digest = bytes.fromhex(sha256)
+            if photograph.image is not None or digest not in found:
+                found[digest] = photograph
+
+
+def _photographs(
+    tree: DifixTree, scene_name: str, rows: Sequence[SampleRow]
+) -> Iterator[tuple[str | None, _Photograph]]:
+    """sha256 of the photographs of a scene's samples, then of all photographs of the scene."""
+    record = read_record(shard_place(tree, scene_name))
+    views = {row.ref_image_path: f"{row.reference_cam_id}/{row.reference_fname}" for row in rows}
+    views |= {row.target_image_path: f"{row.target_cam_id}/{row.target_fname}" for row in rows}
+    if record is None:  # of a version that wrote none
+        for image, sha256 in zip(views, Contents().sha256_of(tree.base / each for each in views), strict=True):
+            yield sha256, _Photograph(scene_name, image, image, None)
+        return
+    folder = SceneFolders(Path("canonical_gt") / scene_name).images_dir.as_posix() + "/"
+    files = [(name, name.removeprefix(folder).rpartition(".")[0]) for name in record.inputs if name.startswith(folder)]
+    originals = {view: name for name, view in files}
+    for image, view in views.items():
+        if image in record.outputs:
+            yield record.outputs[image][1], _Photograph(scene_name, image, image, originals.get(view))
+    made_of = {view: image for image, view in views.items()}
+    for name, view in files:
+        yield record.inputs[name], _Photograph(scene_name, name, made_of.get(view), name)
+
+
+def _is_of_one_colour(path: Path | None) -> bool:
+    """False where it cannot be read: what is not known to show nobody counts."""
+    from thesis_assets.images.codecs import read_rgb
+
+    if path is None:
+        return False
+    with suppress(InvalidFile):
+        image = read_rgb(path)
+        return bool((image == image[0, 0]).all())
+    return False
+
+
+def pairs_to_look_at(pairs: Mapping[str, tuple[Path | None, Path | None]]) -> bytes:
+    """Photographs of training beside those of the test side that they are or resemble, as a JPEG: one pair a row, by its title."""
+    from thesis_assets.images.codecs import read_reduced
+    from thesis_assets.images.contact_sheet import contact_sheet
+
+    def image(path: Path | None) -> NDArray[np.uint8] | None:
+        with suppress(InvalidFile):
+            return None if path is None else read_reduced(path, SHOWN_HEIGHT)
+        return None
+
+    return contact_sheet(
+        [[image(path) for path in pair] for pair in pairs.values()],
+        row_titles=list(pairs),
+        column_titles=["train", "test"],
+        cell_height=SHOWN_HEIGHT,
+    )
