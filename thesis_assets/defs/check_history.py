@@ -11,7 +11,7 @@ from dagster._core.storage.asset_check_execution_record import (
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 from thesis_assets.defs.checks.outcomes import CHECKS, remedy_of
-from thesis_assets.defs.metadata import OFFENDERS, first_of, stops
+from thesis_assets.defs.metadata import OFFENDERS, PICTURE, first_of, stops
 from thesis_assets.schemas.checks import CheckRow, Remedy
 
 PAGE = 500
@@ -58,7 +58,15 @@ def _newest(instance: dg.DagsterInstance, asset: str, name: str) -> Iterator[Che
             run_id=record.run_id,
             remedy=Remedy() if evaluation.passed else remedy_of(asset, name, partition),
             n_offenders=int(counted.value) if counted is not None else 0,  # type: ignore[arg-type]
+            picture=_picture_address(evaluation),
         )
+
+
+def _picture_address(evaluation: dg.AssetCheckEvaluation) -> str:
+    """Of what `metadata.picture` gave; empty where there is none."""
+    shown = evaluation.metadata.get(PICTURE)
+    address = str(shown.value).removeprefix("![](").removesuffix(")") if shown is not None else ""
+    return address if address.startswith("data:image/") else ""
 
 
 def _evaluation(record: AssetCheckExecutionRecord) -> dg.AssetCheckEvaluation | None:

@@ -60,6 +60,7 @@ class CheckRow:
         offenders: the first of them, a line each.
         remedy: what mends it, where it failed or warns.
         n_offenders: of all; 0: the check says no more than the lines.
+        picture: of the first offenders, as a data address; empty: the check has none.
     """
 
     asset: str
@@ -73,3 +74,4 @@ class CheckRow:
     run_id: str
     remedy: Remedy = Remedy()
     n_offenders: int = 0
+    picture: str = ""

@@ -61,7 +61,7 @@ def write_old_snapshot(root: Path, exp_name: str = "v0") -> Path:
 
 def _write_sample(folder: Path, row: dict[str, Any]) -> None:
     folder.mkdir(parents=True)
-    rng = np.random.default_rng(row["target_cam_id"] + int(row["target_fname"]))
+    rng = np.random.default_rng(list(row["sample_id"].encode()))
     for name in ("image.png", "target_image.jpg", "ref_image.jpg"):
         Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).save(folder / name)
     (folder / "meta.json").write_text(json.dumps(row))

@@ -15,11 +15,13 @@ import pytest
 
 from thesis_assets.definitions import build_defs
 from thesis_assets.defs.backfill_plan import plan_backfill
+from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.checks.outcomes import CHECKS, remedy_of
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import Outcome, Work, execute, make_checks
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.ready_scenes import ReadyScenes
+from thesis_assets.defs.report_pages import write_pages
 from thesis_assets.defs.states import Plan
 from thesis_assets.images.codecs import read_rgb
 from thesis_assets.storage import cell_lock
@@ -410,3 +412,40 @@ def test_checks_that_are_not_there_are_wrong_use(
     done = invoke(monkeypatch, finished_world_to_change, "checks", "run", "--exp", "small", *words)
     assert done.exit_code == 2
     assert told in done.stderr
+
+
+def test_a_test_pair_copied_under_another_name_is_shown_side_by_side_trains_nothing_and_is_mended_by_the_words_beside_it(
+    tmp_path: Path, scene_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for root in ("canonical_gt", "preprocessing", "scenes"):
+        shutil.copytree(scene_home / root, tmp_path / "scenes" / root)
+    for root in ("canonical_gt", "preprocessing"):
+        folder = tmp_path / "scenes" / root
+        shutil.copytree(folder / "studio_pair02_hug", folder / "studio_pair07_hug")
+    entry = (tmp_path / "scenes" / "scenes" / "studio_pair02_hug.json").read_text()
+    (tmp_path / "scenes" / "scenes" / "studio_pair07_hug.json").write_text(entry.replace("pair02", "pair07"))
+    world = World(tmp_path / "home", tmp_path / "scenes")
+    experiment = copy.deepcopy(SMALL) | {"split": {"test_groups": {"studio": ["pair02"]}}, "evaluation": {}}
+    experiment["generation"] |= {"scenes": ["studio_pair0[027]_*"], "frames": {"max_samples_per_camera": 1}}
+    world.write(experiment)
+
+    report = world.run()
+
+    assert report.exit_code == 3
+    assert failed_checks(report) == ["split_manifests.photographs_across_splits"]
+    assert not world.platform.difix(world.cell()).tuning_run("r1").base.exists()
+    with world.instance() as instance:
+        write_pages(world.platform, instance)
+        rows = {row.check: row for row in check_rows(instance) if row.asset == "split_manifests"}
+    page = world.settings.reports.checks.read_text()
+    for name, status in (("photographs_across_splits", "failed"), ("near_duplicates_across_splits", "warning")):
+        assert rows[name].status == status
+        assert "studio_pair07_hug" in rows[name].offenders
+        assert f'src="{rows[name].picture}"' in page
+        assert rows[name].picture.startswith("data:image/jpeg;base64,")
+    assert "`split.test_groups` of small.yaml" in rows["photographs_across_splits"].remedy.first
+
+    experiment["split"]["test_groups"]["studio"].append("pair07")  # what a person does first
+    world.write(experiment)
+    mend(monkeypatch, world, "split_manifests.photographs_across_splits", Cell("small"), "--until", "difix_data")
+    assert check(world, "split_manifests", Cell("small")) == {}

@@ -104,6 +104,13 @@ def test_first_offenders_are_called_so_only_where_there_are_more(n_lines: int, n
     assert f"<summary>{said}</summary>" in render_check_page([row(offenders=lines, n_offenders=n_all)])
 
 
+def test_the_first_offenders_stand_side_by_side_where_the_check_has_a_picture() -> None:
+    address = "data:image/jpeg;base64,/9j/"
+    page = render_check_page([row(picture=address), row(cell="v2")])
+    assert page.count("<img") == 1
+    assert f'<img class="pairs" src="{address}"' in page
+
+
 def test_names_from_disk_stay_text() -> None:
     evil = "</td><script>alert(1)</script>\"' onmouseover=x"
     remedy = Remedy(evil, (evil,))
