@@ -42,7 +42,9 @@ def rows() -> Iterator[Row]:
             _write_scene(home, name)
         _write_experiment(home, names[:N_EVALUATED])
         size = f"{N_SCENES * (len(CAMERAS) - 1) * N_FRAMES:,} triplets"
-        yield _row(home, f"data of {size}", "<= 150", "run", "--until", "difix_data")
+        data = _row(home, f"data of {size}", "<= 150", "run", "--until", "difix_data")
+        yield data
+        yield from _photographs_across_splits(home, data.value or 0.0, size)
         yield _row(home, f"run again with all data made, {size}", "<= 6", "run", "--until", "difix_data")
         yield _row(home, f"status, {size}", "<= 6", "status")
         _seconds(home, "run", "--until", "selected_checkpoint")
@@ -50,6 +52,25 @@ def rows() -> Iterator[Row]:
             f"evaluation of {N_EVALUATED} scenes at 2 epochs, {N_EVALUATED * (len(CAMERAS) - 1) * N_FRAMES * 2:,} views"
         )
         yield _row(home, what, "<= 510", "run", "--until", "evaluation_manifest")
+
+
+def _photographs_across_splits(home: Path, data_seconds: float, size: str) -> Iterator[Row]:
+    """What the data's checks of people on both sides cost of it, once more by themselves."""
+    from thesis_assets.layout import DifixTree
+    from thesis_assets.samples.sample_rows import read_rows
+    from thesis_assets.scenes.listing import SceneRoots
+    from thesis_assets.splits.near_duplicates import check_near_duplicates
+    from thesis_assets.splits.photographs import check_photographs
+
+    tree = DifixTree(home / "difix_tuning_data", "big")
+    roots = SceneRoots(home / "canonical_gt", home / "preprocessing", home / "scenes", home / "renders")
+    train, test = read_rows(tree.split_train), read_rows(tree.split_test)
+    began = time.perf_counter()
+    outcomes = [check_photographs(tree, train, test, roots), check_near_duplicates(train, test, roots)]
+    seconds = time.perf_counter() - began
+    assert all(outcome.passed for outcome in outcomes)
+    name = f"photographs compared across the split of {size}, share of the data's time"
+    yield Row("whole run", name, seconds, "s", data_seconds, seconds / data_seconds, "<= 0.1")
 
 
 def _row(home: Path, name: str, target: str, *command: str) -> Row:
@@ -84,7 +105,7 @@ def _write_scene(home: Path, name: str) -> None:
     for place, cam_id in enumerate(CAMERAS):
         for frame in range(N_FRAMES):
             fname = frame_name(frame)
-            image = _image(cam_id + frame)
+            image = _image(name, cam_id, frame)
             storage.write_bytes(tree.ground_truth.image(cam_id, fname), encode_jpeg(image))
             storage.write_bytes(tree.render(cam_id, fname), encode_png(image // 2))
             camera = tree.ground_truth.camera(cam_id, fname)
@@ -94,10 +115,10 @@ def _write_scene(home: Path, name: str) -> None:
             np.savez(camera, intrinsics=intrinsics, extrinsics=extrinsics)
 
 
-def _image(seed: int) -> np.ndarray:
-    rows, columns = np.linspace(0, 200, HEIGHT), np.linspace(0, 200, WIDTH)
-    colours = [rows[:, None] + 0 * columns, columns + 0 * rows[:, None], np.full((HEIGHT, WIDTH), seed * 37 % 200)]
-    return np.stack(colours, -1).astype(np.uint8)
+def _image(name: str, cam_id: int, frame: int) -> np.ndarray:
+    """Blocks of colours that no other photograph has."""
+    random = np.random.default_rng([*name.encode(), cam_id, frame])
+    return np.kron(random.integers(0, 255, (HEIGHT // 8, WIDTH // 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
 
 
 def _write_experiment(home: Path, evaluated: list[str]) -> None:

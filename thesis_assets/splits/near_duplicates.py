@@ -97,8 +97,8 @@ def check_near_duplicates(train: Sequence[SampleRow], test: Sequence[SampleRow],
     sides = [_read(_chosen(_photographs(rows)), roots) for rows in (train, test)]
     closest: dict[tuple[str, str], _Likeness] = {}
     n_pairs = 0
-    for found in _near(*sides):
-        n_pairs += 1
+    for n_found, found in _near(*sides):
+        n_pairs += n_found
         names = (found.one.scene_name, found.other.scene_name)
         closest[names] = max(closest.get(names, found), found)
     offenders = sorted(closest.values(), reverse=True)
@@ -265,18 +265,32 @@ def _reach(shares: NDArray[np.float32]) -> tuple[float, float]:
     return centre - reach, centre + reach
 
 
-def _near(train: _Side, test: _Side) -> Iterator[_Likeness]:
-    """Every pair of photographs that is a near duplicate by a kind, as it is or mirrored."""
+def _near(train: _Side, test: _Side) -> Iterator[tuple[int, _Likeness]]:
+    """How many pairs of photographs are near duplicates, and the most alike, of two scenes: by kind and part of the training side."""
+    scenes = [
+        np.unique([each.scene_name for each in side.photographs], return_inverse=True)[1] for side in (train, test)
+    ]
     for kind, least in LEAST_ALIKE.items():
         others = test.pictures[kind].reshape(-1, _SIDE**2 * 3)
         for start in range(0, len(train.photographs), _AT_ONCE):
             pictures = train.pictures[kind][start : start + _AT_ONCE]
-            likeness = [each.reshape(-1, _SIDE**2 * 3) @ others.T for each in (pictures, pictures[:, :, ::-1])]
-            for mirrored, alike in enumerate(likeness):
-                for one, other in np.argwhere(alike >= least):
-                    yield _Likeness(
-                        float(alike[one, other]),
-                        kind + " and mirrored" * mirrored,
+            as_they_are, mirrored = (
+                each.reshape(-1, _SIDE**2 * 3) @ others.T for each in (pictures, pictures[:, :, ::-1])
+            )
+            likeness = np.maximum(as_they_are, mirrored)
+            ones, its = np.nonzero(likeness >= least)
+            order = np.argsort(-likeness[ones, its], kind="stable")
+            ones, its = ones[order], its[order]
+            names = np.stack([scenes[0][start + ones], scenes[1][its]], axis=1)
+            _, firsts, counts = np.unique(names, axis=0, return_index=True, return_counts=True)
+            for one, other, n_pairs in zip(ones[firsts], its[firsts], counts, strict=True):
+                is_mirrored = mirrored[one, other] > as_they_are[one, other]
+                yield (
+                    int(n_pairs),
+                    _Likeness(
+                        float(likeness[one, other]),
+                        f"{kind}, mirrored" if is_mirrored else kind,
                         train.photographs[start + one],
                         test.photographs[other],
-                    )
+                    ),
+                )

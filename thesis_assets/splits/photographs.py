@@ -73,12 +73,15 @@ def check_photographs(
         of_train: dict[bytes, _Photograph] = {}
         _add(of_train, _photographs(tree, scene_name, rows))
         n_train += len(of_train)
-        for digest in of_train.keys() & of_test.keys():
-            one, other = of_train[digest], of_test[digest]
+        for one, other in sorted((of_train[digest], of_test[digest]) for digest in of_train.keys() & of_test.keys()):
+            found = common.get((scene_name, other.scene_name))
+            if found is not None:  # of two scenes that share one photograph, more are not looked into
+                found.append((one, other))
+                continue
             samples = [tree.base / each.image for each in (one, other) if each.image is not None]
             if not all(map(is_blank, samples)) and not is_blank(_original(roots, one)):
-                common.setdefault((scene_name, other.scene_name), []).append((one, other))
-    pairs = {names: sorted(found) for names, found in sorted(common.items(), key=lambda item: (-len(item[1]), item[0]))}
+                common[scene_name, other.scene_name] = [(one, other)]
+    pairs = dict(sorted(common.items(), key=lambda item: (-len(item[1]), item[0])))
     outcome = CheckOutcome.of(
         [
             f"{len(found)} of {train_name} (train) and {test_name} (test), such as {found[0][0].name} and {found[0][1].name}"
