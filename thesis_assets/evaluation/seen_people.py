@@ -20,7 +20,8 @@ def check_evaluated_unseen(evaluation_groups: Set[str], train_groups: Set[str] |
     counts = {"evaluation_groups": len(evaluation_groups), "train_groups": len(train_groups or ())}
     if train_groups is None:
         return CheckOutcome(passed=True, message="the run was not trained here, on people unknown", counts=dict(counts))
-    both = sorted(evaluation_groups & train_groups)
+    trained = {group.casefold() for group in train_groups}
+    both = sorted(group for group in evaluation_groups if group.casefold() in trained)
     message = (
         f"people that are evaluated were trained on: {', '.join(both)}; report others, or hold these out "
         "(split.test_groups of a fork)"

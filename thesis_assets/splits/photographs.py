@@ -48,7 +48,11 @@ class _Photograph(NamedTuple):
 
 
 def check_photographs(
-    tree: DifixTree, train: Sequence[SampleRow], test: Sequence[SampleRow], roots: SceneRoots | None = None
+    tree: DifixTree,
+    train: Sequence[SampleRow],
+    test: Sequence[SampleRow],
+    roots: SceneRoots | None = None,
+    sides: tuple[str, str] = ("train", "test"),
 ) -> CheckOutcome:
     """No photograph of a training scene is, byte for byte, one of a test scene, where either has a sample made of it.
 
@@ -57,6 +61,7 @@ def check_photographs(
 
     Args:
         roots: where the photographs may lie still; without, one colour is seen in the samples alone.
+        sides: what the rows are called, where they are others than those of the split.
 
     Raises:
         InvalidFile: a shard's record cannot be read.
@@ -84,10 +89,11 @@ def check_photographs(
     pairs = dict(sorted(common.items(), key=lambda item: (-len(item[1]), item[0])))
     outcome = CheckOutcome.of(
         [
-            f"{len(found)} of {train_name} (train) and {test_name} (test), such as {found[0][0].name} and {found[0][1].name}"
+            f"{len(found)} of {train_name} ({sides[0]}) and {test_name} ({sides[1]}), such as {found[0][0].name} "
+            f"and {found[0][1].name}"
             for (train_name, test_name), found in pairs.items()
         ],
-        message="the same photographs stand in training and test, under two names"
+        message=f"the same photographs stand in {' and '.join(sides)}, under two names"
         if pairs
         else "no photograph stands on both sides",
         counts={
@@ -99,7 +105,7 @@ def check_photographs(
         return outcome
     shown = {" | ".join(names): found[0] for names, found in list(pairs.items())[:MAX_SHOWN]}
     paths = {title: (_shown(tree, roots, one), _shown(tree, roots, other)) for title, (one, other) in shown.items()}
-    return outcome.model_copy(update={"picture": pairs_to_look_at(paths)})
+    return outcome.model_copy(update={"picture": pairs_to_look_at(paths, sides)})
 
 
 def _original(roots: SceneRoots | None, photograph: _Photograph) -> Path | None:
@@ -166,8 +172,10 @@ def _is_of_one_colour(path: Path | None) -> bool:
     return False
 
 
-def pairs_to_look_at(pairs: Mapping[str, tuple[Path | None, Path | None]]) -> bytes:
-    """Photographs of training beside those of the test side that they are or resemble, as a JPEG: one pair a row, by its title."""
+def pairs_to_look_at(
+    pairs: Mapping[str, tuple[Path | None, Path | None]], sides: tuple[str, str] = ("train", "test")
+) -> bytes:
+    """Photographs of one side beside those of the other that they are or resemble, as a JPEG: one pair a row, by its title."""
     from thesis_assets.images.codecs import read_reduced
     from thesis_assets.images.contact_sheet import contact_sheet
 
@@ -179,6 +187,6 @@ def pairs_to_look_at(pairs: Mapping[str, tuple[Path | None, Path | None]]) -> by
     return contact_sheet(
         [[image(path) for path in pair] for pair in pairs.values()],
         row_titles=list(pairs),
-        column_titles=["train", "test"],
+        column_titles=sides,
         cell_height=SHOWN_HEIGHT,
     )

@@ -300,7 +300,8 @@ def check_selection_disjoint(
         evaluation_groups: `<dataset>/<group_id>` of every evaluated scene.
         summary: of the snapshot, for the group that is proposed in their place.
     """
-    both = sorted(set(selected.selection_groups) & evaluation_groups)
+    evaluated = {group.casefold() for group in evaluation_groups}
+    both = sorted(group for group in selected.selection_groups if group.casefold() in evaluated)
     chosen = f"rule {selected.rule} looked at {len(selected.selection_sample_ids)} samples"
     message = (
         f"{chosen}; the checkpoint was chosen on people that are evaluated: {', '.join(both)}. "

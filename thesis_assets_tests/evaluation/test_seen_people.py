@@ -1,13 +1,16 @@
 """Whether someone who is reported on was trained on."""
 
+import contextlib
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from thesis_assets.defs.checks.evaluation import _evaluation_manifest
+from thesis_assets.defs.checks.tuning import _selected_checkpoint
 from thesis_assets.evaluation.seen_people import check_evaluated_unseen
 from thesis_assets.schemas.checks import CheckOutcome
-from thesis_assets_tests.worlds import SMALL, World
+from thesis_assets_tests.worlds import SMALL, World, read_json
 
 
 @pytest.fixture
@@ -32,6 +35,40 @@ def test_people_of_the_training_half_are_named(world: World) -> None:
     assert not outcome.passed
     assert outcome.offenders == ["studio/pair00"]
     assert "studio/pair00" in outcome.message
+
+
+@contextlib.contextmanager
+def photographed_as(world: World, scene_name: str, other: str) -> Iterator[None]:
+    """Let a scene's shard say that one of its photographs was one of another scene's, byte for byte."""
+    record, theirs = (world.platform.difix(world.cell()).scene_run(name).made_from for name in (scene_name, other))
+    photograph = "canonical_gt/{}/images/16/000001.jpg"
+    before, inputs = record.read_bytes(), read_json(theirs)["inputs"]
+    changed = json.loads(before)
+    changed["inputs"][photograph.format(scene_name)] = inputs[photograph.format(other)]
+    record.write_text(json.dumps(changed))
+    try:
+        yield
+    finally:
+        record.write_bytes(before)
+
+
+def test_a_run_that_was_trained_before_photographs_were_compared_is_marked(world: World) -> None:
+    with photographed_as(world, "studio_pair00_dance", "studio_pair03_dance"):
+        outcome = outcome_of(world, ["studio_pair03_*"])
+    assert not outcome.passed
+    assert "1 of studio_pair00_dance (train) and studio_pair03_dance (evaluation)" in outcome.offenders[0]
+    assert outcome.picture is not None
+
+
+def test_a_checkpoint_that_was_chosen_on_photographs_of_the_evaluated_is_refused(world: World) -> None:
+    def check() -> CheckOutcome:
+        return _selected_checkpoint(world.platform, world.cell())["selection_disjoint_from_evaluation"]()
+
+    assert check().passed
+    with photographed_as(world, "studio_pair02_hug", "studio_pair03_dance"):
+        outcome = check()
+    assert not outcome.passed
+    assert "1 of studio_pair02_hug (selection) and studio_pair03_dance (evaluation)" in outcome.offenders[0]
 
 
 def test_a_run_that_was_not_trained_here_has_seen_people_unknown() -> None:

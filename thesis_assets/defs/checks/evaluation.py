@@ -81,15 +81,23 @@ def _evaluation_manifest(platform: Platform, cell: Cell) -> Outcomes:
 
 def _unseen(platform: Platform, cell: Cell) -> CheckOutcome:
     from thesis_assets.evaluation.seen_people import check_evaluated_unseen
+    from thesis_assets.samples.sample_rows import read_rows
     from thesis_assets.schemas.samples import SplitSummary
+    from thesis_assets.splits.photographs import check_photographs
     from thesis_assets.storage import read_json
 
     spec = platform.spec(cell)
     trained_here = not spec.evaluation_only and platform.run_spec(cell).backend != "pretrained"
-    summary = read_json(platform.difix(cell).split_summary, SplitSummary) if trained_here else None
-    return check_evaluated_unseen(
-        platform.evaluation_groups(spec), set(summary.train_group_ids) if summary is not None else None
+    groups, tree = platform.evaluation_groups(spec), platform.difix(cell)
+    if not trained_here:
+        return check_evaluated_unseen(groups, None)
+    by_name = check_evaluated_unseen(groups, set(read_json(tree.split_summary, SplitSummary).train_group_ids))
+    evaluated = set(platform.evaluation_scenes(spec))
+    held_out = [row for row in read_rows(tree.split_test) if row.scene_name in evaluated]
+    by_photographs = check_photographs(
+        tree, read_rows(tree.split_train), held_out, platform.roots, ("train", "evaluation")
     )
+    return next((outcome for outcome in (by_name, by_photographs) if not outcome.passed), by_name)
 
 
 EVALUATION_CHECKS = [

@@ -3,6 +3,7 @@
 from thesis_assets.defs.checks.outcomes import Outcomes, checks_of
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.schemas.checks import CheckOutcome
 
 
 def _tuned_checkpoint(platform: Platform, cell: Cell) -> Outcomes:
@@ -19,17 +20,33 @@ def _tuned_checkpoint(platform: Platform, cell: Cell) -> Outcomes:
 
 def _selected_checkpoint(platform: Platform, cell: Cell) -> Outcomes:
     import thesis_assets.tuning.run_checks as run_checks
+    from thesis_assets.samples.sample_rows import read_rows
     from thesis_assets.schemas.samples import SplitSummary
     from thesis_assets.schemas.tuning import SelectedCheckpoint
+    from thesis_assets.splits.photographs import check_photographs
     from thesis_assets.storage import read_json
     from thesis_assets.tuning.selection import check_selection_disjoint
 
     tree = platform.difix(cell)
     selected = read_json(tree.tuning_run(cell.run_name).selected_checkpoint, SelectedCheckpoint)
     summary = read_json(tree.split_summary, SplitSummary)
-    groups = platform.evaluation_groups(platform.spec(cell))
+    spec = platform.spec(cell)
+
+    def selection_disjoint_from_evaluation() -> CheckOutcome:
+        by_name = check_selection_disjoint(selected, platform.evaluation_groups(spec), summary)
+        looked_at, evaluated = set(selected.selection_sample_ids), set(platform.evaluation_scenes(spec))
+        if not by_name.passed or not looked_at:
+            return by_name
+        rows = read_rows(tree.split_test)
+        sides = (
+            [row for row in rows if row.sample_id in looked_at],
+            [row for row in rows if row.scene_name in evaluated],
+        )
+        by_photographs = check_photographs(tree, *sides, platform.roots, ("selection", "evaluation"))
+        return by_name if by_photographs.passed else by_photographs
+
     return {
-        "selection_disjoint_from_evaluation": lambda: check_selection_disjoint(selected, groups, summary),
+        "selection_disjoint_from_evaluation": selection_disjoint_from_evaluation,
         "improves_over_input": lambda: run_checks.improves_over_input(selected),
     }
 
