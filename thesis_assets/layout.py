@@ -817,6 +817,10 @@ class ReportsTree:
         """The recording of a scene, before any run."""
         return self.base / "scenes" / f"{check_key(scene_name, 'scene_name')}.rrd"
 
+    def cited(self, name: str) -> Path:
+        """A table that is kept as it was when someone cited it."""
+        return self.base / "cited" / f"{check_key(name, 'cite')}.json"
+
     def comparison(self, exp_name: str, run_name: str, against: str, epoch: int | None = None) -> Path:
         """The page that compares one run with another. `against`: a run, `<exp>/<run>`, or `unrefined`.
 

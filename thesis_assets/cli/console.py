@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import io
 import json
 import math
 import os
@@ -159,13 +160,26 @@ def _copied(home: Path, stack: contextlib.ExitStack) -> str:
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table on standard output; numbers are right-aligned."""
+    console().print(_table(title, header, rows))
+
+
+def table_text(title: str, header: Sequence[str], rows: Sequence[Sequence[object]], *, width: int) -> str:
+    """The same as text of a fixed width, whatever the terminal."""
+    text = io.StringIO()
+    Console(file=text, width=width, color_system=None, force_terminal=False, legacy_windows=False).print(
+        _table(title, header, rows)
+    )
+    return text.getvalue()
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     table = Table(title=title or None, title_justify="left", header_style="bold")
     for place, name in enumerate(header):
         numeric = bool(rows) and all(isinstance(row[place], int | float) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    console().print(table)
+    return table
 
 
 def _cell(value: object) -> str:

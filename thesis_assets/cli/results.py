@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ import typer
 from thesis_assets.cli import options
 from thesis_assets.cli.console import (
     CHECK_FAILED,
+    FAILED,
     console,
     dagster_instance,
     human_bytes,
@@ -19,12 +21,14 @@ from thesis_assets.cli.console import (
     print_json,
     print_table,
     progress_line,
+    table_text,
     wrong_use,
 )
 from thesis_assets.defs.compare_pages import MAX_FRAMES, UNREFINED, ComparePages, Comparison, MadePage
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.report_pages import renew_pages, write_leaderboard
+from thesis_assets.defs.scores import baselines_of, leaderboard_of
 from thesis_assets.errors import InvalidFile, Undeclared, first_names, near_names
 from thesis_assets.layout import SampleId, check_key, parse_checkpoint_step, parse_epoch
 
@@ -63,26 +67,34 @@ def leaderboard(
         str | None,
         typer.Option("--against", help="A run, or <exp>/<run>, that every other is compared with at the same epoch."),
     ] = None,
+    cite: Annotated[
+        str | None,
+        typer.Option("--cite", help="Keep the table of --exp under this name; one that is kept is printed as it was."),
+    ] = None,
+    diff: Annotated[
+        str | None, typer.Option("--diff", help="Say what moved since the table of this name was cited.")
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Show every evaluated run, and how it differs from others.
 
-    Differences are paired: to the unrefined render, and to a baseline run. Without options the files of the reports folder are written too; with --exp, --run or --against it is only printed.
+    Differences are paired: to the unrefined render, and to a baseline run. Without options the files of the reports folder are written too; with --exp, --run, --against, --cite or --diff it is only printed.
     """
-    from thesis_assets.evaluation.leaderboard import build_leaderboard
-
     platform = load_platform()
-    _refuse_undeclared(platform, exp, run_names or ())
-    trees = platform.evaluated_trees()
-    baselines = _baselines(platform, against, exp) if against else platform.baselines()
-    named = {*baselines.values()} if against else set()
-    keep = [
-        (run, tree)
-        for run, tree in trees
-        if ((not exp or tree.exp_name == exp) and (not run_names or run in run_names)) or (tree.exp_name, run) in named
-    ]
-    board = build_leaderboard(keep, baselines)
-    if not (exp or run_names or against):
+    if diff is not None:
+        _print_what_moved(platform, diff, as_json=as_json)
+        return
+    kept = platform.settings.reports.cited(cite) if cite is not None else None
+    if kept is None or not kept.is_file():
+        _refuse_undeclared(platform, exp, run_names or ())
+        if kept is not None and exp is None:
+            wrong_use("--cite keeps the table of one experiment: name it with --exp")
+        chosen = bool(exp or run_names or against)
+        board = _board(platform, exp, run_names or (), against)
+    if kept is not None:
+        _print_cited(platform, kept, form, None if kept.is_file() else (exp or "", board), as_json=as_json)
+        return
+    if not chosen:
         write_leaderboard(platform, board)
         ComparePages(platform, progress_line).renew()
         with dagster_instance(platform.settings) as instance:
@@ -95,9 +107,87 @@ def leaderboard(
             }
         )
         return
-    _print(board, form, platform)
+    if form == Format.TABLE:
+        _print_tables(board)
+        reports = platform.settings.reports
+        files = (reports.index, reports.leaderboard_markdown, reports.leaderboard_csv, reports.leaderboard_plot)
+        if not chosen:
+            print(f"pages: {', '.join(map(str, files))}")
+    else:
+        print(_text(board, form, platform), end="")
     if not board.rows and form == Format.TABLE:
         print(_how_to_evaluate(platform, exp, run_names or ()))
+
+
+def _board(platform: Platform, exp: str | None, run_names: Sequence[str], against: str | None) -> Leaderboard:
+    from dataclasses import replace
+
+    baselines = baselines_of(platform)
+    if against:
+        asked = _baselines(platform, against, exp)
+        controls = {run: control for run, control in baselines.controls.items() if asked.get(run) == control}
+        baselines = replace(baselines, of=asked, controls=controls)
+    named = {*baselines.of.values()} if against else set()
+
+    def keep(run: RunKey) -> bool:
+        return ((not exp or run[0] == exp) and (not run_names or run[1] in run_names)) or run in named
+
+    return leaderboard_of(platform, keep, baselines)
+
+
+def _print_cited(
+    platform: Platform, path: Path, form: Format, new: tuple[str, Leaderboard] | None, *, as_json: bool
+) -> None:
+    """Print what is kept under a name, after keeping it where it is new: (experiment, its board)."""
+    from thesis_assets import __version__
+    from thesis_assets.evaluation.citations import keep_cited, read_cited
+    from thesis_assets.schemas.evaluation import CitedTable
+
+    if new is not None:
+        exp_name, board = new
+        if not board.rows:
+            print(_how_to_evaluate(platform, exp_name, ()))
+            raise typer.Exit(FAILED)
+        made_at = time.strftime("%Y-%m-%d %H:%M %Z")
+        texts = {each.value: _text(board, each, platform) for each in Format}
+        kept = CitedTable(
+            name=path.stem,
+            exp_name=exp_name,
+            made_at=made_at,
+            version=__version__,
+            rows=board.rows,
+            differences=board.differences,
+            protocols=board.protocols,
+            comparable=board.comparable,
+            texts=texts,
+        )
+        keep_cited(path, kept)
+        progress_line(f"kept as {path}")
+    cited = read_cited(path)
+    if as_json:
+        print_json(cited.model_dump(mode="json", exclude={"texts"}))
+    else:
+        print(cited.texts[form.value], end="")
+
+
+def _print_what_moved(platform: Platform, name: str, *, as_json: bool) -> None:
+    from thesis_assets.evaluation.citations import read_cited, what_moved
+
+    cited = read_cited(platform.settings.reports.cited(name))
+    runs = {(row.exp_name, row.run_name) for row in cited.rows}
+    declared = [(cell.exp_name, cell.run_name) for cell in platform.run_cells()]
+
+    def why_gone(run: RunKey) -> str:
+        return "not evaluated any more" if run in declared else "the run is gone: no experiment declares it any more"
+
+    board = leaderboard_of(platform, lambda run: run[0] == cited.exp_name or run in runs)
+    lines = list(what_moved(cited, board, why_gone))
+    if as_json:
+        print_json({"name": cited.name, "exp_name": cited.exp_name, "made_at": cited.made_at, "moved": lines})
+        return
+    for line in lines:
+        print(line)
+    print(f"{cited.name}, cited {cited.made_at}: {f'{len(lines)} things moved' if lines else 'nothing moved'}")
 
 
 def _refuse_undeclared(platform: Platform, exp: str | None, run_names: Sequence[str]) -> None:
@@ -141,42 +231,51 @@ def _baselines(platform: Platform, against: str, exp: str | None) -> dict[RunKey
     return {(name, other): found[name] for name, other in cells if name in found and (name, other) != found[name]}
 
 
-def _print(board: Leaderboard, form: Format, platform: Platform) -> None:
+CITED_WIDTH = 160
+"""Columns of a table for the terminal that is kept."""
+
+
+def _text(board: Leaderboard, form: Format, platform: Platform) -> str:
+    """The board in one form; as a table for the terminal with a width of its own."""
     from thesis_assets.evaluation.leaderboard_pages import csv_text, latex_text, markdown_text, scene_tables_text
     from thesis_assets.schemas.evaluation import LeaderboardRow
 
     match form:
         case Format.MARKDOWN:
-            print(markdown_text(board, plot_name=platform.settings.reports.leaderboard_plot.name))
+            return markdown_text(board, plot_name=platform.settings.reports.leaderboard_plot.name)
         case Format.SCENES:
-            print(scene_tables_text(board))
+            return scene_tables_text(board)
         case Format.CSV:
-            print(csv_text(board.rows, LeaderboardRow), end="")
+            return csv_text(board.rows, LeaderboardRow)
         case Format.LATEX:
-            print(latex_text(board))
+            return latex_text(board)
         case Format.TABLE:
-            _print_tables(board)
-            reports = platform.settings.reports
-            print(
-                f"pages: {reports.index}, {reports.leaderboard_markdown}, {reports.leaderboard_csv}, {reports.leaderboard_plot}"
+            return "".join(
+                part if isinstance(part, str) else table_text(*part, width=CITED_WIDTH) for part in _parts(board)
             )
 
 
 def _print_tables(board: Leaderboard) -> None:
+    for part in _parts(board):
+        if isinstance(part, str):
+            print(part, end="")
+        else:
+            print_table(*part)
+
+
+def _parts(board: Leaderboard) -> Iterator[str | tuple[str, list[str], list[list[str]]]]:
+    """Lines, and tables as title, header and rows."""
     from thesis_assets.evaluation.leaderboard_pages import difference_lines, mean_lines
-    from thesis_assets.evaluation.leaderboard_tables import reasons_for_nothing, score_tables
-    from thesis_assets.evaluation.metric_names import TASK_TITLES
+    from thesis_assets.evaluation.leaderboard_tables import reasons_for_nothing, remarks, score_tables
 
     for table in score_tables(board):
-        older = "" if table.stated else ", measured by older scripts"
-        title = f"{TASK_TITLES[table.task]}{older} (protocol {table.digest[:8]})"
         header, *lines = mean_lines(table)
-        print_table(title, header, lines)
+        yield f"{table.title} (protocol {table.digest[:8]})", header, lines
+        yield from (f"{line}\n" for line in remarks(table))
         header, *lines = difference_lines(board, table)
         if lines:
-            print_table("paired differences", header, lines)
-        for reason in reasons_for_nothing(board, table):
-            print(f"no difference: {reason}")
+            yield "paired differences", header, lines
+        yield from (f"no difference: {reason}\n" for reason in reasons_for_nothing(board, table))
 
 
 # --- compare: one offline page of two runs, frame by frame, worst first ----------------------------------------------

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from thesis_assets import __version__
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.scores import baselines_of, scene_facts
 from thesis_assets.errors import InvalidFile, reason_of
 from thesis_assets.layout import EvaluationTree, dataset_of, parse_epoch
 from thesis_assets.provenance import CODE_VERSIONS, Contents, Older, Place, Unit, Wanted, begin
@@ -123,7 +124,10 @@ class ComparePages:
         settings = self.platform.settings
         making = begin(self.unit(comparison), self._contents)
         tuned, *other = [((cell.exp_name, cell.run_name), self._scenes_of(cell)) for cell in comparison.cells]
-        compared = compare_runs(tuned, other[0] if other else None, comparison.epoch)
+        cells = comparison.cells
+        is_control = len(cells) > 1 and self.platform.controls().get(tuned[0]) == other[0][0]
+        of_scenes = scene_facts(self.platform, cells)
+        compared = compare_runs(tuned, other[0] if other else None, comparison.epoch, of_scenes, is_control=is_control)
         pictures = embed_pictures(compared.frames, max_frames=max_frames, max_bytes=max_bytes, on_progress=self.report)
         datasets = self.platform.spec(comparison.tuned).datasets
         forbidding = licences_that_forbid(map(dataset_of, compared.scenes), datasets)
@@ -180,8 +184,8 @@ class ComparePages:
         return [self.unit(each) for each, record in records.items() if record is None or record.reason is None]
 
     def wanted(self) -> list[Comparison]:
-        """Each evaluated run against its unrefined renders, and against the baseline of its experiment where there is one."""
-        baselines = self.platform.baselines()
+        """Each evaluated run against its unrefined renders, and against its control or the baseline of its experiment."""
+        baselines = baselines_of(self.platform)
         wanted = []
         for cell in self.platform.run_cells():
             evaluation = self.platform.spec(cell).evaluation
@@ -257,7 +261,7 @@ class ComparePages:
             for scene, tree in zip(scenes[1:], others, strict=True):
                 name, digest = f"{cell.exp_name}/{cell.run_name}/{scene}", sha256_file(tree.manifest)
                 note = "by the same checkpoint"
-                below.append(linked("evaluation", name, path=tree.manifest, digest=digest, note=note))
+                below.append(linked("evaluation", name, path=tree.manifest, digest=digest, note=note, verified=False))
             run, note = f"{cell.exp_name}/{cell.run_name}", f"epoch {epoch}"
             self._lineages[key] = linked("run", run, note=note, verified=False, made_from=below)
         return self._lineages[key]

@@ -129,7 +129,9 @@ def _leaderboard(platform: Platform, cell: Cell) -> list[Unit]:
         if (record := read_record(Place(tree.base, tree.manifest_made_from))) is not None
     }
     place = Place(reports.base, reports.leaderboard_made_from)
-    table = Unit("leaderboard", place, Wanted("leaderboard", CODE_VERSIONS["leaderboard"], made=made))
+    controls = {"/".join(run): control for run, (_, control) in platform.controls().items()}
+    options = {"controls": controls} if controls else {}
+    table = Unit("leaderboard", place, Wanted("leaderboard", CODE_VERSIONS["leaderboard"], options, made=made))
     return [table, *ComparePages(platform, platform.echo).units()]
 
 

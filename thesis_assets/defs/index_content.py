@@ -173,7 +173,8 @@ class _Gathering:
             if not scenes and not spec.evaluation_only:
                 return ExperimentPart(name, ["its globs match no scene that is here"], command="thesis-assets scenes")
             return ExperimentPart(name, ["declared, nothing made yet"], command=f"thesis-assets run --exp {name}")
-        gains = [row for row in self._differences if row.exp_name == name]
+        of_exp = [row for row in self._differences if row.exp_name == name]
+        gains = [row for row in of_exp if not row.seen_people]
         curves = gain_curves(gains)
         runs = [
             self._run(spec, run, done[run], len(evaluated), gains, curves.colours.get(run, "") if curves else "")
@@ -185,7 +186,7 @@ class _Gathering:
             state=list(self._data_state(spec, scenes, n_exported, summary)),
             runs=runs,
             curves=curves.svg if curves else "",
-            curves_note=_curves_note(gains),
+            curves_note=_curves_note(gains, [row for row in of_exp if row.seen_people]),
             triplets=triplets,
             triplets_note=f"{left_out} more groups are not pictured, so that this page stays small."
             if left_out
@@ -401,9 +402,11 @@ def _certainty(row: DifferenceRow) -> str:
     return f"{row.scenes_above} of {row.n_scenes} scenes gained; too few for an interval"
 
 
-def _curves_note(rows: Sequence[DifferenceRow]) -> str:
+def _curves_note(rows: Sequence[DifferenceRow], of_seen: Sequence[DifferenceRow] = ()) -> str:
+    left_out = ", ".join(dict.fromkeys(row.run_name for row in of_seen))
+    seen = f"Not in these gains: scenes of people that {left_out} was trained on." if left_out else ""
     if not rows:
-        return ""
+        return seen
     parts = ["Paired PSNR difference to the unrefined render, mean over scenes"]
     if any(row.interval_over == "scenes" for row in rows):
         parts.append("whisker: 95 % over scenes")
@@ -411,4 +414,6 @@ def _curves_note(rows: Sequence[DifferenceRow]) -> str:
         parts.append("pale dot: a scene")
     if any(row.metric != "psnr" for row in rows):
         parts.append("some by the older PSNR of earlier scripts")
-    return "; ".join(parts) + "."
+    if any(row.moved for row in rows):
+        parts.append("some are stale")
+    return "; ".join(parts) + "." + (f" {seen}" if seen else "")

@@ -340,6 +340,19 @@ class Platform:
         rules = spec.split.group_rules
         return {f"{dataset_of(name)}/{group_id(name, rules)}" for name in self.evaluation_scenes(spec)}
 
+    def trained_on(self, cell: Cell) -> set[str] | None:
+        """`<dataset>/<group_id>` of the people that a run was trained on; None where it was not trained here.
+
+        Raises:
+            InvalidFile: the summary of the split is missing, or cannot be read.
+        """
+        from thesis_assets.schemas.samples import SplitSummary
+        from thesis_assets.storage import read_json
+
+        if self.spec(cell).evaluation_only or self.run_spec(cell).backend == "pretrained":
+            return None
+        return set(read_json(self.difix(cell).split_summary, SplitSummary).train_group_ids)
+
     def evaluation_cells(self, cell: Cell, *, and_gone: bool = False) -> list["EvaluationCell"]:
         """One value a scene for the evaluation room.
 
@@ -400,6 +413,16 @@ class Platform:
                 keys = [(spec.exp_name, name) for name in spec.runs if name != baseline]
                 found |= dict.fromkeys(keys, (spec.exp_name, baseline))
         return found
+
+    def controls(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """By (experiment, run) its control: the run of the experiment that does the same without the tuned checkpoint."""
+        return {
+            (spec.exp_name, name): (spec.exp_name, spec.evaluation.control)
+            for spec in self.readable_experiments()
+            if spec.evaluation.control is not None
+            for name in spec.runs
+            if name != spec.evaluation.control
+        }
 
     def run_cells(self) -> list[Cell]:
         """Every declared (experiment, run)."""

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thesis_assets.evaluation.compared_runs import ComparedFrame, ComparedRuns, Pictures
-from thesis_assets.evaluation.leaderboard_tables import protocol_text
+from thesis_assets.evaluation.leaderboard import RECONSTRUCTION
+from thesis_assets.evaluation.leaderboard_tables import SEEN_PEOPLE, protocol_text
+from thesis_assets.evaluation.means import mean_over_scenes
 from thesis_assets.evaluation.metric_names import TASK_TITLES, ShownMetric, shown_metrics
 from thesis_assets.layout import TASKS
 from thesis_assets.pages.document import render_page
@@ -97,7 +99,15 @@ class Judged:
 
 def headline(compared: ComparedRuns) -> str:
     """One line of plain text with every metric, whichever way it went."""
-    return f"epoch {compared.epoch}: {', '.join(each.text(minus='-') for each in _judged(compared))}"
+    numbers = ", ".join(each.text(minus="-") for each in _judged(compared))
+    caveats = [SEEN_PEOPLE] if compared.counts_seen else []
+    caveats += [RECONSTRUCTION] if _whose(compared) == RECONSTRUCTION else []
+    caveats += ["stale"] if any(scene in compared.moved for scene in compared.counted) else []
+    return f"epoch {compared.epoch}: {numbers}" + (f" ({'; '.join(caveats)})" if caveats else "")
+
+
+def _whose(compared: ComparedRuns) -> str:
+    return next((row.whose for row in compared.differences if row.task == "nvs"), "")
 
 
 def _judged(compared: ComparedRuns) -> list[Judged]:
@@ -127,6 +137,14 @@ def _verdict(compared: ComparedRuns) -> list[tuple[str, str]]:
 
 def _evidence(compared: ComparedRuns) -> Iterator[str]:
     """Sentences that a person can quote: how sure the numbers are, and what is against them."""
+    if _whose(compared) == RECONSTRUCTION:
+        yield f"What changed since epoch 0 is {RECONSTRUCTION}."
+    if compared.counts_seen:
+        yield f"These are {SEEN_PEOPLE}: it says how well they were learned."
+    elif compared.seen:
+        yield f"Not counted, since they are {SEEN_PEOPLE}: {', '.join(sorted(compared.seen))}."
+    if stale := [scene for scene in compared.counted if scene in compared.moved]:
+        yield f"Stale (what moved stands at the end): {', '.join(stale)}."
     metric = _metric(compared.metric)
     row = _difference(compared, "nvs", compared.metric)
     if row is None or row.difference is None:
@@ -141,7 +159,9 @@ def _evidence(compared: ComparedRuns) -> Iterator[str]:
 
 
 def _lost_frames(compared: ComparedRuns, metric: ShownMetric) -> str:
-    pairs = [(frame.baseline[metric.name], frame.tuned[metric.name]) for frame in compared.frames]
+    counted = set(compared.counted)
+    frames = [frame for frame in compared.frames if frame.scene_name in counted]
+    pairs = [(frame.baseline[metric.name], frame.tuned[metric.name]) for frame in frames]
     paired = [after - before for before, after in pairs if before is not None and after is not None]
     if not paired:
         return ""
@@ -184,8 +204,11 @@ def _metric(name: str) -> ShownMetric:
     return next(metric for metric in shown_metrics("nvs") if metric.name == name)
 
 
-def _difference(compared: ComparedRuns, task: str, metric: str) -> DifferenceRow | None:
-    return next((row for row in compared.differences if (row.task, row.metric) == (task, metric)), None)
+def _difference(compared: ComparedRuns, task: str, metric: str, scene: str | None = None) -> DifferenceRow | None:
+    """Over the scenes that count; of the people of one scene where it is named."""
+    seen = compared.counts_seen if scene is None else scene in compared.seen
+    found = (row for row in compared.differences if (row.task, row.metric, row.seen_people) == (task, metric, seen))
+    return next(found, None)
 
 
 def _shown(compared: ComparedRuns, task: str) -> list[ShownMetric]:
@@ -201,12 +224,9 @@ def _shown(compared: ComparedRuns, task: str) -> list[ShownMetric]:
 
 
 def _means(compared: ComparedRuns, task: str, metric: str) -> Pair:
-    pairs = [compared.values.get((scene, task, metric), (None, None)) for scene in compared.scenes]
-    sides = []
-    for values in zip(*pairs, strict=True):
-        present = [value for value in values if value is not None]
-        sides.append(sum(present) / len(present) if len(present) == len(values) else None)
-    return sides[0], sides[1]
+    pairs = [compared.values.get((scene, task, metric), (None, None)) for scene in compared.counted]
+    before, after = (mean_over_scenes(side) for side in zip(*pairs, strict=True))
+    return before, after
 
 
 @dataclass(frozen=True)
@@ -272,7 +292,7 @@ def _tables(compared: ComparedRuns) -> Iterator[TaskTable]:
         same = [metric for metric in shown if metric not in moved]
         scenes = [scene for scene in compared.scenes if any(_moved(compared, task, each, scene) for each in moved)]
         lines = [(scene, [_cell(compared, task, metric, scene) for metric in moved]) for scene in scenes]
-        if moved and len(compared.scenes) > 1:
+        if moved and len(compared.counted) > 1:
             lines.append((AVERAGE, [_cell(compared, task, metric) for metric in moved]))
         if shown:
             yield TaskTable(
@@ -298,13 +318,13 @@ def _pair(compared: ComparedRuns, task: str, metric: ShownMetric, scene: str) ->
 
 def _moved(compared: ComparedRuns, task: str, metric: ShownMetric, scene: str) -> bool:
     before, after = _pair(compared, task, metric, scene)
-    row = _difference(compared, task, metric.name)
+    row = _difference(compared, task, metric.name, scene)
     return before != after or bool(row and row.by_scene.get(scene))
 
 
 def _cell(compared: ComparedRuns, task: str, metric: ShownMetric, scene: str | None = None) -> Cell:
     """Of a scene, or of the mean over them."""
-    row = _difference(compared, task, metric.name)
+    row = _difference(compared, task, metric.name, scene)
     change = None if row is None else row.by_scene.get(scene) if scene else row.difference
     value = (_pair(compared, task, metric, scene) if scene else _means(compared, task, metric.name))[1]
     return Cell(metric.number(value), signed(metric, change), kind_of(change, metric))
@@ -327,6 +347,8 @@ def _left_out(compared: ComparedRuns, pictures: Pictures) -> Iterator[tuple[str,
         yield "Smaller", f"pictures are shown at {100 * pictures.scale:.0f} % of the size that was measured."
     for scene, reason in compared.left_out.items():
         yield "Not compared", f"{scene}: {reason}."
+    for scene, moved in compared.moved.items():
+        yield "Stale", f"{scene}: {moved}."
     for place, reason in list(pictures.unreadable.items())[:5]:
         frame = compared.frames[place]
         yield "No picture", f"{frame.scene_name} cam_{frame.cam_id}/{frame.fname}: {reason}."

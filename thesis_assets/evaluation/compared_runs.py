@@ -11,19 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.leaderboard import (
-    UNREFINED,
-    UNREFINED_EPOCH,
-    MeasuredRun,
-    RunKey,
-    measured_run,
-    run_differences,
-    why_not_paired,
-)
-from thesis_assets.evaluation.metric_tables import MeasuredTask, Row, mean_of
+from thesis_assets.evaluation.leaderboard import UNREFINED, UNREFINED_EPOCH, run_differences, why_not_paired
+from thesis_assets.evaluation.measured_tasks import MeasuredRun, MeasuredTask, RunKey, SceneFacts, measured_run
+from thesis_assets.evaluation.metric_tables import Row
+from thesis_assets.evaluation.outputs import recorded
 from thesis_assets.layout import EvaluationTree, frame_name
 from thesis_assets.pages.document import data_uri
+from thesis_assets.provenance import MadeFrom, Place, forget_stats
 from thesis_assets.schemas.evaluation import DifferenceRow
+from thesis_assets.storage import sha256_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +42,8 @@ class ComparedFrame:
     difference: float | None
     images: tuple[Path, Path, Path]
     """Baseline, tuned, truth: the 8-bit images that entered the metric."""
+    places: tuple[Place, Place, Place]
+    """By image whose record names it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,8 @@ class ComparedRuns:
         frames: worst first.
         differences: over scenes, by (task, metric).
         left_out: scene to the reason why it is not compared.
+        seen: scenes of people that a run was trained on: marked, and in no mean with the others.
+        moved: scene to what moved since its numbers were made.
     """
 
     exp_name: str
@@ -73,22 +73,41 @@ class ComparedRuns:
     values: dict[tuple[str, str, str], tuple[float | None, float | None]]
     """By (scene, task, metric): baseline and tuned."""
     left_out: dict[str, str] = field(default_factory=dict)
+    seen: frozenset[str] = frozenset()
+    moved: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def counted(self) -> list[str]:
+        """The scenes that means are over: those of unseen people, where there are any."""
+        return [scene for scene in self.scenes if scene not in self.seen] or self.scenes
+
+    @property
+    def counts_seen(self) -> bool:
+        """Whether there is nobody to report on but people that a run was trained on."""
+        return bool(self.seen) and self.counted == self.scenes
 
 
 def compare_runs(
-    tuned: tuple[RunKey, Trees], baseline: tuple[RunKey, Trees] | None, epoch: int | None = None
+    tuned: tuple[RunKey, Trees],
+    baseline: tuple[RunKey, Trees] | None,
+    epoch: int | None = None,
+    facts: Mapping[Path, SceneFacts] | None = None,
+    *,
+    is_control: bool = False,
 ) -> ComparedRuns:
     """Pair two runs, or a run with its own unrefined renders.
 
     Args:
         baseline: None compares with epoch 0 of the run itself.
         epoch: None takes the last one that both have.
+        facts: see `measured_run`.
+        is_control: the baseline is the run's control.
 
     Raises:
         InvalidFile: nothing of the two may be compared; the message has the reason of each scene.
     """
-    run = measured_run(tuned[0], list(tuned[1].values()))
-    other = run if baseline is None else measured_run(baseline[0], list(baseline[1].values()))
+    run = measured_run(tuned[0], list(tuned[1].values()), facts)
+    other = run if baseline is None else measured_run(baseline[0], list(baseline[1].values()), facts)
     name = _name(tuned[0], None if baseline is None else baseline[0])
     chosen = _epoch(run, other, epoch, itself=baseline is None)
     there = UNREFINED_EPOCH if baseline is None else chosen
@@ -116,12 +135,18 @@ def compare_runs(
     ordered = sorted(frames, key=lambda each: (each.difference is None, each.difference or 0.0))
     return ComparedRuns(
         *(*tuned[0], name, chosen, here_tasks[scenes[0]].step, metric, ordered),
-        differences=_differences(run, other, chosen, scenes, itself=baseline is None),
+        differences=_differences(run, other, chosen, scenes, itself=baseline is None, is_control=is_control),
         scenes=scenes,
         protocol=dict(here_tasks[scenes[0]].of_all_scenes),
         values=dict(_values(run, other, (there, chosen), scenes)),
         left_out=left_out,
+        seen=frozenset(scene for scene in scenes if here_tasks[scene].seen or there_tasks[scene].seen),
+        moved={scene: moved for scene in scenes if (moved := _moved(here_tasks[scene], there_tasks[scene]))},
     )
+
+
+def _moved(here: MeasuredTask, there: MeasuredTask) -> str:
+    return "; ".join(dict.fromkeys(each.moved for each in (here, there) if each.moved))
 
 
 def _name(tuned: RunKey, baseline: RunKey | None) -> str:
@@ -159,16 +184,17 @@ def _frames(
     metric: str,
 ) -> Iterator[ComparedFrame]:
     tasks = [by_scene[scene].task(epoch, "nvs") for by_scene, epoch in zip(trees, epochs, strict=True)]
+    before_at, after_at = (Place(task.base, task.made_from) for task in tasks)
     for name, row in after.rows.items():
         key = (int(row["camera_id"] or 0), frame_name(int(row["frame_id"] or 0)))
         value, was = row[metric], before.rows[name][metric]
         images = (tasks[0].pred_image(*key), tasks[1].pred_image(*key), tasks[1].gt_image(*key))
         difference = None if value is None or was is None else value - was
-        yield ComparedFrame(scene, *key, before.rows[name], row, difference, images)
+        yield ComparedFrame(scene, *key, before.rows[name], row, difference, images, (before_at, after_at, after_at))
 
 
 def _differences(
-    run: MeasuredRun, other: MeasuredRun, epoch: int, scenes: Sequence[str], *, itself: bool
+    run: MeasuredRun, other: MeasuredRun, epoch: int, scenes: Sequence[str], *, itself: bool, is_control: bool
 ) -> list[DifferenceRow]:
     """Over the compared scenes alone."""
 
@@ -180,7 +206,7 @@ def _differences(
         }
         return replace(each, tasks={place: of_scene for place, of_scene in tasks.items() if of_scene})
 
-    rows = run_differences(shown(run), None if itself else shown(other))
+    rows = run_differences(shown(run), None if itself else shown(other), is_control=is_control)
     return [row for row in rows if row.epoch == epoch and (row.against == UNREFINED) == itself]
 
 
@@ -194,8 +220,7 @@ def _values(
         for scene in scenes:
             if scene in of_scene and scene in before:
                 for metric in of_scene[scene].metrics:
-                    was = mean_of(before[scene].rows.values(), metric)
-                    yield (scene, task, metric), (was, mean_of(of_scene[scene].rows.values(), metric))
+                    yield (scene, task, metric), (before[scene].mean(metric), of_scene[scene].mean(metric))
 
 
 JPEG_QUALITY = 88
@@ -258,10 +283,12 @@ def embed_pictures(
     by_frame: dict[int, tuple[str, str, str]] = {}
     unreadable: dict[int, str] = {}
     total, scale, exact = 0, 1.0, True
+    named: dict[Path, MadeFrom | None] = {}
     for place in picture_order(frames):
         if len(by_frame) >= max_frames:
             break
         try:
+            _refuse_other_bytes(frames[place], named)
             images, factor = _encoded(frames[place].images)
         except InvalidFile as error:  # a picture to look at: the frame's numbers are shown without it
             unreadable[place] = f"{error.problem}: {error.file}"
@@ -274,6 +301,18 @@ def embed_pictures(
         if len(by_frame) % 50 == 0:
             on_progress(f"{len(by_frame)} frames have their pictures, {total / 1e6:.0f} MB")
     return Pictures(by_frame, total, scale, unreadable, exact)
+
+
+def _refuse_other_bytes(frame: ComparedFrame, named: dict[Path, MadeFrom | None]) -> None:
+    """`named`: records that were read already, by their files."""
+    for path, place in zip(frame.images, frame.places, strict=True):
+        if place.record not in named:
+            named[place.record] = recorded(place)
+        record = named[place.record]
+        wanted = None if record is None else record.output(place.name(path))
+        if record is not None and path.is_file() and (wanted is None or sha256_file(path) != wanted.sha256):
+            forget_stats(place)
+            raise InvalidFile("the picture is not the one that was measured", file=path)
 
 
 def _encoded(paths: tuple[Path, Path, Path]) -> tuple[tuple[str, str, str], float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 import textwrap
 from collections.abc import Sequence
@@ -11,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thesis_assets.evaluation.difference_statistics import MIN_SCENES
-from thesis_assets.evaluation.leaderboard import UNREFINED, Leaderboard
-from thesis_assets.evaluation.leaderboard_tables import psnr_differences
+from thesis_assets.evaluation.leaderboard import RECONSTRUCTION, UNREFINED, Leaderboard
+from thesis_assets.evaluation.leaderboard_tables import MOVED_MARK, SEEN_PEOPLE, psnr_differences
 from thesis_assets.schemas.evaluation import DifferenceRow
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ def difference_plot(board: Leaderboard) -> bytes:
     shown = f", the first {len(bars)} of {len(every)}" if len(every) > len(bars) else ""
     axes.set_title(f"PSNR difference, dB (same frames, same protocol){shown}", loc="left", fontsize=11, pad=22)
     legend = "dot: a scene; whisker: 95 % over scenes, grey: over frames of these scenes only"
+    legend += f"; {MOVED_MARK}: stale" if any(bar.moved for bar in bars) else ""
     axes.annotate(legend, (0, 1), (0, 7), "axes fraction", textcoords="offset points", fontsize=8, color=MUTED)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.set_xticks([])
@@ -65,15 +65,17 @@ def plotted_bars(board: Leaderboard) -> list[DifferenceRow]:
 
 
 def pair_name(bar: DifferenceRow) -> str:
-    """A run, and what it is compared with where that is another run."""
-    return f"{bar.exp_name} / {bar.run_name}" + ("" if bar.against == UNREFINED else f" − {bar.against}")
+    """A run, what it is compared with where that is another run, whose gain it is, and whether it was trained on the people."""
+    words = [f"{bar.exp_name} / {bar.run_name}" + ("" if bar.against == UNREFINED else f" − {bar.against}")]
+    words += [bar.whose] if bar.whose == RECONSTRUCTION else []
+    return ", ".join([*words, *([SEEN_PEOPLE] if bar.seen_people else [])])
 
 
 def _draw_bars(axes: Axes, bars: Sequence[DifferenceRow], runs: Sequence[str]) -> None:
     places = [number + GROUP_GAP * runs.index(pair_name(bar)) for number, bar in enumerate(bars)]
     for place, bar in zip(places, bars, strict=True):
         scenes = [value for _, value in sorted(bar.by_scene.items())]
-        mean = math.fsum(scenes) / len(scenes)
+        mean = bar.difference or 0.0
         axes.bar(place, mean, 0.62, color=GAIN if mean >= 0 else LOSS)
         step = min(0.14, 0.45 / len(scenes))
         spread = [place + step * (number - (len(scenes) - 1) / 2) for number in range(len(scenes))]
@@ -83,7 +85,7 @@ def _draw_bars(axes: Axes, bars: Sequence[DifferenceRow], runs: Sequence[str]) -
             axes.plot([place, place], bar.interval, color=ink, marker="_", markersize=10, linewidth=1.5, zorder=2)
         top = max(0.0, mean, *scenes, *(bar.interval or ()))
         axes.annotate(f"{mean:+.3f}", (place, top), (0, 5), textcoords="offset points", ha="center", fontsize=9)
-    axes.set_xticks(places, [f"epoch {bar.epoch}" for bar in bars], fontsize=9)
+    axes.set_xticks(places, [f"epoch {bar.epoch}{f' {MOVED_MARK}' if bar.moved else ''}" for bar in bars], fontsize=9)
     axes.tick_params(axis="x", length=0)
     for run in runs:
         own = [place for place, bar in zip(places, bars, strict=True) if pair_name(bar) == run]

@@ -8,54 +8,73 @@ stands with it: an interval over scenes or frames, and the exact sign-flip test.
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from thesis_assets import storage
-from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.difference_statistics import PairedSummary, summarise
-from thesis_assets.evaluation.metric_tables import REFINER_SIZE, MeasuredTask, mean_of, measured_task
-from thesis_assets.layout import EvaluationTree, parse_epoch
-from thesis_assets.schemas.evaluation import DifferenceRow, EvaluationManifest, LeaderboardRow
+from thesis_assets.evaluation.means import mean_of, split_by_people
+from thesis_assets.evaluation.measured_tasks import MeasuredRun, MeasuredTask, RunKey, SceneFacts, measured_run
+from thesis_assets.evaluation.metric_tables import REFINER_SIZE
+from thesis_assets.layout import EvaluationTree
+from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
 
 UNREFINED_EPOCH = 0
 UNREFINED = "unrefined"
-
-RunKey = tuple[str, str]
-"""Experiment and run."""
+DIFIX = "DiFix"
+RECONSTRUCTION = "reconstruction and DiFix together"
+"""Whose a gain is where a scene was reconstructed anew with DiFix: the difference to epoch 0 holds both."""
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """`rows`: one a scene; `differences`: one a run, over its scenes; `protocols`: how a table was measured, by its digest."""
+    """What every run measured.
+
+    Attributes:
+        rows: one a scene.
+        differences: one a run, over its scenes.
+        protocols: how a table was measured, by its digest.
+        comparable: how a scene was measured, by its protocol's digest.
+    """
 
     rows: list[LeaderboardRow]
     differences: list[DifferenceRow] = field(default_factory=list)
     protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
+    comparable: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class MeasuredRun:
-    """Everything measured of one run: by (task, epoch), by scene."""
+class Baselines:
+    """By run what it is compared with at the same epoch.
 
-    exp_name: str
-    run_name: str
-    tasks: dict[tuple[str, int], dict[str, MeasuredTask]]
+    Attributes:
+        of: a baseline, which differs from the run in anything.
+        controls: the same without the tuned checkpoint: the difference to it is DiFix's.
+    """
+
+    of: Mapping[RunKey, RunKey] = field(default_factory=dict)
+    controls: Mapping[RunKey, RunKey] = field(default_factory=dict)
+
+    def get(self, run: RunKey) -> RunKey | None:
+        """The run that another is compared with: its control where it has one."""
+        return self.controls.get(run) or self.of.get(run)
 
 
 def build_leaderboard(
-    trees: Sequence[tuple[str, EvaluationTree]], against: Mapping[RunKey, RunKey] | None = None
+    trees: Sequence[tuple[str, EvaluationTree]],
+    baselines: Baselines | None = None,
+    facts: Mapping[Path, SceneFacts] | None = None,
 ) -> Leaderboard:
-    """Rows of every evaluated scene, from the trees alone, in the order of the trees, then task, epoch and metric.
+    """Rows of every evaluated scene, in the order of the trees, then task, epoch and metric.
 
-    A tree without a manifest has not been evaluated and gives no row; a table that cannot be read gives rows without a value.
+    A tree without a manifest has not been evaluated and gives no row; damaged numbers give rows without a value.
 
     Args:
         trees: (run_name, tree) of each evaluated scene; those of a run side by side.
-        against: by run the run that it is compared with, at the same epoch.
+        facts: see `measured_run`.
     """
+    baselines = baselines or Baselines()
     grouped = {
         key: [tree for _, tree in group]
         for key, group in itertools.groupby(trees, key=lambda each: (each[1].exp_name, each[0]))
@@ -63,37 +82,23 @@ def build_leaderboard(
     rows: list[LeaderboardRow] = []
     differences: list[DifferenceRow] = []
     protocols: dict[str, dict[str, Any]] = {}
+    comparable: dict[str, dict[str, Any]] = {}
     # One baseline at a time stays in memory: a run of long scenes has a million numbers.
     kept: tuple[RunKey, MeasuredRun] | None = None
     for key, of_run in grouped.items():
-        measured = measured_run(key, of_run)
-        baseline_key = (against or {}).get(key)
+        measured = measured_run(key, of_run, facts)
+        baseline_key = baselines.get(key)
         baseline = None
         if baseline_key is not None and baseline_key != key:
             if kept is None or kept[0] != baseline_key:
-                kept = (baseline_key, measured_run(baseline_key, grouped.get(baseline_key, [])))
+                kept = (baseline_key, measured_run(baseline_key, grouped.get(baseline_key, []), facts))
             baseline = kept[1]
         rows += _scene_rows(measured, baseline)
-        differences += run_differences(measured, baseline)
+        differences += run_differences(measured, baseline, is_control=key in baselines.controls)
         for scenes in measured.tasks.values():
             protocols |= {each.table_digest: each.of_all_scenes for each in scenes.values()}
-    return Leaderboard(rows, differences, protocols)
-
-
-def measured_run(key: RunKey, trees: Sequence[EvaluationTree]) -> MeasuredRun:
-    """Read what the trees of one run hold."""
-    tasks: dict[tuple[str, int], dict[str, MeasuredTask]] = {}
-    for tree in trees:
-        try:
-            manifest = storage.read_json(tree.manifest, EvaluationManifest)
-        except InvalidFile:  # not evaluated yet; `manifest_matches_disk` is the check that says so
-            continue
-        for name in manifest.tasks:
-            for epoch in map(parse_epoch, manifest.eval_epochs):
-                measured = measured_task(tree.task(epoch, name), epoch)
-                if measured is not None:
-                    tasks.setdefault((name, epoch), {})[manifest.scene_name] = measured
-    return MeasuredRun(*key, tasks)
+            comparable |= {each.protocol_digest: each.comparable for each in scenes.values()}
+    return Leaderboard(rows, differences, protocols, comparable)
 
 
 def _scene_rows(run: MeasuredRun, baseline: MeasuredRun | None) -> Iterator[LeaderboardRow]:
@@ -112,7 +117,7 @@ def _scene_rows(run: MeasuredRun, baseline: MeasuredRun | None) -> Iterator[Lead
                     step=measured.step,
                     task=task,
                     metric=metric,
-                    value=mean_of(measured.rows.values(), metric),
+                    value=measured.mean(metric),
                     difference_to_unrefined=_difference(measured, unrefined, metric, why_not),
                     unrefined_reason=why_not,
                     baseline=_name(baseline) if baseline else None,
@@ -122,16 +127,57 @@ def _scene_rows(run: MeasuredRun, baseline: MeasuredRun | None) -> Iterator[Lead
                     protocol_digest=measured.protocol_digest,
                     table_digest=measured.table_digest,
                     protocol_stated=measured.stated,
+                    damaged=measured.damaged,
+                    moved=measured.moved,
+                    seen_people=measured.seen,
+                    data_version=measured.data_version,
+                    checkpoint_sha256=measured.checkpoint,
                 )
 
 
-def run_differences(run: MeasuredRun, baseline: MeasuredRun | None = None) -> Iterator[DifferenceRow]:
-    """The differences of a run over its scenes: to the unrefined render, and to the baseline where there is one."""
+def run_differences(
+    run: MeasuredRun, baseline: MeasuredRun | None = None, *, is_control: bool = False
+) -> Iterator[DifferenceRow]:
+    """The differences of a run over its scenes: to the unrefined render, and to the baseline where there is one.
+
+    Scenes of people that it was trained on have differences of their own.
+
+    Args:
+        is_control: the baseline is the run's control.
+    """
     for (task, epoch), scenes in run.tasks.items():
         if epoch != UNREFINED_EPOCH:
-            yield from _differences(run, task, epoch, UNREFINED, scenes, run.tasks.get((task, UNREFINED_EPOCH), {}))
+            others = run.tasks.get((task, UNREFINED_EPOCH), {})
+            yield from _of_people(run, task, epoch, UNREFINED, scenes, others, "")
         if baseline is not None:
-            yield from _differences(run, task, epoch, _name(baseline), scenes, baseline.tasks.get((task, epoch), {}))
+            others = baseline.tasks.get((task, epoch), {})
+            yield from _of_people(run, task, epoch, _name(baseline), scenes, others, DIFIX if is_control else "")
+
+
+def _of_people(
+    run: MeasuredRun,
+    task: str,
+    epoch: int,
+    against: str,
+    scenes: dict[str, MeasuredTask],
+    others: dict[str, MeasuredTask],
+    whose: str,
+) -> Iterator[DifferenceRow]:
+    sides = (scenes, others)
+    seen = {name: any(side[name].seen for side in sides if name in side) for name in scenes.keys() | others.keys()}
+    for kind, names in split_by_people(dict.fromkeys([*scenes, *others]), seen):
+        here, there = ({name: side[name] for name in names if name in side} for side in sides)
+        if here:
+            for row in _differences(run, task, epoch, against, here, there):
+                yield row.model_copy(update={"seen_people": kind, "whose": whose or _whose(against, here)})
+
+
+def _whose(against: str, scenes: Mapping[str, MeasuredTask]) -> str:
+    """Whose a difference to epoch 0 is; nothing is said of one to another run, which may differ in anything."""
+    sources = {each.comparable.get("prediction_source") for each in scenes.values()}
+    if against != UNREFINED:
+        return ""
+    return DIFIX if sources == {"refine"} else RECONSTRUCTION
 
 
 def _differences(
@@ -144,6 +190,7 @@ def _differences(
 ) -> Iterator[DifferenceRow]:
     reason = _why_runs_are_not_paired(scenes, others, against)
     first = next(iter(scenes.values()))
+    moved = _moved(scenes, others)
     for metric in first.metrics:
         by_scene = (
             {}
@@ -164,7 +211,8 @@ def _differences(
             table_digest=first.table_digest,
             n_scenes=len(by_scene),
             **asdict(summarise(list(by_scene.values())) if by_scene else PairedSummary()),
-            by_scene={name: math.fsum(frames.values()) / len(frames) for name, frames in by_scene.items()},
+            by_scene={name: _mean(frames.values()) for name, frames in by_scene.items()},
+            moved=moved if by_scene else "",
             reason=reason or (None if by_scene else f"no frame has a value of {metric} on both sides"),
         )
 
@@ -191,6 +239,11 @@ def _why_runs_are_not_paired(
     return None
 
 
+def _moved(scenes: Mapping[str, MeasuredTask], others: Mapping[str, MeasuredTask]) -> str:
+    """What moved since either side was measured, each thing once."""
+    return "; ".join(dict.fromkeys(each.moved for side in (scenes, others) for each in side.values() if each.moved))
+
+
 def why_no_difference_to_unrefined(measured: MeasuredTask, unrefined: MeasuredTask | None) -> str | None:
     """Why a task has no difference to epoch 0; None where it has."""
     if measured.epoch == UNREFINED_EPOCH:
@@ -202,8 +255,12 @@ def why_no_difference_to_unrefined(measured: MeasuredTask, unrefined: MeasuredTa
 
 def why_not_paired(measured: MeasuredTask, other: MeasuredTask | None) -> str | None:
     """Why two tasks of one scene may not be paired; None where they may."""
+    if measured.damaged:
+        return measured.damaged
     if other is None:
         return "the other one was not measured"
+    if other.damaged:
+        return f"the other one is {other.damaged}"
     if not (measured.stated and other.stated) and measured.comparable != other.comparable:
         return "the protocol of at least one is not stated"
     unrefined = any(side.step is None and REFINER_SIZE not in side.comparable for side in (measured, other))
@@ -235,11 +292,16 @@ def frame_differences(measured: MeasuredTask, other: MeasuredTask, metric: str) 
     return found
 
 
+def _mean(values: Iterable[float]) -> float:
+    """Of the differences of a scene's frames: at least one."""
+    return mean_of([{"": value} for value in values], "") or 0.0
+
+
 def _difference(measured: MeasuredTask, other: MeasuredTask | None, metric: str, why_not: str | None) -> float | None:
     if other is None or why_not is not None:
         return None
     found = frame_differences(measured, other, metric)
-    return mean_of([{metric: value} for value in found.values()], metric)
+    return _mean(found.values()) if found else None
 
 
 def _name(run: MeasuredRun) -> str:

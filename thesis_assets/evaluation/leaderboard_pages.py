@@ -16,17 +16,23 @@ from pydantic import BaseModel
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.gain_plots import difference_plot
-from thesis_assets.evaluation.leaderboard import UNREFINED, UNREFINED_EPOCH, Leaderboard
+from thesis_assets.evaluation.leaderboard import RECONSTRUCTION, UNREFINED, UNREFINED_EPOCH, Leaderboard
 from thesis_assets.evaluation.leaderboard_tables import (
+    DAMAGED_MARK,
     DATASET,
+    MOVED_MARK,
     RunScores,
     ScoreTable,
     against_words,
     as_printed,
+    datasets,
+    marks,
+    of_table,
     protocol_text,
     psnr_differences,
     published,
     reasons_for_nothing,
+    remarks,
     score_tables,
     shown_differences,
 )
@@ -105,13 +111,16 @@ _HOW_TO_READ = (
     "six scenes on. Below that it is one *over frames*, which says how sure the number is for these scenes alone and is too narrow "
     "for any others; look at the signs and at p, the exact sign-flip test over scenes (two-sided; n scenes cannot go below 2/2ⁿ). "
     "PSNR\\*: squared errors summed over the channels but divided by the pixels, 4.771 dB lower. PCDR\\*: depth order without moving "
-    f"the ground truth first. `{AVERAGE}`: the mean over the scenes of a run, where there are several."
+    f"the ground truth first. `{AVERAGE}`: the mean over the scenes of a run, where there are several; empty where one has no value. "
+    "People that a run was trained on stand in tables of their own, and in no mean with others. "
+    f"{DAMAGED_MARK}: the files of the numbers are damaged, so that there are none, here and in the means. {MOVED_MARK}: stale, with "
+    "what moved since. Of a run that reconstructs the scene anew the difference to epoch 0 is that of reconstruction and DiFix "
+    "together; DiFix's own is the one to its control (`evaluation.control`)."
 )
 
 
 def _table_parts(board: Leaderboard, table: ScoreTable) -> Iterator[str]:
-    older = "" if table.stated else ", measured by older scripts"
-    yield f"## {TASK_TITLES[table.task]}{older}"
+    yield f"## {table.title}"
     yield f"Protocol `{table.digest[:8]}`. {_as_text(protocol_text(table.protocol))}."
     differences = difference_lines(board, table)
     if len(differences) > 1:
@@ -120,6 +129,8 @@ def _table_parts(board: Leaderboard, table: ScoreTable) -> Iterator[str]:
     if reasons:
         yield "Without a difference:\n\n" + "\n".join(f"- {_as_text(reason)}" for reason in reasons)
     yield _score_table(table)
+    if lines := remarks(table):
+        yield "\n".join(f"- {_as_text(line)}" for line in lines)
 
 
 def difference_lines(board: Leaderboard, table: ScoreTable) -> list[list[str]]:
@@ -143,7 +154,8 @@ def mean_lines(table: ScoreTable) -> list[list[str]]:
     """A header, then a line a (run, epoch): means over its scenes."""
     lines = [["experiment", "run", "epoch", "scenes", *(metric.heading for metric in table.shown), "frames"]]
     for scores in itertools.chain(*table.runs.values()):
-        place = [scores.exp_name, scores.run_name, str(scores.epoch), str(len(scores.cells))]
+        run_name = f"{scores.run_name} {marks(scores)}".strip()
+        place = [scores.exp_name, run_name, str(scores.epoch), str(len(scores.cells))]
         lines.append([*place, *_means(scores, table.shown), str(scores.n_frames)])
     return lines
 
@@ -185,14 +197,14 @@ def _score_table(table: ScoreTable) -> str:
         header += [metric.heading, "Δ"] if metric.name in paired else [metric.heading]
     lines = [[*header, "frames", "protocol"]]
     for (exp, run), epochs in table.runs.items():
-        cells = [(scene, each.epoch, cell) for each in epochs for scene, cell in each.cells.items()]
-        for scene, epoch, cell in sorted(cells, key=lambda each: each[:2]):
+        cells = [(scene, each.epoch, cell, marks(each, scene)) for each in epochs for scene, cell in each.cells.items()]
+        for scene, epoch, cell, mark in sorted(cells, key=lambda each: each[:2]):
             first = next(iter(cell.values()))
             values = {name: row.value for name, row in cell.items()}
             changes = {name: row.difference_to_unrefined for name, row in cell.items()}
             lines.append(
                 [
-                    *(exp, run, scene, str(epoch), _step(epoch, first.step)),
+                    *(exp, run, f"{scene} {mark}".strip(), str(epoch), _step(epoch, first.step)),
                     *_scores(table, values, changes, paired),
                     str(max(row.n_frames for row in cell.values())),
                     first.protocol_digest[:8],
@@ -218,27 +230,20 @@ def _scores(
 
 def _average_line(table: ScoreTable, scores: RunScores, paired: set[str]) -> list[str]:
     cells = scores.cells.values()
-    changes = {
-        metric.name: _mean([cell[metric.name].difference_to_unrefined for cell in cells]) for metric in table.shown
-    }
     steps = {next(iter(cell.values())).step for cell in cells}
     step = _step(scores.epoch, steps.pop()) if len(steps) == 1 else "several"
     return [
-        *(scores.exp_name, scores.run_name, AVERAGE, str(scores.epoch), step),
-        *_scores(table, scores.means, changes, paired),
+        *(scores.exp_name, scores.run_name, f"{AVERAGE} {marks(scores)}".strip(), str(scores.epoch), step),
+        *_scores(table, scores.means, scores.changes, paired),
         str(scores.n_frames),
         table.digest[:8],
     ]
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    """None where a scene has none: a mean over other scenes than the line beside it would not compare."""
-    present = [value for value in values if value is not None]
-    return sum(present) / len(present) if present and len(present) == len(values) else None
-
-
 def _published_parts(board: Leaderboard) -> Iterator[str]:
-    """Published figures, with the averages of runs on the same dataset beside them."""
+    """Published figures, with the averages of runs on the same dataset beside them; nothing where it is not evaluated."""
+    if DATASET not in datasets(board):
+        return
     yield "## Published on Hi4D"
     yield (
         "As their authors report them; nothing here was computed by this platform, the scenes, cameras and regions may be others, "
@@ -274,11 +279,18 @@ def scene_tables_text(board: Leaderboard) -> str:
         for *_, last in table.runs.values():
             lines = [["scene", *(metric.heading for metric in table.shown)]]
             for scene, cell in last.cells.items():
-                lines.append([scene, *(metric.number(cell[metric.name].value) for metric in table.shown)])
-            lines.append([AVERAGE, *_means(last, table.shown)])
-            title = f"{last.exp_name} / {last.run_name}, epoch {last.epoch}, {TASK_TITLES[table.task].lower()}"
+                name = f"{scene} {marks(last, scene)}".strip()
+                lines.append([name, *(metric.number(cell[metric.name].value) for metric in table.shown)])
+            lines.append([f"{AVERAGE} {marks(last)}".strip(), *_means(last, table.shown)])
+            title = f"{last.exp_name} / {last.run_name}, epoch {last.epoch}, {_lower(table.title)}"
             parts.append(f"**{title}** (protocol `{table.digest[:8]}`)\n\n{_markdown(lines, n_names=1)}")
+        if lines_below := remarks(table):
+            parts.append("\n".join(f"- {_as_text(line)}" for line in lines_below))
     return "\n\n".join(parts) + "\n" if parts else NOTHING
+
+
+def _lower(title: str) -> str:
+    return title[:1].lower() + title[1:] if title.startswith("Novel") else title
 
 
 def _as_text(text: str) -> str:
@@ -361,9 +373,9 @@ def _difference(board: Leaderboard, table: ScoreTable, cell: tuple[str, str, int
     """Of the first metric: to the baseline where one was asked for, else to the unrefined render."""
     found = [
         row
-        for row in board.differences
-        if (row.exp_name, row.run_name, row.epoch) == cell
-        and (row.task, row.table_digest, row.metric) == (table.task, table.digest, table.shown[0].name)
+        for row in of_table(board, table)
+        if (row.exp_name, row.run_name, row.epoch, row.metric) == (*cell, table.shown[0].name)
+        and row.seen_people == table.seen
         and row.difference is not None
         and any(row.by_scene.values())
     ]
@@ -379,7 +391,7 @@ def _latex_table(table: ScoreTable, lines: Sequence[_LatexLine]) -> str:
     out = [
         r"\begin{table}",
         r"  \centering",
-        f"  \\caption{{{latex_escape(TASK_TITLES[table.task])}: means over {len(scenes)} "
+        f"  \\caption{{{latex_escape(table.title)}: means over {len(scenes)} "
         f"{'scene' if len(scenes) == 1 else 'scenes'}. Best bold, second italic.}}",
         f"  \\begin{{tabular}}{{{columns}}}",
         r"    \toprule",
@@ -393,7 +405,7 @@ def _latex_table(table: ScoreTable, lines: Sequence[_LatexLine]) -> str:
             _styled(metric.number(line.scores.means[metric.name]), ranked[metric.name].get(number)) for metric in shown
         ]
         tail = [_difference_cell(shown[0], line.difference)] if with_difference else []
-        out.append("    " + " & ".join([latex_escape(line.name), *cells, *tail]) + r" \\")
+        out.append("    " + " & ".join([_latex_name(line), *cells, *tail]) + r" \\")
     if theirs:
         out.append(r"    \midrule")
     for mark, row in enumerate(theirs, start=1):
@@ -410,6 +422,12 @@ def _latex_table(table: ScoreTable, lines: Sequence[_LatexLine]) -> str:
         )
         out.append(f"  \\par{{\\footnotesize As published, not ranked: {flags}.}}")
     return "\n".join([*out, r"\end{table}", ""])
+
+
+def _latex_name(line: _LatexLine) -> str:
+    marked = [("d", line.scores.is_damaged), ("s", line.scores.has_moved)]
+    letters = ",".join(letter for letter, is_so in marked if is_so)
+    return latex_escape(line.name) + (f"\\textsuperscript{{{letters}}}" if letters else "")
 
 
 def _column(metric: ShownMetric, lines: Sequence[_LatexLine]) -> str:
@@ -429,7 +447,9 @@ def _difference_heading(shown: Sequence[ShownMetric], lines: Sequence[_LatexLine
     if not against:
         return []
     other = against.pop() if len(against) == 1 else "baseline"
-    return [f"$\\Delta${latex_escape(shown[0].title)} to {latex_escape(other)} [95\\,\\%]"]
+    of_both = any(line.difference and line.difference.whose == RECONSTRUCTION for line in lines)
+    whose = f", {RECONSTRUCTION}" if of_both else ""
+    return [f"$\\Delta${latex_escape(shown[0].title)} to {latex_escape(other)}{whose} [95\\,\\%]"]
 
 
 def _ranks(metric: ShownMetric, values: Sequence[float | None]) -> dict[int, int]:
@@ -457,10 +477,22 @@ def _difference_cell(metric: ShownMetric, row: DifferenceRow | None) -> str:
     return text
 
 
+def _notes_of(scores: RunScores, scene: str) -> Iterator[tuple[str, str]]:
+    first = next(iter(scores.cells[scene].values()))
+    if first.damaged:
+        yield DAMAGED_MARK, f"{scores.run_name}, {scene}, left empty: {first.damaged}"
+    if first.moved:
+        yield MOVED_MARK, f"{scores.run_name}, {scene}: {first.moved}"
+
+
 def _footnotes(table: ScoreTable, lines: Sequence[_LatexLine]) -> Iterator[str]:
     frames = {line.scores.n_frames for line in lines}
     count = str(frames.pop()) if len(frames) == 1 else f"{min(frames)} to {max(frames)}"
     yield f"Protocol \\texttt{{{table.digest[:8]}}}: {latex_escape(protocol_text(table.protocol))}; {count} frames."
+    signs_of = {DAMAGED_MARK: "d", MOVED_MARK: "s"}
+    shown_cells = [(line.scores, scene) for line in lines for scene in line.scores.cells]
+    for mark, text in dict.fromkeys(each for scores, scene in shown_cells for each in _notes_of(scores, scene)):
+        yield f"\\textsuperscript{{{signs_of[mark]}}}{latex_escape(text)}."
     notes = []
     if any(metric.name == "psnr_channel_sum" for metric in table.shown):
         notes.append("PSNR*: squared errors summed over the channels, 4.771 dB lower.")

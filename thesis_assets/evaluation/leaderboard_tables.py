@@ -5,16 +5,18 @@ Rows of different protocols never share a table, so that an older tree's PSNR is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from thesis_assets.evaluation.leaderboard import UNREFINED, Leaderboard
-from thesis_assets.evaluation.metric_names import ShownMetric, shown_metrics
-from thesis_assets.evaluation.metric_tables import mean_of
-from thesis_assets.layout import TASKS
+from thesis_assets.evaluation.leaderboard import RECONSTRUCTION, UNREFINED, Leaderboard
+from thesis_assets.evaluation.means import mean_over_scenes
+from thesis_assets.evaluation.metric_names import TASK_TITLES, ShownMetric, shown_metrics
+from thesis_assets.layout import TASKS, dataset_of
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
 
+SEEN_PEOPLE = "people that the run was trained on"
+DAMAGED_MARK, MOVED_MARK = "‡", "†"
 Metrics = dict[str, LeaderboardRow]
 """The rows of one (experiment, run, scene, epoch) by metric."""
 
@@ -37,12 +39,29 @@ class RunScores:
     @cached_property
     def means(self) -> dict[str, float | None]:
         """By metric the mean over the scenes; empty where a scene has no value."""
+        return self._over_scenes(lambda row: row.value)
+
+    @cached_property
+    def changes(self) -> dict[str, float | None]:
+        """By metric the mean over the scenes of the difference to the unrefined render; empty where a scene has none."""
+        return self._over_scenes(lambda row: row.difference_to_unrefined)
+
+    def _over_scenes(self, number: Callable[[LeaderboardRow], float | None]) -> dict[str, float | None]:
+        cells = self.cells.values()
         return {
-            metric.name: mean_of([{metric.name: cell[metric.name].value} for cell in self.cells.values()], metric.name)
-            if all(metric.name in cell and cell[metric.name].value is not None for cell in self.cells.values())
-            else None
+            metric.name: mean_over_scenes(number(cell[metric.name]) if metric.name in cell else None for cell in cells)
             for metric in self.shown
         }
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the numbers of a scene count nowhere."""
+        return any(row.damaged for cell in self.cells.values() for row in cell.values())
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether something moved since the numbers of a scene were made."""
+        return any(row.moved for cell in self.cells.values() for row in cell.values())
 
     @property
     def n_frames(self) -> int:
@@ -52,13 +71,14 @@ class RunScores:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """The scores of one task that were measured in one way.
+    """The scores of one task that were measured in one way, of people that the runs have not seen, or of people that they have.
 
     Attributes:
         shown: the metrics that have a value anywhere in it.
         runs: by (experiment, run), sorted: its scores, epochs ascending.
         protocol: what its rows share.
         stated: False for trees of older scripts.
+        seen: the runs were trained on the people of its scenes.
     """
 
     task: str
@@ -67,13 +87,26 @@ class ScoreTable:
     runs: dict[tuple[str, str], list[RunScores]]
     protocol: dict[str, object]
     stated: bool
+    seen: bool
+
+    @property
+    def title(self) -> str:
+        """`Novel views`, and what is special about it."""
+        older = "" if self.stated else ", measured by older scripts"
+        return f"{TASK_TITLES[self.task]}{older}" + (f", {SEEN_PEOPLE}" if self.seen else "")
+
+    @property
+    def scores(self) -> Iterator[RunScores]:
+        """Every line."""
+        for epochs in self.runs.values():
+            yield from epochs
 
 
 def score_tables(board: Leaderboard) -> list[ScoreTable]:
-    """Every table, task after task; those with a stated protocol first."""
-    by_table: dict[tuple[int, bool, str], list[LeaderboardRow]] = {}
+    """Every table, task after task; those with a stated protocol first, and unseen people before seen ones."""
+    by_table: dict[tuple[int, bool, str, bool], list[LeaderboardRow]] = {}
     for row in board.rows:
-        key = (TASKS.index(row.task), not row.protocol_stated, row.table_digest)
+        key = (TASKS.index(row.task), not row.protocol_stated, row.table_digest, row.seen_people)
         by_table.setdefault(key, []).append(row)
     return [_table(rows, board) for _, rows in sorted(by_table.items(), key=lambda item: item[0])]
 
@@ -89,7 +122,48 @@ def _table(rows: Sequence[LeaderboardRow], board: Leaderboard) -> ScoreTable:
             scores.append(RunScores(row.exp_name, row.run_name, row.epoch, shown))
         scores[-1].cells.setdefault(row.scene_name, {})[row.metric] = row
     protocol = board.protocols.get(first.table_digest, {})
-    return ScoreTable(first.task, first.table_digest, shown, runs, protocol, first.protocol_stated)
+    stated, seen = first.protocol_stated, first.seen_people
+    return ScoreTable(first.task, first.table_digest, shown, runs, protocol, stated, seen)
+
+
+def of_table(board: Leaderboard, table: ScoreTable) -> list[DifferenceRow]:
+    """The differences that stand below a table.
+
+    One over people that only the other run has seen has no table of its own: it stands, and is marked, where its run does.
+    """
+    place = (table.task, table.digest)
+    kinds = {row.seen_people for row in board.rows if (row.task, row.table_digest) == place}
+    return [
+        row
+        for row in board.differences
+        if (row.task, row.table_digest) == place and (row.seen_people == table.seen or row.seen_people not in kinds)
+    ]
+
+
+def remarks(table: ScoreTable) -> list[str]:
+    """What a reader must know of single cells: those that are damaged and left empty, and those that are stale; each thing once."""
+    lines: dict[str, list[str]] = {}
+    for scores in table.scores:
+        for scene, cell in scores.cells.items():
+            first = next(iter(cell.values()))
+            for mark, text in ((DAMAGED_MARK, first.damaged), (MOVED_MARK, first.moved)):
+                if text:
+                    where = f"{scores.exp_name}/{scores.run_name}, {scene}, epoch {scores.epoch}"
+                    lines.setdefault(f"{mark} {text}", []).append(where)
+    return [f"{text} ({'; '.join(where)})" for text, where in lines.items()]
+
+
+def marks(scores: RunScores, scene: str | None = None) -> str:
+    """What stands beside a run, or one scene of it, that `remarks` speak of."""
+    cells = scores.cells.values() if scene is None else [scores.cells[scene]]
+    rows = [row for cell in cells for row in cell.values()]
+    found = [(DAMAGED_MARK, any(row.damaged for row in rows)), (MOVED_MARK, any(row.moved for row in rows))]
+    return "".join(mark for mark, is_so in found if is_so)
+
+
+def datasets(board: Leaderboard) -> set[str]:
+    """Of every scene that has a row."""
+    return {dataset_of(row.scene_name) for row in board.rows}
 
 
 def shown_differences(board: Leaderboard, table: ScoreTable) -> list[DifferenceRow]:
@@ -100,11 +174,8 @@ def shown_differences(board: Leaderboard, table: ScoreTable) -> list[DifferenceR
     names = [metric.name for metric in table.shown]
     found = [
         row
-        for row in board.differences
-        if (row.task, row.table_digest) == (table.task, table.digest)
-        and row.metric in names
-        and row.difference is not None
-        and any(row.by_scene.values())
+        for row in of_table(board, table)
+        if row.metric in names and row.difference is not None and any(row.by_scene.values())
     ]
     # The older PSNR moves by exactly as much as the PSNR beside it.
     return [row for row in found if row.metric != "psnr_channel_sum" or "psnr" not in names]
@@ -114,9 +185,8 @@ def reasons_for_nothing(board: Leaderboard, table: ScoreTable) -> list[str]:
     """Why runs of the table have no difference, each reason once."""
     lines = {
         f"{row.exp_name}/{row.run_name}, epoch {row.epoch}, against {row.against}: {row.reason}": None
-        for row in board.differences
-        if (row.task, row.table_digest) == (table.task, table.digest)
-        and row.difference is None
+        for row in of_table(board, table)
+        if row.difference is None
         and row.reason is not None
         and row.metric == (table.shown[0].name if table.shown else row.metric)
     }
@@ -124,11 +194,11 @@ def reasons_for_nothing(board: Leaderboard, table: ScoreTable) -> list[str]:
 
 
 def psnr_differences(board: Leaderboard) -> list[DifferenceRow]:
-    """One row a (run, epoch, against): its PSNR difference, or that of the older PSNR where only that was measured."""
-    chosen: dict[tuple[str, str, int, str], DifferenceRow] = {}
+    """One row a (run, epoch, against, seen or unseen people): its PSNR difference, or that of the older PSNR where only that was measured."""
+    chosen: dict[tuple[str, str, int, str, bool], DifferenceRow] = {}
     for row in board.differences:
         if row.metric in ("psnr", "psnr_channel_sum") and row.difference is not None:
-            key = (row.exp_name, row.run_name, row.epoch, row.against)
+            key = (row.exp_name, row.run_name, row.epoch, row.against, row.seen_people)
             if row.metric == "psnr" or key not in chosen:
                 chosen[key] = row
     return list(chosen.values())
@@ -144,8 +214,14 @@ def protocol_text(protocol: dict[str, object]) -> str:
 
 
 def against_words(row: DifferenceRow) -> str:
-    """What a difference is against, in a table."""
-    return "unrefined render" if row.against == UNREFINED else row.against
+    """What a difference is against, in a table; whose it is where the run was reconstructed anew, or against its control."""
+    if row.against != UNREFINED:
+        name = f"control {row.against}: {row.whose} alone" if row.whose else row.against
+    elif row.whose == RECONSTRUCTION:
+        name = f"epoch 0: {row.whose}"
+    else:
+        name = "unrefined render"
+    return name + (f" ({SEEN_PEOPLE})" if row.seen_people else "") + (f" {MOVED_MARK}" if row.moved else "")
 
 
 DATASET = "hi4d"

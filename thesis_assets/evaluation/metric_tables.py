@@ -1,7 +1,8 @@
 """The tables, results and protocol of a task: written and read with the columns that the output document fixes, and what is wrong with them.
 
 A tree of older scripts has no `protocol.json`: its PSNR enters as `psnr_channel_sum`, and how it was measured is not known.
-Does not belong here: any comparison (`leaderboard`), or whether the numbers are right (`required_files`).
+Does not belong here: which rows count in a mean (`means`), what a finished task is worth (`measured_tasks`), any comparison
+(`leaderboard`), or whether the numbers are those of the saved images (`number_checks`).
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
+from thesis_assets.evaluation.means import Values, counted_rows, mean_of
 from thesis_assets.evaluation.outputs import Staging
 from thesis_assets.layout import TASKS, TaskTree
 from thesis_assets.schemas.evaluation import (
@@ -33,19 +35,11 @@ from thesis_assets.schemas.evaluation import (
     parse_results,
 )
 
-if TYPE_CHECKING:
-    pass
-
-Values = Mapping[str, float | None]
-RowOfMetrics = TypeVar("RowOfMetrics", bound=Mapping[str, Any])
 Row = dict[str, float | None]
 MAX_TABLE_BYTES = 256 * 1024 * 1024
 KEY_COLUMNS = ("camera_id", "frame_id")
 REFINER_SIZE = "refiner_size"
 """In the protocol of refined views: predictions refined at different sizes are never paired. Unrefined ones have none."""
-OF_THE_SCENE = ("cameras", "depth_camera", "identity_mapping", "missing_people", REFINER_SIZE)
-"""Parts of a protocol that may differ between rows of one table: the source camera is not the same everywhere."""
-NOT_STATED = {"protocol": "not stated: there is no protocol.json"}
 OLDER_COLUMNS = {task: (NVS_FRAME_COLUMNS if task == "nvs" else POSE_FRAME_COLUMNS)[:5] for task in TASKS}
 """Of a table that older scripts wrote."""
 MORE_METRICS = {task: NVS_MORE_METRICS if task == "nvs" else POSE_MOTION_METRICS for task in TASKS}
@@ -57,6 +51,8 @@ IMPORTED = "imported"
 """In a protocol's details: the tree that the numbers were taken from, measured by other scripts in a way that nobody wrote down."""
 MESH_SIDES = ("pred", "gt_inputs")
 MESH_ALIGNMENTS = ("world_aligned", "root_aligned")
+ITS_OWN_RESULTS = "its own results"
+"""In the details of such a protocol: what the other scripts' file of means says, word for word."""
 RESULT_TOLERANCE = 1e-4
 """Results are written with four decimals, tables with six."""
 
@@ -153,12 +149,6 @@ def read_results(path: Path, keys: Sequence[str]) -> dict[str, float | None]:
     return {key: None if math.isnan(values[key]) else values[key] for key in keys}
 
 
-def mean_of(rows: Iterable[Values], metric: str) -> float | None:
-    """Mean over the rows that have a value; None where none has."""
-    values = [value for row in rows if (value := row[metric]) is not None]
-    return math.fsum(values) / len(values) if values else None
-
-
 def _bounded_text(path: Path) -> str:
     try:
         size = path.stat().st_size
@@ -184,7 +174,7 @@ def write_tables(stage: Staging, task: TaskTree, rows: list[dict[str, Any]], pro
             for cam_id in protocol.comparable["cameras"]
         ]
         stage.write(task.nvs_per_camera, table_text((*NVS_CAMERA_COLUMNS, *more), by_camera).encode())
-        counted = overall_rows(rows, protocol)
+        counted = counted_rows(rows, protocol.details.get("source_camera"))
     overall = {name: mean_of(counted, name) for name in names}
     if PEOPLE_COUNTS[0] in more:
         overall[RECALL] = recall(rows, protocol)
@@ -219,96 +209,12 @@ def recall(rows: Iterable[Values], protocol: Protocol) -> float | None:
     return compared / (compared + missing) if compared + missing else None
 
 
-def overall_rows(rows: Sequence[RowOfMetrics], protocol: Protocol) -> list[RowOfMetrics]:
-    """The rows that the overall mean is over: all but the source camera's, which other people's trees may have."""
-    source = protocol.details.get("source_camera")
-    return [row for row in rows if row["camera_id"] != source]
-
-
 def read_protocol(task: TaskTree) -> Protocol | None:
     """The protocol of a finished task; None where it is not finished, or written by another version."""
     try:
         return storage.read_json(task.protocol, Protocol)
     except InvalidFile:  # not finished: the task is computed again
         return None
-
-
-@dataclass(frozen=True, eq=False)
-class MeasuredTask:
-    """One task of one scene at one epoch.
-
-    Attributes:
-        step: the checkpoint; None is unrefined, or not known.
-        comparable: what must be equal between two that are paired.
-        rows: metrics by `cam_4/000003` or `000003`; empty where the table cannot be read.
-        stated: whether a protocol says how the numbers were made.
-    """
-
-    task: str
-    epoch: int
-    step: int | None
-    comparable: dict[str, Any]
-    rows: dict[str, Row]
-    stated: bool
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return metrics_in(self.task, self.rows.values())
-
-    @property
-    def protocol_digest(self) -> str:
-        """Equal where two may be paired."""
-        return storage.sha256_value(self.comparable)
-
-    @property
-    def of_all_scenes(self) -> dict[str, Any]:
-        """The parts of the protocol that every scene of a table shares."""
-        if not self.stated:
-            return NOT_STATED | {key: self.comparable[key] for key in (CONDITIONING,) if key in self.comparable}
-        return {key: value for key, value in self.comparable.items() if key not in OF_THE_SCENE}
-
-    @property
-    def table_digest(self) -> str:
-        """Equal where two may stand in one table and be averaged over scenes."""
-        return storage.sha256_value(self.of_all_scenes)
-
-
-def measured_task(tree: TaskTree, epoch: int) -> MeasuredTask | None:
-    """What was measured; None where the task is not finished, or was written by another version."""
-    protocol = read_protocol(tree)
-    if protocol is None:
-        return _older(tree, epoch)
-    try:
-        rows = read_table(frame_table(tree), frame_columns(tree))
-    except InvalidFile:  # shown as rows without a value; the required-files check names the file
-        rows = []
-    by_name = {row_name(row): row for row in rows}
-    # A tree of older scripts that was taken over has a protocol that says just that, under this key.
-    stated = "protocol" not in protocol.comparable
-    comparable = {**_conditioning(tree.task, protocol.comparable.get("world_alignment")), **protocol.comparable}
-    return MeasuredTask(tree.task, protocol.epoch, protocol.step, comparable, by_name, stated)
-
-
-def _conditioning(task_name: str, alignment: object = None) -> dict[str, Any]:
-    """What is to be said of poses whose protocol says nothing of it; by `camera` nothing was fitted."""
-    return {} if task_name == "nvs" or alignment == "camera" else {CONDITIONING: NOT_CHECKED}
-
-
-def _older(tree: TaskTree, epoch: int) -> MeasuredTask | None:
-    """The rows of an older tree under the names that tell what they are; None where it is one of ours without its protocol."""
-    columns, table = OLDER_COLUMNS[tree.task], frame_table(tree)
-    if tree.protocol.exists() or not table.is_file():
-        return None
-    try:
-        if first_columns(table) != columns:
-            return None
-        rows = read_table(table, columns)
-    except InvalidFile:
-        rows = []
-    renamed = {row_name(row): older_row(tree.task, row) for row in rows}
-    # Two older trees may have been measured in two ways; within one tree the script was the same.
-    comparable = {**NOT_STATED, "tree": str(tree.base.parent.parent), **_conditioning(tree.task)}
-    return MeasuredTask(tree.task, epoch, None, comparable, renamed, stated=False)
 
 
 def older_row(task_name: str, row: Row) -> Row:
@@ -319,8 +225,22 @@ def older_row(task_name: str, row: Row) -> Row:
     return {**unknown, **row, "pcdr": None, "pcdr_legacy": row.get("pcdr_legacy", row["pcdr"])}
 
 
-def task_faults(task: TaskTree) -> list[tuple[Path, str]]:
-    """The files of a task that break their contract, each with what is wrong. Empty: the task is finished and whole."""
+@dataclass(frozen=True)
+class TaskFiles:
+    """What a finished task wrote, as far as it can be read.
+
+    Attributes:
+        tables: rows by file; those of means too.
+        faults: the files that break their contract, each with what is wrong. Empty: the task is finished and whole.
+    """
+
+    protocol: Protocol | None
+    tables: dict[Path, Sequence[Row]]
+    faults: list[tuple[Path, str]]
+
+
+def read_task(task: TaskTree) -> TaskFiles:
+    """Read the protocol, the rows of frames and the files of means, and hold them against each other."""
     faults: list[tuple[Path, str]] = []
     try:
         protocol = storage.read_json(task.protocol, Protocol)
@@ -333,9 +253,16 @@ def task_faults(task: TaskTree) -> list[tuple[Path, str]]:
             tables[path] = _read(task, path)
         except InvalidFile as error:
             faults.append((path, _said(error)))
-    if protocol is not None:
+    if protocol is not None and not _names_frames(protocol):
+        faults.append((task.protocol, "details.frames does not name the evaluated frames"))
+    elif protocol is not None:
         faults += _content_faults(task, protocol, tables)
-    return faults
+    return TaskFiles(protocol, tables, faults)
+
+
+def task_faults(task: TaskTree) -> list[tuple[Path, str]]:
+    """See `TaskFiles.faults`."""
+    return read_task(task).faults
 
 
 def missing_sources(task: TaskTree) -> Iterator[Path]:
@@ -380,6 +307,12 @@ def row_name(row: Values) -> str:
     return f"cam_{int(row['camera_id'] or 0)}/{frame}" if "camera_id" in row else frame
 
 
+def _names_frames(protocol: Protocol) -> bool:
+    frames = protocol.details.get("frames")
+    lists = list(frames.values()) if isinstance(frames, dict) else [frames]
+    return all(isinstance(each, list) for each in lists)
+
+
 def wanted_names(protocol: Protocol) -> list[str]:
     """The rows that a task's table of frames must have, in order."""
     frames: Any = protocol.details["frames"]
@@ -418,6 +351,10 @@ def _content_faults(
         yield path, f"{len(found)} rows where {len(wanted)} frames were evaluated; {what}"
         return
     yield from ((path, text) for row in rows for text in _unexplained(row, protocol))
+    if ITS_OWN_RESULTS in protocol.details:
+        said, source = str(protocol.details[ITS_OWN_RESULTS]), protocol.details.get("source_camera")
+        now = [{then: row[name] for then, name in _names_then(task.task).items()} | _keys(row) for row in rows]
+        yield from ((task.protocol, f"{ITS_OWN_RESULTS}: {text}") for text in _older_means(said, now, source))
     for other, sources in _summaries(task, rows, tables, protocol):
         yield from ((other, text) for summary, of in sources for text in _wrong_means(summary, of, task, protocol))
 
@@ -439,7 +376,7 @@ def _summaries(
     if task.task != "nvs":
         yield task.pose_results, [(line, rows) for line in tables.get(task.pose_results, [])]
         return
-    counted = overall_rows(rows, protocol)
+    counted = counted_rows(rows, protocol.details.get("source_camera"))
     yield task.nvs_results, [(line, counted) for line in tables.get(task.nvs_results, [])]
     cameras = tables.get(task.nvs_per_camera)
     if cameras is not None:
@@ -469,3 +406,96 @@ def _wrong_means(summary: Row, rows: Sequence[Row], task: TaskTree, protocol: Pr
             mean = mean_of(rows, "psnr_channel_sum" if older and metric == "psnr" else metric)
         if (mean is None) != (value is None) or abs((mean or 0.0) - (value or 0.0)) > RESULT_TOLERANCE:
             yield f"{metric}{place} is {value}, and the mean over the frames is {mean}"
+
+
+# --- trees of older scripts --------------------------------------------------------------------------------------------
+
+
+def older_faults(task: TaskTree, source_camera: int | None) -> list[tuple[Path, str]]:
+    """The files of a tree without a protocol that cannot be read, or that do not agree with its rows of frames.
+
+    How the scripts took their means is not known: over frames or over cameras, with the source camera or without it, each is
+    taken for agreement.
+    """
+    table, columns = frame_table(task), OLDER_COLUMNS[task.task]
+    try:
+        rows = read_table(table, columns)
+    except InvalidFile as error:
+        return [(table, _said(error))]
+    faults: list[tuple[Path, str]] = []
+    if task.task == "nvs":
+        path = task.nvs_per_camera
+        try:
+            lines = read_table(path, [name for name in columns if name != "frame_id"])
+        except InvalidFile as error:
+            faults.append((path, _said(error)))
+        else:
+            faults += ((path, text) for text in _older_cameras(lines, rows))
+    path = task.nvs_results if task.task == "nvs" else task.pose_results
+    try:
+        faults += ((path, text) for text in _older_means(_bounded_text(path), rows, source_camera))
+    except InvalidFile as error:
+        faults.append((path, _said(error)))
+    return faults
+
+
+def _older_cameras(lines: Sequence[Row], rows: Sequence[Row]) -> Iterator[str]:
+    by_camera = _by_camera(rows)
+    for cam_id in sorted({line["camera_id"] or 0 for line in lines} ^ by_camera.keys()):
+        yield f"camera {int(cam_id)} stands only here, or only in the table of frames"
+    for line in lines:
+        frames = by_camera.get(line["camera_id"] or 0, [])
+        for metric, value in line.items():
+            mean = mean_of(frames, metric)
+            within = _printed_within(row[metric] for row in frames) + _printed_within(each[metric] for each in lines)
+            if frames and metric != "camera_id" and None not in (mean, value) and not _near(value, mean, within):
+                yield f"{metric} of camera {int(line['camera_id'] or 0)} is {value}, and the mean over the frames is {mean}"
+
+
+def _older_means(text: str, rows: Sequence[Row], source_camera: object) -> Iterator[str]:
+    """`text`: a file of means; a value that is not a number is one over frames of which some have none."""
+    try:
+        said = {name: value for name, value in parse_results(text).items() if rows and name in rows[0]}
+    except ValueError as error:
+        yield f"it cannot be read: {error}"
+        return
+    if not said:
+        yield "it names none of the metrics of the table of frames"
+    within = _printed_within(said.values())
+    for metric, value in said.items():
+        means = [
+            mean
+            for counted in (rows, counted_rows(rows, source_camera))
+            for group in (counted, [{metric: mean_of(of, metric)} for of in _by_camera(counted).values()])
+            if (mean := mean_of(group, metric)) is not None
+        ]
+        tolerance = within + _printed_within(row[metric] for row in rows)
+        if not math.isnan(value) and not any(_near(value, mean, tolerance) for mean in means):
+            yield f"{metric} is {value}, and the mean over the frames is {means[-1] if means else None}"
+
+
+def _by_camera(rows: Sequence[Row]) -> dict[float, list[Row]]:
+    found: dict[float, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.get("camera_id") or 0, []).append(row)
+    return found
+
+
+def _printed_within(values: Iterable[float | None]) -> float:
+    """How far a number may be from what was computed by the decimals that its column is printed with."""
+    places = (len(repr(value).partition(".")[2]) for value in values if value is not None and "e" not in repr(value))
+    return 0.5 * 10.0 ** -min(6, max(places, default=6))
+
+
+def _near(value: float | None, mean: float | None, within: float) -> bool:
+    return abs((value or 0.0) - (mean or 0.0)) <= within * (1 + 1e-6) + 1e-9
+
+
+def _names_then(task_name: str) -> dict[str, str]:
+    """What the metrics of a row that was taken over were called by the scripts that measured it."""
+    renamed = {"psnr": "psnr_channel_sum"} if task_name == "nvs" else {"pcdr": "pcdr_legacy"}
+    return {name: renamed.get(name, name) for name in OLDER_COLUMNS[task_name] if name not in KEY_COLUMNS}
+
+
+def _keys(row: Row) -> Row:
+    return {name: row[name] for name in KEY_COLUMNS if name in row}

@@ -23,7 +23,8 @@ from typing import IO, TYPE_CHECKING, Any
 from thesis_assets import __version__, storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, links_numbers, silent
-from thesis_assets.evaluation.metric_tables import REFINER_SIZE, mean_of, write_tables
+from thesis_assets.evaluation.means import counted_rows, mean_of
+from thesis_assets.evaluation.metric_tables import REFINER_SIZE, write_tables
 from thesis_assets.evaluation.nvs_metrics import (
     NvsComparison,
     ViewMetrics,
@@ -128,7 +129,7 @@ def _plan(
                 noted={"device": cell.device},
                 on_change=functools.partial(withdraw, cell.tree, epoch, task),
             )
-            psnr = mean_of(rows, "psnr")
+            psnr = mean_of(counted_rows(rows, cell.source_camera()), "psnr")
             mean = "no view with a region" if psnr is None else f"PSNR {psnr:.3f} dB"
             on_progress(f"{cell.scene.name} {epoch_name(epoch)} nvs: {len(rows)} views, {mean}")
             return {epoch: protocol}

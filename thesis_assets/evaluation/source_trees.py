@@ -15,9 +15,11 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, links_numbers, silent, source_tree
 from thesis_assets.evaluation.metric_tables import (
     IMPORTED,
+    ITS_OWN_RESULTS,
     KEY_COLUMNS,
     OLDER_COLUMNS,
     frame_table,
+    older_faults,
     older_row,
     read_protocol,
     read_table,
@@ -167,14 +169,14 @@ def take_numbers(
     tree = _tree_with(cell, epoch)
     source, making = tree.task(epoch, task_name), begin(unit, contents)
     protocol = read_protocol(source)
+    if faults := task_faults(source) if protocol is not None else older_faults(source, cell.source_camera()):
+        raise InvalidFile(
+            "the tree that is to be taken over is not whole, or its files do not agree with each other",
+            file=faults[0][0],
+            found=faults[0][1],
+            remedy="mend it, or let its renders be measured again (`recompute: true`)",
+        )
     if protocol is not None:
-        if faults := task_faults(source):
-            raise InvalidFile(
-                "the tree that is to be taken over is not whole",
-                file=faults[0][0],
-                found=faults[0][1],
-                remedy="mend it, or let its renders be measured again (`recompute: true`)",
-            )
         protocol = protocol.model_copy(update={"epoch": epoch, "step": cell.epoch_steps()[epoch]})
     names = NVS_FOLDERS if task_name == "nvs" else POSE_FOLDERS
     with staged(*(task.base / name for name in names), task.metrics_dir) as stages:
@@ -224,7 +226,7 @@ def _older(
             IMPORTED: str(tree.base),
             "frames": frames,
             "source_camera": cell.source_camera(),
-            "its own results": _older_results(source),
+            ITS_OWN_RESULTS: _older_results(source),
         },
     )
     write_tables(stage, task, rows, protocol)
@@ -247,10 +249,7 @@ def _older_rows(source: TaskTree) -> list[dict[str, Any]]:
 
 def _older_results(source: TaskTree) -> str:
     """What its overall file says, word for word: the means in our table are ours, without the source camera."""
-    path = source.required_files[0]
-    if not path.is_file():
-        raise InvalidFile("the tree that is to be taken over lacks a required file", file=path)
-    return path.read_bytes()[:2000].decode("utf-8", errors="replace")
+    return source.required_files[0].read_bytes()[:2000].decode("utf-8", errors="replace")
 
 
 def _older_alignment(tree: EvaluationTree) -> str:

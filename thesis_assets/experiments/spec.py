@@ -349,6 +349,10 @@ class EvaluationSpec(Part):
     frames: EvaluationFrames = EvaluationFrames()
     nvs: NvsProtocol = NvsProtocol()
     pose: PoseProtocol = PoseProtocol()
+    control: str | None = Field(
+        default=None,
+        description="a run of the experiment: the same reconstruction without the tuned checkpoint; what the others gain over it is DiFix's",
+    )
 
     @field_validator("tasks")
     @classmethod
@@ -479,6 +483,13 @@ class ExperimentSpec(Part):
                 "`evaluation_only` is for trees that are there: it needs `evaluation.predictions` of source `existing`, "
                 "and `evaluation.scenes`"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _control_is_a_run(self) -> "ExperimentSpec":
+        control = self.evaluation.control
+        if control is not None and control not in self.runs:
+            raise ValueError(f"evaluation.control: `{control}` is none of the runs: {', '.join(self.runs)}")
         return self
 
     @model_validator(mode="after")

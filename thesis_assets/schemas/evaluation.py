@@ -150,6 +150,11 @@ class LeaderboardRow(FileModel):
     protocol_digest: str = Field(description="equal where two rows may be paired")
     table_digest: str = Field(description="equal where two rows may stand in one table")
     protocol_stated: bool = Field(description="false: an older tree without protocol.json")
+    damaged: str = Field("", description="why there is no value: files that are not as recorded, or do not agree")
+    moved: str = Field("", description="what moved since the value was made: it is stale")
+    seen_people: bool = Field(False, description="true: the run was trained on people of this scene")
+    data_version: str | None = Field(None, description="of the record of what the value was made from")
+    checkpoint_sha256: str | None = Field(None, description="of the weights that it was made with")
 
 
 class DifferenceRow(FileModel):
@@ -176,10 +181,36 @@ class DifferenceRow(FileModel):
     by_scene: dict[str, float]
     reason: str | None
     """Why there is no difference."""
+    seen_people: bool = False
+    """Over scenes of people that the run was trained on: never in a mean with others."""
+    whose: str = ""
+    """Whose gain it is, where that can be said."""
+    moved: str = ""
+    """What moved since either side was measured."""
 
     @property
     def interval(self) -> tuple[float, float] | None:
         return None if self.low is None or self.high is None else (self.low, self.high)
+
+
+class CitedTable(FileModel):
+    """`reports/cited/<name>.json`: a leaderboard as it was printed when someone cited it."""
+
+    name: str
+    exp_name: str
+    made_at: str
+    version: str
+    """Of thesis_assets."""
+    rows: list[LeaderboardRow]
+    differences: list[DifferenceRow]
+    protocols: dict[str, dict[str, Any]]
+    """How a table was measured, by its digest."""
+    comparable: dict[str, dict[str, Any]]
+    """How a scene was measured, by its protocol's digest."""
+    texts: dict[str, str]
+    """By format, as it is printed for ever."""
+    sha256: str = ""
+    """Of all that stands above."""
 
 
 class ComparisonRecord(OlderKeys):

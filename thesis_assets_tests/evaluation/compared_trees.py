@@ -8,10 +8,13 @@ import numpy as np
 from PIL import Image
 
 from thesis_assets import storage
-from thesis_assets.evaluation.metric_tables import table_text
+from thesis_assets.evaluation.metric_tables import write_tables
+from thesis_assets.evaluation.outputs import staged
+from thesis_assets.evaluation.units import outputs_of
 from thesis_assets.images.metrics import psnr, psnr_channel_sum, ssim
-from thesis_assets.layout import EvaluationTree, epoch_name
-from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, EvaluationManifest, Protocol
+from thesis_assets.layout import EvaluationTree, TaskTree, epoch_name
+from thesis_assets.provenance import Place, Unit, Wanted, begin
+from thesis_assets.schemas.evaluation import EvaluationManifest, Protocol
 
 CAMERAS, FRAMES = (4, 28), ("000000", "000001", "000002")
 SIZE = (64, 48)
@@ -67,14 +70,26 @@ def write_run(
                     "psnr_channel_sum": psnr_channel_sum(predicted, truth),
                 }
                 rows.append({"camera_id": cam_id, "frame_id": int(fname), **values, "lpips": None})
-        storage.write_text(task.nvs_per_frame, table_text(NVS_FRAME_COLUMNS, rows))
-        storage.write_json(task.protocol, _protocol(epoch, step, cameras))
+        write_numbers(task, rows, _protocol(epoch, step, cameras, frames))
         storage.write_json(tree.manifest, _manifest(scene, run_name, tree, cameras))
         trees[scene] = tree
     return trees
 
 
-def _protocol(epoch: int, step: int | None, cameras: Sequence[int]) -> Protocol:
+def write_numbers(task: TaskTree, rows: list[dict[str, Any]], protocol: Protocol) -> None:
+    """The tables and the protocol of a task, with their record."""
+    with staged(task.metrics_dir) as stage:
+        write_tables(stage, task, rows, protocol)
+    record_again(task)
+
+
+def record_again(task: TaskTree) -> None:
+    """Give a task a record of what lies there: as if it had been measured so."""
+    place = Place(task.base, task.made_from)
+    begin(Unit(task.task, place, Wanted(task.task, "1"))).finish(outputs_of(task), flush=False)
+
+
+def _protocol(epoch: int, step: int | None, cameras: Sequence[int], frames: Sequence[str]) -> Protocol:
     return Protocol(
         task="nvs",
         epoch=epoch,
@@ -82,6 +97,7 @@ def _protocol(epoch: int, step: int | None, cameras: Sequence[int]) -> Protocol:
         comparable={"region": "full_frame", "background": "none", "downscale_factor": 1, "cameras": list(cameras)},
         empty_metrics={"lpips": "not measured here"},
         versions={},
+        details={"frames": {str(cam_id): list(frames) for cam_id in cameras}, "source_camera": 16},
     )
 
 

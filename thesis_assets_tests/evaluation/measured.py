@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from thesis_assets.evaluation.leaderboard import MeasuredRun
-from thesis_assets.evaluation.metric_tables import MeasuredTask
+from thesis_assets.evaluation.measured_tasks import MeasuredRun, MeasuredTask
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
 
 PROTOCOL = {"region": "full_frame", "cameras": [4]}

@@ -10,7 +10,7 @@ from PIL import Image
 from thesis_assets import storage
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.leaderboard import (
-    MeasuredRun,
+    Baselines,
     build_leaderboard,
     frame_differences,
     run_differences,
@@ -18,9 +18,11 @@ from thesis_assets.evaluation.leaderboard import (
 )
 from thesis_assets.evaluation.leaderboard_pages import write_leaderboard
 from thesis_assets.evaluation.leaderboard_tables import score_tables
+from thesis_assets.evaluation.measured_tasks import MeasuredRun
 from thesis_assets.evaluation.metric_tables import read_results, read_table
 from thesis_assets.layout import ReportsTree
 from thesis_assets.schemas.evaluation import (
+    NVS_CAMERA_COLUMNS,
     NVS_FRAME_COLUMNS,
     NVS_RESULT_KEYS,
     POSE_METRICS,
@@ -28,6 +30,7 @@ from thesis_assets.schemas.evaluation import (
     DifferenceRow,
     LeaderboardRow,
 )
+from thesis_assets_tests.evaluation.compared_trees import record_again
 from thesis_assets_tests.evaluation.measured import PROTOCOL, measured, run
 
 
@@ -59,7 +62,7 @@ def test_a_difference_is_paired_by_frame(evaluated: EvaluationCell) -> None:
 
 def test_a_run_is_compared_with_its_baseline_at_the_same_epoch(evaluated: EvaluationCell) -> None:
     trees = [("tiny_a", evaluated.tree), ("tiny_b", evaluated.tree)]
-    board = build_leaderboard(trees, {("demo", "tiny_a"): ("demo", "tiny_b")})
+    board = build_leaderboard(trees, Baselines({("demo", "tiny_a"): ("demo", "tiny_b")}))
     of_a = [each for each in board.rows if (each.run_name, each.task, each.metric) == ("tiny_a", "nvs", "psnr")]
     assert [(each.baseline, each.difference_to_baseline) for each in of_a] == [("demo/tiny_b", 0.0)] * 3
     assert {each.baseline for each in board.rows if each.run_name == "tiny_b"} == {None}
@@ -124,6 +127,7 @@ def test_other_protocols_are_never_paired(own: EvaluationCell) -> None:
     protocol = storage.read_json_value(own.tree.task(0, "nvs").protocol)
     protocol["comparable"]["downscale_factor"] = 1
     storage.write_json(own.tree.task(0, "nvs").protocol, protocol)
+    record_again(own.tree.task(0, "nvs"))
     board = build_leaderboard([("a", own.tree)])
     of_nvs = [each for each in board.rows if each.task == "nvs"]
     assert {each.difference_to_unrefined for each in of_nvs} == {None}
@@ -138,19 +142,30 @@ def test_what_is_not_evaluated_gives_no_row_and_what_is_damaged_gives_no_value(o
     rows = build_leaderboard([("a", own.tree)]).rows
     assert {each.value for each in rows if (each.epoch, each.task) == (15, "nvs")} == {None}
     own.tree.manifest.unlink()
+    own.tree.manifest_made_from.unlink()
     assert build_leaderboard([("a", own.tree)]).rows == []
+
+
+TEXTS = ("damaged", "moved")
 
 
 def as_older(cell: EvaluationCell) -> None:
     """Make the tree what older scripts wrote: five columns, their PSNR, no protocol."""
+    cell.tree.manifest_made_from.unlink()
     for epoch in cell.epoch_steps():
         task = cell.tree.task(epoch, "nvs")
         task.protocol.unlink()
+        task.made_from.unlink()
         rows = read_table(task.nvs_per_frame, NVS_FRAME_COLUMNS)
         lines = [
             f"{row['camera_id']:.0f},{row['frame_id']:.0f},{row['psnr_channel_sum']},{row['ssim']}," for row in rows
         ]
         task.nvs_per_frame.write_text("\n".join(["camera_id,frame_id,psnr,ssim,lpips", *lines]) + "\n")
+        means = read_table(task.nvs_per_camera, NVS_CAMERA_COLUMNS)
+        lines = [f"{row['camera_id']:.0f},{row['psnr_channel_sum']},{row['ssim']}," for row in means]
+        task.nvs_per_camera.write_text("\n".join(["camera_id,psnr,ssim,lpips", *lines]) + "\n")
+        overall = read_results(task.nvs_results, NVS_RESULT_KEYS)
+        task.nvs_results.write_text(f"psnr: {overall['psnr_channel_sum']}\nssim: {overall['ssim']}\nlpips: nan\n")
 
 
 def test_the_psnr_of_an_older_tree_enters_as_the_channel_sum_and_never_as_psnr(
@@ -172,7 +187,7 @@ def test_an_older_tree_never_shares_a_table_or_a_difference_with_one_of_ours(
 ) -> None:
     as_older(own)
     board = build_leaderboard(
-        [("older", own.tree), ("tiny_a", evaluated.tree)], {("demo", "tiny_a"): ("demo", "older")}
+        [("older", own.tree), ("tiny_a", evaluated.tree)], Baselines({("demo", "tiny_a"): ("demo", "older")})
     )
     tables = [table for table in score_tables(board) if table.task == "nvs"]
     assert [(table.stated, list(table.runs)) for table in tables] == [
@@ -188,7 +203,9 @@ def test_an_older_tree_never_shares_a_table_or_a_difference_with_one_of_ours(
 
 def test_a_tree_of_ours_that_lost_its_protocol_is_not_taken_for_an_older_one(own: EvaluationCell) -> None:
     own.tree.task(30, "nvs").protocol.unlink()
-    assert {each.epoch for each in build_leaderboard([("a", own.tree)]).rows if each.task == "nvs"} == {0, 15}
+    rows = [each for each in build_leaderboard([("a", own.tree)]).rows if each.task == "nvs"]
+    assert {each.epoch for each in rows if each.value is not None} == {0, 15}
+    assert {each.damaged for each in rows if each.epoch == 30} == {"damaged: `metrics/protocol.json` (missing)"}
 
 
 def test_the_files_hold_every_row_and_a_picture(evaluated: EvaluationCell, tmp_path: Path) -> None:
@@ -196,7 +213,10 @@ def test_the_files_hold_every_row_and_a_picture(evaluated: EvaluationCell, tmp_p
     reports = ReportsTree(tmp_path)
     write_leaderboard(reports, board)
     back = list(csv.DictReader(io.StringIO(reports.leaderboard_csv.read_text())))
-    assert [LeaderboardRow.model_validate({k: v or None for k, v in line.items()}) for line in back] == board.rows
+    assert [
+        LeaderboardRow.model_validate({k: v or (None if k not in TEXTS else "") for k, v in line.items()})
+        for line in back
+    ] == board.rows
     assert len(reports.leaderboard_differences.read_text().splitlines()) == 1 + len(board.differences)
     text = reports.leaderboard_markdown.read_text()
     assert "| demo | tiny_a | studio_pair03_dance | 30 | 20 |" in text

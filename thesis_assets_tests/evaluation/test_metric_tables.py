@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.metric_tables import mean_of, read_results, read_table, table_text
+from thesis_assets.evaluation.means import mean_of
+from thesis_assets.evaluation.metric_tables import read_results, read_table, table_text
 from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, NVS_RESULT_KEYS, format_results
 
 VALUES = st.none() | st.floats(-1e6, 1e6)

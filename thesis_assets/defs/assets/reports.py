@@ -18,6 +18,7 @@ from thesis_assets.defs.report_pages import (
     write_leaderboard,
     write_pages,
 )
+from thesis_assets.defs.scores import leaderboard_of
 from thesis_assets.schemas.evaluation import ComparisonRecord, LeaderboardRow
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ if TYPE_CHECKING:
 )
 def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Build the table from the trees that have a manifest, and renew the compare pages."""
-    from thesis_assets.evaluation.leaderboard import build_leaderboard
-
-    board = build_leaderboard(platform.evaluated_trees(), platform.baselines())
+    board = leaderboard_of(platform)
     reports = platform.settings.reports
     write_leaderboard(platform, board)
     pages = ComparePages(platform, platform.reporter(context)).renew()
@@ -63,7 +62,9 @@ def _largest_gain(board: "Leaderboard") -> dict[str, float]:
     from thesis_assets.evaluation.leaderboard_tables import psnr_differences
 
     gains = [
-        row.difference for row in psnr_differences(board) if row.against == UNREFINED and row.difference is not None
+        row.difference
+        for row in psnr_differences(board)
+        if row.against == UNREFINED and row.difference is not None and not row.seen_people
     ]
     return {"largest PSNR gain over the unrefined render": round(max(gains), 3)} if gains else {}
 

@@ -82,16 +82,13 @@ def _evaluation_manifest(platform: Platform, cell: Cell) -> Outcomes:
 def _unseen(platform: Platform, cell: Cell) -> CheckOutcome:
     from thesis_assets.evaluation.seen_people import check_evaluated_unseen
     from thesis_assets.samples.sample_rows import read_rows
-    from thesis_assets.schemas.samples import SplitSummary
     from thesis_assets.splits.photographs import check_photographs
-    from thesis_assets.storage import read_json
 
-    spec = platform.spec(cell)
-    trained_here = not spec.evaluation_only and platform.run_spec(cell).backend != "pretrained"
-    groups, tree = platform.evaluation_groups(spec), platform.difix(cell)
-    if not trained_here:
-        return check_evaluated_unseen(groups, None)
-    by_name = check_evaluated_unseen(groups, set(read_json(tree.split_summary, SplitSummary).train_group_ids))
+    spec, tree = platform.spec(cell), platform.difix(cell)
+    trained_on = platform.trained_on(cell)
+    by_name = check_evaluated_unseen(platform.evaluation_groups(spec), trained_on)
+    if trained_on is None:
+        return by_name
     evaluated = set(platform.evaluation_scenes(spec))
     held_out = [row for row in read_rows(tree.split_test) if row.scene_name in evaluated]
     by_photographs = check_photographs(
