@@ -25,7 +25,8 @@ from thesis_assets.cli.console import (
     wrong_use,
 )
 from thesis_assets.defs.compare_pages import MAX_FRAMES, UNREFINED, ComparePages, Comparison, MadePage
-from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.full_look import place_naming
+from thesis_assets.defs.partitions import Cell, CellKind
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.report_pages import renew_pages, write_leaderboard
 from thesis_assets.defs.scores import baselines_of, leaderboard_of
@@ -392,22 +393,54 @@ def _makes(target: str) -> str:
 
 def _lineage(platform: Platform, target: str) -> LineageLink:
     path = Path(target)
-    return _of_file(platform, path.resolve()) if path.exists() else _of_cell(platform, target)
+    # The file of the name, not what it may be a link to.
+    named = path.parent.resolve() / path.name
+    return _of_file(platform, named) if path.exists() and path.name else _of_cell(platform, target)
 
 
 def _of_file(platform: Platform, path: Path) -> LineageLink:
+    """The chain that a file stands in; above it the file itself, where the chain is of another one: compared with the record that
+    names it, or not ticked where none does.
+    """
+    from thesis_assets.schemas.lineage import linked
+    from thesis_assets.splits.lineage import compared
+
+    kind, cell, chain = _chain_of(platform, path)
+    if chain.path == str(path) or chain.kind == "sample":
+        return chain
+    place = place_naming(platform, kind, cell, path)
+    if place is None:
+        note = "no record names this file: it was not compared"
+        return linked("file", path.name, path=path, note=note, verified=False, made_from=[chain])
+    found = compared(place, path)
+    return linked(
+        "file",
+        path.name,
+        path=path,
+        digest=found.digest,
+        faults=found.faults,
+        verified=found.verified,
+        made_from=[chain],
+    )
+
+
+def _chain_of(platform: Platform, path: Path) -> tuple[CellKind, Cell, LineageLink]:
+    """(kind of cells, cell) that the file belongs to, and what that was made from."""
     from thesis_assets.evaluation.lineage import evaluation_lineage, place_of
 
     root = platform.settings.difix_data_root
     if path.is_relative_to(root) and path != root:
         exp_name, *parts = path.relative_to(root).parts
         if parts[:1] == ["tuning_runs"] and len(parts) > 1:
-            return _of_run_file(platform, Cell(exp_name, run_name=parts[1]), path)
+            cell = Cell(exp_name, run_name=parts[1])
+            return "exp_by_run", cell, _of_run_file(platform, cell, path)
         if parts[:1] == ["samples"] and len(parts) > 1:
             from thesis_assets.splits.lineage import sample_lineage
 
-            return sample_lineage(platform.difix(Cell(exp_name)), SampleId.parse(parts[1]), platform.roots)
-        return _of_cell(platform, exp_name)
+            sample = SampleId.parse(parts[1])
+            chain = sample_lineage(platform.difix(Cell(exp_name)), sample, platform.roots)
+            return "exp_by_scene", Cell(exp_name, scene_name=sample.scene_name), chain
+        return "exp", Cell(exp_name), _of_cell(platform, exp_name)
     for run_cell in platform.run_cells():
         if not platform.difix(run_cell).split_test.is_file():
             continue
@@ -415,7 +448,8 @@ def _of_file(platform: Platform, path: Path) -> LineageLink:
             if path.is_relative_to(tree.base):
                 epochs, tasks = place_of(tree, path)
                 difix, run_name = platform.difix(run_cell), run_cell.run_name
-                return evaluation_lineage(tree, difix, run_name, platform.roots, epochs=epochs, tasks=tasks)
+                chain = evaluation_lineage(tree, difix, run_name, platform.roots, epochs=epochs, tasks=tasks)
+                return "exp_by_run", run_cell, chain
     raise InvalidFile(
         "the file belongs to no declared experiment",
         file=path,

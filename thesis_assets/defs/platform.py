@@ -381,11 +381,14 @@ class Platform:
         """Scene name to tree, without opening the scenes."""
         return {name: self.tree(cell, name) for name in self.evaluation_scenes(self.spec(cell))}
 
-    def evaluated_scenes(self, cell: Cell) -> dict[str, EvaluationTree]:
+    def evaluated_scenes(self, cell: Cell, *, and_lost: bool = False) -> dict[str, EvaluationTree]:
         """Scene name to tree of a run's scenes that have a manifest.
 
         An experiment whose scenes are gone from the roots, or whose test manifest cannot be read, has none, which is said: it
         must not take the others' numbers away.
+
+        Args:
+            and_lost: also those whose manifest is gone, and its record is not.
         """
         if not (self.difix(cell).split_test.is_file() or self.spec(cell).evaluation.scenes):
             return {}
@@ -398,11 +401,19 @@ class Platform:
                 self._said.add(line)
                 self.echo(line)
             return {}
-        return {name: tree for name, tree in trees.items() if tree.manifest.is_file()}
+        return {
+            name: tree
+            for name, tree in trees.items()
+            if tree.manifest.is_file() or (and_lost and tree.manifest_made_from.is_file())
+        }
 
     def evaluated_trees(self) -> list[tuple[str, EvaluationTree]]:
-        """(run name, tree) of every declared run's evaluated scenes."""
-        return [(cell.run_name, tree) for cell in self.run_cells() for tree in self.evaluated_scenes(cell).values()]
+        """(run name, tree) of every declared run's evaluated scenes, also of those that lost their manifest."""
+        return [
+            (cell.run_name, tree)
+            for cell in self.run_cells()
+            for tree in self.evaluated_scenes(cell, and_lost=True).values()
+        ]
 
     def baselines(self) -> dict[tuple[str, str], tuple[str, str]]:
         """By (experiment, run) the run of the same experiment that it is compared with: the one that trains nothing."""

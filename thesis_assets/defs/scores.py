@@ -48,7 +48,7 @@ def scene_facts(platform: Platform, cells: Sequence[Cell]) -> "dict[Path, SceneF
     return {
         tree.base: facts
         for cell in cells
-        if (trees := look.evaluated_scenes(cell))
+        if (trees := look.evaluated_scenes(cell, and_lost=True))
         for tree, facts in _facts_of(look, cell, trees)
     }
 

@@ -101,7 +101,7 @@ def _moved(
         yield f"made anew from other things: data version {_short(was.data_version)}, now {_short(now.data_version)}"
     if was.seen_people != now.seen_people:
         yield "its people were trained on by one and not by the other"
-    if now.moved:
+    if now.moved not in ("", was.moved):
         yield now.moved
     for metric, row in before.items():
         value = after[metric].value if metric in after else None

@@ -173,11 +173,11 @@ def _of_people(
 
 
 def _whose(against: str, scenes: Mapping[str, MeasuredTask]) -> str:
-    """Whose a difference to epoch 0 is; nothing is said of one to another run, which may differ in anything."""
+    """Whose a difference to epoch 0 is; nothing is said of one to another run, which may differ in anything, nor of older trees."""
     sources = {each.comparable.get("prediction_source") for each in scenes.values()}
     if against != UNREFINED:
         return ""
-    return DIFIX if sources == {"refine"} else RECONSTRUCTION
+    return DIFIX if sources == {"refine"} else RECONSTRUCTION if sources <= {"command", "existing"} else ""
 
 
 def _differences(

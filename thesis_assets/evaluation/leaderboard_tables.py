@@ -74,7 +74,7 @@ class ScoreTable:
     """The scores of one task that were measured in one way, of people that the runs have not seen, or of people that they have.
 
     Attributes:
-        shown: the metrics that have a value anywhere in it.
+        shown: the metrics that have a value anywhere in it; all where damage left none.
         runs: by (experiment, run), sorted: its scores, epochs ascending.
         protocol: what its rows share.
         stated: False for trees of older scripts.
@@ -115,6 +115,7 @@ def _table(rows: Sequence[LeaderboardRow], board: Leaderboard) -> ScoreTable:
     first = rows[0]
     valued = {row.metric for row in rows if row.value is not None}
     shown = tuple(metric for metric in shown_metrics(first.task) if metric.name in valued)
+    shown = shown or tuple(shown_metrics(first.task))
     runs: dict[tuple[str, str], list[RunScores]] = {}
     for row in sorted(rows, key=lambda row: (row.exp_name, row.run_name, row.epoch, row.scene_name)):
         scores = runs.setdefault((row.exp_name, row.run_name), [])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets.errors import InvalidFile
+from thesis_assets.evaluation.metric_tables import task_faults
 from thesis_assets.evaluation.outputs import recorded
 from thesis_assets.layout import DifixTree, EvaluationTree, epoch_name, parse_epoch
 from thesis_assets.provenance import Contents, Place, Unit, Wanted, examine, read_record
@@ -116,7 +117,7 @@ def _numbers(tree: EvaluationTree, epoch: int, task: str, contents: Contents) ->
     except InvalidFile as error:
         return linked("numbers", task, path=place.protocol, faults=[error.in_one_line])
     faults = [] if protocol.epoch == epoch else [f"protocol.json is of epoch {protocol.epoch}"]
-    faults += [f"{file.name} is missing" for file in place.required_files if not file.is_file()]
+    faults += [f"{file.name}: {problem}" for file, problem in task_faults(place)[:3]]
     try:
         record = read_json(tree.task(epoch, "nvs").prediction_record, PredictionRecord)
     except InvalidFile:  # the predictions' own link says so

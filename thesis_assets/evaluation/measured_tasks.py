@@ -2,7 +2,7 @@
 
 Whoever reads numbers reads them here. A file with other bytes than its record names, or files that do not agree with each other, give
 no numbers: the task is `damaged`, with the reason, and enters no mean. What is stale is given out with what moved.
-Does not belong here: taking differences (`leaderboard`), or whether the saved images give these numbers (`number_checks`).
+Does not belong here: taking differences (`leaderboard`), or whether the saved images give these numbers (`required_files`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from thesis_assets.evaluation.metric_tables import (
     OLDER_COLUMNS,
     REFINER_SIZE,
     Row,
-    first_columns,
+    first_columns_are_older,
     frame_table,
     metrics_in,
     older_faults,
@@ -231,7 +231,7 @@ def measured_task(tree: TaskTree, epoch: int, source_camera: int | None = None) 
         record = read_record(place)
     except InvalidFile as error:
         return _damaged(tree, epoch, [_said(tree.base, error)])
-    if record is None and not tree.protocol.exists() and _is_older(tree):
+    if record is None and not tree.protocol.exists() and first_columns_are_older(tree):
         return _older(tree, epoch, source_camera)
     if record is None and not holds(tree.protocol, "input_digest"):
         name = place.name(place.record)
@@ -313,13 +313,6 @@ def _said(base: Path, error: InvalidFile) -> str:
     path = Path(error.file or "")
     name = path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
     return f"`{name}` ({error.problem})"
-
-
-def _is_older(tree: TaskTree) -> bool:
-    try:
-        return first_columns(frame_table(tree)) == OLDER_COLUMNS[tree.task]
-    except InvalidFile:  # then nothing says that older scripts wrote it
-        return False
 
 
 def _older(tree: TaskTree, epoch: int, source_camera: int | None) -> MeasuredTask:

@@ -2,7 +2,7 @@
 
 A tree of older scripts has no `protocol.json`: its PSNR enters as `psnr_channel_sum`, and how it was measured is not known.
 Does not belong here: which rows count in a mean (`means`), what a finished task is worth (`measured_tasks`), any comparison
-(`leaderboard`), or whether the numbers are those of the saved images (`number_checks`).
+(`leaderboard`), or whether the numbers are those of the saved images (`required_files`).
 """
 
 from __future__ import annotations
@@ -409,6 +409,14 @@ def _wrong_means(summary: Row, rows: Sequence[Row], task: TaskTree, protocol: Pr
 
 
 # --- trees of older scripts --------------------------------------------------------------------------------------------
+
+
+def first_columns_are_older(task: TaskTree) -> bool:
+    """Whether the table of frames is one of older scripts; one that cannot be read is none of which that can be said."""
+    try:
+        return first_columns(frame_table(task)) == OLDER_COLUMNS[task.task]
+    except InvalidFile:
+        return False
 
 
 def older_faults(task: TaskTree, source_camera: int | None) -> list[tuple[Path, str]]:

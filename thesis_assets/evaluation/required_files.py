@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, InvalidKey, command_for
+from thesis_assets.errors import InvalidFile, InvalidKey, command_for, first_names
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.input_data import (
     NV_DEBUG_KINDS,
@@ -24,10 +25,13 @@ from thesis_assets.evaluation.manifest import manifest_facts
 from thesis_assets.evaluation.metric_tables import (
     IMPORTED,
     Row,
+    first_columns_are_older,
     frame_columns,
     frame_table,
+    older_faults,
     read_protocol,
     read_table,
+    read_task,
     row_name,
     task_faults,
     wanted_names,
@@ -67,6 +71,7 @@ TOP_LEVEL = (
 )
 RECOMPUTED_ROWS = 8
 """A task and epoch: of a whole demo scene a quarter, of a long one enough to notice a wrong image set."""
+TOLD_ROWS = 3
 TOLERANCE = 1e-5
 """Tables have six decimals; SSIM runs in float32, whose last bit depends on the machine."""
 LPIPS_TOLERANCE = 1e-3
@@ -258,15 +263,49 @@ def check_metrics_recompute(cell: EvaluationCell, seed: int = 0) -> CheckOutcome
                 continue
             drawn = random.Random(f"{seed}/{epoch}/{task.task}").sample(rows, min(RECOMPUTED_ROWS, len(rows)))  # noqa: S311 - a choice of rows, no secret
             rows_seen += len(drawn)
-            measured = [convention for convention, column in COLUMNS.items() if column in protocol.comparable]
-            lpips, _ = lpips_or_reason(cell.lpips_weights, cell.device, measured)
-            wrong = differences(task, protocol, drawn, lpips)
+            wrong = differences(task, protocol, drawn, _measured_lpips(cell, protocol))
             offenders += [f"{cell.tree.relative(task.base)}/{text}" for text in wrong]
     return CheckOutcome.of(
         offenders,
         message=f"metrics of {cell.scene.name} from what is saved",
         counts={"rows": rows_seen, "unreadable_tables": unreadable, "imported_rows": imported},
     )
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """What the files of one task say of each other. `n_rows`: those that were computed again; `faults`: files, each with what is wrong."""
+
+    n_rows: int
+    faults: list[tuple[Path, str]]
+
+
+def recomputed(work: tuple[EvaluationCell, int, str]) -> Recomputed:
+    """Hold the tables of a task against each other, and every row against the saved images and arrays.
+
+    Args:
+        work: the scene, an epoch, a task. How numbers of other scripts were measured is not known: they are not computed again.
+    """
+    cell, epoch, name = work
+    task = cell.tree.task(epoch, name)
+    if not task.metrics_dir.is_dir():  # not made yet, or gone: comparing with the record says so
+        return Recomputed(0, [])
+    if not task.protocol.exists() and first_columns_are_older(task):
+        return Recomputed(0, older_faults(task, cell.source_camera()))
+    files = read_task(task)
+    rows = files.tables.get(frame_table(task))
+    if files.protocol is None or rows is None or IMPORTED in files.protocol.details:
+        return Recomputed(0, files.faults)
+    lpips = _measured_lpips(cell, files.protocol)
+    wrong = differences(task, files.protocol, rows, lpips)
+    said = first_names(wrong, TOLD_ROWS) if wrong else ""
+    return Recomputed(len(rows), [*files.faults, *([(frame_table(task), said)] if wrong else [])])
+
+
+def _measured_lpips(cell: EvaluationCell, protocol: Protocol) -> Mapping[str, Lpips]:
+    """By column: what measures LPIPS here as the protocol says that it was measured, where its weights are here."""
+    measured = [convention for convention, column in COLUMNS.items() if column in protocol.comparable]
+    return lpips_or_reason(cell.lpips_weights, cell.device, measured)[0]
 
 
 def recompute_row(

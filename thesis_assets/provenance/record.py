@@ -56,6 +56,11 @@ class MadeFrom(FileModel):
         """Whether somebody wants it made once more (`ask_anew`): by today's options then."""
         return bool(self.noted.get(ANEW))
 
+    @property
+    def computed_identity(self) -> str:
+        """The identity that its parts give: another one than it names where someone changed it."""
+        return identity_of(self.step, self.code_version, self.options, self.tools, self.inputs)
+
     def output(self, name: str) -> Output | None:
         """The named output; None where the record has none of that name."""
         found = self.outputs.get(name)

@@ -162,6 +162,10 @@ def _compare(unit: Unit, contents: Contents, *, full: bool) -> Verdict:
         record = read_record(place)
     except InvalidFile as error:
         return Verdict("damaged", (f"{error.problem}: {place.record.name}",), damaged=(place.record.name,))
+    if record is not None and full and record.identity != record.computed_identity:
+        return Verdict(
+            "damaged", (f"`{place.record.name}` (its parts do not give its identity)",), damaged=(place.record.name,)
+        )
     if record is None:
         if unit.older is not None and unit.older() is not None:
             return Verdict("made", notes=(NOT_VERIFIED,))

@@ -68,6 +68,14 @@ def check_samples_complete(
     )
 
 
+def every_fault(tree: DifixTree, rows: Sequence[SampleRow]) -> Iterator[tuple[str, Path, str]]:
+    """Every image decoded: (scene, sample's folder, what is wrong) of what is not whole."""
+    for row in rows:
+        folder = tree.samples_dir / row.sample_id
+        for fault in sample_faults(folder, row.sample_id, decode=True):
+            yield row.scene_name, folder, fault
+
+
 def sample_faults(folder: Path | str, sample_id: str, *, decode: bool = False) -> list[str]:
     """What is wrong with the files of one sample, each with its name; empty where nothing is.
 

@@ -78,11 +78,12 @@ def test_any_file_of_the_trees_has_its_lineage(finished_world: World) -> None:
         (tree.evaluation_recording(1), ["evaluation", "epoch", "predictions"]),
     ):
         link = _lineage(platform, str(path))
-        assert kinds(link)[:3] == first, path
+        assert [kind for kind in kinds(link) if kind != "file"][:3] == first, path
         assert list(link.breaks()) == [], path
     assert kinds(_lineage(platform, "small/r1"))[0] == "selection"
     assert kinds(_lineage(platform, "small"))[0] == "data"
-    assert len(_lineage(platform, str(tree.evaluation_recording(1))).made_from) == 1
+    (of_tree,) = _lineage(platform, str(tree.evaluation_recording(1))).made_from
+    assert len(of_tree.made_from) == 1
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from thesis_assets import storage
-from thesis_assets.evaluation.metric_tables import write_tables
+from thesis_assets.evaluation.metric_tables import frame_table, write_tables
 from thesis_assets.evaluation.outputs import staged
 from thesis_assets.evaluation.units import outputs_of
 from thesis_assets.images.metrics import psnr, psnr_channel_sum, ssim
@@ -46,6 +46,8 @@ def write_run(
     size: tuple[int, int] = SIZE,
     cameras: Sequence[int] = CAMERAS,
     frames: Sequence[str] = FRAMES,
+    region: str = "full_frame",
+    checkpoint: str | None = None,
 ) -> dict[str, EvaluationTree]:
     """Add one epoch of a run: every scene's pictures have noise of its sigma; those of `hurt` have three times as much."""
     trees = {}
@@ -70,7 +72,12 @@ def write_run(
                     "psnr_channel_sum": psnr_channel_sum(predicted, truth),
                 }
                 rows.append({"camera_id": cam_id, "frame_id": int(fname), **values, "lpips": None})
-        write_numbers(task, rows, _protocol(epoch, step, cameras, frames))
+        protocol = _protocol(epoch, step, cameras, frames)
+        comparable, details = (
+            {**protocol.comparable, "region": region},
+            {**protocol.details, "checkpoint_sha256": checkpoint},
+        )
+        write_numbers(task, rows, protocol.model_copy(update={"comparable": comparable, "details": details}))
         storage.write_json(tree.manifest, _manifest(scene, run_name, tree, cameras))
         trees[scene] = tree
     return trees
@@ -86,7 +93,8 @@ def write_numbers(task: TaskTree, rows: list[dict[str, Any]], protocol: Protocol
 def record_again(task: TaskTree) -> None:
     """Give a task a record of what lies there: as if it had been measured so."""
     place = Place(task.base, task.made_from)
-    begin(Unit(task.task, place, Wanted(task.task, "1"))).finish(outputs_of(task), flush=False)
+    wanted = Wanted(task.task, "1", {"rows": storage.sha256_file(frame_table(task))})
+    begin(Unit(task.task, place, wanted)).finish(outputs_of(task), flush=False)
 
 
 def _protocol(epoch: int, step: int | None, cameras: Sequence[int], frames: Sequence[str]) -> Protocol:
