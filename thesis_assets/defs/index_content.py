@@ -415,5 +415,5 @@ def _curves_note(rows: Sequence[DifferenceRow], of_seen: Sequence[DifferenceRow]
     if any(row.metric != "psnr" for row in rows):
         parts.append("some by the older PSNR of earlier scripts")
     if any(row.moved for row in rows):
-        parts.append("some are stale")
+        parts.append("some are not current")
     return "; ".join(parts) + "." + (f" {seen}" if seen else "")

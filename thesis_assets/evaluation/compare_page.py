@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thesis_assets.evaluation.compared_runs import ComparedFrame, ComparedRuns, Pictures
-from thesis_assets.evaluation.leaderboard import RECONSTRUCTION
+from thesis_assets.evaluation.leaderboard import DIFIX, RECONSTRUCTION, UNREFINED
 from thesis_assets.evaluation.leaderboard_tables import SEEN_PEOPLE, protocol_text
 from thesis_assets.evaluation.means import mean_over_scenes
 from thesis_assets.evaluation.metric_names import TASK_TITLES, ShownMetric, shown_metrics
@@ -102,7 +102,7 @@ def headline(compared: ComparedRuns) -> str:
     numbers = ", ".join(each.text(minus="-") for each in _judged(compared))
     caveats = [SEEN_PEOPLE] if compared.counts_seen else []
     caveats += [RECONSTRUCTION] if _whose(compared) == RECONSTRUCTION else []
-    caveats += ["stale"] if any(scene in compared.moved for scene in compared.counted) else []
+    caveats += ["not current"] if any(scene in compared.moved for scene in compared.counted) else []
     return f"epoch {compared.epoch}: {numbers}" + (f" ({'; '.join(caveats)})" if caveats else "")
 
 
@@ -139,12 +139,14 @@ def _evidence(compared: ComparedRuns) -> Iterator[str]:
     """Sentences that a person can quote: how sure the numbers are, and what is against them."""
     if _whose(compared) == RECONSTRUCTION:
         yield f"What changed since epoch 0 is {RECONSTRUCTION}."
+    if _whose(compared) == DIFIX and compared.baseline_name != UNREFINED:
+        yield f"{compared.baseline_name} is the control: the same without the tuned checkpoint, so that the difference is DiFix's alone."
     if compared.counts_seen:
         yield f"These are {SEEN_PEOPLE}: it says how well they were learned."
     elif compared.seen:
         yield f"Not counted, since they are {SEEN_PEOPLE}: {', '.join(sorted(compared.seen))}."
     if stale := [scene for scene in compared.counted if scene in compared.moved]:
-        yield f"Stale (what moved stands at the end): {', '.join(stale)}."
+        yield f"Not current (what moved stands at the end): {', '.join(stale)}."
     metric = _metric(compared.metric)
     row = _difference(compared, "nvs", compared.metric)
     if row is None or row.difference is None:
@@ -348,7 +350,7 @@ def _left_out(compared: ComparedRuns, pictures: Pictures) -> Iterator[tuple[str,
     for scene, reason in compared.left_out.items():
         yield "Not compared", f"{scene}: {reason}."
     for scene, moved in compared.moved.items():
-        yield "Stale", f"{scene}: {moved}."
+        yield "Not current", f"{scene}: {moved}."
     for place, reason in list(pictures.unreadable.items())[:5]:
         frame = compared.frames[place]
         yield "No picture", f"{frame.scene_name} cam_{frame.cam_id}/{frame.fname}: {reason}."

@@ -38,7 +38,7 @@ def difference_plot(board: Leaderboard) -> bytes:
     shown = f", the first {len(bars)} of {len(every)}" if len(every) > len(bars) else ""
     axes.set_title(f"PSNR difference, dB (same frames, same protocol){shown}", loc="left", fontsize=11, pad=22)
     legend = "dot: a scene; whisker: 95 % over scenes, grey: over frames of these scenes only"
-    legend += f"; {MOVED_MARK}: stale" if any(bar.moved for bar in bars) else ""
+    legend += f"; {MOVED_MARK}: not current" if any(bar.moved for bar in bars) else ""
     axes.annotate(legend, (0, 1), (0, 7), "axes fraction", textcoords="offset points", fontsize=8, color=MUTED)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.set_xticks([])

@@ -99,8 +99,14 @@ def markdown_text(board: Leaderboard, *, plot_name: str) -> str:
     if not board.rows:
         return NOTHING
     parts = ["# Leaderboard", f"![PSNR differences of runs, a dot a scene]({plot_name})"]
+    told: dict[tuple[object, ...], str] = {}
     for table in score_tables(board):
-        parts += _table_parts(board, table)
+        numbers = _numbers(table)
+        parts += [f"## {table.title}", f"Protocol `{table.digest[:8]}`. {_as_text(protocol_text(table.protocol))}."]
+        parts += (
+            _table_parts(board, table) if numbers not in told else [f"The same numbers as under *{told[numbers]}*."]
+        )
+        told.setdefault(numbers, table.title)
     parts += _published_parts(board)
     return "\n\n".join([*parts, _HOW_TO_READ]) + "\n"
 
@@ -113,15 +119,26 @@ _HOW_TO_READ = (
     "PSNR\\*: squared errors summed over the channels but divided by the pixels, 4.771 dB lower. PCDR\\*: depth order without moving "
     f"the ground truth first. `{AVERAGE}`: the mean over the scenes of a run, where there are several; empty where one has no value. "
     "People that a run was trained on stand in tables of their own, and in no mean with others. "
-    f"{DAMAGED_MARK}: the files of the numbers are damaged, so that there are none, here and in the means. {MOVED_MARK}: stale, with "
-    "what moved since. Of a run that reconstructs the scene anew the difference to epoch 0 is that of reconstruction and DiFix "
+    f"{DAMAGED_MARK}: the files of the numbers are damaged, so that there are none, here and in the means. {MOVED_MARK}: stale or "
+    "not verified, with what moved since. Of a run that reconstructs the scene anew the difference to epoch 0 is that of reconstruction and DiFix "
     "together; DiFix's own is the one to its control (`evaluation.control`)."
 )
 
 
+def _numbers(table: ScoreTable) -> tuple[object, ...]:
+    """All that a table says but for how it was measured: two that are equal are one."""
+    return tuple(
+        (scores.exp_name, scores.run_name, scores.epoch, scene, row.step, *row.model_dump(include=_NUMBERS).values())
+        for scores in table.scores
+        for scene, cell in scores.cells.items()
+        for row in cell.values()
+    )
+
+
+_NUMBERS = {"metric", "value", "difference_to_unrefined", "difference_to_baseline", "n_frames", "damaged", "moved"}
+
+
 def _table_parts(board: Leaderboard, table: ScoreTable) -> Iterator[str]:
-    yield f"## {table.title}"
-    yield f"Protocol `{table.digest[:8]}`. {_as_text(protocol_text(table.protocol))}."
     differences = difference_lines(board, table)
     if len(differences) > 1:
         yield _markdown(differences, n_names=5)
@@ -494,9 +511,9 @@ def _footnotes(table: ScoreTable, lines: Sequence[_LatexLine]) -> Iterator[str]:
     for mark, text in dict.fromkeys(each for scores, scene in shown_cells for each in _notes_of(scores, scene)):
         yield f"\\textsuperscript{{{signs_of[mark]}}}{latex_escape(text)}."
     notes = []
-    if any(metric.name == "psnr_channel_sum" for metric in table.shown):
+    if any("PSNR*" in metric.title for metric in table.shown):
         notes.append("PSNR*: squared errors summed over the channels, 4.771 dB lower.")
-    if any(metric.name == "pcdr_legacy" for metric in table.shown):
+    if any("PCDR*" in metric.title for metric in table.shown):
         notes.append("PCDR*: depth order without moving the ground truth first.")
     if any(line.difference and line.difference.interval_over == "scenes" for line in lines):
         notes.append("Intervals: bootstrap over scenes, paired by frame.")

@@ -6,7 +6,7 @@ Rows of different protocols never share a table, so that an older tree's PSNR is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from thesis_assets.evaluation.leaderboard import RECONSTRUCTION, UNREFINED, Leaderboard
@@ -115,7 +115,7 @@ def _table(rows: Sequence[LeaderboardRow], board: Leaderboard) -> ScoreTable:
     first = rows[0]
     valued = {row.metric for row in rows if row.value is not None}
     shown = tuple(metric for metric in shown_metrics(first.task) if metric.name in valued)
-    shown = shown or tuple(shown_metrics(first.task))
+    shown = _folded(rows, shown or tuple(shown_metrics(first.task)))
     runs: dict[tuple[str, str], list[RunScores]] = {}
     for row in sorted(rows, key=lambda row: (row.exp_name, row.run_name, row.epoch, row.scene_name)):
         scores = runs.setdefault((row.exp_name, row.run_name), [])
@@ -125,6 +125,24 @@ def _table(rows: Sequence[LeaderboardRow], board: Leaderboard) -> ScoreTable:
     protocol = board.protocols.get(first.table_digest, {})
     stated, seen = first.protocol_stated, first.seen_people
     return ScoreTable(first.task, first.table_digest, shown, runs, protocol, stated, seen)
+
+
+def _folded(rows: Sequence[LeaderboardRow], shown: Sequence[ShownMetric]) -> tuple[ShownMetric, ...]:
+    """Metrics that have the same value in every cell stand in one column, under the names of all."""
+    columns: dict[tuple[object, ...], list[ShownMetric]] = {}
+    for metric in shown:
+        values = tuple(
+            (row.exp_name, row.run_name, row.epoch, row.scene_name, row.value, row.difference_to_unrefined)
+            for row in rows
+            if row.metric == metric.name
+        )
+        has_values = any(row.value is not None for row in rows if row.metric == metric.name)
+        kind = (metric.unit, metric.decimals, metric.higher_is_better, values if has_values else metric.name)
+        columns.setdefault(kind, []).append(metric)
+    return tuple(
+        replace(first, title=", ".join([first.title, *(each.title for each in others)]))
+        for first, *others in columns.values()
+    )
 
 
 def of_table(board: Leaderboard, table: ScoreTable) -> list[DifferenceRow]:

@@ -1,6 +1,7 @@
 """Single edits in a finished tree: each is named by the looks that the table of coverage promises, and none enters a mean."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -11,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.cli.results import _lineage
-from thesis_assets.defs.full_look import KINDS, LOOK_OF, Fault, FullLook, KindOfFile
+from thesis_assets.defs.full_look import KINDS, LOOK_OF, Fault, FullLook, KindOfFile, coverage_table
 from thesis_assets.defs.graph import look_at
 from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.scores import leaderboard_of
 from thesis_assets.evaluation.leaderboard import Leaderboard
 from thesis_assets.evaluation.leaderboard_pages import latex_text, markdown_text
+from thesis_assets_tests.cli.in_process import invoke
 from thesis_assets_tests.worlds import SCENES, World
 
 SCENE = "studio_pair03_dance"
@@ -228,10 +230,14 @@ def numbers(board: Leaderboard) -> dict[tuple[object, ...], float | None]:
     return {(row.scene_name, row.epoch, row.task, row.metric): row.value for row in board.rows}
 
 
-def faults(world: World, asset: str, cell: Cell) -> list[Fault]:
+Faults = Callable[[str, Cell], list[Fault]]
+
+
+@pytest.fixture(scope="module")
+def faults(finished_world: World) -> Iterator[Faults]:
     """What a full look finds of one asset."""
-    with world.instance() as instance:
-        return list(FullLook(world.platform, instance, lambda _: None).of_cell(asset, cell))
+    with finished_world.instance() as instance:
+        yield lambda asset, cell: list(FullLook(finished_world.platform, instance, lambda _: None).of_cell(asset, cell))
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +249,7 @@ def before(finished_world: World) -> dict[tuple[object, ...], float | None]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_an_edit_is_named_and_enters_no_mean(
-    finished_world: World, before: dict[tuple[object, ...], float | None], case: Case
+    finished_world: World, before: dict[tuple[object, ...], float | None], faults: Faults, case: Case
 ) -> None:
     world, kind = finished_world, KIND[case.kind]
     path, other = case.files(world.platform)
@@ -261,11 +267,11 @@ def test_an_edit_is_named_and_enters_no_mean(
         if kind.in_chain:
             broken = list(_lineage(world.platform, f"small/r1/{SCENE}/1").breaks())
             assert broken, "lineage of a number"
-        found = faults(world, asset, case.cell)
+        found = faults(asset, case.cell)
         assert path in [fault.file for fault in found], [fault.row for fault in found]
         again = look_at(world.platform, asset, case.cell)
         assert again.state in ("damaged", "missing"), "what a full look found a quick one knows from then on"
-    assert faults(world, asset, case.cell) == []
+    assert faults(asset, case.cell) == []
     assert look_at(world.platform, asset, case.cell).is_made
 
 
@@ -294,7 +300,7 @@ def test_there_are_edits_of_every_kind_that_the_table_of_coverage_has() -> None:
 
 
 def test_a_number_that_its_images_do_not_give_is_found_also_where_every_record_was_made_to_fit(
-    finished_world: World, tmp_path: Path
+    finished_world: World, faults: Faults, tmp_path: Path
 ) -> None:
     """The three tables agree, and their record names them as they are: only computing again shows it."""
     from thesis_assets.evaluation.metric_tables import read_task, write_tables
@@ -312,9 +318,36 @@ def test_a_number_that_its_images_do_not_give_is_found_also_where_every_record_w
         with staged(task.metrics_dir) as stage:
             write_tables(stage, task, rows, files.protocol)
         record_again(task)
-        found = {fault.file: fault.problem for fault in faults(finished_world, "nvs", RUN)}
+        found = {fault.file: fault.problem for fault in faults("nvs", RUN)}
         assert "psnr is written as 99.0, and the saved files give" in found[task.nvs_per_frame]
     finally:
         shutil.rmtree(task.metrics_dir)
         shutil.copytree(kept, task.metrics_dir)
-    assert faults(finished_world, "nvs", RUN) == []
+    assert faults("nvs", RUN) == []
+
+
+def test_the_page_has_the_table_of_coverage_as_it_is() -> None:
+    page = Path(__file__).parents[2] / "docs" / "read_the_results.md"
+    assert f"\n\n{coverage_table()}\n\n" in page.read_text(encoding="utf-8"), "write it anew: scripts/print_coverage.py"
+
+
+def test_checks_numbers_and_checks_samples_name_each_file_and_what_mends_it(
+    finished_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = invoke(monkeypatch, finished_world, "checks", "numbers", "--exp", "small", "--json")
+    assert whole.exit_code == 0, (whole.output, whole.exception)
+    counted = json.loads(whole.stdout)
+    assert (counted["faults"], counted["found"], counted["rows"]) == (0, [], 30)
+    table = finished_world.platform.tree(RUN, SCENE).task(1, "nvs").nvs_per_frame
+    sample = of_data(f"{SAMPLE}image.png")(finished_world.platform)[0]
+    for look, path, command in (
+        ("numbers", table, "thesis-assets run --exp small --run r1 --until nvs"),
+        ("samples", sample, "thesis-assets run --exp small --until scene_samples"),
+    ):
+        with edited(path, path, one_byte, keep_time=True):
+            found = invoke(monkeypatch, finished_world, "checks", look, "--exp", "small")
+            assert found.exit_code == 3
+            lines = found.stdout.splitlines()
+            assert f"{path}: other bytes than were recorded" in lines
+            assert f"next: `{command}`" in lines
+        assert invoke(monkeypatch, finished_world, "checks", look, "--exp", "small").exit_code == 0

@@ -193,7 +193,7 @@ def test_after_pruning_the_graph_is_current_and_the_lineage_knows_what_is_gone(
         with finished_world.instance() as instance:
             for asset in ("tuned_checkpoint", "selected_checkpoint", "predictions", "triplet_recording"):
                 assert Plan(platform, instance).state(asset, cell).state == "made", asset
-        gone = _lineage(platform, str(run.checkpoint_info(taken)))
+        (gone,) = _lineage(platform, str(run.checkpoint_info(taken))).made_from
         assert (gone.state, list(gone.breaks())) == ("recorded", [])
         assert "removed on request" in gone.note
     finally:

@@ -112,7 +112,7 @@ def test_rot_that_kept_size_and_time_is_found_by_the_checks_and_mended_by_the_co
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     found = invoke(monkeypatch, world, "checks", "samples", "--exp", "small")
     assert found.exit_code == 3
-    assert "`thesis-assets run --exp small --until scene_samples` makes exactly these again" in found.output
+    assert "next: `thesis-assets run --exp small --until scene_samples`" in found.output
     mend(monkeypatch, world, "sample_set.every_sample_complete", Cell("small"), "--until", "difix_data")
     assert path.read_bytes() == before
 

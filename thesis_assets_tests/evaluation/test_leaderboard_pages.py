@@ -41,6 +41,23 @@ def test_the_average_of_differences_is_empty_where_a_scene_has_none() -> None:
     assert "| demo | a | avg | 15 | 10 | 20.000 |  |" in page(*two)
 
 
+def test_columns_and_tables_that_say_the_same_fold() -> None:
+    bodies = [
+        row(task=task, metric=metric, value=value, table_digest=str(place) * 64)
+        for place, task in enumerate(("pose_smplx", "pose_smpl"))
+        for metric, value in (("pcdr", 0.5), ("pcdr_legacy", 0.5), ("mpjpe_mm", 80.0))
+    ]
+    text = page(*bodies)
+    assert "| PCDR, PCDR* ↑ |" in text
+    assert text.count("| demo | a | s_1 |") == 1
+    assert "## Bodies, SMPL\n\nProtocol `11111111`. .\n\nThe same numbers as under *Bodies, SMPL-X*." in text
+    other = page(*bodies[:-1], bodies[-1].model_copy(update={"value": 81.0}))
+    assert other.count("| demo | a | s_1 |") == 2
+    apart = page(bodies[0], bodies[1].model_copy(update={"value": 0.6}))
+    assert "PCDR ↑ |" in apart
+    assert "PCDR* ↑ |" in apart
+
+
 def test_a_difference_stands_with_its_interval_signs_and_p() -> None:
     text = page(row(), differences=[difference(scenes=[0.1, 0.3, -0.1], interval_over="frames", sign_flip_p=0.25)])
     assert (

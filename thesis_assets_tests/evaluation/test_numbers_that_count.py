@@ -164,7 +164,7 @@ def test_stale_numbers_are_shown_with_a_mark_and_what_moved(runs: dict[str, dict
     found = compare_runs(
         (("demo", "tuned"), runs["tuned"]), None, facts=facts_of(runs["tuned"], state=TaskState(moved=moved))
     )
-    assert headline(found).endswith("(stale)")
+    assert headline(found).endswith("(not current)")
 
 
 def test_numbers_whose_images_are_lost_count_nowhere(runs: dict[str, dict[str, EvaluationTree]]) -> None:
