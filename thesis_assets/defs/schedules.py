@@ -11,6 +11,7 @@ from thesis_assets.defs.assets.declaration import PLATFORM
 from thesis_assets.defs.audit import audit
 from thesis_assets.defs.backfill_plan import plan_backfill
 from thesis_assets.defs.backfill_runs import hand_over
+from thesis_assets.defs.full_look import NUMBERS, SAMPLES, FullLook
 from thesis_assets.defs.jobs import OBSERVE
 from thesis_assets.defs.metadata import stops, table
 from thesis_assets.defs.new_scenes import fork_for_late_scenes
@@ -55,7 +56,8 @@ def hand_over_missing_cells(context: dg.OpExecutionContext) -> None:
 
 @dg.op(required_resource_keys={PLATFORM}, out=dg.Out(dg.Nothing))
 def look_at_every_file(context: dg.OpExecutionContext) -> None:
-    """Decode every sample, verify every checkpoint and recording of all experiments; the outcomes stand at their checks.
+    """Make every check of all experiments, the outcomes of which stand there; then compare every byte with its record, and compute
+    every number again.
 
     Raises:
         dagster.Failure: something is damaged; what, is in the message and on the page of checks.
@@ -68,6 +70,19 @@ def look_at_every_file(context: dg.OpExecutionContext) -> None:
         if stops(evaluation):
             damaged.append(f"{evaluation.asset_key.to_user_string()} {evaluation.partition}: {evaluation.description}")
     context.log.info(f"{n_looked} checks, {len(damaged)} found damage")
+    full = FullLook(context.resources.platform, context.instance, context.log.info)
+    for spec in context.resources.platform.readable_experiments():
+        try:
+            faults = [fault for look in (SAMPLES, NUMBERS) for fault in full.faults(look, spec.exp_name)]
+        except (
+            ThesisAssetsError
+        ) as error:  # a scene that the file names is gone, for instance: the others are looked at
+            context.log.warning(f"{spec.exp_name} cannot be looked at whole: {error.in_one_line}")
+            continue
+        damaged += [f"{fault.file}: {fault.problem}; `{fault.mend}`" for fault in faults]
+    context.log.info(
+        f"{full.n_files} files read, {full.n_rows} rows computed again, {len(damaged)} found damaged in all"
+    )
     if damaged:
         raise dg.Failure(description="\n".join(damaged[:20]), metadata={"damaged": len(damaged)}, allow_retries=False)
 
@@ -80,7 +95,7 @@ def new_dataset_backfill() -> None:
 
 @dg.job
 def integrity_audit() -> None:
-    """Read every sample, checkpoint and recording of all partitions, in one run."""
+    """Read every file of all partitions, in one run."""
     look_at_every_file()
 
 
@@ -107,6 +122,6 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             name="weekly_integrity_audit",
             job=integrity_audit,
             cron_schedule=SUNDAY,
-            description="Every Sunday: one run reads every sample, checkpoint and recording of all partitions.",
+            description="Every Sunday: one run reads every file of all partitions, and computes every number again.",
         ),
     ]

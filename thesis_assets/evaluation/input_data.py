@@ -87,7 +87,9 @@ def input_data_unit(cell: EvaluationCell) -> Unit:
     place = Place(tree.input_data_dir, tree.input_data_made_from)
     as_kept = kept(cell, recorded(place))
     options, given = picked(cell, as_kept, CHOICE)
-    wanted = Wanted("input_data", CODE_VERSIONS["input_data"], options, given, files=NamedFiles(cell, _read(cell, as_kept)))
+    wanted = Wanted(
+        "input_data", CODE_VERSIONS["input_data"], options, given, files=NamedFiles(cell, _read(cell, as_kept))
+    )
     return Unit(f"input_data of {cell.scene.name}", place, wanted, lambda: older_of(tree.input_data_record))
 
 

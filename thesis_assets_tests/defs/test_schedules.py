@@ -1,5 +1,6 @@
 """What the schedules start: missing cells handed over to the daemon, and one run that reads every file of all partitions."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,9 +96,19 @@ def test_the_audit_is_one_run_that_finds_an_image_rotten_in_any_partition(
     content[-20] ^= 0xFF  # Header and end stay whole: only decoding shows it.
     image.unlink()
     image.write_bytes(content)
+    meta = sorted(world.platform.difix(Cell("v1")).samples_dir.iterdir())[1] / "meta.json"
+    text, stat = meta.read_bytes(), meta.stat()
+    meta.unlink()
+    meta.write_bytes(text.replace(b'"identity": "', b'"identitY": "'))  # no check knows this key
+    os.utime(meta, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert meta.read_bytes() != text
 
     audited = run(world, instance, "integrity_audit")
     assert not audited.success
+    (failed,) = audited.get_step_failure_events()
+    said = str(failed.step_failure_data.user_failure_data and failed.step_failure_data.user_failure_data.description)
+    assert f"{image}: other bytes than were recorded" in said
+    assert f"{meta}: other bytes than were recorded" in said
     rows = check_rows(instance)
     assert {(row.cell, row.run_id) for row in rows} == {("v1", audited.run_id), ("v2", audited.run_id)}
     [row] = [row for row in rows if row.status == "failed"]
