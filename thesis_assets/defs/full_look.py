@@ -80,8 +80,10 @@ class FullLook:
             for cell in cells_of_level(self.platform, level, exp_name, runs):
                 for asset in assets_of(self.platform, level, cell):
                     if LOOK_OF[asset] == look:
+                        folders = {file.parent for file, _ in found}  # of a sample one of whose files is named already
                         for fault in self.of_cell(asset, cell):
-                            found.setdefault((fault.file, fault.problem), fault)
+                            if fault.file not in folders:
+                                found.setdefault((fault.file, fault.problem), fault)
         plan = Plan(self.platform, self.instance)
         return [
             Fault(fault.asset, fault.cell, fault.file, fault.problem, self._mend(plan, fault))
