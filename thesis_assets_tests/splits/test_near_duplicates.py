@@ -119,6 +119,13 @@ def test_a_changed_copy_is_named_with_both_scenes(roots: SceneRoots, way: str) -
     assert ("mirrored" in outcome.offenders[0]) == way.startswith("mirrored")
 
 
+def test_half_of_the_picture_is_not_seen_as_the_docs_say(roots: SceneRoots) -> None:
+    truth = roots.tree(COPY).ground_truth
+    change(truth.images_dir, "*.jpg", lambda image: image[:, : image.shape[1] // 2])
+    change(truth.masks_dir, "*.png", lambda mask: mask[:, : mask.shape[1] // 2], png=True)
+    assert check_near_duplicates(rows_of(roots, *SCENES), rows_of(roots, COPY), roots).passed
+
+
 def test_a_pair_of_offenders_stands_side_by_side(roots: SceneRoots) -> None:
     change(roots.tree(COPY).ground_truth.images_dir, "*.jpg", lambda image: image)
     outcome = check_near_duplicates(rows_of(roots, *SCENES), rows_of(roots, COPY), roots)
