@@ -417,7 +417,7 @@ class SplitSpec(Part):
     train_only: Switch = False
     reserved_scenes: tuple[str, ...] = ()
     group_rules: dict[str, str] = {}
-    override_builtin_rule: bool = False
+    override_builtin_rule: Switch = False
     """A rule of `group_rules` may part people whom the built-in rule of its dataset keeps together."""
 
     @model_validator(mode="after")

@@ -30,6 +30,13 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
+def plain(value: object) -> object:
+    """As a file holds it: tuples are lists, and the keys of epochs are numbers, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
 def refusal(path: Path) -> InvalidExperiment:
     with pytest.raises(InvalidExperiment) as refused:
         read_experiment(path)
@@ -157,7 +164,7 @@ def test_an_experiment_written_as_yaml_reads_back_equal(
     tmp_path_factory: pytest.TempPathFactory, spec: ExperimentSpec
 ) -> None:
     folder = ExperimentFolder(tmp_path_factory.mktemp("experiments", numbered=True))
-    folder.path(spec.exp_name).write_text(to_yaml(spec.model_dump(mode="json")), encoding="utf-8")
+    folder.path(spec.exp_name).write_text(to_yaml(plain(spec.model_dump())), encoding="utf-8")
 
     assert folder.read(spec.exp_name) == spec
     assert folder.names() == [spec.exp_name]
