@@ -189,7 +189,7 @@ def set_aside_command(
     yes: Annotated[bool, typer.Option("--yes", help="Move the samples; without it they are only shown.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show samples of scenes that the experiment no longer names, and those that no shard names.
+    """Show samples that no scene of the experiment has.
 
     With --yes they are moved out of `samples/`: they go to `set_aside/` in the experiment's folder; nothing is deleted.
     """

@@ -186,9 +186,9 @@ def look(
     lossless: Annotated[bool, typer.Option("--lossless", help="PNG files go in as they are.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Record a scene before any run: is this the right scene, world and person?
+    """Record a scene before any run.
 
-    Cameras with their images, masks and depth, the estimated and the true people, and the Gaussians, in one world.
+    Is this the right scene, world and person? Cameras with their images, masks and depth, the estimated and the true people, and the Gaussians, in one world.
     """
     from thesis_assets.evaluation.qualitative.scene_look import look_at_scene
     from thesis_assets.evaluation.qualitative.tracks import ExportOptions

@@ -344,7 +344,7 @@ def checks_numbers(
     run_names: options.OnlyRuns = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Compute every number of an experiment's runs again, from the saved images.
+    """Compute all numbers of an experiment again from the images.
 
     Every byte of what its runs made is compared with what was recorded, and rows by frame, rows by camera and text files with each other. Exit code 3 names each file that differs.
     """

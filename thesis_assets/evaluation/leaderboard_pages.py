@@ -73,7 +73,11 @@ def read_differences(path: Path) -> list[DifferenceRow]:
         with path.open(encoding="utf-8", newline="") as lines:
             rows = [
                 DifferenceRow.model_validate(
-                    {name: json.loads(text) if name == "by_scene" else text or None for name, text in row.items()}
+                    {
+                        name: json.loads(text) if name == "by_scene" else text or None
+                        for name, text in row.items()
+                        if text or DifferenceRow.model_fields[name].is_required()
+                    }
                 )
                 for row in csv.DictReader(lines)
                 if row["metric"] in metrics and row["against"] == UNREFINED

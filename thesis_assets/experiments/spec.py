@@ -188,7 +188,7 @@ class RunSpec(Part):
     eval_freq: Whole = Field(default=1000, ge=1, le=MAX_STEPS)
     viz_freq: Whole = Field(default=100, ge=1, le=MAX_STEPS)
     resolution: Whole = Field(default=512, ge=16, le=8192)
-    learning_rate: Number = Field(default=2e-5, ge=0.0, le=10.0)
+    learning_rate: Number = Field(default=2e-5, ge=0.0, le=1e30)
     train_batch_size: Whole = Field(default=1, ge=1, le=65_536)
     gradient_accumulation_steps: Whole = Field(default=1, ge=1, le=65_536)
     dataloader_num_workers: Whole = Field(default=8, ge=0, le=1024)

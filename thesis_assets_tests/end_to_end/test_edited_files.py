@@ -324,8 +324,9 @@ def test_a_number_that_its_images_do_not_give_is_found_also_where_every_record_w
     rows = [dict(row) for row in files.tables[task.nvs_per_frame]]
     rows[0]["psnr"] = 99.0
     try:
-        with staged(task.metrics_dir) as stage:
+        with staged(task.metrics_dir) as (stage,):
             write_tables(stage, task, rows, files.protocol)
+            stage.publish()
         record_again(task)
         found = {fault.file: fault.problem for fault in faults("nvs", RUN)}
         assert "psnr is written as 99.0, and the saved files give" in found[task.nvs_per_frame]

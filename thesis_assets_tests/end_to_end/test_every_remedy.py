@@ -152,6 +152,9 @@ OPEN = {
 }
 """Of an open experiment, below."""
 BY_A_PERSON = {
+    "split_manifests.reserved_scenes_exist": "correct the names",
+    "split_manifests.group_rule_splits_people": "split.group_rules",
+    "split_manifests.photographs_across_splits": "leave one of the two scenes out",
     "tuned_checkpoint.loss_is_finite": "a lower rate",
     "selected_checkpoint.selection_disjoint_from_evaluation": "selection.groups",
     "selected_checkpoint.improves_over_input": "no file is at fault",
@@ -272,7 +275,7 @@ def test_one_capture_under_two_names_is_given_one_group(world: World, monkeypatc
     world.run("v1", until="difix_data")
     row = outcomes(world, {name}, "v1")[name]
     assert (row.status, row.n_offenders) == ("warning", 1)
-    assert "split.group_rules" in row.remedy.first
+    assert "hold out both groups" in row.remedy.first
     rules = {"test_groups": {"hi4d": ["pair0"]}, "group_rules": {"hi4d": "^hi4d_(pair0(?=[02])|pair01)"}}
     world.write(experiment("v1") | {"split": rules})
     give(monkeypatch, world, [row.remedy])

@@ -94,7 +94,7 @@ def test_the_summary_counts_what_is_on_disk(finished_world: World) -> None:
     n_sample_files = sum(1 for path in tree.samples_dir.rglob("*") if path.is_file())
     n_shard_files = sum(1 for path in tree.scene_runs_dir.rglob("*") if path.is_file() and "made_from" not in path.name)
     assert rows["scene_samples"][3] == n_sample_files + n_shard_files
-    assert rows["split_manifests"][6] == "5 of 5"
+    assert rows["split_manifests"][6] == "8 of 8"
 
 
 def test_a_learning_rate_of_zero_shows_no_gain(new_world: Callable[..., World]) -> None:

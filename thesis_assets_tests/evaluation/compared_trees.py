@@ -85,8 +85,9 @@ def write_run(
 
 def write_numbers(task: TaskTree, rows: list[dict[str, Any]], protocol: Protocol) -> None:
     """The tables and the protocol of a task, with their record."""
-    with staged(task.metrics_dir) as stage:
+    with staged(task.metrics_dir) as (stage,):
         write_tables(stage, task, rows, protocol)
+        stage.publish()
     record_again(task)
 
 

@@ -12,10 +12,10 @@ from thesis_assets.errors import InvalidScene
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.leaderboard import why_not_paired
 from thesis_assets.evaluation.manifest import write_manifest
+from thesis_assets.evaluation.measured_tasks import measured_task
 from thesis_assets.evaluation.metric_tables import (
     frame_columns,
     mean_of,
-    measured_task,
     read_results,
     read_table,
     table_text,

@@ -70,7 +70,7 @@ HOSTILE: dict[str, tuple[Callable[[SceneTree, str], None], str, str]] = {
     "a truncated JPEG": (half_a_photograph, "unreadable_input", "decoded"),
     "a mask of another size": (
         lambda tree, fname: put(
-            tree.ground_truth.mask(TARGET, fname), encode_png(np.full((SIZE, 2 * SIZE), 200, np.uint8) // 2)
+            tree.ground_truth.mask(TARGET, fname), encode_png(np.full((SIZE, 2 * SIZE), 255, np.uint8))
         ),
         "size_mismatch",
         "",
