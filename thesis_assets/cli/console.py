@@ -107,6 +107,12 @@ def prepare_dagster_home(settings: Settings) -> Path:
     return home
 
 
+def may_write(folder: Path) -> bool:
+    """Whether this user may write into a folder, or into the nearest one above it that is there."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return os.access(there, os.W_OK)
+
+
 @contextlib.contextmanager
 def dagster_instance(settings: Settings, *, to_look: bool = False) -> Iterator[dg.DagsterInstance]:
     """The persistent instance whose history the web UI shows.
@@ -121,7 +127,7 @@ def dagster_instance(settings: Settings, *, to_look: bool = False) -> Iterator[d
 
     with contextlib.ExitStack() as stack:
         try:
-            if to_look and settings.dagster_home.is_dir() and not os.access(settings.dagster_home, os.W_OK):
+            if to_look and settings.dagster_home.is_dir() and not may_write(settings.dagster_home):
                 opened = dg.DagsterInstance.from_config(_copied(settings.dagster_home, stack))
             else:
                 opened = _opened(settings)

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check failed. Nothing asks a question when there is no terminal.
 """
 
+import errno
 import gc
 import os
 import sys
@@ -60,6 +61,17 @@ app.command("lineage")(results.lineage_command)
 app.command("publish")(recordings.publish)
 
 
+_ANOTHER_USER = "ask whose it is, or work in a data home of your own (THESIS_DATA_HOME)"
+_OF_THE_DISK = {
+    errno.EACCES: _ANOTHER_USER,
+    errno.EPERM: _ANOTHER_USER,
+    errno.EROFS: "it is read-only here: work in a data home of your own (THESIS_DATA_HOME)",
+    errno.ENOSPC: "make room (`thesis-assets clean`, `thesis-assets prune`); the same command goes on from there",
+    errno.EDQUOT: "your quota is used up; make room, and the same command goes on from there",
+}
+"""What the system says of a disk that no step of ours has said in its own words, with what to do."""
+
+
 def main() -> None:
     """Run one command; an error of ours is a message and exit code 1, of a name that is not declared 2; never a traceback."""
     # OpenMP threads that spin at barriers make busy cores four times slower; read by torch when it is loaded.
@@ -71,6 +83,11 @@ def main() -> None:
     except ThesisAssetsError as error:
         progress_line(f"error: {error}")
         sys.exit(WRONG_USE if isinstance(error, Undeclared) else FAILED)
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        progress_line(f"error: {error.strerror}: {error.filename or 'the disk'}; {_OF_THE_DISK[error.errno]}")
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         progress_line("interrupted; what was published stays, the same command goes on from there")
         sys.exit(130)

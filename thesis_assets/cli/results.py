@@ -18,6 +18,7 @@ from thesis_assets.cli.console import (
     dagster_instance,
     human_bytes,
     load_platform,
+    may_write,
     print_json,
     print_table,
     progress_line,
@@ -95,6 +96,10 @@ def leaderboard(
     if kept is not None:
         _print_cited(platform, kept, form, None if kept.is_file() else (exp or "", board), as_json=as_json)
         return
+    reports = platform.settings.reports
+    if not chosen and not may_write(reports.base):
+        progress_line(f"{reports.base} may not be written by this user: the board is only printed")
+        chosen = True
     if not chosen:
         write_leaderboard(platform, board)
         ComparePages(platform, progress_line).renew()
@@ -110,7 +115,6 @@ def leaderboard(
         return
     if form == Format.TABLE:
         _print_tables(board)
-        reports = platform.settings.reports
         files = (reports.index, reports.leaderboard_markdown, reports.leaderboard_csv, reports.leaderboard_plot)
         if not chosen:
             print(f"pages: {', '.join(map(str, files))}")
