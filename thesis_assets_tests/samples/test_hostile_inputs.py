@@ -70,7 +70,8 @@ HOSTILE: dict[str, tuple[Callable[[SceneTree, str], None], str, str]] = {
     "a truncated JPEG": (half_a_photograph, "unreadable_input", "decoded"),
     "a mask of another size": (
         lambda tree, fname: put(
-            tree.ground_truth.mask(TARGET, fname), encode_png(np.full((SIZE, 2 * SIZE), 255, np.uint8))
+            tree.ground_truth.mask(TARGET, fname),
+            encode_png(np.repeat(np.uint8([[0, 255]]), SIZE, axis=0).repeat(SIZE, axis=1)),
         ),
         "size_mismatch",
         "",
