@@ -4,7 +4,6 @@ Only `defs/`, `definitions.py` and `cli/` read it; every other room gets values 
 """
 
 import re
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -172,7 +171,7 @@ class Settings(BaseSettings):
     def adopted(self) -> AdoptedTrees:
         return AdoptedTrees(self.data_home / "adopted")
 
-    @cached_property
+    @property
     def reports(self) -> ReportsTree:
         return ReportsTree(self.reports_root)
 
