@@ -362,7 +362,7 @@ def run(
         for name in declare_derived_runs(platform.experiments.path(exp), changes):
             progress_line(f"{exp}: run {name} is declared in {platform.experiments.path(exp)}")
             names.append(name)
-    with dagster_instance(platform.settings) as instance:
+    with dagster_instance(platform.settings, to_look=dry_run) as instance:
         register(instance, plan_registration(platform, instance))
         try:
             if dry_run:
@@ -471,7 +471,7 @@ def backfill(
     platform = load_platform()
     for line in platform.idle_globs(platform.experiments.read(exp)):
         progress_line(f"warning: {exp}: {line}")
-    with dagster_instance(platform.settings) as instance:
+    with dagster_instance(platform.settings, to_look=dry_run) as instance:
         for run_id in close_dead_runs(instance):
             progress_line(f"run {run_id[:8]} was killed before it ended; it is closed")
         register(instance, plan_registration(platform, instance))

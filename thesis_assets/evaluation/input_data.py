@@ -17,9 +17,9 @@ from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
 from thesis_assets.evaluation.outputs import (
     CHOICE,
-    NamedFiles,
     choosing_files,
     kept,
+    named_files,
     older_of,
     picked,
     publish,
@@ -88,7 +88,7 @@ def input_data_unit(cell: EvaluationCell) -> Unit:
     as_kept = kept(cell, recorded(place))
     options, given = picked(cell, as_kept, CHOICE)
     wanted = Wanted(
-        "input_data", CODE_VERSIONS["input_data"], options, given, files=NamedFiles(cell, _read(cell, as_kept))
+        "input_data", CODE_VERSIONS["input_data"], options, given, files=named_files(cell, _read(cell, as_kept))
     )
     return Unit(f"input_data of {cell.scene.name}", place, wanted, lambda: older_of(tree.input_data_record))
 

@@ -13,7 +13,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.layout import TEMPORARY_PREFIX, EvaluationTree, TaskTree, epoch_name
 from thesis_assets.provenance import (
     Contents,
+    FilesToFind,
     MadeFrom,
     Making,
     Older,
@@ -384,38 +384,24 @@ def shard_version(cell: EvaluationCell, record: MadeFrom | None) -> dict[str, st
     return known_versions(record, {f"scene_runs/{cell.scene.name}": place})
 
 
-class NamedFiles(Mapping[str, Path]):
-    """Files of the scene by names that do not move with its roots: `canonical_gt/<scene>/images/4/000012.jpg`.
+def named_files(cell: EvaluationCell, paths: Iterable[Path | None]) -> Mapping[str, Path | str]:
+    """Files of the scene by names that do not move with its roots (`canonical_gt/<scene>/images/4/000012.jpg`), found when asked for."""
 
-    They are found when somebody first asks for one: nobody does of an output that has no record.
-    """
-
-    def __init__(self, cell: EvaluationCell, paths: Iterable[Path | None]) -> None:
-        self._cell, self._paths = cell, paths
-
-    def __getitem__(self, name: str) -> Path:
-        return self._named[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._named)
-
-    def __len__(self) -> int:
-        return len(self._named)
-
-    @cached_property
-    def _named(self) -> dict[str, Path]:
-        roots = self._cell.scene.roots
+    def find() -> dict[str, Path | str]:
+        roots = cell.scene.roots
         words = [
             (f"{getattr(roots, word)}{os.sep}", word)
             for word in ("canonical_gt", "preprocessing", "registry", "renders")
         ]
-        named: dict[str, Path] = {}
-        for path in self._paths:
+        named: dict[str, Path | str] = {}
+        for path in paths:
             if path is not None:
                 text = str(path)
                 label = next((f"{word}/{text[len(root) :]}" for root, word in words if text.startswith(root)), text)
                 named[label] = path
         return named
+
+    return FilesToFind(find)
 
 
 def choosing_files(cell: EvaluationCell) -> list[Path]:

@@ -10,14 +10,14 @@ Does not belong here: what is missing in what it wrote (`source_trees`).
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError, command_for
 from thesis_assets.evaluation.cell import EvaluationCell
-from thesis_assets.evaluation.outputs import NamedFiles, Options, checkpoint_name, files_below, holds, verified
+from thesis_assets.evaluation.outputs import Options, checkpoint_name, files_below, holds, named_files, verified
 from thesis_assets.evaluation.views import RENDERS, predicted_views
 from thesis_assets.experiments.command_template import fill_template, in_environment, placeholders
 from thesis_assets.launch.commands import end_running, run_command
@@ -191,10 +191,10 @@ def of_pipeline(cell: EvaluationCell, options: Options) -> Options:
     }
 
 
-def pipeline_files(cell: EvaluationCell) -> NamedFiles:
+def pipeline_files(cell: EvaluationCell) -> Mapping[str, Path | str]:
     """Every file of the scene in both roots: which of them the command reads is not known."""
     tree = cell.scene.tree
-    return NamedFiles(cell, files_below(tree.ground_truth.base, tree.estimated.base))
+    return named_files(cell, files_below(tree.ground_truth.base, tree.estimated.base))
 
 
 def handed_version(cell: EvaluationCell) -> dict[str, str]:

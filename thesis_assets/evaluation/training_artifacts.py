@@ -17,11 +17,11 @@ from thesis_assets import storage
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent, source_tree
 from thesis_assets.evaluation.outputs import (
-    NamedFiles,
     Staging,
     below,
     checkpoint_version,
     files_below,
+    named_files,
     older_of,
     picked,
     publish,
@@ -131,13 +131,13 @@ def training_artifacts_unit(cell: EvaluationCell, epoch: int) -> Unit:
     place = Place(side_file.parent, cell.tree.training_artifacts_made_from(epoch))
     record, source = recorded(place), taken_artifacts(cell, epoch)
     options, _ = picked(cell, cell, ("evaluation.predictions.source",))
-    files: Mapping[str, Path] = {}
+    files: Mapping[str, Path | str] = {}
     made: dict[str, str] = {}
     if source is not None:
         files = below("tree", source.parent.parent, files_below(source))
     elif cell.experiment.evaluation.predictions.source == "refine":
         options = {**with_step(cell, epoch, options), "run": {"resolution": cell.run.resolution}}
-        files = NamedFiles(cell, _depths(cell))
+        files = named_files(cell, _depths(cell))
         # Pictures of samples that had no record yet are not stale for it; a scene without samples that has some since is.
         shown = record if record is not None and len(record.outputs) > 1 else None
         made = {**checkpoint_version(cell, epoch), **shard_version(cell, shown)}

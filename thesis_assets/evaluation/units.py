@@ -17,7 +17,6 @@ from thesis_assets.evaluation.cell import EvaluationCell, links_numbers, source_
 from thesis_assets.evaluation.metric_tables import IMPORTED, missing_sources, read_protocol, task_faults
 from thesis_assets.evaluation.outputs import (
     CHOICE,
-    NamedFiles,
     Options,
     at_step,
     below,
@@ -27,6 +26,7 @@ from thesis_assets.evaluation.outputs import (
     holds,
     kept,
     known_versions,
+    named_files,
     picked,
     recorded,
     shard_version,
@@ -99,7 +99,7 @@ def _refined(cell: EvaluationCell, as_kept: EvaluationCell, epoch: int, record: 
         options=options,
         given=given,
         tools=_rasteriser(cell),
-        files=NamedFiles(cell, _refined_files(as_kept)),
+        files=named_files(cell, _refined_files(as_kept)),
         made=made,
     )
 
@@ -134,7 +134,7 @@ def _refined_files(cell: EvaluationCell) -> Iterator[Path | None]:
 
 def _taken_predictions(cell: EvaluationCell, as_kept: EvaluationCell, epoch: int, record: MadeFrom | None) -> Wanted:
     options, given = picked(cell, as_kept, TAKEN)
-    files: dict[str, Path] = {**NamedFiles(cell, choosing_files(cell)), **_taken_files(as_kept, epoch)}
+    files: dict[str, Path | str] = {**named_files(cell, choosing_files(cell)), **_taken_files(as_kept, epoch)}
     made: dict[str, str] = {}
     if cell.experiment.evaluation.predictions.source == "command":
         options, given = of_pipeline(cell, options), of_pipeline(cell, given)
@@ -143,7 +143,7 @@ def _taken_predictions(cell: EvaluationCell, as_kept: EvaluationCell, epoch: int
     return Wanted("predictions", CODE_VERSIONS["taken"], options, given, files=files, made=made, of_outputs=True)
 
 
-def _taken_files(cell: EvaluationCell, epoch: int) -> dict[str, Path]:
+def _taken_files(cell: EvaluationCell, epoch: int) -> Mapping[str, Path | str]:
     """What is linked from the tree, and from the scene beside it; nothing where the tree is gone."""
     tree = source_tree(cell)
     if tree is None:
@@ -160,7 +160,7 @@ def _taken_files(cell: EvaluationCell, epoch: int) -> dict[str, Path]:
         )
     of_tree = [path for path in paths if path is not None and path.is_relative_to(tree.base)]
     beside = [path for path in paths if path is not None and not path.is_relative_to(tree.base)]
-    return {**below("tree", tree.base, of_tree), **NamedFiles(cell, beside)}
+    return {**below("tree", tree.base, of_tree), **named_files(cell, beside)}
 
 
 def _older_predictions(cell: EvaluationCell, epoch: int, wanted: Wanted) -> Older | None:
@@ -214,7 +214,7 @@ def task_unit(cell: EvaluationCell, epoch: int, task: str) -> Unit:
         wanted = _taken_numbers(cell, epoch, tree)
     elif task == "nvs":
         options, given = picked(cell, as_kept, MEASURED_NVS)
-        files = NamedFiles(cell, _true_views(cell, tree))
+        files = named_files(cell, _true_views(cell, tree))
         tools = lpips_tool(cell.lpips_weights, as_kept.experiment.evaluation.nvs.lpips)
         wanted = Wanted(task, NVS_VERSION, options, given, BEFORE_NVS, tools=tools, files=files)
     else:
@@ -274,7 +274,7 @@ def _pose(cell: EvaluationCell, as_kept: EvaluationCell, epoch: int, task: TaskT
     tree, of_tree = source_tree(cell), source_bodies(cell, epoch, task.task)
     # A tree that is gone since still is where the bodies came from.
     taken = bool(of_tree) or (record is not None and any(name.startswith("tree/") for name in record.inputs))
-    files: Mapping[str, Path] = NamedFiles(cell, _bodies(as_kept, task.task, estimates=not taken))
+    files: Mapping[str, Path | str] = named_files(cell, _bodies(as_kept, task.task, estimates=not taken))
     if tree is not None:
         files = {**files, **below("tree", tree.base, of_tree.values())}
     used = [name.removeprefix("body_models/") for name in record.tools] if record is not None else []

@@ -101,7 +101,7 @@ def mask_of(grey: NDArray[np.uint8], path: Path) -> NDArray[np.bool_]:
     """
     inside = grey >= _MASK_THRESHOLD
     # Few masks have any value between: those alone are counted.
-    if ((grey != 0) & (grey != 255)).any():
+    if (grey + np.uint8(1) > 1).any():  # 255 wraps to 0
         counts = np.bincount(grey.reshape(-1), minlength=256)
         others = counts[1:255]
         if others.max() * _SOFT_SHARE > counts[255]:

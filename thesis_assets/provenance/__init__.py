@@ -27,13 +27,24 @@ from thesis_assets.provenance.making import (
 from thesis_assets.provenance.options import kept_defaults, kept_options, kept_part, options_of
 from thesis_assets.provenance.record import MadeFrom, Output, Place, read_record, versions_of
 from thesis_assets.provenance.stats import forget_stats
-from thesis_assets.provenance.verdict import ASKED_ANEW, Older, Unit, Verdict, Wanted, examine, known_inputs, look
+from thesis_assets.provenance.verdict import (
+    ASKED_ANEW,
+    FilesToFind,
+    Older,
+    Unit,
+    Verdict,
+    Wanted,
+    examine,
+    known_inputs,
+    look,
+)
 
 __all__ = [
     "ASKED_ANEW",
     "CODE_VERSIONS",
     "LOST",
     "Contents",
+    "FilesToFind",
     "MadeFrom",
     "Making",
     "Older",

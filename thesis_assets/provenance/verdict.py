@@ -1,7 +1,8 @@
 """Whether an output is as wanted: made, missing, stale or damaged, each with what differs, in words."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,26 @@ NOT_VERIFIED = "not verified yet"
 ASKED_ANEW = "it was asked for anew"
 NAMED = 3
 """Of several files that differ in one way so many are named, and the others counted."""
+
+
+class FilesToFind(Mapping[str, Path | str]):
+    """Files by name that are found when somebody first asks for one: nobody does of an output that has no record."""
+
+    def __init__(self, find: Callable[[], Mapping[str, Path | str]]) -> None:
+        self._find = find
+
+    def __getitem__(self, name: str) -> Path | str:
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @cached_property
+    def _found(self) -> Mapping[str, Path | str]:
+        return self._find()
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from thesis_assets.layout import DifixTree, SceneRunTree
 from thesis_assets.provenance import (
     CODE_VERSIONS,
     Contents,
+    FilesToFind,
     MadeFrom,
     Making,
     Older,
@@ -162,7 +163,7 @@ def shard_unit(
     *,
     device: str | None = None,
 ) -> Unit:
-    """The shard of a scene, which may be gone: lists the files that generation reads from it, and reads none.
+    """The shard of a scene, which may be gone: the files that generation reads from it are listed when they are asked for, and none is read.
 
     Args:
         device: where Gaussians would be drawn; None: the rasteriser that drew what is there, else the CPU's.
@@ -176,7 +177,7 @@ def shard_unit(
         options=_options(tree, generation, shaping(generation.model_dump(mode="json")), group_id),
         given=_options(tree, generation, shaping(generation.model_dump(mode="json", exclude_unset=True)), group_id),
         tools=_tools(rasteriser) if source == "gaussians" and not adopted else {},
-        files={} if adopted else scene_files(roots.tree(scene_name), roots, source),
+        files={} if adopted else FilesToFind(lambda: scene_files(roots.tree(scene_name), roots, source)),
         of_outputs=source == "command",
     )
     older = partial(_older, tree, scene_name, generation)

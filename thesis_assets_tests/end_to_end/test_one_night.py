@@ -7,7 +7,7 @@ import re
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -27,7 +27,6 @@ from thesis_assets_tests.worlds import World, thesis_assets
 
 pytestmark = pytest.mark.service
 
-WAIT_S = 280
 SOON = {"THESIS_SCENE_QUIET_SECONDS": "4", "THESIS_SENSOR_SECONDS": "3", "THESIS_NIGHTLY_AT": "* * * * *"}
 V1 = Cell("v1")
 
@@ -52,17 +51,9 @@ def server(world: World) -> Iterator[DagsterServer]:
 
 
 @pytest.fixture
-def instance(server: DagsterServer, world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    monkeypatch.setenv("DAGSTER_HOME", str(world.settings.dagster_home))
-    with dg.DagsterInstance.get() as opened:
+def instance(server: DagsterServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    with server.history(monkeypatch) as opened:
         yield opened
-
-
-def wait_until(holds: Callable[[], object], server: DagsterServer, what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline, f"{what}: not within {WAIT_S} s\n{server.log_tail()}"
-        time.sleep(0.5)
 
 
 def states(world: World, instance: dg.DagsterInstance) -> dict[str, str]:
@@ -92,7 +83,7 @@ def test_an_emptied_sample_blocks_what_is_below_until_the_command_on_the_check_p
     server.turn_off_sensor(
         "stale_data"
     )  # it would mend the damage itself; a tick that is under way ends before there is any
-    wait_until(lambda: all_made(world, instance), server, "the first two scenes")
+    server.wait_until(lambda: all_made(world, instance), "the first two scenes")
     before = tree.data_json.read_bytes()
     sample = sorted(path for path in tree.samples_dir.iterdir() if "pair01" in path.name)[0]
     whole = (sample / "image.png").read_bytes()
@@ -101,8 +92,8 @@ def test_an_emptied_sample_blocks_what_is_below_until_the_command_on_the_check_p
 
     add_scene(world, "hi4d_pair02_hug")
     failed = "sample_set.every_sample_complete"
-    wait_until(lambda: failed_blocking_checks(instance, ("sample_set",), "v1") == [failed], server, "the check fails")
-    wait_until(lambda: "1 blocking check failed." in page(world), server, "the check page says so")
+    server.wait_until(lambda: failed_blocking_checks(instance, ("sample_set",), "v1") == [failed], "the check fails")
+    server.wait_until(lambda: "1 blocking check failed." in page(world), "the check page says so")
     assert tree.data_json.read_bytes() == before
     now = states(world, instance)
     assert now["scene_samples v1|hi4d_pair01_hug"] == "damaged"
@@ -112,9 +103,9 @@ def test_an_emptied_sample_blocks_what_is_below_until_the_command_on_the_check_p
     done = thesis_assets(world, *shlex.split(command)[1:])
     assert done.returncode == 0, done.stderr
     assert (sample / "image.png").read_bytes() == whole
-    wait_until(lambda: all_made(world, instance), server, "all below follows by itself")
+    server.wait_until(lambda: all_made(world, instance), "all below follows by itself")
     assert set(scenes_of(tree.data_json)) == {"hi4d_pair00_hug", "hi4d_pair01_hug", "hi4d_pair02_hug"}
-    wait_until(lambda: "blocking check failed" not in page(world), server, "the check page says so")
+    server.wait_until(lambda: "blocking check failed" not in page(world), "the check page says so")
     assert failed_blocking_checks(instance, ("sample_set", "split_manifests", "difix_data"), "v1") == []
 
 
@@ -122,7 +113,7 @@ def test_a_second_dataset_that_arrives_overnight_is_taken_in_by_the_schedule_whe
     server: DagsterServer, world: World, instance: dg.DagsterInstance
 ) -> None:
     tree, new = world.platform.difix(V1), ("chi3d_s02_hug", "chi3d_s03_hug")
-    wait_until(lambda: all_made(world, instance), server, "the first dataset")
+    server.wait_until(lambda: all_made(world, instance), "the first dataset")
     server.turn_off_sensor("new_scenes")  # the night's work is the schedule's
     began = time.time()
     for name in new:
@@ -134,12 +125,12 @@ def test_a_second_dataset_that_arrives_overnight_is_taken_in_by_the_schedule_whe
     def shard(name: str) -> str:
         return states(world, instance).get(f"scene_samples v1|{name}", "not declared")
 
-    wait_until(lambda: shard(new[0]) == "made", server, "the complete scene is exported")
+    server.wait_until(lambda: shard(new[0]) == "made", "the complete scene is exported")
     assert shard(new[1]) == "waiting"
     assert not tree.scene_run(new[1]).base.exists()
     say(world, new[1], "success")
-    wait_until(lambda: shard(new[1]) == "made", server, "the next night takes the other")
-    wait_until(lambda: all_made(world, instance), server, "the tables follow")
+    server.wait_until(lambda: shard(new[1]) == "made", "the next night takes the other")
+    server.wait_until(lambda: all_made(world, instance), "the tables follow")
 
     assert {name: scenes_of(tree.data_json)[name] for name in new} == dict.fromkeys(new, 2)
     assert sum(1 for _ in read_jsonl(tree.all_samples)) == sum(scenes_of(tree.data_json).values())
@@ -156,7 +147,7 @@ def test_a_second_dataset_that_arrives_overnight_is_taken_in_by_the_schedule_whe
     report = json.loads(thesis_assets(world, "checks", "report", "--json").stdout)
     rows = {f"{row['asset']}.{row['check']}": row for row in report["checks"] if row["cell"] == "v1"}
     assert {row["status"] for row in rows.values()} <= {"passed", "warning"}
-    wait_until(lambda: "blocking check failed" not in page(world), server, "the page of the morning")
+    server.wait_until(lambda: "blocking check failed" not in page(world), "the page of the morning")
     morning = json.loads(thesis_assets(world, "status", "--exp", "v1", "--json").stdout)
     assert {row["state"] for row in morning} == {"made"}
 

@@ -45,17 +45,9 @@ def server(world: World) -> Iterator[DagsterServer]:
 
 
 @pytest.fixture
-def instance(server: DagsterServer, world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    monkeypatch.setenv("DAGSTER_HOME", str(world.settings.dagster_home))
-    with dg.DagsterInstance.get() as opened:
+def instance(server: DagsterServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    with server.history(monkeypatch) as opened:
         yield opened
-
-
-def wait_until(holds: Callable[[], bool], server: DagsterServer, what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline, f"{what}: not within {WAIT_S} s\n{server.log_tail()}"
-        time.sleep(0.5)
 
 
 def exports(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
@@ -82,7 +74,7 @@ def test_a_scene_copied_file_by_file_is_exported_once_and_what_is_cheap_follows(
     def collected() -> int:
         return len(tree.all_samples.read_text().splitlines()) if tree.all_samples.is_file() else 0
 
-    wait_until(lambda: collected() == 27 and tree.data_json.is_file(), server, "three scenes collected")
+    server.wait_until(lambda: collected() == 27 and tree.data_json.is_file(), "three scenes collected", WAIT_S)
     first = exports(instance)
     assert [run.tags[ASKED_BY] for run in first] == ["new_scenes"]
 
@@ -94,11 +86,11 @@ def test_a_scene_copied_file_by_file_is_exported_once_and_what_is_cheap_follows(
             lambda: None,
         )
         assert len(exports(instance)) == 1, "a run began before the scene was complete"
-    wait_until(lambda: collected() == 36, server, "the late scene collected")
+    server.wait_until(lambda: collected() == 36, "the late scene collected", WAIT_S)
 
     new = [run for run in exports(instance) if run.run_id != first[0].run_id]
     assert [run.tags["dagster/partition"] for run in new] == [f"small|{LATE}"]
-    wait_until(lambda: _is_done(world, instance, "difix_data"), server, "data.json follows")
+    server.wait_until(lambda: _is_done(world, instance, "difix_data"), "data.json follows", WAIT_S)
     followed = instance.fetch_materializations(dg.AssetKey("sample_set"), limit=10).records
     # Counted by what was made, not by who asked: a shard that `cheap_assets` misses is followed by `stale_data`.
     assert len(followed) == 2, "once for the first three scenes, once for the late one"

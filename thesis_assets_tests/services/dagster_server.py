@@ -9,14 +9,17 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from thesis_assets_tests.worlds import World
 
 START_S = 120
+WAIT_S = 280
 RUN_S = 240
 ROOT = Path(__file__).parents[2]
 
@@ -113,6 +116,18 @@ class DagsterServer:
             else:
                 return
         pytest.fail(f"the web server did not start in {START_S} s:\n{self.log_tail()}")
+
+    def wait_until(self, holds: Callable[[], object], what: str, seconds: float = WAIT_S) -> None:
+        """Until something holds that its daemon is to bring about. `what`: in words, for the failure."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, f"{what}: not within {seconds} s\n{self.log_tail()}"
+            time.sleep(0.5)
+
+    def history(self, monkeypatch: pytest.MonkeyPatch) -> dg.DagsterInstance:
+        """The instance that it shows."""
+        monkeypatch.setenv("DAGSTER_HOME", str(self.world.settings.dagster_home))
+        return dg.DagsterInstance.get()
 
     def log_tail(self, n_characters: int = 6000) -> str:
         """What is on the terminal, then what code servers and runs wrote."""
