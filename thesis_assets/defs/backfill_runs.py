@@ -11,6 +11,7 @@ from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.utils import make_new_backfill_id
 
 from thesis_assets.defs.backfill_plan import BackfillPlan
+from thesis_assets.defs.history import ASKED_BY
 from thesis_assets.defs.jobs import Level
 from thesis_assets.defs.levels import Outcome, Work, execute, works_of
 from thesis_assets.defs.partitions import Cell
@@ -28,7 +29,7 @@ def hand_over(instance: dg.DagsterInstance, graph: BaseAssetGraph[Any], plan: Ba
     backfill = PartitionBackfill.from_asset_graph_subset(
         backfill_id=make_new_backfill_id(),
         backfill_timestamp=time.time(),
-        tags={"thesis_assets/asked_by": asked_by},
+        tags={ASKED_BY: asked_by},
         dynamic_partitions_store=instance,
         asset_graph_subset=AssetGraphSubset.from_asset_partition_set(pairs, graph),
         title=f"{plan.exp_name}: {plan.mode}",

@@ -15,10 +15,10 @@ from thesis_assets.defs.history import History
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.partitions import Cell, CellKind
 from thesis_assets.defs.platform import OneLook, Platform
-from thesis_assets.defs.states import DATA_JOBS, Plan, assets_of, cells_of_level
+from thesis_assets.defs.states import DATA_JOBS, Plan, assets_of, cells_of_level, command_of
 from thesis_assets.errors import InvalidFile, ThesisAssetsError, reason_of
 from thesis_assets.layout import TASKS
-from thesis_assets.provenance import Contents, MadeFrom, Place, Unit, Verdict, examine, read_record
+from thesis_assets.provenance import Contents, Place, Unit, Verdict, examine, recorded
 from thesis_assets.provenance.verdict import NOT_VERIFIED
 
 SAMPLES, NUMBERS = "samples", "numbers"
@@ -94,13 +94,8 @@ class FullLook:
     def _mend(plan: Plan, fault: Fault) -> str:
         """A file with a wrong number that is just as recorded is made again by force alone."""
         state = plan.state(fault.asset, fault.cell)
-        return state.mend or (
-            f"thesis-assets run --exp {fault.cell.exp_name}"
-            + (f" --run {fault.cell.run_name}" if fault.cell.run_name else "")
-            + f" --force {fault.asset}"
-            if fault.cell.exp_name
-            else "thesis-assets leaderboard"
-        )
+        again = command_of(fault.cell, fault.asset)
+        return state.mend or (f"{again} --force {fault.asset}" if fault.cell.exp_name else again)
 
     def of_cell(self, asset: str, cell: Cell) -> Iterator[Fault]:
         """What is wrong with one asset in one cell."""
@@ -169,17 +164,10 @@ def place_naming(platform: Platform, kind: CellKind, cell: Cell, path: Path) -> 
     """Where the record lies that names a file among the outputs of a cell; None where none does."""
     for asset in (name for name, node in NODES.items() if node.kind == kind):
         for unit in NODES[asset].units(platform, cell):
-            record = _record(unit.place) if path.is_relative_to(unit.place.base) else None
+            record = recorded(unit.place) if path.is_relative_to(unit.place.base) else None
             if record is not None and record.output(unit.place.name(path)) is not None:
                 return unit.place
     return None
-
-
-def _record(place: Place) -> MadeFrom | None:
-    try:
-        return read_record(place)
-    except InvalidFile:  # a look says so
-        return None
 
 
 # --- what is covered by which look -------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from thesis_assets.defs.partitions import PARTITIONS
 PARTITION = "dagster/partition"
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
+ASKED_BY = "thesis_assets/asked_by"
+"""On a run or a backfill: the sensor or schedule that asked for it."""
 ASSETS_OF_JOB = {level.job: level.assets for level in LEVELS}
 
 

@@ -12,7 +12,7 @@ import dagster as dg
 
 from thesis_assets.defs.attempts import WAS_LOST, attempts_at, read_attempt
 from thesis_assets.defs.graph import wanted_digest
-from thesis_assets.defs.history import RANGE_END, RANGE_START
+from thesis_assets.defs.history import ASKED_BY, RANGE_END, RANGE_START
 from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.levels import Work, works_of
 from thesis_assets.defs.partitions import PARTITIONS, Cell
@@ -21,7 +21,6 @@ from thesis_assets.defs.states import LEVEL_OF, Plan, assets_of, cells_of_level
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.storage import sha256_value
 
-ASKED_BY = "thesis_assets/asked_by"
 LOOK_SECONDS = 2.0
 """How long one tick looks at files; what is left comes in the next."""
 EXPORT, PREPARE = (next(level for level in LEVELS if level.job == job) for job in ("export_scenes", "prepare_data"))

@@ -23,13 +23,12 @@ from thesis_assets.evaluation.outputs import (
     older_of,
     picked,
     publish,
-    recorded,
     staged,
     verified,
 )
 from thesis_assets.evaluation.views import evaluated_cameras, evaluated_views, pose_frames
 from thesis_assets.layout import EvaluationTree, SceneFolders
-from thesis_assets.provenance import CODE_VERSIONS, Contents, Place, Unit, Wanted, begin
+from thesis_assets.provenance import CODE_VERSIONS, Contents, Place, Unit, Wanted, begin, recorded
 from thesis_assets.scenes.bodies import BodyModel
 from thesis_assets.scenes.listing import IMAGE_SUFFIXES, list_frames, list_numbers
 from thesis_assets.schemas.evaluation import InputDataRecord

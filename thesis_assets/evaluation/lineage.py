@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.metric_tables import task_faults
-from thesis_assets.evaluation.outputs import recorded
 from thesis_assets.layout import DifixTree, EvaluationTree, epoch_name, parse_epoch
-from thesis_assets.provenance import Contents, Place, Unit, Wanted, examine, read_record
+from thesis_assets.provenance import Contents, Place, Unit, Wanted, examine, read_record, recorded
 from thesis_assets.schemas.evaluation import EvaluationManifest, PredictionRecord, Protocol
 from thesis_assets.schemas.lineage import LineageLink, linked
 from thesis_assets.storage import read_json, sha256_file

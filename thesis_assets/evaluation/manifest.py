@@ -9,10 +9,10 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
 from thesis_assets.evaluation.metric_tables import read_protocol
-from thesis_assets.evaluation.outputs import known_versions, recorded, verified
+from thesis_assets.evaluation.outputs import known_versions, verified
 from thesis_assets.evaluation.units import absent_tasks, enabled_tasks, prediction_unit, task_unit
 from thesis_assets.layout import POSE_TASKS, epoch_name
-from thesis_assets.provenance import CODE_VERSIONS, Contents, Older, Place, Unit, Wanted, begin
+from thesis_assets.provenance import CODE_VERSIONS, Contents, Older, Place, Unit, Wanted, begin, recorded
 from thesis_assets.schemas.evaluation import EvaluationManifest, Protocol
 
 

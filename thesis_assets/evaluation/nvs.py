@@ -46,10 +46,10 @@ from thesis_assets.evaluation.shared_work import (
     split_by_camera,
 )
 from thesis_assets.evaluation.source_trees import take_numbers
-from thesis_assets.evaluation.units import NVS_VERSION, prediction_unit, task_unit
+from thesis_assets.evaluation.units import prediction_unit, task_unit
 from thesis_assets.evaluation.views import View, predicted_views, read_predictions
 from thesis_assets.layout import TaskTree, epoch_name
-from thesis_assets.provenance import Contents, Output, begin
+from thesis_assets.provenance import CODE_VERSIONS, Contents, Output, begin
 from thesis_assets.schemas.evaluation import PredictionRecord, Protocol
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _protocol(
         "mask": "union of the people in the ground truth" if masked else "none: the whole image counts",
         "cameras": sorted(int(cam_id) for cam_id in frames),
         "frame_choice": spec.frames.model_dump(mode="json"),
-        "metrics": f"psnr, ssim (11x11 Gaussian, valid windows); version {NVS_VERSION}",
+        "metrics": f"psnr, ssim (11x11 Gaussian, valid windows); version {CODE_VERSIONS['nvs']}",
         **{column: measure.in_words for column, measure in measures.items()},
     }
     return Protocol(

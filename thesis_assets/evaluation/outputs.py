@@ -33,7 +33,6 @@ from thesis_assets.provenance import (
     kept_part,
     mend,
     options_of,
-    read_record,
     take_over,
     versions_of,
 )
@@ -276,14 +275,6 @@ def described(
         place.name(path): written.get(path) or Output(path.stat().st_size, found[path] or storage.sha256_file(path))
         for path in files
     }
-
-
-def recorded(place: Place) -> MadeFrom | None:
-    """The record there; None also where it cannot be read, which a look says."""
-    try:
-        return read_record(place)
-    except InvalidFile:
-        return None
 
 
 def kept(cell: EvaluationCell, record: MadeFrom | None) -> EvaluationCell:

@@ -46,14 +46,13 @@ from thesis_assets.evaluation.shared_work import Crew, Outcomes, cells_with_task
 from thesis_assets.evaluation.source_trees import take_numbers
 from thesis_assets.evaluation.units import (
     POSE_FOLDERS,
-    POSE_VERSION,
     body_model_tools,
     of_all_epochs,
     task_unit,
 )
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TaskTree, epoch_name
-from thesis_assets.provenance import Contents, Making, Unit, begin
+from thesis_assets.provenance import CODE_VERSIONS, Contents, Making, Unit, begin
 from thesis_assets.scenes.bodies import is_complete, read_bodies, write_bodies
 from thesis_assets.schemas.evaluation import Protocol
 
@@ -249,7 +248,7 @@ def _protocol(
             "identity_mapping": None if mapping is None else {str(ours): mapping[ours] for ours in sorted(mapping)},
             "equal_depth_m": EQUAL_DEPTH_M,
             "layer_gap_m": LAYER_GAP_M,
-            "metrics": f"version {POSE_VERSION}",
+            "metrics": f"version {CODE_VERSIONS['pose_smplx']}",
         },
         empty_metrics={metric: "; ".join(sorted(reasons)) for metric, reasons in sorted(empty.items())},
         versions={"thesis_assets": __version__, "numpy": np.__version__},

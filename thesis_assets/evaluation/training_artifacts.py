@@ -25,7 +25,6 @@ from thesis_assets.evaluation.outputs import (
     older_of,
     picked,
     publish,
-    recorded,
     shard_version,
     staged,
     verified,
@@ -35,7 +34,7 @@ from thesis_assets.evaluation.refined_predictions import Refinement, forget_refi
 from thesis_assets.evaluation.shared_work import Crew, Outcomes, over_scenes
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import epoch_name
-from thesis_assets.provenance import CODE_VERSIONS, Contents, Place, Unit, Wanted, begin
+from thesis_assets.provenance import CODE_VERSIONS, Contents, Place, Unit, Wanted, begin, recorded
 from thesis_assets.schemas.evaluation import TrainingArtifactsRecord
 from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
 

@@ -28,7 +28,6 @@ from thesis_assets.evaluation.outputs import (
     known_versions,
     named_files,
     picked,
-    recorded,
     shard_version,
     with_step,
     without_step,
@@ -54,14 +53,12 @@ from thesis_assets.evaluation.views import (
 )
 from thesis_assets.images.lpips_files import lpips_tool
 from thesis_assets.layout import TaskTree, epoch_name
-from thesis_assets.provenance import CODE_VERSIONS, MadeFrom, Older, Place, Unit, Wanted
+from thesis_assets.provenance import CODE_VERSIONS, MadeFrom, Older, Place, Unit, Wanted, recorded
 from thesis_assets.rendering.gaussian_renderer import GSPLAT, rasteriser_on, revision_of
 from thesis_assets.rendering.torch_rasteriser import TORCH_RASTERISER
 
 REFINED = ("evaluation.predictions.source", *CHOICE, "generation.renders", "generation.filtering.apply_mask")
 TAKEN = ("evaluation.predictions.source", "evaluation.predictions.recompute", *CHOICE)
-NVS_VERSION = CODE_VERSIONS["nvs"]
-POSE_VERSION = CODE_VERSIONS["pose_smplx"]
 PREDICTED = ("evaluation.predictions.source", "evaluation.predictions.recompute", "evaluation.frames")
 MEASURED_NVS = ("evaluation.nvs", *PREDICTED)
 BEFORE_NVS = {"evaluation.nvs.lpips": ["vgg"]}
@@ -216,7 +213,7 @@ def task_unit(cell: EvaluationCell, epoch: int, task: str) -> Unit:
         options, given = picked(cell, as_kept, MEASURED_NVS)
         files = named_files(cell, _true_views(cell, tree))
         tools = lpips_tool(cell.lpips_weights, as_kept.experiment.evaluation.nvs.lpips)
-        wanted = Wanted(task, NVS_VERSION, options, given, BEFORE_NVS, tools=tools, files=files)
+        wanted = Wanted(task, CODE_VERSIONS["nvs"], options, given, BEFORE_NVS, tools=tools, files=files)
     else:
         wanted = _pose(cell, as_kept, epoch, tree, record)
     name = f"{task} of {cell.scene.name}, {epoch_name(epoch)}"
@@ -279,7 +276,7 @@ def _pose(cell: EvaluationCell, as_kept: EvaluationCell, epoch: int, task: TaskT
         files = {**files, **below("tree", tree.base, of_tree.values())}
     used = [name.removeprefix("body_models/") for name in record.tools] if record is not None else []
     tools = body_model_tools(cell.body_models, used)
-    return Wanted(task.task, POSE_VERSION, options, given, tools=tools, files=files)
+    return Wanted(task.task, CODE_VERSIONS["pose_smplx"], options, given, tools=tools, files=files)
 
 
 def _bodies(cell: EvaluationCell, task_name: str, *, estimates: bool) -> Iterator[Path | None]:

@@ -25,7 +25,7 @@ from thesis_assets.provenance.making import (
     take_over,
 )
 from thesis_assets.provenance.options import kept_defaults, kept_options, kept_part, options_of
-from thesis_assets.provenance.record import MadeFrom, Output, Place, read_record, versions_of
+from thesis_assets.provenance.record import MadeFrom, Output, Place, read_record, recorded, versions_of
 from thesis_assets.provenance.stats import forget_stats
 from thesis_assets.provenance.verdict import (
     ASKED_ANEW,
@@ -67,6 +67,7 @@ __all__ = [
     "mend",
     "options_of",
     "read_record",
+    "recorded",
     "rewrite",
     "strike",
     "take_over",

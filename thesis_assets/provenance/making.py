@@ -16,7 +16,7 @@ from typing import Any
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.provenance.contents import Contents, stat_of
-from thesis_assets.provenance.record import ANEW, MadeFrom, Output, Place, identity_of, read_record
+from thesis_assets.provenance.record import ANEW, MadeFrom, Output, Place, identity_of, read_record, recorded
 from thesis_assets.provenance.stats import forget_stats, read_stats, write_stats
 from thesis_assets.provenance.verdict import Unit, Wanted
 
@@ -179,10 +179,7 @@ def ask_anew(unit: Unit) -> None:
 
 def is_asked_anew(place: Place) -> bool:
     """Whether somebody wants the output once more (`ask_anew`)."""
-    try:
-        record = read_record(place)
-    except InvalidFile:
-        return False  # a look says so
+    record = recorded(place)
     return record is not None and record.is_asked_anew
 
 

@@ -124,6 +124,14 @@ def read_record(place: Place) -> MadeFrom | None:
     return record
 
 
+def recorded(place: Place) -> MadeFrom | None:
+    """The record there; None also where it cannot be read, which a look says."""
+    try:
+        return read_record(place)
+    except InvalidFile:
+        return None
+
+
 def versions_of(places: Mapping[str, Place]) -> dict[str, str]:
     """The data versions of records, by the names that a later record gives them; without those that are not there.
 
@@ -139,9 +147,9 @@ def data_version_at(place: Place) -> str | None:
     try:
         known = _VERSIONS.get(place.record)
         if known is None or known[0] != _stamp(place.record.stat()):
-            record = read_record(place)
+            record = recorded(place)
             return None if record is None else record.data_version
-    except (OSError, InvalidFile):
+    except OSError:
         return None
     return known[1]
 

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from thesis_assets.errors import InvalidFile, InvalidScene
+from thesis_assets.images.codecs import read_reduced
+from thesis_assets.scenes.scene import Scene, open_scene
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.samples import SampleRow
 from thesis_assets.splits.photographs import MAX_SHOWN, pairs_to_look_at
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thesis_assets.scenes.listing import SceneRoots
-    from thesis_assets.scenes.scene import Scene
 
 Item = TypeVar("Item")
 
@@ -123,8 +124,6 @@ def check_near_duplicates(train: Sequence[SampleRow], test: Sequence[SampleRow],
 
 
 def _path(roots: SceneRoots, photograph: Photograph) -> Path | None:
-    from thesis_assets.scenes.scene import open_scene
-
     return open_scene(roots, photograph.scene_name).image_path(photograph.cam_id, photograph.fname)
 
 
@@ -161,8 +160,6 @@ def _spread_frames(camera: list[Photograph], n: int) -> list[Photograph]:
 
 def _read(cameras: Sequence[Sequence[Photograph]], roots: SceneRoots) -> _Side:
     """What can be read still: samples outlive the captures they were made of."""
-    from thesis_assets.scenes.scene import open_scene
-
     scenes: dict[str, Scene] = {}
     for name in {camera[0].scene_name for camera in cameras}:
         try:
@@ -201,8 +198,6 @@ def _of_camera(scene: Scene, camera: Sequence[Photograph]) -> tuple[list[Photogr
 
 def _small(path: Path, width: int | None) -> NDArray[np.float32]:
     from PIL import Image
-
-    from thesis_assets.images.codecs import read_reduced
 
     image = Image.fromarray(read_reduced(path, _HEIGHT))
     size = (width or max(1, round(_HEIGHT * image.width / image.height)), _HEIGHT)

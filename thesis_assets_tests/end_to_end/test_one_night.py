@@ -15,8 +15,8 @@ import pytest
 
 from thesis_assets.defs.check_history import failed_blocking_checks
 from thesis_assets.defs.graph import SCENE_FILES
+from thesis_assets.defs.history import ASKED_BY
 from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.requests import ASKED_BY
 from thesis_assets.defs.states import Plan
 from thesis_assets.layout import SampleId
 from thesis_assets.storage import read_jsonl
@@ -138,7 +138,7 @@ def test_a_second_dataset_that_arrives_overnight_is_taken_in_by_the_schedule_whe
         run for run in instance.get_runs() if run.job_name != "observe_scene_files" and _exports(run, began, instance)
     ]
     assert len(exports) == len(new), "each new scene once, no old one again"
-    assert all("dagster/backfill" in run.tags and ASKED_BY not in run.tags for run in exports)
+    assert {run.tags[ASKED_BY] for run in exports} == {"new_dataset_backfill"}
     observed = {
         record.partition_key for record in instance.fetch_observations(dg.AssetKey(SCENE_FILES), limit=99).records
     }

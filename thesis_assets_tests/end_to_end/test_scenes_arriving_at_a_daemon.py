@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.requests import ASKED_BY
+from thesis_assets.defs.history import ASKED_BY
 from thesis_assets.defs.states import Plan
 from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SMALL, World, thesis_assets

@@ -31,6 +31,8 @@ from thesis_assets.provenance import (
     Wanted,
     begin,
     read_record,
+    recorded,
+    versions_of,
 )
 from thesis_assets.schemas.evaluation import EvaluationManifest, InputDataRecord
 from thesis_assets.schemas.recordings import RecordingFacts
@@ -264,8 +266,7 @@ class Inputs:
             folders: with its files, below `base`.
         """
         if record.is_file() and not self.was_made_from_files(folders):
-            made = _record_at(record)
-            self.made |= {} if made is None else {name: made.data_version}
+            self.made |= versions_of({name: Place(record.parent, record)})
             return
         files = {self._name(path): path for folder in folders for path in files_below(folder)}
         self.files |= files
@@ -288,7 +289,7 @@ class Inputs:
 
 def inputs_of(recording: Path, base: Path) -> Inputs:
     """No input yet of what a recording is made from."""
-    return Inputs(base, _record_at(place_of(recording).record))
+    return Inputs(base, recorded(place_of(recording)))
 
 
 def recording_unit(
@@ -382,14 +383,6 @@ def place_of(recording: Path) -> Place:
 def sdk_version() -> str:
     """Of the installed Rerun SDK, without importing it."""
     return version("rerun-sdk")
-
-
-def _record_at(path: Path) -> MadeFrom | None:
-    """None where there is none that can be read: the look at its own unit says so."""
-    try:
-        return read_record(Place(path.parent, path))
-    except InvalidFile:
-        return None
 
 
 def _older_file(recording: Path) -> Path:
