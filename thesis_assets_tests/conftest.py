@@ -11,6 +11,7 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 
+from thesis_assets_tests.defs.sensor_ticks import add_scene, experiment, tiny_world
 from thesis_assets_tests.kept_worlds import KeptFolder, kept_folder
 from thesis_assets_tests.services.browser import chromium
 from thesis_assets_tests.worlds import N_FRAMES, SCENES, SIZE, SMALL, World
@@ -52,8 +53,8 @@ def new_world(tmp_path: Path, scene_home: Path) -> Callable[..., World]:
 
     def make(*experiments: dict[str, object]) -> World:
         world = World(tmp_path / "home", scene_home)
-        for experiment in experiments or (SMALL,):
-            world.write(experiment)
+        for each in experiments or (SMALL,):
+            world.write(each)
         return world
 
     return make
@@ -77,6 +78,29 @@ def finished_world_to_change(kept: KeptFolder, finished_world: World) -> Iterato
     """The same, brought back as it was made, history and all, when a test that makes something of it anew has ended."""
     yield finished_world
     kept.bring_back("finished")
+
+
+@pytest.fixture
+def data_of_scenes(kept: KeptFolder) -> Iterator[Callable[[int], World]]:
+    """Make a world of so many scenes of few images: the data of experiment `v1` is made, its run `r1` is declared and not trained.
+    It is brought back as it was made, history and all, when the test has ended."""
+    used = []
+
+    def make(n_scenes: int) -> World:
+        def make_at(base: Path) -> None:
+            world = tiny_world(base)
+            for number in range(n_scenes):
+                add_scene(world, f"hi4d_pair{number:02}_hug")
+            world.write(experiment("v1", runs={"r1": {"max_train_steps": 10}}))
+            report = world.run("v1", until="difix_data")
+            assert report.exit_code == 0, [outcome.errors + outcome.failed_checks for outcome in report.outcomes]
+
+        used.append(f"data_of_{n_scenes}_scenes")
+        return tiny_world(kept.make_once(used[-1], make_at))
+
+    yield make
+    for name in used:
+        kept.bring_back(name)
 
 
 @pytest.fixture(scope="module")

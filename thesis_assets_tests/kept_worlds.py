@@ -12,7 +12,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "test_artifacts" / "worlds"
-MADE_BY = (ROOT / "thesis_assets", ROOT / "thesis_assets_tests" / "worlds.py", ROOT / "constraints.txt")
+TESTS = ROOT / "thesis_assets_tests"
+MADE_BY = (
+    ROOT / "thesis_assets",
+    ROOT / "constraints.txt",
+    TESTS / "conftest.py",
+    TESTS / "worlds.py",
+    TESTS / "defs" / "sensor_ticks.py",
+    TESTS / "samples" / "tiny_scenes.py",
+)
 
 
 def source_digest() -> str:

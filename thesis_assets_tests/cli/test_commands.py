@@ -9,6 +9,7 @@ import pytest
 
 from thesis_assets.cli.doctor import NETWORK_FILE_SYSTEMS, file_system_of
 from thesis_assets.defs.partitions import Cell
+from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.worlds import SMALL, World, thesis_assets
 
 
@@ -25,11 +26,13 @@ def test_doctor_says_what_it_found_and_never_a_tokens_value(
     assert "hf_a_made_up_value" not in result.stdout + result.stderr
 
 
-def test_sync_registers_keys_and_a_dry_run_does_not(new_world: Callable[..., World]) -> None:
+def test_sync_registers_keys_and_a_dry_run_does_not(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = new_world()
-    first = json.loads(thesis_assets(world, "sync", "--dry-run", "--json").stdout)
-    second = json.loads(thesis_assets(world, "sync", "--json").stdout)
-    third = json.loads(thesis_assets(world, "sync", "--json").stdout)
+    first = json_of(invoke(monkeypatch, world, "sync", "--dry-run", "--json"))
+    second = json_of(invoke(monkeypatch, world, "sync", "--json"))
+    third = json_of(invoke(monkeypatch, world, "sync", "--json"))
     assert first["added"] == second["added"]
     assert second["added"]["run_name"] == ["r1"]
     assert third["added"] == {"exp_name": [], "scene_name": [], "run_name": []}
@@ -62,37 +65,50 @@ def test_an_unknown_experiment_asset_or_run_is_named_without_a_traceback(new_wor
         assert "Traceback" not in result.stderr
 
 
-def test_status_names_what_is_missing(new_world: Callable[..., World]) -> None:
+def test_status_names_what_is_missing(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
     world = new_world()
-    states = json.loads(thesis_assets(world, "status", "--json").stdout)
+    states = json_of(invoke(monkeypatch, world, "status", "--json"))
     assert {state["state"] for state in states} == {"missing"}
-    text = thesis_assets(world, "status").stdout
+    text = invoke(monkeypatch, world, "status").stdout
     assert "thesis-assets run" in text
 
 
-def test_run_makes_what_is_asked_for_and_says_so_as_json(new_world: Callable[..., World]) -> None:
+def test_run_makes_what_is_asked_for_and_says_so_as_json(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = new_world()
     arguments = ("run", "--exp", "small", "--until", "scene_samples", "--json")
-    report = json.loads(thesis_assets(world, *arguments).stdout)
+    report = json_of(invoke(monkeypatch, world, *arguments))
     assert report["exit_code"] == 0
     assert [run["job"] for run in report["runs"]] == ["observe_scenes", "export_scenes"]
-    assert json.loads(thesis_assets(world, *arguments).stdout)["runs"] == []
+    assert json_of(invoke(monkeypatch, world, *arguments))["runs"] == []
 
 
-def test_set_declares_a_derived_run_and_leaves_the_first_as_it_was(new_world: Callable[..., World]) -> None:
+def test_set_declares_a_derived_run_and_leaves_the_first_as_it_was(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = new_world()
     path = world.settings.experiments_dir / "small.yaml"
     before = world.platform.experiments.read("small").runs["r1"]
-    result = thesis_assets(
-        world, "run", "--exp", "small", "--set", "runs.r1.learning_rate=0.001", "--until", "split_manifests", "--json"
+    result = invoke(
+        monkeypatch,
+        world,
+        "run",
+        "--exp",
+        "small",
+        "--set",
+        "runs.r1.learning_rate=0.001",
+        "--until",
+        "split_manifests",
+        "--json",
     )
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     runs = world.platform.experiments.read("small").runs
     assert runs["r1"] == before
     assert runs["r1-learning_rate-0.001"] == before.model_copy(update={"learning_rate": 0.001})
-    refused = thesis_assets(world, "run", "--exp", "small", "--set", "runs.r1.learning_rate=fast")
-    assert refused.returncode == 1
-    assert "learning_rate" in refused.stderr
+    refused = invoke(monkeypatch, world, "run", "--exp", "small", "--set", "runs.r1.learning_rate=fast")
+    assert refused.exit_code == 1
+    assert "learning_rate" in str(refused.exception)
     assert "fast" not in path.read_text()
 
 
@@ -105,20 +121,23 @@ def test_a_network_file_system_is_recognised_by_the_nearest_mount(tmp_path: Path
 
 def test_samples_of_a_scene_that_is_no_longer_named_are_shown_and_moved_only_on_request(
     new_world: Callable[..., World],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = new_world()
     assert world.run(until="scene_samples").exit_code == 0
     tree = world.platform.difix(Cell("small"))
     world.write(SMALL | {"generation": {"scenes": ["studio_*"], "exclude": ["studio_pair01_fight"]}})
-    shown = json.loads(thesis_assets(world, "set-aside", "--exp", "small", "--json").stdout)
+    shown = json_of(invoke(monkeypatch, world, "set-aside", "--exp", "small", "--json"))
     assert shown == {"exp_name": "small", "moved": False, "samples": {"studio_pair01_fight": 9}}
     assert len(list(tree.samples_dir.glob("studio_pair01_fight*"))) == 9
-    assert thesis_assets(world, "set-aside", "--exp", "small", "--yes").returncode == 0
+    assert invoke(monkeypatch, world, "set-aside", "--exp", "small", "--yes").exit_code == 0
     assert list(tree.samples_dir.glob("studio_pair01_fight*")) == []
     assert len(list(tree.set_aside_dir.rglob("image.png"))) == 9
 
 
-def test_every_image_is_decoded_on_request_and_a_damaged_one_named(new_world: Callable[..., World]) -> None:
+def test_every_image_is_decoded_on_request_and_a_damaged_one_named(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = new_world()
     assert world.run(until="sample_set").exit_code == 0
     lasting = [re.sub(r"[0-9]+ s\b", "N s", line) for line in world.lines if not line.startswith(" ")]
@@ -127,7 +146,7 @@ def test_every_image_is_decoded_on_request_and_a_damaged_one_named(new_world: Ca
         "small: triplets, a scene each (4 scenes): N s",
         "small: manifests, hold-out, data.json: N s; 4 checks passed",
     ]
-    whole = json.loads(thesis_assets(world, "checks", "samples", "--exp", "small", "--json").stdout)
+    whole = json_of(invoke(monkeypatch, world, "checks", "samples", "--exp", "small", "--json"))
     assert whole["samples"] == 36
     assert whole["found"] == []
     folders = sorted(world.platform.difix(world.cell()).samples_dir.iterdir())
@@ -136,7 +155,7 @@ def test_every_image_is_decoded_on_request_and_a_damaged_one_named(new_world: Ca
     content[len(content) // 2] ^= 0xFF  # Header and end stay whole: only decoding shows it.
     image.unlink()
     image.write_bytes(content)
-    damaged = thesis_assets(world, "checks", "samples", "--exp", "small")
-    assert damaged.returncode == 3
+    damaged = invoke(monkeypatch, world, "checks", "samples", "--exp", "small")
+    assert damaged.exit_code == 3
     assert f"{folders[20].name}/image.png" in damaged.stdout
     assert "1 damaged" in damaged.stdout

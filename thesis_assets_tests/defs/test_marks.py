@@ -1,7 +1,7 @@
 """Dagster's own marks: a scene that changed marks its shards and nothing else, a raised code version marks and asks for nothing."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -25,14 +25,8 @@ TABLES = [("sample_set", "v1"), ("split_manifests", "v1"), ("difix_data", "v1")]
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    """Three scenes, exported as one range, and the tables of them."""
-    made = tiny_world(tmp_path)
-    made.write(experiment("v1"))
-    for name in SCENES:
-        add_scene(made, name)
-    assert made.run("v1", until="difix_data").exit_code == 0
-    return made
+def world(data_of_scenes: Callable[[int], World]) -> World:
+    return data_of_scenes(len(SCENES))
 
 
 @pytest.fixture

@@ -183,7 +183,7 @@ def asked_of(world: World, instance: dg.DagsterInstance, exp_name: str) -> set[s
     return cells
 
 
-@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(4, 40))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1, 40))])
 def test_all_say_the_same_of_every_cell_and_a_run_ends_where_an_undisturbed_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
@@ -254,7 +254,7 @@ def failed_evaluation(world: World, drawn: random.Random) -> World:
 EVALUATION_EVENTS: tuple[Event, ...] = (emptied_numbers, edited_numbers, deleted_numbers, failed_evaluation)
 
 
-@pytest.mark.parametrize("seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 20))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1, 20))])
 def test_a_disturbed_evaluation_is_told_by_all_and_mended_to_what_it_was(
     finished_world_to_change: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

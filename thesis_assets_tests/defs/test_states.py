@@ -1,7 +1,7 @@
 """The one plan: what every cell is said to be, by whom it is made, and what stands in its way; over scenes of a few small images."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from thesis_assets.provenance import ASKED_ANEW, ask_anew
 from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets.storage import write_json
 from thesis_assets_tests.cli.in_process import invoke, json_of
-from thesis_assets_tests.defs.sensor_ticks import add_scene, experiment, remove_scene, tiny_world
+from thesis_assets_tests.defs.sensor_ticks import add_scene, experiment, remove_scene
 from thesis_assets_tests.tuning.snapshots import make_config_file
 from thesis_assets_tests.worlds import World
 
@@ -30,14 +30,8 @@ SHARD = Cell("v1", scene_name="hi4d_pair01_hug")
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    """Two scenes with data made, and a run that is declared and not trained."""
-    world = tiny_world(tmp_path)
-    for number in range(2):
-        add_scene(world, f"hi4d_pair0{number}_hug")
-    world.write(experiment("v1", runs={"r1": {"max_train_steps": 10}}))
-    assert world.run("v1", until="difix_data").exit_code == 0
-    return world
+def world(data_of_scenes: Callable[[int], World]) -> World:
+    return data_of_scenes(2)
 
 
 @pytest.fixture

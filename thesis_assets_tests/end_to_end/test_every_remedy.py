@@ -21,7 +21,7 @@ from thesis_assets.images.codecs import encode_jpeg, read_rgb
 from thesis_assets.layout import EvaluationTree
 from thesis_assets.schemas.checks import CheckRow, Remedy
 from thesis_assets_tests.cli.in_process import invoke
-from thesis_assets_tests.defs.sensor_ticks import add_scene, experiment, tiny_world
+from thesis_assets_tests.defs.sensor_ticks import experiment
 from thesis_assets_tests.worlds import World
 
 Plant = Callable[[World], object]
@@ -228,14 +228,8 @@ def test_the_commands_beside_failed_checks_make_them_pass(
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    """Three scenes up to `data.json`: nothing is frozen."""
-    made = tiny_world(tmp_path)
-    for number in range(3):
-        add_scene(made, f"hi4d_pair0{number}_hug")
-    made.write(experiment("v1"))
-    assert made.run("v1", until="difix_data").exit_code == 0
-    return made
+def world(data_of_scenes: Callable[[int], World]) -> World:
+    return data_of_scenes(3)
 
 
 def test_another_generation_section_is_mended_by_the_command(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

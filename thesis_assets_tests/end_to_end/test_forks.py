@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import pytest
 
 from thesis_assets.samples import triplet_export
 from thesis_assets.splits.snapshot_guard import freeze
-from thesis_assets_tests.cli.test_commands import thesis_assets
+from thesis_assets_tests.cli.in_process import invoke, json_of
+from thesis_assets_tests.kept_worlds import KeptFolder
 from thesis_assets_tests.worlds import SMALL, World
 
 LATE = "studio_pair01_fight"
@@ -25,13 +26,23 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 @pytest.fixture
-def world(tmp_path: Path, scene_home: Path) -> World:
-    """Scenes of its own, one of which comes late."""
-    shutil.copytree(scene_home, tmp_path / "scenes")
-    world = World(tmp_path / "home", tmp_path / "scenes")
-    (tmp_path / "scenes" / "canonical_gt" / LATE).rename(tmp_path / LATE)
-    world.write({**SMALL, "exp_name": "v1", "runs": {}})
-    return world
+def world(kept: KeptFolder, scene_home: Path) -> Iterator[World]:
+    """Scenes of its own, one of which comes late; the data of the others is made."""
+
+    def make(base: Path) -> None:
+        shutil.copytree(scene_home, base / "scenes")
+        (base / "scenes" / "canonical_gt" / LATE).rename(base / LATE)
+        world = World(base / "home", base / "scenes")
+        world.write({**SMALL, "exp_name": "v1", "runs": {}})
+        assert world.run("v1", until="difix_data").exit_code == 0
+
+    base = kept.make_once("one_scene_comes_late", make)
+    yield World(base / "home", base / "scenes")
+    kept.bring_back(base.name)
+
+
+def let_it_come(world: World) -> None:
+    (world.scene_home.parent / LATE).rename(world.scene_home / "canonical_gt" / LATE)
 
 
 @pytest.fixture
@@ -49,16 +60,15 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_fork_with_one_scene_more_renders_that_one_and_links_the_others(
-    world: World, rendered: list[str], tmp_path: Path
+    world: World, rendered: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert world.run("v1", until="difix_data").exit_code == 0
     first = world.platform.difix(world.cell(exp_name="v1"))
     freeze(first, "test")
     before = contents(first.base)
-    (tmp_path / LATE).rename(tmp_path / "scenes" / "canonical_gt" / LATE)
+    let_it_come(world)
     rendered.clear()
 
-    told = json.loads(thesis_assets(world, "fork", "--exp", "v1", "--as", "v2", "--json").stdout)
+    told = json_of(invoke(monkeypatch, world, "fork", "--exp", "v1", "--as", "v2", "--json"))
     assert told["new_scenes"] == [LATE]
     assert world.run("v2", until="difix_data").exit_code == 0
 
@@ -72,14 +82,11 @@ def test_a_fork_with_one_scene_more_renders_that_one_and_links_the_others(
     assert contents(first.base) == before
 
 
-def test_a_frozen_experiment_goes_on_without_the_scenes_that_came_later(
-    world: World, rendered: list[str], tmp_path: Path
-) -> None:
-    world.run("v1", until="difix_data")
+def test_a_frozen_experiment_goes_on_without_the_scenes_that_came_later(world: World, rendered: list[str]) -> None:
     first = world.platform.difix(world.cell(exp_name="v1"))
     before = contents(first.base)
     freeze(first, "test")
-    (tmp_path / LATE).rename(tmp_path / "scenes" / "canonical_gt" / LATE)
+    let_it_come(world)
     rendered.clear()
 
     report = world.run("v1", until="difix_data")
@@ -97,19 +104,18 @@ def test_a_frozen_experiment_goes_on_without_the_scenes_that_came_later(
 
 @pytest.mark.parametrize("by_itself", [True, False])
 def test_sync_forks_a_frozen_experiment_for_a_late_scene_once_or_names_the_command(
-    world: World, tmp_path: Path, by_itself: bool
+    world: World, monkeypatch: pytest.MonkeyPatch, by_itself: bool
 ) -> None:
     generation = {"scenes": ["studio_*"], "auto_fork": by_itself}
     world.write({**SMALL, "exp_name": "v1", "runs": {}, "generation": generation})
-    assert world.run("v1", until="difix_data").exit_code == 0
     freeze(world.platform.difix(world.cell(exp_name="v1")), "test")
     fork = world.platform.experiments.path("v1-fork1")
 
     def synced(*options: str) -> Any:
-        return json.loads(thesis_assets(world, "sync", "--json", *options).stdout)
+        return json_of(invoke(monkeypatch, world, "sync", "--json", *options))
 
     assert (synced()["forked"], fork.exists()) == ({}, False), "nothing came late"
-    (tmp_path / LATE).rename(tmp_path / "scenes" / "canonical_gt" / LATE)
+    let_it_come(world)
     assert synced("--dry-run")["late_scenes"] == {"v1": [LATE]}
     assert not fork.exists()
 
@@ -122,4 +128,4 @@ def test_sync_forks_a_frozen_experiment_for_a_late_scene_once_or_names_the_comma
         assert (again["forked"], again["late_scenes"]) == ({}, {})
     else:
         assert (first["forked"], first["late_scenes"], fork.exists()) == ({}, {"v1": [LATE]}, False)
-        assert "thesis-assets fork --exp v1 --as v1-fork1" in thesis_assets(world, "sync").stdout
+        assert "thesis-assets fork --exp v1 --as v1-fork1" in invoke(monkeypatch, world, "sync").output

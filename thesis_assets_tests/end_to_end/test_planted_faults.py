@@ -14,15 +14,12 @@ import dagster as dg
 import pytest
 
 from thesis_assets.definitions import build_defs
-from thesis_assets.defs.backfill_plan import plan_backfill
 from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.checks.outcomes import CHECKS, remedy_of
 from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import Outcome, Work, execute, make_checks
 from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.defs.report_pages import write_pages
-from thesis_assets.defs.states import Plan
 from thesis_assets.images.codecs import read_rgb
 from thesis_assets.storage import cell_lock
 from thesis_assets_tests.cli.in_process import invoke, json_of
@@ -301,40 +298,6 @@ def test_a_training_that_fails_is_told_with_its_step_and_not_tried_again(new_wor
         assert sum(event.is_step_failure for event in events if event) == 3
         assert not [event for event in events if event and (event.is_step_up_for_retry or event.is_step_restarted)]
         assert {run.run_id for run in instance.get_runs()} >= {outcome.run_id for outcome in outcomes}
-
-
-@pytest.mark.parametrize("loss", ["deleted", "cut"])
-def test_a_lost_last_checkpoint_is_damaged_and_only_force_trains_again(
-    finished_world_to_change: World, loss: str
-) -> None:
-    world, cell = finished_world_to_change, finished_world_to_change.cell()
-    tree = world.platform.difix(cell)
-    last, first = tree.tuning_run("r1").checkpoint(4), tree.tuning_run("r1").checkpoint(2)
-    weights, trained = last.read_bytes(), first.stat().st_mtime_ns
-    last.unlink()
-    if loss == "cut":
-        last.write_bytes(weights[:100])
-
-    with world.instance() as instance:
-        state = Plan(world.platform, instance).state("tuned_checkpoint", cell)
-        backfill = plan_backfill(world.platform, instance, "small", "missing", ReadyScenes(world.platform, time.time()))
-    assert (state.state, state.is_work) == ("damaged", False)
-    assert state.mend.endswith("--run r1 --until tuned_checkpoint --force tuned_checkpoint")
-    assert (backfill.cells, list(backfill.waiting)) == ((), ["small|r1"])
-    refused = world.run()
-    assert (refused.exit_code, refused.outcomes) == (1, [])
-    assert [each.asset for each in refused.stopped] == ["tuned_checkpoint"]
-    assert not (last.exists() and last.stat().st_size > 100), "nothing trained"
-
-    anew = world.run(force=["tuned_checkpoint"])
-    assert anew.exit_code == 0, anew.to_json()
-    assert "tuned_checkpoint (r1) is made anew: about" in "\n".join(world.lines)
-    assert tree.run_set_aside("r1", 1).is_dir()
-    assert f"tuned_checkpoint: the training that was there is moved to {tree.run_set_aside('r1', 1)}" in world.lines
-    assert first.stat().st_mtime_ns != trained
-    with world.instance() as instance:
-        states = Plan(world.platform, instance).of_experiment("small")
-    assert {each.state for each in states} <= {"made", "absent"}
 
 
 def test_another_generation_section_is_refused_with_its_keys_unless_it_is_forced(

@@ -3,14 +3,17 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from thesis_assets.defs.backfill_plan import plan_backfill
 from thesis_assets.defs.graph import look_at
 from thesis_assets.defs.partitions import Cell
+from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.defs.states import CellState, Plan
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.services.small_disk import make_read_only, mounted, mounted_ext4
@@ -148,8 +151,19 @@ def test_an_emptied_output_is_damaged_and_named(world: World, asset: str) -> Non
     assert path.name in next(iter(damaged.values()))
 
 
-@pytest.mark.parametrize("asset", ["nvs", "scene_samples", "split_manifests", "predictions"])
-@pytest.mark.parametrize("lose", [_cut, Path.unlink], ids=["emptied", "deleted"])
+@pytest.mark.parametrize(
+    ("asset", "lose"),
+    [
+        ("nvs", _cut),
+        ("predictions", Path.unlink),
+        ("scene_samples", Path.unlink),
+        ("split_manifests", _cut),
+        pytest.param("nvs", Path.unlink, marks=pytest.mark.soak),
+        pytest.param("predictions", _cut, marks=pytest.mark.soak),
+        pytest.param("scene_samples", _cut, marks=pytest.mark.soak),
+        pytest.param("split_manifests", Path.unlink, marks=pytest.mark.soak),
+    ],
+)
 def test_run_makes_an_emptied_or_deleted_output_again_as_it_was(
     world: World, asset: str, lose: Callable[[Path], None]
 ) -> None:
@@ -168,7 +182,7 @@ def test_a_garbled_file_that_run_reads_before_its_first_step_is_mended_all_the_s
     assert differing(world) == {}
 
 
-@pytest.mark.parametrize("lose", [_cut, Path.unlink], ids=["emptied", "deleted"])
+@pytest.mark.parametrize("lose", [_cut, pytest.param(Path.unlink, marks=pytest.mark.soak)], ids=["emptied", "deleted"])
 def test_a_training_that_lost_a_checkpoint_is_trained_again_by_force_alone_and_moved_aside(
     world: World, lose: Callable[[Path], None]
 ) -> None:
@@ -177,7 +191,10 @@ def test_a_training_that_lost_a_checkpoint_is_trained_again_by_force_alone_and_m
     first = run.checkpoint(2).read_bytes()
     lose(path)
     lost = states(world)["tuned_checkpoint", "small|r1"]
-    assert (lost.state, lost.by_force) == ("damaged", True)
+    assert (lost.state, lost.by_force, lost.is_work) == ("damaged", True, False)
+    with world.instance() as instance:
+        backfill = plan_backfill(world.platform, instance, "small", "missing", ReadyScenes(world.platform, time.time()))
+    assert (backfill.cells, list(backfill.waiting)) == ((), ["small|r1"])
     assert lost.mend.endswith("--run r1 --until tuned_checkpoint --force tuned_checkpoint")
     table = output_of(world, "nvs")
     table.unlink()
@@ -191,12 +208,18 @@ def test_a_training_that_lost_a_checkpoint_is_trained_again_by_force_alone_and_m
     assert any("is made anew: about" in line for line in world.lines)
     aside = world.platform.difix(Cell("small")).run_set_aside("r1", 1)
     assert (aside / "checkpoints" / run.checkpoint(2).name).read_bytes() == first
+    assert f"tuned_checkpoint: the training that was there is moved to {aside}" in world.lines
     assert path.is_file()
     assert differing(world) == {}
 
 
 @pytest.mark.parametrize(
-    "asset", ["nvs", "predictions", "selected_checkpoint", "evaluation_recordings", "split_manifests"]
+    "asset",
+    [
+        "predictions",
+        "selected_checkpoint",
+        *(pytest.param(each, marks=pytest.mark.soak) for each in ("nvs", "evaluation_recordings", "split_manifests")),
+    ],
 )
 def test_an_asset_is_made_anew_by_force_and_what_is_below_follows(world: World, asset: str) -> None:
     report = world.run(force=[asset])
