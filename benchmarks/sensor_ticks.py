@@ -97,7 +97,7 @@ def tick_in_a_process(home: Path, sensor: str) -> dict[str, float]:
 def _one_tick(home: Path, sensor: str) -> dict[str, float]:
     """Of a sensor, or of the job that observes the scenes. `cpu`: of the whole process."""
     from thesis_assets.definitions import build_defs
-    from thesis_assets.defs.platform import Platform
+    from thesis_assets.graph.platform import Platform
 
     settings = settings_of(home)
     definitions = build_defs(settings=settings)

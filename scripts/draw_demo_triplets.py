@@ -11,8 +11,8 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.platform import Platform
 from thesis_assets.images.codecs import read_rgb
 from thesis_assets.images.metrics import psnr
 from thesis_assets.images.quantise import quantise, to_host

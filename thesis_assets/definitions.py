@@ -12,16 +12,16 @@ from thesis_assets.defs.assets import difix_data, evaluation, recordings, report
 from thesis_assets.defs.assets.declaration import IO_MANAGER, PLATFORM
 from thesis_assets.defs.checks.difix_data import DIFIX_DATA_CHECKS
 from thesis_assets.defs.checks.evaluation import EVALUATION_CHECKS
-from thesis_assets.defs.checks.outcomes import CHECKS
 from thesis_assets.defs.checks.recordings import RECORDING_CHECKS
 from thesis_assets.defs.checks.tuning import TUNING_CHECKS
 from thesis_assets.defs.io_manager import TreeIOManager
 from thesis_assets.defs.jobs import JOBS, OBSERVE, checks_jobs
-from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.policy import with_policy
 from thesis_assets.defs.resources import platform_resource
 from thesis_assets.defs.schedules import OPERATION_JOBS, build_schedules
 from thesis_assets.defs.sensors import build_sensors
+from thesis_assets.graph.checks import CHECKS
+from thesis_assets.graph.platform import Platform
 from thesis_assets.settings import Settings
 
 ASSETS = dg.load_assets_from_modules([scenes, difix_data, tuning, evaluation, recordings, reports])

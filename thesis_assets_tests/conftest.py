@@ -34,9 +34,9 @@ def kept() -> Iterator[KeptFolder]:
 @pytest.fixture(scope="session")
 def scene_home(kept: KeptFolder) -> Path:
     """A data home that holds the small studio scenes; nothing may change it."""
-    from thesis_assets.defs.platform import Platform
     from thesis_assets.demo.studio import make_studio
     from thesis_assets.demo.studio_people import SCENES as CAST
+    from thesis_assets.graph.platform import Platform
     from thesis_assets.settings import Settings
 
     def make(home: Path) -> None:

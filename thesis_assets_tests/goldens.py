@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from thesis_assets.defs.graph import NODES, records_of
-from thesis_assets.defs.partitions import Cell
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.nodes import NODES, records_of
 from thesis_assets.images.codecs import read_rgb
 from thesis_assets.schemas.evaluation import parse_results
 from thesis_assets_tests.worlds import SCENES, SMALL, World, read_json

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from thesis_assets.defs.partitions import Cell
+from thesis_assets.graph.cells import Cell
 from thesis_assets_tests.splits.snapshots import as_older
 from thesis_assets_tests.worlds import World
 

@@ -131,7 +131,7 @@ def test_every_experiment_in_the_pages_is_valid(page: Path) -> None:
 
 
 def test_the_readmes_graph_is_the_graph() -> None:
-    from thesis_assets.defs.graph import NODES
+    from thesis_assets.graph.nodes import NODES
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -10,8 +10,8 @@ import typer
 
 from thesis_assets.cli import options
 from thesis_assets.cli.console import CHECK_FAILED, human_bytes, load_platform, print_json, print_table, wrong_use
-from thesis_assets.defs.partitions import Cell
 from thesis_assets.errors import InvalidFile
+from thesis_assets.graph.cells import Cell
 
 if TYPE_CHECKING:
     from thesis_assets.tuning.run_record import PlannedCheckpoint

@@ -20,8 +20,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.graph.platform import Platform
 from thesis_assets.settings import Settings
 
 DONE, FAILED, WRONG_USE, CHECK_FAILED = 0, 1, 2, 3

@@ -16,13 +16,12 @@ from thesis_assets.cli.doctor import Finding, absent_parts
 from thesis_assets.cli.run import run_experiment
 from thesis_assets.defs.assets.declaration import SECONDS, STEP
 from thesis_assets.defs.check_history import check_rows
-from thesis_assets.defs.checks.outcomes import ABSENCES
 from thesis_assets.defs.footprint import footprint
-from thesis_assets.defs.graph import latest_metadata, records_of
-from thesis_assets.defs.jobs import LEVELS
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.states import cells_of_level
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.checks import ABSENCES
+from thesis_assets.graph.nodes import LEVELS, latest_metadata, records_of
+from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.states import cells_of_level
 from thesis_assets.layout import epoch_name
 from thesis_assets.schemas.evaluation import parse_results
 from thesis_assets.schemas.samples import SplitSummary

@@ -17,9 +17,9 @@ import typer
 
 from thesis_assets.cli import options
 from thesis_assets.cli.console import FAILED, human_bytes, load_platform, print_json, print_table
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import InvalidFile, pip_install
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.platform import Platform
 from thesis_assets.settings import Settings
 
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "gpfs", "lustre", "beegfs", "cifs", "smb3", "ceph", "fuse.sshfs", "9p", "afs"}

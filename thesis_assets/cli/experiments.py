@@ -22,12 +22,12 @@ from thesis_assets.cli.console import (
     progress_line,
 )
 from thesis_assets.defs.new_scenes import fork_for_late_scenes, late_scenes
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.defs.registration import plan_registration, register, remove_withdrawn
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.experiments import ExperimentSpec
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.ready_scenes import ReadyScenes
 from thesis_assets.layout import DifixTree
 from thesis_assets.storage import write_text
 

@@ -21,9 +21,9 @@ from thesis_assets.cli.console import (
     progress_line,
     wrong_use,
 )
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.platform import Platform
 from thesis_assets.layout import TASKS, EvaluationTree
 
 if TYPE_CHECKING:

@@ -25,13 +25,13 @@ from thesis_assets.cli.console import (
     table_text,
     wrong_use,
 )
-from thesis_assets.defs.compare_pages import MAX_FRAMES, UNREFINED, ComparePages, Comparison, MadePage
 from thesis_assets.defs.full_look import place_naming
-from thesis_assets.defs.partitions import Cell, CellKind
-from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.report_pages import renew_pages, write_leaderboard
-from thesis_assets.defs.scores import baselines_of, leaderboard_of
 from thesis_assets.errors import InvalidFile, Undeclared, first_names, near_names
+from thesis_assets.graph.cells import Cell, CellKind
+from thesis_assets.graph.compare_pages import MAX_FRAMES, UNREFINED, ComparePages, Comparison, MadePage
+from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.scores import baselines_of, leaderboard_of
 from thesis_assets.layout import SampleId, check_key, parse_checkpoint_step, parse_epoch
 
 if TYPE_CHECKING:

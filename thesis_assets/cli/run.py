@@ -24,23 +24,22 @@ from thesis_assets.cli.console import (
 from thesis_assets.cli.doctor import absent_parts
 from thesis_assets.defs.backfill_plan import BackfillPlan, Mode, PlannedCell, by_asset, plan_backfill
 from thesis_assets.defs.backfill_runs import hand_over, run_here
-from thesis_assets.defs.checks.outcomes import ABSENCES
 from thesis_assets.defs.daemons import daemon_runs
-from thesis_assets.defs.dead_runs import close_dead_runs
 from thesis_assets.defs.failures import tell_of_failure
-from thesis_assets.defs.graph import NODES, commanded
-from thesis_assets.defs.jobs import LEVELS, Level
 from thesis_assets.defs.levels import Outcome, Work, check_again, execute, levels_until, works_of
 from thesis_assets.defs.older_trees import take_over_experiment
-from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.past_work import PastWork
-from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.policy import GPU_ASSETS
-from thesis_assets.defs.ready_scenes import ReadyScenes, unfinished_scenes
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.report_pages import CHECK_REPORT, renew_pages
-from thesis_assets.defs.states import CellState, Plan, assets_until, cells_of_level
 from thesis_assets.errors import InvalidScene, ThesisAssetsError, first_names, near_names
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.checks import ABSENCES
+from thesis_assets.graph.dead_runs import close_dead_runs
+from thesis_assets.graph.nodes import LEVELS, NODES, Level, commanded
+from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.ready_scenes import ReadyScenes, unfinished_scenes
+from thesis_assets.graph.states import CellState, Plan, assets_until, cells_of_level
 from thesis_assets.provenance import ask_anew
 
 

@@ -9,16 +9,14 @@ from typing import Any
 import dagster as dg
 
 from thesis_assets.defs.audit import evaluations_of
-from thesis_assets.defs.checks.outcomes import CHECKS
-from thesis_assets.defs.graph import look_at
-from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.levels import Outcome, execute, make_run, works_of
-from thesis_assets.defs.metadata import stops
 from thesis_assets.defs.older_trees import take_over_cells
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.states import Plan
 from thesis_assets.defs.told_versions import made_outside
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.checks import CHECKS, stops
+from thesis_assets.graph.nodes import LEVELS, look_at
+from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.states import Plan
 
 ADOPTED_FROM = "adopted from"
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 
 import dagster as dg
 
-from thesis_assets.defs.checks.outcomes import CHECKS, outcome_of, outcomes_of, result_of
-from thesis_assets.defs.history import History
-from thesis_assets.defs.jobs import LEVELS
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.states import cells_of_level
+from thesis_assets.defs.checks.outcomes import outcome_of, outcomes_of, result_of
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.checks import CHECKS
+from thesis_assets.graph.history import History
+from thesis_assets.graph.nodes import LEVELS
+from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.states import cells_of_level
 from thesis_assets.schemas.checks import CheckOutcome
 
 Check = Callable[[], CheckOutcome]

@@ -12,15 +12,15 @@ import dagster as dg
 from dagster import AutomationCondition as When
 from dagster._core.asset_graph_view.entity_subset import EntitySubset  # no public name yet
 
-from thesis_assets.defs.checks.outcomes import CHECKS
-from thesis_assets.defs.dead_runs import IN_PROGRESS
-from thesis_assets.defs.graph import NODES, latest_metadata, upstream_cells
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.report_pages import CHECK_REPORT, HISTORY_READ_AT
 from thesis_assets.defs.requests import LOOK_SECONDS
-from thesis_assets.defs.states import Plan, State
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.checks import CHECKS
+from thesis_assets.graph.dead_runs import IN_PROGRESS
+from thesis_assets.graph.nodes import NODES, latest_metadata, upstream_cells
+from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.states import Plan, State
 
 MORNING = "0 6 * * *"
 FOLLOWING = ("sample_set", "split_manifests", "difix_data", "evaluation_manifest")

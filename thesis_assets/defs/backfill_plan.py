@@ -10,14 +10,13 @@ from typing import Literal
 
 import dagster as dg
 
-from thesis_assets.defs.graph import NODES, upstream_cells
-from thesis_assets.defs.jobs import LEVELS, Level
-from thesis_assets.defs.partitions import Cell
 from thesis_assets.defs.past_work import PastWork
-from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.policy import GPU_ASSETS
-from thesis_assets.defs.ready_scenes import ReadyScenes
-from thesis_assets.defs.states import LEVEL_OF, WORK, CellState, Pair, Plan, State
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.nodes import LEVELS, NODES, Level, upstream_cells
+from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.ready_scenes import ReadyScenes
+from thesis_assets.graph.states import LEVEL_OF, WORK, CellState, Pair, Plan, State
 
 Mode = Literal["missing", "stale", "all"]
 TAKEN: dict[Mode, tuple[State, ...]] = {

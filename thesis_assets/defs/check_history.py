@@ -1,17 +1,13 @@
 """The newest outcome of every check of every partition, read from the event log."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import (
-    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES as EVALUATED,
-)
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
-from thesis_assets.defs.checks.outcomes import CHECKS, remedy_of
-from thesis_assets.defs.metadata import OFFENDERS, PICTURE, first_of, stops
+from thesis_assets.defs.metadata import OFFENDERS, PICTURE, first_of
+from thesis_assets.graph.checks import CHECKS, evaluation_of, remedy_of
 from thesis_assets.schemas.checks import CheckRow, Remedy
 
 PAGE = 500
@@ -30,7 +26,7 @@ def check_rows(instance: dg.DagsterInstance) -> list[CheckRow]:
 def _newest(instance: dg.DagsterInstance, asset: str, name: str) -> Iterator[CheckRow]:
     seen: set[str | None] = set()
     for record in _history(instance, dg.AssetCheckKey(dg.AssetKey(asset), name)):
-        evaluation = _evaluation(record)
+        evaluation = evaluation_of(record)
         partition = record.partition
         # What was planned by a run that ended without it was never evaluated: what stood before stands.
         if partition in seen or (evaluation is None and not _is_at_work(instance, record.run_id)):
@@ -69,11 +65,6 @@ def _picture_address(evaluation: dg.AssetCheckEvaluation) -> str:
     return address if address.startswith("data:image/") else ""
 
 
-def _evaluation(record: AssetCheckExecutionRecord) -> dg.AssetCheckEvaluation | None:
-    """None of a check that is planned: `record.evaluation` is the plan then."""
-    return record.evaluation if record.status in EVALUATED else None
-
-
 def _is_at_work(instance: dg.DagsterInstance, run_id: str) -> bool:
     run = instance.get_run_by_id(run_id)
     return run is not None and not run.is_finished
@@ -88,21 +79,3 @@ def _history(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> Iterator[As
         if len(page) < PAGE:
             return
         cursor = page[-1].id
-
-
-def failed_blocking_checks(instance: dg.DagsterInstance, assets: Iterable[str], key: str | None) -> list[str]:
-    """`asset.check` of the blocking checks that failed when they were evaluated last in one partition."""
-    storage, partition = instance.event_log_storage, PartitionKeyFilter(key=key)
-    failed = []
-    for asset in (asset for asset in assets if asset in CHECKS):
-        keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for name in CHECKS[asset]]
-        for record in storage.get_latest_asset_check_execution_by_key(keys, partition).values():
-            evaluation = _evaluation(record)
-            if evaluation is None:  # planned anew since
-                before = storage.get_asset_check_execution_history(
-                    record.key, limit=1, status=EVALUATED, partition_filter=partition
-                )
-                evaluation = before[0].evaluation if before else None
-            if evaluation is not None and stops(evaluation):
-                failed.append(f"{asset}.{evaluation.check_name}")
-    return failed

@@ -14,8 +14,8 @@ from email.message import EmailMessage
 
 import dagster as dg
 
-from thesis_assets.defs.history import PARTITION, RANGE_END, RANGE_START
 from thesis_assets.errors import ThesisAssetsError, printable
+from thesis_assets.graph.history import PARTITION, RANGE_END, RANGE_START
 from thesis_assets.settings import Settings
 
 COMMAND_SECONDS = 60

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import dagster as dg
 
-from thesis_assets.defs.graph import NODES
-from thesis_assets.defs.history import History
-from thesis_assets.defs.jobs import LEVELS
-from thesis_assets.defs.partitions import Cell, CellKind
-from thesis_assets.defs.platform import OneLook, Platform
-from thesis_assets.defs.states import DATA_JOBS, Plan, assets_of, cells_of_level, command_of
 from thesis_assets.errors import InvalidFile, ThesisAssetsError, reason_of
+from thesis_assets.graph.cells import Cell, CellKind
+from thesis_assets.graph.history import History
+from thesis_assets.graph.nodes import LEVELS, NODES
+from thesis_assets.graph.platform import OneLook, Platform
+from thesis_assets.graph.states import DATA_JOBS, Plan, assets_of, cells_of_level, command_of
 from thesis_assets.layout import TASKS
 from thesis_assets.provenance import Contents, Place, Unit, Verdict, examine, recorded
 from thesis_assets.provenance.verdict import NOT_VERIFIED

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from thesis_assets.defs.attempts import note_failure
 from thesis_assets.defs.footprint import footprint
-from thesis_assets.defs.graph import CODE_VERSION, DATA_VERSION, NODES, data_version, of_all
 from thesis_assets.defs.metadata import counts_table
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.told_versions import code_version_of
 from thesis_assets.errors import InvalidFile, ThesisAssetsError, command_for
+from thesis_assets.graph.attempts import note_failure
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.nodes import CODE_VERSION, DATA_VERSION, NODES, data_version, of_all
+from thesis_assets.graph.platform import Platform
 from thesis_assets.samples.triplet_set import TripletSet
 from thesis_assets.storage import full_disk_explained
 

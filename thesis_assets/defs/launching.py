@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import ended_by_person
-from thesis_assets.defs.graph import wanted_digest
 from thesis_assets.defs.metadata import table
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.nodes import wanted_digest
+from thesis_assets.graph.platform import Platform
 from thesis_assets.launch.jobs import Call, Calling, Following, Resources
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import read_json, sha256_value

@@ -15,14 +15,16 @@ from dagster._core.execution.job_execution_result import JobExecutionResult
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._core.utils import make_new_run_id
 
-from thesis_assets.defs.dead_runs import holder_tags
 from thesis_assets.defs.failures import failure_reason
-from thesis_assets.defs.history import RANGE_END, RANGE_START, History
-from thesis_assets.defs.jobs import LEVELS, Level, checks_job
-from thesis_assets.defs.metadata import MEND, stops
-from thesis_assets.defs.partitions import EXP_BY_SCENE, Cell
-from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.states import assets_of, cells_of_level
+from thesis_assets.defs.jobs import checks_job
+from thesis_assets.defs.metadata import MEND
+from thesis_assets.graph.cells import EXP_BY_SCENE, Cell
+from thesis_assets.graph.checks import stops
+from thesis_assets.graph.dead_runs import holder_tags
+from thesis_assets.graph.history import RANGE_END, RANGE_START, History
+from thesis_assets.graph.nodes import LEVELS, Level
+from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.states import assets_of, cells_of_level
 
 CODE_LOCATION = "thesis_assets.definitions"
 """What `-m thesis_assets.definitions` loads. Its name is the module's: a web server shows the runs of a location of that name."""

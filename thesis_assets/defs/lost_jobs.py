@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from thesis_assets.defs.history import History
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import CellLocked, ThesisAssetsError
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.history import History
+from thesis_assets.graph.platform import Platform
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import read_json
 

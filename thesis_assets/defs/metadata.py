@@ -139,11 +139,6 @@ def first_of(offenders: Sequence[str]) -> str:
     return f"; first: {offenders[0]}" if offenders else ""
 
 
-def stops(evaluation: dg.AssetCheckEvaluation) -> bool:
-    """Whether what is downstream stands still for the outcome of a check."""
-    return bool(evaluation.blocking) and not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR
-
-
 def check_result(
     asset: str, name: str, outcome: CheckOutcome, *, blocks: bool = True, remedy: Remedy | None = None
 ) -> dg.AssetCheckResult:

@@ -6,19 +6,19 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from thesis_assets.defs.attempts import attempts_at
 from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.daemons import daemon_runs
-from thesis_assets.defs.dead_runs import IN_PROGRESS
 from thesis_assets.defs.failures import failure_reason
-from thesis_assets.defs.history import PARTITION, RANGE_END, RANGE_START
 from thesis_assets.defs.lost_jobs import LostJob, lost_jobs
 from thesis_assets.defs.new_scenes import late_scenes
-from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.defs.registration import plan_registration
-from thesis_assets.defs.states import Plan
 from thesis_assets.errors import ThesisAssetsError, printable
+from thesis_assets.graph.attempts import attempts_at
+from thesis_assets.graph.dead_runs import IN_PROGRESS
+from thesis_assets.graph.history import PARTITION, RANGE_END, RANGE_START
+from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.ready_scenes import ReadyScenes
+from thesis_assets.graph.states import Plan
 from thesis_assets.schemas.checks import CheckRow
 
 MAX_RUNS = 2000

@@ -6,10 +6,10 @@ Does not belong here: scenes of open experiments, which simply take them.
 import contextlib
 from dataclasses import dataclass
 
-from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.experiments.writing import fork_experiment, successor_name
+from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.ready_scenes import ReadyScenes
 
 
 @dataclass(frozen=True)

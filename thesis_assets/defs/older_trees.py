@@ -5,12 +5,11 @@ Does not belong here: what is known of such an output (`Unit.older` of its room)
 
 from collections.abc import Callable, Iterable
 
-from thesis_assets.defs.graph import NODES
-from thesis_assets.defs.jobs import LEVELS
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import OneLook, Platform
-from thesis_assets.defs.states import cells_of_level
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.nodes import LEVELS, NODES
+from thesis_assets.graph.platform import OneLook, Platform
+from thesis_assets.graph.states import cells_of_level
 from thesis_assets.provenance import take_over
 
 

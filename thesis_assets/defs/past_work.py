@@ -6,10 +6,10 @@ from collections import Counter
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import SECONDS, STEP
-from thesis_assets.defs.graph import NODES
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.nodes import NODES
+from thesis_assets.graph.platform import Platform
 
 LOOKED_AT = 50
 

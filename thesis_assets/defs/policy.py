@@ -11,9 +11,9 @@ from typing import Any
 import dagster as dg
 
 from thesis_assets.defs.automation import conditions
-from thesis_assets.defs.graph import SCENE_FILES
-from thesis_assets.defs.jobs import LEVELS, OBSERVE_JOB
-from thesis_assets.defs.platform import Platform
+from thesis_assets.defs.jobs import OBSERVE_JOB
+from thesis_assets.graph.nodes import LEVELS, SCENE_FILES
+from thesis_assets.graph.platform import Platform
 from thesis_assets.provenance import CODE_VERSIONS
 
 GPU_ASSETS = frozenset(

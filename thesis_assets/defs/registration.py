@@ -9,9 +9,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from thesis_assets.defs.partitions import EXP_NAMES, RUN_NAMES, SCENE_NAMES, Cell
-from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import InvalidKey, ThesisAssetsError
+from thesis_assets.graph.cells import EXP_NAMES, RUN_NAMES, SCENE_NAMES, Cell
+from thesis_assets.graph.platform import Platform
 from thesis_assets.layout import check_key
 
 DIMENSIONS = ("exp_name", "scene_name", "run_name")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from thesis_assets.defs.check_history import check_rows
-from thesis_assets.defs.graph import NODES
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.states import CellState, Plan
 from thesis_assets.errors import reason_of
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.nodes import NODES
+from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.states import CellState, Plan
 from thesis_assets.provenance import begin
 from thesis_assets.schemas.checks import CheckRow
 from thesis_assets.storage import write_text

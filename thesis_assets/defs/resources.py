@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from thesis_assets.defs.dead_runs import say_who_makes
-from thesis_assets.defs.platform import Platform
+from thesis_assets.graph.dead_runs import say_who_makes
+from thesis_assets.graph.platform import Platform
 
 
 def platform_resource(platform: Platform) -> dg.ResourceDefinition:

@@ -12,10 +12,10 @@ import orjson
 from dagster._core.definitions.data_version import DATA_VERSION_TAG  # no public name yet
 
 from thesis_assets import storage
-from thesis_assets.defs.graph import NODES, SCENE_FILES
-from thesis_assets.defs.partitions import SCENE_NAMES, Cell
-from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.graph.cells import SCENE_NAMES, Cell
+from thesis_assets.graph.nodes import NODES, SCENE_FILES
+from thesis_assets.graph.platform import Platform
 from thesis_assets.provenance import Contents, known_inputs
 
 

@@ -13,12 +13,13 @@ from thesis_assets.defs.backfill_plan import plan_backfill
 from thesis_assets.defs.backfill_runs import hand_over
 from thesis_assets.defs.full_look import NUMBERS, SAMPLES, FullLook
 from thesis_assets.defs.jobs import OBSERVE
-from thesis_assets.defs.metadata import stops, table
+from thesis_assets.defs.metadata import table
 from thesis_assets.defs.new_scenes import fork_for_late_scenes
-from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.ready_scenes import ReadyScenes
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.graph.checks import stops
+from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.ready_scenes import ReadyScenes
 from thesis_assets.settings import Settings
 
 NIGHT = "0 1 * * *"

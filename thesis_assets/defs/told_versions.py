@@ -21,9 +21,9 @@ from dagster._core.definitions.data_version import (  # no public names yet
 from dagster._core.execution.context.system import StepExecutionContext
 from dagster._core.execution.plan.execute_step import _build_data_version_tags, _get_input_provenance_data
 
-from thesis_assets.defs.graph import DATA_VERSION, NODES, data_version
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.nodes import DATA_VERSION, NODES, data_version
+from thesis_assets.graph.platform import Platform
 from thesis_assets.provenance import CODE_VERSIONS, Unit, Verdict
 
 

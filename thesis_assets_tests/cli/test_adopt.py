@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.defs.check_history import check_rows
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.states import Plan
 from thesis_assets.evaluation.leaderboard import build_leaderboard
 from thesis_assets.evaluation.leaderboard_tables import score_tables
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.states import Plan
 from thesis_assets.schemas.evaluation import PredictionRecord
 from thesis_assets.schemas.samples import SampleMeta
 from thesis_assets.storage import read_json, write_json

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.cli.doctor import NETWORK_FILE_SYSTEMS, file_system_of
-from thesis_assets.defs.partitions import Cell
+from thesis_assets.graph.cells import Cell
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.worlds import SMALL, World, thesis_assets
 

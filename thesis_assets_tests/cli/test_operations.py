@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.partitions import Cell
+from thesis_assets.graph.cells import Cell
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.defs.sensor_ticks import add_scene, experiment, tiny_world
 from thesis_assets_tests.worlds import World, thesis_assets
@@ -122,7 +122,7 @@ def test_the_morning_closes_and_names_a_run_whose_process_was_killed(
 ) -> None:
     from dagster._core.test_utils import create_run_for_test
 
-    from thesis_assets.defs.dead_runs import PROCESS_TAG, holder_tags
+    from thesis_assets.graph.dead_runs import PROCESS_TAG, holder_tags
 
     invoke(monkeypatch, world, "sync")
     with dg.DagsterInstance.get() as instance:

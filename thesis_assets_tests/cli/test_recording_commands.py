@@ -18,7 +18,7 @@ import pytest
 
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 
-from thesis_assets.defs.graph import latest_metadata
+from thesis_assets.graph.nodes import latest_metadata
 from thesis_assets_tests.services.graphics import require_graphics
 from thesis_assets_tests.services.hub import TOKEN, Hub, serve_hub
 from thesis_assets_tests.worlds import SMALL, World, read_json, thesis_assets

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets.defs.ready_scenes import unfinished_scenes
 from thesis_assets.errors import InvalidScene
+from thesis_assets.graph.ready_scenes import unfinished_scenes
 from thesis_assets_tests.worlds import SMALL, World
 
 SCENE = "studio_pair00_dance"

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from thesis_assets.definitions import build_defs
-from thesis_assets.defs.history import PARTITION, RANGE_END, RANGE_START
+from thesis_assets.graph.history import PARTITION, RANGE_END, RANGE_START
 from thesis_assets.storage import read_jsonl
 from thesis_assets_tests.samples.tiny_scenes import write_scene
 from thesis_assets_tests.worlds import World

@@ -12,9 +12,9 @@ import dagster as dg
 import pytest
 
 from thesis_assets.defs.metadata import table
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import InvalidKey, ThesisAssetsError, printable
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.platform import Platform
 from thesis_assets.layout import DifixTree, SceneTree, check_key, dataset_of, evaluation_tree
 from thesis_assets.pages.checks import render_check_page
 from thesis_assets.scenes.catalog import list_scenes

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from thesis_assets.defs.io_manager import SplitTriplets, TreeIOManager
-from thesis_assets.defs.partitions import PARTITIONS
+from thesis_assets.graph.cells import PARTITIONS
 from thesis_assets.samples.triplet_set import TripletSet
 from thesis_assets_tests.worlds import World
 

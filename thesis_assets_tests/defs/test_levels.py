@@ -8,11 +8,11 @@ import pytest
 
 from thesis_assets.definitions import build_defs
 from thesis_assets.defs.failures import failure_reason
-from thesis_assets.defs.graph import NODES, data_version
-from thesis_assets.defs.history import RANGE_END, RANGE_START
 from thesis_assets.defs.levels import CODE_LOCATION, contiguous, levels_until, make_checks, make_run
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.states import Plan
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.history import RANGE_END, RANGE_START
+from thesis_assets.graph.nodes import NODES, data_version
+from thesis_assets.graph.states import Plan
 from thesis_assets.provenance import read_record
 from thesis_assets_tests.worlds import SCENES, SMALL, World
 

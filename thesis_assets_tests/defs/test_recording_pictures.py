@@ -6,8 +6,8 @@ import dagster as dg
 import pytest
 
 from thesis_assets.defs.assets.recordings import _pictures
-from thesis_assets.defs.platform import Platform
 from thesis_assets.evaluation.qualitative.exports import export_recordings
+from thesis_assets.graph.platform import Platform
 from thesis_assets.layout import EvaluationTree
 from thesis_assets.settings import Settings
 from thesis_assets_tests.evaluation.qualitative.small_tree import make_tree

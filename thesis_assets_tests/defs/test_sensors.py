@@ -11,7 +11,7 @@ import pytest
 
 from thesis_assets.defs import automation
 from thesis_assets.defs.requests import Tick, declared_runs
-from thesis_assets.defs.states import Plan
+from thesis_assets.graph.states import Plan
 from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets_tests.defs.sensor_ticks import (
     Ticks,

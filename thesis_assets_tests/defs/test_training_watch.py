@@ -5,7 +5,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.graph import latest_metadata
 from thesis_assets.defs.training_watch import (
     CONTACT_SHEET,
     TrainingWatch,
@@ -13,6 +12,7 @@ from thesis_assets.defs.training_watch import (
     job_metadata,
     progress_text,
 )
+from thesis_assets.graph.nodes import latest_metadata
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets_tests.worlds import World
@@ -74,7 +74,7 @@ def test_single_steps_are_thinned_out_and_events_are_not(tmp_path: Path, monkeyp
 
     context, lines, now = Context(), [], [0.0]
     monkeypatch.setattr("thesis_assets.defs.training_watch.time.monotonic", lambda: now[0])
-    from thesis_assets.defs.partitions import Cell
+    from thesis_assets.graph.cells import Cell
 
     watch = TrainingWatch(context, Cell("v1", run_name="r1"), TuningRunTree(tmp_path), lines.append)  # type: ignore[arg-type]
 

@@ -14,12 +14,12 @@ import pytest
 
 from thesis_assets.cli.results import _lineage
 from thesis_assets.defs.full_look import KINDS, LOOK_OF, Fault, FullLook, KindOfFile, coverage_table
-from thesis_assets.defs.graph import look_at
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.scores import leaderboard_of
 from thesis_assets.evaluation.leaderboard import Leaderboard
 from thesis_assets.evaluation.leaderboard_pages import latex_text, markdown_text
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.nodes import look_at
+from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.scores import leaderboard_of
 from thesis_assets_tests.cli.in_process import invoke
 from thesis_assets_tests.worlds import SCENES, World
 

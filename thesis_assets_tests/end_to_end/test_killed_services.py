@@ -18,9 +18,9 @@ import dagster as dg
 import psutil
 import pytest
 
-from thesis_assets.defs.jobs import LEVELS
 from thesis_assets.defs.registration import plan_registration, register
-from thesis_assets.defs.states import Plan
+from thesis_assets.graph.nodes import LEVELS
+from thesis_assets.graph.states import Plan
 from thesis_assets.launch.commands import members
 from thesis_assets.launch.local_jobs import LocalLauncher
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, EvaluationTree, TuningRunTree

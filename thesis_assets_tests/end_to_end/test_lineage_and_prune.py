@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from thesis_assets.cli.main import app
 from thesis_assets.cli.results import _lineage
-from thesis_assets.defs.states import Plan
+from thesis_assets.graph.states import Plan
 from thesis_assets.schemas.lineage import LineageLink
 from thesis_assets_tests.worlds import SCENES, World
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets.defs.graph import NODES
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.states import Plan
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.nodes import NODES
+from thesis_assets.graph.states import Plan
 from thesis_assets.provenance import take_over
 from thesis_assets_tests.older_trees import as_the_version_before
 from thesis_assets_tests.splits.snapshots import contents_of

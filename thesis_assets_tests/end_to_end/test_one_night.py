@@ -13,11 +13,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.check_history import failed_blocking_checks
-from thesis_assets.defs.graph import SCENE_FILES
-from thesis_assets.defs.history import ASKED_BY
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.states import Plan
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.checks import failed_blocking_checks
+from thesis_assets.graph.history import ASKED_BY
+from thesis_assets.graph.nodes import SCENE_FILES
+from thesis_assets.graph.states import Plan
 from thesis_assets.layout import SampleId
 from thesis_assets.storage import read_jsonl
 from thesis_assets_tests.defs.sensor_ticks import add_scene, experiment, say, tiny_world

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets.defs.jobs import LEVELS
+from thesis_assets.graph.nodes import LEVELS
 from thesis_assets_tests.services.dagster_server import ROOT, DagsterServer, prepare_home
 from thesis_assets_tests.services.postgres import PostgresServer, postgres_server
 from thesis_assets_tests.worlds import SMALL, TINY_RUN, World, thesis_assets

@@ -10,8 +10,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.history import ASKED_BY
-from thesis_assets.defs.states import Plan
+from thesis_assets.graph.history import ASKED_BY
+from thesis_assets.graph.states import Plan
 from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SMALL, World, thesis_assets
 

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from thesis_assets.defs.jobs import LEVELS
+from thesis_assets.graph.nodes import LEVELS
 from thesis_assets.launch.commands import members
 from thesis_assets.launch.local_jobs import LocalLauncher
 from thesis_assets.layout import TuningRunTree

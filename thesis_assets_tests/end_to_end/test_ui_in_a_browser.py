@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.partitions import Cell
+from thesis_assets.graph.cells import Cell
 from thesis_assets_tests.services.browser import SCREENSHOTS, chromium, opened
 from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SCENES, SMALL, World, thesis_assets

@@ -8,8 +8,8 @@ import dagster as dg
 import psutil
 import pytest
 
-from thesis_assets.defs.jobs import LEVELS
-from thesis_assets.defs.states import Plan
+from thesis_assets.graph.nodes import LEVELS
+from thesis_assets.graph.states import Plan
 from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SCENES, SMALL, World, thesis_assets
 

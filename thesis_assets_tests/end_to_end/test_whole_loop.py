@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from thesis_assets.cli.demo import asset_rows, gain_rows
-from thesis_assets.defs.graph import NODES, look_at
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.states import Plan
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.nodes import NODES, look_at
+from thesis_assets.graph.states import Plan
 from thesis_assets.layout import TASKS, SampleId
 from thesis_assets.samples import triplet_export
 from thesis_assets.samples.triplet_export import render_frame

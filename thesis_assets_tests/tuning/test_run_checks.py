@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from thesis_assets.defs.checks.outcomes import CHECKS
 from thesis_assets.defs.checks.tuning import TUNING_CHECKS
+from thesis_assets.graph.checks import CHECKS
 from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets.schemas.samples import SplitSummary

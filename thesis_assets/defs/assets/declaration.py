@@ -16,17 +16,17 @@ from dagster._core.definitions.data_version import CODE_VERSION_TAG  # no public
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import BaseModel
 
-from thesis_assets.defs.attempts import attempting
-from thesis_assets.defs.dead_runs import made_by_command_line
-from thesis_assets.defs.graph import CODE_VERSION, DATA_VERSION, NODES
-from thesis_assets.defs.history import PARTITION
 from thesis_assets.defs.io_manager import verify_units
 from thesis_assets.defs.metadata import COLUMN_SCHEMA, column_schema
-from thesis_assets.defs.partitions import PARTITIONS, Cell, CellKind
-from thesis_assets.defs.platform import Platform
 from thesis_assets.defs.scene_files import scene_read
 from thesis_assets.defs.told_versions import tags_of_step
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.graph.attempts import attempting
+from thesis_assets.graph.cells import PARTITIONS, Cell, CellKind
+from thesis_assets.graph.dead_runs import made_by_command_line
+from thesis_assets.graph.history import PARTITION
+from thesis_assets.graph.nodes import CODE_VERSION, DATA_VERSION, NODES
+from thesis_assets.graph.platform import Platform
 from thesis_assets.launch.telling import told_to
 from thesis_assets.storage import cell_lock, full_disk_explained
 

@@ -10,9 +10,9 @@ from thesis_assets.defs.assets.declaration import declared_cells, graph_asset, l
 from thesis_assets.defs.io_manager import AdapterTable, SplitTables, SplitTriplets
 from thesis_assets.defs.launching import GPU, cell_call, job_cores, run_calls
 from thesis_assets.defs.metadata import counts_table, picture
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import PlatformParam
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.platform import PlatformParam
 from thesis_assets.layout import dataset_of
 from thesis_assets.samples.triplet_set import TripletSet
 from thesis_assets.schemas.samples import DataJsonEntry, SampleRow

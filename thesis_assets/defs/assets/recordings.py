@@ -9,9 +9,9 @@ import dagster as dg
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.launching import CPU, GPU, cell_call, run_call, run_calls
 from thesis_assets.defs.metadata import picture, table
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform, PlatformParam
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.platform import Platform, PlatformParam
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.qualitative.exports import Row, SceneWork

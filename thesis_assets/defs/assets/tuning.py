@@ -5,8 +5,8 @@ import dagster as dg
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.launching import GPU, following, run_call
 from thesis_assets.defs.metadata import picture, picture_file, rounded, table
-from thesis_assets.defs.platform import PlatformParam
 from thesis_assets.defs.training_watch import CONTACT_SHEET, TrainingWatch, final_numbers, job_metadata
+from thesis_assets.graph.platform import PlatformParam
 
 
 @graph_asset(

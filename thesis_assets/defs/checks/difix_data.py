@@ -1,8 +1,8 @@
 """Checks of the data snapshot: complete samples, no leak, manifests and data.json that agree."""
 
 from thesis_assets.defs.checks.outcomes import Outcomes, checks_of
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.platform import Platform
 from thesis_assets.schemas.checks import CheckOutcome
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from thesis_assets.defs.checks.outcomes import Outcomes, checks_of
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.platform import Platform
 from thesis_assets.layout import POSE_TASKS
 from thesis_assets.schemas.checks import MAX_OFFENDERS, CheckOutcome
 

@@ -8,10 +8,10 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from thesis_assets.defs.graph import NODES, look_at, wanted_digest
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import InvalidFile, InvalidKey, ProcessLost, ThesisAssetsError, printable
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.nodes import NODES, look_at, wanted_digest
+from thesis_assets.graph.platform import Platform
 from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.attempts import Attempt
 from thesis_assets.storage import read_json, write_json

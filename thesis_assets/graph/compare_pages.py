@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets import __version__
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
-from thesis_assets.defs.scores import baselines_of, scene_facts
 from thesis_assets.errors import InvalidFile, reason_of
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.scores import baselines_of, scene_facts
 from thesis_assets.layout import EvaluationTree, dataset_of, parse_epoch
 from thesis_assets.provenance import CODE_VERSIONS, Contents, Older, Place, Unit, Wanted, begin
 from thesis_assets.schemas.evaluation import ComparisonRecord, EvaluationManifest

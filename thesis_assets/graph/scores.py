@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import OneLook, Platform
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.platform import OneLook, Platform
 from thesis_assets.layout import EvaluationTree, dataset_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from thesis_assets.defs.partitions import Cell
 from thesis_assets.errors import (
     InvalidExperiment,
     InvalidFile,
@@ -25,6 +24,7 @@ from thesis_assets.errors import (
 from thesis_assets.experiments import ExperimentFolder, ExperimentSpec
 from thesis_assets.experiments.reading import place_in_file
 from thesis_assets.experiments.spec import RunSpec
+from thesis_assets.graph.cells import Cell
 from thesis_assets.layout import DifixTree, EvaluationTree, SceneRunTree, evaluation_tree
 from thesis_assets.provenance import Contents
 from thesis_assets.settings import Settings

@@ -8,10 +8,9 @@ from functools import cached_property
 
 import dagster as dg
 
-from thesis_assets.defs.dead_runs import HOST_TAG, IN_PROGRESS, is_dead, made_by_command_line
-from thesis_assets.defs.graph import NODES
-from thesis_assets.defs.jobs import LEVELS
-from thesis_assets.defs.partitions import PARTITIONS
+from thesis_assets.graph.cells import PARTITIONS
+from thesis_assets.graph.dead_runs import HOST_TAG, IN_PROGRESS, is_dead, made_by_command_line
+from thesis_assets.graph.nodes import LEVELS, NODES
 
 PARTITION = "dagster/partition"
 RANGE_START = "dagster/asset_partition_range_start"

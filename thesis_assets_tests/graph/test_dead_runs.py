@@ -12,7 +12,8 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 from dagster._core.utils import make_new_run_id
 
-from thesis_assets.defs.dead_runs import (
+from thesis_assets.defs.resources import platform_resource
+from thesis_assets.graph.dead_runs import (
     HOST_TAG,
     PROCESS_TAG,
     WORKER_TAG,
@@ -21,8 +22,7 @@ from thesis_assets.defs.dead_runs import (
     holder_tags,
     made_by_command_line,
 )
-from thesis_assets.defs.history import History
-from thesis_assets.defs.resources import platform_resource
+from thesis_assets.graph.history import History
 from thesis_assets_tests.worlds import World
 
 HERE = {HOST_TAG: holder_tags("")[HOST_TAG]}

@@ -12,16 +12,14 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from thesis_assets.defs.attempts import MOST_ATTEMPTS, read_attempt
-from thesis_assets.defs.check_history import failed_blocking_checks
-from thesis_assets.defs.checks.outcomes import CHECKS
-from thesis_assets.defs.graph import NODES, commanded, look_at, upstream_cells, wanted_digest
-from thesis_assets.defs.history import History
-from thesis_assets.defs.jobs import LEVELS, Level
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import OneLook, Platform
-from thesis_assets.defs.ready_scenes import ReadyScenes, unfinished_scenes, vanished_scenes
 from thesis_assets.errors import InvalidExperiment, ThesisAssetsError, command_for, first_names
+from thesis_assets.graph.attempts import MOST_ATTEMPTS, read_attempt
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.checks import CHECKS, failed_blocking_checks
+from thesis_assets.graph.history import History
+from thesis_assets.graph.nodes import LEVELS, NODES, Level, commanded, look_at, upstream_cells, wanted_digest
+from thesis_assets.graph.platform import OneLook, Platform
+from thesis_assets.graph.ready_scenes import ReadyScenes, unfinished_scenes, vanished_scenes
 from thesis_assets.layout import TASKS
 from thesis_assets.provenance import ASKED_ANEW, MadeFrom, Verdict, kept_defaults
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 import dagster as dg
 
-from thesis_assets.defs.compare_pages import ComparePages
-from thesis_assets.defs.partitions import Cell, CellKind
-from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import first_names
+from thesis_assets.graph.cells import Cell, CellKind
+from thesis_assets.graph.compare_pages import ComparePages
+from thesis_assets.graph.platform import Platform
 from thesis_assets.layout import TASKS
 from thesis_assets.provenance import CODE_VERSIONS, MadeFrom, Place, Unit, Verdict, Wanted, read_record
 from thesis_assets.provenance.contents import stat_of
@@ -185,6 +185,33 @@ NODES: dict[str, Node] = {
         Node("check_report", "reports", "none", (), _nothing),
     )
 }
+
+
+@dataclass(frozen=True)
+class Level:
+    """Assets with the same partitions that run together, in order: levels have different partitions and cannot share a run."""
+
+    job: str
+    kind: CellKind
+    assets: tuple[str, ...]
+    title: str
+
+
+LEVELS = (
+    Level("observe_scenes", "none", ("scene_catalog",), "the scenes on disk"),
+    Level("export_scenes", "exp_by_scene", ("scene_samples",), "triplets, a scene each"),
+    Level("prepare_data", "exp", ("sample_set", "split_manifests", "difix_data"), "manifests, hold-out, data.json"),
+    Level("tune", "exp_by_run", ("tuned_checkpoint", "selected_checkpoint"), "fine-tuning and selection"),
+    Level(
+        "evaluate",
+        "exp_by_run",
+        ("input_data", "predictions", "nvs", "pose_smplx", "pose_smpl", "evaluation_manifest"),
+        "evaluation at every epoch",
+    ),
+    Level("record", "exp_by_run", ("triplet_recording", "input_data_recording", "evaluation_recordings"), "recordings"),
+    Level("report", "none", ("leaderboard", "check_report"), "leaderboard and check page"),
+    Level("publish", "exp_by_run", ("published_recordings",), "sharing"),
+)
 
 
 def upstream_cells(platform: Platform, node: Node, cell: Cell) -> list[tuple[str, Cell]]:

@@ -6,10 +6,10 @@ An answer is kept with the stamp of the scene's folders: a scene that stays as i
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from thesis_assets.defs.partitions import Cell
-from thesis_assets.defs.platform import Platform
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.experiments import ExperimentSpec
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.platform import Platform
 from thesis_assets.scenes.listing import folder_stamp, newest_change, upstream_completeness
 
 DECLARED_REST_SHARE = 0.25
