@@ -229,7 +229,10 @@ def test_the_commands_beside_failed_checks_make_them_pass(
 
 @pytest.fixture
 def world(data_of_scenes: Callable[[int], World]) -> World:
-    return data_of_scenes(3)
+    """Three scenes up to `data.json`, without a run that a remedy would train: nothing is frozen."""
+    made = data_of_scenes(3)
+    made.write(experiment("v1"))
+    return made
 
 
 def test_another_generation_section_is_mended_by_the_command(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,9 @@ TrainingStep.make = waiting
 """
 
 
-@pytest.mark.parametrize(("processes", "number"), [(2, signal.SIGUSR2), (1, signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("processes", "number"), [(2, signal.SIGUSR2), pytest.param(1, signal.SIGTERM, marks=pytest.mark.soak)]
+)
 def test_a_stopped_run_of_any_number_of_processes_ends_as_one_that_was_never_stopped(
     tree: DifixTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int, number: signal.Signals
 ) -> None:
