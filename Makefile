@@ -45,7 +45,7 @@ test: $(DEV_STAMP)
 	@echo "All tests passed. Next: make ui (the asset graph and its history), docs/your_own_scenes.md (your own data)."
 
 test-services: $(DEV_STAMP)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "service and not soak" $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "service and not soak" --timeout 1500 $(ARGS)
 
 # pytest's exit code 5: no test was selected.
 soak: $(DEV_STAMP)

@@ -27,7 +27,7 @@ from thesis_assets.launch.commands import members
 from thesis_assets.layout import DifixTree, SampleId, TuningRunTree
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.storage import read_json
-from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
+from thesis_assets_tests.services.dagster_server import WAIT_S, DagsterServer, prepare_home
 from thesis_assets_tests.services.slurm import SMALL_PRESETS, SlurmCluster, slurm_cluster
 from thesis_assets_tests.tuning.difix_models import write_sd_turbo
 from thesis_assets_tests.tuning.environments import make_environment
@@ -38,7 +38,6 @@ pytestmark = pytest.mark.service
 __all__ = ["slurm_cluster"]
 
 STAND_IN = Path(__file__).parents[1] / "tuning" / "published_trainer.py"
-WAIT_S = 400
 SOON = {"THESIS_SCENE_QUIET_SECONDS": "4", "THESIS_SENSOR_SECONDS": "2"}
 TRAINED, RESERVED, LATE = "studio_pair00_dance", "studio_pair01_fight", "studio_pair03_dance"
 TUNED = "thesis_lr1e-4"

@@ -17,7 +17,6 @@ from thesis_assets_tests.worlds import SMALL, World, thesis_assets
 
 pytestmark = pytest.mark.service
 
-WAIT_S = 240
 SOON = {"THESIS_SCENE_QUIET_SECONDS": "8", "THESIS_SENSOR_SECONDS": "3"}
 LATE = "studio_pair01_fight"
 FILES_A_SECOND = 40
@@ -74,7 +73,7 @@ def test_a_scene_copied_file_by_file_is_exported_once_and_what_is_cheap_follows(
     def collected() -> int:
         return len(tree.all_samples.read_text().splitlines()) if tree.all_samples.is_file() else 0
 
-    server.wait_until(lambda: collected() == 27 and tree.data_json.is_file(), "three scenes collected", WAIT_S)
+    server.wait_until(lambda: collected() == 27 and tree.data_json.is_file(), "three scenes collected")
     first = exports(instance)
     assert [run.tags[ASKED_BY] for run in first] == ["new_scenes"]
 
@@ -86,11 +85,11 @@ def test_a_scene_copied_file_by_file_is_exported_once_and_what_is_cheap_follows(
             lambda: None,
         )
         assert len(exports(instance)) == 1, "a run began before the scene was complete"
-    server.wait_until(lambda: collected() == 36, "the late scene collected", WAIT_S)
+    server.wait_until(lambda: collected() == 36, "the late scene collected")
 
     new = [run for run in exports(instance) if run.run_id != first[0].run_id]
     assert [run.tags["dagster/partition"] for run in new] == [f"small|{LATE}"]
-    server.wait_until(lambda: _is_done(world, instance, "difix_data"), "data.json follows", WAIT_S)
+    server.wait_until(lambda: _is_done(world, instance, "difix_data"), "data.json follows")
     followed = instance.fetch_materializations(dg.AssetKey("sample_set"), limit=10).records
     # Counted by what was made, not by who asked: a shard that `cheap_assets` misses is followed by `stale_data`.
     assert len(followed) == 2, "once for the first three scenes, once for the late one"
@@ -115,7 +114,7 @@ def test_a_backfill_of_everything_goes_from_shards_to_recordings_in_order(
     assert "tuned_checkpoint" in plan["without_past_work"]
     assert plan["through"] == "daemon"
     report = json.loads(thesis_assets(world, "backfill", "--exp", "small", "--all", "--json").stdout)
-    server.wait_for_backfill(report["backfill"], seconds=WAIT_S)
+    server.wait_for_backfill(report["backfill"])
     runs = [
         record
         for record in instance.get_run_records(dg.RunsFilter(tags={"dagster/backfill": report["backfill"]}))

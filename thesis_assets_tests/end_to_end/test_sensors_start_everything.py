@@ -10,12 +10,11 @@ import dagster as dg
 import pytest
 
 from thesis_assets.graph.states import Plan
-from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
+from thesis_assets_tests.services.dagster_server import WAIT_S, DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SMALL, World
 
 pytestmark = pytest.mark.service
 
-WAIT_S = 480
 SOON = {"THESIS_SENSOR_SECONDS": "3"}
 
 
