@@ -1,12 +1,12 @@
 # make demo    everything, from an empty environment to a tuned checkpoint and its evaluation
 # make test    the tests, without those below
-# make test-services  the tests over a Dagster daemon, a browser, PostgreSQL and Slurm of their own
+# make test-long  the long ones: whole runs, kills, and over a Dagster daemon, a browser, PostgreSQL and Slurm of their own
 # make ui      the web UI over the history of earlier runs, on http://127.0.0.1:3000
 # make lint    ruff and mypy
 # make lpips   the weights of LPIPS (0.5 GB), for the column lpips and for training a DiFix
 # make lpips-alex  those of its AlexNet (0.3 GB), for the column lpips_alex
 # make bench   benchmarks, written to benchmarks/results.md
-# make soak    the long tests
+# make soak    the tests that take hours
 # make screenshots  the pictures of docs/ui_tour.md, from the demo's history
 # make install only the environment, in .venv
 # make clean   takes the environment and all caches away; data/ stays
@@ -28,7 +28,7 @@ SOURCES := pyproject.toml constraints.txt
 
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test test-services ui lint lpips lpips-alex bench soak screenshots install clean
+.PHONY: help demo test test-long ui lint lpips lpips-alex bench soak screenshots install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -41,11 +41,11 @@ ui: $(RUN_STAMP)
 	@$(BIN)/thesis-assets ui
 
 test: $(DEV_STAMP)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not soak and not service" $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not soak and not long" $(ARGS)
 	@echo "All tests passed. Next: make ui (the asset graph and its history), docs/your_own_scenes.md (your own data)."
 
-test-services: $(DEV_STAMP)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "service and not soak" --timeout 1500 $(ARGS)
+test-long: $(DEV_STAMP)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "long and not soak" --timeout 1500 $(ARGS)
 
 # pytest's exit code 5: no test was selected.
 soak: $(DEV_STAMP)

@@ -25,7 +25,7 @@ from thesis_assets_tests.services.dagster_server import LAUNCH, ROOT, free_port,
 from thesis_assets_tests.services.required import absent
 from thesis_assets_tests.worlds import SMALL, World
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.long
 
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))

@@ -23,6 +23,8 @@ from thesis_assets.graph.scores import leaderboard_of
 from thesis_assets_tests.cli.in_process import invoke
 from thesis_assets_tests.worlds import SCENES, World
 
+pytestmark = pytest.mark.long
+
 SCENE = "studio_pair03_dance"
 SHARD = SCENES[0]
 DATA, RUN = Cell("small"), Cell("small", run_name="r1")

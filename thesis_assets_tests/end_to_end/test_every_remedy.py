@@ -24,6 +24,8 @@ from thesis_assets_tests.cli.in_process import invoke
 from thesis_assets_tests.defs.sensor_ticks import experiment
 from thesis_assets_tests.worlds import World
 
+pytestmark = pytest.mark.long
+
 Plant = Callable[[World], object]
 """A fault in the small world that was run to its end, or, where a person has to act first, that act."""
 SMALL, R1 = Cell("small"), Cell("small", run_name="r1")

@@ -32,7 +32,7 @@ from thesis_assets_tests.worlds import SMALL, World, thesis_assets
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.long
 
 SELECTOR = '{repositoryName: "__repository__", repositoryLocationName: "thesis_assets.definitions"}'
 END_S = 40

@@ -14,6 +14,8 @@ from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.kept_worlds import KeptFolder
 from thesis_assets_tests.worlds import SMALL, World
 
+pytestmark = pytest.mark.long
+
 LATE = "studio_pair01_fight"
 
 

@@ -32,7 +32,7 @@ from thesis_assets_tests.services.dagster_services import SOON, DagsterServices,
 from thesis_assets_tests.services.postgres import PostgresServer, postgres_server
 from thesis_assets_tests.worlds import SCENES, SMALL, TINY_RUN, World
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.long
 
 STEPS, SAVED_EVERY = 200, 50
 EXPERIMENT: dict[str, Any] = {

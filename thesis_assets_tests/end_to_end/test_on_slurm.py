@@ -21,7 +21,7 @@ from thesis_assets_tests.services.slurm import SMALL_PRESETS, SlurmCluster, slur
 from thesis_assets_tests.tuning.snapshots import SPLIT, make_run, write_snapshot
 from thesis_assets_tests.worlds import SCENES, SMALL, World
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.long
 
 __all__ = ["slurm_cluster"]
 

@@ -25,7 +25,7 @@ from thesis_assets_tests.samples.tiny_scenes import write_scene
 from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
 from thesis_assets_tests.worlds import World, thesis_assets
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.long
 
 SOON = {"THESIS_SCENE_QUIET_SECONDS": "4", "THESIS_SENSOR_SECONDS": "3", "THESIS_NIGHTLY_AT": "* * * * *"}
 V1 = Cell("v1")

@@ -25,6 +25,8 @@ from thesis_assets.storage import cell_lock
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.worlds import SMALL, TINY_RUN, World, failed_checks
 
+pytestmark = pytest.mark.long
+
 LEVEL = {level.job: level for level in LEVELS}
 
 

@@ -13,7 +13,7 @@ from thesis_assets_tests.services.dagster_server import ROOT, DagsterServer, pre
 from thesis_assets_tests.services.postgres import PostgresServer, postgres_server
 from thesis_assets_tests.worlds import SMALL, TINY_RUN, World, thesis_assets
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.long
 
 LONG = {**TINY_RUN, "max_train_steps": 400, "checkpointing_steps": 100, "eval_freq": 400}
 

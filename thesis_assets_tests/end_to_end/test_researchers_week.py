@@ -33,7 +33,7 @@ from thesis_assets_tests.tuning.difix_models import write_sd_turbo
 from thesis_assets_tests.tuning.environments import make_environment
 from thesis_assets_tests.worlds import SIZE, World
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.long
 
 __all__ = ["slurm_cluster"]
 

@@ -19,6 +19,8 @@ from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.services.small_disk import make_read_only, mounted, mounted_ext4
 from thesis_assets_tests.worlds import SCENES, World
 
+pytestmark = pytest.mark.long
+
 SCENE = SCENES[0]
 
 

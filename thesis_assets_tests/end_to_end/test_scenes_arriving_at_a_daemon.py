@@ -15,7 +15,7 @@ from thesis_assets.graph.states import Plan
 from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SMALL, World, thesis_assets
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.long
 
 SOON = {"THESIS_SCENE_QUIET_SECONDS": "8", "THESIS_SENSOR_SECONDS": "3"}
 LATE = "studio_pair01_fight"

@@ -13,7 +13,7 @@ from thesis_assets.graph.states import Plan
 from thesis_assets_tests.services.dagster_server import WAIT_S, DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SMALL, World
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.long
 
 SOON = {"THESIS_SENSOR_SECONDS": "3"}
 

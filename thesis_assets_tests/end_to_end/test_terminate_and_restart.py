@@ -19,7 +19,7 @@ from thesis_assets.tuning.checkpoints import latest_verified
 from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SMALL, TINY_RUN, World, thesis_assets
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.long
 
 LONG: dict[str, Any] = {
     **TINY_RUN,

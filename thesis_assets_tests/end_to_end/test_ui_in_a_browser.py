@@ -19,7 +19,7 @@ from thesis_assets_tests.worlds import SCENES, SMALL, World, thesis_assets
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.long
 
 PAGE_S = 120
 WORK_S = 240

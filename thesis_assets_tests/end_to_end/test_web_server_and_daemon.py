@@ -13,7 +13,7 @@ from thesis_assets.graph.states import Plan
 from thesis_assets_tests.services.dagster_server import DagsterServer, prepare_home
 from thesis_assets_tests.worlds import SCENES, SMALL, World, thesis_assets
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

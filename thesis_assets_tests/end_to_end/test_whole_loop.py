@@ -17,6 +17,8 @@ from thesis_assets.schemas.samples import SAMPLE_FILES
 from thesis_assets_tests.evaluation.from_saved_files import assert_task_is_reproduced
 from thesis_assets_tests.worlds import SCENES, SMALL, World, read_json
 
+pytestmark = pytest.mark.long
+
 
 def test_every_declared_cell_is_done_and_a_second_run_makes_nothing(finished_world: World) -> None:
     with finished_world.instance() as instance:

@@ -21,6 +21,8 @@ from thesis_assets.schemas.evaluation import EvaluationManifest, Protocol
 from thesis_assets_tests.evaluation.interrupted_evaluation import VARIANTS, variant
 from thesis_assets_tests.evaluation.tiny_cell import evaluate
 
+pytestmark = pytest.mark.long
+
 LINES_A_ROUND = 16
 """About so many lines are printed while the scene is evaluated once."""
 

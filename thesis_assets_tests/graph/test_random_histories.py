@@ -28,6 +28,8 @@ from thesis_assets_tests.defs.sensor_ticks import Ticks, add_scene, cell_of, exp
 from thesis_assets_tests.end_to_end.equal_worlds import assert_equal
 from thesis_assets_tests.worlds import World
 
+pytestmark = pytest.mark.long
+
 V1 = Cell("v1")
 SCENES = tuple(f"hi4d_pair{number:02d}_hug" for number in range(4))
 N_EVENTS = 6

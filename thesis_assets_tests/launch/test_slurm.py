@@ -23,7 +23,7 @@ from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import read_json
 from thesis_assets_tests.services.slurm import GPUS_A_NODE, SMALL_PRESETS, SlurmCluster, slurm_cluster
 
-pytestmark = pytest.mark.service
+pytestmark = pytest.mark.long
 
 __all__ = ["slurm_cluster"]
 

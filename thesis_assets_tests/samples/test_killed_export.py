@@ -21,6 +21,8 @@ from thesis_assets.samples.shards import collect_sample_set, write_sample_set
 from thesis_assets_tests.samples.interrupted_export import NAME, THREADS
 from thesis_assets_tests.samples.tiny_scenes import look, roots, work, write_scene
 
+pytestmark = pytest.mark.long
+
 CAMERAS = (4, 16, 28)
 N_VIEWS = len(CAMERAS) - 1
 WINDOW = N_VIEWS + 2 * THREADS

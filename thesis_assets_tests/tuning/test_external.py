@@ -32,6 +32,8 @@ from thesis_assets.tuning.tuning_run import TrainerFailed, TrainerStopped, Tunin
 from thesis_assets_tests.tuning.environments import make_environment
 from thesis_assets_tests.tuning.snapshots import SPLIT, make_run, write_snapshot
 
+pytestmark = pytest.mark.long
+
 STAND_IN = Path(__file__).with_name("published_trainer.py")
 
 

@@ -22,6 +22,8 @@ from thesis_assets.tuning.progress_file import last_progress, read_curves
 from thesis_assets.tuning.tuning_run import TrainerFailed, TrainerStopped, TuningResult, tune
 from thesis_assets_tests.tuning.snapshots import SPLIT, arguments, make_run, train, write_snapshot
 
+pytestmark = pytest.mark.long
+
 STEPS = {"max_train_steps": 30, "checkpointing_steps": 30, "eval_freq": 30}
 
 
