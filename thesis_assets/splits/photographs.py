@@ -6,7 +6,7 @@ all that is known of adopted ones. Bytes alone count. Does not belong here: pict
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -69,23 +69,14 @@ def check_photographs(
     if not train and not test:
         return CheckOutcome.of_nothing("the split")
     is_blank = cache(_is_of_one_colour)
-    of_test: dict[bytes, _Photograph] = {}
-    for scene_name, rows in _by_scene(test).items():
-        _add(of_test, _photographs(tree, scene_name, rows))
+    of_test = _by_digest(tree, _by_scene(test))
     n_train = 0
     common: dict[tuple[str, str], list[tuple[_Photograph, _Photograph]]] = {}
     for scene_name, rows in _by_scene(train).items():
-        of_train: dict[bytes, _Photograph] = {}
-        _add(of_train, _photographs(tree, scene_name, rows))
+        of_train = _by_digest(tree, {scene_name: rows})
         n_train += len(of_train)
-        for one, other in sorted((of_train[digest], of_test[digest]) for digest in of_train.keys() & of_test.keys()):
-            found = common.get((scene_name, other.scene_name))
-            if found is not None:  # of two scenes that share one photograph, more are not looked into
-                found.append((one, other))
-                continue
-            samples = [tree.base / each.image for each in (one, other) if each.image is not None]
-            if not all(map(is_blank, samples)) and not is_blank(_original(roots, one)):
-                common[scene_name, other.scene_name] = [(one, other)]
+        for other, found in _in_common(tree, of_train, of_test, roots, is_blank).items():
+            common[scene_name, other] = found
     pairs = dict(sorted(common.items(), key=lambda item: (-len(item[1]), item[0])))
     outcome = CheckOutcome.of(
         [
@@ -106,6 +97,44 @@ def check_photographs(
     shown = {" | ".join(names): found[0] for names, found in list(pairs.items())[:MAX_SHOWN]}
     paths = {title: (_shown(tree, roots, one), _shown(tree, roots, other)) for title, (one, other) in shown.items()}
     return outcome.model_copy(update={"picture": pairs_to_look_at(paths, sides)})
+
+
+def shared_photograph(
+    tree: DifixTree, train: Sequence[SampleRow], test: Sequence[SampleRow], roots: SceneRoots | None = None
+) -> str:
+    """The first photograph that stands on both sides as `check_photographs` finds it, in words; empty where none does.
+
+    By the shards' records alone: a shard without one is not read. A picture is opened only where its digest is on both sides.
+
+    Raises:
+        InvalidFile: a shard's record cannot be read.
+    """
+    is_blank = cache(_is_of_one_colour)
+    of_test = _by_digest(tree, _by_scene(test), by_record=True)
+    for scene_name, rows in _by_scene(train).items():
+        of_train = _by_digest(tree, {scene_name: rows}, by_record=True)
+        for other, found in _in_common(tree, of_train, of_test, roots, is_blank).items():
+            return f"{found[0][0].name} of {scene_name} (train) is {found[0][1].name} of {other} (test)"
+    return ""
+
+
+def _in_common(
+    tree: DifixTree,
+    of_train: Mapping[bytes, _Photograph],
+    of_test: Mapping[bytes, _Photograph],
+    roots: SceneRoots | None,
+    is_blank: Callable[[Path | None], bool],
+) -> dict[str, list[tuple[_Photograph, _Photograph]]]:
+    """By test scene the photographs that a training scene has too."""
+    common: dict[str, list[tuple[_Photograph, _Photograph]]] = {}
+    for one, other in sorted((of_train[digest], of_test[digest]) for digest in of_train.keys() & of_test.keys()):
+        if other.scene_name in common:  # of two scenes that share one photograph, more are not looked into
+            common[other.scene_name].append((one, other))
+            continue
+        samples = [tree.base / each.image for each in (one, other) if each.image is not None]
+        if not all(map(is_blank, samples)) and not is_blank(_original(roots, one)):
+            common[other.scene_name] = [(one, other)]
+    return common
 
 
 def _original(roots: SceneRoots | None, photograph: _Photograph) -> Path | None:
@@ -129,22 +158,33 @@ def _by_scene(rows: Sequence[SampleRow]) -> dict[str, list[SampleRow]]:
     return found
 
 
-def _add(found: dict[bytes, _Photograph], photographs: Iterable[tuple[str | None, _Photograph]]) -> None:
-    """By digest; of equal ones, one that a sample is made of."""
-    for sha256, photograph in photographs:
-        if sha256 is not None and len(sha256) == _SHA256_DIGITS:
-            digest = bytes.fromhex(sha256)
-            if photograph.image is not None or digest not in found:
-                found[digest] = photograph
+def _by_digest(
+    tree: DifixTree, scenes: Mapping[str, Sequence[SampleRow]], *, by_record: bool = False
+) -> dict[bytes, _Photograph]:
+    """The photographs of some scenes; of equal ones, one that a sample is made of."""
+    found: dict[bytes, _Photograph] = {}
+    for scene_name, rows in scenes.items():
+        for sha256, photograph in _photographs(tree, scene_name, rows, by_record=by_record):
+            if sha256 is not None and len(sha256) == _SHA256_DIGITS:
+                digest = bytes.fromhex(sha256)
+                if photograph.image is not None or digest not in found:
+                    found[digest] = photograph
+    return found
 
 
 def _photographs(
-    tree: DifixTree, scene_name: str, rows: Sequence[SampleRow]
+    tree: DifixTree, scene_name: str, rows: Sequence[SampleRow], *, by_record: bool
 ) -> Iterator[tuple[str | None, _Photograph]]:
-    """sha256 of the photographs of a scene's samples, then of all photographs of the scene."""
+    """sha256 of the photographs of a scene's samples, then of all photographs of the scene.
+
+    Args:
+        by_record: images of a shard without a record are not read.
+    """
     record = read_record(shard_place(tree, scene_name))
     views = {row.ref_image_path: f"{row.reference_cam_id}/{row.reference_fname}" for row in rows}
     views |= {row.target_image_path: f"{row.target_cam_id}/{row.target_fname}" for row in rows}
+    if record is None and by_record:
+        return
     if record is None:  # of a version that wrote none
         for image, sha256 in zip(views, Contents().sha256_of(tree.base / each for each in views), strict=True):
             yield sha256, _Photograph(scene_name, image, image, None)

@@ -7,7 +7,7 @@ records wrote has nothing to compare with.
 
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -39,7 +39,9 @@ from thesis_assets.splits.leakage import (
     check_reserved_scenes,
 )
 from thesis_assets.splits.manifests import group_finder, reserved_groups
-from thesis_assets.splits.photographs import check_photographs
+from thesis_assets.splits.photographs import check_photographs, shared_photograph
+
+PHOTOGRAPHS = "photographs_across_splits"
 
 
 @dataclass(frozen=True)
@@ -69,22 +71,50 @@ def guard_snapshot(tree: DifixTree, split: SplitSpec, roots: SceneRoots | None =
     renew_paths(tree)
     _refuse_damaged(tree)
     state = read_snapshot(tree)
-    group_of = group_finder(split.group_rules)
     rows = [*state.train, *state.test]
     whole = check_not_empty(state.train, state.test, train_only=split.train_only)
     if not whole.passed:
         raise _changed(tree, whole.message, "; ".join(whole.offenders))
-    _raise_leak(tree, check_group_non_leakage(state.train, state.test, group_of), "group_non_leakage")
-    reserved = reserved_groups(split, group_of, {row.dataset for row in rows})
-    _raise_leak(tree, check_reserved_scenes(state.train, reserved), "reserved_scenes_not_in_train")
-    _raise_leak(tree, check_group_rules(rows, split), "group_rule_splits_people")
+    for check, outcome in _checks_by_name(state.train, state.test, split):
+        _raise_leak(tree, outcome, check)
     partition = check_partition(read_rows(tree.all_samples), state.train, state.test)
     if not partition.passed:
         raise _changed(tree, partition.message, "; ".join(partition.offenders[:5]))
     _refuse_absent_files(tree, rows)
     refuse_other_images(tree, rows)
-    _raise_leak(tree, check_photographs(tree, state.train, state.test, roots), "photographs_across_splits")
+    _raise_leak(tree, check_photographs(tree, state.train, state.test, roots), PHOTOGRAPHS)
     return state
+
+
+def _checks_by_name(
+    train: Sequence[SampleRow], test: Sequence[SampleRow], split: SplitSpec
+) -> Iterator[tuple[str, CheckOutcome]]:
+    """The checks that tell people by the names of their scenes."""
+    group_of = group_finder(split.group_rules)
+    rows = [*train, *test]
+    yield "group_non_leakage", check_group_non_leakage(train, test, group_of)
+    reserved = reserved_groups(split, group_of, {row.dataset for row in rows})
+    yield "reserved_scenes_not_in_train", check_reserved_scenes(train, reserved)
+    yield "group_rule_splits_people", check_group_rules(rows, split)
+
+
+def leak_of(tree: DifixTree, split: SplitSpec, roots: SceneRoots | None = None) -> str:
+    """For which of the leaks that a trainer's start refuses a run is marked that was trained all the same; empty: for none.
+
+    Of the manifests and the shards' records: runs were trained before these were compared, or the rules were changed since.
+
+    Raises:
+        InvalidFile: a manifest or a record cannot be read.
+        InvalidExperiment: a rule cannot read a scene's name.
+    """
+    train, test = read_rows(tree.split_train), read_rows(tree.split_test)
+    if not train:
+        return ""
+    for check, outcome in _checks_by_name(train, test, split):
+        if not outcome.passed:
+            return f"{check}: {outcome.message}: {outcome.offenders[0]}"
+    shared = shared_photograph(tree, train, test, roots)
+    return f"{PHOTOGRAPHS}: {shared}" if shared else ""
 
 
 def read_snapshot(tree: DifixTree) -> SnapshotState:
@@ -189,6 +219,22 @@ def look_at_data(tree: DifixTree) -> None:
     """
     renew_paths(tree)
     refuse_other_images(tree, split_rows_of(tree))
+
+
+def refuse_leaks(tree: DifixTree) -> None:
+    """What a program that trains and was started by hand does: nobody has looked at its snapshot for people on both sides.
+
+    Groups are those that the rows name, as it does not know the experiment's rules.
+
+    Raises:
+        Leak: a group or a photograph stands in both splits.
+        InvalidFile: a manifest or a shard's record cannot be read.
+    """
+    if tree.split_train.is_file() and tree.split_test.is_file():
+        train, test = read_rows(tree.split_train), read_rows(tree.split_test)
+        if train and test:
+            _raise_leak(tree, check_group_non_leakage(train, test), "group_non_leakage")
+            _raise_leak(tree, check_photographs(tree, train, test), PHOTOGRAPHS)
 
 
 def split_rows_of(tree: DifixTree) -> list[SampleRow]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from thesis_assets.errors import DiskFull, NotBuiltYet, ThesisAssetsError
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.splits.data_json import content_of_file, former_folders
-from thesis_assets.splits.snapshot_guard import look_at_data, recorded_images, split_rows_of
+from thesis_assets.splits.snapshot_guard import look_at_data, recorded_images, refuse_leaks, split_rows_of
 from thesis_assets.storage import full_disk_explained, sha256_file
 from thesis_assets.tuning.backends import Backend
 from thesis_assets.tuning.patient_launch import available_cores
@@ -89,6 +89,8 @@ def _train(
     snapshot = snapshot_of(tree, Path(flags.dataset_path))
     if snapshot is not None and _is_first_process():
         look_at_data(snapshot)
+        if not tree.train_config.is_file():  # else it was written after `guard_snapshot`
+            refuse_leaks(snapshot)
     # torch and accelerate take seconds to import: what can be refused is refused before.
     import torch
 

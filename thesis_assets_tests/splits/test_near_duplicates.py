@@ -31,6 +31,7 @@ from thesis_assets.splits.near_duplicates import LEAST_ALIKE, Photograph, check_
 from thesis_assets_tests.worlds import SCENES
 
 ORIGINAL, COPY = "studio_pair00_dance", "studio_pair09_again"
+DANCE = next(scene for scene in studio_people.SCENES if scene.name == ORIGINAL)
 Pixels = NDArray[np.uint8]
 
 
@@ -193,8 +194,7 @@ def test_different_photographs_of_a_library_are_no_near_duplicates() -> None:
 
 def test_a_video_that_is_cut_in_two_where_people_move_slowly_is_seen_by_its_neighbouring_frames(tmp_path: Path) -> None:
     roots = home(tmp_path)
-    cast = next(scene for scene in studio_people.SCENES if scene.name == ORIGINAL)
-    whole = film(cast, 48, 48)
+    whole = film(DANCE, 48, 48)
     around_the_cut = slice(18, 30)
     estimate = replace(whole.estimate, motion=whole.estimate.motion[around_the_cut])
     write_scene(roots.tree(ORIGINAL), replace(whole, motion=whole.motion[around_the_cut], estimate=estimate), "cut")
@@ -203,6 +203,44 @@ def test_a_video_that_is_cut_in_two_where_people_move_slowly_is_seen_by_its_neig
     outcome = check_near_duplicates(halves[0], halves[1], roots)
     assert [offender.count(ORIGINAL) for offender in outcome.offenders] == [2]
     assert outcome.counts["near duplicates"] >= 2
+
+
+def test_the_next_frame_of_a_fast_movement_is_not_seen_as_the_docs_say(tmp_path: Path) -> None:
+    roots = home(tmp_path)
+    (name,) = make_studio(roots, lambda _: None, scenes=[DANCE], size=48, n_frames=6)
+    rows = rows_of(roots, name)
+    halves = [[row for row in rows if (row.target_fname < "000003") is first] for first in (True, False)]
+    assert check_near_duplicates(halves[0], halves[1], roots).passed
+
+
+def test_a_moving_camera_without_masks_encoded_anew_is_named(roots: SceneRoots) -> None:
+    for name in (ORIGINAL, COPY):
+        truth = roots.tree(name).ground_truth
+        for path in sorted(truth.images_dir.rglob("*.jpg")):
+            turned = np.roll(read_rgb(path), 5 * int(path.stem), axis=1)
+            storage.write_bytes(path, encode_jpeg(np.ascontiguousarray(turned), quality=95 if name == ORIGINAL else 80))
+        shutil.rmtree(truth.seg_dir)
+    outcome = check_near_duplicates(rows_of(roots, *SCENES), rows_of(roots, COPY), roots)
+    assert len(outcome.offenders) == 1, outcome.offenders
+    assert f"{ORIGINAL}/" in outcome.offenders[0]
+
+
+def test_the_same_people_in_another_movement_or_other_clothes_are_not_seen_as_the_docs_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots, random = home(tmp_path), np.random.default_rng(3)
+    people = studio_people.PAIRS["pair00"]
+    clothed_anew = tuple(replace(each, outfit=someone(random).outfit) for each in people)
+    monkeypatch.setitem(studio_people.PAIRS, "pair50", people)
+    monkeypatch.setitem(studio_people.PAIRS, "pair51", clothed_anew)
+    others = [
+        replace(DANCE, pair="pair50", action="fight", choreography="boxing", seed=150),
+        replace(DANCE, pair="pair51", seed=151),
+    ]
+    first, *names = make_studio(roots, lambda _: None, scenes=[DANCE, *others], size=48, n_frames=3)
+    for name in names:
+        outcome = check_near_duplicates(rows_of(roots, first), rows_of(roots, name), roots)
+        assert outcome.passed, outcome.offenders
 
 
 def test_what_is_no_longer_there_is_counted_and_costs_nothing_else(roots: SceneRoots) -> None:

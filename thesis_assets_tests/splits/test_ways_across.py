@@ -27,11 +27,13 @@ from thesis_assets.schemas.samples import SampleRow
 from thesis_assets.splits.data_json import write_data_json
 from thesis_assets.splits.manifests import group_finder, split_rows, write_split_manifests
 from thesis_assets.splits.photographs import check_photographs
-from thesis_assets.splits.snapshot_guard import freeze, guard_snapshot
+from thesis_assets.splits.snapshot_guard import freeze, guard_snapshot, leak_of
+from thesis_assets.tuning.checkpoints import list_checkpoints
 from thesis_assets.tuning.tuning_run import tune
 from thesis_assets_tests.samples.tiny_scenes import SIZE, roots, work, write_scene
+from thesis_assets_tests.splits import test_near_duplicates as near
 from thesis_assets_tests.splits.snapshots import as_older
-from thesis_assets_tests.tuning.snapshots import make_run
+from thesis_assets_tests.tuning.snapshots import arguments, make_run, train
 
 TRAIN, TEST, COPY = "hi4d_pair00_dance", "hi4d_pair01_dance", "hi4d_pair05_dance"
 SPLIT: dict[str, Any] = {"test_groups": {"hi4d": ("pair01",)}}
@@ -197,6 +199,7 @@ WAYS: dict[Callable[[SceneRoots], dict[str, Any]], str] = {
 def test_other_people_train(where: SceneRoots) -> None:
     tree, spec, _ = make_snapshot(where, SPLIT)
     guard_snapshot(tree, spec)
+    assert leak_of(tree, spec) == ""
     outcome = check_photographs(tree, *halves(tree))
     assert outcome.passed
     assert outcome.counts["photographs"] > 12
@@ -211,6 +214,7 @@ def test_photographs_of_a_test_person_do_not_train(where: SceneRoots, way: Calla
     tree, spec, _ = make_snapshot(where, {**SPLIT, **way(where)})
     said = refused(tree, spec)
     assert said.key == WAYS[way]
+    assert leak_of(tree, spec).startswith(f"{WAYS[way]}: "), "a run that was trained all the same is marked"
     assert f"`thesis-assets checks run --exp v1 {WAYS[way]}`" in said.remedy
     if said.key == PHOTOGRAPHS:
         outcome = check_photographs(tree, *halves(tree))
@@ -219,12 +223,29 @@ def test_photographs_of_a_test_person_do_not_train(where: SceneRoots, way: Calla
         assert image_kind(outcome.picture) == "jpeg"
 
 
-def test_a_reference_camera_of_a_mixed_strategy_that_filmed_test_people_does_not_train(where: SceneRoots) -> None:
+@pytest.mark.parametrize("way", [another_pair, names_that_differ_by_case], ids=lambda way: way.__name__)
+def test_a_trainer_that_is_started_by_hand_refuses_them_too(
+    where: SceneRoots, way: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree, _, _ = make_snapshot(where, {**SPLIT, **way(where)})
+    assert train(arguments(tree, "by_hand")) != 0
+    assert WAYS[way] in capsys.readouterr().err
+    assert list_checkpoints(tree.tuning_run("by_hand")) == []
+
+
+def test_a_trainer_that_is_started_by_hand_trains_on_other_people(where: SceneRoots) -> None:
+    tree, _, _ = make_snapshot(where, SPLIT)
+    assert train(arguments(tree, "by_hand", max_train_steps=1, checkpointing_steps=1)) == 0
+
+
+@pytest.mark.parametrize("strategy", ["same_time_source", "mixed"])
+def test_a_reference_camera_that_alone_filmed_test_people_does_not_train(where: SceneRoots, strategy: str) -> None:
     copied(where)
     for path in where.tree(COPY).ground_truth.images_dir.glob("16/*.jpg"):
         storage.write_bytes(path, encode_jpeg(np.full((SIZE, SIZE, 3), int(path.stem), np.uint8)))
     mixed = {"strategy": "mixed", "offset": 1, "weights": {"same_time_source": 1, "temporal_offset": 1}}
-    tree, spec, _ = make_snapshot(where, SPLIT, reference=mixed)
+    reference = mixed if strategy == "mixed" else {"strategy": strategy}
+    tree, spec, _ = make_snapshot(where, SPLIT, reference=reference)
     assert refused(tree, spec).key == PHOTOGRAPHS
 
 
@@ -293,6 +314,7 @@ def test_pictures_of_one_colour_are_not_compared(where: SceneRoots) -> None:
     blank = [sorted(tree.samples_dir.glob(f"{name}*/target_image.jpg"))[2].read_bytes() for name in (TRAIN, TEST)]
     assert blank[0] == blank[1], "of the empty masks, and equal as files"
     guard_snapshot(tree, spec, where)
+    assert leak_of(tree, spec, where) == ""
 
 
 def test_a_photograph_that_lies_unused_on_both_sides_is_none_of_the_data(where: SceneRoots) -> None:
@@ -304,8 +326,69 @@ def test_a_photograph_that_lies_unused_on_both_sides_is_none_of_the_data(where: 
     guard_snapshot(tree, spec)
 
 
-def test_every_way_stands_in_the_docs() -> None:
+BLOCKS, WARNS, UNSEEN = "blocks: `{}`", "warns: `near_duplicates_across_splits`", "is not seen"
+IN_THE_DOCS: dict[str, tuple[str, list[Any]]] = {
+    "their scene, copied under another pair's name": (BLOCKS, [another_pair]),
+    "their scene under another dataset's name": (BLOCKS, [another_dataset]),
+    "the same without masks": (BLOCKS, [without_masks]),
+    "the same with grown masks": (BLOCKS, [grown_masks]),
+    "a link to their scene's folder": (BLOCKS, [linked_folder]),
+    "links to their photographs, soft or hard": (BLOCKS, [linked_photographs, hard_links]),
+    "their photographs under other frame numbers or cameras": (BLOCKS, [other_frame_numbers, other_cameras]),
+    "one photograph among others": (BLOCKS, [one_photograph]),
+    "the reference camera alone, by a `mixed` strategy too": (
+        BLOCKS.format(PHOTOGRAPHS),
+        [test_a_reference_camera_that_alone_filmed_test_people_does_not_train],
+    ),
+    "a tree that other scripts left, taken in by `thesis-assets adopt`": (
+        BLOCKS.format(PHOTOGRAPHS),
+        [test_an_adopted_tree_with_a_copy_in_training_does_not_train],
+    ),
+    "a fork that trains on what was held out with its copy, by shared shards": (
+        BLOCKS.format(PHOTOGRAPHS),
+        [test_a_fork_that_trains_on_what_was_held_out_with_its_copy_shares_the_shards_and_does_not_train],
+    ),
+    "a dataset or group whose name differs by case alone": (BLOCKS, [names_that_differ_by_case]),
+    "another sequence of the pair, by a group rule that parts them": (BLOCKS, [a_rule_that_parts_a_pair]),
+    "their photographs encoded anew": (WARNS, ["encoded anew"]),
+    "mirrored": (WARNS, ["mirrored"]),
+    "brighter, darker, or by another gamma": (WARNS, ["brighter", "darker", "gamma"]),
+    "at another size": (WARNS, ["smaller"]),
+    "a margin cropped away": (WARNS, ["cropped"]),
+    "mirrored and brighter, without masks or with grown ones": (
+        WARNS,
+        ["grown masks", "without masks", "mirrored, brighter, without masks"],
+    ),
+    "the next frame of a slow movement": (
+        WARNS,
+        [near.test_a_video_that_is_cut_in_two_where_people_move_slowly_is_seen_by_its_neighbouring_frames],
+    ),
+    "a moving camera without masks, encoded anew": (
+        WARNS,
+        [near.test_a_moving_camera_without_masks_encoded_anew_is_named],
+    ),
+    "the next frame of a fast movement": (
+        f"{UNSEEN}, unless another frame nearby is",
+        [near.test_the_next_frame_of_a_fast_movement_is_not_seen_as_the_docs_say],
+    ),
+    "half of the picture": (UNSEEN, [near.test_half_of_the_picture_is_not_seen_as_the_docs_say]),
+    "the same people in another movement, or other clothes": (
+        f"{UNSEEN}: only their name tells",
+        [near.test_the_same_people_in_another_movement_or_other_clothes_are_not_seen_as_the_docs_say],
+    ),
+}
+"""By row of the table in the docs what happens, and what holds it: a way of `WAYS`, one of the near duplicates', or a test."""
+
+
+def test_the_table_in_the_docs_has_the_rows_that_tests_hold_and_says_what_they_show() -> None:
     page = (Path(__file__).parents[2] / "docs" / "define_an_experiment.md").read_text()
-    table = re.findall(r"^\| (.+?) \| (blocks|warns|is not seen).*\|$", page, re.MULTILINE)
-    assert len(table) >= 15
-    assert {outcome for _, outcome in table} == {"blocks", "warns", "is not seen"}
+    table = dict(re.findall(r"^\| (.+?) \| ((?:blocks|warns|is not seen).*) \|$", page, re.MULTILINE))
+    shown = {}
+    for row, (outcome, held_by) in IN_THE_DOCS.items():
+        checks = {WAYS[way] for way in held_by if way in WAYS} or {""}
+        assert all(way in WAYS or way in near.WAYS or way.__name__.startswith("test_") for way in held_by), row
+        (shown[row],) = {outcome.format(check) for check in checks}
+    assert table == shown
+    held = {way for _, ways in IN_THE_DOCS.values() for way in ways}
+    assert near.WAYS.keys() <= held
+    assert WAYS.keys() - held == {a_copy_under_a_rule_that_is_meant}, "the first row, under a switch"
