@@ -271,16 +271,19 @@ def _print_tables(board: Leaderboard) -> None:
 def _parts(board: Leaderboard) -> Iterator[str | tuple[str, list[str], list[list[str]]]]:
     """Lines, and tables as title, header and rows."""
     from thesis_assets.evaluation.leaderboard_pages import difference_lines, mean_lines
-    from thesis_assets.evaluation.leaderboard_tables import reasons_for_nothing, remarks, score_tables
+    from thesis_assets.evaluation.leaderboard_tables import empty_columns, reasons_for_nothing, remarks, same_tables
 
-    for table in score_tables(board):
+    for table, same in same_tables(board):
         header, *lines = mean_lines(table)
         yield f"{table.title} (protocol {table.digest[:8]})", header, lines
+        if said := empty_columns(table):
+            yield f"{said}\n"
         yield from (f"{line}\n" for line in remarks(table))
         header, *lines = difference_lines(board, table)
         if lines:
             yield "paired differences", header, lines
         yield from (f"no difference: {reason}\n" for reason in reasons_for_nothing(board, table))
+        yield from (f"{each.title} (protocol {each.digest[:8]}): the same numbers\n" for each in same)
 
 
 # --- compare: one offline page of two runs, frame by frame, worst first ----------------------------------------------

@@ -395,6 +395,10 @@ def _comparison(record: ComparisonRecord) -> "Link":
 
 def _certainty(row: DifferenceRow) -> str:
     """How sure a gain is, in few words: an interval only where it speaks of other scenes too."""
+    from thesis_assets.evaluation.leaderboard_tables import LEAKED_PEOPLE
+
+    if row.leaked:
+        return LEAKED_PEOPLE
     if row.interval_over == "scenes" and row.low is not None and row.high is not None:
         return f"95 %: {row.low:+.2f} to {row.high:+.2f} over {row.n_scenes} scenes".replace("-", "−")
     if row.n_scenes == 1:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from thesis_assets.evaluation.compared_runs import ComparedFrame, ComparedRuns, Pictures
 from thesis_assets.evaluation.leaderboard import DIFIX, RECONSTRUCTION, UNREFINED
-from thesis_assets.evaluation.leaderboard_tables import SEEN_PEOPLE, protocol_text
+from thesis_assets.evaluation.leaderboard_tables import LEAKED_PEOPLE, SEEN_PEOPLE, protocol_text
 from thesis_assets.evaluation.means import mean_over_scenes
 from thesis_assets.evaluation.metric_names import TASK_TITLES, ShownMetric, shown_metrics
 from thesis_assets.layout import TASKS
@@ -101,6 +101,7 @@ def headline(compared: ComparedRuns) -> str:
     """One line of plain text with every metric, whichever way it went."""
     numbers = ", ".join(each.text(minus="-") for each in _judged(compared))
     caveats = [SEEN_PEOPLE] if compared.counts_seen else []
+    caveats += [LEAKED_PEOPLE] if compared.leaked else []
     caveats += [RECONSTRUCTION] if _whose(compared) == RECONSTRUCTION else []
     caveats += ["not current"] if any(scene in compared.moved for scene in compared.counted) else []
     return f"epoch {compared.epoch}: {numbers}" + (f" ({'; '.join(caveats)})" if caveats else "")
@@ -145,6 +146,8 @@ def _evidence(compared: ComparedRuns) -> Iterator[str]:
         yield f"These are {SEEN_PEOPLE}: it says how well they were learned."
     elif compared.seen:
         yield f"Not counted, since they are {SEEN_PEOPLE}: {', '.join(sorted(compared.seen))}."
+    if compared.leaked:
+        yield f"It tells nothing of people that were not trained on: {compared.leaked}."
     if stale := [scene for scene in compared.counted if scene in compared.moved]:
         yield f"Not current (what moved stands at the end): {', '.join(stale)}."
     metric = _metric(compared.metric)

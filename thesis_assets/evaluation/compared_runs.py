@@ -5,7 +5,7 @@ Does not belong here: what stands on the page and how it looks (`compare_page`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +57,7 @@ class ComparedRuns:
         left_out: scene to the reason why it is not compared.
         seen: scenes of people that a run was trained on: marked, and in no mean with the others.
         moved: scene to what moved since its numbers were made.
+        leaked: what stands on both sides of the data that a run was trained on; empty: nothing.
     """
 
     exp_name: str
@@ -74,6 +75,7 @@ class ComparedRuns:
     left_out: dict[str, str] = field(default_factory=dict)
     seen: frozenset[str] = frozenset()
     moved: dict[str, str] = field(default_factory=dict)
+    leaked: str = ""
 
     @property
     def counted(self) -> list[str]:
@@ -141,11 +143,16 @@ def compare_runs(
         left_out=left_out,
         seen=frozenset(scene for scene in scenes if here_tasks[scene].seen or there_tasks[scene].seen),
         moved={scene: moved for scene in scenes if (moved := _moved(here_tasks[scene], there_tasks[scene]))},
+        leaked=_each_once(task.leaked for scene in scenes for task in (here_tasks[scene], there_tasks[scene])),
     )
 
 
 def _moved(here: MeasuredTask, there: MeasuredTask) -> str:
-    return "; ".join(dict.fromkeys(each.moved for each in (here, there) if each.moved))
+    return _each_once(each.moved for each in (here, there))
+
+
+def _each_once(said: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(filter(None, said)))
 
 
 def _name(tuned: RunKey, baseline: RunKey | None) -> str:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from thesis_assets.evaluation.difference_statistics import MIN_SCENES
 from thesis_assets.evaluation.leaderboard import RECONSTRUCTION, UNREFINED, Leaderboard
-from thesis_assets.evaluation.leaderboard_tables import MOVED_MARK, SEEN_PEOPLE, psnr_differences
+from thesis_assets.evaluation.leaderboard_tables import (
+    LEAKED_MARK,
+    LEAKED_PEOPLE,
+    MOVED_MARK,
+    SEEN_PEOPLE,
+    marks_of,
+    psnr_differences,
+)
 from thesis_assets.schemas.evaluation import DifferenceRow
 
 if TYPE_CHECKING:
@@ -39,6 +46,7 @@ def difference_plot(board: Leaderboard) -> bytes:
     axes.set_title(f"PSNR difference, dB (same frames, same protocol){shown}", loc="left", fontsize=11, pad=22)
     legend = "dot: a scene; whisker: 95 % over scenes, grey: over frames of these scenes only"
     legend += f"; {MOVED_MARK}: not current" if any(bar.moved for bar in bars) else ""
+    legend += f"; {LEAKED_MARK}: {LEAKED_PEOPLE}" if any(bar.leaked for bar in bars) else ""
     axes.annotate(legend, (0, 1), (0, 7), "axes fraction", textcoords="offset points", fontsize=8, color=MUTED)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.set_xticks([])
@@ -85,7 +93,7 @@ def _draw_bars(axes: Axes, bars: Sequence[DifferenceRow], runs: Sequence[str]) -
             axes.plot([place, place], bar.interval, color=ink, marker="_", markersize=10, linewidth=1.5, zorder=2)
         top = max(0.0, mean, *scenes, *(bar.interval or ()))
         axes.annotate(f"{mean:+.3f}", (place, top), (0, 5), textcoords="offset points", ha="center", fontsize=9)
-    axes.set_xticks(places, [f"epoch {bar.epoch}{f' {MOVED_MARK}' if bar.moved else ''}" for bar in bars], fontsize=9)
+    axes.set_xticks(places, [f"epoch {bar.epoch} {marks_of(bar)}".strip() for bar in bars], fontsize=9)
     axes.tick_params(axis="x", length=0)
     for run in runs:
         own = [place for place, bar in zip(places, bars, strict=True) if pair_name(bar) == run]

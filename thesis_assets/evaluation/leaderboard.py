@@ -36,12 +36,14 @@ class Leaderboard:
         differences: one a run, over its scenes.
         protocols: how a table was measured, by its digest.
         comparable: how a scene was measured, by its protocol's digest.
+        why_empty: by table's digest and metric why it may have no value, as the protocols say.
     """
 
     rows: list[LeaderboardRow]
     differences: list[DifferenceRow] = field(default_factory=list)
     protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
     comparable: dict[str, dict[str, Any]] = field(default_factory=dict)
+    why_empty: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def build_leaderboard(
     differences: list[DifferenceRow] = []
     protocols: dict[str, dict[str, Any]] = {}
     comparable: dict[str, dict[str, Any]] = {}
+    why_empty: dict[tuple[str, str], str] = {}
     # One baseline at a time stays in memory: a run of long scenes has a million numbers.
     kept: tuple[RunKey, MeasuredRun] | None = None
     for key, of_run in grouped.items():
@@ -98,7 +101,9 @@ def build_leaderboard(
         for scenes in measured.tasks.values():
             protocols |= {each.table_digest: each.of_all_scenes for each in scenes.values()}
             comparable |= {each.protocol_digest: each.comparable for each in scenes.values()}
-    return Leaderboard(rows, differences, protocols, comparable)
+            for each in scenes.values():
+                why_empty |= {(each.table_digest, metric): why for metric, why in each.why_empty.items()}
+    return Leaderboard(rows, differences, protocols, comparable, why_empty)
 
 
 def _scene_rows(run: MeasuredRun, baseline: MeasuredRun | None) -> Iterator[LeaderboardRow]:
@@ -130,6 +135,7 @@ def _scene_rows(run: MeasuredRun, baseline: MeasuredRun | None) -> Iterator[Lead
                     damaged=measured.damaged,
                     moved=measured.moved,
                     seen_people=measured.seen,
+                    leaked=measured.leaked,
                     data_version=measured.data_version,
                     checkpoint_sha256=measured.checkpoint,
                 )
@@ -190,7 +196,7 @@ def _differences(
 ) -> Iterator[DifferenceRow]:
     reason = _why_runs_are_not_paired(scenes, others, against)
     first = next(iter(scenes.values()))
-    moved = _moved(scenes, others)
+    moved, leaked = (_said(scenes, others, what) for what in ("moved", "leaked"))
     for metric in first.metrics:
         by_scene = (
             {}
@@ -213,6 +219,7 @@ def _differences(
             **asdict(summarise(list(by_scene.values())) if by_scene else PairedSummary()),
             by_scene={name: _mean(frames.values()) for name, frames in by_scene.items()},
             moved=moved if by_scene else "",
+            leaked=leaked if by_scene else "",
             reason=reason or (None if by_scene else f"no frame has a value of {metric} on both sides"),
         )
 
@@ -239,9 +246,10 @@ def _why_runs_are_not_paired(
     return None
 
 
-def _moved(scenes: Mapping[str, MeasuredTask], others: Mapping[str, MeasuredTask]) -> str:
-    """What moved since either side was measured, each thing once."""
-    return "; ".join(dict.fromkeys(each.moved for side in (scenes, others) for each in side.values() if each.moved))
+def _said(scenes: Mapping[str, MeasuredTask], others: Mapping[str, MeasuredTask], what: str) -> str:
+    """What is to be known of either side (`moved`, `leaked`), each thing once."""
+    said = (getattr(each, what) for side in (scenes, others) for each in side.values())
+    return "; ".join(dict.fromkeys(filter(None, said)))
 
 
 def why_no_difference_to_unrefined(measured: MeasuredTask, unrefined: MeasuredTask | None) -> str | None:

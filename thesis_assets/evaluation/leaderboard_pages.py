@@ -20,12 +20,14 @@ from thesis_assets.evaluation.leaderboard import RECONSTRUCTION, UNREFINED, UNRE
 from thesis_assets.evaluation.leaderboard_tables import (
     DAMAGED_MARK,
     DATASET,
+    LEAKED_MARK,
     MOVED_MARK,
     RunScores,
     ScoreTable,
     against_words,
     as_printed,
     datasets,
+    empty_columns,
     marks,
     of_table,
     protocol_text,
@@ -33,6 +35,7 @@ from thesis_assets.evaluation.leaderboard_tables import (
     published,
     reasons_for_nothing,
     remarks,
+    same_tables,
     score_tables,
     shown_differences,
 )
@@ -103,14 +106,10 @@ def markdown_text(board: Leaderboard, *, plot_name: str) -> str:
     if not board.rows:
         return NOTHING
     parts = ["# Leaderboard", f"![PSNR differences of runs, a dot a scene]({plot_name})"]
-    told: dict[tuple[object, ...], str] = {}
-    for table in score_tables(board):
-        numbers = _numbers(table)
-        parts += [f"## {table.title}", f"Protocol `{table.digest[:8]}`. {_as_text(protocol_text(table.protocol))}."]
-        parts += (
-            _table_parts(board, table) if numbers not in told else [f"The same numbers as under *{told[numbers]}*."]
-        )
-        told.setdefault(numbers, table.title)
+    for table, same in same_tables(board):
+        parts += [*_heading(table), *_table_parts(board, table)]
+        for other in same:
+            parts += [*_heading(other), f"The same numbers as under *{table.title}*."]
     parts += _published_parts(board)
     return "\n\n".join([*parts, _HOW_TO_READ]) + "\n"
 
@@ -124,22 +123,14 @@ _HOW_TO_READ = (
     f"the ground truth first. `{AVERAGE}`: the mean over the scenes of a run, where there are several; empty where one has no value. "
     "People that a run was trained on stand in tables of their own, and in no mean with others. "
     f"{DAMAGED_MARK}: the files of the numbers are damaged, so that there are none, here and in the means. {MOVED_MARK}: stale or "
-    "not verified, with what moved since. Of a run that reconstructs the scene anew the difference to epoch 0 is that of reconstruction and DiFix "
+    f"not verified, with what moved since. {LEAKED_MARK}: the run was trained on data with people on both sides, as its footnote says: its "
+    "numbers tell nothing of people that were not trained on. Of a run that reconstructs the scene anew the difference to epoch 0 is that of reconstruction and DiFix "
     "together; DiFix's own is the one to its control (`evaluation.control`)."
 )
 
 
-def _numbers(table: ScoreTable) -> tuple[object, ...]:
-    """All that a table says but for how it was measured: two that are equal are one."""
-    return tuple(
-        (scores.exp_name, scores.run_name, scores.epoch, scene, row.step, *row.model_dump(include=_NUMBERS).values())
-        for scores in table.scores
-        for scene, cell in scores.cells.items()
-        for row in cell.values()
-    )
-
-
-_NUMBERS = {"metric", "value", "difference_to_unrefined", "difference_to_baseline", "n_frames", "damaged", "moved"}
+def _heading(table: ScoreTable) -> list[str]:
+    return [f"## {table.title}", f"Protocol `{table.digest[:8]}`. {_as_text(protocol_text(table.protocol))}."]
 
 
 def _table_parts(board: Leaderboard, table: ScoreTable) -> Iterator[str]:
@@ -150,6 +141,8 @@ def _table_parts(board: Leaderboard, table: ScoreTable) -> Iterator[str]:
     if reasons:
         yield "Without a difference:\n\n" + "\n".join(f"- {_as_text(reason)}" for reason in reasons)
     yield _score_table(table)
+    if said := empty_columns(table):
+        yield f"{_as_text(said[:1].upper() + said[1:])}."
     if lines := remarks(table):
         yield "\n".join(f"- {_as_text(line)}" for line in lines)
 
@@ -296,7 +289,7 @@ def _ours_on_the_dataset(table: ScoreTable, metrics: Sequence[ShownMetric]) -> I
 def scene_tables_text(board: Leaderboard) -> str:
     """A table a run at its last epoch: a row a scene, `avg` last, a column a metric; for pasting into notes."""
     parts = []
-    for table in score_tables(board):
+    for table, same in same_tables(board):
         for *_, last in table.runs.values():
             lines = [["scene", *(metric.heading for metric in table.shown)]]
             for scene, cell in last.cells.items():
@@ -307,6 +300,7 @@ def scene_tables_text(board: Leaderboard) -> str:
             parts.append(f"**{title}** (protocol `{table.digest[:8]}`)\n\n{_markdown(lines, n_names=1)}")
         if lines_below := remarks(table):
             parts.append("\n".join(f"- {_as_text(line)}" for line in lines_below))
+        parts += [f"**{each.title}** (protocol `{each.digest[:8]}`): the same numbers" for each in same]
     return "\n\n".join(parts) + "\n" if parts else NOTHING
 
 
@@ -357,12 +351,15 @@ def latex_text(board: Leaderboard) -> str:
     Runs with other scenes stand in another table. Needs `\usepackage{booktabs,siunitx}` and `\sisetup{detect-all}`, as it says itself.
     """
     parts = []
-    for table in score_tables(board):
+    for table, same in same_tables(board):
         groups: dict[tuple[str, ...], list[_LatexLine]] = {}
         for line in _latex_lines(board, table):
             groups.setdefault(tuple(line.scores.cells), []).append(line)
-        parts += [_latex_table(table, lines) for lines in groups.values() if table.shown]
+        parts += [_latex_table(table, lines, same) for lines in groups.values() if table.shown]
     return _LATEX_HEAD + "\n".join(parts)
+
+
+_LATEX_MARKS = {DAMAGED_MARK: "d", MOVED_MARK: "s", LEAKED_MARK: "b"}
 
 
 @dataclass(frozen=True)
@@ -403,16 +400,19 @@ def _difference(board: Leaderboard, table: ScoreTable, cell: tuple[str, str, int
     return max(found, key=lambda row: row.against != UNREFINED) if found else None
 
 
-def _latex_table(table: ScoreTable, lines: Sequence[_LatexLine]) -> str:
+def _latex_table(table: ScoreTable, lines: Sequence[_LatexLine], same: Sequence[ScoreTable]) -> str:
     shown, scenes = table.shown, list(lines[0].scores.cells)
     with_difference = any(line.difference for line in lines)
-    theirs = published(table.task) if {dataset_of(scene) for scene in scenes} == {DATASET} else []
+    tables = [table, *same]
+    on_the_dataset = {dataset_of(scene) for scene in scenes} == {DATASET}
+    theirs = [row for each in tables for row in published(each.task)] if on_the_dataset else []
+    title = "; ".join(each.title for each in tables) + (" (the same numbers)" if same else "")
     columns = "l" + "".join(_column(metric, lines) for metric in shown) + ("l" if with_difference else "")
     ranked = {metric.name: _ranks(metric, [line.scores.means[metric.name] for line in lines]) for metric in shown}
     out = [
         r"\begin{table}",
         r"  \centering",
-        f"  \\caption{{{latex_escape(table.title)}: means over {len(scenes)} "
+        f"  \\caption{{{latex_escape(title)}: means over {len(scenes)} "
         f"{'scene' if len(scenes) == 1 else 'scenes'}. Best bold, second italic.}}",
         f"  \\begin{{tabular}}{{{columns}}}",
         r"    \toprule",
@@ -436,7 +436,7 @@ def _latex_table(table: ScoreTable, lines: Sequence[_LatexLine]) -> str:
             "    " + " & ".join([f"{latex_escape(row.source)}\\textsuperscript{{{mark}}}", *cells, *tail]) + r" \\"
         )
     out += [r"    \bottomrule", r"  \end{tabular}"]
-    out += [f"  \\par\\smallskip{{\\footnotesize {note}}}" for note in _footnotes(table, lines)]
+    out += [f"  \\par\\smallskip{{\\footnotesize {note}}}" for note in _footnotes(tables, lines)]
     if theirs:
         flags = "; ".join(
             f"\\textsuperscript{{{mark}}}{latex_escape(row.flag)}" for mark, row in enumerate(theirs, start=1)
@@ -446,8 +446,7 @@ def _latex_table(table: ScoreTable, lines: Sequence[_LatexLine]) -> str:
 
 
 def _latex_name(line: _LatexLine) -> str:
-    marked = [("d", line.scores.is_damaged), ("s", line.scores.has_moved)]
-    letters = ",".join(letter for letter, is_so in marked if is_so)
+    letters = ",".join(_LATEX_MARKS[mark] for mark in marks(line.scores))
     return latex_escape(line.name) + (f"\\textsuperscript{{{letters}}}" if letters else "")
 
 
@@ -504,16 +503,19 @@ def _notes_of(scores: RunScores, scene: str) -> Iterator[tuple[str, str]]:
         yield DAMAGED_MARK, f"{scores.run_name}, {scene}, left empty: {first.damaged}"
     if first.moved:
         yield MOVED_MARK, f"{scores.run_name}, {scene}: {first.moved}"
+    if first.leaked:
+        yield LEAKED_MARK, f"{scores.run_name}: {first.leaked}"
 
 
-def _footnotes(table: ScoreTable, lines: Sequence[_LatexLine]) -> Iterator[str]:
+def _footnotes(tables: Sequence[ScoreTable], lines: Sequence[_LatexLine]) -> Iterator[str]:
+    table = tables[0]
     frames = {line.scores.n_frames for line in lines}
     count = str(frames.pop()) if len(frames) == 1 else f"{min(frames)} to {max(frames)}"
-    yield f"Protocol \\texttt{{{table.digest[:8]}}}: {latex_escape(protocol_text(table.protocol))}; {count} frames."
-    signs_of = {DAMAGED_MARK: "d", MOVED_MARK: "s"}
+    for each in tables:
+        yield f"Protocol \\texttt{{{each.digest[:8]}}}: {latex_escape(protocol_text(each.protocol))}; {count} frames."
     shown_cells = [(line.scores, scene) for line in lines for scene in line.scores.cells]
     for mark, text in dict.fromkeys(each for scores, scene in shown_cells for each in _notes_of(scores, scene)):
-        yield f"\\textsuperscript{{{signs_of[mark]}}}{latex_escape(text)}."
+        yield f"\\textsuperscript{{{_LATEX_MARKS[mark]}}}{latex_escape(text)}."
     notes = []
     if any("PSNR*" in metric.title for metric in table.shown):
         notes.append("PSNR*: squared errors summed over the channels, 4.771 dB lower.")

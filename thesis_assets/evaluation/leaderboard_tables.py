@@ -16,7 +16,10 @@ from thesis_assets.layout import TASKS, dataset_of
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
 
 SEEN_PEOPLE = "people that the run was trained on"
-DAMAGED_MARK, MOVED_MARK = "‡", "†"
+LEAKED_PEOPLE = "trained on data with people on both sides"
+DAMAGED_MARK, MOVED_MARK, LEAKED_MARK = "‡", "†", "§"
+_MARKS = {"damaged": DAMAGED_MARK, "moved": MOVED_MARK, "leaked": LEAKED_MARK}
+"""By what is said of a row."""
 Metrics = dict[str, LeaderboardRow]
 """The rows of one (experiment, run, scene, epoch) by metric."""
 
@@ -54,16 +57,6 @@ class RunScores:
         }
 
     @property
-    def is_damaged(self) -> bool:
-        """Whether the numbers of a scene count nowhere."""
-        return any(row.damaged for cell in self.cells.values() for row in cell.values())
-
-    @property
-    def has_moved(self) -> bool:
-        """Whether something moved since the numbers of a scene were made."""
-        return any(row.moved for cell in self.cells.values() for row in cell.values())
-
-    @property
     def n_frames(self) -> int:
         """Frames with a value, over all scenes."""
         return sum(max(row.n_frames for row in cell.values()) for cell in self.cells.values())
@@ -79,6 +72,7 @@ class ScoreTable:
         protocol: what its rows share.
         stated: False for trees of older scripts.
         seen: the runs were trained on the people of its scenes.
+        empty: metrics without a value anywhere in it, each with the reason where a protocol has one.
     """
 
     task: str
@@ -88,6 +82,7 @@ class ScoreTable:
     protocol: dict[str, object]
     stated: bool
     seen: bool
+    empty: tuple[tuple[ShownMetric, str], ...] = ()
 
     @property
     def title(self) -> str:
@@ -115,6 +110,12 @@ def _table(rows: Sequence[LeaderboardRow], board: Leaderboard) -> ScoreTable:
     first = rows[0]
     valued = {row.metric for row in rows if row.value is not None}
     shown = tuple(metric for metric in shown_metrics(first.task) if metric.name in valued)
+    of_rows = {row.metric for row in rows} - valued if shown else set()
+    empty = tuple(
+        (metric, board.why_empty.get((first.table_digest, metric.name), ""))
+        for metric in shown_metrics(first.task)
+        if metric.name in of_rows
+    )
     shown = _folded(rows, shown or tuple(shown_metrics(first.task)))
     runs: dict[tuple[str, str], list[RunScores]] = {}
     for row in sorted(rows, key=lambda row: (row.exp_name, row.run_name, row.epoch, row.scene_name)):
@@ -124,7 +125,38 @@ def _table(rows: Sequence[LeaderboardRow], board: Leaderboard) -> ScoreTable:
         scores[-1].cells.setdefault(row.scene_name, {})[row.metric] = row
     protocol = board.protocols.get(first.table_digest, {})
     stated, seen = first.protocol_stated, first.seen_people
-    return ScoreTable(first.task, first.table_digest, shown, runs, protocol, stated, seen)
+    return ScoreTable(first.task, first.table_digest, shown, runs, protocol, stated, seen, empty)
+
+
+def same_tables(board: Leaderboard) -> Iterator[tuple[ScoreTable, list[ScoreTable]]]:
+    """Every table that says something of its own, each with those after it that have the very same numbers."""
+    found: dict[tuple[object, ...], list[ScoreTable]] = {}
+    for table in score_tables(board):
+        found.setdefault(_numbers(table), []).append(table)
+    for first, *others in found.values():
+        yield first, others
+
+
+def _numbers(table: ScoreTable) -> tuple[object, ...]:
+    """All that a table says but for how it was measured: two that are equal are one."""
+    return tuple(
+        (scores.exp_name, scores.run_name, scores.epoch, scene, row.step, *row.model_dump(include=_NUMBERS).values())
+        for scores in table.scores
+        for scene, cell in scores.cells.items()
+        for row in cell.values()
+    )
+
+
+_NUMBERS = {"metric", "value", "difference_to_unrefined", "difference_to_baseline", "n_frames", *_MARKS}
+
+
+def empty_columns(table: ScoreTable) -> str:
+    """Which columns are left out as no row has a value, and why; empty where none is."""
+    named: dict[str, list[str]] = {}
+    for metric, why in table.empty:
+        named.setdefault(why, []).append(metric.title)
+    said = [", ".join(titles) + (f" ({why})" if why else "") for why, titles in named.items()]
+    return f"without a value in every row, and not shown: {'; '.join(said)}" if said else ""
 
 
 def _folded(rows: Sequence[LeaderboardRow], shown: Sequence[ShownMetric]) -> tuple[ShownMetric, ...]:
@@ -160,15 +192,16 @@ def of_table(board: Leaderboard, table: ScoreTable) -> list[DifferenceRow]:
 
 
 def remarks(table: ScoreTable) -> list[str]:
-    """What a reader must know of single cells: those that are damaged and left empty, and those that are stale; each thing once."""
-    lines: dict[str, list[str]] = {}
+    """What a reader must know of single cells: those that are damaged and left empty, and those that are stale; and of runs, what was
+    on both sides of their data; each thing once."""
+    lines: dict[str, dict[str, None]] = {}
     for scores in table.scores:
         for scene, cell in scores.cells.items():
-            first = next(iter(cell.values()))
-            for mark, text in ((DAMAGED_MARK, first.damaged), (MOVED_MARK, first.moved)):
-                if text:
-                    where = f"{scores.exp_name}/{scores.run_name}, {scene}, epoch {scores.epoch}"
-                    lines.setdefault(f"{mark} {text}", []).append(where)
+            first, run = next(iter(cell.values())), f"{scores.exp_name}/{scores.run_name}"
+            for what, mark in _MARKS.items():
+                if text := getattr(first, what):
+                    where = run if what == "leaked" else f"{run}, {scene}, epoch {scores.epoch}"
+                    lines.setdefault(f"{mark} {text}", {})[where] = None
     return [f"{text} ({'; '.join(where)})" for text, where in lines.items()]
 
 
@@ -176,8 +209,12 @@ def marks(scores: RunScores, scene: str | None = None) -> str:
     """What stands beside a run, or one scene of it, that `remarks` speak of."""
     cells = scores.cells.values() if scene is None else [scores.cells[scene]]
     rows = [row for cell in cells for row in cell.values()]
-    found = [(DAMAGED_MARK, any(row.damaged for row in rows)), (MOVED_MARK, any(row.moved for row in rows))]
-    return "".join(mark for mark, is_so in found if is_so)
+    return "".join(mark for what, mark in _MARKS.items() if any(getattr(row, what) for row in rows))
+
+
+def marks_of(row: DifferenceRow) -> str:
+    """What stands beside a difference."""
+    return "".join(mark for what, mark in _MARKS.items() if getattr(row, what, ""))
 
 
 def datasets(board: Leaderboard) -> set[str]:
@@ -240,7 +277,7 @@ def against_words(row: DifferenceRow) -> str:
         name = f"epoch 0: {row.whose}"
     else:
         name = "unrefined render"
-    return name + (f" ({SEEN_PEOPLE})" if row.seen_people else "") + (f" {MOVED_MARK}" if row.moved else "")
+    return f"{name}{f' ({SEEN_PEOPLE})' if row.seen_people else ''} {marks_of(row)}".strip()
 
 
 DATASET = "hi4d"

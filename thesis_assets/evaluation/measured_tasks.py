@@ -8,7 +8,7 @@ Does not belong here: taking differences (`leaderboard`), or whether the saved i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,13 @@ class SceneFacts:
 
     Attributes:
         seen: whether the run was trained on people of the scene.
+        leaked: what stands on both sides of the data that the run was trained on; empty: nothing.
         state: of a task at an epoch; None: nobody looked.
     """
 
     scene_name: str
     seen: bool = False
+    leaked: str = ""
     state: Callable[[int, str], TaskState] | None = None
 
 
@@ -84,6 +86,8 @@ class MeasuredTask:
         damaged: why its numbers do not count; empty where they do.
         moved: what moved since they were made; empty where nothing did.
         seen: whether the run was trained on its people.
+        leaked: what stands on both sides of the data that the run was trained on; empty where nothing does.
+        why_empty: by metric why it may have no value, as its protocol says.
         data_version: of its record; None where it has none.
         checkpoint: sha256 of the weights that it was made with, where its protocol names them.
     """
@@ -97,6 +101,8 @@ class MeasuredTask:
     damaged: str = ""
     moved: str = ""
     seen: bool = False
+    leaked: str = ""
+    why_empty: Mapping[str, str] = field(default_factory=dict)
     data_version: str | None = None
     checkpoint: str | None = None
 
@@ -166,6 +172,7 @@ def measured_run(
                     damaged=damaged,
                     moved="" if damaged else measured.moved or state.moved,
                     seen=fact.seen,
+                    leaked=fact.leaked,
                 )
     return MeasuredRun(*key, {place: _in_one_table(place, scenes, tasks) for place, scenes in tasks.items()})
 
@@ -258,6 +265,7 @@ def measured_task(tree: TaskTree, epoch: int, source_camera: int | None = None) 
         {row_name(row): row for row in rows},
         _is_stated(protocol.comparable),
         moved=NOT_VERIFIED if record is None else "",
+        why_empty=protocol.empty_metrics,
         data_version=None if record is None else record.data_version,
         checkpoint=checkpoint if isinstance(checkpoint, str) else None,
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from thesis_assets import __version__
 from thesis_assets.errors import InvalidFile, reason_of
 from thesis_assets.graph.cells import Cell
-from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.platform import OneLook, Platform
 from thesis_assets.graph.scores import baselines_of, scene_facts
 from thesis_assets.layout import EvaluationTree, dataset_of, parse_epoch
 from thesis_assets.provenance import CODE_VERSIONS, Contents, Older, Place, Unit, Wanted, begin
@@ -107,6 +107,9 @@ class ComparePages:
     _contents: Contents = field(default_factory=Contents)
     _lineages: dict[tuple[Cell, int, tuple[str, ...]], LineageLink] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._look = OneLook.of(self.platform)
+
     def make(self, comparison: Comparison, *, max_bytes: int, max_frames: int = MAX_FRAMES) -> MadePage:
         """Write the page and its record.
 
@@ -126,7 +129,7 @@ class ComparePages:
         tuned, *other = [((cell.exp_name, cell.run_name), self._scenes_of(cell)) for cell in comparison.cells]
         cells = comparison.cells
         is_control = len(cells) > 1 and self.platform.controls().get(tuned[0]) == other[0][0]
-        of_scenes = scene_facts(self.platform, cells)
+        of_scenes = scene_facts(self._look, cells)
         compared = compare_runs(tuned, other[0] if other else None, comparison.epoch, of_scenes, is_control=is_control)
         pictures = embed_pictures(compared.frames, max_frames=max_frames, max_bytes=max_bytes, on_progress=self.report)
         datasets = self.platform.spec(comparison.tuned).datasets

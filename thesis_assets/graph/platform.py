@@ -353,6 +353,18 @@ class Platform:
             return None
         return set(read_json(self.difix(cell).split_summary, SplitSummary).train_group_ids)
 
+    def leak(self, exp_name: str) -> str:
+        """`<check>: <what>` stands on both sides of an experiment's data; empty: nothing does.
+
+        Raises:
+            InvalidFile: a manifest or a shard's record is missing, or cannot be read.
+            InvalidExperiment: a group rule cannot read a scene's name.
+        """
+        from thesis_assets.splits.snapshot_guard import leak_of
+
+        cell = Cell(exp_name)
+        return leak_of(self.difix(cell), self.spec(cell).split, self.roots)
+
     def evaluation_cells(self, cell: Cell, *, and_gone: bool = False) -> list["EvaluationCell"]:
         """One value a scene for the evaluation room.
 
@@ -474,6 +486,15 @@ class OneLook(Platform):
     @cached_property
     def _found(self) -> dict[tuple[str, str], list[str] | ThesisAssetsError]:
         return {}
+
+    @cached_property
+    def _leaks(self) -> dict[str, str]:
+        return {}
+
+    def leak(self, exp_name: str) -> str:
+        if exp_name not in self._leaks:
+            self._leaks[exp_name] = super().leak(exp_name)
+        return self._leaks[exp_name]
 
     def scene_names(self, spec: ExperimentSpec) -> list[str]:
         return self._once("data", spec, super().scene_names)

@@ -4,11 +4,11 @@ Belongs here: gathering for the reports. Does not belong here: which numbers cou
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import OneLook, Platform
 from thesis_assets.layout import EvaluationTree, dataset_of
@@ -35,6 +35,30 @@ def leaderboard_of(
     return build_leaderboard(trees, baselines or baselines_of(platform), scene_facts(platform, cells))
 
 
+def left_empty(board: "Leaderboard") -> set[str]:
+    """`<exp>/<run>/<scene>` of what has a cell that is empty since its numbers are damaged."""
+    return {f"{row.exp_name}/{row.run_name}/{row.scene_name}" for row in board.rows if row.damaged}
+
+
+def damaged_scenes(platform: Platform, names: Collection[str]) -> set[str]:
+    """Those of some evaluated scenes, `<exp>/<run>/<scene>`, that are damaged now: their tables are read."""
+    from thesis_assets.evaluation.measured_tasks import measured_run
+
+    look, found = OneLook.of(platform), set()
+    runs = {tuple(name.split("/")[:2]) for name in names}
+    for cell in look.run_cells():
+        run = (cell.exp_name, cell.run_name)
+        if run in runs:
+            scenes = look.evaluated_scenes(cell, and_lost=True).items()
+            trees = {scene: tree for scene, tree in scenes if "/".join((*run, scene)) in names}
+            facts = {tree.base: of_scene for tree, of_scene in _facts_of(look, cell, trees, leaks=False)}
+            tasks = measured_run(run, list(trees.values()), facts).tasks.values()
+            found |= {
+                "/".join((*run, scene)) for of_scenes in tasks for scene, each in of_scenes.items() if each.damaged
+            }
+    return found
+
+
 def baselines_of(platform: Platform) -> "Baselines":
     """What the experiments' files say that their runs are compared with."""
     from thesis_assets.evaluation.leaderboard import Baselines
@@ -44,7 +68,7 @@ def baselines_of(platform: Platform) -> "Baselines":
 
 def scene_facts(platform: Platform, cells: Sequence[Cell]) -> "dict[Path, SceneFacts]":
     """Of every evaluated scene of some runs, by the base of its tree."""
-    look = OneLook.of(platform)
+    look = platform if isinstance(platform, OneLook) else OneLook.of(platform)
     return {
         tree.base: facts
         for cell in cells
@@ -53,17 +77,27 @@ def scene_facts(platform: Platform, cells: Sequence[Cell]) -> "dict[Path, SceneF
     }
 
 
+def _leak(look: Platform, exp_name: str) -> str:
+    """What stands on both sides of an experiment's data, and the command that names it all; empty: nothing."""
+    from thesis_assets.evaluation.leaderboard_tables import LEAKED_PEOPLE
+
+    check, _, what = look.leak(exp_name).partition(": ")
+    return f"{LEAKED_PEOPLE}: {what} (`thesis-assets checks run --exp {exp_name} {check}`)" if what else ""
+
+
 def _facts_of(
-    look: Platform, cell: Cell, trees: dict[str, EvaluationTree]
+    look: Platform, cell: Cell, trees: dict[str, EvaluationTree], *, leaks: bool = True
 ) -> "list[tuple[EvaluationTree, SceneFacts]]":
     from thesis_assets.evaluation.measured_tasks import SceneFacts, TaskState, task_state
     from thesis_assets.scenes.matching import group_id
 
     rules, untold = look.spec(cell).split.group_rules, ""
+    trained_on, leaked = None, ""
     try:
-        trained_on = look.trained_on(cell) or set()
-    except InvalidFile as error:
-        trained_on, untold = set(), f"whether its people were trained on cannot be told: {error.in_one_line}"
+        trained_on = look.trained_on(cell)
+        leaked = _leak(look, cell.exp_name) if leaks and trained_on is not None else ""
+    except ThesisAssetsError as error:
+        untold = f"whether its people were trained on cannot be told: {error.in_one_line}"
     try:
         scenes = {each.scene.name: each for each in look.evaluation_cells(cell, and_gone=True)}
     except ThesisAssetsError as error:
@@ -77,7 +111,10 @@ def _facts_of(
         (
             tree,
             SceneFacts(
-                name, f"{dataset_of(name)}/{group_id(name, rules)}" in trained_on, functools.partial(state, name)
+                name,
+                f"{dataset_of(name)}/{group_id(name, rules)}" in (trained_on or ()),
+                leaked,
+                functools.partial(state, name),
             ),
         )
         for name, tree in trees.items()

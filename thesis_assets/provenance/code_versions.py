@@ -24,7 +24,7 @@ CODE_VERSIONS = {
     "input_data_recording": _RECORDING,
     "evaluation_recordings": _RECORDING,
     "published_recordings": "1",
-    "leaderboard": "2",
+    "leaderboard": "3",
     # Not assets: the event in the history is all that there is of the first two, the others are made within an asset's step.
     "scene_catalog": "1",
     "check_report": "1",
@@ -33,6 +33,6 @@ CODE_VERSIONS = {
     "taken": "1",
     "training_artifacts": "1",
     "recording_previews": "1",
-    "compare_page": "2",
+    "compare_page": "3",
 }
 """By asset, or by what an asset's step makes besides. `taken`: what an evaluation takes over from the tree of another pipeline."""

@@ -153,6 +153,7 @@ class LeaderboardRow(FileModel):
     damaged: str = Field("", description="why there is no value: files that are not as recorded, or do not agree")
     moved: str = Field("", description="what moved since the value was made: it is stale")
     seen_people: bool = Field(False, description="true: the run was trained on people of this scene")
+    leaked: str = Field("", description="what stands on both sides of the data that the run was trained on")
     data_version: str | None = Field(None, description="of the record of what the value was made from")
     checkpoint_sha256: str | None = Field(None, description="of the weights that it was made with")
 
@@ -187,6 +188,8 @@ class DifferenceRow(FileModel):
     """Whose gain it is, where that can be said."""
     moved: str = ""
     """What moved since either side was measured."""
+    leaked: str = ""
+    """What stands on both sides of the data that either run was trained on."""
 
     @property
     def interval(self) -> tuple[float, float] | None:

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from thesis_assets.cli.results import _parts
 from thesis_assets.evaluation.gain_plots import difference_plot, pair_name, plotted_bars
 from thesis_assets.evaluation.leaderboard import Leaderboard
 from thesis_assets.evaluation.leaderboard_pages import (
+    csv_text,
     latex_escape,
     latex_text,
     markdown_text,
@@ -15,6 +17,7 @@ from thesis_assets.evaluation.leaderboard_pages import (
     write_leaderboard,
 )
 from thesis_assets.layout import ReportsTree
+from thesis_assets.schemas.evaluation import LeaderboardRow
 from thesis_assets_tests.evaluation.measured import difference, row
 
 
@@ -51,11 +54,39 @@ def test_columns_and_tables_that_say_the_same_fold() -> None:
     assert "| PCDR, PCDR* ↑ |" in text
     assert text.count("| demo | a | s_1 |") == 1
     assert "## Bodies, SMPL\n\nProtocol `11111111`. .\n\nThe same numbers as under *Bodies, SMPL-X*." in text
+    latex = latex_text(Leaderboard(bodies))
+    assert latex.count(r"\begin{table}") == 1
+    assert r"\caption{Bodies, SMPL-X; Bodies, SMPL (the same numbers): means over 1 scene" in latex
+    assert latex.count(r"Protocol \texttt{") == 2
+    check_structure(latex)
+    of_scenes = scene_tables_text(Leaderboard(bodies))
+    assert of_scenes.count("| s_1 |") == 1
+    assert "**Bodies, SMPL** (protocol `11111111`): the same numbers" in of_scenes
+    printed = [part if isinstance(part, str) else part[0] for part in _parts(Leaderboard(bodies))]
+    assert printed == ["Bodies, SMPL-X (protocol 00000000)", "Bodies, SMPL (protocol 11111111): the same numbers\n"]
     other = page(*bodies[:-1], bodies[-1].model_copy(update={"value": 81.0}))
     assert other.count("| demo | a | s_1 |") == 2
     apart = page(bodies[0], bodies[1].model_copy(update={"value": 0.6}))
     assert "PCDR ↑ |" in apart
     assert "PCDR* ↑ |" in apart
+
+
+def test_a_column_that_is_empty_in_every_row_is_named_with_the_reason_and_not_shown() -> None:
+    rows = [
+        row(run, metric=metric, value=20.0 if metric == "psnr" else None)
+        for run in "ab"
+        for metric in ("psnr", "lpips", "lpips_alex", "ssim")
+    ]
+    why = {("0" * 64, "lpips"): "there are no weights", ("0" * 64, "lpips_alex"): "there are no weights"}
+    board = Leaderboard(rows, why_empty=why)
+    said = "ithout a value in every row, and not shown: SSIM; LPIPS, LPIPS (Alex) (there are no weights)"
+    text = markdown_text(board, plot_name="p.png")
+    assert f"\n\nW{said}.\n\n" in text
+    assert "LPIPS ↓" not in text
+    assert f"w{said}\n" in [part for part in _parts(board) if isinstance(part, str)]
+    assert csv_text(rows, LeaderboardRow).count("lpips") == 4
+    assert "not shown" not in page(row())
+    assert "not shown" not in page(row(value=None, damaged="damaged: x")), "damage left no column to show"
 
 
 def test_a_difference_stands_with_its_interval_signs_and_p() -> None:

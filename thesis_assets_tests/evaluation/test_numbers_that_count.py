@@ -8,12 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thesis_assets import storage
+from thesis_assets.defs.assets.reports import _largest_gain
+from thesis_assets.defs.index_content import _certainty
 from thesis_assets.evaluation.compare_page import headline
 from thesis_assets.evaluation.compared_runs import compare_runs
 from thesis_assets.evaluation.gain_plots import pair_name, plotted_bars
 from thesis_assets.evaluation.leaderboard import RECONSTRUCTION, Baselines, Leaderboard, build_leaderboard
-from thesis_assets.evaluation.leaderboard_pages import difference_lines, latex_text, markdown_text, scene_tables_text
-from thesis_assets.evaluation.leaderboard_tables import SEEN_PEOPLE, RunScores, score_tables
+from thesis_assets.evaluation.leaderboard_pages import (
+    csv_text,
+    difference_lines,
+    latex_escape,
+    latex_text,
+    markdown_text,
+    mean_lines,
+    scene_tables_text,
+)
+from thesis_assets.evaluation.leaderboard_tables import LEAKED_PEOPLE, SEEN_PEOPLE, RunScores, score_tables
 from thesis_assets.evaluation.means import counted_rows, mean_of, mean_over_scenes
 from thesis_assets.evaluation.measured_tasks import SceneFacts, TaskState
 from thesis_assets.evaluation.metric_tables import read_results
@@ -144,9 +154,11 @@ def test_tables_that_do_not_agree_are_damaged_also_where_their_record_fits(
     assert path.name in value(board, "tuned", "lab_hug").damaged
 
 
-def facts_of(scenes: dict[str, EvaluationTree], *, seen: Sequence[str] = (), state: TaskState | None = None) -> dict[Path, SceneFacts]:  # fmt: skip
+def facts_of(
+    scenes: dict[str, EvaluationTree], *, seen: Sequence[str] = (), leaked: str = "", state: TaskState | None = None
+) -> dict[Path, SceneFacts]:
     looked: Callable[[int, str], TaskState] | None = None if state is None else lambda epoch, task: state
-    return {tree.base: SceneFacts(name, name in seen, looked) for name, tree in scenes.items()}
+    return {tree.base: SceneFacts(name, name in seen, leaked, looked) for name, tree in scenes.items()}
 
 
 def test_stale_numbers_are_shown_with_a_mark_and_what_moved(runs: dict[str, dict[str, EvaluationTree]]) -> None:
@@ -202,6 +214,33 @@ def test_people_that_a_run_was_trained_on_stand_in_tables_means_plots_and_headli
         (("demo", "tuned"), runs["tuned"]), None, facts=facts_of(runs["tuned"], seen=["lab_hug", "lab_talk"])
     )
     assert headline(all_seen).endswith(f"({SEEN_PEOPLE})")
+
+
+def test_a_run_whose_data_has_people_on_both_sides_is_marked_with_a_footnote_in_every_form(
+    runs: dict[str, dict[str, EvaluationTree]],
+) -> None:
+    leaked = "trained on data with people on both sides: a.jpg of lab_x (train) is b.jpg of lab_hug (test)"
+    facts = facts_of(runs["tuned"], leaked=leaked)
+    board = board_of(runs, facts)
+    assert {row.leaked for row in board.rows} == {leaked}
+    assert {row.leaked for row in board.differences if row.difference is not None} == {leaked}
+    assert line_of(board).means == line_of(board_of(runs)).means, "the numbers are shown"
+    page = markdown_text(board, plot_name="p.png")
+    assert "| tuned | lab_hug § |" in page
+    assert page.count(f"- § {leaked} (demo/tuned)\n") == 1, "one footnote a run"
+    assert f"§ {leaked}" in scene_tables_text(board)
+    latex = latex_text(board)
+    assert r"tuned\textsuperscript{b}" in latex
+    assert rf"\textsuperscript{{b}}tuned: {latex_escape(leaked)}." in latex
+    (table,) = score_tables(board)
+    assert {line[1] for line in mean_lines(table)[1:]} == {"tuned §"}
+    assert {line[3] for line in difference_lines(board, table)[1:]} == {"unrefined render §"}
+    assert csv_text(board.rows, LeaderboardRow).count(leaked) == len(board.rows)
+    assert {_certainty(row) for row in board.differences if row.difference is not None} == {LEAKED_PEOPLE}
+    assert _largest_gain(board) == {} != _largest_gain(board_of(runs))
+    found = compare_runs((("demo", "tuned"), runs["tuned"]), None, facts=facts)
+    assert headline(found).endswith(f"({LEAKED_PEOPLE})")
+    assert "§" not in markdown_text(board_of(runs), plot_name="p.png").split("Δ: the mean over scenes")[0]
 
 
 # --- whose gain --------------------------------------------------------------------------------------------------------

@@ -3,12 +3,15 @@
 import contextlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from thesis_assets.defs.checks.evaluation import _evaluation_manifest
 from thesis_assets.defs.checks.tuning import _selected_checkpoint
 from thesis_assets.evaluation.seen_people import check_evaluated_unseen
+from thesis_assets.graph.scores import leaderboard_of
+from thesis_assets.images import codecs
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets_tests.worlds import SMALL, World, read_json
 
@@ -58,6 +61,24 @@ def test_a_run_that_was_trained_before_photographs_were_compared_is_marked(world
     assert not outcome.passed
     assert "1 of studio_pair00_dance (train) and studio_pair03_dance (evaluation)" in outcome.offenders[0]
     assert outcome.picture is not None
+
+
+def test_its_rows_are_marked_by_the_records_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(path: Path) -> None:
+        raise AssertionError(f"{path} was opened")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(codecs, "read_rgb", opened)
+        board = leaderboard_of(world.platform)
+    assert board.rows
+    assert {row.leaked for row in board.rows} == {""}
+    with photographed_as(world, "studio_pair00_dance", "studio_pair03_dance"):
+        board = leaderboard_of(world.platform)
+    (said,) = {row.leaked for row in board.rows}
+    assert said.startswith("trained on data with people on both sides: canonical_gt/studio_pair00_dance/")
+    assert "of studio_pair00_dance (train) is canonical_gt/studio_pair03_dance/images/16/000001.jpg" in said
+    assert "`thesis-assets checks run --exp small photographs_across_splits`" in said
+    assert {row.leaked for row in board.differences if row.difference is not None} == {said}
 
 
 def test_a_checkpoint_that_was_chosen_on_photographs_of_the_evaluated_is_refused(world: World) -> None:

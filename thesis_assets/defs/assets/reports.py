@@ -64,7 +64,7 @@ def _largest_gain(board: "Leaderboard") -> dict[str, float]:
     gains = [
         row.difference
         for row in psnr_differences(board)
-        if row.against == UNREFINED and row.difference is not None and not row.seen_people
+        if row.against == UNREFINED and row.difference is not None and not (row.seen_people or row.leaked)
     ]
     return {"largest PSNR gain over the unrefined render": round(max(gains), 3)} if gains else {}
 
