@@ -32,7 +32,7 @@ from thesis_assets.defs.levels import make_checks, works_of_checks
 from thesis_assets.defs.metadata import MEND
 from thesis_assets.defs.morning import Morning, morning
 from thesis_assets.defs.registration import plan_registration, register
-from thesis_assets.defs.report_pages import renew_pages, write_pages
+from thesis_assets.defs.report_pages import renew_numbers, renew_pages, write_pages
 from thesis_assets.errors import first_names, near_names
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.checks import CHECKS
@@ -42,6 +42,7 @@ from thesis_assets.graph.states import CellState, Plan
 
 REASON = 300
 SHOWN_LEVELS = tuple(level for level in LEVELS if level.job != "publish")
+EVALUATED = next(level for level in LEVELS if level.job == "evaluate").assets
 SHOWN = 30
 checks_app = typer.Typer(no_args_is_help=True)
 
@@ -65,6 +66,8 @@ def status(
             progress_line(f"run {run_id[:8]} was killed before it ended; it is closed")
         plan = Plan(platform, instance)
         states = [state for name in names for state in plan.of_experiment(name, levels=SHOWN_LEVELS)]
+        if any(each.asset in EVALUATED and (each.work == "damaged" or each.is_repair) for each in states):
+            renew_numbers(platform, instance)
         registration = plan_registration(platform, instance)
         failed = [] if as_json else [row for row in check_rows(instance) if row.blocking and row.status == "failed"]
         night = morning(platform, instance, began, time.time(), exp_names=names) if began is not None else None
@@ -358,6 +361,8 @@ def _full_look(look: str, exp: str, run_names: Sequence[str], *, as_json: bool) 
     with dagster_instance(platform.settings) as instance:
         full = FullLook(platform, instance, progress_line)
         faults = full.faults(look, exp, run_names)
+        if faults:
+            renew_numbers(platform, instance)
     counts = {"files": full.n_files, "rows": full.n_rows, "samples": full.n_samples, "faults": len(faults)}
     if as_json:
         rows = [fault.row for fault in faults]

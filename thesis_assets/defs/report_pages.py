@@ -11,11 +11,12 @@ import dagster as dg
 
 from thesis_assets.defs.check_history import check_rows
 from thesis_assets.errors import reason_of
-from thesis_assets.graph.cells import Cell
-from thesis_assets.graph.nodes import NODES
+from thesis_assets.graph.compare_pages import ComparePages
+from thesis_assets.graph.nodes import leaderboard_unit, names_left_empty
 from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.scores import leaderboard_of, left_empty
 from thesis_assets.graph.states import CellState, Plan
-from thesis_assets.provenance import begin
+from thesis_assets.provenance import begin, forget_stats
 from thesis_assets.schemas.checks import CheckRow
 from thesis_assets.storage import write_text
 
@@ -61,10 +62,32 @@ def write_leaderboard(platform: Platform, board: "Leaderboard") -> None:
     from thesis_assets.evaluation import leaderboard_pages
 
     reports = platform.settings.reports
-    unit, *_ = NODES["leaderboard"].units(platform, Cell())
-    making = begin(unit)
+    making = begin(leaderboard_unit(platform, left_empty(board)))
     leaderboard_pages.write_leaderboard(reports, board)
     making.finish(reports.leaderboard_files)
+
+
+def renew_numbers(platform: Platform, instance: dg.DagsterInstance) -> None:
+    """After a look found damage: write the leaderboard and the pages with numbers anew, where its files show a number that is damaged
+    now. What keeps them from it is told, no more."""
+    if not platform.settings.reports.leaderboard_csv.is_file():
+        return
+    try:
+        board = leaderboard_of(platform)
+        if left_empty(board) == names_left_empty(platform):
+            return
+        write_leaderboard(platform, board)
+        pages = ComparePages(platform, platform.echo)
+        for page in pages.units():
+            forget_stats(page.place)  # an edit may have kept size and time of what they were made from
+        pages.renew()
+    except Exception as error:  # noqa: BLE001 - what the look found is said all the same
+        platform.echo(f"the leaderboard shows numbers that are damaged, and is not renewed: {reason_of(error)}")
+        return
+    platform.echo(
+        f"the leaderboard is written anew, without what is damaged: {platform.settings.reports.leaderboard_csv}"
+    )
+    renew_pages(platform, instance)
 
 
 def renew_pages(platform: Platform, instance: dg.DagsterInstance) -> None:

@@ -16,6 +16,7 @@ from thesis_assets.defs.jobs import OBSERVE
 from thesis_assets.defs.metadata import table
 from thesis_assets.defs.new_scenes import fork_for_late_scenes
 from thesis_assets.defs.registration import plan_registration, register
+from thesis_assets.defs.report_pages import renew_numbers
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.checks import stops
 from thesis_assets.graph.platform import Platform
@@ -85,6 +86,7 @@ def look_at_every_file(context: dg.OpExecutionContext) -> None:
         f"{full.n_files} files read, {full.n_rows} rows computed again, {len(damaged)} found damaged in all"
     )
     if damaged:
+        renew_numbers(context.resources.platform, context.instance)
         raise dg.Failure(description="\n".join(damaged[:20]), metadata={"damaged": len(damaged)}, allow_retries=False)
 
 

@@ -4,7 +4,7 @@ Belongs here: the facts that assets, the planner of `thesis-assets run` and the 
 whether a cell is as wanted. Does not belong here: any asset's body, or what a unit is made from (its own room).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import dagster as dg
@@ -13,8 +13,9 @@ from thesis_assets.errors import first_names
 from thesis_assets.graph.cells import Cell, CellKind
 from thesis_assets.graph.compare_pages import ComparePages
 from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.scores import damaged_scenes
 from thesis_assets.layout import TASKS
-from thesis_assets.provenance import CODE_VERSIONS, MadeFrom, Place, Unit, Verdict, Wanted, read_record
+from thesis_assets.provenance import CODE_VERSIONS, MadeFrom, Place, Unit, Verdict, Wanted, read_record, recorded
 from thesis_assets.provenance.contents import stat_of
 from thesis_assets.provenance.verdict import State
 from thesis_assets.storage import sha256_value
@@ -119,8 +120,32 @@ def _published_recordings(platform: Platform, cell: Cell) -> list[Unit]:
     return [publication_unit(platform.evaluation_trees(cell), platform.difix(cell), cell.run_name, repo_id)]
 
 
+LEFT_EMPTY = "damaged, and left empty"
+WHOLE_AGAIN = "whole again"
+"""In a leaderboard's record in place of the data version of an evaluated scene."""
+
+
 def _leaderboard(platform: Platform, cell: Cell) -> list[Unit]:
     del cell
+    emptied = names_left_empty(platform)
+    damaged = damaged_scenes(platform, emptied) if emptied else set()
+    return [leaderboard_unit(platform, damaged, emptied), *ComparePages(platform, platform.echo).units()]
+
+
+def names_left_empty(platform: Platform) -> set[str]:
+    """`<exp>/<run>/<scene>` of what the leaderboard's files have an empty cell of, since its numbers were damaged then."""
+    reports = platform.settings.reports
+    record = recorded(Place(reports.base, reports.leaderboard_made_from))
+    return {name for name, version in record.inputs.items() if version == LEFT_EMPTY} if record is not None else set()
+
+
+def leaderboard_unit(platform: Platform, damaged: Collection[str], emptied: Collection[str] = ()) -> Unit:
+    """The table of all evaluated scenes, `<exp>/<run>/<scene>`, and its plot.
+
+    Args:
+        damaged: those whose cells are left empty.
+        emptied: those whose cells its files leave empty.
+    """
     reports = platform.settings.reports
     made = {
         f"{run.exp_name}/{run.run_name}/{name}": record.data_version
@@ -128,11 +153,11 @@ def _leaderboard(platform: Platform, cell: Cell) -> list[Unit]:
         for name, tree in platform.evaluated_scenes(run).items()
         if (record := read_record(Place(tree.base, tree.manifest_made_from))) is not None
     }
+    made = {**dict.fromkeys(emptied, WHOLE_AGAIN), **made, **dict.fromkeys(damaged, LEFT_EMPTY)}
     place = Place(reports.base, reports.leaderboard_made_from)
     controls = {"/".join(run): control for run, (_, control) in platform.controls().items()}
     options = {"controls": controls} if controls else {}
-    table = Unit("leaderboard", place, Wanted("leaderboard", CODE_VERSIONS["leaderboard"], options, made=made))
-    return [table, *ComparePages(platform, platform.echo).units()]
+    return Unit("leaderboard", place, Wanted("leaderboard", CODE_VERSIONS["leaderboard"], options, made=made))
 
 
 PREDICTED_FROM: dict[str, set[str]] = {

@@ -1,6 +1,7 @@
 """Single edits in a finished tree: each is named by the looks that the table of coverage promises, and none enters a mean."""
 
 import contextlib
+import csv
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from thesis_assets.cli.results import _lineage
+from thesis_assets.definitions import build_defs
 from thesis_assets.defs.full_look import KINDS, LOOK_OF, Fault, FullLook, KindOfFile, coverage_table
 from thesis_assets.evaluation.leaderboard import Leaderboard
 from thesis_assets.evaluation.leaderboard_pages import latex_text, markdown_text
@@ -20,6 +22,7 @@ from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import look_at
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.scores import leaderboard_of
+from thesis_assets.graph.states import Plan
 from thesis_assets_tests.cli.in_process import invoke
 from thesis_assets_tests.worlds import SCENES, World
 
@@ -308,6 +311,46 @@ def test_there_are_edits_of_every_kind_that_the_table_of_coverage_has() -> None:
     nowhere_here = {"what was published"}  # sharing is off in this world: `publishing` has its own tests
     assert {case.kind for case in CASES} == KIND.keys() - nowhere_here
     assert {LOOK_OF[KIND[case.kind].asset] for case in CASES} == {"samples", "numbers"}
+
+
+@pytest.mark.parametrize("look", ["checks numbers", "status", "audit"])
+def test_the_written_leaderboard_shows_no_number_that_a_look_has_found_damaged(
+    finished_world_to_change: World, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    world = finished_world_to_change
+    reports, table = world.settings.reports, world.platform.tree(RUN, SCENE).task(1, "nvs").nvs_per_frame
+    whole = reports.leaderboard_csv.read_bytes()
+
+    def written() -> dict[tuple[str, str], tuple[str, str]]:
+        with reports.leaderboard_csv.open(newline="") as lines:
+            rows = [row for row in csv.DictReader(lines) if (row["task"], row["metric"]) == ("nvs", "psnr")]
+        return {(row["scene_name"], row["epoch"]): (row["value"], row["damaged"]) for row in rows}
+
+    before = written()
+    assert all(value and not damaged for value, damaged in before.values())
+    with edited(table, table, one_number, keep_time=look != "status"):
+        if look == "audit":
+            with world.instance() as instance:
+                job = build_defs(settings=world.settings).resolve_job_def("integrity_audit")
+                assert not job.execute_in_process(instance=instance, raise_on_error=False).success
+        else:
+            words = look.split() + (["--exp", "small"] if look != "status" else [])
+            assert invoke(monkeypatch, world, *words).exit_code == (0 if look == "status" else 3)
+        now = written()
+        value, damaged = now.pop((SCENE, "1"))
+        assert value == ""
+        assert table.name in damaged
+        assert now == {place: each for place, each in before.items() if place != (SCENE, "1")}
+        for path in (reports.leaderboard_markdown, reports.leaderboard_latex):
+            assert table.name in path.read_text().replace("\\_", "_"), "with the reason"
+        with world.instance() as instance:
+            assert Plan(world.platform, instance).state("leaderboard", Cell()).state == "made", (
+                "nobody makes it for ever"
+            )
+    with world.instance() as instance:
+        assert Plan(world.platform, instance).state("leaderboard", Cell()).state == "stale", "the number is whole again"
+    assert world.run().exit_code == 0
+    assert reports.leaderboard_csv.read_bytes() == whole
 
 
 def test_a_number_that_its_images_do_not_give_is_found_also_where_every_record_was_made_to_fit(
