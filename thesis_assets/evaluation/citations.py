@@ -23,7 +23,7 @@ Place = tuple[str, str, str, int, str]
 
 def keep_cited(path: Path, table: CitedTable) -> None:
     """Write a table under a name that there is not yet; where someone was faster, theirs stays."""
-    whole = table.model_copy(update={"sha256": _digest(table)})
+    whole = table.model_copy(update={"sha256": _digest(table.model_dump(mode="json"))})
     temporary = storage.temporary_sibling(path)
     try:
         storage.write_json(temporary, whole)
@@ -48,19 +48,21 @@ def read_cited(path: Path) -> CitedTable:
             remedy=f"`thesis-assets leaderboard --exp <name> --cite {path.stem}` keeps one",
         )
     table = storage.read_json(path, CitedTable)
-    if table.sha256 != _digest(table):
+    found = _digest(storage.read_json_value(path))
+    if table.sha256 != found:
         raise InvalidFile(
             "the cited table was changed since it was kept",
             file=path,
-            found=f"content of sha256 {_digest(table)}",
+            found=f"content of sha256 {found}",
             wanted=table.sha256,
             remedy="restore it from a copy, or cite what is there now under another name",
         )
     return table
 
 
-def _digest(table: CitedTable) -> str:
-    return storage.sha256_value(table.model_dump(mode="json", exclude={"sha256"}))
+def _digest(value: Mapping[str, Any]) -> str:
+    """Of the table as it stands in its file: one that another version kept has other keys."""
+    return storage.sha256_value({key: each for key, each in value.items() if key != "sha256"})
 
 
 def what_moved(cited: CitedTable, board: Leaderboard, why_gone: Callable[[RunKey], str]) -> Iterator[str]:
@@ -103,6 +105,8 @@ def _moved(
         yield "its people were trained on by one and not by the other"
     if now.moved not in ("", was.moved):
         yield now.moved
+    if now.leaked not in ("", was.leaked):
+        yield now.leaked
     for metric, row in before.items():
         value = after[metric].value if metric in after else None
         if value != row.value:

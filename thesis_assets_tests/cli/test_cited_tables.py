@@ -2,14 +2,15 @@
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from thesis_assets.storage import sha256_value, write_json
 from thesis_assets_tests.cli.in_process import invoke
 from thesis_assets_tests.evaluation.compared_trees import write_run
-from thesis_assets_tests.worlds import SMALL, TINY_RUN, World
+from thesis_assets_tests.worlds import SMALL, TINY_RUN, World, read_json
 
 SCENE = "studio_pair03_dance"
 RUNS = ("retrained", "remeasured", "removed", "untouched")
@@ -73,6 +74,59 @@ def test_a_table_of_which_something_is_stale_says_so_in_the_difference(
     said = invoke(monkeypatch, world, "leaderboard", "--diff", "now").stdout
     assert "demo/untouched" in said
     assert "damaged: `metrics/metrics_all_cams_per_frame.csv` (other bytes than were recorded)" in said
+
+
+def test_a_table_that_an_older_version_kept_is_printed_though_its_rows_have_fewer_columns(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = invoke(monkeypatch, world, "leaderboard", "--exp", "demo", "--cite", "old").stdout
+    path = world.settings.reports.cited("old")
+    value = read_json(path)
+    for row in [*value["rows"], *value["differences"]]:
+        del row["leaked"]
+    value["sha256"] = sha256_value({key: each for key, each in value.items() if key != "sha256"})
+    write_json(path, value)
+    again = invoke(monkeypatch, world, "leaderboard", "--cite", "old")
+    assert (again.exit_code, again.stdout) == (0, before), again.exception
+    assert "nothing moved" in invoke(monkeypatch, world, "leaderboard", "--diff", "old").stdout
+
+
+@pytest.mark.soak
+def test_a_cited_table_outlives_real_trainings(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small(runs: Sequence[str], *, seed: int = 42, background: str = "black") -> dict[str, object]:
+        declared = {name: copy.deepcopy(TINY_RUN) for name in runs}
+        declared["retrained"]["seed"] = seed
+        evaluation = {**SMALL["evaluation"], "nvs": {"background": background}}
+        return {**SMALL, "runs": declared, "evaluation": evaluation}
+
+    def made(*words: str) -> str:
+        done = invoke(monkeypatch, world, *words)
+        assert done.exit_code == 0, (done.output, done.exception)
+        return str(done.stdout)
+
+    world = new_world(small(["retrained", "kept", "removed"]))
+    made("run", "--exp", "small")
+    before = {form: made("leaderboard", "--exp", "small", "--cite", "chapter4", "--format", form) for form in FORMS}
+    kept = world.settings.reports.cited("chapter4").read_bytes()
+    assert "nothing moved" in made("leaderboard", "--diff", "chapter4")
+
+    world.write(small(["retrained", "kept", "removed"], seed=7))
+    made("run", "--exp", "small", "--run", "retrained", "--force", "tuned_checkpoint")
+    of_weights = made("leaderboard", "--diff", "chapter4")
+    assert "small/retrained, studio_pair03_dance, epoch 1, nvs: other weights: checkpoint " in of_weights
+    assert "small/kept" not in of_weights
+    world.write(small(["retrained", "kept"], seed=7, background="white"))
+    made("run", "--exp", "small")
+
+    assert {form: made("leaderboard", "--cite", "chapter4", "--format", form) for form in FORMS} == before
+    assert world.settings.reports.cited("chapter4").read_bytes() == kept
+    moved = made("leaderboard", "--diff", "chapter4")
+    assert "small/retrained, studio_pair03_dance, epoch 1, nvs: other weights: checkpoint " in moved
+    assert "small/kept, studio_pair03_dance, epoch 1, nvs: another protocol: background was black, is white" in moved
+    assert "small/removed: the run is gone: no experiment declares it any more" in moved
+    assert "small/kept, studio_pair03_dance, epoch 1, nvs: other weights" not in moved
 
 
 def test_names_that_cannot_be_kept_or_are_not_kept_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
