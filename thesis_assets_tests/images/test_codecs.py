@@ -316,10 +316,10 @@ def test_a_soft_edged_mask_is_read_at_the_threshold(tmp_path: Path) -> None:
 # --- what is no 8-bit colour image -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("colour_type", [0, 2])
+@pytest.mark.parametrize("colour_type", [0, 2, 4, 6])  # grey, RGB, and the two with transparency
 def test_a_png_of_16_bit_is_refused_by_its_header(tmp_path: Path, colour_type: int) -> None:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 2, 16, colour_type, 0, 0, 0))
-    rows = b"".join(b"\0" + bytes(4 * 2 * (3 if colour_type == 2 else 1)) for _ in range(2))
+    rows = b"".join(b"\0" + bytes(4 * 2 * {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]) for _ in range(2))
     content = codecs.PNG_SIGNATURE + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     path = saved(tmp_path / "deep.png", content)
     for read in (codecs.read_rgb, codecs.check_complete, codecs.image_size):
@@ -334,6 +334,22 @@ def test_a_jpeg_with_a_movie_behind_it_is_whole_and_a_cut_one_is_not(tmp_path: P
     assert codecs.check_complete(saved(tmp_path / "phone.jpg", content + movie)) == (200, 300)
     with pytest.raises(InvalidFile, match="cut short"):
         codecs.check_complete(saved(tmp_path / "cut.jpg", content[: len(content) // 2]))
+
+
+@pytest.mark.parametrize("behind", ["movie", "second picture", "zeros"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"exif": b"Exif\0\0" + b"\xff\xd9" * 20}])
+def test_what_a_phone_writes_behind_a_picture_changes_nothing_of_it(
+    tmp_path: Path, behind: str, options: dict[str, object]
+) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(photograph(240, 320)).save(buffer, "JPEG", **options)
+    movie = np.random.default_rng(3).integers(0, 256, 3_000_000, np.uint8).tobytes()
+    assert b"\xff\xd9" in movie
+    tail = {"movie": b"\0\0\0\x18ftypmp42" + movie, "second picture": buffer.getvalue(), "zeros": bytes(5000)}[behind]
+    path = saved(tmp_path / "phone.jpg", buffer.getvalue() + tail)
+    assert codecs.check_complete(path) == (240, 320)
+    with Image.open(io.BytesIO(buffer.getvalue())) as alone:
+        assert np.array_equal(codecs.read_rgb(path), np.asarray(alone))
 
 
 @pytest.mark.parametrize(("mode", "n"), [("L", 1), ("RGB", 3), ("CMYK", 4)])

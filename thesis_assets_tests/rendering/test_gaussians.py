@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import plyfile
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -155,3 +156,94 @@ def test_of_a_sparse_file_of_many_gigabytes_no_more_is_read_than_its_gaussians(t
     write_ply(tmp_path / "a.ply", random_gaussians(2, 0))
     os.truncate(tmp_path / "a.ply", 12 * 1024**3)
     assert len(read_ply(tmp_path / "a.ply")) == 2
+
+
+# --- against plyfile: an independent writer and reader ---------------------------------------------------------------
+
+
+def of_plyfile(path: Path) -> dict[str, np.ndarray]:
+    """The fields of `Gaussians` as plyfile reads them, by the property names that 3DGS writes."""
+    vertex = plyfile.PlyData.read(str(path))["vertex"]
+
+    def columns(*names: str) -> np.ndarray:
+        return np.stack([np.asarray(vertex[name], np.float32) for name in names], axis=1)
+
+    n_rest = sum(each.name.startswith("f_rest_") for each in vertex.properties)
+    per_channel = n_rest // 3
+    rest = [columns(*(f"f_rest_{channel * per_channel + k}" for channel in range(3))) for k in range(per_channel)]
+    return {
+        "means": columns("x", "y", "z"),
+        "sh_dc": columns("f_dc_0", "f_dc_1", "f_dc_2"),
+        "sh_rest": np.stack(rest, axis=1) if rest else np.zeros((vertex.count, 0, 3), np.float32),
+        "opacity_logit": columns("opacity")[:, 0],
+        "log_scales": columns("scale_0", "scale_1", "scale_2"),
+        "rotations": columns("rot_0", "rot_1", "rot_2", "rot_3"),
+    }
+
+
+def written_by_plyfile(path: Path, names: list[str], n: int = 7, **values: float) -> None:
+    """A file of random numbers, one float property a name; `values` stand in the first row."""
+    table = np.zeros(n, [(name, "<f4") for name in names])
+    for name in names:
+        table[name] = np.random.default_rng(len(name)).normal(size=n)
+    for name, value in values.items():
+        table[name][0] = value
+    plyfile.PlyData([plyfile.PlyElement.describe(table, "vertex")], byte_order="<").write(str(path))
+
+
+def all_names(rest: int) -> list[str]:
+    normals, more = ["nx", "ny", "nz"], [f"f_rest_{i}" for i in range(3 * rest)]
+    return [*COLUMNS[:3], *normals, *COLUMNS[3:6], *more, *COLUMNS[6:], "rot_0", "rot_1", "rot_2", "rot_3"]
+
+
+@pytest.mark.parametrize("rest", [0, 3, 8, 15])
+def test_a_file_that_plyfile_wrote_is_read_as_plyfile_reads_it(tmp_path: Path, rest: int) -> None:
+    written_by_plyfile(tmp_path / "a.ply", all_names(rest))
+    found, theirs = vars(read_ply(tmp_path / "a.ply")), of_plyfile(tmp_path / "a.ply")
+    assert found.keys() == theirs.keys()
+    for name, array in found.items():
+        assert np.array_equal(array, theirs[name]), name
+
+
+@pytest.mark.parametrize("rest", [0, 3, 8, 15])
+def test_a_file_of_ours_is_read_by_plyfile_as_it_was_written(tmp_path: Path, rest: int) -> None:
+    gaussians = random_gaussians(5, rest)
+    write_ply(tmp_path / "a.ply", gaussians)
+    for name, array in of_plyfile(tmp_path / "a.ply").items():
+        assert np.array_equal(array, getattr(gaussians, name)), name
+
+
+@pytest.mark.parametrize(("logit", "opacity"), [(np.inf, 1.0), (-np.inf, 0.0), (60.0, 1.0)])
+def test_an_opacity_at_its_limit_that_plyfile_wrote_is_read(tmp_path: Path, logit: float, opacity: float) -> None:
+    written_by_plyfile(tmp_path / "a.ply", all_names(0), opacity=logit)
+    assert to_tensors(read_ply(tmp_path / "a.ply")).opacities[0].item() == opacity
+
+
+@pytest.mark.parametrize("name", ["x", "scale_0", "rot_3", "f_dc_1"])
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_what_cannot_be_drawn_at_infinity_is_refused(tmp_path: Path, name: str, value: float) -> None:
+    written_by_plyfile(tmp_path / "a.ply", all_names(0), **{name: value})
+    with pytest.raises(InvalidFile, match="not finite"):
+        read_ply(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize(("rest", "n"), [(0, 1), (3, 7), (15, 7)])
+def test_a_smoothing_filter_is_refused_whatever_stands_beside_it(tmp_path: Path, rest: int, n: int) -> None:
+    written_by_plyfile(tmp_path / "a.ply", [*all_names(rest), "filter_3D"], n)
+    with pytest.raises(InvalidFile, match="smoothing filter") as caught:
+        read_ply(tmp_path / "a.ply")
+    assert caught.value.key == "filter_3D"
+
+
+@pytest.mark.parametrize("parts", [("chunk", "vertex"), ("chunk", "vertex", "sh"), ("vertex",)])
+def test_packed_gaussians_are_named_with_any_of_their_elements(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    fields = {
+        "chunk": [("min_x", "<f4"), ("max_x", "<f4")],
+        "vertex": [(f"packed_{name}", "<u4") for name in ("position", "rotation", "scale", "color")],
+        "sh": [("f_rest_0", "u1"), ("f_rest_1", "u1"), ("f_rest_2", "u1")],
+    }
+    elements = [plyfile.PlyElement.describe(np.zeros(3, fields[name]), name) for name in parts]
+    plyfile.PlyData(elements, byte_order="<").write(str(tmp_path / "a.ply"))
+    with pytest.raises(InvalidFile, match="compressed") as caught:
+        read_ply(tmp_path / "a.ply")
+    assert "splat-transform" in str(caught.value.remedy)

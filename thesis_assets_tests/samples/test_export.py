@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from thesis_assets import storage
 from thesis_assets.errors import CellLocked, SnapshotChanged, ThesisAssetsError
@@ -115,6 +116,24 @@ def test_a_mask_that_covers_everything_changes_no_pixel_so_the_file_is_linked(tm
     export_shard(shard)
     assert shard.tree.target_image(FIRST).samefile(truth(tmp_path).image(16, "000000"))
     assert storage.read_json(shard.tree.sample_meta(FIRST), SampleMeta).provenance.mask_coverage == 1.0
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+@pytest.mark.parametrize("cam_id", [4, 16])
+def test_a_jpeg_without_three_channels_becomes_a_sample_of_three(tmp_path, mode, cam_id):
+    write_scene(roots(tmp_path))
+    path = truth(tmp_path).image(cam_id, "000000")
+    with Image.open(path) as colour:
+        other = colour.convert(mode)
+    path.unlink()
+    other.save(path, quality=95)
+    shard = work(tmp_path)
+    export_shard(shard)
+    found = shard.tree.target_image(FIRST) if cam_id == 16 else shard.tree.ref_image(FIRST)
+    with Image.open(found) as image_of_sample, Image.open(path) as given:
+        assert image_of_sample.mode == "RGB"
+        wanted = np.asarray(given.convert("RGB")).astype(int)
+        assert np.abs(np.asarray(image_of_sample).astype(int) - wanted).max() <= 8
 
 
 def test_link_mode_copy_and_unmasked_pngs_give_files_of_their_own(tmp_path):

@@ -97,3 +97,14 @@ def test_one_body_without_the_people_axis_is_told_what_is_missing(tmp_path: Path
     with pytest.raises(InvalidFile) as caught:
         read_bodies(saved(tmp_path / "a.npz", arrays), "smplx")
     assert (caught.value.key, caught.value.found, caught.value.wanted) == ("betas", "(10,) float32", "(people, 10)")
+
+
+@pytest.mark.parametrize(("model", "name"), [("smpl", "betas"), ("smpl", "joints"), ("smplx", "vertices")])
+def test_an_array_of_one_person_names_the_people_axis(tmp_path: Path, model, name: str) -> None:
+    arrays = dict(tiny_bodies(model, n_people=1).arrays)
+    path = saved(tmp_path / "a.npz", {**arrays, name: arrays[name][0]})
+    with pytest.raises(InvalidFile) as caught:
+        read_bodies(path, model)
+    assert caught.value.key == name
+    assert str(caught.value.wanted).startswith("(people, ") or str(caught.value.wanted).startswith("(1, ")
+    assert f"`{name}[None]`" in str(caught.value.remedy)
