@@ -259,6 +259,7 @@ def _protocol(
             "left_out": left_out,
             "missing_people": motions.missing,
             "alignment": _alignment(motions),
+            **_joints_said(motions, compared.true.joints.shape[1]),
             "units": {"accel_mm": "mm/frame^2" if fps is None else "mm/s^2", "jitter": "10 m/s^3"},
             "note": "refining renders moves no body: these numbers are the same at every epoch"
             if frames.origin == ESTIMATES
@@ -271,6 +272,15 @@ def _by_person(missing: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
     """The frames at which each true person is missing: part of the protocol, as a difference is over the same people."""
     people = sorted({person for of_frame in missing.values() for person in of_frame})
     return {str(person): frame_ranges(name for name in missing if person in missing[name]) for person in people}
+
+
+def _joints_said(motions: WorldMotions, n_compared: int) -> dict[str, str]:
+    """Which joints are compared, where a file has more; the numbers are those of a file that has these alone."""
+    numbers = sorted(motions.file_joints)
+    if all(number == n_compared for pair in numbers for number in pair):
+        return {}
+    found = ", ".join(f"{predicted} predicted and {true} true" for predicted, true in numbers)
+    return {"joints": f"the first {n_compared} of both sides, SMPL's own joints; the files have {found}"}
 
 
 def _alignment(motions: WorldMotions) -> dict[str, Any]:

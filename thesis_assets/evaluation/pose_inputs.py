@@ -24,6 +24,7 @@ from thesis_assets.evaluation.pose_metrics import (
     by_source_camera,
     finite_people,
     fit_rigid,
+    with_common_joints,
 )
 from thesis_assets.evaluation.views import pose_frames, source_bodies
 from thesis_assets.scenes.bodies import NEUTRAL, Bodies, BodyModel, is_complete, model_files, posed_bodies, read_bodies
@@ -215,8 +216,10 @@ def read_points(cell: EvaluationCell, path: Path, model: BodyModel, *, predicted
 def read_matched(cell: EvaluationCell, frames: BodyFrames, fname: str) -> MatchedPeople:
     """The people of one frame that both sides have, matched by the scene's identity mapping; those that are not finite count as missing.
 
+    Of SMPL with 24 joints on one side and 45 on the other, the first 24 are taken of both.
+
     Raises:
-        InvalidFile: joints or vertices are missing, or the two sides differ in their number.
+        InvalidFile: joints or vertices are missing, or the two sides differ in their number otherwise.
         InvalidScene: the mapping does not fit.
     """
     files = (frames.predicted[fname], frames.true[fname])
@@ -226,6 +229,8 @@ def read_matched(cell: EvaluationCell, frames: BodyFrames, fname: str) -> Matche
     ours = (
         People(theirs.joints[:0], theirs.vertices[:0]) if predicted.n_people == 0 else _points_of(predicted, files[0])
     )
+    file_joints = (ours.joints.shape[1], theirs.joints.shape[1])
+    ours, theirs = with_common_joints(ours, theirs, frames.model)
     for name, one, other in (("joints", ours.joints, theirs.joints), ("vertices", ours.vertices, theirs.vertices)):
         if one.shape[1] != other.shape[1]:
             raise InvalidFile(
@@ -247,6 +252,7 @@ def read_matched(cell: EvaluationCell, frames: BodyFrames, fname: str) -> Matche
         faces=true.faces if true.faces is not None else predicted.faces,
         pairs=pairs,
         n_true=true.n_people,
+        file_joints=file_joints,
     )
 
 
@@ -300,6 +306,7 @@ class WorldMotions:
         true_extrinsics: (3, 4) of the true source camera by frame.
         left_out: frames that cannot be moved, each with the reason.
         missing: true people, by their index, whom the prediction lacks, by frame; also of frames that are left out for it.
+        file_joints: the numbers of joints, (predicted, true), that the compared files have.
     """
 
     alignment: str
@@ -309,6 +316,7 @@ class WorldMotions:
     true_extrinsics: dict[str, Array]
     left_out: dict[str, str]
     missing: dict[str, tuple[int, ...]]
+    file_joints: frozenset[tuple[int, int]]
 
     @property
     def depth_camera(self) -> str:
@@ -339,7 +347,7 @@ def world_motions(cell: EvaluationCell, frames: BodyFrames) -> WorldMotions:
     """The motions by `evaluation.pose.world_alignment`, of the frames where the prediction has anybody.
 
     Raises:
-        InvalidFile: a camera or body file cannot be read.
+        InvalidFile: a camera or body file cannot be read, or frames differ in the number of joints that both sides have.
         InvalidScene: the identity mapping does not fit, or the prediction has nobody of the ground truth.
     """
     source, alignment = cell.source_camera(), cell.experiment.evaluation.pose.world_alignment
@@ -354,6 +362,8 @@ def world_motions(cell: EvaluationCell, frames: BodyFrames) -> WorldMotions:
     left_out = {fname: reason for fname in frames.usable if fname not in moved}
     missing = {fname: tuple(range(n_true)) for fname, n_true in frames.missing.items()}
     points: list[tuple[Array, Array]] = []
+    file_joints: set[tuple[int, int]] = set()
+    first_with: dict[int, str] = {}
     joints = slice(None) if alignment == "all_joints" else slice(ROOT_JOINT, ROOT_JOINT + 1)
     for fname in moved:
         matched = read_matched(cell, frames, fname)  # of a frame only these points are kept while the others are read
@@ -362,10 +372,23 @@ def world_motions(cell: EvaluationCell, frames: BodyFrames) -> WorldMotions:
             missing[fname] = lacking
         if not there:
             left_out[fname] = NOBODY
+        else:
+            file_joints.add(matched.file_joints)
+            first_with.setdefault(matched.true.joints.shape[1], fname)
         points.append(
             (matched.true.joints[:, joints].reshape(-1, 3), matched.predicted.joints[:, joints].reshape(-1, 3))
         )
     missing = dict(sorted(missing.items()))
+    if len(first_with) > 1:
+        other = list(first_with.values())[1]
+        raise InvalidFile(
+            "frames differ in the number of joints that both sides have",
+            file=frames.predicted[other],
+            key="joints",
+            found=", ".join(f"{number} at frame {fname}" for number, fname in first_with.items()),
+            wanted="one number at all frames",
+            remedy="save all files of a side with the same joints: `joints[:, :24]` are SMPL's own",
+        )
     if moved and not any(len(of_frame) for of_frame, _ in points):
         raise InvalidScene(
             "the prediction has nobody of the ground truth at any frame",
@@ -377,7 +400,9 @@ def world_motions(cell: EvaluationCell, frames: BodyFrames) -> WorldMotions:
         )
     if alignment == "camera":
         own = {fname: by_source_camera(predicted[fname], true[fname]) for fname in both}
-        return WorldMotions(alignment, None, own, {fname: predicted[fname] for fname in both}, true, left_out, missing)
+        cameras = {fname: predicted[fname] for fname in both}
+        return WorldMotions(alignment, None, own, cameras, true, left_out, missing, frozenset(file_joints))
     fit = fit_rigid(*(np.concatenate(side) for side in zip(*points, strict=True)))
     complete = predicted.keys() >= set(frames.usable)
-    return WorldMotions(alignment, fit, {}, predicted if complete else {}, true, left_out, missing)
+    cameras = predicted if complete else {}
+    return WorldMotions(alignment, fit, {}, cameras, true, left_out, missing, frozenset(file_joints))

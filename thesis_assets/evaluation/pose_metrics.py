@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from thesis_assets.scenes.bounded_files import read_npz
 Array = np.ndarray[Any, np.dtype[Any]]
 ROOT_JOINT = 0
 """The pelvis, in SMPL as in SMPL-X."""
+SMPL_JOINTS, SMPL_JOINTS_AND_SKIN = 24, 45
+"""SMPL's own joints; and with the 21 points of the skin (nose, eyes, ears, fingertips, feet) that its library puts behind them."""
 MM_PER_M = 1000.0
 EQUAL_DEPTH_M = 0.15
 """A predicted pair stands side by side below this difference in depth, and in a clear order beyond it."""
@@ -96,6 +98,14 @@ class People:
         return People(np.asarray(self.joints[order], np.float64), np.asarray(self.vertices[order], np.float64))
 
 
+def with_common_joints(one: People, other: People, model: BodyModel) -> tuple[People, People]:
+    """Both sides by SMPL's own 24 joints where one has these and the other 45; else as they are."""
+    numbers = {one.joints.shape[1], other.joints.shape[1]}
+    if model != "smpl" or numbers != {SMPL_JOINTS, SMPL_JOINTS_AND_SKIN}:
+        return one, other
+    return replace(one, joints=one.joints[:, :SMPL_JOINTS]), replace(other, joints=other.joints[:, :SMPL_JOINTS])
+
+
 @dataclass(frozen=True, eq=False)
 class MatchedPeople:
     """One frame.
@@ -107,6 +117,7 @@ class MatchedPeople:
         faces: (F, 3) int, None where neither file has them.
         pairs: (predicted index, true index) of each person who is there, and finite, on both sides; by true index.
         n_true: people in the ground truth, matched or not.
+        file_joints: how many joints the predicted file and the true one have; `predicted` and `true` may have the first of them alone.
     """
 
     fname: str
@@ -116,6 +127,7 @@ class MatchedPeople:
     faces: Array | None
     pairs: tuple[tuple[int, int], ...]
     n_true: int
+    file_joints: tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,9 +199,11 @@ def read_compared(predicted_path: Path, true_path: Path, model: BodyModel) -> Co
     pairs = tuple((int(ours), int(theirs)) for ours, theirs in arrays["pairs"])
     assert bodies.joints is not None
     assert bodies.vertices is not None
+    saved = People(np.asarray(arrays["joints"], np.float64), np.asarray(arrays["vertices"], np.float64))
+    predicted, true = with_common_joints(People(bodies.joints, bodies.vertices), saved, model)
     return ComparedBodies(
-        predicted=People(bodies.joints, bodies.vertices).of([ours for ours, _ in pairs]),
-        true=People(np.asarray(arrays["joints"], np.float64), np.asarray(arrays["vertices"], np.float64)),
+        predicted=predicted.of([ours for ours, _ in pairs]),
+        true=true,
         contact=arrays.get("contact"),
         motion=RigidMotion.of(arrays["motion"]),
         source_extrinsics=arrays.get("source_extrinsics"),

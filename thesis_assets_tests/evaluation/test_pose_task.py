@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidScene
+from thesis_assets.errors import InvalidFile, InvalidScene
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.leaderboard import why_not_paired
 from thesis_assets.evaluation.manifest import write_manifest
@@ -310,3 +310,71 @@ def test_every_number_is_recomputed_from_the_saved_arrays(evaluated: EvaluationC
     outcome = check_metrics_recompute(evaluated)
     assert outcome.passed
     assert outcome.counts["rows"] == 3 * (8 + 4 + 4)
+
+
+# --- numbers of joints: SMPL's 24, and the 45 that its library gives -------------------------------------------------
+
+
+def write_joints(
+    cell: EvaluationCell, predicted: int, true: int, model: str = "smpl", frames: tuple[str, ...] = FRAMES
+) -> None:
+    """Both sides of some frames, with so many joints each; the same joints come first whatever the number."""
+    for fname in frames:
+        rng = np.random.default_rng(int(fname))
+        joints, (_, vertices) = rng.normal(size=(2, 45, 3)), true_people(fname)
+        moved = MOTION.move(joints) + rng.normal(scale=0.02, size=joints.shape)
+        truth = bodies(model, joints[:, :true].astype(np.float32), vertices)
+        estimate = bodies(
+            model, moved[::-1, :predicted].astype(np.float32), MOTION.move(vertices)[::-1].astype(np.float32)
+        )
+        write_bodies(cell.scene.tree.ground_truth.body(model, fname), truth)
+        write_bodies(cell.scene.tree.estimated.body(model, fname), estimate)
+
+
+@pytest.mark.parametrize(("predicted", "true"), [(24, 45), (45, 24)])
+def test_smpl_with_24_joints_on_one_side_and_45_on_the_other_is_compared_by_the_first_24(
+    own: EvaluationCell, own_folder: Path, predicted: int, true: int
+) -> None:
+    cell = open_cell(own_folder, epochs=[0], tasks=["pose_smpl"])
+    task = cell.tree.task(0, "pose_smpl")
+    write_joints(cell, 24, 24)
+    plain = evaluate_pose(reopened(cell), 0, "pose_smpl")
+    by_24 = read_results(task.pose_results, POSE_METRICS)
+    write_joints(cell, predicted, true)
+
+    protocol = evaluate_pose(reopened(cell), 0, "pose_smpl")
+
+    assert read_results(task.pose_results, POSE_METRICS) == by_24
+    assert protocol.comparable == plain.comparable
+    assert protocol.comparable["joints"] == 24
+    assert protocol.details["joints"].endswith(f"the files have {predicted} predicted and {true} true")
+    assert "joints" not in plain.details
+    write_manifest(reopened(cell))
+    assert check_metrics_recompute(reopened(cell)).passed
+
+
+def test_45_joints_on_both_sides_are_all_compared(own_folder: Path, own: EvaluationCell) -> None:
+    cell = open_cell(own_folder, epochs=[0], tasks=["pose_smpl"])
+    write_joints(cell, 45, 45)
+    protocol = evaluate_pose(reopened(cell), 0, "pose_smpl")
+    assert protocol.comparable["joints"] == 45
+    assert "joints" not in protocol.details
+
+
+@pytest.mark.parametrize(("model", "predicted", "true"), [("smpl", 24, 25), ("smpl", 5, 45), ("smplx", 24, 45)])
+def test_any_other_difference_in_the_number_of_joints_is_refused(
+    own: EvaluationCell, model: str, predicted: int, true: int
+) -> None:
+    write_joints(own, predicted, true, model)
+    with pytest.raises(InvalidFile, match="differ in their number of points") as caught:
+        evaluate_pose(reopened(own), 0, f"pose_{model}")
+    assert (caught.value.key, caught.value.found) == ("joints", predicted)
+
+
+def test_frames_that_differ_in_their_joints_in_common_are_refused(own: EvaluationCell) -> None:
+    write_joints(own, 45, 45)
+    write_joints(own, 24, 45, frames=FRAMES[2:3])
+    with pytest.raises(InvalidFile, match="frames differ in the number of joints") as caught:
+        evaluate_pose(reopened(own), 0, "pose_smpl")
+    assert caught.value.found == f"45 at frame {FRAMES[0]}, 24 at frame {FRAMES[2]}"
+    assert FRAMES[2] in str(caught.value.file)
