@@ -73,14 +73,26 @@ def read_npy(path: Path, *, max_bytes: int = MAX_ARCHIVE_BYTES) -> Array:
     return _parse_npy(read_bounded(path, max_bytes), path)
 
 
-def read_depth(path: Path) -> Array:
+def read_depth(path: Path, size: tuple[int, int] | None = None) -> Array:
     """(H, W) float32 metres of a depth map; 0, negative and not finite: unknown.
 
+    Args:
+        size: (height, width) of its photograph, pixels; None: not known, and not asked.
+
     Raises:
-        InvalidFile: it cannot be read, or is no such array: of integers (millimetres, mostly), or of another number of axes.
+        InvalidFile: it cannot be read, or is no such array: of integers (millimetres, mostly), of another number of axes, or of
+            another size.
     """
     array = read_npy(path)
     if array.ndim == 2 and array.dtype.kind == "f" and array.size:
+        if size is not None and array.shape != size:
+            raise InvalidFile(
+                "a depth map has another size than its photograph",
+                file=path,
+                found=f"{array.shape[1]} x {array.shape[0]}",
+                wanted=f"{size[1]} x {size[0]}",
+                remedy="write it at the photograph's size, for instance by repeating its values",
+            )
         return array.astype(np.float32, copy=False)
     remedy = "save `depth.astype(np.float32)`"
     if array.dtype.kind in "iu":

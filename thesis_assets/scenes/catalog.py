@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, InvalidKey, ThesisAssetsError
+from thesis_assets.errors import InvalidKey, ThesisAssetsError
 from thesis_assets.images.codecs import check_complete, check_size, image_size, jpeg_components, read_mask
 from thesis_assets.launch.telling import every
 from thesis_assets.layout import dataset_of
@@ -425,7 +425,7 @@ class _Checker:
             yield from self._each(
                 f"depths/{cam_id} ({side})",
                 [path for path in paths if path is not None],
-                lambda path: self._check_depth(path, cam_id),
+                lambda path: read_depth(path, self.scene.image_size(cam_id)),
             )
 
     def _check_size_of(self, path: Path, cam_id: int) -> None:
@@ -434,17 +434,6 @@ class _Checker:
     def _check_mask(self, path: Path, cam_id: int) -> None:
         height, width = read_mask(path).shape
         check_size((height, width), self.scene.image_size(cam_id), path)
-
-    def _check_depth(self, path: Path, cam_id: int) -> None:
-        found, wanted = read_depth(path).shape, self.scene.image_size(cam_id)
-        if found != wanted:
-            raise InvalidFile(
-                "a depth map has another size than its photograph",
-                file=path,
-                found=f"{found[1]} x {found[0]}",
-                wanted=f"{wanted[1]} x {wanted[0]}",
-                remedy="write it at the photograph's size, for instance by repeating its values",
-            )
 
     def _cameras_apart(self) -> Iterator[Finding]:
         """Two cameras with one pose at one frame make no novel view of each other: mostly a mistake of the listing."""
@@ -482,8 +471,11 @@ class _Checker:
             for side, estimated in (("ground truth", False), ("estimates", True)):
                 place, files = f"{model} ({side})", self.scene.body_files(model, estimated=estimated)
                 counts = people.setdefault(side, set())
-                yield from self._each(place, files.paths.values(), partial(_count_people, model, counts))
+                lacking: list[str] = []
+                yield from self._each(place, files.paths.values(), partial(_look_at_people, model, counts, lacking))
                 yield from _empty(place, files.empty)
+                if lacking:
+                    yield Finding("warning", place, len(lacking), f"{lacking[0]}; {_POINTS_WANTED.format(model=model)}")
             both = [sorted(counts) for counts in people.values() if counts]
             if any(len(counts) > 1 for counts in both) or len({tuple(counts) for counts in both}) > 1:
                 text = ", ".join(f"{side}: {sorted(counts)}" for side, counts in people.items() if counts)
@@ -504,8 +496,19 @@ class _Checker:
             yield Finding("error", place, len(failed), failed[0])
 
 
-def _count_people(model: BodyModel, counts: set[int], path: Path) -> None:
-    counts.add(read_bodies(path, model).n_people)
+_POINTS_WANTED = (
+    "pose_{model} computes them by the body model, where THESIS_BODY_MODELS_DIR has its files; or write them into the .npz: "
+    "`joints` (P, J, 3), `vertices` (P, V, 3), metres"
+)
+
+
+def _look_at_people(model: BodyModel, counts: set[int], lacking: list[str], path: Path) -> None:
+    """Add the number of a file's people, and what of their points it does not hold."""
+    bodies = read_bodies(path, model)
+    counts.add(bodies.n_people)
+    absent = [name for name in ("joints", "vertices") if getattr(bodies, name) is None]
+    if absent and bodies.n_people:
+        lacking.append(f"{path.name} has no {' and no '.join(absent)}")
 
 
 def _empty(place: str, empty: tuple[str, ...]) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """What is broken in a scene is found file by file, and told apart from what is missing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from thesis_assets.errors import InvalidScene
+from thesis_assets.scenes.bodies import BodyModel, write_bodies
 from thesis_assets.scenes.camera import Camera, share_in_view, write_camera
 from thesis_assets.scenes.catalog import Finding, check_scene
 from thesis_assets.scenes.listing import SceneRoots
@@ -15,6 +17,7 @@ from thesis_assets_tests.scenes.tiny_scene import (
     WIDTH,
     put,
     roots_in,
+    tiny_bodies,
     tiny_camera,
     write_body,
     write_image,
@@ -161,3 +164,18 @@ def test_a_grey_photograph_is_said_to_be_converted(roots: SceneRoots) -> None:
     (finding,) = findings(roots, "warning")
     assert (finding.place, finding.count) == ("images/4", 1)
     assert "grey" in finding.message
+
+
+@pytest.mark.parametrize("model", ["smpl", "smplx"])
+@pytest.mark.parametrize("absent", [("joints",), ("vertices",), ("joints", "vertices")])
+def test_body_files_without_points_are_told_with_what_they_lack(
+    roots: SceneRoots, model: BodyModel, absent: tuple[str, ...]
+) -> None:
+    tree = roots.tree(NAME)
+    bodies = tiny_bodies(model)
+    write_bodies(tree.ground_truth.body(model, "000000"), bodies)
+    write_bodies(tree.estimated.body(model, "000000"), bodies)
+    write_bodies(tree.estimated.body(model, "000001"), replace(bodies, contact=None, **dict.fromkeys(absent)))
+    (finding,) = findings(roots, "warning")
+    assert (finding.place, finding.count) == (f"{model} (estimates)", 1)
+    assert f"000001.npz has no {' and no '.join(absent)}; pose_{model} computes them" in finding.message

@@ -6,6 +6,7 @@ metric; a difference is for the eye.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,15 @@ from thesis_assets.evaluation.qualitative.tracks import (
     ImageTrack,
     MaskTrack,
 )
-from thesis_assets.images.codecs import check_complete, encode_jpeg, encode_png, image_kind, read_mask, read_rgb
+from thesis_assets.images.codecs import (
+    check_complete,
+    encode_jpeg,
+    encode_png,
+    image_kind,
+    image_size,
+    read_mask,
+    read_rgb,
+)
 from thesis_assets.scenes.bounded_files import read_depth
 
 if TYPE_CHECKING:
@@ -258,17 +267,19 @@ def write_mask_legend(recording: Recording, entity: str) -> None:
 def write_depth(
     recording: Recording, track: DepthTrack, options: ExportOptions, absences: Absences, expected: Sequence[int]
 ) -> None:
-    """Send the depth maps of one camera."""
+    """Send the depth maps of one camera; those of another size than its photographs are left out: their points would be elsewhere."""
     import rerun as rr
 
     recording.send_static(
         track.entity, rr.EncodedDepthImage.from_fields(media_type="image/png", meter=DEPTH_UNITS_PER_METRE)
     )
-    encoded = batches(options.first(track.files), encoded_depth, absences)
+    size = attempt(image_size, track.picture) if track.picture is not None else None
+    encode = functools.partial(encoded_depth, size=None if isinstance(size, InvalidFile) else size)
+    encoded = batches(options.first(track.files), encode, absences)
     _send_blobs(recording, track.entity, encoded, rr.EncodedDepthImage, expected)
 
 
-def encoded_depth(path: Path) -> bytes:
+def encoded_depth(path: Path, size: tuple[int, int] | None = None) -> bytes:
     """A `.npy` of (H, W) metres as 16-bit PNG in millimetres; unknown, negative and beyond 65.535 m become 0 = unknown.
 
     Raises:
@@ -278,7 +289,7 @@ def encoded_depth(path: Path) -> bytes:
 
     from PIL import Image
 
-    units = np.nan_to_num(read_depth(path), nan=0.0, posinf=0.0, neginf=0.0) * DEPTH_UNITS_PER_METRE
+    units = np.nan_to_num(read_depth(path, size), nan=0.0, posinf=0.0, neginf=0.0) * DEPTH_UNITS_PER_METRE
     units[(units < 0) | (units > np.iinfo(np.uint16).max)] = 0
     buffer = io.BytesIO()
     Image.fromarray(np.rint(units).astype(np.uint16)).save(buffer, "PNG", compress_level=1)

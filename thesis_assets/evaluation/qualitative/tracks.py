@@ -99,10 +99,11 @@ class MaskTrack:
 
 @dataclass(frozen=True)
 class DepthTrack:
-    """Depth in metres, `.npy` (H, W)."""
+    """Depth in metres, `.npy` (H, W); `picture` is an image of the camera, where it has any: of this size is its depth."""
 
     entity: str
     files: FrameFiles
+    picture: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,9 @@ def scene_tracks(folders: SceneFolders, root: str, split: str, absences: Absence
     masks = _mask_tracks(folders, root, absences)
     if masks:
         tracks += [MaskLegend(root), *masks]
-    tracks += [DepthTrack(f"{root}/cameras/cam_{cam_id}/depth", files) for cam_id, files in depths.items()]
+    for cam_id, files in depths.items():
+        picture = next(iter(images.get(cam_id, {}).values()), None)
+        tracks.append(DepthTrack(f"{root}/cameras/cam_{cam_id}/depth", files, picture))
     tracks += _body_tracks(folders, root, absences)
     if split == "train":
         tracks += _debug_tracks(folders, root, absences)

@@ -16,14 +16,7 @@ from thesis_assets.scenes.importers.nerfstudio import read_nerfstudio
 from thesis_assets.scenes.importers.writing import write_scene as import_scene
 from thesis_assets.scenes.scene import open_scene
 from thesis_assets_tests.evaluation.qualitative.read_back import column, matrix
-from thesis_assets_tests.scenes.importers.small_captures import (
-    PIXEL,
-    POINT,
-    Row,
-    colmap_binary,
-    nerfstudio,
-    photograph,
-)
+from thesis_assets_tests.scenes.importers.known_captures import NAMES, POINTS, known_capture
 from thesis_assets_tests.scenes.tiny_scene import HEIGHT, WIDTH, roots_in, tiny_bodies, write_scene
 
 NAME = "hi4d_pair01_hug"
@@ -54,25 +47,25 @@ def test_everything_of_both_roots_stands_in_the_recording(tmp_path: Path) -> Non
     np.testing.assert_allclose(points, means)
 
 
-@pytest.mark.parametrize("form", ["nerfstudio", "colmap"])
-def test_a_known_point_lands_on_its_pixel_in_the_recording_of_either_format(tmp_path: Path, form: str) -> None:
-    roots = roots_in(tmp_path)
-    photograph(tmp_path / "capture" / "images" / "a.png")
+@pytest.mark.parametrize("form", ["nerfstudio", "text", "binary"])
+def test_known_points_land_on_their_pixels_in_the_recording_of_every_format(tmp_path: Path, form: str) -> None:
+    roots, known = roots_in(tmp_path), known_capture(tmp_path / "capture")
     if form == "nerfstudio":
-        capture = read_nerfstudio(nerfstudio(tmp_path / "capture", [{"file_path": "images/a.png"}]))
+        capture = read_nerfstudio(known.write_nerfstudio())
     else:
-        capture = read_colmap(colmap_binary(tmp_path / "capture" / "sparse", [Row("a.png", 1)]))
+        capture = read_colmap(known.write_colmap(form))
     import_scene(roots, "garden_bench", capture, one_frame(capture))
 
     path = look_at_scene(open_scene(roots, "garden_bench"), tmp_path / "look.rrd").path
 
-    camera = "/input_data/test/cameras/cam_0"
-    (intrinsics,) = column(path, camera, "Pinhole:image_from_camera").values()
-    (rotation,) = column(path, camera, "Transform3D:mat3x3").values()
-    (centre,) = column(path, camera, "Transform3D:translation").values()
-    local = matrix(rotation).T @ (np.asarray(POINT, np.float64).reshape(3) - np.asarray(centre[0]))
-    pixel = matrix(intrinsics) @ local
-    np.testing.assert_allclose(pixel[:2] / pixel[2], np.asarray(PIXEL).reshape(2), atol=1e-4)
+    for cam_id, name in enumerate(NAMES):
+        camera = f"/input_data/test/cameras/cam_{cam_id}"
+        (intrinsics,) = column(path, camera, "Pinhole:image_from_camera").values()
+        (rotation,) = column(path, camera, "Transform3D:mat3x3").values()
+        (centre,) = column(path, camera, "Transform3D:translation").values()
+        local = (POINTS - np.asarray(centre[0])) @ matrix(rotation)
+        pixels = local @ matrix(intrinsics).T
+        np.testing.assert_allclose(pixels[:, :2] / pixels[:, 2:], known.pixels[name], atol=1e-4)
 
 
 def test_what_cannot_be_read_is_left_out_and_named(tmp_path: Path) -> None:
@@ -84,6 +77,32 @@ def test_what_cannot_be_read_is_left_out_and_named(tmp_path: Path) -> None:
     absent = "\n".join(look_at_scene(open_scene(roots, NAME), tmp_path / "look.rrd").absent)
     assert "static.ply: the file is not a PLY" in absent
     assert "depths/4/000000.npy: the file is no depth map" in absent
+
+
+@pytest.mark.parametrize(
+    ("depth", "reason"),
+    [
+        (np.ones((HEIGHT // 2, WIDTH // 2), np.float32), "a depth map has another size than its photograph"),
+        (np.ones((1, HEIGHT, WIDTH), np.float32), "the file is no depth map"),
+        (np.ones((HEIGHT, WIDTH, 1), np.float32), "the file is no depth map"),
+        (np.ones((HEIGHT, WIDTH + 1), np.float16), "a depth map has another size than its photograph"),
+    ],
+)
+def test_depth_of_another_size_or_shape_is_left_out_of_the_recording_and_named(
+    tmp_path: Path, depth: np.ndarray, reason: str
+) -> None:
+    roots = roots_in(tmp_path)
+    write_scene(roots, NAME, gaussians=False)
+    truth = roots.tree(NAME).ground_truth
+    truth.depth(4, "000000").parent.mkdir(parents=True)
+    np.save(truth.depth(4, "000000"), depth)
+    np.save(truth.depth(4, "000001"), np.ones((HEIGHT, WIDTH), np.float32))
+    found = look_at_scene(open_scene(roots, NAME), tmp_path / "look.rrd")
+    assert [line for line in found.absent if "depths/4/000000.npy" in line] == [
+        line for line in found.absent if reason in line
+    ]
+    assert any(reason in line for line in found.absent)
+    assert set(column(found.path, "/input_data/test/cameras/cam_4/depth", "EncodedDepthImage:blob")) == {1}
 
 
 def test_a_scene_without_anything_is_refused(tmp_path: Path) -> None:
