@@ -162,7 +162,10 @@ CHECKS: dict[str, dict[str, Check]] = {
         )
     },
     "nvs": {
-        "nvs_required_files": Check("Every enabled epoch and scene has the three files, complete and finite.", (_RUN,)),
+        "nvs_required_files": Check(
+            "Every enabled epoch and scene has the three files, complete and finite (no scene can have the task: a warning).",
+            (_RUN,),
+        ),
         "lpips_present": Check(
             "The tables have LPIPS, or say why not.",
             (f"{_RUN} --force nvs",),
@@ -173,7 +176,8 @@ CHECKS: dict[str, dict[str, Check]] = {
     **{
         task: {
             f"{task}_required_files": Check(
-                "Every enabled epoch and scene has both files, complete and finite.", (_RUN,)
+                "Every enabled epoch and scene has both files, complete and finite (no scene can have the task: a warning).",
+                (_RUN,),
             )
         }
         for task in POSE_TASKS

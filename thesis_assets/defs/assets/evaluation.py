@@ -27,6 +27,8 @@ Row = tuple[object, ...]
 EPOCHS = "evaluation"
 """What these steps write: a task that is measured anew takes its epoch out of the manifest first."""
 NOT_MEASURED = "not measured"
+MOST_REASONS = 6
+"""Of a scene's task each, in the message of an evaluation of which nothing can be made."""
 LPIPS_WORKERS = 4
 """Processes that share a GPU for LPIPS: about 2 GB each."""
 
@@ -292,10 +294,25 @@ def evaluation_manifest(context: dg.AssetExecutionContext, platform: PlatformPar
     from thesis_assets.evaluation.manifest import write_manifest
 
     (cell,) = cells_of(context, "exp_by_run")
+    absent: dict[str, Mapping[str, str]] = {}
+    has_any = False
 
     def work(evaluated: "EvaluationCell") -> list[Row]:
+        nonlocal has_any
         manifest = write_manifest(evaluated)
+        has_any = has_any or bool(manifest.tasks)
+        absent[manifest.scene_name] = manifest.notes["absent_tasks"]
         return [(manifest.scene_name, ", ".join(manifest.tasks), ", ".join(manifest.eval_epochs))]
 
     rows = over_scenes(platform, cell, work)
     context.add_output_metadata({"manifests": table(("scene", "tasks", "epochs"), rows)})
+    if absent and not has_any:
+        reasons = [f"{scene}, {task}: {why}" for scene, tasks in absent.items() for task, why in tasks.items()]
+        raise ThesisAssetsError(
+            "nothing that the evaluation asks for can be made",
+            file=platform.experiments.path(cell.exp_name),
+            key="evaluation.tasks",
+            found="; ".join(reasons[:MOST_REASONS]),
+            wanted="a task that one of its scenes can have",
+            remedy=f"bring what is lacking (`thesis-assets scene check {next(iter(absent))}`), or ask for other tasks or scenes",
+        )

@@ -51,9 +51,18 @@ def _required_files(task: str) -> Callable[[Platform, Cell], Outcomes]:
     def outcomes(platform: Platform, cell: Cell) -> Outcomes:
         from thesis_assets.evaluation.required_files import check_required_files
 
-        return {f"{task}_required_files": over_scenes(platform, cell, lambda each: check_required_files(each, task))}
+        of_all = over_scenes(platform, cell, lambda each: check_required_files(each, task))
+        return {f"{task}_required_files": lambda: said_absent(of_all())}
 
     return outcomes
+
+
+def said_absent(outcome: CheckOutcome) -> CheckOutcome:
+    """A warning in place of a check that passed because no scene can have the task: that nothing was made is not to be overlooked."""
+    from thesis_assets.evaluation.required_files import ABSENT
+
+    nothing = 0 < outcome.counts.get("scenes", 0) == outcome.counts.get(ABSENT, 0)
+    return outcome.model_copy(update={"passed": False, "warns": True}) if nothing else outcome
 
 
 def _nvs(platform: Platform, cell: Cell) -> Outcomes:
