@@ -57,9 +57,10 @@ def status(
     A row an asset, over its cells: made, missing, stale, damaged, running, failed, blocked, waiting, refused or absent. With --since also what happened lately: runs, checks, and what waits for what.
     """
     platform = load_platform()
-    if exp is not None:
+    refused = platform.refused_with_data()
+    if exp is not None and exp not in refused:
         platform.experiments.read(exp)
-    names = [exp] if exp is not None else [spec.exp_name for spec in platform.readable_experiments()]
+    names = [exp] if exp is not None else [*(spec.exp_name for spec in platform.readable_experiments()), *refused]
     began = _moment(since)
     with dagster_instance(platform.settings, to_look=True) as instance:
         for run_id in close_dead_runs(instance):

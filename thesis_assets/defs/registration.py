@@ -5,13 +5,13 @@ those of an experiment whose data is on disk stay in any case.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import dagster as dg
 
 from thesis_assets.errors import InvalidKey, ThesisAssetsError
 from thesis_assets.graph.cells import EXP_NAMES, RUN_NAMES, SCENE_NAMES, Cell
 from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.states import folder_names
 from thesis_assets.layout import check_key
 
 DIMENSIONS = ("exp_name", "scene_name", "run_name")
@@ -72,8 +72,8 @@ def plan_registration(platform: Platform, instance: dg.DagsterInstance) -> Regis
         if not tree.base.is_dir():
             continue
         kept["exp_name"].add(name)
-        kept["scene_name"] |= _folders(tree.scene_runs_dir)
-        kept["run_name"] |= _folders(tree.tuning_runs_dir)
+        kept["scene_name"] |= {*folder_names(tree.scene_runs_dir)}
+        kept["run_name"] |= {*folder_names(tree.tuning_runs_dir)}
         warnings.append(
             f"{name}: its data is in {tree.base}, its file {platform.experiments.path(name)} is gone: its partitions stay. "
             f"Put the file back, or write one by `thesis-assets experiment new {name}`"
@@ -99,10 +99,6 @@ def _is_key(name: str) -> bool:
     except InvalidKey:
         return False
     return True
-
-
-def _folders(directory: Path) -> set[str]:
-    return {path.name for path in directory.iterdir() if path.is_dir()} if directory.is_dir() else set()
 
 
 def register(instance: dg.DagsterInstance, registration: Registration) -> None:

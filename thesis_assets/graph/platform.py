@@ -459,6 +459,13 @@ class Platform:
             with contextlib.suppress(InvalidExperiment):
                 yield self.experiments.read(name)
 
+    def refused_with_data(self) -> list[str]:
+        """Experiments whose file is refused, and whose data is there: it stays, and nothing of it is made."""
+        readable = {spec.exp_name for spec in self.readable_experiments()}
+        return [
+            name for name in self.experiments.names() if name not in readable and self.difix(Cell(name)).base.is_dir()
+        ]
+
     def is_frozen(self, exp_name: str) -> bool:
         """Whether an experiment's data snapshot may not change any more."""
         from thesis_assets.samples.snapshot import is_frozen

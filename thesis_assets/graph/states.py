@@ -8,6 +8,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
@@ -98,6 +99,22 @@ def cells_of_level(
             return [Cell(exp_name, scene_name=name) for name in names if not scenes or name in scenes]
 
 
+def cells_on_disk(platform: Platform, level: Level, exp_name: str) -> list[Cell]:
+    """The cells of a level that an experiment has folders of: where its file is refused, nothing else tells them."""
+    tree = platform.difix(Cell(exp_name))
+    match level.kind:
+        case "exp_by_run":
+            return [Cell(exp_name, run_name=name) for name in folder_names(tree.tuning_runs_dir)]
+        case "exp_by_scene":
+            return [Cell(exp_name, scene_name=name) for name in folder_names(tree.scene_runs_dir)]
+    return []
+
+
+def folder_names(directory: Path) -> list[str]:
+    """Sorted; none of a folder that is not there."""
+    return sorted(path.name for path in directory.iterdir() if path.is_dir()) if directory.is_dir() else []
+
+
 def assets_of(platform: Platform, level: Level, cell: Cell) -> tuple[str, ...]:
     """The level's assets that a cell has."""
     if not (cell.exp_name and platform.spec(cell).evaluation_only):
@@ -142,7 +159,8 @@ class Plan:
                 cells = cells_of_level(self.platform, level, exp_name, runs, scenes)
             except InvalidExperiment as error:
                 why, mend = error.in_one_line, error.remedy or ""
-                found += [CellState(asset, Cell(exp_name), "refused", why, mend) for asset in level.assets]
+                cells = cells_on_disk(self.platform, level, exp_name) or [Cell(exp_name)]
+                found += [CellState(asset, cell, "refused", why, mend) for cell in cells for asset in level.assets]
                 continue
             found += [
                 self.state(asset, cell) for cell in cells for asset in assets_until(self.platform, level, cell, until)

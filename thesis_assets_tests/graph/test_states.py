@@ -333,3 +333,32 @@ def test_a_garbled_record_is_damaged_and_a_run_writes_it_anew(
     assert states(world, instance)[f"{asset} v1"].state == "damaged"
     assert world.run("v1", until="difix_data").exit_code == 0
     assert states(world, instance)[f"{asset} v1"].state == "made"
+
+
+def test_an_experiment_with_data_whose_file_is_refused_keeps_it_and_every_cell_names_the_line(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, path = states(world, instance), world.settings.experiments_dir / "v1.yaml"
+    keys = {name: instance.get_dynamic_partitions(name) for name in ("exp_name", "scene_name", "run_name")}
+    tree = world.platform.difix(V1)
+    stamps = {file: file.stat().st_mtime_ns for file in tree.base.rglob("*") if file.is_file()}
+    whole = path.read_text()
+    path.write_text(whole.replace("max_train_steps: 10", "max_train_steps: 1000000000000"))
+    line = 1 + path.read_text().splitlines().index("    max_train_steps: 1000000000000")
+
+    found = states(world, instance)
+    assert {state.state for state in found.values()} == {"refused"}
+    assert {f"scene_samples {SHARD}", "difix_data v1"} <= found.keys()
+    assert all(f"v1.yaml:{line}" in state.why for state in found.values())
+    for words in (("status",), ("status", "--exp", "v1")):
+        told = invoke(monkeypatch, world, *words)
+        assert told.exit_code == 0
+        assert f"v1.yaml:{line}" in told.stdout
+    rows = json_of(invoke(monkeypatch, world, "status", "--exp", "v1", "--json"))
+    assert {row["state"] for row in rows} == {"refused"}
+    invoke(monkeypatch, world, "sync", "--remove-withdrawn")
+    assert {name: instance.get_dynamic_partitions(name) for name in keys} == keys
+    assert {file: file.stat().st_mtime_ns for file in tree.base.rglob("*") if file.is_file()} == stamps
+
+    path.write_text(whole)
+    assert states(world, instance) == before
