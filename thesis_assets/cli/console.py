@@ -85,8 +85,33 @@ def wrong_use(problem: object) -> NoReturn:
 
 
 def load_platform() -> Platform:
-    """The platform of this environment, with progress on the terminal."""
-    return Platform(Settings(), progress_line)
+    """The platform of this environment, with progress on the terminal.
+
+    Raises:
+        ThesisAssetsError: this user may not enter the data home.
+    """
+    settings = Settings()
+    refuse_closed(settings.data_home, "the data home", "THESIS_DATA_HOME")
+    return Platform(settings, progress_line)
+
+
+def refuse_closed(folder: Path, what: str, setting: str) -> None:
+    """Refuse a folder that this user may not enter: to most calls it would look as if it were empty.
+
+    Raises:
+        ThesisAssetsError: with the first folder of the path that is closed.
+    """
+    path = folder.absolute()
+    for each in (*reversed(path.parents), path):
+        # Not `Path.is_dir`, which raises below a closed folder.
+        if os.path.isdir(each) and not os.access(each, os.X_OK):  # noqa: PTH112
+            raise ThesisAssetsError(
+                f"{what} may not be entered by this user",
+                file=each,
+                found="no permission",
+                wanted="a folder that this user may enter and read",
+                remedy=f"ask whose it is to open it (`chmod a+rx`), or name a folder of your own in {setting}",
+            )
 
 
 def prepare_dagster_home(settings: Settings) -> Path:
@@ -121,10 +146,11 @@ def dagster_instance(settings: Settings, *, to_look: bool = False) -> Iterator[d
         to_look: where this user may not write it, a copy of it is looked at, and goes with the command.
 
     Raises:
-        ThesisAssetsError: it cannot be opened: one may not write there, or the disk is full.
+        ThesisAssetsError: it cannot be opened or written: one may not write there, or the disk is full.
     """
     from sqlalchemy.exc import DatabaseError
 
+    refuse_closed(settings.dagster_home, "the history of runs", "DAGSTER_HOME")
     with contextlib.ExitStack() as stack:
         try:
             if to_look and settings.dagster_home.is_dir() and not may_write(settings.dagster_home):
@@ -132,14 +158,31 @@ def dagster_instance(settings: Settings, *, to_look: bool = False) -> Iterator[d
             else:
                 opened = _opened(settings)
         except (OSError, DatabaseError) as error:
-            raise ThesisAssetsError(
-                "the history of runs cannot be opened",
-                file=settings.dagster_home,
-                found=str(error).splitlines()[0],
-                wanted="a folder that this user may write, on a disk with room",
-                remedy="make room; where the data home is read-only, copy this folder, and name the copy in DAGSTER_HOME",
-            ) from error
-        yield stack.enter_context(opened)
+            raise _closed_history("opened", settings.dagster_home, error) from error
+        try:
+            yield stack.enter_context(opened)
+        except Exception as error:
+            behind = next((each for each in _behind(error) if isinstance(each, DatabaseError)), None)
+            if behind is None:
+                raise
+            raise _closed_history("read or written", settings.dagster_home, behind) from error
+
+
+def _closed_history(what: str, home: Path, error: Exception) -> ThesisAssetsError:
+    return ThesisAssetsError(
+        f"the history of runs cannot be {what}",
+        file=home,
+        found=str(error).splitlines()[0],
+        wanted="a folder that this user may write, on a disk with room",
+        remedy="make room; where the data home is read-only, copy this folder, and name the copy in DAGSTER_HOME",
+    )
+
+
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came of."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _opened(settings: Settings) -> dg.DagsterInstance:

@@ -27,7 +27,7 @@ from thesis_assets.cli.console import (
 )
 from thesis_assets.defs.full_look import place_naming
 from thesis_assets.defs.report_pages import renew_pages, write_leaderboard
-from thesis_assets.errors import InvalidFile, Undeclared, first_names, near_names
+from thesis_assets.errors import InvalidFile, ThesisAssetsError, Undeclared, first_names, near_names
 from thesis_assets.graph.cells import Cell, CellKind
 from thesis_assets.graph.compare_pages import MAX_FRAMES, UNREFINED, ComparePages, Comparison, MadePage
 from thesis_assets.graph.platform import Platform
@@ -306,17 +306,35 @@ def compare(
 ) -> None:
     """Write a page that compares two runs frame by frame.
 
-    One HTML file that needs no network: baseline, tuned and truth under a slider, worst first, and where both come from.
+    One HTML file that needs no network: baseline, tuned and truth under a slider, worst first, and where both come from. Where the
+    reports may not be written, it is written into the current folder.
     """
     platform = load_platform()
     tuned = Cell(exp, run_name=run)
     platform.run_spec(tuned)
     comparison = Comparison(tuned, _other(platform, exp, run, against), epoch)
-    made = ComparePages(platform, progress_line).make(comparison, max_bytes=max_mb * 1_000_000, max_frames=max_frames)
     page = platform.settings.reports.comparison(*comparison.place)
+    at = None if may_write(page.parent) else _here(page)
+    pages = ComparePages(platform, progress_line)
+    made = pages.make(comparison, max_bytes=max_mb * 1_000_000, max_frames=max_frames, at=at)
+    page = at or page
     _say(str(page), made, as_json=as_json)
     if open_page:
         typer.launch(page.as_uri())
+
+
+def _here(page: Path) -> Path:
+    """The page in the current folder, for a user who may only read the reports."""
+    if not may_write(Path.cwd()):
+        raise ThesisAssetsError(
+            "the page can be written neither among the reports nor into the current folder",
+            file=page.parent,
+            found=f"the current folder is {Path.cwd()}",
+            wanted="a folder that this user may write",
+            remedy="go to a folder of your own, and give the command there",
+        )
+    progress_line(f"{page.parent} may not be written by this user: the page is written here")
+    return Path.cwd() / page.name
 
 
 def _other(platform: Platform, exp: str, run: str, against: str) -> Cell | None:

@@ -110,11 +110,14 @@ class ComparePages:
     def __post_init__(self) -> None:
         self._look = OneLook.of(self.platform)
 
-    def make(self, comparison: Comparison, *, max_bytes: int, max_frames: int = MAX_FRAMES) -> MadePage:
+    def make(
+        self, comparison: Comparison, *, max_bytes: int, max_frames: int = MAX_FRAMES, at: Path | None = None
+    ) -> MadePage:
         """Write the page and its record.
 
         Args:
             max_bytes: of pictures in the page.
+            at: where the page is written alone, without a record; None: at its place among the reports.
 
         Raises:
             InvalidFile: nothing of the two may be compared; the message has the reason of each scene.
@@ -137,7 +140,7 @@ class ComparePages:
         chains = [self._lineage(cell, compared.scenes, compared.epoch) for cell in comparison.cells]
         made_at = time.strftime("%Y-%m-%d %H:%M %Z")
         facts = PageFacts(made_at, __version__, settings.results_root, tuple(forbidding.values()))
-        page = settings.reports.comparison(*comparison.place)
+        page = at or settings.reports.comparison(*comparison.place)
         write_text(page, render_compare_page(compared, pictures, chains, facts))
         record = comparison.record.model_copy(
             update={
@@ -149,8 +152,9 @@ class ComparePages:
                 "not_for_sharing": list(forbidding),
             }
         )
-        write_json(settings.reports.comparison_record(*comparison.place), record)
-        making.finish([page])
+        if at is None:
+            write_json(settings.reports.comparison_record(*comparison.place), record)
+            making.finish([page])
         return MadePage(compared, pictures, record)
 
     def renew(self) -> list[ComparisonRecord]:
