@@ -24,10 +24,37 @@ def threads_per_process(processes: int) -> int:
     return max(1, available_cores() // processes)
 
 
+OF_A_LAUNCH = (
+    *(
+        "RANK",
+        "LOCAL_RANK",
+        "GROUP_RANK",
+        "NODE_RANK",
+        "ROLE_RANK",
+        "WORLD_SIZE",
+        "LOCAL_WORLD_SIZE",
+        "ROLE_WORLD_SIZE",
+    ),
+    *("MASTER_ADDR", "MASTER_PORT"),
+)
+OF_A_LAUNCH_PREFIXES = ("PMI_", "PMIX_", "OMPI_COMM_", "MV2_COMM_", "MPI_LOCAL", "TORCHELASTIC_")
+
+
+def forget_other_launches() -> None:
+    """Take from this process what another launcher above it (torchrun, srun, mpirun) said of ranks and addresses.
+
+    The trainers would take it for their own: wait for processes that never come, or believe to be one of several.
+    """
+    for name in list(os.environ):
+        if name in OF_A_LAUNCH or name.startswith(OF_A_LAUNCH_PREFIXES):
+            del os.environ[name]
+
+
 def main(processes: int, module: str) -> None:
     """Run `module` as `python -m` would, deaf to both signals. A trainer listens again as soon as it runs."""
     for number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+    forget_other_launches()
     # torchrun would put a handler of its own in place of this.
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGINT,SIGHUP,SIGQUIT"
     # Left to itself one launcher counts the host's physical cores, also where a job has only a few, and the other gives one.

@@ -33,7 +33,7 @@ from thesis_assets.schemas.tuning import CheckpointInfo, JobRecord, TrainConfig
 from thesis_assets.splits.snapshot_guard import look_at_data
 from thesis_assets.storage import full_disk_explained, read_json, write_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, register_checkpoint, verify_checkpoint
-from thesis_assets.tuning.patient_launch import available_cores, threads_per_process
+from thesis_assets.tuning.patient_launch import available_cores, forget_other_launches, threads_per_process
 from thesis_assets.tuning.progress_file import NotFinite, ProgressWriter, StopRequest, TrainerReport, stop_on_signals
 from thesis_assets.tuning.scoring import evaluate_saved
 from thesis_assets.tuning.trainer_start import SCRIPT_FLAGS, launcher_words
@@ -49,6 +49,7 @@ DEAF_TO_WARNINGS = ("bash", "-c", 'trap "" USR2; exec "$@"', "bash")
 def main(run_directory: str, external: str) -> int:
     """Run the script. Returns the exit status."""
     tree = TuningRunTree(Path(run_directory).absolute())
+    forget_other_launches()
     with stop_on_signals() as stop:
         config = read_json(tree.train_config, TrainConfig)
         steps = published_steps(config.flags["max_train_steps"], config.flags["checkpointing_steps"])

@@ -15,7 +15,7 @@ from thesis_assets.errors import InvalidExperiment, NotBuiltYet
 from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.schemas.tuning import ProgressLine
 from thesis_assets.tuning.backends import TINY
-from thesis_assets.tuning.patient_launch import threads_per_process
+from thesis_assets.tuning.patient_launch import forget_other_launches, threads_per_process
 from thesis_assets.tuning.progress_file import ProgressReader, ProgressWriter, read_curves
 from thesis_assets.tuning.run_config import SCHEDULES, TrainerFlags, check_schedule, parse_flags
 from thesis_assets.tuning.trained_model import processing_size
@@ -180,6 +180,26 @@ def test_processes_share_the_cores_of_where_they_run(
 ) -> None:
     monkeypatch.setattr("thesis_assets.tuning.patient_launch.available_cores", lambda: 6)
     assert threads_per_process(processes) == threads
+
+
+TORCHRUN = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29533"}
+SRUN = {"PMI_SIZE": "2", "PMI_RANK": "0", "PMIX_RANK": "0"}
+MPIRUN = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0", "MPI_LOCALNRANKS": "2", "MV2_COMM_WORLD_SIZE": "2"}
+
+
+@pytest.mark.parametrize("other", [TORCHRUN, SRUN, MPIRUN], ids=["torchrun", "srun", "mpirun"])
+def test_trainers_hear_nothing_of_another_launch_around_theirs(
+    tmp_path: Path, other: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "telling.py").write_text(f"import os; print(set({list(other)}) & os.environ.keys())")
+    for name, value in {**other, "PYTHONPATH": str(tmp_path), "LOCAL_NAME": "kept"}.items():
+        monkeypatch.setenv(name, value)
+    command = launch_command(TINY, TrainerFlags(**FLAGS), "cpu")
+    told = subprocess.run([*command[:3], "telling"], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == "set()"
+    forget_other_launches()
+    assert not other.keys() & os.environ.keys()
+    assert os.environ["LOCAL_NAME"] == "kept"
 
 
 @pytest.mark.parametrize("said", [None, "7"])
