@@ -481,7 +481,7 @@ class _Checker:
                 text = ", ".join(f"{side}: {sorted(counts)}" for side, counts in people.items() if counts)
                 yield Finding("warning", model, 1, f"numbers of people differ between frames or sides ({text})")
 
-    def _each(self, place: str, paths: Iterable[Path], check: Callable[[Path], None]) -> Iterator[Finding]:
+    def _each(self, place: str, paths: Iterable[Path], check: Callable[[Path], object]) -> Iterator[Finding]:
         """One finding for all files of a place that fail a check; it has the first one's message."""
         failed: list[str] = []
         self._place = place
