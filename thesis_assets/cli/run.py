@@ -129,9 +129,9 @@ def run_experiment(
         maker = _Maker(
             platform, instance, build_defs(settings=platform.settings, echo=platform.echo), exp_name, report.outcomes
         )
+        plan = Plan(platform, instance)
         for level in levels:
             cells = cells_of_level(platform, level, exp_name, runs, scenes)
-            plan = Plan(platform, instance)
             again = list(_to_check_again(plan, level, cells, until))
             for asset, cell in again:
                 maker.check_again(level, asset, cell, plan.failed_checks(asset, cell))
@@ -143,6 +143,7 @@ def run_experiment(
                 works = [Work(level, tuple(asset for asset in level.assets if asset in planned), (Cell(),))]
             for work in works:
                 maker.make(work, force)
+            plan = Plan(platform, instance) if works else plan  # one look serves all levels at which nothing is made
             if cells and not (works or stopped or again):
                 platform.echo(f"{exp_name}: {level.title}{told_cells(cells)}: current")
             for state in stopped if not report.stopped else (each for each in stopped if each.state != "waiting"):
