@@ -15,7 +15,7 @@ import psutil
 import pytest
 import yaml
 
-from thesis_assets_tests.services.dagster_server import RUNS, START_S, DagsterServer
+from thesis_assets_tests.services.dagster_server import RUNS, WAIT_S, DagsterServer
 from thesis_assets_tests.worlds import World
 
 MODULE = "thesis_assets.definitions"
@@ -77,7 +77,7 @@ class DagsterServices(DagsterServer):
 
     def wait_for_worker(self, run_id: str) -> psutil.Process:
         """Wait until a run has a process."""
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + WAIT_S
         while (found := self.worker(run_id)) is None:
             assert time.monotonic() < deadline, f"{run_id} has no worker: {self.log_tail()}"
             time.sleep(0.1)
@@ -88,7 +88,7 @@ class DagsterServices(DagsterServer):
 
         The connections that a server keeps are found broken as they are used: one error a kind of storage.
         """
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + WAIT_S
         for query in (RUNS, EVENTS, TICKS):
             while True:
                 try:
@@ -103,12 +103,12 @@ class DagsterServices(DagsterServer):
 
     def retry_of(self, run_id: str) -> str:
         """Wait until the daemon has started a lost run again; returns the new run."""
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
             if (retried := self.tags(run_id).get("dagster/auto_retry_run_id")) is not None:
                 return retried
             time.sleep(0.2)
-        pytest.fail(f"the daemon did not start {run_id} again in {START_S} s:\n{self.log_tail()}")
+        pytest.fail(f"the daemon did not start {run_id} again in {WAIT_S} s:\n{self.log_tail()}")
 
     def stop(self, first: signal.Signals = signal.SIGTERM) -> None:
         """End both, and whatever those that were killed have left behind."""
@@ -141,7 +141,7 @@ class DagsterServices(DagsterServer):
 
     def _wait_for_daemon(self) -> None:
         """Heartbeats of an earlier daemon do not count."""
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
             assert self.daemon.poll() is None, self.log_tail()
             statuses = self.graphql(HEARTBEATS)["instance"]["daemonHealth"]["allDaemonStatuses"]
@@ -149,7 +149,7 @@ class DagsterServices(DagsterServer):
             if all((beats.get(name) or 0.0) > self._daemon_since for name in ("QUEUED_RUN_COORDINATOR", "SENSOR")):
                 return
             time.sleep(0.2)
-        pytest.fail(f"the daemon was not at work in {START_S} s:\n{self.log_tail()}")
+        pytest.fail(f"the daemon was not at work in {WAIT_S} s:\n{self.log_tail()}")
 
 
 TAGS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { tags { key value } } } }"
