@@ -307,6 +307,15 @@ def test_a_declared_run_waits_for_whole_data_and_passed_checks_and_is_then_to_be
     assert "blocked: blocking checks failed: split_manifests.group_non_leakage" in declared().said[0]
 
 
+def test_what_is_asked_for_names_its_assets_also_where_it_is_all_that_the_job_makes(ticks: Ticks) -> None:
+    """Dagster's conditions pass over an update by a run that makes what follows as well, and know that by these names alone."""
+    ticks.world.write(experiment("v1"))
+    for number in range(2):
+        add_scene(ticks.world, f"hi4d_pair0{number}_hug")
+    (asked,) = ticks.tick("new_scenes")
+    assert (asked.job_name, asked.asset_selection) == ("export_scenes", [dg.AssetKey("scene_samples")])
+
+
 def test_a_tick_of_what_follows_looks_at_what_it_has_time_for_and_goes_on_in_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
