@@ -29,7 +29,7 @@ def rows() -> Iterator[Row]:
     """An export; quick looks at many small samples; first looks at small and at full-size ones; bytes."""
     with (
         tempfile.TemporaryDirectory(dir=ON_DISK) as folder,
-        mock.patch("thesis_assets.rendering.renderer.make_renderer", return_value=MemoryRenders()),
+        mock.patch("thesis_assets.rendering.choice.make_renderer", return_value=MemoryRenders()),
     ):
         yield _export(write_bench_scene(Path(folder), masks=False))
     with tempfile.TemporaryDirectory(dir=ON_DISK) as folder:

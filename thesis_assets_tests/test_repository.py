@@ -3,6 +3,7 @@
 import ast
 import importlib
 import os
+import pkgutil
 import re
 import shutil
 import stat
@@ -90,6 +91,17 @@ def test_what_benchmarks_and_scripts_take_from_the_package_is_there(path: Path) 
             for alias in node.names:
                 if not hasattr(module, alias.name):
                     importlib.import_module(f"{node.module}.{alias.name}")
+
+
+def test_what_benchmarks_replace_in_the_package_is_there() -> None:
+    """What they give to `mock.patch` is a name in words, which nothing else looks at."""
+    sources = [path.read_text() for path in ROOT.glob("benchmarks/*.py")]
+    names = [
+        name for source in sources for name in re.findall(r'mock\.patch\("(thesis_assets\.[\w.]+)"(?!.*create)', source)
+    ]
+    assert len(names) > 3
+    for name in names:
+        pkgutil.resolve_name(name)
 
 
 @EVERY_PAGE
