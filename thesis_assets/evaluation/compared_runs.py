@@ -5,14 +5,21 @@ Does not belong here: what stands on the page and how it looks (`compare_page`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.leaderboard import UNREFINED, UNREFINED_EPOCH, run_differences, why_not_paired
-from thesis_assets.evaluation.measured_tasks import MeasuredRun, MeasuredTask, RunKey, SceneFacts, measured_run
+from thesis_assets.evaluation.measured_tasks import (
+    MeasuredRun,
+    MeasuredTask,
+    RunKey,
+    SceneFacts,
+    each_once,
+    measured_run,
+)
 from thesis_assets.evaluation.metric_tables import Row
 from thesis_assets.layout import EvaluationTree, frame_name
 from thesis_assets.pages.document import data_uri
@@ -142,17 +149,13 @@ def compare_runs(
         values=dict(_values(run, other, (there, chosen), scenes)),
         left_out=left_out,
         seen=frozenset(scene for scene in scenes if here_tasks[scene].seen or there_tasks[scene].seen),
-        moved={scene: moved for scene in scenes if (moved := _moved(here_tasks[scene], there_tasks[scene]))},
-        leaked=_each_once(task.leaked for scene in scenes for task in (here_tasks[scene], there_tasks[scene])),
+        moved={
+            scene: moved
+            for scene in scenes
+            if (moved := each_once([here_tasks[scene].moved, there_tasks[scene].moved]))
+        },
+        leaked=each_once(task.leaked for scene in scenes for task in (here_tasks[scene], there_tasks[scene])),
     )
-
-
-def _moved(here: MeasuredTask, there: MeasuredTask) -> str:
-    return _each_once(each.moved for each in (here, there))
-
-
-def _each_once(said: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(filter(None, said)))
 
 
 def _name(tuned: RunKey, baseline: RunKey | None) -> str:

@@ -15,7 +15,14 @@ from typing import Any
 
 from thesis_assets.evaluation.difference_statistics import PairedSummary, summarise
 from thesis_assets.evaluation.means import mean_of, split_by_people
-from thesis_assets.evaluation.measured_tasks import MeasuredRun, MeasuredTask, RunKey, SceneFacts, measured_run
+from thesis_assets.evaluation.measured_tasks import (
+    MeasuredRun,
+    MeasuredTask,
+    RunKey,
+    SceneFacts,
+    each_once,
+    measured_run,
+)
 from thesis_assets.evaluation.metric_tables import REFINER_SIZE
 from thesis_assets.layout import EvaluationTree
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
@@ -248,8 +255,7 @@ def _why_runs_are_not_paired(
 
 def _said(scenes: Mapping[str, MeasuredTask], others: Mapping[str, MeasuredTask], what: str) -> str:
     """What is to be known of either side (`moved`, `leaked`), each thing once."""
-    said = (getattr(each, what) for side in (scenes, others) for each in side.values())
-    return "; ".join(dict.fromkeys(filter(None, said)))
+    return each_once(getattr(each, what) for side in (scenes, others) for each in side.values())
 
 
 def why_no_difference_to_unrefined(measured: MeasuredTask, unrefined: MeasuredTask | None) -> str | None:

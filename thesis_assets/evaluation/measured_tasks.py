@@ -7,7 +7,7 @@ Does not belong here: taking differences (`leaderboard`), or whether the saved i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -139,6 +139,11 @@ class MeasuredRun:
     exp_name: str
     run_name: str
     tasks: dict[tuple[str, int], dict[str, MeasuredTask]]
+
+
+def each_once(said: Iterable[str]) -> str:
+    """What is to be known of several, each thing once; empty where there is nothing."""
+    return "; ".join(dict.fromkeys(filter(None, said)))
 
 
 def measured_run(
