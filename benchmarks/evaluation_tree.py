@@ -5,6 +5,7 @@ Images are 48 x 64, so that what is measured is what the evaluation does around 
 Run alone: `python -m benchmarks.evaluation_tree <empty folder> <frames> <workers>` prints one JSON line.
 """
 
+import functools
 import json
 import os
 import re
@@ -61,18 +62,15 @@ def evaluated(n_frames: int) -> dict[str, float]:
 
 
 def main(folder: Path, n_frames: int, workers: int) -> None:
-    from thesis_assets.evaluation.shared_work import Crew
-
     for number, name in enumerate(SCENES):
         write_scene(folder, name, n_frames, number)
     for step in STEPS:
         write_checkpoint(folder, step)
-    crew = Crew(workers)
     began = time.perf_counter()
-    views = evaluate(folder, crew)
+    views = evaluate(folder, workers)
     seconds = time.perf_counter() - began
     began = time.perf_counter()
-    evaluate(folder, crew)
+    evaluate(folder, workers)
     again = time.perf_counter() - began
     # A process's `ru_maxrss` begins with what its parent had; its workers are children of this small one, and are counted by it.
     own = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
@@ -81,27 +79,29 @@ def main(folder: Path, n_frames: int, workers: int) -> None:
     print(json.dumps({"seconds": seconds, "again": again, "views": views, "megabytes": max(peaks) / MEGABYTE}))
 
 
-def evaluate(folder: Path, crew: Any) -> int:
+def evaluate(folder: Path, workers: int) -> int:
     """Every step as the graph calls them. Returns how many views were compared."""
     from thesis_assets.evaluation.input_data import link_input_data
     from thesis_assets.evaluation.manifest import write_manifest
-    from thesis_assets.evaluation.nvs import evaluate_nvs_scenes
-    from thesis_assets.evaluation.pose import evaluate_pose_scenes
-    from thesis_assets.evaluation.scene_steps import predict
+    from thesis_assets.evaluation.nvs import measure_views
+    from thesis_assets.evaluation.pose import measure_poses
+    from thesis_assets.evaluation.scene_steps import predict_views
+    from thesis_assets.evaluation.shared_work import SceneEpochs, joined
+    from thesis_assets.launch.mapping import map_items
 
     cells = [open_cell(folder, name) for name in SCENES]
     for cell in cells:
         link_input_data(cell)
-    made = predict(cells, crew)
-    for outcomes in (
-        made,
-        evaluate_nvs_scenes(cells, crew),
-        *(evaluate_pose_scenes(cells, task, crew) for task in ("pose_smplx", "pose_smpl")),
-    ):
+    scenes = [SceneEpochs(cell, EPOCHS) for cell in cells]
+    parts = [SceneEpochs(cell, (epoch,)) for epoch in EPOCHS for cell in cells]
+    predicted = joined(map_items(predict_views, parts, workers=workers))
+    measured = joined(map_items(measure_views, parts, workers=workers))
+    poses = [functools.partial(measure_poses, task) for task in ("pose_smplx", "pose_smpl")]
+    for outcomes in (predicted, measured, *(joined(map_items(step, scenes, workers=workers)) for step in poses)):
         outcomes.raise_failures()
     for cell in cells:
         assert len(write_manifest(cell).eval_epochs) == len(EPOCHS)
-    return sum(record.n_images for record in made.records.values())
+    return sum(record.n_images for record in predicted.records.values())
 
 
 def open_cell(folder: Path, name: str) -> Any:

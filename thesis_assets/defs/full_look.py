@@ -146,12 +146,12 @@ class FullLook:
 
     def _numbers(self, task: str, cell: Cell) -> Iterator[Fault]:
         from thesis_assets.evaluation.required_files import recomputed
-        from thesis_assets.evaluation.shared_work import Crew
+        from thesis_assets.launch.mapping import map_items
 
         cells = [each for each in self.platform.evaluation_cells(cell, and_gone=True) if task in each.tasks]
         work = [(each, epoch, task) for each in cells for epoch in each.epoch_steps()]
-        crew = Crew(self.platform.workers if len(work) > 1 else 1)
-        for (each, epoch, _), outcome in zip(work, crew.work(recomputed, work, self.report), strict=True):
+        outcomes = map_items(recomputed, work, workers=self.platform.workers, on_line=self.report)
+        for (each, epoch, _), outcome in zip(work, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 yield Fault(task, cell, each.tree.task(epoch, task).metrics_dir, reason_of(outcome))
                 continue

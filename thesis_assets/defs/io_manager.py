@@ -1,30 +1,34 @@
-"""The IO manager of the trees: binds what an asset says should exist to the files the layout names, and loads it again.
+"""The IO manager of the trees: has written what an asset says should exist, holds it against its record, and loads it again.
 
-Tables are written here through their room's writer; what workers and programs wrote themselves is held against its record. Loaded are typed, lazy handles. Launching is the asset's business, never the IO manager's.
+Images are described, and written by workers: the one map brings each description to a worker, here or on a cluster, which drains it
+through the writer of its room. Tables are written here. What programs of their own wrote is held against its record by the step.
 """
 
-from collections.abc import Callable, Mapping
+import itertools
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.definitions.data_version import CODE_VERSION_TAG  # no public name yet
+from dagster._core.execution.context.system import StepExecutionContext
 
 from thesis_assets.defs.footprint import footprint
+from thesis_assets.defs.launching import Described, Metadata, jobs_table
 from thesis_assets.defs.metadata import counts_table
+from thesis_assets.defs.steps import observe, of_step, working
 from thesis_assets.defs.told_versions import code_version_of
 from thesis_assets.errors import InvalidFile, ThesisAssetsError, command_for
-from thesis_assets.graph.attempts import note_failure
+from thesis_assets.graph.attempts import end_attempts
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import CODE_VERSION, DATA_VERSION, NODES, data_version, of_all
 from thesis_assets.graph.platform import Platform
 from thesis_assets.samples.triplet_set import TripletSet
-from thesis_assets.storage import full_disk_explained
 
 if TYPE_CHECKING:
     from thesis_assets.samples.shards import SampleSet
     from thesis_assets.schemas.samples import SampleRow
-
-Metadata = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -161,42 +165,95 @@ LOADERS: dict[str, Callable[[Platform, Cell], Any]] = {
 
 
 class TreeIOManager(dg.IOManager):
-    """Writes or verifies an asset's files in the trees of both directory documents, and loads them for what is downstream."""
+    """Has written, and verifies, an asset's files in the trees of both directory documents, and loads them for what is downstream."""
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Write the tables of one cell, and hold what lies there then against its record.
+        """Have written what the step's cells should be, and hold what lies there then against its record. Metadata are of a cell each.
 
         Raises:
-            Failure: a file that should be there is missing or empty; or the disk is full.
+            Failure: a cell could not be made, which leaves the others; a file that should be there is not; or the disk is full.
         """
+        if obj is None:
+            return  # written by a program of its own, and held against its record by the step
+        platform, step, asset = self._platform, _step_of(context), context.asset_key.to_user_string()
+        cells = [Cell.parse(NODES[asset].kind, key) for key in context.asset_partition_keys]
+        if isinstance(obj, Described):
+            cells = list(obj.calls)  # of a range those that are declared
+        began = time.perf_counter()
         try:
-            with full_disk_explained(self._platform.settings.data_home):
-                self._publish(context, obj)
+            with working(step, platform, asset, cells):
+                if isinstance(obj, Described):
+                    calls = [call for of_cell in obj.calls.values() for call in of_cell]
+                    answers = platform.launcher.map(
+                        obj.write, calls, obj.calling(step, platform, platform.reporter(step))
+                    )
+                    self._tell_of_cells(step, asset, obj, answers, began)
+                else:
+                    (cell,) = cells
+                    self._tell(step, asset, cell, WRITERS[asset](platform, cell, obj))
+            end_attempts(platform, asset, cells)
         except ThesisAssetsError as error:
-            asset = context.asset_key.to_user_string()
-            keys = context.asset_partition_keys if context.has_asset_partitions else ()
-            cells = [Cell.parse(NODES[asset].kind, key) for key in keys]
-            note_failure(self._platform, asset, cells, str(error), context.run_id)
             raise dg.Failure(description=str(error), allow_retries=False) from error
+        if len(context.asset_partition_keys) == 1:
+            self._tell_versions(context, step, asset, cells[0], obj)
 
-    def _publish(self, context: dg.OutputContext, obj: Any) -> None:
-        asset = context.asset_key.to_user_string()
-        if asset not in WRITERS:
-            return  # written by workers and programs, and held against its records by the step
-        kind = NODES[asset].kind
-        keys = context.asset_partition_keys if context.has_asset_partitions else [None]
-        for cell in (Cell.parse(kind, key) for key in keys):
-            context.add_output_metadata(WRITERS[asset](self._platform, cell, obj))
-            found = verify_units(self._platform, asset, cell)
-            context.add_output_metadata(found)
-            if context.step_context is not None:
-                context.step_context.set_data_version(context.asset_key, dg.DataVersion(str(found[DATA_VERSION])))
+    def _tell_of_cells(
+        self, step: StepExecutionContext, asset: str, described: Described, answers: Sequence[Any], began: float
+    ) -> None:
+        """Of every cell what came of it.
+
+        Raises:
+            ThesisAssetsError: some of them failed.
+        """
+        failed: dict[Cell, Exception] = {}
+        left = iter(answers)
+        seconds = round(time.perf_counter() - began, 2)
+        for cell, calls in described.calls.items():
+            of_cell = list(itertools.islice(left, len(calls)))
+            jobs = {} if self._platform.launcher.name == "local" else jobs_table(step, calls)
+            try:
+                shown = described.show(cell, of_cell)
+                self._tell(step, asset, cell, {**shown, **jobs, **of_step(step, seconds)})
+            except ThesisAssetsError as error:
+                failed[cell] = error
+        if failed and len(described.calls) == 1:
+            raise failed.popitem()[1]
+        if failed:
+            raise ThesisAssetsError(
+                f"{len(failed)} of {len(described.calls)} cells failed; the others are in place",
+                found="; ".join(f"{cell.scene_name or cell.run_name}: {error}" for cell, error in failed.items()),
+                remedy=described.remedy,
+            )
+
+    def _tell(self, step: StepExecutionContext, asset: str, cell: Cell, shown: Metadata) -> None:
+        """Hold a cell against its record, and note for its event what is shown of it: paths stand last."""
+        found = verify_units(self._platform, asset, cell)
+        paths = {name: value for name, value in shown.items() if isinstance(value, dg.PathMetadataValue)}
+        rest = {name: value for name, value in shown.items() if name not in paths}
+        step.add_asset_metadata({**rest, **found, **paths}, dg.AssetKey(asset), cell.key)
+
+    def _tell_versions(
+        self, context: dg.OutputContext, step: StepExecutionContext, asset: str, cell: Cell, obj: Any
+    ) -> None:
+        """Of a step of one cell, whose event Dagster makes: the data version, the code version, and what it was made from."""
+        key = dg.AssetKey(asset)
+        found = step.get_asset_metadata(key, cell.key) or {}
+        observe(context.log_event, step, self._platform, asset, [cell])
+        step.set_data_version(key, dg.DataVersion(str(found[DATA_VERSION])))
+        if isinstance(obj, Described):
+            obj.tags[CODE_VERSION_TAG] = str(found[CODE_VERSION])
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load the upstream value of the one cell that the step works on."""
         asset = context.asset_key.to_user_string()
         key = context.asset_partition_key if context.has_asset_partitions else None
         return LOADERS[asset](self._platform, Cell.parse(NODES[asset].kind, key))
+
+
+def _step_of(context: dg.OutputContext) -> StepExecutionContext:
+    step = context.step_context
+    assert step is not None, "written in a step"
+    return step

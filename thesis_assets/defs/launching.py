@@ -1,13 +1,13 @@
-"""Where a step's work runs, by the settings; and what a step does with its jobs when it is told to end."""
+"""What an asset hands to the IO manager: descriptions of what should exist, who writes it, and where that runs, by the settings."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-import dagster as dg
+from dagster._core.execution.context.system import StepExecutionContext
 
-from thesis_assets.defs.assets.declaration import ended_by_person
 from thesis_assets.defs.metadata import table
+from thesis_assets.defs.steps import ended_by_person
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import wanted_digest
 from thesis_assets.graph.platform import Platform
@@ -15,108 +15,100 @@ from thesis_assets.launch.jobs import Call, Calling, Following, Resources
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import read_json, sha256_value
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+Metadata = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a call needs. `preset`: on a cluster, None = it is done here even so; `gpus`: held on this machine meanwhile."""
+    """What a call needs. `preset`: on a cluster; `gpus`: held on this machine meanwhile."""
 
-    preset: str | None
+    preset: str
     gpus: int = 0
 
 
-HERE = Place(None)
-"""Links and small files: a job of its own would take longer to start."""
 CPU = Place("cpu")
 GPU = Place("data_gen", gpus=1)
 SHARED_GPU = Place("data_gen")
 """Computes on a GPU now and then: on this machine it does not wait until a training run of hours has left it."""
 
 
-def following(context: dg.AssetExecutionContext, report: Callable[[str], None]) -> Following:
+@dataclass(frozen=True)
+class Described:
+    """What should exist of a step's cells.
+
+    Attributes:
+        write: what workers are given the descriptions by, see `launch.mapping.map_items`.
+        calls: of every cell; their items are the descriptions: small, picklable, and without a pixel.
+        show: what the UI shows of a cell, from what its calls answered, each a result or an exception; raises where the cell failed.
+        workers: processes at once, see `launch.jobs.Calling`.
+        on_done: called with each description as it ends, and what came of it.
+        remedy: where cells fail.
+        tags: of the output; the IO manager adds what is known once it is written.
+    """
+
+    write: Callable[[Any], Any]
+    calls: Mapping[Cell, Sequence[Call[Any]]]
+    place: Place
+    show: Callable[[Cell, list[Any]], Metadata]
+    workers: int = 1
+    on_done: Callable[[Any, Any], None] | None = None
+    remedy: str = "mend what is said, and give the same command again: what is made is not made again"
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def calling(
+        self, step: StepExecutionContext, platform: Platform, report: Callable[[str], None]
+    ) -> Calling[Any, Any]:
+        """How its calls are made, with what they tell in the run's log."""
+        gpus = self.place.gpus if platform.device != "cpu" else 0
+        resources = Resources(gpus=gpus, preset=self.place.preset)
+        return Calling(self.workers, resources, self.on_done, report, following(step, report))
+
+
+def described_calls(platform: Platform, asset: str, cell: Cell, items: Mapping[str, Any]) -> list[Call[Any]]:
+    """The calls of one asset's cell, by the part of it that each makes; of the whole it is "".
+
+    The identity of each is that of the cell's inputs: a job that an earlier step left is followed where they are the same.
+    """
+    digest = wanted_digest(platform, asset, cell)
+    calls = []
+    for part, item in items.items():
+        names = [asset, *(name for name in (cell.run_name, cell.scene_name, part) if name)]
+        place = platform.difix(cell).job("--".join(names))
+        calls.append(Call(" ".join(names), item, sha256_value([part, digest, platform.device]), place))
+    return calls
+
+
+def only(answers: Sequence[Any]) -> Any:
+    """The answer of a cell's one call.
+
+    Raises:
+        Exception: what the call raised.
+    """
+    (answer,) = answers
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def following(step: StepExecutionContext, report: Callable[[str], None]) -> Following:
     """How a step follows its jobs: their logs are the run's compute logs; a user's terminate ends them, a restart leaves them."""
 
-    return Following(leave_running=lambda: not ended_by_person(context), on_wait=report, show_logs=True)
-
-
-def run_calls(
-    context: dg.AssetExecutionContext,
-    platform: Platform,
-    function: Callable[[Item], Result],
-    calls: Sequence[Call[Item]],
-    place: Place,
-    *,
-    workers: int = 1,
-    on_done: Callable[[Item, Result | Exception], None] | None = None,
-) -> list[Result | Exception]:
-    """Make calls where the settings say, with what they tell in the run's log. See `jobs.Launcher.run_calls`.
-
-    Args:
-        workers: calls at once on this machine; a cluster has its own cap.
-    """
-    from thesis_assets.launch.local_jobs import LocalLauncher
-
-    report = platform.reporter(context)
-    calling = Calling(
-        workers=workers,
-        resources=Resources(gpus=place.gpus if platform.device != "cpu" else 0, preset=place.preset),
-        on_done=on_done,
-        on_line=report,
-        following=following(context, report),
-    )
-    launcher = platform.launcher if place.preset is not None else LocalLauncher()
-    try:
-        return launcher.run_calls(function, calls, calling)
-    finally:
-        _show_jobs(context, calls, launcher.name)
+    return Following(leave_running=lambda: not ended_by_person(step), on_wait=report, show_logs=True)
 
 
 def job_cores(platform: Platform, place: Place) -> int | None:
     """Cores that a cluster's job of this place has to itself; None on this machine, where calls share them."""
     from thesis_assets.launch.slurm_cluster import presets_with
 
-    if platform.settings.launcher == "local" or place.preset is None:
+    if platform.settings.launcher == "local":
         return None
     return presets_with(platform.settings.slurm_presets)[place.preset].cores
 
 
-def _show_jobs(context: dg.AssetExecutionContext, calls: Sequence[Call[Any]], launcher: str) -> None:
-    """Numbers and logs of the calls' jobs, on the step's output; those of a step that fails stand in its log."""
-    if launcher == "local":
-        return
+def jobs_table(step: StepExecutionContext, calls: Sequence[Call[Any]]) -> Metadata:
+    """Numbers and logs of the calls' jobs on a cluster; those of a step that fails stand in its log."""
     records = {call.name: read_json(call.place.record, JobRecord) for call in calls if call.place.record.is_file()}
     rows = [(name, record.scheduler_id or "", record.stdout, record.stderr) for name, record in records.items()]
     for name, number, stdout, _ in rows:
-        context.log.info(f"{name}: Slurm job {number}, {stdout}")
-    context.add_output_metadata({"jobs": table(("call", "Slurm job", "stdout", "stderr"), rows)})
-
-
-def run_call(
-    context: dg.AssetExecutionContext,
-    platform: Platform,
-    cell: Cell,
-    function: Callable[[Item], Result],
-    item: Item,
-    place: Place,
-) -> Result:
-    """Make the one call that the step's cell consists of.
-
-    Raises:
-        Exception: what the function raised.
-    """
-    call = cell_call(context, platform, context.asset_key.to_user_string(), cell, item)
-    (outcome,) = run_calls(context, platform, function, [call], place)
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
-
-
-def cell_call(
-    context: dg.AssetExecutionContext, platform: Platform, asset: str, cell: Cell, item: Item, part: str = ""
-) -> Call[Item]:
-    """The call of one asset's cell, or of a part of it: its identity is that of the cell's inputs."""
-    names = [asset, *(name for name in (cell.run_name, cell.scene_name, part) if name)]
-    digest = sha256_value([part, wanted_digest(platform, asset, cell), platform.device])
-    return Call(" ".join(names), item, digest, platform.difix(cell).job("--".join(names)))
+        step.log.info(f"{name}: Slurm job {number}, {stdout}")
+    return {"jobs": table(("call", "Slurm job", "stdout", "stderr"), rows)}

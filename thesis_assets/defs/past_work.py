@@ -5,7 +5,7 @@ from collections import Counter
 
 import dagster as dg
 
-from thesis_assets.defs.assets.declaration import SECONDS, STEP
+from thesis_assets.defs.steps import SECONDS, STEP
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import NODES

@@ -54,6 +54,11 @@ class EvaluationCell:
         return {}
 
     @property
+    def title(self) -> str:
+        """As it is told of."""
+        return f"{self.run_name}: {self.scene.name}"
+
+    @property
     def run(self) -> RunSpec:
         return self.experiment.runs[self.run_name]
 

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from thesis_assets import __version__, storage
 from thesis_assets.errors import InvalidFile
-from thesis_assets.evaluation.cell import EvaluationCell, Progress, links_numbers, silent
+from thesis_assets.evaluation.cell import EvaluationCell, links_numbers
 from thesis_assets.evaluation.means import counted_rows, mean_of
 from thesis_assets.evaluation.metric_tables import REFINER_SIZE, write_tables
 from thesis_assets.evaluation.nvs_metrics import (
@@ -33,14 +33,12 @@ from thesis_assets.evaluation.nvs_metrics import (
     metric_image,
     view_metrics,
 )
-from thesis_assets.evaluation.outputs import Staging, kept, publish, verified, withdraw
+from thesis_assets.evaluation.outputs import Staging, kept, publish, staged, verified, withdraw
 from thesis_assets.evaluation.shared_work import (
-    Crew,
+    VIEWS_A_WORKER,
     Outcomes,
-    Plan,
-    Unit,
-    cells_with_task,
-    make_epochs,
+    SceneEpochs,
+    each_epoch,
     one_thread,
     pace,
     split_by_camera,
@@ -48,6 +46,8 @@ from thesis_assets.evaluation.shared_work import (
 from thesis_assets.evaluation.source_trees import take_numbers
 from thesis_assets.evaluation.units import prediction_unit, task_unit
 from thesis_assets.evaluation.views import View, predicted_views, read_predictions
+from thesis_assets.launch.mapping import Course, Shared
+from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TaskTree, epoch_name
 from thesis_assets.provenance import CODE_VERSIONS, Contents, Output, begin
 from thesis_assets.schemas.evaluation import PredictionRecord, Protocol
@@ -64,30 +64,15 @@ NO_FFMPEG = "the program ffmpeg is not installed"
 VIDEO_SECONDS = 600
 
 
-def evaluate_nvs_scenes(
-    cells: Sequence[EvaluationCell], crew: Crew | None = None, on_progress: Progress = silent
-) -> Outcomes[Protocol]:
-    """Measure every scene and epoch; what is current already is left alone. A failed scene leaves the others.
-
-    Args:
-        cells: of one (experiment, run).
-        crew: who measures: some cameras of a (scene, epoch) each.
-    """
-    outcomes: Outcomes[Protocol] = Outcomes()
-    there = cells_with_task(cells, "nvs", outcomes)
-    # Read as it is worked on: a scene of which one epoch cannot be measured is looked at no further.
-    epochs = ((cell, epoch) for cell in there for epoch in cell.epoch_steps() if cell.scene.name not in outcomes.failed)
-    plan = functools.partial(_plan, on_progress, Contents())
-    make_epochs(measure_share, plan, epochs, outcomes, crew or Crew(), on_progress, split_by_camera)
-    return outcomes
+def measure_views(work: SceneEpochs) -> Course[Outcomes[Protocol]]:
+    """Compare predicted and true views of every epoch of a scene; what is current already is left alone."""
+    return (yield from each_epoch(work, "nvs", _measure_epoch))
 
 
-def _plan(
-    on_progress: Progress, contents: Contents, cell: EvaluationCell, epoch: int
-) -> Plan[NvsShare, SharedViews, Protocol] | Protocol:
-    """What is to be measured, by the options it was measured with before; or the protocol of what is there as wanted, or linked."""
+def _measure_epoch(cell: EvaluationCell, epoch: int, contents: Contents) -> Course[Protocol]:
+    """Measure an epoch by the options it was measured with before, or link its numbers; where it is as wanted, say how it was measured."""
     if links_numbers(cell):
-        return take_numbers(cell, epoch, "nvs", on_progress, contents)
+        return take_numbers(cell, epoch, "nvs", tell, contents)
     task = cell.tree.task(epoch, "nvs")
     predictions = verified(prediction_unit(cell, epoch), contents)
     if predictions.state in ("missing", "damaged"):
@@ -103,45 +88,34 @@ def _plan(
         return storage.read_json(task.protocol, Protocol)
     making, cell, record = begin(unit, contents), kept(cell, verdict.record), read_predictions(task)
     lpips = lpips_or_reason(cell.lpips_weights, cell.device, cell.experiment.evaluation.nvs.lpips)
-    siblings = [cell.tree.task(other, "nvs") for other in cell.epoch_steps() if other != epoch]
-
-    def make(parts: list[tuple[View, ...]]) -> Unit[NvsShare, SharedViews, Protocol]:
-        folders = (task.pred_dir, task.gt_inputs_dir, task.viz_dir, task.metrics_dir)
-        stages = pred, truth, viz, metrics = [Staging.begin(folder) for folder in folders]
-
-        def finish(found: list[SharedViews]) -> dict[int, Protocol]:
-            measured = {view: numbers for each in found for view, numbers in each.measured.items()}
-            no_video = {camera: reason for each in found for camera, reason in each.no_video.items()}
-            rows = [
-                {"camera_id": view.cam_id, "frame_id": int(view.fname), **dict.fromkeys(lpips[1]), **own.values}
-                for view, own in measured.items()
-            ]
-            _share_equal_files(truth, task, siblings, measured)
-            protocol = _protocol(cell, record, measured, task, lpips, no_video)
-            write_tables(metrics, task, rows, protocol)
-            publish(
-                stages,
-                unit,
-                verdict,
-                making,
-                contents,
-                written={path: output for each in found for path, output in each.written.items()},
-                noted={"device": cell.device},
-                on_change=functools.partial(withdraw, cell.tree, epoch, task),
-            )
-            psnr = mean_of(counted_rows(rows, cell.source_camera()), "psnr")
-            mean = "no view with a region" if psnr is None else f"PSNR {psnr:.3f} dB"
-            on_progress(f"{cell.scene.name} {epoch_name(epoch)} nvs: {len(rows)} views, {mean}")
-            return {epoch: protocol}
-
-        def discard() -> None:
-            for stage in stages:
-                stage.discard()
-
-        shares = [NvsShare(cell, task, views, pred, truth, viz) for views in parts]
-        return Unit(cell.scene.name, shares, finish, discard)
-
-    return Plan(predicted_views(task), make)
+    with staged(task.pred_dir, task.gt_inputs_dir, task.viz_dir, task.metrics_dir) as stages:
+        *folders, metrics = stages
+        measure = functools.partial(measure_part, cell, task, folders)
+        found: list[MeasuredViews] = yield Shared(measure, predicted_views(task), split_by_camera, VIEWS_A_WORKER)
+        measured = {view: numbers for each in found for view, numbers in each.measured.items()}
+        no_video = {camera: reason for each in found for camera, reason in each.no_video.items()}
+        rows = [
+            {"camera_id": view.cam_id, "frame_id": int(view.fname), **dict.fromkeys(lpips[1]), **own.values}
+            for view, own in measured.items()
+        ]
+        siblings = [cell.tree.task(other, "nvs") for other in cell.epoch_steps() if other != epoch]
+        _share_equal_files(folders[1], task, siblings, measured)
+        protocol = _protocol(cell, record, measured, task, lpips, no_video)
+        write_tables(metrics, task, rows, protocol)
+        publish(
+            stages,
+            unit,
+            verdict,
+            making,
+            contents,
+            written={path: output for each in found for path, output in each.written.items()},
+            noted={"device": cell.device},
+            on_change=functools.partial(withdraw, cell.tree, epoch, task),
+        )
+    psnr = mean_of(counted_rows(rows, cell.source_camera()), "psnr")
+    mean = "no view with a region" if psnr is None else f"PSNR {psnr:.3f} dB"
+    tell(f"{cell.title} {epoch_name(epoch)} nvs: {len(rows)} views, {mean}")
+    return protocol
 
 
 def _protocol(
@@ -188,51 +162,44 @@ def _protocol(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class NvsShare:
-    """Some cameras of a task, and where their `pred/`, `gt_inputs/` and `viz/` are in the making."""
-
-    cell: EvaluationCell
-    task: TaskTree
-    views: tuple[View, ...]
-    pred: Staging
-    truth: Staging
-    viz: Staging
-
-
 @dataclass(frozen=True)
-class SharedViews:
-    """The numbers of a share's views; its cameras without a video, each with the reason; and what it wrote."""
+class MeasuredViews:
+    """The numbers of some views; their cameras without a video, each with the reason; and what was written."""
 
     measured: dict[View, ViewMetrics]
     no_video: dict[str, str]
     written: dict[Path, Output]
 
 
-def measure_share(share: NvsShare) -> SharedViews:
-    """Write the images of a share, and measure what was written.
+def measure_part(
+    cell: EvaluationCell, task: TaskTree, stages: Sequence[Staging], views: Sequence[View]
+) -> MeasuredViews:
+    """Write the images of some views, whole cameras, and measure what was written.
+
+    Args:
+        stages: of `pred/`, `gt_inputs/` and `viz/`.
 
     Raises:
         InvalidFile: an image is missing, unreadable, or of another size than the render.
     """
-    cell, task = share.cell, share.task
+    pred, truth, viz = stages
     spec = cell.experiment.evaluation.nvs
     how = comparison_of(spec.model_dump())
     lpips, _ = lpips_or_reason(cell.lpips_weights, cell.device, spec.lpips)
     encoder = cell.experiment.generation.export.png_encoder
     measured: dict[View, ViewMetrics] = {}
-    measured_more = pace(cell.scene.name, "views measured", len(share.views))
-    for view in share.views:
+    measured_more = pace(cell.title, "views measured", len(views))
+    for view in views:
         render, image, mask = _native_images(cell, task, view)
         predicted, true = metric_image(render, mask, how), metric_image(image, mask, how)
-        share.pred.write_png(task.pred_image(view.cam_id, view.fname), predicted, encoder)
-        share.truth.write_png(task.gt_image(view.cam_id, view.fname), true, encoder)
-        _write_pictures(share, view, render, image, mask)
+        pred.write_png(task.pred_image(view.cam_id, view.fname), predicted, encoder)
+        truth.write_png(task.gt_image(view.cam_id, view.fname), true, encoder)
+        _write_pictures(cell, task, viz, view, render, image, mask)
         with one_thread() if lpips else contextlib.nullcontext():
             measured[view] = view_metrics(predicted, true, mask, how, lpips)
         measured_more(1)
-    no_video = _write_videos(share)
-    return SharedViews(measured, no_video, share.pred.written | share.truth.written | share.viz.written)
+    no_video = _write_videos(task, viz, views)
+    return MeasuredViews(measured, no_video, pred.written | truth.written | viz.written)
 
 
 def _share_equal_files(truth: Staging, task: TaskTree, siblings: list[TaskTree], views: Iterable[View]) -> None:
@@ -272,7 +239,9 @@ def _native_images(
 
 
 def _write_pictures(
-    share: NvsShare,
+    cell: EvaluationCell,
+    task: TaskTree,
+    viz: Staging,
     view: View,
     render: NDArray[np.uint8],
     image: NDArray[np.uint8],
@@ -281,24 +250,24 @@ def _write_pictures(
     """Render beside truth on the protocol's background, and the render on white, at native size."""
     import numpy as np
 
-    cell, task, encoder = share.cell, share.task, share.cell.experiment.generation.export.png_encoder
+    encoder = cell.experiment.generation.export.png_encoder
     how = NvsComparison("full_frame", cell.experiment.evaluation.nvs.background, 1)
     bar = np.full((render.shape[0], max(2, render.shape[1] // 64), 3), 128, np.uint8)
     beside = np.concatenate([metric_image(render, mask, how), bar, metric_image(image, mask, how)], axis=1)
-    share.viz.write_png(task.viz_image(view.cam_id, "render_vs_gt", view.fname), beside, encoder)
+    viz.write_png(task.viz_image(view.cam_id, "render_vs_gt", view.fname), beside, encoder)
     white = metric_image(render, mask, NvsComparison("full_frame", "white", 1))
-    share.viz.write_png(task.viz_image(view.cam_id, "render_white_bg", view.fname), white, encoder)
+    viz.write_png(task.viz_image(view.cam_id, "render_white_bg", view.fname), white, encoder)
 
 
-def _write_videos(share: NvsShare) -> dict[str, str]:
+def _write_videos(task: TaskTree, viz: Staging, views: Sequence[View]) -> dict[str, str]:
     """A video a camera of its `render_vs_gt` pictures; returns the cameras without one, each with the reason."""
     reasons: dict[str, str] = {}
     by_camera: dict[int, list[Path]] = {}
-    for view in share.views:
-        picture = share.task.viz_image(view.cam_id, "render_vs_gt", view.fname)
-        by_camera.setdefault(view.cam_id, []).append(share.viz.place(picture))
+    for view in views:
+        picture = task.viz_image(view.cam_id, "render_vs_gt", view.fname)
+        by_camera.setdefault(view.cam_id, []).append(viz.place(picture))
     for cam_id, pictures in by_camera.items():
-        reason = write_video(share.viz.place(share.task.viz_video(cam_id)), pictures, program=shutil.which("ffmpeg"))
+        reason = write_video(viz.place(task.viz_video(cam_id)), pictures, program=shutil.which("ffmpeg"))
         if reason is not None:
             reasons[f"cam_{cam_id}"] = reason
     return reasons

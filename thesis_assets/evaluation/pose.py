@@ -15,7 +15,7 @@ import numpy as np
 
 from thesis_assets import __version__, storage
 from thesis_assets.errors import InvalidScene
-from thesis_assets.evaluation.cell import EvaluationCell, Progress, links_numbers, silent
+from thesis_assets.evaluation.cell import EvaluationCell, links_numbers
 from thesis_assets.evaluation.metric_tables import CONDITIONING, MESH_ALIGNMENTS, write_tables
 from thesis_assets.evaluation.outputs import Staging, kept, publish, staged, verified, withdraw, without_step
 from thesis_assets.evaluation.pose_inputs import (
@@ -42,7 +42,7 @@ from thesis_assets.evaluation.pose_metrics import (
     true_body_bytes,
 )
 from thesis_assets.evaluation.pose_motion import FrameJoints, frame_ranges, motion_metrics
-from thesis_assets.evaluation.shared_work import Crew, Outcomes, cells_with_task, over_scenes
+from thesis_assets.evaluation.shared_work import Outcomes, SceneEpochs
 from thesis_assets.evaluation.source_trees import take_numbers
 from thesis_assets.evaluation.units import (
     POSE_FOLDERS,
@@ -66,34 +66,21 @@ LONG_SIDE = 640
 MOST_ENLARGED = 3.0
 
 
-def evaluate_pose_scenes(
-    cells: Sequence[EvaluationCell], task_name: str, crew: Crew | None = None, on_progress: Progress = silent
-) -> Outcomes[Protocol]:
-    """Measure every scene and epoch; what is current already is left alone. A failed scene leaves the others.
+def measure_poses(task_name: str, work: SceneEpochs) -> Outcomes[Protocol]:
+    """Measure one pose task of every epoch of a scene: epochs share their files. What is current already is left alone.
 
     Args:
-        cells: of one (experiment, run).
-        crew: who measures: a scene each, since its epochs share their files.
+        task_name: `pose_smplx` or `pose_smpl`.
     """
     outcomes: Outcomes[Protocol] = Outcomes()
-    of_scene = functools.partial(_pose_of_scene, task_name)
-    over_scenes(of_scene, cells_with_task(cells, task_name, outcomes), outcomes, crew or Crew(), on_progress)
+    contents = Contents()
+    with outcomes.of_scene(work.cell):
+        for epoch in outcomes.epochs_with(task_name, work):
+            outcomes.records[work.cell.scene.name, epoch] = evaluate_pose(work.cell, epoch, task_name, contents)
     return outcomes
 
 
-def _pose_of_scene(task_name: str, cell: EvaluationCell) -> dict[int, Protocol]:
-    """In a worker: one pose task of one scene, all its epochs."""
-    contents = Contents()
-    return {epoch: evaluate_pose(cell, epoch, task_name, tell, contents) for epoch in cell.epoch_steps()}
-
-
-def evaluate_pose(
-    cell: EvaluationCell,
-    epoch: int,
-    task_name: str,
-    on_progress: Progress = silent,
-    contents: Contents | None = None,
-) -> Protocol:
+def evaluate_pose(cell: EvaluationCell, epoch: int, task_name: str, contents: Contents | None = None) -> Protocol:
     """Measure the predicted bodies of one epoch; what is as wanted is left alone.
 
     Args:
@@ -105,7 +92,7 @@ def evaluate_pose(
     """
     contents = contents or Contents()
     if links_numbers(cell):
-        return take_numbers(cell, epoch, task_name, on_progress, contents)
+        return take_numbers(cell, epoch, task_name, tell, contents)
     task, unit = cell.tree.task(epoch, task_name), task_unit(cell, epoch, task_name)
     verdict = verified(unit, contents)
     if verdict.is_made:
@@ -123,7 +110,7 @@ def evaluate_pose(
             protocol = _measure(cell, task, frames, epoch, stages)
         withdrawn = functools.partial(withdraw, cell.tree, epoch, task)
         publish(stages, unit, verdict, making, contents, on_change=withdrawn)
-    on_progress(f"{cell.scene.name} {epoch_name(epoch)} {task_name}: {len(protocol.details['frames'])} frames")
+    tell(f"{cell.title} {epoch_name(epoch)} {task_name}: {len(protocol.details['frames'])} frames")
     return protocol
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidScene
-from thesis_assets.evaluation.cell import EvaluationCell, Progress
+from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.outputs import (
     Staging,
     as_recorded,
@@ -24,21 +24,15 @@ from thesis_assets.evaluation.outputs import (
     publish,
     put_back,
     remade,
+    staged,
     verified,
     withdraw,
 )
-from thesis_assets.evaluation.shared_work import (
-    Crew,
-    Outcomes,
-    Plan,
-    Unit,
-    make_epochs,
-    one_thread,
-    pace,
-    split_by_frame,
-)
+from thesis_assets.evaluation.shared_work import VIEWS_A_WORKER, one_thread, pace, split_by_frame
 from thesis_assets.evaluation.units import prediction_unit
 from thesis_assets.evaluation.views import View, evaluated_views, no_views, read_predictions
+from thesis_assets.launch.mapping import Course, Shared
+from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TaskTree, TuningRunTree, epoch_name
 from thesis_assets.provenance import Contents, Output, Verdict, begin
 from thesis_assets.provenance import Unit as OutputUnit
@@ -46,6 +40,7 @@ from thesis_assets.rendering.renderer import MissingRender, Renderer, RenderSize
 from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.samples.shards import shard_unit
 from thesis_assets.scenes.matching import group_id
+from thesis_assets.scenes.scene import Scene
 from thesis_assets.schemas.evaluation import PredictionRecord
 from thesis_assets.schemas.tuning import CheckpointInfo
 from thesis_assets.tuning.checkpoints import verify_checkpoint
@@ -56,26 +51,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from thesis_assets.images.codecs import PngEncoder
     from thesis_assets.tuning.trained_model import RefinesImages
 
 MAX_BATCH = 8
 """Images a forward pass: bounds the memory, whatever the number of cameras."""
 
 
-@dataclass(frozen=True, eq=False)
-class RefineShare:
-    """Some frames of a plan, for one worker."""
-
-    cell: EvaluationCell
-    step: int | None
-    task: TaskTree
-    views: tuple[View, ...]
-    stage: Staging
-
-
 @dataclass(frozen=True)
 class RefinedViews:
-    """What a share gave: the views without a render, each with its reason; where the renders came from; and what it wrote.
+    """What refining some views gave: those without a render, each with its reason; where the renders came from; what was written.
 
     `refiner_size`: as of the `PredictionRecord`.
     """
@@ -86,22 +71,11 @@ class RefinedViews:
     written: dict[Path, Output]
 
 
-def refine_epochs(
-    cells: Sequence[EvaluationCell], outcomes: Outcomes[PredictionRecord], crew: Crew, on_progress: Progress
-) -> None:
-    """Refine every scene and epoch, epoch by epoch: a process loads each checkpoint once for all scenes."""
-    epochs = [(cell, epoch) for epoch in (cells[0].epoch_steps() if cells else ()) for cell in cells]
-    try:
-        plan = functools.partial(_plan, on_progress, Contents())
-        make_epochs(refine_share, plan, epochs, outcomes, crew, on_progress, split_by_frame)
-    finally:
-        forget_refiners()
+def refine_epoch(cell: EvaluationCell, epoch: int, contents: Contents) -> Course[PredictionRecord]:
+    """Make an epoch's predictions by the options they were made with before; where they are as wanted, say what they are.
 
-
-def _plan(
-    on_progress: Progress, contents: Contents, cell: EvaluationCell, epoch: int
-) -> Plan[RefineShare, RefinedViews, PredictionRecord] | PredictionRecord:
-    """What is to be made, by the options it was made with before; or what is there, where it is as wanted."""
+    Older predictions, and what was measured on them, make way.
+    """
     unit, task = prediction_unit(cell, epoch), cell.tree.task(epoch, "nvs")
     verdict = verified(unit, contents)
     if verdict.is_made:
@@ -114,42 +88,33 @@ def _plan(
     again = then is not None and verdict.only_lost_files and verdict.by_these_tools(unit.wanted)
     spoilt = {unit.place.base / name for name in (*verdict.missing, *verdict.damaged)}
     views = [view for view in chosen.views if not again or not _is_whole(task, view, spoilt)]
-
-    def make(parts: list[tuple[View, ...]]) -> Unit[RefineShare, RefinedViews, PredictionRecord]:
-        stage = Staging.begin(task.inputs_dir)
-
-        def finish(found: list[RefinedViews]) -> dict[int, PredictionRecord]:
-            """Older predictions, and what was measured on them, make way."""
-            missing = {view: reason for each in found for view, reason in each.missing.items()}
-            record = PredictionRecord(
-                prediction_source="refine",
-                epoch=epoch,
-                step=step,
-                checkpoint_sha256=None if info is None else info.sha256,
-                n_images=len(chosen.views) - len(missing),
-                refiner_size=next((each.refiner_size for each in found), None),
-                renderer=then if again else _origins(found),
-                left_out={**chosen.left_out, **missing},
-            )
-            if record.n_images == 0:
-                raise no_views(cell, record.left_out)
-            stage.write(task.prediction_record, storage.to_json_bytes(record))
-            written = {path: output for each in found for path, output in each.written.items()}
-            withdrawn = functools.partial(withdraw, cell.tree, epoch, task)
-            if again:
-                _put_back(cell, stage, unit, verdict, written, contents, missing, withdrawn)
-            else:
-                noted = {"device": cell.device, "renderer": record.renderer}
-                publish([stage], unit, verdict, making, contents, written=written, noted=noted, on_change=withdrawn)
-            on_progress(
-                f"{cell.scene.name} {epoch_name(epoch)}: {record.n_images} predictions, {len(record.left_out)} left out"
-            )
-            return {epoch: record}
-
-        shares = [RefineShare(cell, step, task, part, stage) for part in parts]
-        return Unit(cell.scene.name, shares, finish, stage.discard)
-
-    return Plan(views, make)
+    with staged(task.inputs_dir) as (stage,):
+        refine = functools.partial(refine_part, cell, step, task, stage)
+        found: list[RefinedViews] = yield Shared(refine, views, split_by_frame, VIEWS_A_WORKER)
+        missing = {view: reason for each in found for view, reason in each.missing.items()}
+        record = PredictionRecord(
+            prediction_source="refine",
+            epoch=epoch,
+            step=step,
+            checkpoint_sha256=None if info is None else info.sha256,
+            n_images=len(chosen.views) - len(missing),
+            refiner_size=next((each.refiner_size for each in found), None),
+            renderer=then if again else _origins(found),
+            left_out={**chosen.left_out, **missing},
+        )
+        if record.n_images == 0:
+            raise no_views(cell, record.left_out)
+        stage.write(task.prediction_record, storage.to_json_bytes(record))
+        written = {path: output for each in found for path, output in each.written.items()}
+        withdrawn = functools.partial(withdraw, cell.tree, epoch, task)
+        if again:
+            _put_back(cell, stage, unit, verdict, written, contents, missing, withdrawn)
+        else:
+            noted = {"device": cell.device, "renderer": record.renderer}
+            publish([stage], unit, verdict, making, contents, written=written, noted=noted, on_change=withdrawn)
+    left_out = len(record.left_out)
+    tell(f"{cell.title} {epoch_name(epoch)}: {record.n_images} predictions, {left_out} left out")
+    return record
 
 
 def _is_whole(task: TaskTree, view: View, spoilt: Collection[Path]) -> bool:
@@ -191,24 +156,26 @@ def _put_back(
     put_back([stage], unit, lost)
 
 
-def refine_share(share: RefineShare) -> RefinedViews:
-    """Write renders, masks and cameras of a share into its staging.
+def refine_part(
+    cell: EvaluationCell, step: int | None, task: TaskTree, stage: Staging, views: Sequence[View]
+) -> RefinedViews:
+    """Write renders, masks and cameras of some views, whole frames, into a staging.
 
     Raises:
         InvalidFile: the checkpoint, or an image, is missing or cannot be read.
     """
-    cell, renders = share.cell, ImperfectRenders(share.cell)
-    refinement = Refinement(cell, share.step) if share.step is not None else None
+    renders, encoder = ImperfectRenders(cell), cell.experiment.generation.export.png_encoder
+    refinement = Refinement(cell, step) if step is not None else None
     missing: dict[str, str] = {}
-    refined_more = pace(cell.scene.name, "predictions", len(share.views))
-    for fname, cam_ids in _by_frame(share.views):
+    refined_more = pace(cell.title, "predictions", len(views))
+    for fname, cam_ids in _by_frame(views):
         found, lacking = renders.of_frame(fname, cam_ids)
         missing |= {str(View(cam_id, fname)): reason for cam_id, reason in lacking.items()}
         for cam_id, pixels in (refinement.of_frame(fname, found) if refinement else found).items():
-            _write_view(share, View(cam_id, fname), pixels)
+            _write_view(cell.scene, task, stage, View(cam_id, fname), pixels, encoder)
         refined_more(len(cam_ids))
     size = None if refinement is None else refinement.refiner.resolution
-    return RefinedViews(missing, renders.origins, size, share.stage.written)
+    return RefinedViews(missing, renders.origins, size, stage.written)
 
 
 def _by_frame(views: Sequence[View]) -> Iterator[tuple[str, list[int]]]:
@@ -218,9 +185,10 @@ def _by_frame(views: Sequence[View]) -> Iterator[tuple[str, list[int]]]:
     yield from sorted(frames.items(), key=lambda item: int(item[0]))
 
 
-def _write_view(share: RefineShare, view: View, pixels: NDArray[np.uint8]) -> None:
-    scene, task, stage, key = share.cell.scene, share.task, share.stage, (view.cam_id, view.fname)
-    encoder = share.cell.experiment.generation.export.png_encoder
+def _write_view(
+    scene: Scene, task: TaskTree, stage: Staging, view: View, pixels: NDArray[np.uint8], encoder: PngEncoder
+) -> None:
+    key = (view.cam_id, view.fname)
     stage.write_png(task.input_render(*key), pixels, encoder)
     stage.link(scene.tree.ground_truth.camera(*key), task.input_camera(*key))
     mask = scene.mask_path(*key)

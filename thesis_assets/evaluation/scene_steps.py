@@ -1,93 +1,56 @@
-"""Steps of the evaluation over some scenes, as calls that may run elsewhere, and their outputs as units, by the asset that makes them.
+"""Predictions of a scene, wherever they come from: refined here, written by a pipeline, or already there; and the outputs of every
+step of the evaluation as units, by the asset that makes them.
 
-On this machine a call has all scenes, on a cluster one. Predictions are refined here, written by a pipeline, or already there.
-Does not belong here: how a step is done (`refined_predictions`, `source_trees`, `nvs`, `pose`), how it is shared out (`shared_work`).
+Does not belong here: how predictions are made (`refined_predictions`, `source_trees`), how work is shared out (`shared_work`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
-from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent
+from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.input_data import input_data_unit
 from thesis_assets.evaluation.manifest import manifest_unit
-from thesis_assets.evaluation.nvs import evaluate_nvs_scenes
 from thesis_assets.evaluation.pipeline_command import prepare_model_dir, run_pipeline
-from thesis_assets.evaluation.pose import evaluate_pose_scenes
-from thesis_assets.evaluation.refined_predictions import refine_epochs
-from thesis_assets.evaluation.shared_work import Crew, Outcomes, cells_with_task, over_scenes
+from thesis_assets.evaluation.refined_predictions import refine_epoch
+from thesis_assets.evaluation.shared_work import VIEWS_A_WORKER, Outcomes, SceneEpochs, each_epoch
 from thesis_assets.evaluation.source_trees import take_predictions
 from thesis_assets.evaluation.training_artifacts import (
+    MAX_SAMPLES,
     take_training_artifacts,
     taken_artifacts,
     training_artifacts_unit,
-    write_artifacts_of_scenes,
+    write_training_artifacts,
 )
-from thesis_assets.evaluation.units import absent_tasks, enabled_tasks, prediction_unit, task_unit
+from thesis_assets.evaluation.units import enabled_tasks, prediction_unit, task_unit
+from thesis_assets.launch.mapping import Course, Shared, singly
 from thesis_assets.launch.telling import tell
-from thesis_assets.layout import POSE_TASKS, TASKS
+from thesis_assets.layout import TASKS
 from thesis_assets.provenance import Contents, Unit
 from thesis_assets.schemas.evaluation import PredictionRecord
 
 
-@dataclass(frozen=True)
-class ScenesWork:
-    """Evaluated scenes of one run. Picklable.
-
-    Attributes:
-        workers: processes at once, where it runs.
-        gpu_workers: of them where each takes a GPU.
-        task: of a pose step.
-    """
-
-    cells: tuple[EvaluationCell, ...]
-    workers: int = 1
-    gpu_workers: int = 1
-    task: str = POSE_TASKS[0]
-
-
-ScenesStep = Callable[[ScenesWork], Outcomes[Any]]
-
-
-def predict_scenes(work: ScenesWork) -> Outcomes[Any]:
-    """Make, run or link the predictions of every scene and epoch, and the pictures of what the trainer made."""
-    crew, say = Crew(work.gpu_workers), _say(work)
-    outcomes = predict(work.cells, crew, say)
-    whole = [cell for cell in work.cells if cell.scene.name not in {*outcomes.absent, *outcomes.failed}]
-    if whole and whole[0].experiment.evaluation.predictions.source == "refine":
-        for name, reasons in write_artifacts_of_scenes(whole, crew, say).failed.items():
-            for reason in reasons:
-                outcomes.fail(name, reason)
+def predict_views(work: SceneEpochs) -> Course[Outcomes[PredictionRecord]]:
+    """Make, run or link the predictions of a scene's epochs, and the pictures of what the trainer made; what is current is left alone."""
+    cell = work.cell
+    if cell.experiment.evaluation.predictions.source == "refine":
+        return (yield from each_epoch(work, "nvs", _refined))
+    outcomes: Outcomes[PredictionRecord] = Outcomes()
+    with outcomes.of_scene(cell):
+        epochs = outcomes.epochs_with("nvs", work) if "nvs" in cell.tasks else ()
+        if needs_pipeline := _needs_pipeline(cell):
+            prepare_model_dir(cell)
+        (records,) = yield Shared(partial(_take_scene, epochs, needs_pipeline), [cell], singly)
+        outcomes.records.update({(cell.scene.name, epoch): record for epoch, record in records.items()})
     return outcomes
 
 
-def measure_views(work: ScenesWork) -> Outcomes[Any]:
-    """Compare predicted and true views of every scene and epoch."""
-    return evaluate_nvs_scenes(work.cells, Crew(work.workers), _say(work))
-
-
-def measure_poses(work: ScenesWork) -> Outcomes[Any]:
-    """Evaluate the poses of every scene and epoch."""
-    return evaluate_pose_scenes(work.cells, work.task, Crew(work.workers), _say(work))
-
-
-def joined(parts: Iterable[Outcomes[Any]]) -> Outcomes[Any]:
-    """The outcomes of several scenes as one."""
-    whole: Outcomes[Any] = Outcomes()
-    for part in parts:
-        whole.records.update(part.records)
-        whole.failed.update(part.failed)
-        whole.absent.update(part.absent)
-    return whole
-
-
-def _say(work: ScenesWork) -> Callable[[str], None]:
-    def say(line: str) -> None:
-        tell(f"{work.cells[0].run_name}: {line}")
-
-    return say
+def _refined(cell: EvaluationCell, epoch: int, contents: Contents) -> Course[PredictionRecord]:
+    record = yield from refine_epoch(cell, epoch, contents)
+    worth = max(1, VIEWS_A_WORKER // MAX_SAMPLES)
+    yield Shared(partial(write_training_artifacts, cell), [epoch], singly, worth)
+    return record
 
 
 def units_of(asset: str, cell: EvaluationCell) -> list[Unit]:
@@ -120,40 +83,14 @@ def _prediction_units(cell: EvaluationCell, enabled: list[str]) -> list[Unit]:
     return [unit(cell, epoch) for unit in (prediction_unit, training_artifacts_unit) for epoch in epochs]
 
 
-def predict(
-    cells: Sequence[EvaluationCell], crew: Crew | None = None, on_progress: Progress = silent
-) -> Outcomes[PredictionRecord]:
-    """Make the predictions of every scene and epoch; what is current already is left alone. A failed scene leaves the others.
-
-    Args:
-        cells: of one (experiment, run).
-        crew: who refines, or who runs the pipeline's command: a share, or a scene, each.
-
-    Raises:
-        InvalidFile: the pipeline is to be given a checkpoint that is not selected, or in a form that it does not have.
-    """
-    crew, outcomes = crew or Crew(), Outcomes[PredictionRecord]()
-    there = cells_with_task(cells, "nvs", outcomes)
-    if cells and cells[0].experiment.evaluation.predictions.source == "refine":
-        refine_epochs(there, outcomes, crew, on_progress)
-        return outcomes
-    there = [cell for cell in cells if cell.scene.name not in outcomes.failed]
-    if any(_needs_pipeline(cell) for cell in there):
-        prepare_model_dir(there[0])
-    over_scenes(take_scene, there, outcomes, crew, on_progress)
-    return outcomes
-
-
-def take_scene(cell: EvaluationCell) -> dict[int, PredictionRecord]:
+def _take_scene(epochs: Sequence[int], needs_pipeline: bool, cell: EvaluationCell) -> dict[int, PredictionRecord]:
     """In a worker: the epochs of a scene from a tree that others write; the pipeline that writes it runs first."""
-    if _needs_pipeline(cell):
+    if needs_pipeline:
         run_pipeline(cell)
     contents = Contents()
     for epoch in cell.epoch_steps():
         take_training_artifacts(cell, epoch, contents)
-    if "nvs" not in cell.tasks or "nvs" in absent_tasks(cell):
-        return {}
-    return {epoch: take_predictions(cell, epoch, tell, contents) for epoch in cell.epoch_steps()}
+    return {epoch: take_predictions(cell, epoch, tell, contents) for epoch in epochs}
 
 
 def _needs_pipeline(cell: EvaluationCell) -> bool:

@@ -1,93 +1,37 @@
-"""Work on several scenes and epochs, shared out to workers: each (scene, epoch) is finished by whoever asked, as its last share ends.
+"""What is done of evaluated scenes, epoch by epoch, and what came of it; how the views of an epoch are shared out to workers.
 
-A (scene, epoch) that fails leaves the others. Workers write below stagings that the caller made, and publish nothing themselves.
-Does not belong here: what a share is, where workers run (`launch`).
+An epoch that fails leaves the others. Workers write below stagings that the epoch's course made, and publish nothing themselves.
+Does not belong here: what is done of an epoch, where workers run (`launch`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.evaluation.cell import EvaluationCell, Progress
+from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.units import absent_tasks
 from thesis_assets.evaluation.views import View
-from thesis_assets.launch.mapping import map_items
+from thesis_assets.launch.mapping import Course
 from thesis_assets.launch.telling import every, tell
+from thesis_assets.provenance import Contents
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Share = TypeVar("Share")
 Record = TypeVar("Record")
 
 SECONDS_A_LINE = 5.0
+VIEWS_A_WORKER = 24
+"""Are worth the start of one."""
 
 
 @dataclass(frozen=True)
-class Crew:
-    """Who works: `workers` at once, each for at least so many views, as starting one costs seconds."""
+class SceneEpochs:
+    """An evaluated scene and those of its epochs that are worked on: an item of a map."""
 
-    workers: int = 1
-    views_a_worker: int = 24
-
-    def for_views(self, n_views: int) -> Crew:
-        """As many of them as `n_views` give something to do."""
-        return replace(self, workers=max(1, min(self.workers, n_views // self.views_a_worker)))
-
-    def work(
-        self,
-        function: Callable[[Item], Result],
-        items: Sequence[Item],
-        on_progress: Progress,
-        on_done: Callable[[Item, Result | Exception], None] | None = None,
-    ) -> list[Result | Exception]:
-        """Call `function` on every item: its results, or what it raised, in the order of `items`."""
-        beside_others = self.workers > 1 and len(items) > 1
-        threads = max(1, (os.cpu_count() or 1) // self.workers)
-        called = functools.partial(_with_threads, threads, function) if beside_others else function
-        return map_items(called, items, workers=self.workers, on_done=on_done, on_line=on_progress)
-
-    def shares_a_unit(self, n_units: int) -> int:
-        """Into how many shares each of `n_units` is cut, so that nobody is idle while the last ones are worked on."""
-        if self.workers <= 1 or n_units == 0:
-            return 1
-        return max(1, -(-2 * self.workers // n_units))
-
-
-def _with_threads(threads: int, function: Callable[[Item], Result], item: Item) -> Result:
-    """In a worker: torch, where the work imports it, takes its part of the cores and not all of them."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    return function(item)
-
-
-@dataclass(frozen=True, eq=False)
-class Unit(Generic[Share, Result, Record]):
-    """One (scene, epoch), or all epochs of a scene.
-
-    Attributes:
-        shares: the parts that workers do, in any order.
-        finish: called with their results, in the order of the shares; publishes, and returns a record an epoch.
-        discard: called once afterwards, or where a share failed; removes what was not published.
-    """
-
-    scene_name: str
-    shares: Sequence[Share]
-    finish: Callable[[list[Result]], Mapping[int, Record]]
-    discard: Callable[[], None] = lambda: None
-
-
-@dataclass(frozen=True, eq=False)
-class Plan(Generic[Share, Result, Record]):
-    """One (scene, epoch) that is to be made: its views, and the unit over parts of them, a share each."""
-
-    views: Sequence[View]
-    unit: Callable[[list[tuple[View, ...]]], Unit[Share, Result, Record]]
+    cell: EvaluationCell
+    epochs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -110,6 +54,22 @@ class Outcomes(Generic[Record]):
         if str(error) not in reasons:
             reasons.append(str(error))
 
+    @contextlib.contextmanager
+    def of_scene(self, cell: EvaluationCell) -> Iterator[None]:
+        """What fails meanwhile is a failure of the scene's."""
+        try:
+            yield
+        except ThesisAssetsError as error:
+            self.fail(cell.scene.name, error)
+
+    def epochs_with(self, task: str, work: SceneEpochs) -> tuple[int, ...]:
+        """The epochs of a scene; none where it cannot have a task, which is entered with the reason."""
+        absent = absent_tasks(work.cell)
+        if task in absent:
+            self.absent[work.cell.scene.name] = absent[task]
+            return ()
+        return work.epochs
+
     def raise_failures(self) -> None:
         """Raise where any scene failed.
 
@@ -123,52 +83,28 @@ class Outcomes(Generic[Record]):
             )
 
 
-def cells_with_task(cells: Sequence[EvaluationCell], task: str, outcomes: Outcomes[Any]) -> list[EvaluationCell]:
-    """The cells whose scene can have a task; the others are entered with the reason."""
-    found: list[EvaluationCell] = []
-    for cell in cells:
-        try:
-            absent = absent_tasks(cell)
-        except ThesisAssetsError as error:
-            outcomes.fail(cell.scene.name, error)
-            continue
-        if task in absent:
-            outcomes.absent[cell.scene.name] = absent[task]
-        else:
-            found.append(cell)
-    return found
+def joined(parts: Iterable[Outcomes[Any]]) -> Outcomes[Any]:
+    """The outcomes of several scenes and epochs as one."""
+    whole: Outcomes[Any] = Outcomes()
+    for part in parts:
+        whole.records.update(part.records)
+        whole.absent.update(part.absent)
+        for scene_name, reasons in part.failed.items():
+            for reason in reasons:
+                whole.fail(scene_name, reason)
+    return whole
 
 
-def make_epochs(
-    function: Callable[[Share], Result],
-    plan: Callable[[EvaluationCell, int], Plan[Share, Result, Record] | Record],
-    epochs: Iterable[tuple[EvaluationCell, int]],
-    outcomes: Outcomes[Record],
-    crew: Crew,
-    on_progress: Progress,
-    split: Callable[[Sequence[View], int], list[tuple[View, ...]]],
-) -> None:
-    """Do every (scene, epoch) by shares of some views each.
-
-    Args:
-        plan: what is to be done of one, or the record of what is there as wanted.
-        split: `split_by_camera` or `split_by_frame`.
-    """
-    plans: list[Plan[Share, Result, Record]] = []
-    for cell, epoch in epochs:
-        try:
-            found = plan(cell, epoch)
-        except ThesisAssetsError as error:
-            outcomes.fail(cell.scene.name, error)
-            continue
-        if isinstance(found, Plan):
-            plans.append(found)
-        else:
-            outcomes.records[cell.scene.name, epoch] = found
-    crew = crew.for_views(sum(len(each.views) for each in plans))
-    n_shares = crew.shares_a_unit(len(plans))
-    units = [each.unit(split(each.views, n_shares)) for each in plans]
-    work_off(function, units, outcomes, crew, on_progress)
+def each_epoch(
+    work: SceneEpochs, task: str, of_epoch: Callable[[EvaluationCell, int, Contents], Course[Record]]
+) -> Course[Outcomes[Record]]:
+    """Do one thing of every epoch of a scene, where the scene can have a task."""
+    outcomes: Outcomes[Record] = Outcomes()
+    contents = Contents()
+    with outcomes.of_scene(work.cell):
+        for epoch in outcomes.epochs_with(task, work):
+            outcomes.records[work.cell.scene.name, epoch] = yield from of_epoch(work.cell, epoch, contents)
+    return outcomes
 
 
 def split_by_camera(views: Sequence[View], n_shares: int) -> list[tuple[View, ...]]:
@@ -202,65 +138,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def over_scenes(
-    function: Callable[[EvaluationCell], Mapping[int, Record]],
-    cells: Sequence[EvaluationCell],
-    outcomes: Outcomes[Record],
-    crew: Crew,
-    on_progress: Progress,
-) -> None:
-    """Do one thing a scene, which publishes by itself and gives a record an epoch."""
-    units = [Unit(cell.scene.name, [cell], itemgetter(0)) for cell in cells]
-    work_off(function, units, outcomes, crew, on_progress)
-
-
-def work_off(
-    function: Callable[[Share], Result],
-    units: Sequence[Unit[Share, Result, Record]],
-    outcomes: Outcomes[Record],
-    crew: Crew,
-    on_progress: Progress,
-) -> None:
-    """Do every share of every unit, and enter the records, and the failures, into `outcomes`.
-
-    Args:
-        function: importable by name; what it raises other than `ThesisAssetsError` (a full disk) is raised here at the end.
-    """
-    shares = {id(share): (unit, place) for unit in units for place, share in enumerate(unit.shares)}
-    results: dict[int, dict[int, Result]] = {id(unit): {} for unit in units}
-    unexpected: list[Exception] = []
-
-    def on_done(share: Share, outcome: Result | Exception) -> None:
-        unit, place = shares[id(share)]
-        if isinstance(outcome, Exception):
-            outcomes.fail(unit.scene_name, outcome)
-            if not isinstance(outcome, ThesisAssetsError):
-                unexpected.append(outcome)
-            return
-        results[id(unit)][place] = outcome
-        if len(results[id(unit)]) == len(unit.shares):
-            found = results.pop(id(unit))
-            _finish(unit, [found[place] for place in range(len(unit.shares))], outcomes)
-
-    try:
-        crew.work(function, [share for unit in units for share in unit.shares], on_progress, on_done)
-    finally:
-        for unit in units:
-            unit.discard()
-    if unexpected:
-        raise unexpected[0]
-
-
-def _finish(unit: Unit[Share, Result, Record], found: list[Result], outcomes: Outcomes[Record]) -> None:
-    try:
-        records = unit.finish(found)
-        outcomes.records.update({(unit.scene_name, epoch): record for epoch, record in records.items()})
-    except ThesisAssetsError as error:
-        outcomes.fail(unit.scene_name, error)
-    finally:
-        unit.discard()
 
 
 def pace(scene_name: str, what: str, total: int) -> Callable[[int], None]:

@@ -9,13 +9,14 @@ contact sheet; `artifacts.json` says which samples, and what is absent and why.
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thesis_assets import storage
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.evaluation.cell import EvaluationCell, Progress, silent, source_tree
+from thesis_assets.evaluation.cell import EvaluationCell, source_tree
 from thesis_assets.evaluation.outputs import (
     Staging,
     below,
@@ -30,8 +31,7 @@ from thesis_assets.evaluation.outputs import (
     verified,
     with_step,
 )
-from thesis_assets.evaluation.refined_predictions import Refinement, forget_refiners
-from thesis_assets.evaluation.shared_work import Crew, Outcomes, over_scenes
+from thesis_assets.evaluation.refined_predictions import Refinement
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import epoch_name
 from thesis_assets.provenance import CODE_VERSIONS, Contents, Place, Unit, Wanted, begin, recorded
@@ -47,39 +47,14 @@ KINDS = ("rgb", "depth", "gt_input")
 SHEET_HEIGHT = 160
 
 
-def write_artifacts_of_scenes(
-    cells: Sequence[EvaluationCell], crew: Crew | None = None, on_progress: Progress = silent
-) -> Outcomes[TrainingArtifactsRecord]:
-    """Publish the pictures of every scene and epoch; a failed scene leaves the others.
-
-    Args:
-        crew: who makes them: a scene each.
-    """
-    outcomes: Outcomes[TrainingArtifactsRecord] = Outcomes()
-    try:
-        crew = (crew or Crew()).for_views(sum(len(cell.epoch_steps()) for cell in cells) * MAX_SAMPLES)
-        over_scenes(artifacts_of_scene, cells, outcomes, crew, on_progress)
-    finally:
-        forget_refiners()
-    return outcomes
-
-
-def artifacts_of_scene(cell: EvaluationCell) -> dict[int, TrainingArtifactsRecord]:
-    """In a worker: the pictures of one scene's epochs."""
-    contents = Contents()
-    return {epoch: write_training_artifacts(cell, epoch, tell, contents) for epoch in cell.epoch_steps()}
-
-
-def write_training_artifacts(
-    cell: EvaluationCell, epoch: int, on_progress: Progress = silent, contents: Contents | None = None
-) -> TrainingArtifactsRecord:
+def write_training_artifacts(cell: EvaluationCell, epoch: int) -> TrainingArtifactsRecord:
     """Publish one epoch's pictures by one rename; what is as wanted is left alone.
 
     Raises:
         InvalidFile: the checkpoint, or an image of a chosen sample, is missing or cannot be read.
     """
     unit, record_file = training_artifacts_unit(cell, epoch), cell.tree.training_artifacts_record(epoch)
-    contents = contents or Contents()
+    contents = Contents()
     verdict = verified(unit, contents)
     if verdict.is_made:
         return storage.read_json(record_file, TrainingArtifactsRecord)
@@ -97,16 +72,19 @@ def write_training_artifacts(
         )
         stage.write(record_file, storage.to_json_bytes(record))
         publish([stage], unit, verdict, making, contents, noted={"device": cell.device})
-    on_progress(f"{cell.scene.name} {epoch_name(epoch)}: training artifacts of {len(rows)} samples")
+    tell(f"{cell.title} {epoch_name(epoch)}: training artifacts of {len(rows)} samples")
     return record
 
 
 def take_training_artifacts(cell: EvaluationCell, epoch: int, contents: Contents | None = None) -> None:
-    """Link what a source tree has under `training_artifacts/` of an epoch; nothing where it has none, or it lies here already."""
-    source = taken_artifacts(cell, epoch)
+    """Link what a source tree has under `training_artifacts/` of an epoch. Where it has none, pictures of another source make way."""
+    unit, source = training_artifacts_unit(cell, epoch), taken_artifacts(cell, epoch)
+    folder, record = unit.place.base, recorded(unit.place)
     if source is None:
+        if record is not None and record.options.get("evaluation") != unit.wanted.options.get("evaluation"):
+            unit.place.record.unlink()
+            shutil.rmtree(folder)
         return
-    unit, folder = training_artifacts_unit(cell, epoch), cell.tree.training_artifacts_record(epoch).parent
     contents = contents or Contents()
     verdict = verified(unit, contents)
     if verdict.is_made:

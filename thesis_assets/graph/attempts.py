@@ -48,9 +48,17 @@ def attempting(
     platform: Platform, asset: str, cells: Sequence[Cell], run_id: str, is_ended_by_person: Callable[[], bool]
 ) -> Iterator[None]:
     """Note that cells are begun; that they failed, and why, where they do."""
-    cells = [cell for cell in cells if cell.exp_name]
-    for cell in cells:
-        _begin(platform, asset, cell, run_id)
+    begin_attempts(platform, asset, cells, run_id)
+    with noting_failure(platform, asset, cells, run_id, is_ended_by_person):
+        yield
+    end_attempts(platform, asset, cells)
+
+
+@contextlib.contextmanager
+def noting_failure(
+    platform: Platform, asset: str, cells: Sequence[Cell], run_id: str, is_ended_by_person: Callable[[], bool]
+) -> Iterator[None]:
+    """Note of cells that failed why they did."""
     try:
         yield
     except ThesisAssetsError as error:
@@ -63,8 +71,20 @@ def attempting(
         if is_ended_by_person():  # else web server or daemon are restarted, and what they followed goes on
             note_failure(platform, asset, cells, ENDED_BY_A_PERSON, run_id)
         raise
+
+
+def begin_attempts(platform: Platform, asset: str, cells: Sequence[Cell], run_id: str) -> None:
+    """Note that cells are begun."""
     for cell in cells:
-        platform.difix(cell).attempt(_name(asset, cell)).unlink(missing_ok=True)
+        if cell.exp_name:
+            _begin(platform, asset, cell, run_id)
+
+
+def end_attempts(platform: Platform, asset: str, cells: Sequence[Cell]) -> None:
+    """Of cells that are made nothing is noted."""
+    for cell in cells:
+        if cell.exp_name:
+            platform.difix(cell).attempt(_name(asset, cell)).unlink(missing_ok=True)
 
 
 def _begin(platform: Platform, asset: str, cell: Cell, run_id: str) -> None:
@@ -88,7 +108,7 @@ def note_failure(
     platform: Platform, asset: str, cells: Sequence[Cell], reason: str, run_id: str, *, is_lost: bool = False
 ) -> None:
     """Note why those of the cells failed that are not made all the same: in a range the others are."""
-    for cell in cells:
+    for cell in (cell for cell in cells if cell.exp_name):
         tree = platform.difix(cell)
         path = tree.attempt(_name(asset, cell))
         try:

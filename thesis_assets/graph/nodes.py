@@ -24,6 +24,8 @@ DATA_VERSION = "data version"
 CODE_VERSION = "code version"
 SCENE_FILES = "scene_files"
 """The scenes on disk as Dagster sees them: observed, never made."""
+EPOCHS = "evaluation"
+"""What the tasks write: one that is measured anew takes its epoch out of the manifest first."""
 BADNESS: tuple[State, ...] = ("damaged", "missing", "stale")
 
 
@@ -35,6 +37,7 @@ class Node:
         units: the outputs of a cell that are made, looked at and mended each by itself; of a cell without any, such as the catalog
             of scenes or a task that is not enabled, its event in the history is all there is.
         observed: what Dagster alone sees above it, for its marks: no cells that anybody makes.
+        one_writer_of: what several assets of a run write, by turns.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Node:
     upstream: tuple[str, ...]
     units: Callable[[Platform, Cell], Sequence[Unit]]
     observed: tuple[str, ...] = ()
+    one_writer_of: str | None = None
 
 
 def _nothing(platform: Platform, cell: Cell) -> list[Unit]:
@@ -186,9 +190,20 @@ NODES: dict[str, Node] = {
             "exp_by_run",
             ("tuned_checkpoint", "selected_checkpoint", "input_data"),
             _evaluated("predictions"),
+            one_writer_of=EPOCHS,
         ),
-        *(Node(task, "evaluation", "exp_by_run", ("predictions",), _evaluated(task)) for task in TASKS),
-        Node("evaluation_manifest", "evaluation", "exp_by_run", TASKS, _evaluated("evaluation_manifest")),
+        *(
+            Node(task, "evaluation", "exp_by_run", ("predictions",), _evaluated(task), one_writer_of=EPOCHS)
+            for task in TASKS
+        ),
+        Node(
+            "evaluation_manifest",
+            "evaluation",
+            "exp_by_run",
+            TASKS,
+            _evaluated("evaluation_manifest"),
+            one_writer_of=EPOCHS,
+        ),
         Node("triplet_recording", "recordings", "exp_by_run", ("tuned_checkpoint",), _recorded("triplet_recording")),
         Node("input_data_recording", "recordings", "exp_by_run", ("input_data",), _recorded("input_data_recording")),
         # After the input data's recording: the checks here hold all files of a tree's rerun/ against it.

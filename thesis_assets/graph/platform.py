@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from dagster._core.execution.context.system import StepExecutionContext
 
 from thesis_assets.errors import (
     InvalidExperiment,
@@ -113,7 +114,7 @@ class Platform:
     def workers(self) -> int:
         return self.settings.workers or os.cpu_count() or 1
 
-    def reporter(self, context: dg.AssetExecutionContext) -> Callable[[str], None]:
+    def reporter(self, context: dg.AssetExecutionContext | StepExecutionContext) -> Callable[[str], None]:
         """A progress function: the line goes to the run's log and to whoever watches this process."""
 
         def report(line: str) -> None:

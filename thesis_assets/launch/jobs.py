@@ -15,10 +15,11 @@ but the record's path, follows it to its end, ends it, or learns how it ended.
 
 Calls are one function over several items, each a piece of work that may run elsewhere, in any order, and be found again:
 
-    outcomes = launcher.run_calls(export_shard, [Call(scene, work, digest, tree.job(f"shard-{scene}")) for ...])
+    outcomes = launcher.map(export_shard, [Call(scene, work, digest, tree.job(f"shard-{scene}")) for ...])
 
-The function is importable by name, the items are picklable, and calling it twice for one item does no harm: what is done is kept.
-It says how far it is by `telling.tell`. Does not belong here: where jobs and calls run (`local_jobs`, `slurm_jobs`).
+The function is one that `mapping.map_items` takes: on this host that maps over all calls, on a cluster a job over its own. The items are
+picklable, and calling it twice for one item does no harm: what is done is kept. It says how far it is by `telling.tell`.
+Does not belong here: where jobs and calls run (`local_jobs`, `slurm_jobs`).
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ class Calling(Generic[Item, Result]):
     """How calls are made.
 
     Attributes:
-        workers: calls at once on this host. A cluster has a cap of its own.
+        workers: processes at once: on this host of all calls, on a cluster of each call's job, where its function shares its work.
         resources: of each call.
         on_done: called in this process as each call ends, in the order they end.
         on_line: called in this process with what the calls tell.
@@ -201,9 +202,9 @@ class Launcher(Protocol):
         """End every process of the job: first asked, then killed."""
         ...
 
-    def run_calls(
-        self, function: Callable[[Item], Result], calls: Sequence[Call[Item]], calling: Calling[Item, Result] = ...
-    ) -> list[Result | Exception]:
+    def map(
+        self, function: Callable[[Item], Any], calls: Sequence[Call[Item]], calling: Calling[Item, Any] = ...
+    ) -> list[Any]:
         """Call `function` on every item; return its results, or the exception an item raised, in the order of `calls`.
 
         An interrupt ends the calls, unless `calling.following.leave_running` says otherwise and they run elsewhere.

@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import which
+from typing import Any
 
 from thesis_assets.errors import CellLocked, ThesisAssetsError
 from thesis_assets.launch import mapping
 from thesis_assets.launch.commands import end_tree, members, spawn
-from thesis_assets.launch.jobs import Call, Calling, Item, Job, JobState, Resources, Result, job_exit, new_record
+from thesis_assets.launch.jobs import Call, Calling, Item, Job, JobState, Resources, job_exit, new_record
 from thesis_assets.launch.supervisors import supervised
 from thesis_assets.layout import device_lock
 from thesis_assets.schemas.tuning import JobRecord
@@ -106,25 +107,22 @@ class LocalLauncher:
             end_tree(None, record.job_id, grace_seconds=grace_seconds)
             _reap()
 
-    def run_calls(
+    def map(
         self,
-        function: Callable[[Item], Result],
+        function: Callable[[Item], Any],
         calls: Sequence[Call[Item]],
-        calling: Calling[Item, Result] = Calling(),
-    ) -> list[Result | Exception]:
-        """See `Launcher.run_calls`. In this process, or in worker processes that end with it: what is done is kept."""
+        calling: Calling[Item, Any] = Calling(),
+    ) -> list[Any]:
+        """See `Launcher.map`. In this process, or in worker processes that end with it: what is done is kept."""
         gpus, on_wait = calling.resources.gpus, calling.following.on_wait
         with contextlib.ExitStack() as held:
             if gpus:
                 # The first one: what runs in this process takes that, whatever else is free.
                 holder = f"process {os.getpid()} on {socket.gethostname()}"
                 held.enter_context(devices(self._gpus()[:1], gpus, holder=holder, on_wait=on_wait))
+            items = [call.item for call in calls]
             return mapping.map_items(
-                function,
-                [call.item for call in calls],
-                workers=calling.workers,
-                on_done=calling.on_done,
-                on_line=calling.on_line,
+                function, items, workers=calling.workers, on_done=calling.on_done, on_line=calling.on_line
             )
 
 

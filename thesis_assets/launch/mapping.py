@@ -1,17 +1,35 @@
-"""Mapping a function over items in fresh worker processes; an item that fails leaves the others."""
+"""The map: doing many things side by side in fresh worker processes; one that fails leaves the others.
+
+A plain function is called in a worker, once an item. An item that several workers share, and that has something to publish when they
+are done, is a generator function: it runs where the map was called, and yields what it waits for:
+
+    def measure(scene):
+        stage = begin(scene)
+        try:
+            found = yield Shared(compare_views, scene.views, split_by_camera)
+            return publish(stage, found)
+        finally:
+            discard(stage)
+
+    map_items(measure, scenes, workers=8)
+"""
 
 import os
 import pickle
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from inspect import isgeneratorfunction
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.launch.telling import ToldLines, tell_to_file, told_to
@@ -19,7 +37,30 @@ from thesis_assets.launch.telling import ToldLines, tell_to_file, told_to
 TELL_SECONDS = 0.5
 
 Item = TypeVar("Item")
+Piece = TypeVar("Piece")
+Part = TypeVar("Part")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Shared(Generic[Piece, Part, Result]):
+    """Work for several workers. Who yields it is given the results of its parts, in their order, or the exception of one of them.
+
+    Attributes:
+        do: called in a worker on a part; importable by name and picklable, like parts and results.
+        whole: all pieces of the work.
+        cut: the pieces in at most so many parts, and at least one.
+        worth: so many pieces are worth the start of a worker, which costs seconds.
+    """
+
+    do: Callable[[Part], Result]
+    whole: Sequence[Piece]
+    cut: Callable[[Sequence[Piece], int], Sequence[Part]]
+    worth: int = 1
+
+
+Course = Generator[Shared[Any, Any, Any], list[Any], Result]
+"""What a generator function that is mapped returns; its own return value is the item's result."""
 
 
 class WorkerDied(ThesisAssetsError):
@@ -27,7 +68,7 @@ class WorkerDied(ThesisAssetsError):
 
 
 def map_items(
-    function: Callable[[Item], Result],
+    function: Callable[[Item], Result] | Callable[[Item], Course[Result]],
     items: Sequence[Item],
     *,
     workers: int,
@@ -36,28 +77,123 @@ def map_items(
 ) -> list[Result | Exception]:
     """Call `function` on every item; return its results, or the exception an item raised, in the order of `items`.
 
-    Workers are spawned, never forked: a fork of a process that has used torch or CUDA hangs. With one worker (or one item)
-    everything runs in this process. A worker that dies takes down the calls beside it; those are made again, one worker an
-    item, so `function` must bear being called twice for one item.
+    Workers are spawned, never forked: a fork of a process that has used torch or CUDA hangs. With one worker, or one part,
+    everything runs in this process. A worker that dies takes down the calls beside it; those are made again, one worker a
+    part, so what workers call must bear being called twice.
 
     Args:
-        function: importable by name, and picklable like the items and results.
+        function: importable by name; where it is no generator function, picklable like the items and results.
         on_done: called in this process as each item ends, in the order they end.
-        on_line: called in this process with what the items `tell` meanwhile.
+        on_line: called in this process with what is told meanwhile.
     """
     outcomes: dict[int, Result | Exception] = {}
+    waiting: list[_Course] = []
 
-    def finish(place: int, outcome: Result | Exception) -> None:
-        outcomes[place] = outcome
-        if on_done:
-            on_done(items[place], outcome)
-
-    if workers <= 1 or len(items) <= 1:
-        for place, item in enumerate(items):
+    def go_on(course: _Course, found: Any = None) -> None:
+        """Let a course run until it waits for its parts, or ends."""
+        outcome: Any
+        try:
             with told_to(on_line):
-                outcome = _call(function, item)
-            finish(place, outcome)
-        return [outcomes[place] for place in range(len(items))]
+                run = course.generator.throw if isinstance(found, Exception) else course.generator.send
+                course.shared = run(found)
+        except StopIteration as end:
+            outcome = end.value
+        except Exception as error:  # noqa: BLE001 - the caller decides what a failed item means
+            outcome = error
+        else:
+            waiting.append(course)
+            return
+        outcomes[course.place] = outcome
+        if on_done:
+            on_done(items[course.place], outcome)
+
+    start = function if is_course(function) else partial(_alone, function)
+    courses = [_Course(place, start(item)) for place, item in enumerate(items)]
+    try:
+        for course in courses:
+            go_on(course)
+        while waiting:
+            parts, n_workers = _in_parts(waiting, workers)
+            waiting.clear()
+            with closing(_worked_off(parts, n_workers, on_line)) as worked_off:
+                for part, outcome in worked_off:
+                    part.course.results[part.place] = outcome
+                    if part.course.is_worked_off:
+                        go_on(part.course, part.course.found)
+    finally:
+        for course in courses:
+            course.generator.close()
+    return [outcomes[place] for place in range(len(items))]
+
+
+def is_course(function: Callable[..., Any]) -> bool:
+    """Whether it is a generator function, also where some of its arguments are given already."""
+    return isgeneratorfunction(function.func if isinstance(function, partial) else function)
+
+
+def singly(whole: Sequence[Part], n_parts: int) -> Sequence[Part]:
+    """Every piece is a part."""
+    del n_parts
+    return whole
+
+
+def _alone(function: Callable[[Item], Result], item: Item) -> Course[Result]:
+    (result,) = yield Shared(function, [item], singly)
+    return result  # type: ignore[no-any-return]
+
+
+@dataclass(eq=False)
+class _Course:
+    """An item on its way: what it waits for, and what came of the parts of that."""
+
+    place: int
+    generator: Any
+    shared: Shared[Any, Any, Any] | None = None
+    n_parts: int = 0
+    results: dict[int, Any] = field(default_factory=dict)
+
+    @property
+    def is_worked_off(self) -> bool:
+        """Only then it goes on: what it discards when one part failed, others may be at work on."""
+        return len(self.results) == self.n_parts
+
+    @property
+    def found(self) -> Any:
+        results = [self.results[place] for place in range(self.n_parts)]
+        return next((each for each in results if isinstance(each, Exception)), results)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    course: _Course
+    place: int
+    do: Callable[[Any], Any]
+    part: Any
+
+
+def _in_parts(waiting: Sequence[_Course], workers: int) -> tuple[list[_Part], int]:
+    """What is waited for, such that nobody is idle while the last of it is worked on; and how many workers are worth their start."""
+    wanted = [(course, course.shared) for course in waiting if course.shared is not None]
+    workers = max(1, min(workers, int(sum(len(shared.whole) / shared.worth for _, shared in wanted))))
+    n_parts = 1 if workers == 1 else -(-2 * workers // len(wanted))
+    parts = []
+    for course, shared in wanted:
+        cut = shared.cut(shared.whole, n_parts)
+        course.n_parts, course.results = len(cut), {}
+        parts += [_Part(course, place, shared.do, part) for place, part in enumerate(cut)]
+    return parts, min(workers, len(parts))
+
+
+def _worked_off(
+    parts: Sequence[_Part], workers: int, on_line: Callable[[str], None] | None
+) -> Generator[tuple[_Part, Any], None, None]:
+    """Every part as it ends, with its result or the exception that it raised."""
+    if workers <= 1:
+        for part in parts:
+            with told_to(on_line):
+                outcome = _answer(part.do, part.part)
+            yield part, outcome
+        return
     with tempfile.TemporaryDirectory(prefix="thesis-assets-") as folder:
         told = ToldLines(Path(folder))
 
@@ -66,80 +202,81 @@ def map_items(
                 if on_line:
                     on_line(line)
 
-        _map_in_pool(function, items, range(len(items)), min(workers, len(items)), finish, Path(folder), relay)
-        for place in [place for place in range(len(items)) if place not in outcomes]:
-            if not _map_in_pool(function, items, [place], 1, finish, Path(folder), relay):
-                died = WorkerDied(
-                    "the worker process ended without an answer",
-                    found=ascii(items[place])[:300],
-                    remedy="most often it was killed for memory (`dmesg`): use fewer workers, or smaller batches; then start again",
-                )
-                finish(place, died)
-    return [outcomes[place] for place in range(len(items))]
+        left = dict.fromkeys(parts)
+        for tried, n_workers in [(parts, workers), *(([part], 1) for part in parts)]:
+            if any(part in left for part in tried):
+                with closing(_in_pool(tried, n_workers, Path(folder), relay)) as ended:
+                    for part, outcome in ended:
+                        del left[part]
+                        yield part, outcome
+        for part in left:
+            yield part, _death(part)
 
 
-def _call(function: Callable[[Item], Result], item: Item) -> Result | Exception:
-    try:
-        return function(item)
-    except Exception as error:  # noqa: BLE001 - the caller decides what a failed item means
-        return error
-
-
-def _map_in_pool(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    places: Sequence[int],
-    workers: int,
-    finish: Callable[[int, Result | Exception], None],
-    folder: Path,
-    relay: Callable[[], None],
-) -> bool:
-    """Finish what can be finished of `places`. False: a worker died; what it and those beside it did is lost."""
-    executor = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_follow_parent, initargs=(folder,)
+def _death(part: _Part) -> WorkerDied:
+    return WorkerDied(
+        "the worker process ended without an answer",
+        found=ascii(part.part)[:300],
+        remedy="most often it was killed for memory (`dmesg`): use fewer workers, or smaller batches; then start again",
     )
-    futures: dict[Future[Result], int] = {}
-    died = False
+
+
+def _in_pool(
+    parts: Sequence[_Part], workers: int, folder: Path, relay: Callable[[], None]
+) -> Generator[tuple[_Part, Any], None, None]:
+    """Every part that could be finished. Where a worker dies, what it and those beside it did is lost, and not among them."""
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    executor = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_follow_parent, initargs=(folder, threads)
+    )
     try:
-        for place in places:
-            futures[executor.submit(picklable_answer, function, items[place])] = place
+        futures: list[Future[Any]] = [executor.submit(_answer, part.do, part.part) for part in parts]
+        numbers = {future: number for number, future in enumerate(futures)}
         waiting = set(futures)
         while waiting:
             done, waiting = wait(waiting, TELL_SECONDS, return_when=FIRST_COMPLETED)
             relay()
-            for future in sorted(done, key=lambda one: futures[one]):
+            for future in sorted(done, key=numbers.__getitem__):
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):
-                    died = True
                     continue
                 if error is not None and not isinstance(error, Exception):
                     raise error
-                finish(futures[future], future.result() if error is None else error)
+                yield parts[numbers[future]], future.result() if error is None else error
     except BrokenProcessPool:
-        died = True
+        return
     except BaseException:
         for process in list((executor._processes or {}).values()):
             process.kill()
         raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
-    return not died
 
 
-def picklable_answer(function: Callable[[Item], Result], item: Item) -> Result:
-    """In a worker: an exception that cannot travel back goes as its text, or it would look like a worker's death."""
+def _answer(do: Callable[[Part], Any], part: Part) -> Any:
+    """The result, or the exception in its place: the caller decides what a failed item means."""
     try:
-        return function(item)
-    except Exception as error:
+        return do(part)
+    except Exception as error:  # noqa: BLE001
+        return picklable(error)
+
+
+def picklable(answer: Any) -> Any:
+    """The same; an exception that cannot be sent to another process is its text, or it would look like a worker's death."""
+    if isinstance(answer, Exception):
         try:
-            pickle.loads(pickle.dumps(error))  # noqa: S301 - bytes of this very process
-        except Exception:  # noqa: BLE001 - whatever its class does in pickling, it cannot be sent
-            raise ThesisAssetsError(f"{type(error).__name__}: {error}") from error
-        raise
+            pickle.loads(pickle.dumps(answer))  # noqa: S301 - bytes of this very process
+        except Exception:  # noqa: BLE001 - whatever its class does in pickling
+            return ThesisAssetsError(f"{type(answer).__name__}: {answer}")
+    return answer
 
 
-def _follow_parent(folder: Path) -> None:
-    """In a worker: leave Ctrl-C to the parent, tell it by files, and end when it does, however it ends."""
+def _follow_parent(folder: Path, threads: int) -> None:
+    """In a worker: leave Ctrl-C to the parent, tell it by files, and end when it does, however it ends.
+
+    Torch, where the work imports it, takes its part of the cores and not all of them.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     tell_to_file(folder)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()

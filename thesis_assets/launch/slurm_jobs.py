@@ -7,6 +7,7 @@ is pre-empted, which Slurm calls running still, and to one whose node is taken a
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import shutil
@@ -30,17 +31,16 @@ from thesis_assets.launch.jobs import (
     JobState,
     LogRelay,
     Resources,
-    Result,
     close_record,
     job_exit,
     log_tail,
     new_record,
     settled_state,
 )
-from thesis_assets.launch.mapping import picklable_answer
+from thesis_assets.launch.mapping import map_items, picklable
 from thesis_assets.launch.slurm_cluster import WAITING, Site, SlurmQueue, log_files, require_place, submit
 from thesis_assets.launch.supervisors import NOT_FOUND, write_exit
-from thesis_assets.launch.telling import ToldLines, tell_to_file
+from thesis_assets.launch.telling import ToldLines, tell, tell_to_file
 from thesis_assets.layout import JobTree
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import read_json, write_bytes, write_json
@@ -151,15 +151,15 @@ class SlurmLauncher:
     def _number(self, record: JobRecord) -> str | None:
         return record.scheduler_id or self._queue.number_of(record.job_id or "")
 
-    def run_calls(
+    def map(
         self,
-        function: Callable[[Item], Result],
+        function: Callable[[Item], Any],
         calls: Sequence[Call[Item]],
-        calling: Calling[Item, Result] = Calling(),
-    ) -> list[Result | Exception]:
-        """See `Launcher.run_calls`."""
+        calling: Calling[Item, Any] = Calling(),
+    ) -> list[Any]:
+        """See `Launcher.map`."""
         records: dict[int, JobRecord] = {}
-        outcomes: dict[int, Result | Exception] = {}
+        outcomes: dict[int, Any] = {}
         following = calling.following
         try:
             for place, call in enumerate(calls):
@@ -167,7 +167,7 @@ class SlurmLauncher:
                 if left is not None:
                     records[place] = left
             fresh = [place for place in range(len(calls)) if place not in records]
-            records.update(self._start_calls(function, calls, fresh, calling.resources))
+            records.update(self._start_calls(function, calls, fresh, calling))
             told = {place: ToldLines(calls[place].place.told_dir) for place in records}
             logs = {place: LogRelay(Path(record.stdout), Path(record.stderr)) for place, record in records.items()}
             shown: dict[int, str] = {}
@@ -214,10 +214,10 @@ class SlurmLauncher:
 
     def _start_calls(
         self,
-        function: Callable[[Item], Result],
+        function: Callable[[Item], Any],
         calls: Sequence[Call[Item]],
         places: Sequence[int],
-        resources: Resources,
+        calling: Calling[Item, Any],
     ) -> dict[int, JobRecord]:
         if not places:
             return {}
@@ -229,12 +229,14 @@ class SlurmLauncher:
                 old.unlink(missing_ok=True)
             shutil.rmtree(where.told_dir, ignore_errors=True)
             where.told_dir.mkdir()
-            payloads.append(CallOnNode(function, calls[place].item, where.absolute(), uuid.uuid4().hex))
+            call_id = uuid.uuid4().hex
+            payloads.append(CallOnNode(function, calls[place].item, where.absolute(), call_id, calling.workers))
         first = calls[places[0]]
         folder = first.place.base.parent / "slurm"
         name = first.name if len(places) == 1 else f"{first.name}+{len(places) - 1}"
-        numbers = self._submit(name, resources, folder, payloads)
-        caller = f"{function.__module__}.{function.__qualname__}"
+        numbers = self._submit(name, calling.resources, folder, payloads)
+        named = function.func if isinstance(function, functools.partial) else function
+        caller = f"{named.__module__}.{named.__qualname__}"
         started: dict[int, JobRecord] = {}
         for place, payload, number in zip(places, payloads, numbers, strict=True):
             call, (stdout, stderr) = calls[place], log_files(folder, number)
@@ -324,22 +326,20 @@ class CommandOnNode:
 
 @dataclass
 class CallOnNode:
-    """One call of a function."""
+    """One call. `workers`: that share it, where its function lets them."""
 
     function: Callable[[Any], Any]
     item: Any
     place: JobTree
     job_id: str
+    workers: int
 
     def __call__(self) -> None:
         """Call, and leave the answer: the result, or the exception, as a pickle."""
         signal.signal(signal.SIGTERM, _requeue_or_end)
         tell_to_file(self.place.told_dir)
-        try:
-            answer = picklable_answer(self.function, self.item)
-        except Exception as error:  # noqa: BLE001 - the caller decides what a failed item means
-            answer = error
-        write_bytes(self.place.answer, pickle.dumps(answer))
+        (answer,) = map_items(self.function, [self.item], workers=self.workers, on_line=tell)
+        write_bytes(self.place.answer, pickle.dumps(picklable(answer)))
         write_exit(str(self.place.exit_file), self.job_id, 1 if isinstance(answer, Exception) else 0)
 
     def checkpoint(self) -> Any:

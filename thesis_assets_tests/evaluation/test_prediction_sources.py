@@ -10,15 +10,14 @@ import pytest
 from PIL import Image
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.manifest import write_manifest
 from thesis_assets.evaluation.metric_tables import IMPORTED, read_protocol, read_results, read_table
-from thesis_assets.evaluation.nvs import evaluate_nvs_scenes
 from thesis_assets.evaluation.pipeline_command import pipeline_unit
 from thesis_assets.evaluation.pose import evaluate_pose
 from thesis_assets.evaluation.required_files import check_manifest, check_metrics_recompute, check_required_files
-from thesis_assets.evaluation.scene_steps import predict, units_of
+from thesis_assets.evaluation.scene_steps import units_of
 from thesis_assets.evaluation.units import absent_tasks, prediction_place, prediction_unit
 from thesis_assets.experiments.spec import EvaluationSpec
 from thesis_assets.layout import TASKS, EvaluationTree
@@ -38,9 +37,11 @@ from thesis_assets_tests.evaluation.tiny_cell import (
     FRAMES,
     SCENE,
     SOURCE,
+    compare,
     compared_epoch,
     evaluate,
     open_cell,
+    predict,
     predicted_epoch,
 )
 
@@ -224,6 +225,15 @@ def test_another_command_line_makes_predictions_stale(own_folder: Path) -> None:
     )
 
 
+def test_pictures_of_refined_samples_make_way_for_a_pipeline_that_has_none(own_folder: Path) -> None:
+    predict([open_cell(own_folder)])
+    cell = commanded(own_folder)
+    assert any(cell.tree.training_artifacts(30, "rgb").iterdir())
+    predict([cell])
+    assert not cell.tree.training_artifacts(30, "rgb").exists()
+    assert {unit.look().in_words for unit in units_of("predictions", cell)} == {"made"}
+
+
 def test_an_older_pipelines_tree_is_taken_over_without_running_it(own_folder: Path) -> None:
     cell = commanded(own_folder)
     evaluate(cell)
@@ -282,16 +292,15 @@ def test_a_directory_is_made_of_difix_checkpoints_alone_and_before_anything_runs
     wanted = cell.experiment.evaluation.predictions.command
     assert wanted is not None
     command = {"command": wanted.replace("{checkpoint}", "{model_dir}")}
-    with pytest.raises(InvalidFile, match="only a DiFix checkpoint"):
-        predict([commanded(own_folder, predictions=command)])
+    refused = predict([commanded(own_folder, predictions=command)])
+    assert "only a DiFix checkpoint" in " ".join(refused.failed[SCENE])
     assert not cell.tree.pipeline.base.exists()
 
 
 def test_without_a_selected_checkpoint_nothing_is_started(own_folder: Path) -> None:
     cell = commanded(own_folder)
     cell.tuning_run.selected_checkpoint.unlink()
-    with pytest.raises(InvalidFile, match="no checkpoint of the run has been selected"):
-        predict([cell])
+    assert "no checkpoint of the run has been selected" in " ".join(predict([cell]).failed[SCENE])
 
 
 def test_a_pipeline_that_fails_says_so_and_leaves_what_was_there(own_folder: Path) -> None:
@@ -405,7 +414,7 @@ def test_older_results_that_a_tree_lacks_are_named(own_folder: Path, moved_tree:
     task = EvaluationTree(moved_tree.parent, moved_tree.name).task(15, "nvs")
     task.nvs_per_frame.unlink()
     cell = existing(own_folder, moved_tree)
-    outcomes = evaluate_nvs_scenes([cell])
+    outcomes = compare([cell])
     assert "metrics_all_cams_per_frame.csv" in outcomes.failed[SCENE][0]
 
 

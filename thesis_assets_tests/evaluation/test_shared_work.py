@@ -1,7 +1,7 @@
 """Evaluation shared out to workers: the same files whoever works, and a scene that fails leaves the others."""
 
+import functools
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.evaluation import nvs, refined_predictions
 from thesis_assets.evaluation.cell import EvaluationCell
-from thesis_assets.evaluation.nvs import evaluate_nvs_scenes
-from thesis_assets.evaluation.pose import evaluate_pose_scenes
-from thesis_assets.evaluation.scene_steps import predict
-from thesis_assets.evaluation.shared_work import Crew, split_by_camera, split_by_frame
+from thesis_assets.evaluation.nvs import measure_part, measure_views
+from thesis_assets.evaluation.pose import measure_poses
+from thesis_assets.evaluation.scene_steps import predict_views
+from thesis_assets.evaluation.shared_work import split_by_camera, split_by_frame
 from thesis_assets.evaluation.views import View
-from thesis_assets.launch.mapping import map_items
-from thesis_assets.layout import EvaluationTree
+from thesis_assets.layout import EvaluationTree, TaskTree
 from thesis_assets.scenes.scene import open_scene
-from thesis_assets_tests.evaluation.tiny_cell import FRAMES, SCENE, open_cell
+from thesis_assets_tests.evaluation.tiny_cell import FRAMES, SCENE, compare, open_cell, predict, worked_off
 from thesis_assets_tests.images.lpips_weights import write_lpips_weights
 
 OTHER_SCENE = "studio_pair03_other"
@@ -37,14 +37,14 @@ def elsewhere(cell: EvaluationCell, folder: Path) -> EvaluationCell:
     return replace(cell, tree=EvaluationTree(folder / SCENE, "demo"))
 
 
-def test_any_number_of_workers_gives_the_same_files(evaluated: EvaluationCell, tmp_path: Path) -> None:
+def test_any_number_of_workers_gives_the_same_files(
+    evaluated: EvaluationCell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cell, lines = elsewhere(evaluated, tmp_path), []
-    crew = Crew(workers=2, views_a_worker=1)
-    for outcomes in (
-        predict([cell], crew, lines.append),
-        evaluate_nvs_scenes([cell], crew, lines.append),
-        *(evaluate_pose_scenes([cell], task, crew, lines.append) for task in ("pose_smplx", "pose_smpl")),
-    ):
+    monkeypatch.setattr(nvs, "VIEWS_A_WORKER", 1)
+    monkeypatch.setattr(refined_predictions, "VIEWS_A_WORKER", 1)
+    poses = [functools.partial(measure_poses, task) for task in ("pose_smplx", "pose_smpl")]
+    for outcomes in (worked_off(step, [cell], 2, lines.append) for step in (predict_views, measure_views, *poses)):
         outcomes.raise_failures()
         assert sorted(outcomes.records) == [(SCENE, 0), (SCENE, 15), (SCENE, 30)]
     found, wanted = results(cell), results(evaluated)
@@ -72,7 +72,7 @@ def test_a_scene_that_fails_is_named_and_leaves_the_others(own_folder: Path) -> 
     )
     fresh = elsewhere(cell, own_folder / "fresh")
     assert predict([other, fresh]).failed == {}
-    outcomes = evaluate_nvs_scenes([other, fresh])
+    outcomes = compare([other, fresh])
     assert sorted(outcomes.records) == [(SCENE, 0), (SCENE, 15), (SCENE, 30)]
     assert f"28/{FRAMES[2]}.png" in outcomes.failed[OTHER_SCENE][0]
     with pytest.raises(ThesisAssetsError, match="the others are in place") as caught:
@@ -84,16 +84,16 @@ def test_a_scene_that_fails_is_named_and_leaves_the_others(own_folder: Path) -> 
 def test_only_stale_epochs_are_shared_out(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell, seen = open_cell(own_folder), []
 
-    def counting(function: Any, items: Sequence[Any], **rest: Any) -> list[Any]:
-        seen.extend(items)
-        return map_items(function, items, **rest)
+    def counting(cell: EvaluationCell, task: TaskTree, *rest: Any) -> Any:
+        seen.append(task)
+        return measure_part(cell, task, *rest)
 
-    monkeypatch.setattr("thesis_assets.evaluation.shared_work.map_items", counting)
-    evaluate_nvs_scenes([cell])
+    monkeypatch.setattr(nvs, "measure_part", counting)
+    compare([cell])
     assert seen == []
     cell.tree.task(15, "nvs").pred_image(4, FRAMES[0]).unlink()
-    evaluate_nvs_scenes([cell])
-    assert [share.task for share in seen] == [cell.tree.task(15, "nvs")]
+    compare([cell])
+    assert seen == [cell.tree.task(15, "nvs")]
 
 
 @pytest.mark.parametrize(("n_shares", "cameras"), [(1, [[4, 28, 40]]), (2, [[4, 28], [40]]), (9, [[4], [28], [40]])])
@@ -140,18 +140,8 @@ def test_torch_sums_on_one_core_whatever_it_may_use(
     try:
         torch.set_num_threads(threads)
         predict([cell]).raise_failures()
-        evaluate_nvs_scenes([cell]).raise_failures()
+        compare([cell]).raise_failures()
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
     assert seen == {("refine", 1), ("view_metrics", 1)}
-
-
-@pytest.mark.parametrize(("n_views", "workers"), [(0, 1), (23, 1), (100, 4), (10_000, 8)])
-def test_no_more_workers_start_than_views_are_worth_one(n_views: int, workers: int) -> None:
-    assert Crew(8).for_views(n_views).workers == workers
-
-
-@pytest.mark.parametrize(("workers", "units", "shares"), [(1, 3, 1), (8, 3, 6), (2, 100, 1), (8, 0, 1)])
-def test_nobody_is_idle_while_the_last_epochs_are_worked_on(workers: int, units: int, shares: int) -> None:
-    assert Crew(workers).shares_a_unit(units) == shares

@@ -1,6 +1,7 @@
 """One evaluated scene of a few kilobytes: three cameras, four frames, two people, renders, a run with two checkpoints."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from scipy.spatial.transform import Rotation
 from thesis_assets.evaluation.cell import EvaluationCell, silent
 from thesis_assets.evaluation.input_data import link_input_data
 from thesis_assets.evaluation.manifest import write_manifest
-from thesis_assets.evaluation.nvs import evaluate_nvs_scenes
-from thesis_assets.evaluation.pose import evaluate_pose_scenes
+from thesis_assets.evaluation.nvs import measure_views
+from thesis_assets.evaluation.pose import measure_poses
 from thesis_assets.evaluation.pose_metrics import RigidMotion
-from thesis_assets.evaluation.scene_steps import predict
-from thesis_assets.evaluation.training_artifacts import write_artifacts_of_scenes
+from thesis_assets.evaluation.scene_steps import predict_views
+from thesis_assets.evaluation.shared_work import Outcomes, SceneEpochs, joined
 from thesis_assets.experiments import ExperimentSpec
+from thesis_assets.launch.mapping import map_items
 from thesis_assets.layout import DifixTree, EvaluationTree, SceneTree
 from thesis_assets.samples.export import ShardWork, export_shard
 from thesis_assets.scenes.bodies import Bodies, write_bodies
@@ -88,15 +90,37 @@ def reopened(cell: EvaluationCell) -> EvaluationCell:
     return replace(cell, scene=open_scene(cell.scene.roots, SCENE))
 
 
+def worked_off(
+    step: Callable[[SceneEpochs], Any],
+    cells: Sequence[EvaluationCell],
+    workers: int = 1,
+    say: Callable[[str], None] = silent,
+) -> Outcomes[Any]:
+    """What comes of one step of the evaluation of some scenes."""
+    items = [SceneEpochs(cell, tuple(cell.epoch_steps())) for cell in cells]
+    answers = map_items(step, items, workers=workers, on_line=say)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return joined(answers)
+
+
+def predict(cells: Sequence[EvaluationCell], workers: int = 1, say: Callable[[str], None] = silent) -> Outcomes[Any]:
+    return worked_off(predict_views, cells, workers, say)
+
+
+def compare(cells: Sequence[EvaluationCell], workers: int = 1, say: Callable[[str], None] = silent) -> Outcomes[Any]:
+    return worked_off(measure_views, cells, workers, say)
+
+
 def evaluate(cell: EvaluationCell, say: Callable[[str], None] = silent) -> None:
     """Every step of the evaluation, as the graph calls them."""
     link_input_data(cell, say)
-    predict([cell], None, say).raise_failures()
-    evaluate_nvs_scenes([cell], None, say).raise_failures()
+    predict([cell], 1, say).raise_failures()
+    compare([cell], 1, say).raise_failures()
     for task in ("pose_smplx", "pose_smpl"):
         if task in cell.tasks:
-            evaluate_pose_scenes([cell], task, None, say).raise_failures()
-    write_artifacts_of_scenes([cell], None, say).raise_failures()
+            worked_off(functools.partial(measure_poses, task), [cell], 1, say).raise_failures()
     write_manifest(cell, say)
 
 
@@ -109,7 +133,7 @@ def predicted_epoch(cell: EvaluationCell, epoch: int) -> PredictionRecord:
 
 def compared_epoch(cell: EvaluationCell, epoch: int, say: Callable[[str], None] = silent) -> Protocol:
     """Compare the views of a scene, and return the protocol of one epoch."""
-    outcomes = evaluate_nvs_scenes([cell], None, say)
+    outcomes = compare([cell], 1, say)
     outcomes.raise_failures()
     return outcomes.records[SCENE, epoch]
 

@@ -1,14 +1,16 @@
 """Results come in the order of the items; a failed item leaves the others; nothing survives an interrupt."""
 
+import functools
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 
-from thesis_assets.launch.mapping import WorkerDied, map_items
+from thesis_assets.launch.mapping import Course, Shared, WorkerDied, _Course, _in_parts, map_items
 from thesis_assets.launch.telling import tell
 
 
@@ -106,3 +108,67 @@ def test_an_interrupt_ends_the_workers(tmp_path: Path) -> None:
 
 def test_no_items_give_no_results() -> None:
     assert map_items(square_but, [], workers=2) == []
+
+
+def sum_of(numbers: list[int]) -> int:
+    """Fails on 3."""
+    if 3 in numbers:
+        raise ValueError("three")
+    tell(f"sum of {len(numbers)}")
+    return sum(numbers)
+
+
+def halves(whole: Sequence[int], n_parts: int) -> list[list[int]]:
+    half = len(whole) if n_parts == 1 else -(-len(whole) // 2)
+    return [list(whole[start : start + half]) for start in range(0, len(whole), half)]
+
+
+def add_up(numbers: list[int], folder: Path) -> Course[int]:
+    """Twice, by workers; a file of each item is there until it is at its end."""
+    place = folder / str(numbers[0])
+    place.write_text("begun")
+    try:
+        sums = yield Shared(sum_of, numbers, halves)
+        (twice,) = yield Shared(sum_of, [*sums, *sums], lambda whole, _: [list(whole)])
+        return twice
+    finally:
+        place.unlink()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_item_that_workers_share_goes_on_with_their_results(tmp_path: Path, workers: int) -> None:
+    lines: list[str] = []
+    done: list[list[int]] = []
+    items = [[2, 2, 5, 0], [5, 3, 6, 7], [8, 9]]
+    function = functools.partial(add_up, folder=tmp_path)
+    results = map_items(
+        function, items, workers=workers, on_done=lambda item, _: done.append(item), on_line=lines.append
+    )
+    assert [results[0], results[2]] == [18, 34]
+    assert isinstance(results[1], ValueError)
+    assert sorted(done) == sorted(items)
+    assert "sum of 2" in lines
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("workers", "n_items", "pieces", "worth", "n_parts", "n_workers"),
+    [
+        (1, 3, 100, 1, 3, 1),
+        (8, 3, 100, 1, 18, 8),
+        (2, 100, 50, 24, 100, 2),
+        (8, 1, 23, 24, 1, 1),
+        (8, 1, 100, 24, 8, 4),
+    ],
+)
+def test_nobody_is_idle_and_no_more_workers_start_than_are_worth_it(
+    workers: int, n_items: int, pieces: int, worth: int, n_parts: int, n_workers: int
+) -> None:
+    def waits() -> Course[None]:
+        yield Shared(sum_of, range(pieces), lambda whole, n: [whole[place::n] for place in range(n)], worth)
+
+    courses = [_Course(place, waits()) for place in range(n_items)]
+    for course in courses:
+        course.shared = next(course.generator)
+    parts, started = _in_parts(courses, workers)
+    assert (len(parts), started) == (n_parts, n_workers)

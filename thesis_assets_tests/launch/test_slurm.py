@@ -319,7 +319,7 @@ def test_calls_are_one_array_and_a_bad_one_leaves_the_others(tmp_path: Path, lau
     calls = calls_of(tmp_path, "a", "bad", "deadly", "b")
 
     calling = Calling[str, str](resources=SMOKE, on_line=told.append, on_done=lambda item, _: done.append(item))
-    a, bad, deadly, b = launcher.run_calls(describe, calls, calling)
+    a, bad, deadly, b = launcher.map(describe, calls, calling)
 
     assert isinstance(a, str)
     assert isinstance(b, str)
@@ -343,7 +343,7 @@ def test_no_more_of_an_array_run_at_once_than_the_settings_allow(tmp_path: Path,
     launcher = SlurmLauncher(SITE.model_copy(update={"at_once": 1}))
     calling = Calling[str, tuple[float, float]](resources=SMOKE)
 
-    first, second = launcher.run_calls(nap, calls_of(tmp_path, "a", "b"), calling)
+    first, second = launcher.map(nap, calls_of(tmp_path, "a", "b"), calling)
 
     assert not isinstance(first, Exception)
     assert not isinstance(second, Exception)
@@ -355,7 +355,7 @@ import sys
 from pathlib import Path
 from thesis_assets_tests.launch import test_slurm as t
 base = Path(sys.argv[1])
-t.SlurmLauncher(t.SITE).run_calls(t.wait_for_go, t.calls_of(base, str(base)), t.Calling(resources=t.SMOKE))
+t.SlurmLauncher(t.SITE).map(t.wait_for_go, t.calls_of(base, str(base)), t.Calling(resources=t.SMOKE))
 """
 
 
@@ -367,7 +367,7 @@ def test_a_call_whose_caller_was_killed_is_followed_and_made_once(tmp_path: Path
     (tmp_path / "go").touch()
 
     calls = calls_of(tmp_path, str(tmp_path))
-    assert SlurmLauncher(SITE).run_calls(wait_for_go, calls, Calling(resources=SMOKE)) == ["went"]
+    assert SlurmLauncher(SITE).map(wait_for_go, calls, Calling(resources=SMOKE)) == ["went"]
 
     assert (tmp_path / "starts").read_text() == "x"
 
@@ -383,9 +383,9 @@ def test_an_answer_that_nobody_took_is_taken_and_one_to_another_question_is_not(
     (call,) = calls_of(tmp_path, str(tmp_path))
     until(call.place.exit_file.exists)
 
-    assert SlurmLauncher(SITE).run_calls(wait_for_go, [call], Calling(resources=SMOKE)) == ["went"]
+    assert SlurmLauncher(SITE).map(wait_for_go, [call], Calling(resources=SMOKE)) == ["went"]
     assert (tmp_path / "starts").read_text() == "x"
-    assert SlurmLauncher(SITE).run_calls(wait_for_go, [call], Calling(resources=SMOKE)) == ["went"]
+    assert SlurmLauncher(SITE).map(wait_for_go, [call], Calling(resources=SMOKE)) == ["went"]
     assert (tmp_path / "starts").read_text() == "xx", "an answer is taken once"
 
 
@@ -396,7 +396,7 @@ def test_an_interrupt_cancels_the_calls(tmp_path: Path, launcher: SlurmLauncher,
 
     calls = calls_of(tmp_path, str(tmp_path))
     with pytest.raises(KeyboardInterrupt):
-        launcher.run_calls(wait_for_go, calls, Calling(resources=SMOKE, following=Following(on_wait=interrupt)))
+        launcher.map(wait_for_go, calls, Calling(resources=SMOKE, following=Following(on_wait=interrupt)))
 
     record = read_json(calls[0].place.record, JobRecord)
     assert record.scheduler_id not in cluster.queue()

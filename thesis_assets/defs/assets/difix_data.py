@@ -6,11 +6,10 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from thesis_assets.defs.assets.declaration import declared_cells, graph_asset, log_cells
+from thesis_assets.defs.assets.declaration import declared_cells, graph_asset
 from thesis_assets.defs.io_manager import AdapterTable, SplitTables, SplitTriplets
-from thesis_assets.defs.launching import GPU, cell_call, job_cores, run_calls
+from thesis_assets.defs.launching import GPU, Described, Metadata, described_calls, job_cores, only
 from thesis_assets.defs.metadata import counts_table, picture
-from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import PlatformParam
 from thesis_assets.layout import dataset_of
@@ -34,21 +33,21 @@ class ExportConfig(dg.Config):
     pool="render",
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
-def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, config: ExportConfig) -> None:
-    """Export the shards of the step's scenes, side by side; a failed scene is named and leaves the others in place."""
-    from thesis_assets.samples.export import ShardWork, export_shard
+def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, config: ExportConfig) -> Described:
+    """Describe the shards of the step's scenes; a failed scene is named and leaves the others in place."""
+    from thesis_assets.samples.export import ShardRecord, ShardWork, export_shard
     from thesis_assets.samples.snapshot import write_generation_config
     from thesis_assets.samples.triplet_set import shard_sheet
     from thesis_assets.scenes.matching import group_id
 
     cells = declared_cells(context, platform, "exp_by_scene")
     report = platform.reporter(context)
-    works = {}
+    calls = {}
     for cell in cells:
         spec = platform.spec(cell)
         tree = platform.difix(cell)
         write_generation_config(tree, spec.generation, replace=config.force)
-        works[cell] = ShardWork(
+        work = ShardWork(
             tree=tree,
             roots=platform.roots,
             scene_name=cell.scene_name,
@@ -58,6 +57,7 @@ def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, co
             threads=job_cores(platform, GPU) or (1 if len(cells) > 1 else platform.workers),
             anew=config.force,
         )
+        calls[cell] = described_calls(platform, "scene_samples", cell, {"": work})
 
     finished = 0
 
@@ -65,20 +65,15 @@ def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, co
         nonlocal finished
         finished += 1
         outcome = f"failed: {result}" if isinstance(result, Exception) else "done"
-        report(f"[{finished}/{len(works)}] {work.scene_name} {outcome}")
+        report(f"[{finished}/{len(calls)}] {work.scene_name} {outcome}")
 
-    workers = min(platform.workers, len(works)) if platform.device == "cpu" else 1
-    calls = [cell_call(context, platform, "scene_samples", cell, work) for cell, work in works.items()]
-    outcomes = run_calls(context, platform, export_shard, calls, GPU, workers=workers, on_done=on_done)
-    results = dict(zip(works, outcomes, strict=True))
-    failed = {cell: result for cell, result in results.items() if isinstance(result, Exception)}
-    records = {cell: result for cell, result in results.items() if not isinstance(result, Exception)}
-    for cell, record in records.items():
+    def show(cell: Cell, answers: list[Any]) -> Metadata:
+        record: ShardRecord = only(answers)
         stats = record.stats
         # A shard that was current made no picture; whoever materializes its cell again wants to look at it all the same.
         preview = record.preview or shard_sheet(platform.difix(cell), cell.scene_name)
-        metadata: dict[str, Any] = {"render | target | reference": picture(preview)} if preview else {}
-        metadata |= {
+        return {
+            **({"render | target | reference": picture(preview)} if preview else {}),
             "dagster/row_count": stats.n_saved,
             "candidates": stats.n_total_candidates,
             "dropped": stats.n_dropped,
@@ -87,14 +82,10 @@ def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, co
             "samples per second": round(stats.n_saved / max(stats.seconds, 1e-6), 2),
             "path": dg.MetadataValue.path(platform.difix(cell).scene_run(cell.scene_name).base),
         }
-        context.add_asset_metadata(metadata, partition_key=cell.key)
-    if failed:
-        log_cells(context, platform, "scene_samples", list(records))
-        raise ThesisAssetsError(
-            f"{len(failed)} of {len(works)} scenes failed; the others are in place",
-            found="; ".join(f"{cell.scene_name}: {error}" for cell, error in failed.items()),
-            remedy="mend the scene, or leave it out (`generation.exclude`), and give the same command again",
-        )
+
+    workers = min(platform.workers, len(calls)) if platform.device == "cpu" else 1
+    remedy = "mend the scene, or leave it out (`generation.exclude`), and give the same command again"
+    return Described(export_shard, calls, GPU, show, workers, on_done, remedy)
 
 
 @graph_asset(

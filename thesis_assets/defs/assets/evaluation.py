@@ -1,5 +1,6 @@
 """Evaluating a run: input data, predictions, the three tasks, the manifest. One tree a scene, one row an epoch."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -7,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from thesis_assets.defs.assets.declaration import cells_of, graph_asset
-from thesis_assets.defs.launching import CPU, GPU, SHARED_GPU, Place, cell_call, job_cores, run_calls
+from thesis_assets.defs.assets.declaration import cells_of, declared_cells, graph_asset
+from thesis_assets.defs.launching import CPU, GPU, SHARED_GPU, Described, Metadata, Place, described_calls, job_cores
 from thesis_assets.defs.metadata import GAIN, picture_file, table
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import Cell
@@ -18,14 +19,12 @@ from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, parse_results
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.cell import EvaluationCell
-    from thesis_assets.evaluation.scene_steps import ScenesStep
-    from thesis_assets.evaluation.shared_work import Outcomes
-    from thesis_assets.schemas.evaluation import Protocol
+    from thesis_assets.evaluation.shared_work import Outcomes, SceneEpochs
+    from thesis_assets.launch.mapping import Course
+    from thesis_assets.schemas.evaluation import PredictionRecord, Protocol
 
 Row = tuple[object, ...]
 
-EPOCHS = "evaluation"
-"""What these steps write: a task that is measured anew takes its epoch out of the manifest first."""
 NOT_MEASURED = "not measured"
 MOST_REASONS = 6
 """Of a scene's task each, in the message of an evaluation of which nothing can be made."""
@@ -33,35 +32,55 @@ LPIPS_WORKERS = 4
 """Processes that share a GPU for LPIPS: about 2 GB each."""
 
 
-def _over_scenes(
-    context: dg.AssetExecutionContext, platform: Platform, cell: Cell, step: "ScenesStep", place: Place, **values: Any
-) -> "Outcomes[Any]":
-    """Do one step for every evaluated scene: here in one call, whose workers share all scenes; on a cluster a job a scene.
+def _of_scenes(
+    context: dg.AssetExecutionContext,
+    platform: Platform,
+    step: "Callable[[SceneEpochs], Outcomes[Any] | Course[Outcomes[Any]]]",
+    place: Place,
+    show: "Callable[[Cell, Outcomes[Any]], Metadata]",
+    workers: int,
+    *,
+    by_epoch: bool,
+) -> Described:
+    """Of every evaluated scene one step: on a cluster a job a scene, here in as many parts as it has epochs, where `by_epoch`.
 
     Args:
-        values: more of `ScenesWork`.
+        show: of a cell, from what came of its scenes.
     """
-    from thesis_assets.evaluation.scene_steps import ScenesWork, joined
+    from thesis_assets.evaluation.shared_work import Outcomes, SceneEpochs, joined
 
     asset = context.asset_key.to_user_string()
-    cells = platform.evaluation_cells(cell)
-    if platform.settings.launcher == "local":
-        parts = {"": tuple(cells)} if cells else {}
-    else:
-        parts = {each.scene.name: (each,) for each in cells}
-    works = {
-        part: ScenesWork(those, **{"workers": job_cores(platform, place) or platform.workers, **values})
-        for part, those in parts.items()
-    }
-    calls = [cell_call(context, platform, asset, cell, work, part) for part, work in works.items()]
-    found = run_calls(context, platform, step, calls, place)
-    whole = joined(outcome for outcome in found if not isinstance(outcome, Exception))
-    for part, outcome in zip(works, found, strict=True):
-        if isinstance(outcome, ThesisAssetsError) and part:
-            whole.fail(part, outcome)
-        elif isinstance(outcome, Exception):
-            raise outcome
-    return whole
+    calls = {}
+    for cell in declared_cells(context, platform, "exp_by_run"):
+        items = {
+            each.scene.name: SceneEpochs(each, tuple(each.epoch_steps())) for each in platform.evaluation_cells(cell)
+        }
+        if by_epoch and platform.settings.launcher == "local":
+            # Epoch by epoch: a process loads each checkpoint once for all scenes.
+            epochs = sorted({epoch for item in items.values() for epoch in item.epochs})
+            items = {
+                f"{name}--{epoch_name(epoch)}": SceneEpochs(item.cell, (epoch,))
+                for epoch in epochs
+                for name, item in items.items()
+                if epoch in item.epochs
+            }
+        calls[cell] = described_calls(platform, asset, cell, items)
+
+    def shown(cell: Cell, answers: list[Any]) -> Metadata:
+        parts = []
+        for call, answer in zip(calls[cell], answers, strict=True):
+            if isinstance(answer, ThesisAssetsError):
+                failed: Outcomes[Any] = Outcomes()
+                failed.fail(call.item.cell.scene.name, answer)
+                answer = failed
+            elif isinstance(answer, Exception):
+                raise answer
+            parts.append(answer)
+        outcomes = joined(parts)
+        outcomes.raise_failures()
+        return show(cell, outcomes)
+
+    return Described(step, calls, place, shown, workers)
 
 
 def _gpu_workers(platform: Platform, source: str) -> int:
@@ -123,51 +142,54 @@ def input_data(context: dg.AssetExecutionContext, platform: PlatformParam) -> No
     description="The views that are evaluated: each epoch's checkpoint applied to the imperfect renders, native size.",
     kinds={"pytorch"},
     pool="gpu",
-    one_writer_of=EPOCHS,
 )
-def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
-    """Make, run or link the predictions of every evaluated scene and epoch; those whose inputs did not change are kept."""
-    from thesis_assets.evaluation.scene_steps import predict_scenes
+def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> Described:
+    """Describe the predictions of every evaluated scene and epoch: to be made, run or linked; those as wanted are kept."""
+    from thesis_assets.evaluation.refined_predictions import forget_refiners
+    from thesis_assets.evaluation.scene_steps import predict_views
 
-    (cell,) = cells_of(context, "exp_by_run")
-    source = platform.spec(cell).evaluation.predictions.source
-    outcomes = _over_scenes(context, platform, cell, predict_scenes, GPU, gpu_workers=_gpu_workers(platform, source))
-    rows = [
-        (scene, epoch_name(epoch), "unrefined" if record.step is None else record.step, record.n_images)
-        for (scene, epoch), record in sorted(outcomes.records.items())
-    ]
-    context.add_output_metadata({"source": source, "predictions": table(("scene", "epoch", "step", "views"), rows)})
-    _say_absent(context, outcomes.absent)
-    outcomes.raise_failures()
+    cells = declared_cells(context, platform, "exp_by_run")
+    sources = {cell: platform.spec(cell).evaluation.predictions.source for cell in cells}
+    refined = set(sources.values()) == {"refine"}
+
+    def show(cell: Cell, outcomes: "Outcomes[PredictionRecord]") -> Metadata:
+        forget_refiners()
+        rows = [
+            (scene, epoch_name(epoch), "unrefined" if record.step is None else record.step, record.n_images)
+            for (scene, epoch), record in sorted(outcomes.records.items())
+        ]
+        made = table(("scene", "epoch", "step", "views"), rows)
+        return {"source": sources[cell], "predictions": made, **_absent(outcomes.absent)}
+
+    workers = min(_gpu_workers(platform, source) for source in sources.values())
+    return _of_scenes(context, platform, predict_views, GPU, show, workers, by_epoch=refined)
 
 
 @graph_asset(
     "nvs",
     description="Novel view synthesis: PSNR, SSIM and LPIPS a frame, a camera and overall, with protocol.json.",
     kinds={"csv"},
-    one_writer_of=EPOCHS,
 )
-def nvs(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
+def nvs(context: dg.AssetExecutionContext, platform: PlatformParam) -> Described | None:
     """Compare predicted and true views of every evaluated scene and epoch."""
-    from thesis_assets.evaluation.scene_steps import measure_views
+    from thesis_assets.evaluation.nvs import measure_views
 
-    (cell,) = cells_of(context, "exp_by_run")
-    if "nvs" not in platform.spec(cell).evaluation.tasks:
-        return _not_enabled(context, "nvs")
+    if not _is_enabled(context, platform, "nvs"):
+        return None
+
+    def show(cell: Cell, outcomes: "Outcomes[Protocol]") -> Metadata:
+        comparison = _worst_comparison(platform, cell)
+        return {
+            **({} if comparison is None else {"render | truth": picture_file(comparison)}),
+            **_results(platform, "nvs", cell, outcomes),
+            **_without_video(outcomes.records.values()),
+        }
 
     workers = _measuring_workers(platform)
-    outcomes = _over_scenes(context, platform, cell, measure_views, SHARED_GPU, workers=workers)
-    comparison = _worst_comparison(platform, cell)
-    if comparison is not None:
-        context.add_output_metadata({"render | truth": picture_file(comparison)})
-    _say_results(context, platform, "nvs", cell, outcomes)
-    _say_videos(context, outcomes.records.values())
-    outcomes.raise_failures()
+    return _of_scenes(context, platform, measure_views, SHARED_GPU, show, workers, by_epoch=True)
 
 
-def _say_results(
-    context: dg.AssetExecutionContext, platform: Platform, task: str, cell: Cell, outcomes: "Outcomes[Protocol]"
-) -> None:
+def _results(platform: Platform, task: str, cell: Cell, outcomes: "Outcomes[Protocol]") -> dict[str, Any]:
     """The numbers of every scene and epoch, why others are not there, and for views the gain over the unrefined ones."""
     from thesis_assets.evaluation.leaderboard import UNREFINED, UNREFINED_EPOCH
     from thesis_assets.evaluation.metric_names import shown_metrics
@@ -205,13 +227,17 @@ def _say_results(
     header = [each.heading for each in metrics]
     if task == "nvs":
         header.insert(1, GAIN)
-    for name, of_epochs in (("PSNR gain of the last epoch", gains), ("PSNR of the last epoch", psnr)):
-        if of_epochs and (of_last := of_epochs[max(of_epochs)]):
-            context.add_output_metadata({name: round(sum(of_last) / len(of_last), 3)})
-    context.add_output_metadata({"results": table(("scene", "epoch", "step", *header), rows)})
-    if absent:
-        context.add_output_metadata({NOT_MEASURED: "; ".join(sorted(absent))})
-    _say_absent(context, outcomes.absent)
+    means = {
+        name: round(sum(of_last) / len(of_last), 3)
+        for name, of_epochs in (("PSNR gain of the last epoch", gains), ("PSNR of the last epoch", psnr))
+        if of_epochs and (of_last := of_epochs[max(of_epochs)])
+    }
+    return {
+        **means,
+        "results": table(("scene", "epoch", "step", *header), rows),
+        **({NOT_MEASURED: "; ".join(sorted(absent))} if absent else {}),
+        **_absent(outcomes.absent),
+    }
 
 
 def _worst_comparison(platform: Platform, cell: Cell) -> Path | None:
@@ -233,41 +259,46 @@ def _worst_comparison(platform: Platform, cell: Cell) -> Path | None:
     return worst[1] if worst else None
 
 
-def _say_absent(context: dg.AssetExecutionContext, absent: Mapping[str, str]) -> None:
+def _absent(absent: Mapping[str, str]) -> dict[str, Any]:
     """A task that a scene cannot have is never silently skipped."""
-    if absent:
-        context.add_output_metadata({"absent": table(("scene", "reason"), sorted(absent.items()))})
+    return {"absent": table(("scene", "reason"), sorted(absent.items()))} if absent else {}
 
 
-def _say_videos(context: dg.AssetExecutionContext, protocols: "Iterable[Protocol]") -> None:
-    """Say why cameras have no video, where they have none."""
+def _without_video(protocols: "Iterable[Protocol]") -> dict[str, Any]:
+    """Why cameras have no video, where they have none."""
     reasons = {reason for each in protocols for reason in each.details.get("no_video", {}).values()}
-    if reasons:
-        context.add_output_metadata({"no video": "; ".join(sorted(reasons))})
+    return {"no video": "; ".join(sorted(reasons))} if reasons else {}
 
 
-def _not_enabled(context: dg.AssetExecutionContext, task: str) -> None:
-    context.add_output_metadata({"not evaluated": f"{task} is not among evaluation.tasks"})
+def _is_enabled(context: dg.AssetExecutionContext, platform: Platform, task: str) -> bool:
+    """Whether the step's cells have a task; all are of one experiment file where they are several."""
+    cells = declared_cells(context, platform, "exp_by_run")
+    enabled = any(task in platform.spec(cell).evaluation.tasks for cell in cells)
+    if not enabled:
+        context.add_output_metadata({"not evaluated": f"{task} is not among evaluation.tasks"})
+    return enabled
 
 
-def _pose(context: dg.AssetExecutionContext, platform: Platform, task: str) -> None:
-    from thesis_assets.evaluation.scene_steps import measure_poses
+def _pose(context: dg.AssetExecutionContext, platform: Platform, task: str) -> Described | None:
+    from thesis_assets.evaluation.pose import measure_poses
 
-    (cell,) = cells_of(context, "exp_by_run")
-    if task not in platform.spec(cell).evaluation.tasks:
-        return _not_enabled(context, task)
-    outcomes = _over_scenes(context, platform, cell, measure_poses, CPU, task=task)
-    _say_results(context, platform, task, cell, outcomes)
-    outcomes.raise_failures()
+    if not _is_enabled(context, platform, task):
+        return None
+
+    def show(cell: Cell, outcomes: "Outcomes[Protocol]") -> Metadata:
+        return _results(platform, task, cell, outcomes)
+
+    step = functools.partial(measure_poses, task)
+    workers = job_cores(platform, CPU) or platform.workers
+    return _of_scenes(context, platform, step, CPU, show, workers, by_epoch=False)
 
 
 @graph_asset(
     "pose_smplx",
     description="SMPL-X pose: estimated bodies against ground truth, root-relative and in the world, with aligned meshes.",
     kinds={"csv"},
-    one_writer_of=EPOCHS,
 )
-def pose_smplx(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
+def pose_smplx(context: dg.AssetExecutionContext, platform: PlatformParam) -> Described | None:
     """Evaluate the SMPL-X poses."""
     return _pose(context, platform, "pose_smplx")
 
@@ -276,9 +307,8 @@ def pose_smplx(context: dg.AssetExecutionContext, platform: PlatformParam) -> No
     "pose_smpl",
     description="SMPL pose: estimated bodies against ground truth, root-relative and in the world, with aligned meshes.",
     kinds={"csv"},
-    one_writer_of=EPOCHS,
 )
-def pose_smpl(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
+def pose_smpl(context: dg.AssetExecutionContext, platform: PlatformParam) -> Described | None:
     """Evaluate the SMPL poses."""
     return _pose(context, platform, "pose_smpl")
 
@@ -287,7 +317,6 @@ def pose_smpl(context: dg.AssetExecutionContext, platform: PlatformParam) -> Non
     "evaluation_manifest",
     description="manifest.json of each evaluated scene: tasks and epochs, from what is on disk.",
     kinds={"json"},
-    one_writer_of=EPOCHS,
 )
 def evaluation_manifest(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Write each scene's manifest last."""

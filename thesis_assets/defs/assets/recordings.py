@@ -1,13 +1,14 @@
 """Rerun recordings of a tuning run, of the input data and of every evaluation epoch; and sharing them."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
-from thesis_assets.defs.launching import CPU, GPU, cell_call, run_call, run_calls
+from thesis_assets.defs.launching import CPU, GPU, Described, Metadata, described_calls, only
 from thesis_assets.defs.metadata import picture, table
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import Cell
@@ -21,10 +22,9 @@ if TYPE_CHECKING:
 _MEGABYTE = 1_000_000
 
 
-def _list(context: dg.AssetExecutionContext, platform: Platform, rows: "Sequence[Row]") -> None:
+def _recordings(platform: Platform, report: Callable[[str], None], cell: Cell, rows: "Sequence[Row]") -> Metadata:
     """The recordings of one cell, with their pictures on the asset, and how to open them."""
-    (cell,) = cells_of(context, "exp_by_run")
-    told = _pictures(context, platform, [Path(row[0]) for row in rows])
+    told = _pictures(platform, report, [Path(row[0]) for row in rows])
     seen = {name: value for name, value in told.items() if isinstance(value, dg.MarkdownMetadataValue)}
     shown = [
         (_below(platform.settings.data_home, path), f"{n_bytes / _MEGABYTE:.1f} MB", gone)
@@ -32,9 +32,8 @@ def _list(context: dg.AssetExecutionContext, platform: Platform, rows: "Sequence
     ]
     opened = f"thesis-assets rerun open --exp {cell.exp_name} --run {cell.run_name}"
     listed = table(("file", "size", "absent"), shown)
-    context.add_output_metadata({**seen, "open": opened, "recordings": listed, **told})
-    if rows:  # of the asset, so that it stands below the digests
-        context.add_asset_metadata({"last recording": dg.MetadataValue.path(rows[-1][0])})
+    last = {"last recording": dg.MetadataValue.path(rows[-1][0])} if rows else {}
+    return {**seen, "open": opened, "recordings": listed, **told, **last}
 
 
 def _below(folder: Path, path: Path) -> str:
@@ -42,7 +41,7 @@ def _below(folder: Path, path: Path) -> str:
 
 
 def _pictures(
-    context: dg.AssetExecutionContext, platform: Platform, recordings: Sequence[Path]
+    platform: Platform, report: Callable[[str], None], recordings: Sequence[Path]
 ) -> dict[str, dg.MetadataValue]:
     """Pictures beside every recording, and a sheet of the last one's for the UI; where none can be made, why.
 
@@ -53,10 +52,10 @@ def _pictures(
     from thesis_assets.evaluation.qualitative.previews import make_previews, preview_sheet
 
     try:
-        records = make_previews(recordings, on_progress=platform.reporter(context))
+        records = make_previews(recordings, on_progress=report)
         sheet = preview_sheet(recordings[-1:])
     except (ThesisAssetsError, OSError) as error:
-        context.log.warning(f"previews skipped: {str(error).splitlines()[0]}")
+        report(f"previews skipped: {str(error).splitlines()[0]}")
         return {"previews": dg.MetadataValue.text(f"skipped: {error}")}
     shown: dict[str, dg.MetadataValue] = {}
     if sheet:
@@ -72,13 +71,26 @@ def _pictures(
     description="Render, refined, target and reference of the same test samples along the run's steps.",
     kinds={"rerun"},
 )
-def triplet_recording(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
+def triplet_recording(context: dg.AssetExecutionContext, platform: PlatformParam) -> Described:
     """Record the qualitative course of the tuning run."""
     from thesis_assets.evaluation.qualitative.exports import RunWork, record_triplets
 
     (cell,) = cells_of(context, "exp_by_run")
     work = RunWork(platform.difix(cell), cell.run_name, platform.device)
-    _list(context, platform, run_call(context, platform, cell, record_triplets, work, GPU))
+    calls = {cell: described_calls(platform, "triplet_recording", cell, {"": work})}
+    return Described(record_triplets, calls, GPU, functools.partial(_show, platform, platform.reporter(context)))
+
+
+def _show(platform: Platform, report: Callable[[str], None], cell: Cell, answers: "list[Any]") -> Metadata:
+    """What every scene, or the run, has recorded.
+
+    Raises:
+        Exception: that of the first that failed, when the others are recorded.
+    """
+    rows: list[Row] = []
+    for answer in answers:
+        rows += only([answer])
+    return _recordings(platform, report, cell, rows)
 
 
 def _of_scenes(
@@ -86,27 +98,18 @@ def _of_scenes(
     platform: Platform,
     function: "Callable[[SceneWork], list[Row]]",
     epochs: Sequence[int] = (),
-) -> "list[Row]":
-    """One call a scene.
-
-    Raises:
-        Exception: that of the first scene that failed, when the others are recorded.
-    """
+) -> Described:
+    """One call a scene."""
     from thesis_assets.evaluation.qualitative.exports import SceneWork
 
     (cell,) = cells_of(context, "exp_by_run")
-    asset = context.asset_key.to_user_string()
     split_bytes = platform.settings.split_recording_mb * _MEGABYTE
-    calls = [
-        cell_call(context, platform, asset, cell, SceneWork(tree, cell.run_name, name, epochs, split_bytes), part=name)
+    works = {
+        name: SceneWork(tree, cell.run_name, name, epochs, split_bytes)
         for name, tree in platform.evaluation_trees(cell).items()
-    ]
-    rows: list[Row] = []
-    for outcome in run_calls(context, platform, function, calls, CPU):
-        if isinstance(outcome, Exception):
-            raise outcome
-        rows += outcome
-    return rows
+    }
+    calls = {cell: described_calls(platform, context.asset_key.to_user_string(), cell, works)}
+    return Described(function, calls, CPU, functools.partial(_show, platform, platform.reporter(context)))
 
 
 @graph_asset(
@@ -114,11 +117,11 @@ def _of_scenes(
     description="input_data.rrd of each evaluated scene: cameras and people in 3D beside the images.",
     kinds={"rerun"},
 )
-def input_data_recording(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
+def input_data_recording(context: dg.AssetExecutionContext, platform: PlatformParam) -> Described:
     """Record the input data of each evaluated scene."""
     from thesis_assets.evaluation.qualitative.exports import record_input_data
 
-    _list(context, platform, _of_scenes(context, platform, record_input_data))
+    return _of_scenes(context, platform, record_input_data)
 
 
 @graph_asset(
@@ -126,13 +129,13 @@ def input_data_recording(context: dg.AssetExecutionContext, platform: PlatformPa
     description="One evaluation_epoch_XXXX.rrd an epoch of each evaluated scene: predictions, truth, metrics, bodies.",
     kinds={"rerun"},
 )
-def evaluation_recordings(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
+def evaluation_recordings(context: dg.AssetExecutionContext, platform: PlatformParam) -> Described:
     """Record every evaluation epoch of each evaluated scene."""
     from thesis_assets.evaluation.qualitative.exports import record_epochs
 
     (cell,) = cells_of(context, "exp_by_run")
     epochs = tuple(platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell)))
-    _list(context, platform, _of_scenes(context, platform, record_epochs, epochs))
+    return _of_scenes(context, platform, record_epochs, epochs)
 
 
 @graph_asset(

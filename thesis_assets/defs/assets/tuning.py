@@ -1,12 +1,17 @@
 """Fine-tuning one run over one snapshot, and choosing its checkpoint."""
 
+import functools
+from typing import Any
+
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
-from thesis_assets.defs.launching import GPU, following, run_call
+from thesis_assets.defs.launching import GPU, Described, Metadata, described_calls, following, only
 from thesis_assets.defs.metadata import picture, picture_file, rounded, table
 from thesis_assets.defs.training_watch import CONTACT_SHEET, TrainingWatch, final_numbers, job_metadata
-from thesis_assets.graph.platform import PlatformParam
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.platform import Platform, PlatformParam
+from thesis_assets.schemas.tuning import SelectedCheckpoint
 
 
 @graph_asset(
@@ -35,7 +40,7 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
         launcher=platform.launcher,
         roots=platform.roots,
         lpips_weights=platform.settings.lpips_weights,
-        following=following(context, report),
+        following=following(context.get_step_execution_context(), report),
         on_progress=TrainingWatch(context, cell, tree, report).see,
     )
     pictures = {CONTACT_SHEET: picture_file(result.contact_sheet)} if result.contact_sheet is not None else {}
@@ -58,22 +63,27 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
     kinds={"json"},
     pool="gpu",
 )
-def selected_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
+def selected_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam) -> Described:
     """Choose the run's checkpoint by its rule."""
-    from thesis_assets.tuning.selection import SelectionWork, choose_checkpoint, hydra_override
+    from thesis_assets.tuning.selection import SelectionWork, choose_checkpoint
 
     (cell,) = cells_of(context, "exp_by_run")
-    spec = platform.spec(cell)
     work = SelectionWork(
         tree=platform.difix(cell),
         run_name=cell.run_name,
         run=platform.run_spec(cell),
-        evaluation_groups=frozenset(platform.evaluation_groups(spec)),
+        evaluation_groups=frozenset(platform.evaluation_groups(platform.spec(cell))),
         device=platform.device,
         lpips_weights=platform.settings.lpips_weights,
     )
-    selected = run_call(context, platform, cell, choose_checkpoint, work, GPU)
-    tree = platform.difix(cell).tuning_run(cell.run_name)
+    calls = {cell: described_calls(platform, "selected_checkpoint", cell, {"": work})}
+    return Described(choose_checkpoint, calls, GPU, functools.partial(_selected, platform))
+
+
+def _selected(platform: Platform, cell: Cell, answers: list[Any]) -> Metadata:
+    from thesis_assets.tuning.selection import hydra_override
+
+    selected: SelectedCheckpoint = only(answers)
     rows = [
         (
             score.step,
@@ -87,15 +97,14 @@ def selected_checkpoint(context: dg.AssetExecutionContext, platform: PlatformPar
         for score in selected.scores
     ]
     chosen = next((score for score in selected.scores if score.step == selected.step), None)
-    if chosen is not None:
-        context.add_output_metadata({"PSNR gain": rounded(chosen.psnr - chosen.psnr_render)})
     header = ("step", "samples", "PSNR", "PSNR of the render", "gain", "LPIPS", "LPIPS of the render")
-    context.add_output_metadata({"step": selected.step, "rule": selected.rule, "scores": table(header, rows)})
-    context.add_asset_metadata(  # of the asset, so that they stand below the digests
-        {
-            "sha256": selected.sha256,
-            "Hydra override": hydra_override(selected),
-            "checkpoint": dg.MetadataValue.path(selected.path),
-            "overrides": dg.MetadataValue.path(tree.pipeline_overrides),
-        }
-    )
+    return {
+        **({} if chosen is None else {"PSNR gain": rounded(chosen.psnr - chosen.psnr_render)}),
+        "step": selected.step,
+        "rule": selected.rule,
+        "scores": table(header, rows),
+        "sha256": selected.sha256,
+        "Hydra override": hydra_override(selected),
+        "checkpoint": dg.MetadataValue.path(selected.path),
+        "overrides": dg.MetadataValue.path(platform.difix(cell).tuning_run(cell.run_name).pipeline_overrides),
+    }
