@@ -26,7 +26,7 @@ from thesis_assets.defs.backfill_plan import BackfillPlan, Mode, PlannedCell, by
 from thesis_assets.defs.backfill_runs import hand_over, run_here
 from thesis_assets.defs.daemons import daemon_runs
 from thesis_assets.defs.failures import tell_of_failure
-from thesis_assets.defs.levels import Outcome, Work, check_again, execute, levels_until, works_of
+from thesis_assets.defs.levels import Outcome, Work, check_again, levels_until, make_run, outcome_of, run_of, works_of
 from thesis_assets.defs.older_trees import take_over_experiment
 from thesis_assets.defs.past_work import PastWork
 from thesis_assets.defs.policy import GPU_ASSETS
@@ -142,7 +142,9 @@ def run_experiment(
                 planned = {asset for work in works for asset in work.assets} | {CHECK_REPORT}
                 works = [Work(level, tuple(asset for asset in level.assets if asset in planned), (Cell(),))]
             for work in works:
-                maker.make(work, force)
+                anew, started = maker.begin(work, force), time.perf_counter()
+                result = make_run(instance, **run_of(maker.definitions, work, force="scene_samples" in anew))
+                maker.end(outcome_of(work, result), time.perf_counter() - started)
             plan = Plan(platform, instance) if works else plan  # one look serves all levels at which nothing is made
             if cells and not (works or stopped or again):
                 platform.echo(f"{exp_name}: {level.title}{told_cells(cells)}: current")
@@ -227,7 +229,7 @@ def _to_check_again(plan: Plan, level: Level, cells: Sequence[Cell], until: str 
 
 @dataclass(frozen=True)
 class _Maker:
-    """Makes runs of one experiment and tells of them; `outcomes` grows."""
+    """Tells of the runs of one experiment; `outcomes` grows."""
 
     platform: Platform
     instance: dg.DagsterInstance
@@ -235,16 +237,18 @@ class _Maker:
     exp_name: str
     outcomes: list[Outcome]
 
-    def make(self, work: Work, force: Collection[str]) -> None:
-        """Make one run; those of its assets that are forced, anew."""
+    def begin(self, work: Work, force: Collection[str]) -> list[str]:
+        """Tell of a run. Returns those of its assets that are forced, and made anew."""
         anew = [asset for asset in work.assets if asset in force]
         if anew:
             _ask_anew(self.platform, self.instance, anew, work.cells)
         self.platform.echo(begun_line(self.exp_name, work))
-        began = time.perf_counter()
-        outcome = execute(self.definitions, self.instance, work, force="scene_samples" in anew)
+        return anew
+
+    def end(self, outcome: Outcome, seconds: float) -> None:
+        """Tell what came of it."""
         self.outcomes.append(outcome)
-        for line in ended_lines(self.exp_name, outcome, time.perf_counter() - began):
+        for line in ended_lines(self.exp_name, outcome, seconds):
             self.platform.echo(line)
         if not outcome.success:
             tell_where_no_daemon_does(self.platform, self.instance, outcome)

@@ -5,6 +5,7 @@ Belongs here: what `thesis-assets run` does where no daemon runs. Does not belon
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
@@ -75,8 +76,8 @@ def works_of(instance: dg.DagsterInstance, level: Level, wanted: Mapping[Cell, S
     return [Work(level, tuple(assets), (cell,)) for cell, assets in wanted.items()]
 
 
-def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Work, *, force: bool = False) -> Outcome:
-    """Make one run in this process, on the persistent instance.
+def run_of(definitions: dg.Definitions, work: Work, *, force: bool = False) -> dict[str, Any]:
+    """What `make_run` is given for a run.
 
     Args:
         force: scenes are exported anew, also over samples of another generation section.
@@ -84,18 +85,22 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Wor
     first, last = work.cells[0], work.cells[-1]
     ranged = len(work.cells) > 1
     anew = force and "scene_samples" in work.assets
-    result = make_run(
-        instance,
-        definitions.resolve_job_def(work.level.job),
-        partition_key=None if ranged else first.key,
-        tags={RANGE_START: str(first.key), RANGE_END: str(last.key)} if ranged else {},
-        config={"ops": {"scene_samples": {"config": {"force": True}}}} if anew else {},
-        assets=[dg.AssetKey(name) for name in work.assets],
-    )
-    return _outcome(work, result)
+    return {
+        "job": definitions.resolve_job_def(work.level.job),
+        "partition_key": None if ranged else first.key,
+        "tags": {RANGE_START: str(first.key), RANGE_END: str(last.key)} if ranged else {},
+        "config": {"ops": {"scene_samples": {"config": {"force": True}}}} if anew else {},
+        "assets": [dg.AssetKey(name) for name in work.assets],
+    }
 
 
-def _outcome(work: Work, result: JobExecutionResult) -> Outcome:
+def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Work, *, force: bool = False) -> Outcome:
+    """Make one run in this process, on the persistent instance. `force`: as of `run_of`."""
+    return outcome_of(work, make_run(instance, **run_of(definitions, work, force=force)))
+
+
+def outcome_of(work: Work, result: JobExecutionResult) -> Outcome:
+    """What a run came to, with its checks."""
     evaluations = result.get_asset_check_evaluations()
     return Outcome(
         work=work,
@@ -117,7 +122,7 @@ def check_again(
     names: Iterable[str],
 ) -> Outcome:
     """Make checks of a cell again that failed last: what they looked at may be mended, with nothing to make anew."""
-    return _outcome(Work(level, (asset,), (cell,)), make_checks(definitions, instance, asset, cell, names))
+    return outcome_of(Work(level, (asset,), (cell,)), make_checks(definitions, instance, asset, cell, names))
 
 
 def works_of_checks(

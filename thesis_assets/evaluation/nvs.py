@@ -40,14 +40,13 @@ from thesis_assets.evaluation.shared_work import (
     SceneEpochs,
     each_epoch,
     one_thread,
-    pace,
     split_by_camera,
 )
 from thesis_assets.evaluation.source_trees import take_numbers
 from thesis_assets.evaluation.units import prediction_unit, task_unit
 from thesis_assets.evaluation.views import View, predicted_views, read_predictions
 from thesis_assets.launch.mapping import Course, Shared
-from thesis_assets.launch.telling import tell
+from thesis_assets.launch.telling import counted, tell
 from thesis_assets.layout import TaskTree, epoch_name
 from thesis_assets.provenance import CODE_VERSIONS, Contents, Output, begin
 from thesis_assets.schemas.evaluation import PredictionRecord, Protocol
@@ -188,7 +187,7 @@ def measure_part(
     lpips, _ = lpips_or_reason(cell.lpips_weights, cell.device, spec.lpips)
     encoder = cell.experiment.generation.export.png_encoder
     measured: dict[View, ViewMetrics] = {}
-    measured_more = pace(cell.title, "views measured", len(views))
+    progress = counted(cell.title, "views measured", len(views))
     for view in views:
         render, image, mask = _native_images(cell, task, view)
         predicted, true = metric_image(render, mask, how), metric_image(image, mask, how)
@@ -197,7 +196,7 @@ def measure_part(
         _write_pictures(cell, task, viz, view, render, image, mask)
         with one_thread() if lpips else contextlib.nullcontext():
             measured[view] = view_metrics(predicted, true, mask, how, lpips)
-        measured_more(1)
+        progress(len(measured))
     no_video = _write_videos(task, viz, views)
     return MeasuredViews(measured, no_video, pred.written | truth.written | viz.written)
 

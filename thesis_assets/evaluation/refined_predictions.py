@@ -28,11 +28,11 @@ from thesis_assets.evaluation.outputs import (
     verified,
     withdraw,
 )
-from thesis_assets.evaluation.shared_work import VIEWS_A_WORKER, one_thread, pace, split_by_frame
+from thesis_assets.evaluation.shared_work import VIEWS_A_WORKER, one_thread, split_by_frame
 from thesis_assets.evaluation.units import prediction_unit
 from thesis_assets.evaluation.views import View, evaluated_views, no_views, read_predictions
 from thesis_assets.launch.mapping import Course, Shared
-from thesis_assets.launch.telling import tell
+from thesis_assets.launch.telling import counted, tell
 from thesis_assets.layout import TaskTree, TuningRunTree, epoch_name
 from thesis_assets.provenance import Contents, Output, Verdict, begin
 from thesis_assets.provenance import Unit as OutputUnit
@@ -167,13 +167,14 @@ def refine_part(
     renders, encoder = ImperfectRenders(cell), cell.experiment.generation.export.png_encoder
     refinement = Refinement(cell, step) if step is not None else None
     missing: dict[str, str] = {}
-    refined_more = pace(cell.title, "predictions", len(views))
+    progress, n_done = counted(cell.title, "predictions", len(views)), 0
     for fname, cam_ids in _by_frame(views):
         found, lacking = renders.of_frame(fname, cam_ids)
         missing |= {str(View(cam_id, fname)): reason for cam_id, reason in lacking.items()}
         for cam_id, pixels in (refinement.of_frame(fname, found) if refinement else found).items():
             _write_view(cell.scene, task, stage, View(cam_id, fname), pixels, encoder)
-        refined_more(len(cam_ids))
+        n_done += len(cam_ids)
+        progress(n_done)
     size = None if refinement is None else refinement.refiner.resolution
     return RefinedViews(missing, renders.origins, size, stage.written)
 

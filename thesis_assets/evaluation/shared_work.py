@@ -16,12 +16,10 @@ from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.units import absent_tasks
 from thesis_assets.evaluation.views import View
 from thesis_assets.launch.mapping import Course
-from thesis_assets.launch.telling import every, tell
 from thesis_assets.provenance import Contents
 
 Record = TypeVar("Record")
 
-SECONDS_A_LINE = 5.0
 VIEWS_A_WORKER = 24
 """Are worth the start of one."""
 
@@ -138,21 +136,3 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def pace(scene_name: str, what: str, total: int) -> Callable[[int], None]:
-    """A function that is given how many more are done, and tells now and then: how many, how fast, how long still."""
-    done = 0
-
-    def line(seconds: float) -> str:
-        rate = done / seconds
-        return f"{scene_name}: {done}/{total} {what}, {rate:.1f}/s, {(total - done) / rate:.0f} s left"
-
-    report = every(SECONDS_A_LINE, tell, line)
-
-    def add(count: int) -> None:
-        nonlocal done
-        done += count
-        report()
-
-    return add

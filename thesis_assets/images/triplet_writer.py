@@ -13,6 +13,7 @@ import queue
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -139,7 +140,7 @@ class TripletWriter:
             self._give_back(slot)
             raise
         number, self._submitted = self._submitted, self._submitted + 1
-        self._pool.submit(self._work, number, job, slot)
+        self._pool.submit(self._write, number, job, slot)
 
     def make_ahead(self, make: Callable[[], object]) -> None:
         """Queue what several jobs share, before them: none of them then waits for another that makes it.
@@ -168,10 +169,45 @@ class TripletWriter:
         except BaseException as error:  # noqa: BLE001  kept, and raised in the submitting thread
             self._fatal = self._fatal or error
 
-    def _work(self, number: int, job: TripletJob, slot: HostSlot) -> None:
+    def _write(self, number: int, job: TripletJob, slot: HostSlot) -> None:
+        """Write a sample by one rename, in a thread of the pool; what is wrong with it stands in its result."""
         try:
-            if self._fatal is None:
-                self._results[number] = self._write(job, slot)
+            if self._fatal is not None:
+                return
+            size, pixels = _size(job.render), cache(slot.pixels)
+            # The target first: most samples that are refused are refused by it. The reference last: others may be making it.
+            makers: dict[str, Callable[[], Path | bytes]] = {
+                _TARGET: partial(_photograph, job.target, size, _TARGET),
+                _IMAGE: lambda: codecs.encode_png(pixels(), self._png_encoder),
+                _REFERENCE: partial(_photograph, job.reference, size, _REFERENCE),
+            }
+            placed: dict[str, PlacedImage] = {}
+            with storage.atomic_directory(job.final_dir) as folder:
+                for name, make in makers.items():
+                    made = make()
+                    if isinstance(made, bytes):
+                        (folder / name).write_bytes(made)
+                        digest = codecs.pixel_digest(pixels()) if name == _IMAGE else None
+                        if digest is None:  # decoding a JPEG again would cost as much as encoding it
+                            codecs.check_size(codecs.image_size(folder / name), size, name)
+                        placed[name] = PlacedImage("encoded", Output(len(made), storage.sha256_bytes(made), digest))
+                    else:
+                        mode = storage.link_or_copy(made, folder / name, link_mode=self._link_mode)
+                        output = Output((folder / name).stat().st_size, self._contents.sha256(made))
+                        placed[name] = PlacedImage(mode, output)
+                meta = job.meta(placed)
+                content = storage.to_json_bytes(meta)
+                (folder / _META).write_bytes(content)
+                thumbnails = _thumbnails(pixels(), folder, job.thumbnail_height) if job.thumbnail_height else ()
+                outputs = {name: each.output for name, each in placed.items()}
+                outputs[_META] = Output(len(content), storage.sha256_bytes(content))
+                if job.accept is not None:
+                    job.accept(outputs)
+            written = sum(each.bytes_written for each in placed.values()) + len(content)
+            self._results[number] = TripletResult(job.final_dir, written, meta, outputs, thumbnails)
+        except FileNotFoundError as error:
+            vanished = InvalidFile("the image vanished while it was exported", file=error.filename)
+            self._results[number] = TripletResult(job.final_dir, error=vanished)
         except ThesisAssetsError as error:
             self._results[number] = TripletResult(job.final_dir, error=error)
         except BaseException as error:  # noqa: BLE001  kept, and raised in the submitting thread
@@ -182,27 +218,6 @@ class TripletWriter:
     def _give_back(self, slot: HostSlot) -> None:
         slot.clear()
         self._free.put(slot)
-
-    def _write(self, job: TripletJob, slot: HostSlot) -> TripletResult:
-        size = _size(job.render)
-        with storage.atomic_directory(job.final_dir) as folder:
-            # The target first: most samples that are refused are refused by it. The reference last: others may be making it.
-            placed = {_TARGET: place_image(job.target, folder / _TARGET, size, self._link_mode, self._contents)}
-            pixels = slot.pixels()
-            image = codecs.encode_png(pixels, self._png_encoder)
-            (folder / _IMAGE).write_bytes(image)
-            placed[_IMAGE] = encoded_image(image, pixels)
-            placed[_REFERENCE] = place_image(job.reference, folder / _REFERENCE, size, self._link_mode, self._contents)
-            meta = job.meta(placed)
-            content = storage.to_json_bytes(meta)
-            (folder / _META).write_bytes(content)
-            thumbnails = _thumbnails(pixels, folder, job.thumbnail_height) if job.thumbnail_height else ()
-            outputs = {name: each.output for name, each in placed.items()}
-            outputs[_META] = Output(len(content), storage.sha256_bytes(content))
-            if job.accept is not None:
-                job.accept(outputs)
-        written = sum(each.bytes_written for each in placed.values()) + len(content)
-        return TripletResult(job.final_dir, written, meta, outputs, thumbnails)
 
     def _raise_fatal(self) -> None:
         if self._fatal is not None:
@@ -309,20 +324,11 @@ class PlacedImage:
         return self.output.bytes if self.mode in ("copy", "encoded") else 0
 
 
-def encoded_image(content: bytes, pixels: NDArray[np.uint8] | None = None) -> PlacedImage:
-    """An image of our own encoding. `pixels`: those that it decodes to; decoding a JPEG again would cost as much as encoding it."""
-    digest = None if pixels is None else codecs.pixel_digest(pixels)
-    return PlacedImage("encoded", Output(len(content), storage.sha256_bytes(content), digest))
-
-
-def place_image(
-    source: ImageSource, final: Path, size: tuple[int, int], link_mode: Literal["auto", "copy"], contents: Contents
-) -> PlacedImage:
-    """Write `final`, a JPEG.
+def _photograph(source: ImageSource, size: tuple[int, int], name: str) -> Path | bytes:
+    """The JPEG file that is linked, or the bytes of the one that is written.
 
     Args:
         size: (height, width) that it must have.
-        contents: knows the digest of a photograph that was linked before.
 
     Raises:
         SizeMismatch: it has another size.
@@ -330,26 +336,10 @@ def place_image(
     """
     made = source() if callable(source) else source
     if isinstance(made, Path):
-        return _place_file(made, final, size, link_mode, contents)
+        codecs.check_size(codecs.check_complete(made), size, made)
+        # The published trainer stacks colour images alone.
+        return made if codecs.jpeg_components(made) == 3 else codecs.encode_jpeg(codecs.read_rgb(made))
     if isinstance(made, np.ndarray):
-        codecs.check_size((made.shape[0], made.shape[1]), size, final.name)
-        made = codecs.encode_jpeg(made)
-    final.write_bytes(made)
-    codecs.check_size(codecs.image_size(final), size, final.name)
-    return encoded_image(made)
-
-
-def _place_file(
-    source: Path, final: Path, size: tuple[int, int], link_mode: Literal["auto", "copy"], contents: Contents
-) -> PlacedImage:
-    codecs.check_size(codecs.check_complete(source), size, source)
-    if codecs.jpeg_components(source) != 3:  # the published trainer stacks colour images alone
-        content = codecs.encode_jpeg(codecs.read_rgb(source))
-        final.write_bytes(content)
-        return encoded_image(content)
-    try:
-        mode = storage.link_or_copy(source, final, link_mode=link_mode)
-        sha256 = contents.sha256(source)
-    except FileNotFoundError as error:
-        raise InvalidFile("the image vanished while it was exported", file=source) from error
-    return PlacedImage(mode, Output(final.stat().st_size, sha256))
+        codecs.check_size((made.shape[0], made.shape[1]), size, name)
+        return codecs.encode_jpeg(made)
+    return made

@@ -19,10 +19,10 @@ import pickle
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import isgeneratorfunction
@@ -107,6 +107,11 @@ def map_items(
         if on_done:
             on_done(items[course.place], outcome)
 
+    def ended(part: _Part, outcome: Any) -> None:
+        part.course.results[part.place] = outcome
+        if part.course.is_worked_off:
+            go_on(part.course, part.course.found)
+
     start = function if is_course(function) else partial(_alone, function)
     courses = [_Course(place, start(item)) for place, item in enumerate(items)]
     try:
@@ -115,11 +120,23 @@ def map_items(
         while waiting:
             parts, n_workers = _in_parts(waiting, workers)
             waiting.clear()
-            with closing(_worked_off(parts, n_workers, on_line)) as worked_off:
-                for part, outcome in worked_off:
-                    part.course.results[part.place] = outcome
-                    if part.course.is_worked_off:
-                        go_on(part.course, part.course.found)
+            if n_workers == 1:
+                for part in parts:
+                    with told_to(on_line):
+                        outcome = _answer(part.do, part.part)
+                    ended(part, outcome)
+                continue
+            left = dict.fromkeys(parts)
+            for tried, n_tried in [(parts, n_workers), *(([part], 1) for part in parts)]:
+                if left.keys().isdisjoint(tried):
+                    continue
+                with _pool(n_tried, on_line) as pool:
+                    futures = {pool.executor.submit(_answer, part.do, part.part): part for part in tried}
+                    for future in pool.ended(futures):
+                        del left[futures[future]]
+                        ended(futures[future], future.exception() or future.result())
+            for part in left:
+                ended(part, _death(part))
     finally:
         for course in courses:
             course.generator.close()
@@ -184,35 +201,6 @@ def _in_parts(waiting: Sequence[_Course], workers: int) -> tuple[list[_Part], in
     return parts, min(workers, len(parts))
 
 
-def _worked_off(
-    parts: Sequence[_Part], workers: int, on_line: Callable[[str], None] | None
-) -> Generator[tuple[_Part, Any], None, None]:
-    """Every part as it ends, with its result or the exception that it raised."""
-    if workers <= 1:
-        for part in parts:
-            with told_to(on_line):
-                outcome = _answer(part.do, part.part)
-            yield part, outcome
-        return
-    with tempfile.TemporaryDirectory(prefix="thesis-assets-") as folder:
-        told = ToldLines(Path(folder))
-
-        def relay() -> None:
-            for line in told.new():
-                if on_line:
-                    on_line(line)
-
-        left = dict.fromkeys(parts)
-        for tried, n_workers in [(parts, workers), *(([part], 1) for part in parts)]:
-            if any(part in left for part in tried):
-                with closing(_in_pool(tried, n_workers, Path(folder), relay)) as ended:
-                    for part, outcome in ended:
-                        del left[part]
-                        yield part, outcome
-        for part in left:
-            yield part, _death(part)
-
-
 def _death(part: _Part) -> WorkerDied:
     return WorkerDied(
         "the worker process ended without an answer",
@@ -221,36 +209,49 @@ def _death(part: _Part) -> WorkerDied:
     )
 
 
-def _in_pool(
-    parts: Sequence[_Part], workers: int, folder: Path, relay: Callable[[], None]
-) -> Generator[tuple[_Part, Any], None, None]:
-    """Every part that could be finished. Where a worker dies, what it and those beside it did is lost, and not among them."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    executor = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_follow_parent, initargs=(folder, threads)
-    )
-    try:
-        futures: list[Future[Any]] = [executor.submit(_answer, part.do, part.part) for part in parts]
+@dataclass(frozen=True)
+class _Pool:
+    """Worker processes, and what they tell."""
+
+    executor: ProcessPoolExecutor
+    told: ToldLines
+    on_line: Callable[[str], None] | None
+
+    def ended(self, futures: Iterable[Future[Any]]) -> Iterator[Future[Any]]:
+        """Each as it ends. Where a worker dies, what it and those beside it did is lost, and not among them."""
         numbers = {future: number for number, future in enumerate(futures)}
-        waiting = set(futures)
+        waiting = set(numbers)
         while waiting:
             done, waiting = wait(waiting, TELL_SECONDS, return_when=FIRST_COMPLETED)
-            relay()
+            for line in self.told.new():
+                if self.on_line:
+                    self.on_line(line)
             for future in sorted(done, key=numbers.__getitem__):
                 error = future.exception()
-                if isinstance(error, BrokenProcessPool):
-                    continue
                 if error is not None and not isinstance(error, Exception):
                     raise error
-                yield parts[numbers[future]], future.result() if error is None else error
-    except BrokenProcessPool:
-        return
-    except BaseException:
-        for process in list((executor._processes or {}).values()):
-            process.kill()
-        raise
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+                if not isinstance(error, BrokenProcessPool):
+                    yield future
+
+
+@contextmanager
+def _pool(workers: int, on_line: Callable[[str], None] | None) -> Iterator[_Pool]:
+    """Workers that end with the block, at once where an exception passes through; that one of them died is no exception."""
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    with tempfile.TemporaryDirectory(prefix="thesis-assets-") as folder:
+        executor = ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=_follow_parent, initargs=(Path(folder), threads)
+        )
+        try:
+            yield _Pool(executor, ToldLines(Path(folder)), on_line)
+        except BrokenProcessPool:
+            return
+        except BaseException:
+            for process in list((executor._processes or {}).values()):
+                process.kill()
+            raise
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _answer(do: Callable[[Part], Any], part: Part) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 SUFFIX = ".lines"
+SECONDS_A_LINE = 5.0
 
 _listener: Callable[[str], None] | None = None
 
@@ -65,6 +66,32 @@ def every(seconds: float, say: Callable[[str], None], line: Callable[[float], st
             say(line(now - started))
 
     return report
+
+
+def counted(
+    title: str, what: str, total: int, kept: int = 0, say: Callable[[str], None] = tell
+) -> Callable[[int], None]:
+    """A function that is given how many are done by now, and says now and then: how many, how fast, how long still.
+
+    Args:
+        title: whose they are.
+        what: of which there are `total`.
+        kept: that were there already; they do not count in the rate.
+    """
+    done = 0
+
+    def line(seconds: float) -> str:
+        left = f", {(total - kept - done) * seconds / done:.0f} s left" if done else ""
+        return f"{title}: {kept + done} of {total} {what}, {done / seconds:.1f}/s{left}"
+
+    report = every(SECONDS_A_LINE, say, line)
+
+    def now(count: int) -> None:
+        nonlocal done
+        done = count
+        report()
+
+    return now
 
 
 def tell_to_file(folder: Path) -> None:

@@ -42,7 +42,7 @@ from thesis_assets.samples.shards import (
     write_shard,
 )
 from thesis_assets.samples.snapshot import frozen_snapshot, refuse_change, write_generation_config
-from thesis_assets.samples.triplet_export import ExportedTriplets, ExportProgress, TripletWork, export_triplets
+from thesis_assets.samples.triplet_export import ExportedTriplets, TripletWork, export_triplets
 from thesis_assets.samples.triplet_set import triplet_sheet
 from thesis_assets.schemas.samples import DroppedSample, SampleRow, ShardStats
 
@@ -129,21 +129,35 @@ def export_shard(work: ShardWork, on_progress: Say = tell) -> ShardRecord:
         frozen = frozen_snapshot(tree) is not None
         was_whole = tree.scene_run(scene.name).run_stats.is_file()
         if verdict.record is not None and not verdict.is_stale and (frozen or not work.anew):
-            return _mend(work, scene, unit, verdict, contents, on_progress, frozen=frozen)
-        if not frozen:
+            export = _mending(work, scene, unit, verdict, contents, frozen=frozen)
+        elif not frozen:
             tree.scene_run(scene.name).run_stats.unlink(missing_ok=True)  # without it the shard is unfinished
             linked = None if work.anew else link_equal_shard(tree, unit, work.generation.export.link_mode, contents)
-            return _make(work, scene, making, contents, on_progress) if linked is None else _publish(work, linked)
-        refused = refuse_change(
-            tree,
-            f"and the shard of `{work.scene_name}` would be new, or made from other inputs",
-            key=f"scene_runs.{work.scene_name}",
-            found=verdict.in_words,
-            wanted="the shard that was frozen",
-        )
-        if verdict.record is None and was_whole:  # only the record itself is lost: its samples say what they are
-            return _make(work, scene, making, contents, on_progress, refused=refused)
-        raise refused
+            if linked is not None:
+                return _publish(work, linked)
+            export = _making(work, scene, making, contents)
+        else:
+            refused = refuse_change(
+                tree,
+                f"and the shard of `{work.scene_name}` would be new, or made from other inputs",
+                key=f"scene_runs.{work.scene_name}",
+                found=verdict.in_words,
+                wanted="the shard that was frozen",
+            )
+            if verdict.record is not None or not was_whole:
+                raise refused
+            # Only the record itself is lost: its samples say what they are.
+            export = _making(work, scene, making, contents, refused=refused)
+        return export.finish(export_triplets(export.triplets, export.plan, on_progress))
+
+
+@dataclass(frozen=True)
+class _Export:
+    """Triplets to be made, and what publishes the shard once they are."""
+
+    triplets: TripletWork
+    plan: ScenePlan
+    finish: Callable[[ExportedTriplets], ShardRecord]
 
 
 def _publish(work: ShardWork, linked: LinkedShard) -> ShardRecord:
@@ -153,67 +167,77 @@ def _publish(work: ShardWork, linked: LinkedShard) -> ShardRecord:
     return ShardRecord(shard.stats, exported=True, preview=triplet_sheet(work.tree, shard.rows), linked=True)
 
 
-def _make(
-    work: ShardWork, scene: Scene, making: Making, contents: Contents, say: Say, refused: SnapshotChanged | None = None
-) -> ShardRecord:
-    """Render what an interrupted export has not finished. `refused`: raised before any sample would appear."""
+def _making(
+    work: ShardWork, scene: Scene, making: Making, contents: Contents, refused: SnapshotChanged | None = None
+) -> _Export:
+    """What an interrupted export has not finished. `refused`: raised before any sample would appear."""
 
     def refuse(*_: object) -> None:
         if refused is not None:
             raise refused
 
-    started = time.monotonic()
-    tree = work.tree
+    def finish(made: ExportedTriplets) -> ShardRecord:
+        _remove_orphans(tree, scene.name, made.rows)
+        shard = _shard(work, scene, plan, made, [*plan.dropped, *made.dropped], started)
+        noted = {
+            "device": work.device,
+            "link_mode": work.generation.export.link_mode,
+            "png_encoder": made.png_encoder,
+            "renderer": made.renderer,
+        }
+        making.finish({**made.outputs, **_write_shard(work, shard)}, noted=noted)
+        return ShardRecord(shard.stats, exported=True, preview=triplet_sheet(tree, made.rows, made.thumbnails))
+
+    started, tree = time.monotonic(), work.tree
     plan = plan_scene(scene, work.generation, work.group_id)
     rows = [row_of(planned.sample, planned.group_id) for planned in plan.candidates]
     finished = {} if work.anew else finished_samples(tree, rows, making.identity, contents)
-    triplets = TripletWork(
-        tree, scene, work.generation, making.identity, finished, contents, work.device, work.threads, refuse
-    )
-    made = export_triplets(triplets, plan, ExportProgress(scene.name, len(plan.candidates), say))
-    _remove_orphans(tree, scene.name, made.rows)
-    shard = _shard(work, scene, plan, made, [*plan.dropped, *made.dropped], started)
-    noted = {
-        "device": work.device,
-        "link_mode": work.generation.export.link_mode,
-        "png_encoder": made.png_encoder,
-        "renderer": made.renderer,
-    }
-    making.finish({**made.outputs, **_write_shard(work, shard)}, noted=noted)
-    return ShardRecord(shard.stats, exported=True, preview=triplet_sheet(tree, made.rows, made.thumbnails))
+    return _Export(_triplets(work, scene, making.identity, finished, contents, refuse), plan, finish)
 
 
-def _mend(
-    work: ShardWork, scene: Scene, unit: Unit, verdict: Verdict, contents: Contents, say: Say, *, frozen: bool
-) -> ShardRecord:
-    """Make again exactly the samples that are lost or damaged. The record's identity stays."""
-    started = time.monotonic()
-    tree, record = work.tree, verdict.record
-    assert record is not None, "what is mended has a record"
+def _mending(
+    work: ShardWork, scene: Scene, unit: Unit, verdict: Verdict, contents: Contents, *, frozen: bool
+) -> _Export:
+    """Exactly the samples that are lost or damaged. The record's identity stays."""
+    assert verdict.record is not None, "what is mended has a record"
+    started, tree, record = time.monotonic(), work.tree, verdict.record
+
+    def finish(made: ExportedTriplets) -> ShardRecord:
+        damage.require_made_again(tree, scene.name, {row.sample_id for row in made.rows})
+        rows = {sample_id: row_of(SampleId.parse(sample_id), work.group_id) for sample_id in damage.kept}
+        rows |= {row.sample_id: row for row in made.rows}
+        made = replace(made, rows=[rows[sample_id] for sample_id in sorted(rows)])
+        _remove_orphans(tree, scene.name, made.rows)
+        outputs = made.outputs
+        if damage.own_files:
+            dropped = [row for row in [*plan.dropped, *made.dropped] if row.sample_id not in rows]
+            shard = _shard(work, scene, plan, made, dropped, started)
+            if frozen:
+                _require_recorded_rows(work, record, shard)
+            outputs = {**outputs, **_write_shard(work, shard)}
+        mend(unit, outputs)
+        stats = storage.read_json(tree.scene_run(scene.name).run_stats, ShardStats)
+        return ShardRecord(stats, exported=True, preview=triplet_sheet(tree, made.rows, made.thumbnails))
+
     damage = shard_damage(record, verdict, everything=work.anew)
     plan = plan_scene(scene, work.generation, work.group_id)
     if not damage.own_files:  # else why the others were dropped has to be found out again
         plan = replace(plan, candidates=[each for each in plan.candidates if str(each.sample) in damage.samples])
     accept = only_as_recorded(tree, record) if frozen else None
-    triplets = TripletWork(
-        tree, scene, work.generation, record.identity, damage.kept, contents, work.device, work.threads, accept
+    return _Export(_triplets(work, scene, record.identity, damage.kept, contents, accept), plan, finish)
+
+
+def _triplets(
+    work: ShardWork,
+    scene: Scene,
+    identity: str,
+    finished: Mapping[str, Mapping[str, Output]],
+    contents: Contents,
+    accept: Callable[[str, Mapping[str, Output]], None] | None,
+) -> TripletWork:
+    return TripletWork(
+        work.tree, scene, work.generation, identity, finished, contents, work.device, work.threads, accept
     )
-    made = export_triplets(triplets, plan, ExportProgress(scene.name, len(damage.kept) + len(damage.samples), say))
-    damage.require_made_again(tree, scene.name, {row.sample_id for row in made.rows})
-    rows = {sample_id: row_of(SampleId.parse(sample_id), work.group_id) for sample_id in damage.kept}
-    rows |= {row.sample_id: row for row in made.rows}
-    made = replace(made, rows=[rows[sample_id] for sample_id in sorted(rows)])
-    _remove_orphans(tree, scene.name, made.rows)
-    outputs = made.outputs
-    if damage.own_files:
-        dropped = [row for row in [*plan.dropped, *made.dropped] if row.sample_id not in rows]
-        shard = _shard(work, scene, plan, made, dropped, started)
-        if frozen:
-            _require_recorded_rows(work, record, shard)
-        outputs = {**outputs, **_write_shard(work, shard)}
-    mend(unit, outputs)
-    stats = storage.read_json(tree.scene_run(scene.name).run_stats, ShardStats)
-    return ShardRecord(stats, exported=True, preview=triplet_sheet(tree, made.rows, made.thumbnails))
 
 
 def _require_recorded_rows(work: ShardWork, record: MadeFrom, shard: Shard) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from thesis_assets.errors import InvalidFile, InvalidScene, ThesisAssetsError
 from thesis_assets.experiments.spec import GenerationSpec
 from thesis_assets.images.codecs import SizeMismatch
+from thesis_assets.launch.telling import counted
 from thesis_assets.layout import DifixTree, SampleId
 from thesis_assets.provenance import Contents, Output
 from thesis_assets.rendering.renderer import MissingRender, Renderer, RenderSizeMismatch
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from thesis_assets.images.triplet_writer import PlacedImage, TripletJob, TripletResult
+    from thesis_assets.images.triplet_writer import PlacedImage, TripletJob, TripletWriter
     from thesis_assets.rendering.renderer import Renderer
     from thesis_assets.scenes.camera import Camera
     from thesis_assets.scenes.scene import Scene
@@ -71,31 +71,58 @@ class ExportedTriplets:
     thumbnails: dict[str, tuple[NDArray[np.uint8], ...]]
 
 
-def export_triplets(work: TripletWork, plan: ScenePlan, progress: ExportProgress) -> ExportedTriplets:
-    """Make every triplet of the plan that is not finished.
+def export_triplets(work: TripletWork, plan: ScenePlan, say: Callable[[str], None]) -> ExportedTriplets:
+    """Make every triplet of the plan that is not finished: the writer drains what the renderer gives.
+
+    Args:
+        say: gets a short line every few seconds.
 
     Raises:
         ThesisAssetsError: the scene cannot be rendered at all, or an encoder is missing.
         OSError: the disk is full, or cannot be written.
     """
     from thesis_assets.images.codecs import encoder_version
+    from thesis_assets.images.triplet_writer import TripletWriter
 
-    renderer = scene_renderer(work.tree, work.scene, work.generation, device=work.device, on_progress=progress.say)
+    renderer = scene_renderer(work.tree, work.scene, work.generation, device=work.device, on_progress=say)
     named = renderer.version.startswith(renderer.name)
+    export = work.generation.export
     common = SampleProvenance(
         identity=work.identity,
         renderer=renderer.version if named else f"{renderer.name} {renderer.version}",
         mask_coverage=None,
-        png_encoder=encoder_version(work.generation.export.png_encoder),
+        png_encoder=encoder_version(export.png_encoder),
         target_mode="",
         reference_mode="",
     )
     wanted = [planned for planned in plan.candidates if str(planned.sample) not in work.finished]
-    progress.keep(len(work.finished))
-    dropped, written = _make(work, renderer, wanted, common, progress)
+    n_kept, total = len(work.finished), len(work.finished) + len(wanted)
+    if n_kept:
+        say(f"{work.scene.name}: {n_kept} of {total} triplets are there already")
+    progress = counted(work.scene.name, "triplets", total, n_kept, say)
+    dropped: list[DroppedSample] = []
+    submitted: list[PlannedSample] = []
+    with (
+        _one_torch_thread(renderer.device),
+        TripletWriter(
+            export.png_encoder, export.link_mode, threads=max(1, work.threads), contents=work.contents
+        ) as writer,
+    ):
+        for planned, made in _jobs(work, renderer, wanted, common, writer):
+            if isinstance(made, ThesisAssetsError):
+                dropped.append(dropped_by(planned.sample, made))
+            else:
+                submitted.append(planned)
+                writer.submit(made)
+            progress(writer.n_finished + len(dropped))
+    dropped += [
+        dropped_by(planned.sample, result.error)
+        for planned, result in zip(submitted, writer.results, strict=True)
+        if result.error is not None
+    ]
     lost = {row.sample_id for row in dropped}
     rows = [row_of(planned.sample, planned.group_id) for planned in plan.candidates if str(planned.sample) not in lost]
-    files = {**work.finished, **{result.final_dir.name: result.outputs for result in written}}
+    files = {**work.finished, **{result.final_dir.name: result.outputs for result in writer.results}}
     return ExportedTriplets(
         rows=sorted(rows, key=lambda row: row.sample_id),
         dropped=sorted(dropped, key=lambda row: row.sample_id),
@@ -104,50 +131,33 @@ def export_triplets(work: TripletWork, plan: ScenePlan, progress: ExportProgress
         },
         renderer=common.renderer,
         png_encoder=common.png_encoder,
-        bytes_written=sum(result.bytes_written for result in written),
-        thumbnails={result.final_dir.name: result.thumbnails for result in written if result.thumbnails},
+        bytes_written=sum(result.bytes_written for result in writer.results),
+        thumbnails={result.final_dir.name: result.thumbnails for result in writer.results if result.thumbnails},
     )
 
 
-def _make(
+def _jobs(
     work: TripletWork,
     renderer: Renderer,
     wanted: list[PlannedSample],
     common: SampleProvenance,
-    progress: ExportProgress,
-) -> tuple[list[DroppedSample], list[TripletResult]]:
-    """Render and write. Returns the samples that could not be made, and what became of those that were submitted."""
-    from thesis_assets.images.triplet_writer import TripletWriter
-
-    dropped: list[DroppedSample] = []
-    submitted: list[PlannedSample] = []
-    export = work.generation.export
+    writer: TripletWriter,
+) -> Iterator[tuple[PlannedSample, TripletJob | ThesisAssetsError]]:
+    """Render frame by frame: every wanted sample as it can be written, or with what is wrong with it."""
     pictured = set(shown_of(sorted(str(planned.sample) for planned in wanted)))
-    with (
-        _one_torch_thread(renderer.device),
-        TripletWriter(
-            export.png_encoder, export.link_mode, threads=max(1, work.threads), contents=work.contents
-        ) as writer,
-    ):
-        for fname, group in groupby(wanted, key=lambda planned: planned.sample.target_fname):
-            of_frame = list(group)
-            pairs = _view_pairs(of_frame, work.generation)
-            for reference in {id(pair.reference): pair.reference for pair in pairs}.values():
-                if not reference.untouched:
-                    writer.make_ahead(reference.content)
-            renders = render_frame(renderer, work.scene, fname, [planned.sample.target_cam_id for planned in of_frame])
-            for planned, pair in zip(of_frame, pairs, strict=True):
-                render = renders[planned.sample.target_cam_id]
-                if isinstance(render, ThesisAssetsError):
-                    dropped.append(dropped_by(planned.sample, render))
-                    continue
-                submitted.append(planned)
-                writer.submit(_job(work, planned, pair, render, common, pictured=str(planned.sample) in pictured))
-            progress.at(writer.n_finished + len(dropped))
-    for planned, result in zip(submitted, writer.results, strict=True):
-        if result.error is not None:
-            dropped.append(dropped_by(planned.sample, result.error))
-    return dropped, writer.results
+    for fname, group in groupby(wanted, key=lambda planned: planned.sample.target_fname):
+        of_frame = list(group)
+        pairs = _view_pairs(of_frame, work.generation)
+        for reference in {id(pair.reference): pair.reference for pair in pairs}.values():
+            if not reference.untouched:
+                writer.make_ahead(reference.content)
+        renders = render_frame(renderer, work.scene, fname, [planned.sample.target_cam_id for planned in of_frame])
+        for planned, pair in zip(of_frame, pairs, strict=True):
+            render = renders[planned.sample.target_cam_id]
+            if isinstance(render, ThesisAssetsError):
+                yield planned, render
+            else:
+                yield planned, _job(work, planned, pair, render, common, pictured=str(planned.sample) in pictured)
 
 
 @contextlib.contextmanager
@@ -411,36 +421,3 @@ def _detail(reason: DropReason, error: ThesisAssetsError) -> str:
     if reason in _SAID_IN_FULL:  # other errors may quote a library, and with it a full path
         detail += f" ({error.found}, wanted {error.wanted})"
     return detail
-
-
-SECONDS_A_LINE = 5.0
-
-
-class ExportProgress:
-    """Counts triplets and says so now and then.
-
-    Args:
-        say: gets the lines.
-    """
-
-    def __init__(self, scene_name: str, total: int, say: Callable[[str], None]) -> None:
-        self._scene_name, self._total, self.say = scene_name, total, say
-        self._kept = 0
-        self._started = self._said = time.monotonic()
-
-    def keep(self, n: int) -> None:
-        """`n` triplets were there already; they do not count in the rate."""
-        self._kept = n
-        if n:
-            self.say(f"{self._scene_name}: {n} of {self._total} triplets are there already")
-
-    def at(self, n_finished: int) -> None:
-        """`n_finished` triplets were made or dropped since the start."""
-        now = time.monotonic()
-        if now - self._said < SECONDS_A_LINE:
-            return
-        self._said = now
-        rate = n_finished / (now - self._started)
-        done = self._kept + n_finished
-        left = f", {(self._total - done) / rate:.0f} s left" if rate > 0 else ""
-        self.say(f"{self._scene_name}: {done} of {self._total} triplets, {rate:.1f}/s{left}")

@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.data_version import CODE_VERSION_TAG  # no public name yet
+from dagster._core.execution.context.system import StepExecutionContext
 from dagster._core.execution.plan.outputs import StepOutputHandle
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import BaseModel
@@ -92,7 +93,17 @@ def graph_asset(
             except ThesisAssetsError as error:
                 raise dg.Failure(description=str(error), allow_retries=False) from error
             if isinstance(value, Described) and len(asked) > 1:
-                yield from _made_one_by_one(context, name, cells, value)
+                # As an output of the step Dagster would hand it over itself, and materialize the cells that are skipped too, all
+                # with one version.
+                failure: dg.Failure | None = None
+                try:
+                    handle = StepOutputHandle(of.step.key, "result")
+                    of.get_io_manager(handle).handle_output(of.get_output_context(handle), value)
+                except dg.Failure as error:
+                    failure = error
+                yield from _made(context, of, platform, name, cells)
+                if failure is not None:
+                    raise failure
                 return
             (cell,) = cells
             if not isinstance(value, Described):
@@ -123,27 +134,15 @@ def graph_asset(
     return declare
 
 
-def _made_one_by_one(
-    context: dg.AssetExecutionContext, name: str, cells: Sequence[Cell], value: Described
+def _made(
+    context: dg.AssetExecutionContext, step: StepExecutionContext, platform: Platform, name: str, cells: Sequence[Cell]
 ) -> Iterator[dg.AssetMaterialization]:
-    """Hand what a range should be to the IO manager, and report the cells that are made then, also where others failed.
-
-    As an output of the step Dagster would hand it over itself, and materialize the cells that are skipped too, all with one version.
-    """
-    step = context.get_step_execution_context()
-    handle = StepOutputHandle(step.step.key, "result")
-    failure: dg.Failure | None = None
-    try:
-        step.get_io_manager(handle).handle_output(step.get_output_context(handle), value)
-    except dg.Failure as error:
-        failure = error
+    """Report those cells of a range that the IO manager has told of, also where others failed."""
     for cell in cells:
         told = step.get_asset_metadata(dg.AssetKey(name), cell.key) or {}
         if DATA_VERSION in told:
-            observe(context.log_event, step, context.resources.platform, name, [cell])
+            observe(context.log_event, step, platform, name, [cell])
             yield _materialization(context, name, cell, told)
-    if failure is not None:
-        raise failure
 
 
 def _materialization(
