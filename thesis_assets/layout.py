@@ -332,6 +332,11 @@ class SceneTree:
         return self.renders_dir / str(check_camera(cam_id)) / f"{check_frame(fname)}.png"
 
     @property
+    def import_lock(self) -> Path:
+        """*Ours*: held while the scene's ground truth is imported."""
+        return self.canonical_gt_root / ".locks" / f"{self.scene_name}.lock"
+
+    @property
     def renders_made_from(self) -> Path:
         """*Ours*: what the command made the renders beside it from."""
         return self.renders_dir / "made_from.json"

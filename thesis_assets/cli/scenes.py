@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,12 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thesis_assets.cli import options
-from thesis_assets.cli.console import CHECK_FAILED, human_bytes, load_platform, print_json, print_table, progress_line
-from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
+from thesis_assets.cli.console import (
+    CHECK_FAILED,
+    FAILED,
+    human_bytes,
+    load_platform,
+    print_json,
+    print_table,
+    progress_line,
+)
+from thesis_assets.errors import InvalidExperiment, ThesisAssetsError, reason_of
 
 if TYPE_CHECKING:
     from thesis_assets.scenes.catalog import Finding, SceneSummary
     from thesis_assets.scenes.importers.capture import Arrangement, Capture
+    from thesis_assets.scenes.importers.hi4d_actions import Hi4DAction, Hi4DImport, Hi4DOutcome
     from thesis_assets.scenes.importers.writing import ImportedScene
     from thesis_assets.scenes.listing import SceneRoots
     from thesis_assets.scenes.scene import Scene
@@ -26,19 +36,36 @@ _ORIGINS = {
     "reflink": "copied with shared extents (JPEG)",
     "copy": "copied (JPEG)",
     "jpeg_q95": "converted to JPEG, quality 95",
+    "undistorted_q95": "undistorted, JPEG of quality 95",
 }
 _MASKS_FOR = "only `apply_mask` and mask coverage need them"
 
 
 @scene_app.command("init")
 def init(
-    name: Annotated[str, typer.Option("--name", help="The scene's name: <dataset>_<rest>, such as garden_bench.")],
+    scene: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="As --name; of Hi4D the action: fight15, pair15/fight15.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The scene's name: <dataset>_<rest>, such as garden_bench.")
+    ] = None,
     nerfstudio: Annotated[
         Path | None, typer.Option("--nerfstudio", help="A transforms.json, or the folder that holds it.", exists=True)
     ] = None,
     colmap: Annotated[
         Path | None,
         typer.Option("--colmap", help="A sparse model (binary or text), or a project with sparse/0.", exists=True),
+    ] = None,
+    hi4d: Annotated[
+        Path | None,
+        typer.Option(
+            "--hi4d", help="A folder of Hi4D as it is distributed, or of one action.", exists=True, file_okay=False
+        ),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Of Hi4D: every action.")] = False,
+    pairs: Annotated[str | None, typer.Option("--pairs", help="Of Hi4D: the actions of these pairs, as 15,16.")] = None,
+    without: Annotated[
+        str | None, typer.Option("--without", help="Of Hi4D: leave out seg, smpl or frames (comma separated).")
     ] = None,
     images: Annotated[
         Path | None,
@@ -73,19 +100,33 @@ def init(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything; write nothing.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make a scene from a nerfstudio listing or a COLMAP sparse model. A scene that is there is never written over.
+    """Make a scene from a nerfstudio listing, a COLMAP sparse model or an action of Hi4D. A scene that is there is never written over.
 
     Cameras keep the capture's world and unit of length. Images are JPEG files of the scene: JPEG is linked, the rest is
     converted at quality 95. `misc/import_record.json` of the scene says which image is which camera and frame.
+    Several actions of Hi4D are imported side by side; one that is refused stops no other, and is named at the end (exit code 1).
     """
     from thesis_assets.scenes.importers import capture as arrangements
     from thesis_assets.scenes.importers.colmap import read_colmap
     from thesis_assets.scenes.importers.nerfstudio import read_nerfstudio
-    from thesis_assets.scenes.importers.writing import check_photographs, refuse_existing, write_scene
+    from thesis_assets.scenes.importers.writing import check_capture, refuse_existing, write_scene
 
-    listing = nerfstudio or colmap
-    if listing is None or (nerfstudio and colmap):
-        raise typer.BadParameter("name one source: --nerfstudio <transforms.json> or --colmap <sparse model>")
+    listing, wanted = nerfstudio or colmap, scene or name
+    if sum(source is not None for source in (nerfstudio, colmap, hi4d)) != 1:
+        sources = "--nerfstudio <transforms.json>, --colmap <sparse model> or --hi4d <folder>"
+        raise typer.BadParameter(f"name one source: {sources}")
+    if name not in (None, wanted):
+        raise typer.BadParameter(f"two names: {scene} and --name {name}")
+    of_hi4d = {"--all": everything, "--pairs": pairs, "--without": without}
+    of_listings = {"--images": images, "--one-frame": one_frame, "--frames-from": frames_from, "--gaussians": gaussians}
+    if idle := [option for option, value in (of_hi4d if listing else of_listings).items() if value]:
+        raise typer.BadParameter(f"{', '.join(idle)}: not with {'a listing' if listing else '--hi4d'}")
+    if hi4d is not None:
+        chosen = _chosen_of_hi4d(hi4d, wanted, pairs, everything=everything)
+        init_hi4d(chosen, source_camera, _parts(without), copy=copy, dry_run=dry_run, as_json=as_json)
+        return
+    if listing is None or wanted is None:
+        raise typer.BadParameter("a scene of a listing needs a name: --name <dataset>_<rest>")
     if one_frame and frames_from is not None:
         raise typer.BadParameter("--one-frame and --frames-from exclude each other")
     try:
@@ -93,19 +134,19 @@ def init(
     except ValueError as error:
         raise typer.BadParameter(f"--frames-from: {error}") from error
     platform = load_platform()
-    tree = platform.roots.tree(name)
+    tree = platform.roots.tree(wanted)
     refuse_existing(tree, None, gaussians)
     capture = (read_nerfstudio if nerfstudio else read_colmap)(listing, images=images)
     arrangement = arrangements.frames_from(capture, pattern) if pattern else arrangements.one_frame(capture)
     source = arrangement.camera_called(source_camera) if source_camera is not None else None
-    notes = [*capture.notes, *gaussians_notes(gaussians, arrangement), *group_notes(name)]
+    notes = [*capture.notes, *gaussians_notes(gaussians, arrangement), *group_notes(wanted)]
     imported = None
     if dry_run:
-        check_photographs(arrangement, progress_line)
+        check_capture(capture, arrangement, progress_line)
     else:
         imported = write_scene(
             platform.roots,
-            name,
+            wanted,
             capture,
             arrangement,
             source_camera=source,
@@ -113,7 +154,7 @@ def init(
             link_mode="copy" if copy else "auto",
             on_progress=progress_line,
         )
-    report_init(name, capture, arrangement, notes, imported, platform.roots, as_json)
+    report_init(wanted, capture, arrangement, notes, imported, platform.roots, as_json)
 
 
 @scene_app.command("check")
@@ -217,6 +258,125 @@ def scene_at(roots: "SceneRoots", folder: str) -> "tuple[SceneRoots, str]":
     if path.parent in (roots.canonical_gt, roots.preprocessing) or not path.is_dir():
         return roots, path.name
     return dataclasses.replace(roots, canonical_gt=path.parent), path.name
+
+
+# --- `scene init --hi4d`: many scenes, side by side ------------------------------------------------------------------
+
+
+def _chosen_of_hi4d(root: Path, name: str | None, pairs: str | None, *, everything: bool) -> "list[Hi4DAction]":
+    from thesis_assets.scenes.importers.hi4d_actions import choose_actions, find_actions
+
+    numbers = [word.strip().removeprefix("pair") for word in pairs.split(",")] if pairs is not None else []
+    if not all(number.isascii() and number.isdigit() and len(number) <= 9 for number in numbers):
+        raise typer.BadParameter(f"--pairs {pairs}: write numbers, comma separated, such as 15,16")
+    if name is not None and (numbers or everything):
+        raise typer.BadParameter("a name and --all or --pairs exclude each other")
+    return choose_actions(find_actions(root), root, name=name, pairs=numbers, everything=everything)
+
+
+def _parts(without: str | None) -> tuple[str, ...]:
+    from thesis_assets.scenes.importers.hi4d import OPTIONAL_PARTS
+
+    parts = sorted({word.strip() for word in without.split(",")}) if without is not None else []
+    if unknown := [part for part in parts if part not in OPTIONAL_PARTS]:
+        raise typer.BadParameter(f"--without {', '.join(unknown)}: choose from {', '.join(OPTIONAL_PARTS)}")
+    return tuple(parts)
+
+
+def init_hi4d(
+    actions: "Sequence[Hi4DAction]",
+    source_camera: str | None,
+    without: tuple[str, ...],
+    *,
+    copy: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Import actions; the only one's error is raised, of several each is told at the end."""
+    from thesis_assets.launch.mapping import map_items
+    from thesis_assets.scenes.importers.hi4d_actions import Hi4DImport, import_action
+
+    platform = load_platform()
+    jobs = [
+        Hi4DImport(platform.roots, action, source_camera, without, "copy" if copy else "auto", dry_run)
+        for action in actions
+    ]
+    n_done = 0
+
+    def on_done(job: "Hi4DImport", outcome: "Hi4DOutcome | Exception") -> None:
+        nonlocal n_done
+        n_done += 1
+        word = "refused" if isinstance(outcome, Exception) else outcome.state
+        progress_line(f"{job.action.scene_name}: {word} ({n_done} of {len(jobs)})")
+
+    outcomes = map_items(import_action, jobs, workers=platform.workers, on_done=on_done, on_line=progress_line)
+    if len(outcomes) == 1 and isinstance(outcomes[0], Exception):
+        raise outcomes[0]
+    report_hi4d(jobs, outcomes, platform.roots, as_json)
+    if any(isinstance(outcome, Exception) for outcome in outcomes):
+        raise typer.Exit(FAILED)
+
+
+def report_hi4d(
+    jobs: "Sequence[Hi4DImport]", outcomes: "Sequence[Hi4DOutcome | Exception]", roots: "SceneRoots", as_json: bool
+) -> None:
+    """What became of each action, those that are refused last."""
+    from thesis_assets.scenes.catalog import describe_scene
+
+    pairs = list(zip(jobs, outcomes, strict=True))
+    refused = [(job.action, reason_of(each)) for job, each in pairs if isinstance(each, Exception)]
+    done = [each for each in outcomes if not isinstance(each, Exception)]
+    there = {each.action.scene_name for each in done if each.state != "would be made"}
+    summaries = {name: describe_scene(roots, name) for name in sorted(there)}
+    values: list[dict[str, Any]] = []
+    for each in done:
+        name, summary = each.action.scene_name, summaries.get(each.action.scene_name)
+        values.append(
+            {
+                "scene": name,
+                "source": str(each.action.folder),
+                "state": each.state,
+                "cameras": list(each.cameras),
+                "source_camera": summary.source_camera if summary else each.source_camera,
+                "n_frames": each.n_frames,
+                "n_images": each.n_images,
+                "directory": str(roots.tree(name).ground_truth.base) if summary else None,
+                "images": dict(each.imported.origins) if each.imported else None,
+                "n_masks": each.imported.n_masks if each.imported else None,
+                "missing": dict(summary.missing) if summary else None,
+                "notes": list(each.notes),
+            }
+        )
+    if as_json:
+        failed = [{"scene": action.scene_name, "source": str(action.folder), "reason": why} for action, why in refused]
+        print_json({"scenes": values, "refused": failed})
+        return
+    for value in values:
+        print_hi4d_scene(value)
+    for action, why in refused:
+        print(f"refused: {action.folder}: {why}")
+    counts = Counter([each.state for each in done] + ["refused"] * len(refused))
+    print(f"{_counted(len(jobs), 'action')}: {', '.join(f'{count} {state}' for state, count in counts.items())}")
+    if any(value["state"] == "would be made" for value in values):
+        print("nothing is written (--dry-run)")
+    elif values:
+        print(f"next: `thesis-assets scene check {values[0]['scene']}`")
+
+
+def print_hi4d_scene(value: dict[str, Any]) -> None:
+    """One action that is imported, or would be, as `report_hi4d` has it in JSON."""
+    source = "none, name one by --source-camera" if value["source_camera"] is None else value["source_camera"]
+    made = "there already, whole, left alone:" if value["state"] == "there already" else f"{value['state']} from"
+    print(
+        f"{value['scene']}: {made} {value['source']}: {_counted(len(value['cameras']), 'camera')}, "
+        f"{_counted(value['n_frames'], 'frame')}, {_counted(value['n_images'], 'image')}, source camera {source}"
+    )
+    for note in value["notes"]:
+        print(f"  note: {note}")
+    for origin, count in (value["images"] or {}).items():
+        print(f"  images: {count} {_ORIGINS[origin]}")
+    if value["images"]:
+        print(f"  written: {value['directory']}")
 
 
 # --- what `scene init` and `scene check` say -------------------------------------------------------------------------

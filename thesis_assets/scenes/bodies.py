@@ -86,10 +86,15 @@ def write_bodies(path: Path, bodies: Bodies, *, finite: bool = True) -> None:
         InvalidFile: an array breaks the contract (nothing is written).
     """
     check_bodies(bodies.arrays, bodies.model, path, finite=finite)
+    storage.write_bytes(path, body_bytes(bodies))
+
+
+def body_bytes(bodies: Bodies) -> bytes:
+    """What `write_bodies` writes, unchecked."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = dict(sorted(bodies.arrays.items()))
     np.savez(buffer, **arrays)
-    storage.write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def check_bodies(arrays: Mapping[str, Array], model: BodyModel, path: Path, *, finite: bool = True) -> Bodies:

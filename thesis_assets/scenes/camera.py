@@ -104,7 +104,7 @@ def parse_camera(content: bytes, path: Path, cam_id: int, height: int, width: in
     arrays = parse_npz(content, path, max_bytes=MAX_CAMERA_BYTES)
     found = {name: _camera_array(arrays, name, shape, path) for name, shape in CAMERA_ARRAYS.items()}
     camera = Camera(cam_id, found["intrinsics"], found["extrinsics"], height, width)
-    _check_calibration(camera, path)
+    check_calibration(camera, path)
     return camera
 
 
@@ -142,13 +142,18 @@ def _camera_array(arrays: dict[str, Any], name: str, shape: tuple[int, ...], pat
     return matrix
 
 
-def _check_calibration(camera: Camera, path: Path) -> None:
+def check_calibration(camera: Camera, path: Path, place: str = "") -> None:
+    """Refuse what is no pinhole camera and no rotation; `place` stands behind the array's name in messages: `[3]`.
+
+    Raises:
+        InvalidFile: of `path`, with the array's name.
+    """
     focal = camera.intrinsics[0, 0], camera.intrinsics[1, 1]
     if min(focal) <= 0 or not np.allclose(camera.intrinsics[2], [0.0, 0.0, 1.0], atol=1e-6):
         raise InvalidFile(
             "the intrinsics are not a pinhole camera's",
             file=path,
-            key="intrinsics",
+            key=f"intrinsics{place}",
             found=camera.intrinsics.tolist(),
             wanted="[[fx, s, cx], [0, fy, cy], [0, 0, 1]] with positive focal lengths",
         )
@@ -158,7 +163,7 @@ def _check_calibration(camera: Camera, path: Path) -> None:
         raise InvalidFile(
             "the extrinsics do not start with a rotation",
             file=path,
-            key="extrinsics",
+            key=f"extrinsics{place}",
             found=rotation.tolist(),
             wanted="[R | t], world to camera, OpenCV axes, R orthogonal with determinant 1",
         )

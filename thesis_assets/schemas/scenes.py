@@ -55,8 +55,9 @@ class SceneRegistryEntry(BaseModel):
     identity_alignment: IdentityAlignment | None = None
 
 
-ImageOrigin = Literal["hard_link", "reflink", "copy", "jpeg_q95"]
-"""How an image came into the scene; `jpeg_q95`: decoded and encoded as JPEG of quality 95."""
+ImageOrigin = Literal["hard_link", "reflink", "copy", "jpeg_q95", "undistorted_q95"]
+"""How an image came into the scene; `jpeg_q95`: decoded and encoded as JPEG of quality 95; `undistorted_q95`: the same with the lens
+undone in between, bilinear, and its masks' with the nearest pixel."""
 
 
 class ImportedImage(FileModel):
@@ -73,14 +74,16 @@ class ImportRecord(FileModel):
     """`misc/import_record.json`: from what a scene was imported, and which original image is which camera and frame.
 
     `sources`: path to SHA-256 of the files that named the images and cameras. `world`: how the source says its world came to be
-    (nerfstudio's `applied_transform`, `applied_scale`), not undone. `cameras`: camera id to its name in the source.
+    (nerfstudio's `applied_transform`, `applied_scale`), not undone. `cameras`: camera id to its name in the source. `left_out`: parts
+    of the source that were not wanted.
     """
 
-    format: Literal["nerfstudio", "colmap"]
+    format: Literal["nerfstudio", "colmap", "hi4d"]
     sources: dict[str, str]
     world: dict[str, object] = {}
     cameras: dict[int, str]
     images: list[ImportedImage]
+    left_out: list[str] = []
 
 
 class RenderRecord(OlderKeys):

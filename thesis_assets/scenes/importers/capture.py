@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -18,10 +18,10 @@ import numpy as np
 
 from thesis_assets.errors import InvalidFile, InvalidScene
 from thesis_assets.images.codecs import image_size
-from thesis_assets.layout import MAX_FRAME, frame_name
+from thesis_assets.layout import MAX_FRAME, SceneFolders, frame_name
 from thesis_assets.scenes.camera import Matrix
 
-CaptureFormat = Literal["nerfstudio", "colmap"]
+CaptureFormat = Literal["nerfstudio", "colmap", "hi4d"]
 
 MAX_PHOTOGRAPHS = 200_000
 MAX_NAME_BYTES = 4096
@@ -46,6 +46,8 @@ class Photograph:
         extrinsics: (3, 4) world to camera, OpenCV axes, the capture's own unit of length.
         stated: (height, width) of its camera in the format, where the format has cameras of a size.
         mask, mask_name: a file of 0 and 255 that marks the people, where the format names one, and that name.
+        people: a person, or `all` -> a file that marks them by any value but 0, where the format has one a person.
+        lens: (5,) OpenCV's `k1 k2 p1 p2 k3`, where the photograph and its `people` are still distorted.
     """
 
     name: str
@@ -57,6 +59,22 @@ class Photograph:
     stated: tuple[int, int] | None = None
     mask: Path | None = None
     mask_name: str | None = None
+    people: Mapping[str, Path] = field(default_factory=dict)
+    lens: Matrix | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class OtherFile:
+    """A file of the scene that is no photograph and no mask.
+
+    Attributes:
+        place: where it lies in the scene's folders.
+        convert: its content from `source`; None: `source` is linked as it lies.
+    """
+
+    place: Callable[[SceneFolders], Path]
+    source: Path
+    convert: Callable[[Path], bytes] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +86,9 @@ class Capture:
         source_files: the files that were read, beside the images.
         notes: what a person should know: intrinsics that were scaled, parts of the format that are not taken over.
         world: how the capture's world came to be, as the format states it; for the record, nothing is undone.
+        others: bodies, meshes and what else the format brings beside photographs and cameras.
+        source_camera: the camera that the format itself names as the monocular one.
+        left_out: parts of the format that were not wanted.
     """
 
     format: CaptureFormat
@@ -76,6 +97,9 @@ class Capture:
     photographs: tuple[Photograph, ...]
     notes: tuple[str, ...] = ()
     world: Mapping[str, object] = field(default_factory=dict)
+    others: tuple[OtherFile, ...] = ()
+    source_camera: int | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def find_below(root: Path, name: object, *, listing: Path, key: str, suffixes: Iterable[str] = ()) -> tuple[str, Path]:
@@ -307,8 +331,8 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return compiled
 
 
-def frames_from(capture: Capture, pattern: re.Pattern[str]) -> Arrangement:
-    """Cameras and frames by a pattern, searched in each photograph's name.
+def frames_from(capture: Capture, pattern: re.Pattern[str], *, key: str = "--frames-from") -> Arrangement:
+    """Cameras and frames by a pattern, searched in each photograph's name; `key` says in messages where the names come from.
 
     Without a group `cam` all are one camera, without a group `frame` all are frame 000000. Where every `cam` part is a number
     and they differ as numbers, it is the camera's id (`cam04` is 4); else ids count from 0 in the natural order of the parts.
@@ -325,7 +349,7 @@ def frames_from(capture: Capture, pattern: re.Pattern[str]) -> Arrangement:
         for camera, fname in (parts[photograph.name],)
     ]
     placed.sort(key=lambda each: (each.cam_id, int(each.fname)))
-    _refuse_collisions(placed)
+    _refuse_collisions(placed, key)
     names = {cam_id: camera for camera, cam_id in ids.items()}
     return Arrangement({cam_id: names[cam_id] for cam_id in sorted(names)}, tuple(placed))
 
@@ -371,7 +395,7 @@ def _camera_ids(names: set[str]) -> dict[str, int]:
     return {name: cam_id for cam_id, name in enumerate(sorted(names, key=natural_order))}
 
 
-def _refuse_collisions(placed: Iterable[PlacedPhotograph]) -> None:
+def _refuse_collisions(placed: Iterable[PlacedPhotograph], key: str) -> None:
     seen: dict[tuple[int, str], Photograph] = {}
     first_of: dict[int, Photograph] = {}
     for each in placed:
@@ -379,7 +403,7 @@ def _refuse_collisions(placed: Iterable[PlacedPhotograph]) -> None:
         if place in seen:
             raise InvalidScene(
                 "two images have the same camera and frame",
-                key="--frames-from",
+                key=key,
                 found=f"{seen[place].name!r} and {photograph.name!r}: camera {each.cam_id}, frame {each.fname}"[:400],
                 wanted="a pattern that tells them apart",
             )
@@ -388,7 +412,7 @@ def _refuse_collisions(placed: Iterable[PlacedPhotograph]) -> None:
         if (first.height, first.width) != (photograph.height, photograph.width):
             raise InvalidScene(
                 f"the images of camera {each.cam_id} differ in size",
-                key="--frames-from",
+                key=key,
                 found=f"{first.name!r} is {first.width} x {first.height}, "
                 f"{photograph.name!r} is {photograph.width} x {photograph.height}"[:400],
                 wanted="one size a camera",

@@ -1,4 +1,4 @@
-"""An arranged capture written as a scene: images, calibrations, masks, the record of their origin, registry entry, Gaussians.
+"""An arranged capture written as a scene: images, calibrations, masks, other files, the record of their origin, registry entry, Gaussians.
 
 The scene's folder below the ground-truth root appears by one rename, last: whoever lists scenes sees it whole. JPEG photographs
 are linked, others converted. Does not belong here: reading a format, choosing camera ids.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidScene
@@ -32,12 +33,14 @@ from thesis_assets.images.codecs import (
 from thesis_assets.launch.telling import every
 from thesis_assets.layout import SceneFolders, SceneTree
 from thesis_assets.scenes.camera import Camera, write_camera
-from thesis_assets.scenes.importers.capture import Arrangement, Capture, Photograph, PlacedPhotograph
+from thesis_assets.scenes.importers.capture import Arrangement, Capture, OtherFile, Photograph, PlacedPhotograph
+from thesis_assets.scenes.importers.lens import undistorted
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.scenes.scene import write_registry
 from thesis_assets.schemas.scenes import ImageOrigin, ImportedImage, ImportRecord, SceneRegistryEntry
 
 LinkMode = Literal["auto", "copy"]
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _PROGRESS_EVERY_S = 2.0
@@ -46,7 +49,7 @@ _MAX_THREADS = 8
 
 @dataclass(frozen=True)
 class ImportedScene:
-    """What an import wrote. `origins`: how many images came by which way (`hard_link`, `reflink`, `copy`, `jpeg_q95`)."""
+    """What an import wrote. `origins`: how many images came by which way (`schemas.scenes.ImageOrigin`)."""
 
     tree: SceneTree
     origins: Mapping[str, int]
@@ -62,6 +65,7 @@ def write_scene(
     arrangement: Arrangement,
     *,
     source_camera: int | None = None,
+    raw_gt_dir: Path | None = None,
     gaussians: Path | None = None,
     link_mode: LinkMode = "auto",
     on_progress: Callable[[str], None] = lambda line: None,
@@ -70,26 +74,29 @@ def write_scene(
 
     Args:
         source_camera: its id goes into the registry entry; None writes none.
+        raw_gt_dir: the original's folder, for the registry entry, where its images lie in `images/<camera>/`.
         gaussians: a standard 3DGS PLY in the capture's world, linked as the scene's `gaussians/static.ply`.
-        link_mode: `auto` hard-links JPEG files and Gaussians where the file system can; `copy` makes bytes of their own.
+        link_mode: `auto` hard-links what needs no change where the file system can; `copy` makes bytes of their own.
 
     Raises:
         InvalidKey: the name is unsafe, or has no dataset in front.
         InvalidScene: there is a scene, a registry entry, or a file of Gaussians of that name already.
-        InvalidFile: a photograph or mask cannot be used.
+        InvalidFile: a photograph, a mask or another file cannot be used.
     """
     tree = roots.tree(scene_name)
-    entry = SceneRegistryEntry(seq_name=scene_name, cam_id=source_camera) if source_camera is not None else None
+    entry = registry_entry(scene_name, source_camera, raw_gt_dir) if source_camera is not None else None
     refuse_existing(tree, entry, gaussians)
     with contextlib.ExitStack() as undo:
         with storage.atomic_directory(tree.ground_truth.base) as temporary:
             images = _write_images(SceneFolders(temporary), arrangement, link_mode, on_progress)
+            _each("other files", capture.others, partial(_bring, SceneFolders(temporary), link_mode), on_progress)
             record = ImportRecord(
                 format=capture.format,
                 sources={str(path.absolute()): storage.sha256_file(path) for path in capture.source_files},
                 world=dict(capture.world),
                 cameras=dict(arrangement.camera_names),
                 images=images,
+                left_out=list(capture.left_out),
             )
             storage.write_json(SceneFolders(temporary).import_record, record)
             refuse_existing(tree, entry, gaussians)
@@ -102,6 +109,16 @@ def write_scene(
         registry=tree.registry_entry if entry is not None else None,
         gaussians=tree.estimated.static_gaussians if gaussians is not None else None,
     )
+
+
+def registry_entry(scene_name: str, source_camera: int, raw_gt_dir: Path | None) -> SceneRegistryEntry:
+    """The registry entry that an import writes; arguments as of `write_scene`."""
+    entry = SceneRegistryEntry(seq_name=scene_name, cam_id=source_camera)
+    if raw_gt_dir is None:
+        return entry
+    raw = SceneFolders(raw_gt_dir.absolute())
+    video = raw.images_dir / str(source_camera)
+    return entry.model_copy(update={"raw_gt_dir_path": str(raw.base), "video_path": str(video)})
 
 
 def refuse_existing(tree: SceneTree, entry: SceneRegistryEntry | None, gaussians: Path | None) -> None:
@@ -154,24 +171,23 @@ def _same_content(path: Path, other: Path) -> bool:
 def _write_images(
     folders: SceneFolders, arrangement: Arrangement, link_mode: LinkMode, on_progress: Callable[[str], None]
 ) -> list[ImportedImage]:
-    return _each(arrangement, partial(_write_image, folders, link_mode), on_progress)
+    return _each("images", arrangement.placed, partial(_write_image, folders, link_mode), on_progress)
 
 
 def _each(
-    arrangement: Arrangement, do: Callable[[PlacedPhotograph], Result], on_progress: Callable[[str], None]
+    what: str, items: Sequence[Item], do: Callable[[Item], Result], on_progress: Callable[[str], None]
 ) -> list[Result]:
-    """Of every image; decoding and encoding run in threads, they leave the interpreter free."""
-    placed = arrangement.placed
+    """Of every item; decoding and encoding run in threads, they leave the interpreter free."""
     done: list[Result] = []
 
     def progress(spent: float) -> str:
         rate = len(done) / spent
-        left = (len(placed) - len(done)) / rate
-        return f"images: {len(done)} of {len(placed)}, {rate:.1f} a second, {left:.0f} s left"
+        left = (len(items) - len(done)) / rate
+        return f"{what}: {len(done)} of {len(items)}, {rate:.1f} a second, {left:.0f} s left"
 
     report = every(_PROGRESS_EVERY_S, on_progress, progress)
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
-        for each in pool.map(do, placed):
+        for each in pool.map(do, items):
             done.append(each)
             report()
     return done
@@ -179,61 +195,98 @@ def _each(
 
 def _write_image(folders: SceneFolders, link_mode: LinkMode, placed: PlacedPhotograph) -> ImportedImage:
     cam_id, fname, photograph = placed.cam_id, placed.fname, placed.photograph
-    target, content = folders.image(cam_id, fname), converted(photograph.path)
-    if content is None:
-        origin: ImageOrigin = storage.link_or_copy(photograph.path, target, link_mode=link_mode)
-    else:
-        storage.write_bytes(target, content)
-        origin = "jpeg_q95"
+    content = converted(photograph)
+    linked = _put(photograph.path, folders.image(cam_id, fname), content, link_mode)
+    origin: ImageOrigin = linked or ("jpeg_q95" if photograph.lens is None else "undistorted_q95")
     camera = Camera(cam_id, photograph.intrinsics, photograph.extrinsics, photograph.height, photograph.width)
     write_camera(folders.camera(cam_id, fname), camera)
-    mask = mask_bytes(photograph)
-    if mask is not None:
-        storage.write_bytes(folders.mask(cam_id, fname), mask)
-    return ImportedImage(cam_id=cam_id, fname=fname, name=photograph.name, origin=origin, mask=photograph.mask_name)
+    mask = photograph.mask_name
+    for person, (source, marked) in masks_of(photograph).items():
+        _put(source, folders.mask(cam_id, fname, person), marked, link_mode)
+    return ImportedImage(cam_id=cam_id, fname=fname, name=photograph.name, origin=origin, mask=mask)
 
 
-def check_photographs(arrangement: Arrangement, on_progress: Callable[[str], None] = lambda line: None) -> None:
+def _bring(folders: SceneFolders, link_mode: LinkMode, other: OtherFile) -> None:
+    content = None if other.convert is None else other.convert(other.source)
+    _put(other.source, other.place(folders), content, link_mode)
+
+
+def _put(source: Path, target: Path, content: bytes | None, link_mode: LinkMode) -> storage.LinkMode | None:
+    """Write the content, or link the source where there is none; returns how it was linked."""
+    if content is None:
+        return storage.link_or_copy(source, target, link_mode=link_mode)
+    storage.write_bytes(target, content)
+    return None
+
+
+def check_capture(
+    capture: Capture, arrangement: Arrangement, on_progress: Callable[[str], None] = lambda line: None
+) -> None:
     """Decode what an import would decode, and write nothing.
 
     Raises:
-        InvalidFile: a photograph or mask cannot be used.
+        InvalidFile: a photograph, a mask or another file cannot be used.
     """
-    _each(arrangement, _checked, on_progress)
+    _each("images", arrangement.placed, _check_image, on_progress)
+    _each("other files", capture.others, _check_other, on_progress)
 
 
-def _checked(placed: PlacedPhotograph) -> None:
-    converted(placed.photograph.path)
-    mask_bytes(placed.photograph)
+def _check_image(placed: PlacedPhotograph) -> None:
+    converted(placed.photograph)
+    masks_of(placed.photograph)
 
 
-def converted(source: Path) -> bytes | None:
-    """A photograph as a JPEG of quality 95 in colour; None where it is one already, to be linked or copied as it is.
+def _check_other(other: OtherFile) -> None:
+    if other.convert is not None:
+        other.convert(other.source)
+
+
+def converted(photograph: Photograph) -> bytes | None:
+    """A photograph as a JPEG of quality 95 in colour, undistorted; None where it is one already, to be linked or copied as it is.
 
     What the file is, its first bytes say, not its suffix.
 
     Raises:
         InvalidFile: it cannot be used.
     """
+    source = photograph.path
     check_complete(source)
+    if photograph.lens is not None:
+        return encode_jpeg(undistorted(read_rgb(source), photograph.intrinsics, photograph.lens), JPEG_QUALITY)
     return None if jpeg_components(source) == 3 else encode_jpeg(read_rgb(source), JPEG_QUALITY)
 
 
-def mask_bytes(photograph: Photograph) -> bytes | None:
-    """The photograph's mask as a PNG of 0 and 255, of whichever channel is brightest; None where it has none.
+def masks_of(photograph: Photograph) -> dict[str, tuple[Path, bytes | None]]:
+    """The photograph's masks: a person, or `all` -> the file, and its content as a PNG of 0 and 255; None where it is one already.
 
     Raises:
-        InvalidFile: it cannot be read, is of another size, or marks by other values.
+        InvalidFile: one cannot be read, is of another size, or marks by other values.
     """
-    source, size = photograph.mask, (photograph.height, photograph.width)
-    if source is None:
-        return None
-    values = read_rgb(source).max(axis=2)
-    if values.shape != size:
+    masks = {person: (source, _person_mask(photograph, source)) for person, source in photograph.people.items()}
+    if photograph.mask is not None:
+        values = _mask_values(photograph, photograph.mask).max(axis=2)
+        marked = encode_png((mask_of(values, photograph.mask) * 255).astype(np.uint8))
+        return {**masks, "all": (photograph.mask, marked)}
+    return masks
+
+
+def _person_mask(photograph: Photograph, source: Path) -> bytes | None:
+    """A mask that marks by any value but 0, such as colours of persons: there is nobody else in it to be lost."""
+    values = _mask_values(photograph, source)
+    marked = np.where(values.any(axis=2), np.uint8(255), np.uint8(0))
+    if photograph.lens is not None:
+        return encode_png(undistorted(marked, photograph.intrinsics, photograph.lens, nearest=True))
+    return None if (values == marked[..., None]).all() else encode_png(marked)
+
+
+def _mask_values(photograph: Photograph, source: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) values of a mask of the photograph's size."""
+    values, size = read_rgb(source), (photograph.height, photograph.width)
+    if values.shape[:2] != size:
         raise InvalidFile(
             "a mask has another size than its photograph",
             file=source,
             found=f"{values.shape[1]} x {values.shape[0]}",
             wanted=f"{size[1]} x {size[0]}",
         )
-    return encode_png((mask_of(values, source) * 255).astype(np.uint8))
+    return values

@@ -13,7 +13,7 @@ from thesis_assets.scenes.catalog import describe_scene, list_scenes
 from thesis_assets.scenes.importers.capture import Capture, compile_pattern, frames_from, one_frame
 from thesis_assets.scenes.importers.colmap import read_colmap
 from thesis_assets.scenes.importers.nerfstudio import read_nerfstudio
-from thesis_assets.scenes.importers.writing import check_photographs, write_scene
+from thesis_assets.scenes.importers.writing import check_capture, write_scene
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.scenes.scene import open_scene
 from thesis_assets.schemas.scenes import ImportRecord
@@ -262,7 +262,7 @@ def test_a_dry_run_refuses_what_the_import_refuses(roots: SceneRoots, source: Pa
         case "mask":
             Image.fromarray(np.full((HEIGHT, WIDTH), 1, np.uint8)).save(source / "masks" / "one.png")
     with pytest.raises(InvalidFile) as of_dry_run:
-        check_photographs(one_frame(capture_of(source)))
+        check_capture(capture_of(source), one_frame(capture_of(source)))
     with pytest.raises(InvalidFile) as of_import:
         write_scene(roots, NAME, capture_of(source), one_frame(capture_of(source)))
     assert str(of_dry_run.value) == str(of_import.value)
