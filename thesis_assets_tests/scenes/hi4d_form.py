@@ -24,7 +24,7 @@ COLOURS = ((255, 0, 0), (0, 255, 0))
 NO_LENS = (0.0, 0.0, 0.0, 0.0, 0.0)
 LENS = (-0.6, 0.3, 0.02, -0.01, 0.05)
 """Moves the corners of these images by some eleven pixels, the people by two."""
-RADIUS = 0.09
+RADIUS = 0.14
 """Of a person's disc, in units of the image plane at distance 1."""
 
 

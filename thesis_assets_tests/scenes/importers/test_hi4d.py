@@ -219,7 +219,7 @@ def test_a_distorted_action_becomes_what_pinhole_cameras_see(roots: SceneRoots, 
         for person, known, distorted in zip((0, 1), marked(camera, START), marked(camera, START, LENS), strict=True):
             mask_path = scene.mask_path(camera.cam_id, FIRST, person)
             assert mask_path is not None
-            assert overlap(read_mask(mask_path), known) > 0.8 > overlap(distorted, known)
+            assert overlap(read_mask(mask_path), known) > 0.8 > 0.65 > overlap(distorted, known)
         all_path = scene.mask_path(camera.cam_id, FIRST)
         assert all_path is not None
         assert overlap(read_mask(all_path), marked(camera, START).any(axis=0)) > 0.8
