@@ -254,6 +254,7 @@ class SceneFolders:
     depths_dir = Below("depths")
     meshes_dir = Below("meshes")
     gaussians_dir = Below("gaussians")
+    canonical_gaussians_dir = Below("canon_3dgs_lhm")
     static_gaussians = Below("gaussians/static.ply")
     skip_frames = Below("skip_frames.csv")
     meta = Below("meta.npz")
@@ -289,7 +290,7 @@ class SceneFolders:
         return self.meshes_dir / f"{check_frame(fname)}.obj"
 
     def canonical_gaussians(self, person: int | str) -> Path:
-        return self.base / "canon_3dgs_lhm" / check_key(str(person), "person") / "gs.pt"
+        return self.canonical_gaussians_dir / check_key(str(person), "person") / "gs.pt"
 
     def gaussians(self, fname: str) -> Path:
         return self.gaussians_dir / f"{check_frame(fname)}.ply"

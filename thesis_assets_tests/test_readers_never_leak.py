@@ -30,12 +30,14 @@ from thesis_assets.scenes.bodies import read_bodies, write_bodies
 from thesis_assets.scenes.bounded_files import array_bytes, read_depth
 from thesis_assets.scenes.camera import read_camera, write_camera
 from thesis_assets.scenes.importers.colmap import read_colmap
+from thesis_assets.scenes.importers.hi4d import read_hi4d
 from thesis_assets.scenes.importers.nerfstudio import read_nerfstudio
 from thesis_assets.scenes.scene import read_skip_frames
 from thesis_assets.tuning.checkpoints import WEIGHTS
 from thesis_assets.tuning.refine import load_refiner
 from thesis_assets.tuning.run_config import TrainerFlags
 from thesis_assets.tuning.tiny_model import TinyTraining
+from thesis_assets_tests.scenes.hi4d_form import START, rig, write_action
 from thesis_assets_tests.scenes.importers.small_captures import Row, colmap_binary, colmap_text, nerfstudio, photograph
 from thesis_assets_tests.scenes.tiny_scene import tiny_bodies, tiny_camera
 from thesis_assets_tests.splits.rows import pair_rows
@@ -84,6 +86,23 @@ def _model(form: str) -> Callable[[Path], bytes]:
     return content
 
 
+HI4D_CAMERAS, HI4D_META = "cameras/rgb_cameras.npz", "meta.npz"
+HI4D_BODY = f"smpl/{START:06d}.npz"
+
+
+def _action(file: str) -> Callable[[Path], bytes]:
+    def content(folder: Path) -> bytes:
+        return (write_action(folder, rig((4,)), n_frames=1).folder / file).read_bytes()
+
+    return content
+
+
+def _read_action(folder: Path) -> None:
+    for other in read_hi4d(folder, without=("seg",)).others:
+        if other.convert is not None:
+            other.convert(other.source)
+
+
 TEXT_OBJ = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
 TABLE = b"frame,cam_id,psnr\n1,4,20.000000\n2,4,21.000000\n"
 EXPERIMENT = b"""exp_name: file
@@ -120,6 +139,9 @@ READERS = {
         _listing,
         lambda path: read_nerfstudio(path),
     ),
+    "hi4d, cameras": Reader(HI4D_CAMERAS, _action(HI4D_CAMERAS), lambda path: _read_action(path.parent.parent)),
+    "hi4d, meta": Reader(HI4D_META, _action(HI4D_META), lambda path: _read_action(path.parent)),
+    "hi4d, bodies": Reader(HI4D_BODY, _action(HI4D_BODY), lambda path: _read_action(path.parent.parent)),
     "experiment": Reader("file.yaml", lambda _: EXPERIMENT, read_experiment),
     "rows": Reader("rows.jsonl", _written(lambda path: write_rows(path, pair_rows("pair01"))), read_rows),
     "record": Reader(

@@ -153,12 +153,12 @@ def _summary(
         complete=completeness.complete and not triplets and (completeness.declared or not gaps),
         completeness=completeness,
         confidence_min=confidence,
-        warnings=(*warnings, *_naming_warnings(scene)),
+        warnings=(*warnings, *_naming_warnings(scene), *_unreadable(scene)),
     )
 
 
 def _modalities(scene: Scene) -> tuple[str, ...]:
-    names = ("images", "all_cameras", "seg", "smplx", "smpl", "depths", "meshes", "canon_3dgs_lhm", "gaussians")
+    names = ("images", "all_cameras", "seg", "smplx", "smpl", "depths", "meshes", "gaussians")
     sides = {"ground_truth": scene.tree.ground_truth.base, "estimated": scene.tree.estimated.base}
     places = {f"{side}/{name}": base / name for side, base in sides.items() for name in names}
     places["renders"] = scene.tree.renders_dir
@@ -192,6 +192,23 @@ def _naming_warnings(scene: Scene) -> list[str]:
         if others:
             warnings.append(f"images/{cam_id}: {len(others)} files are not <six digits>.jpg, such as {others[0]!r}")
     return warnings
+
+
+def _unreadable(scene: Scene) -> list[str]:
+    """Canonical Gaussians, which nothing says how to pose: there, and of no use to the platform's own renderers."""
+    files = [
+        path
+        for folders in (scene.tree.ground_truth, scene.tree.estimated)
+        for path in sorted(folders.canonical_gaussians_dir.glob("*/gs.pt"))
+    ]
+    if not files:
+        return []
+    shown = ", ".join(f"{path.parent.parent.name}/{path.parent.name}/{path.name}" for path in files[:4])
+    more = f" and {len(files) - 4} more" if len(files) > 4 else ""
+    return [
+        f"{shown}{more}: there, but not read: Gaussians in a canonical pose are posed and rendered by the pipeline that made them "
+        "(`generation.renders.source: command`)"
+    ]
 
 
 def _is_scene_name(name: str) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from thesis_assets.errors import reason_of
 from thesis_assets.launch.mapping import Course, Shared, WorkerDied, _Course, _in_parts, map_items
 from thesis_assets.launch.telling import tell
 
@@ -104,6 +105,15 @@ def test_an_interrupt_ends_the_workers(tmp_path: Path) -> None:
         map_items(sleep_long, paths, workers=2)
     pids = [int(path.read_text()) for path in paths if path.exists()]
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_fault_of_the_program_is_told_with_its_place_wherever_it_happened(workers: int) -> None:
+    """Of an error from another process there was no place, and telling it ended in another error."""
+    results = map_items(square_but, [3, 1], workers=workers)
+    assert isinstance(results[0], ValueError)
+    line = square_but.__code__.co_firstlineno + 3
+    assert reason_of(results[0]) == f"a fault of the program, ValueError: three ({__file__}:{line})"
 
 
 def test_no_items_give_no_results() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,14 @@ def people_at(frame: int) -> Array:
 
 def rays(camera: Camera, lens: Sequence[float] = NO_LENS) -> Array:
     """(H, W, 2): for each pixel the place in the image plane at distance 1 whose light falls on it, through the lens."""
-    rows, columns = np.mgrid[0 : camera.height, 0 : camera.width].astype(np.float64)
-    seen = np.stack([columns, rows, np.ones_like(rows)], axis=-1) @ np.linalg.inv(camera.intrinsics).T
+    return _rays(camera.intrinsics.tobytes(), camera.height, camera.width, tuple(lens))
+
+
+@cache
+def _rays(intrinsics: bytes, height: int, width: int, lens: tuple[float, ...]) -> Array:
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float64)
+    matrix = np.frombuffer(intrinsics).reshape(3, 3)
+    seen = np.stack([columns, rows, np.ones_like(rows)], axis=-1) @ np.linalg.inv(matrix).T
     k1, k2, p1, p2, k3 = lens
     x, y = seen[..., 0], seen[..., 1]
     for _ in range(50):  # the lens is inverted by going on to where it does not move any more

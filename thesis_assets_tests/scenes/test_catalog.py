@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from thesis_assets.errors import InvalidExperiment, near_names
 from thesis_assets.experiments.spec import GenerationSpec
-from thesis_assets.scenes.catalog import describe_scene, list_scenes
+from thesis_assets.scenes.catalog import describe_scene, list_scenes, missing_text
 from thesis_assets.scenes.listing import SceneRoots, upstream_completeness
 from thesis_assets.scenes.matching import idle_globs, match_scenes, nothing_matches
 from thesis_assets_tests.scenes.tiny_scene import put, roots_in, write_body, write_image, write_scene
@@ -240,3 +240,17 @@ def test_the_scenes_are_sorted_each_once_and_do_not_depend_on_the_order_on_disk(
     assert set(taken) <= set(there)
     assert taken == match_scenes(reversed(there), spec, Path())
     assert not [name for name in taken if name.endswith("_s2") and "*_s2" in exclude]
+
+
+def test_canonical_gaussians_are_named_as_there_and_not_read_with_the_way_to_render_them(roots: SceneRoots) -> None:
+    write_scene(roots, "hi4d_pair15_fight", gaussians=False)
+    put(roots.tree("hi4d_pair15_fight").ground_truth.canonical_gaussians("union"), b"x")
+    put(roots.tree("hi4d_pair15_fight").estimated.canonical_gaussians(0), b"x")
+    found = describe_scene(roots, "hi4d_pair15_fight")
+    assert not any("canon_3dgs_lhm" in each for each in found.modalities)
+    (warning,) = found.warnings
+    for words in ("canon_3dgs_lhm/0/gs.pt", "canon_3dgs_lhm/union/gs.pt", "not read", "renders.source: command"):
+        assert words in warning
+        assert words in missing_text(found)
+    assert not found.enough_for("export")
+    assert describe_scene(roots, "hi4d_pair15_fight", render_source="command").enough_for("export")

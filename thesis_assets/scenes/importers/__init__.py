@@ -1,1 +1,1 @@
-"""The field's usual formats, COLMAP and nerfstudio, turned into the scene contract."""
+"""The field's usual formats, COLMAP, nerfstudio and Hi4D, turned into the scene contract."""

@@ -39,6 +39,7 @@ from thesis_assets.scenes.importers.capture import (
     frames_from,
     photograph_size,
 )
+from thesis_assets.scenes.importers.lens import share_seen
 from thesis_assets.scenes.listing import list_numbers
 from thesis_assets.schemas.scenes import SMPL_ARRAYS
 
@@ -57,6 +58,7 @@ _MESH = re.compile(r"(?:mesh-f)?([0-9]{5,6})\.obj")
 _CAMERA_KEYS = ("ids", "intrinsics", "extrinsics", "dist_coeffs")
 _SMPL_KEYS = (*SMPL_ARRAYS, "joints_3d", "verts", "contact")
 _N_JOINTS = (24, 45)
+_LEAST_SEEN = 0.5
 
 
 def read_hi4d(folder: Path, *, without: Collection[str] = ()) -> Capture:
@@ -224,6 +226,14 @@ class _Action:
             for fname, path in files.items():
                 name = f"images/{camera.cam_id}/{path.name}"
                 height, width = photograph_size(path, listing=self.cameras.path, key=str(camera.cam_id))
+                if lens is not None and share_seen(height, width, camera.intrinsics, lens) < _LEAST_SEEN:
+                    raise InvalidFile(
+                        "a lens bends most of the image out of it",
+                        file=self.cameras.path,
+                        key="dist_coeffs",
+                        found=f"camera {camera.cam_id}: {lens.tolist()}",
+                        wanted="k1 k2 p1 p2 k3 of OpenCV, with the intrinsics of these images",
+                    )
                 marked = {person: paths[fname] for person, paths in people.items() if fname in paths}
                 whole = f"{MASKS}/{camera.cam_id}/all/{marked['all'].name}" if "all" in marked else None
                 self.photographs.append(

@@ -36,21 +36,29 @@ def undistorted(image: Image, intrinsics: Matrix, lens: Matrix, *, nearest: bool
     return np.ascontiguousarray(np.stack(planes, axis=-1).reshape(image.shape))
 
 
+def share_seen(height: int, width: int, intrinsics: Matrix, lens: Matrix) -> float:
+    """Share, 0 to 1, of the undistorted image that the distorted one shows; arguments as of `undistorted`."""
+    rows, columns = _places(height, width, tuple(intrinsics.reshape(-1).tolist()), tuple(lens.tolist()))
+    return float(((rows >= 0) & (rows <= height - 1) & (columns >= 0) & (columns <= width - 1)).mean())
+
+
 @lru_cache(maxsize=8)  # as many cameras as a rig of Hi4D has: 10 MB each
 def _places(height: int, width: int, intrinsics: tuple[float, ...], lens: tuple[float, ...]) -> Matrix:
     """(2, H, W) float32: row and column of the distorted image that each pixel of the undistorted one shows."""
     matrix = np.array(intrinsics).reshape(3, 3)
     k1, k2, p1, p2, k3 = lens
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float64)
-    x, y, _ = np.tensordot(np.linalg.inv(matrix), np.stack([columns, rows, np.ones_like(rows)]), axes=1)
-    r2 = x * x + y * y
-    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
-    distorted = np.stack(
-        [
-            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
-            np.ones_like(x),
-        ]
-    )
-    column, row, _ = np.tensordot(matrix, distorted, axes=1)
-    return np.stack([row, column]).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        x, y, _ = np.tensordot(np.linalg.inv(matrix), np.stack([columns, rows, np.ones_like(rows)]), axes=1)
+        r2 = x * x + y * y
+        radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+        distorted = np.stack(
+            [
+                x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
+                y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
+                np.ones_like(x),
+            ]
+        )
+        column, row, _ = np.tensordot(matrix, distorted, axes=1)
+        places = np.stack([row, column]).astype(np.float32)
+    return np.where(np.isfinite(places), places, np.float32(-1))  # scipy takes what is no number for a place in memory

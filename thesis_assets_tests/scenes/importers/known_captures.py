@@ -1,4 +1,4 @@
-"""A capture with known cameras and points, written by pycolmap, and the same as a nerfstudio listing."""
+"""A capture with known cameras and points, written by pycolmap, and the same as a nerfstudio listing and as an action of Hi4D."""
 
 import json
 from dataclasses import dataclass
@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pycolmap
 
+from thesis_assets.images.codecs import JPEG_QUALITY, encode_jpeg, read_rgb
+from thesis_assets.scenes.camera import Camera
+from thesis_assets_tests.scenes.hi4d_form import write_action
 from thesis_assets_tests.scenes.importers.small_captures import HEIGHT, WIDTH, photograph
 
 NAMES = ("view_1.png", "view_2.png", "view_10.png")
@@ -53,6 +56,19 @@ class KnownCapture:
             )
         (self.folder / "transforms.json").write_text(json.dumps({"frames": frames}))
         return self.folder
+
+    def write_hi4d(self) -> Path:
+        """The same cameras, numbered in the order of `NAMES`, at frame 0 of an action."""
+        images = [self.model.find_image_with_name(name) for name in NAMES]
+        cameras = [
+            Camera(number, image.camera.calibration_matrix(), image.cam_from_world().matrix(), HEIGHT, WIDTH)
+            for number, image in enumerate(images)
+        ]
+
+        def jpeg(camera: Camera, frame: int) -> bytes:
+            return encode_jpeg(read_rgb(self.folder / "images" / NAMES[camera.cam_id]), JPEG_QUALITY)
+
+        return write_action(self.folder / "pair01" / "bench01", cameras, n_frames=1, start=0, jpeg=jpeg).folder
 
 
 def known_capture(folder: Path) -> KnownCapture:

@@ -289,6 +289,7 @@ def test_a_missing_key_is_named_with_its_file(roots: SceneRoots, form: Hi4DForm,
         (CAMERAS, "extrinsics", np.full((2, 3, 4), np.nan)),
         (CAMERAS, "dist_coeffs", np.zeros((2, 8))),
         (CAMERAS, "dist_coeffs", np.full((2, 5), np.inf)),
+        (CAMERAS, "dist_coeffs", np.full((2, 5), 30.0)),
         (META, "genders", np.array([0, 1])),
         (META, "start", np.array([START, START])),
         (META, "start", np.array(START + 0.5)),
@@ -309,6 +310,43 @@ def test_another_shape_is_refused_by_file_and_key(
     assert error.file == str(form.folder / file)
     # The people axis of all arrays is taken from `betas`: with one of them, the next array is said to differ.
     assert error.key == ("global_orient" if key == "betas" else key)
+
+
+ODD = [
+    *(np.array([]), np.array(0), np.array(2**62), np.array(-(2**62)), np.array([2**63], np.uint64), np.array(True)),
+    *(
+        np.array("x"),
+        np.array(["4", "16"]),
+        np.array([b"female"]),
+        np.array(1 + 2j),
+        np.zeros((2, 0)),
+        np.zeros((0, 3, 3)),
+    ),
+    *(
+        np.full((2, 5), 1e300),
+        np.full((2, 3, 4), 1e300),
+        np.full((2, 3, 3), -1e300),
+        np.zeros((2, 69)),
+        np.zeros((3, 10)),
+    ),
+    *(np.zeros(2, [("a", "i4")]), np.array("2026-11-30", "M8[D]"), np.full((2, 24, 3), np.inf)),
+]
+
+
+@pytest.mark.parametrize(("file", "key"), [*KEYS, (META, "mono_cam")])
+def test_any_array_in_place_of_a_key_is_taken_or_refused(
+    roots: SceneRoots, form: Hi4DForm, file: str, key: str
+) -> None:
+    with np.load(form.folder / file) as arrays:
+        known = arrays[key]
+    for odd in ODD:
+        form.change(file, **{key: odd})
+        try:
+            imported(roots, form, dry_run=True)
+        except ThesisAssetsError:
+            continue
+        same = odd.shape == known.shape or key in ("contact_ids", "genders", "mono_cam")
+        assert same, f"taken as {key}: {odd!r}"
 
 
 def test_other_people_than_genders_are_refused(roots: SceneRoots, form: Hi4DForm) -> None:

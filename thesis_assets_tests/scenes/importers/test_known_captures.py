@@ -1,4 +1,4 @@
-"""A capture that pycolmap wrote, and the same as a nerfstudio listing, become one scene: cameras, worlds and pixels agree."""
+"""A capture that pycolmap wrote, the same as a nerfstudio listing, and as an action of Hi4D, become one scene: cameras, worlds and pixels agree."""
 
 from pathlib import Path
 
@@ -7,15 +7,17 @@ import pycolmap
 import pytest
 
 from thesis_assets.errors import InvalidFile
+from thesis_assets.images.codecs import read_rgb
 from thesis_assets.scenes.importers.capture import Capture, one_frame
 from thesis_assets.scenes.importers.colmap import read_colmap
+from thesis_assets.scenes.importers.hi4d_actions import Hi4DImport, find_actions, import_action
 from thesis_assets.scenes.importers.nerfstudio import read_nerfstudio
 from thesis_assets.scenes.importers.writing import write_scene
 from thesis_assets.scenes.scene import Scene, open_scene
 from thesis_assets_tests.scenes.importers.known_captures import NAMES, POINTS, KnownCapture, known_capture
 from thesis_assets_tests.scenes.tiny_scene import roots_in
 
-FORMS = ("text", "binary", "nerfstudio")
+FORMS = ("text", "binary", "nerfstudio", "hi4d")
 
 
 def captured(known: KnownCapture, form: str) -> Capture:
@@ -23,7 +25,11 @@ def captured(known: KnownCapture, form: str) -> Capture:
 
 
 def imported(known: KnownCapture, form: str, folder: Path) -> Scene:
-    roots, capture = roots_in(folder), captured(known, form)
+    roots = roots_in(folder)
+    if form == "hi4d":
+        (action,) = find_actions(known.write_hi4d())
+        return open_scene(roots, import_action(Hi4DImport(roots, action)).action.scene_name)
+    capture = captured(known, form)
     write_scene(roots, "garden_bench", capture, one_frame(capture))
     return open_scene(roots, "garden_bench")
 
@@ -52,6 +58,8 @@ def test_all_forms_give_one_scene(tmp_path: Path) -> None:
             assert (ours.height, ours.width) == (theirs.height, theirs.width)
             np.testing.assert_allclose(ours.intrinsics, theirs.intrinsics, atol=1e-6)
             np.testing.assert_allclose(ours.extrinsics, theirs.extrinsics, atol=1e-6)
+            images = [scene.image_path(cam_id, "000000") for scene in (first, other)]
+            np.testing.assert_array_equal(*(read_rgb(path) for path in images if path is not None))
 
 
 @pytest.mark.parametrize("form", ["text", "binary"])
