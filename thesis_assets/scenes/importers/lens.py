@@ -42,7 +42,7 @@ def share_seen(height: int, width: int, intrinsics: Matrix, lens: Matrix) -> flo
     return float(((rows >= 0) & (rows <= height - 1) & (columns >= 0) & (columns <= width - 1)).mean())
 
 
-@lru_cache(maxsize=8)  # as many cameras as a rig of Hi4D has: 10 MB each
+@lru_cache(maxsize=16)  # two rigs of Hi4D: 10 MB a camera
 def _places(height: int, width: int, intrinsics: tuple[float, ...], lens: tuple[float, ...]) -> Matrix:
     """(2, H, W) float32: row and column of the distorted image that each pixel of the undistorted one shows."""
     matrix = np.array(intrinsics).reshape(3, 3)

@@ -272,11 +272,13 @@ def masks_of(photograph: Photograph) -> dict[str, tuple[Path, bytes | None]]:
 
 def _person_mask(photograph: Photograph, source: Path) -> bytes | None:
     """A mask that marks by any value but 0, such as colours of persons: there is nobody else in it to be lost."""
-    values = _mask_values(photograph, source)
-    marked = np.where(values.any(axis=2), np.uint8(255), np.uint8(0))
+    red, green, blue = channels = np.moveaxis(_mask_values(photograph, source), 2, 0)
+    marked = np.where(
+        red | green | blue, np.uint8(255), np.uint8(0)
+    )  # `any` over the last axis takes eight times as long
     if photograph.lens is not None:
         return encode_png(undistorted(marked, photograph.intrinsics, photograph.lens, nearest=True))
-    return None if (values == marked[..., None]).all() else encode_png(marked)
+    return None if all((channel == marked).all() for channel in channels) else encode_png(marked)
 
 
 def _mask_values(photograph: Photograph, source: Path) -> NDArray[np.uint8]:
