@@ -100,7 +100,7 @@ def init(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything; write nothing.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make a scene from a nerfstudio listing, a COLMAP sparse model or an action of Hi4D. A scene that is there is never written over.
+    """Make scenes from nerfstudio, COLMAP or Hi4D. A scene that is there is never written over.
 
     Cameras keep the capture's world and unit of length. Images are JPEG files of the scene: JPEG is linked, the rest is
     converted at quality 95. `misc/import_record.json` of the scene says which image is which camera and frame.

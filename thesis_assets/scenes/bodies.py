@@ -165,9 +165,11 @@ def _numbers(
             wanted=wanted,
             remedy=_remedy(name, array.shape, shape),
         )
-    if finite and not np.isfinite(array).all():
+    with np.errstate(over="ignore"):
+        numbers = array.astype(np.int32 if integer else np.float32)
+    if finite and not (np.isfinite(array).all() and np.isfinite(numbers).all()):
         raise InvalidFile("a body array is not finite", file=path, key=name, wanted="finite numbers")
-    return array.astype(np.int32 if integer else np.float32)
+    return numbers
 
 
 def _remedy(name: str, found: tuple[int, ...], wanted: tuple[int | None, ...]) -> str | None:

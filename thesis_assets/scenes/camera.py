@@ -158,7 +158,8 @@ def check_calibration(camera: Camera, path: Path, place: str = "") -> None:
             wanted="[[fx, s, cx], [0, fy, cy], [0, 0, 1]] with positive focal lengths",
         )
     rotation = camera.rotation
-    orthogonal = np.allclose(rotation @ rotation.T, np.eye(3), atol=_ROTATION_TOLERANCE)
+    with np.errstate(over="ignore", invalid="ignore"):
+        orthogonal = np.allclose(rotation @ rotation.T, np.eye(3), atol=_ROTATION_TOLERANCE)
     if not orthogonal or np.linalg.det(rotation) < 0:
         raise InvalidFile(
             "the extrinsics do not start with a rotation",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.scenes.bodies import read_bodies, write_bodies
+from thesis_assets.scenes.bodies import check_bodies, read_bodies, write_bodies
 from thesis_assets_tests.scenes.tiny_scene import tiny_bodies
 
 
@@ -108,3 +108,10 @@ def test_an_array_of_one_person_names_the_people_axis(tmp_path: Path, model, nam
     assert caught.value.key == name
     assert str(caught.value.wanted).startswith("(people, ") or str(caught.value.wanted).startswith("(1, ")
     assert f"`{name}[None]`" in str(caught.value.remedy)
+
+
+def test_numbers_beyond_what_float32_holds_are_not_finite(tmp_path: Path) -> None:
+    arrays = {**tiny_bodies("smpl").arrays, "transl": np.full((2, 3), 1e300)}
+    with pytest.raises(InvalidFile, match="not finite") as caught:
+        check_bodies(arrays, "smpl", tmp_path / "000000.npz")
+    assert caught.value.key == "transl"

@@ -60,5 +60,4 @@ def _places(height: int, width: int, intrinsics: tuple[float, ...], lens: tuple[
             ]
         )
         column, row, _ = np.tensordot(matrix, distorted, axes=1)
-        places = np.stack([row, column]).astype(np.float32)
-    return np.where(np.isfinite(places), places, np.float32(-1))  # scipy takes what is no number for a place in memory
+        return np.stack([row, column]).astype(np.float32)

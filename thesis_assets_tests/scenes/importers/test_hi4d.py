@@ -241,6 +241,14 @@ def test_the_lens_is_undone_as_opencv_undoes_it() -> None:
     np.testing.assert_array_equal(undistorted(image, camera.intrinsics, np.zeros(5)), image)
 
 
+def test_what_no_pixel_of_the_distorted_image_shows_is_black() -> None:
+    (camera,) = rig((4,))
+    image = np.full((camera.height, camera.width, 3), 200, np.uint8)
+    shown = undistorted(image, camera.intrinsics, np.array([1e300, -1e300, 1e300, -1e300, 1e300]))
+    assert not shown[:20].any()  # far from the centre, places are beyond all numbers, and none
+    assert not shown[-20:].any()
+
+
 def test_a_lens_below_what_a_pixel_shows_changes_nothing(roots: SceneRoots, tmp_path: Path) -> None:
     form = write_action(tmp_path / "raw" / "pair15" / "fight15", lens=(1e-7, 0, 0, 0, 0))
     outcome = imported(roots, form)
