@@ -86,14 +86,6 @@ def read_hi4d(folder: Path, *, without: Collection[str] = ()) -> Capture:
     action.not_taken("cameras", [name for name in _entries(folder / "cameras") if name != Path(CAMERAS_FILE).name])
     if "seg" not in without:
         action.not_taken("seg", [name for name in _entries(folder / "seg") if name != Path(MASKS).name])
-    if meta.mono_cam is not None and meta.mono_cam not in cameras.ids:
-        raise InvalidFile(
-            "the monocular camera is none of the cameras",
-            file=folder / META_FILE,
-            key="mono_cam",
-            found=meta.mono_cam,
-            wanted=f"one of {cameras.ids}",
-        )
     return Capture(
         format="hi4d",
         source=folder,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidScene, first_names, near_names
+from thesis_assets.errors import InvalidFile, InvalidScene, first_names, near_names
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import TEMPORARY_PREFIX
 from thesis_assets.scenes.importers.hi4d import CAMERAS_FILE, META_FILE, PARTS, arranged, read_hi4d
@@ -38,7 +38,7 @@ class Hi4DAction:
     """One recorded action.
 
     Attributes:
-        pair: of its people, as `pair15`.
+        pair: of its people, as `pair15`; empty where it is not known.
         problem: why it can become no scene, where its place says so.
     """
 
@@ -79,8 +79,8 @@ def choose_actions(
     Raises:
         InvalidScene: there is no action, none of that name or pair, or more than one where one is meant.
     """
-    wanted = {f"pair{int(pair):02d}" for pair in pairs}
-    there = {f"pair{int(action.pair[4:]):02d}" for action in actions}
+    wanted = {_padded(pair) for pair in pairs}
+    there = {_padded(action.pair) for action in actions if action.pair}
     if not actions or wanted - there:
         raise InvalidScene(
             "there is no such pair of Hi4D" if actions else "there is no action of Hi4D",
@@ -89,7 +89,7 @@ def choose_actions(
             wanted=f"one of {', '.join(sorted(there))}" if actions else f"folders with {', '.join(PARTS)}",
             remedy="name the folder that the archives were unpacked in",
         )
-    chosen = [action for action in actions if not wanted or f"pair{int(action.pair[4:]):02d}" in wanted]
+    chosen = [action for action in actions if not wanted or (action.pair and _padded(action.pair) in wanted)]
     if name is not None:
         chosen = [action for action in chosen if name in _names(action)]
     names = sorted({action.scene_name for action in chosen})
@@ -103,6 +103,11 @@ def choose_actions(
             remedy="name one (hi4d_pair15_fight, or pair15/fight15), or take --pairs 15,16 or --all",
         )
     return chosen
+
+
+def _padded(pair: str) -> str:
+    """`pair05`, of that, of `pair5` and of `5`."""
+    return f"pair{int(pair.removeprefix('pair')):02d}"
 
 
 def _action_folders(folder: Path, deeper: int) -> Iterator[Path]:
@@ -128,7 +133,7 @@ def _named(folder: Path) -> Hi4DAction:
             wanted="pair<number>/<action>, or the pair's number at the end of the action's name",
             remedy="give its folder the name that it has in the archive, such as pair15/fight15",
         )
-        return Hi4DAction(folder, "pair0", f"hi4d_pair_{whole.name}", problem)
+        return Hi4DAction(folder, "", f"hi4d_{whole.name}", problem)
     action = stem if stem and digits == number else whole.name
     return Hi4DAction(folder, f"pair{number}", f"hi4d_pair{number}_{action}")
 
@@ -194,8 +199,18 @@ def import_action(job: Hi4DImport) -> Hi4DOutcome:
         return Hi4DOutcome(action, "there already", tuple(record.cameras), None, n_frames, len(record.images))
     capture = read_hi4d(action.folder, without=job.without)
     arrangement = arranged(capture)
-    asked = job.source_camera or (None if capture.source_camera is None else str(capture.source_camera))
-    source = None if asked is None else arrangement.camera_called(asked)
+    source = capture.source_camera
+    if job.source_camera is not None:
+        source = arrangement.camera_called(job.source_camera)
+    elif source is not None and source not in arrangement.camera_names:
+        raise InvalidFile(
+            "the monocular camera is none of the cameras",
+            file=action.folder / META_FILE,
+            key="mono_cam",
+            found=source,
+            wanted=f"one of {', '.join(map(str, arrangement.camera_names))}",
+            remedy="name one: --source-camera <id>",
+        )
     entry = None if source is None else registry_entry(action.scene_name, source, action.folder)
     refuse_existing(tree, entry, None)
     cameras, n_frames, n_images = tuple(arrangement.camera_names), len(arrangement.frames), len(arrangement.placed)

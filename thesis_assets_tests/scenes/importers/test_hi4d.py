@@ -125,6 +125,10 @@ def test_the_registry_names_the_original_and_the_camera_of_meta_or_the_one_asked
     assert scene_of(roots_in(tmp_path / "asked"), form, source_camera="4").source_camera() == 4
     form.change("meta.npz", mono_cam=None)
     assert scene_of(roots_in(tmp_path / "none"), form).registry is None
+    form.change("meta.npz", mono_cam=5)
+    with pytest.raises(InvalidFile, match="--source-camera"):
+        imported(roots_in(tmp_path / "wrong"), form)
+    assert scene_of(roots_in(tmp_path / "right"), form, source_camera="4").source_camera() == 4
     with pytest.raises(InvalidScene, match="no such camera"):
         imported(roots_in(tmp_path / "wrong"), form, source_camera="5")
 
@@ -508,6 +512,8 @@ def test_an_action_without_a_pair_is_refused_and_the_others_are_not(roots: Scene
     assert import_action(Hi4DImport(roots, fight)).state == "made"
     with pytest.raises(InvalidScene, match="pair of an action"):
         import_action(Hi4DImport(roots, unknown))
+    with pytest.raises(InvalidScene, match="no such pair"):
+        chosen(tmp_path / "raw", pairs=["0"])
 
 
 def test_two_actions_of_one_name_are_refused_and_both_are_named(roots: SceneRoots, tmp_path: Path) -> None:
