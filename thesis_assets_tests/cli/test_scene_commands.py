@@ -159,6 +159,22 @@ def test_broken_gaussians_are_found(home: Path, listing: Path) -> None:
     assert ("gaussians", "error") in [(each["place"], each["severity"]) for each in value["findings"]]
 
 
+def test_canonical_gaussians_are_refused_by_name_with_the_way_to_render_them(home: Path, listing: Path) -> None:
+    scene("init", "--nerfstudio", listing, "--name", "middlebury_x", "--source-camera", 0)
+    path = home / "data/preprocessing/middlebury_x/canon_3dgs_lhm/union/gs.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    listed = CliRunner().invoke(app, ["scenes", "--json"]).stdout
+    assert json.loads(listed)[0]["warnings"] == [
+        "canon_3dgs_lhm/union/gs.pt: there, but not read: Gaussians in a canonical pose are posed and rendered by the pipeline "
+        "that made them (`generation.renders.source: command`)"
+    ]
+    check = scene("check", "middlebury_x")
+    assert check.exit_code == 3
+    assert "canon_3dgs_lhm/union/gs.pt: there, but not read" in check.stdout
+    assert scene("check", "middlebury_x", "--renders", "command").exit_code == 0
+
+
 def test_an_error_is_a_message_and_exit_code_1(home: Path) -> None:
     nerfstudio(home / "capture", FRAMES)
     result = subprocess.run(

@@ -15,7 +15,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -218,14 +218,8 @@ class _Action:
             for fname, path in files.items():
                 name = f"images/{camera.cam_id}/{path.name}"
                 height, width = photograph_size(path, listing=self.cameras.path, key=str(camera.cam_id))
-                if lens is not None and share_seen(height, width, camera.intrinsics, lens) < _LEAST_SEEN:
-                    raise InvalidFile(
-                        "a lens bends most of the image out of it",
-                        file=self.cameras.path,
-                        key="dist_coeffs",
-                        found=f"camera {camera.cam_id}: {lens.tolist()}",
-                        wanted="k1 k2 p1 p2 k3 of OpenCV, with the intrinsics of these images",
-                    )
+                if lens is not None and path == next(iter(files.values())):
+                    self._check_lens(replace(camera, height=height, width=width), lens)
                 marked = {person: paths[fname] for person, paths in people.items() if fname in paths}
                 whole = f"{MASKS}/{camera.cam_id}/all/{marked['all'].name}" if "all" in marked else None
                 self.photographs.append(
@@ -236,6 +230,16 @@ class _Action:
                         lens=lens,
                     )
                 )
+
+    def _check_lens(self, camera: Camera, lens: Array) -> None:
+        if share_seen(camera.height, camera.width, camera.intrinsics, lens) < _LEAST_SEEN:
+            raise InvalidFile(
+                "a lens bends most of the image out of it",
+                file=self.cameras.path,
+                key="dist_coeffs",
+                found=f"camera {camera.cam_id}: {lens.tolist()}",
+                wanted="k1 k2 p1 p2 k3 of OpenCV, with the intrinsics of these images",
+            )
 
     def read_bodies(self) -> None:
         files, empty = self._files("smpl", _BODY)
@@ -310,7 +314,8 @@ class _Action:
                     wanted=f"one a frame from {self.meta.frames[0]} to {self.meta.frames[-1]}, as {META_FILE} has start and end",
                 )
             (files if status.st_size else empty)[fname] = folder / name
-        absent = [number for number in self.meta.frames if not {frame_name(number)} & (files.keys() | empty.keys())]
+        there = files.keys() | empty.keys()
+        absent = [number for number in self.meta.frames if frame_name(number) not in there]
         if absent or not files:
             shown = (
                 "every file is empty" if not absent else f"{len(absent)} are missing, the first of frame {absent[0]}"

@@ -1,6 +1,5 @@
 """Hi4D's form becomes a scene by the contract: frames keep their numbers, people their masks and bodies, and what differs is named."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from thesis_assets.errors import CellLocked, InvalidFile, InvalidScene, ThesisAs
 from thesis_assets.images.codecs import encode_jpeg, encode_png, read_mask, read_rgb
 from thesis_assets.scenes.bodies import read_bodies
 from thesis_assets.scenes.catalog import check_scene, list_scenes
-from thesis_assets.scenes.importers.hi4d import OPTIONAL_PARTS, PARTS, arranged, read_hi4d
+from thesis_assets.scenes.importers.hi4d import OPTIONAL_PARTS, PARTS, read_hi4d
 from thesis_assets.scenes.importers.hi4d_actions import (
     Hi4DAction,
     Hi4DImport,
@@ -24,7 +23,6 @@ from thesis_assets.scenes.importers.hi4d_actions import (
     import_action,
 )
 from thesis_assets.scenes.importers.lens import undistorted
-from thesis_assets.scenes.importers.writing import check_capture
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.scenes.matching import group_id
 from thesis_assets.scenes.scene import Scene, open_scene
@@ -508,7 +506,7 @@ def test_actions_are_found_wherever_the_archives_put_them_and_named_by_pair_and_
 def test_an_action_without_a_pair_is_refused_and_the_others_are_not(roots: SceneRoots, tmp_path: Path) -> None:
     action_at(tmp_path, "raw/fight")
     write_action(tmp_path / "raw" / "pair15" / "fight15")
-    fight, unknown = find_actions(tmp_path / "raw")
+    unknown, fight = find_actions(tmp_path / "raw")
     assert import_action(Hi4DImport(roots, fight)).state == "made"
     with pytest.raises(InvalidScene, match="pair of an action"):
         import_action(Hi4DImport(roots, unknown))
@@ -591,17 +589,6 @@ def test_a_dry_run_writes_nothing(roots: SceneRoots, form: Hi4DForm) -> None:
         16,
     )
     assert not roots.canonical_gt.parent.exists()
-
-
-def test_a_capture_is_read_without_the_files_it_does_not_need(form: Hi4DForm) -> None:
-    """Where it is opened by a user who may not read what is left out."""
-    os.chmod(form.folder / "frames", 0)  # noqa: PTH101
-    try:
-        capture = read_hi4d(form.folder, without=("frames",))
-        check_capture(capture, arranged(capture))
-    finally:
-        os.chmod(form.folder / "frames", 0o755)  # noqa: PTH101
-    assert len(capture.photographs) == 4
 
 
 def test_an_action_that_is_no_folder_of_files_ends_in_an_error_of_ours(roots: SceneRoots, tmp_path: Path) -> None:
