@@ -122,8 +122,11 @@ def map_items(
             waiting.clear()
             if n_workers == 1:
                 for part in parts:
-                    with told_to(on_line):
-                        outcome = _answer(part.do, part.part)
+                    try:
+                        with told_to(on_line):
+                            outcome = _answer(part.do, part.part)
+                    except Exception as error:  # noqa: BLE001 - the caller decides what a failed item means
+                        outcome = error
                     ended(part, outcome)
                 continue
             left = dict.fromkeys(parts)
@@ -255,11 +258,14 @@ def _pool(workers: int, on_line: Callable[[str], None] | None) -> Iterator[_Pool
 
 
 def _answer(do: Callable[[Part], Any], part: Part) -> Any:
-    """The result, or the exception in its place: the caller decides what a failed item means."""
+    """In a worker: raises what can be sent, with its place, as which a pool's exceptions come."""
     try:
         return do(part)
-    except Exception as error:  # noqa: BLE001
-        return picklable(error)
+    except Exception as error:
+        sent = picklable(error)
+        if sent is error:
+            raise
+        raise sent from error
 
 
 def picklable(answer: Any) -> Any:

@@ -23,7 +23,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> EvaluationTree:
 
 def shown(tree: EvaluationTree, home: Path, **settings: str) -> dict[str, dg.MetadataValue]:
     platform = Platform(Settings(_env_file=None, data_home=home, device="cpu", **settings))
-    return _pictures(dg.build_asset_context(), platform, [tree.evaluation_recording(30)])
+    return _pictures(platform, lambda line: None, [tree.evaluation_recording(30)])
 
 
 def test_the_asset_shows_a_picture_below_100_kilobytes(tree: EvaluationTree, tmp_path: Path) -> None:
