@@ -24,7 +24,6 @@ from thesis_assets.graph.attempts import end_attempts
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import CODE_VERSION, DATA_VERSION, NODES, data_version, of_all
 from thesis_assets.graph.platform import Platform
-from thesis_assets.samples.triplet_set import TripletSet
 
 if TYPE_CHECKING:
     from thesis_assets.samples.shards import SampleSet
@@ -32,11 +31,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SplitTriplets:
+class SplitRows:
     """Both sides of a hold-out, as they are loaded."""
 
-    train: TripletSet
-    test: TripletSet
+    train: "list[SampleRow]"
+    test: "list[SampleRow]"
 
 
 @dataclass(frozen=True)
@@ -127,28 +126,17 @@ def _write_adapter(platform: Platform, cell: Cell, value: AdapterTable) -> Metad
     return {"dagster/row_count": n_rows, "path": dg.MetadataValue.path(tree.data_json)}
 
 
-def _load_shard(platform: Platform, cell: Cell) -> TripletSet:
-    from thesis_assets.samples.shards import read_shard
+def _load_sample_set(platform: Platform, cell: Cell) -> "list[SampleRow]":
+    from thesis_assets.samples.sample_rows import read_rows
 
-    tree = platform.difix(cell)
-    return TripletSet(tree, read_shard(tree, cell.scene_name).rows, device=platform.local_device)
+    return read_rows(platform.difix(cell).all_samples)
 
 
-def _load_sample_set(platform: Platform, cell: Cell) -> TripletSet:
+def _load_split(platform: Platform, cell: Cell) -> SplitRows:
     from thesis_assets.samples.sample_rows import read_rows
 
     tree = platform.difix(cell)
-    return TripletSet(tree, read_rows(tree.all_samples), device=platform.local_device)
-
-
-def _load_split(platform: Platform, cell: Cell) -> SplitTriplets:
-    from thesis_assets.samples.sample_rows import read_rows
-
-    tree = platform.difix(cell)
-    train, test = (read_rows(path) for path in (tree.split_train, tree.split_test))
-    return SplitTriplets(
-        TripletSet(tree, train, device=platform.local_device), TripletSet(tree, test, device=platform.local_device)
-    )
+    return SplitRows(read_rows(tree.split_train), read_rows(tree.split_test))
 
 
 WRITERS: dict[str, Callable[[Platform, Cell, Any], Metadata]] = {
@@ -157,11 +145,10 @@ WRITERS: dict[str, Callable[[Platform, Cell, Any], Metadata]] = {
     "difix_data": _write_adapter,
 }
 LOADERS: dict[str, Callable[[Platform, Cell], Any]] = {
-    "scene_samples": _load_shard,
     "sample_set": _load_sample_set,
     "split_manifests": _load_split,
-    "difix_data": _load_split,
 }
+"""Of tables that an asset below takes in whole; the others read the files of what they are made from."""
 
 
 class TreeIOManager(dg.IOManager):

@@ -43,7 +43,7 @@ from thesis_assets.samples.shards import (
 )
 from thesis_assets.samples.snapshot import frozen_snapshot, refuse_change, write_generation_config
 from thesis_assets.samples.triplet_export import ExportedTriplets, TripletWork, export_triplets
-from thesis_assets.samples.triplet_set import triplet_sheet
+from thesis_assets.samples.triplet_sheet import triplet_sheet
 from thesis_assets.schemas.samples import DroppedSample, SampleRow, ShardStats
 
 if TYPE_CHECKING:

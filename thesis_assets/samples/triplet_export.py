@@ -23,7 +23,7 @@ from thesis_assets.rendering.renderer import MissingRender, Renderer, RenderSize
 from thesis_assets.samples.integrity import IMAGE_FILES
 from thesis_assets.samples.plan import PlannedSample, ScenePlan, source_camera, target_cameras
 from thesis_assets.samples.sample_rows import row_of
-from thesis_assets.samples.triplet_set import CELL_HEIGHT, shown_of
+from thesis_assets.samples.triplet_sheet import CELL_HEIGHT, shown_of
 from thesis_assets.schemas.samples import DroppedSample, DropReason, SampleMeta, SampleProvenance, SampleRow
 
 if TYPE_CHECKING:

@@ -1,49 +1,129 @@
-"""The IO manager: what was written is loaded as lazy handles."""
+"""The IO manager: what is described is written, each cell of a range has its own metadata, and tables are loaded again."""
+
+import copy
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
-import torch
 
-from thesis_assets.defs.io_manager import SplitTriplets, TreeIOManager
-from thesis_assets.graph.cells import PARTITIONS
-from thesis_assets.samples.triplet_set import TripletSet
-from thesis_assets_tests.worlds import World
+from thesis_assets.definitions import build_defs
+from thesis_assets.defs.io_manager import SplitRows, TreeIOManager
+from thesis_assets.defs.levels import make_run
+from thesis_assets.graph.cells import PARTITIONS, Cell
+from thesis_assets.graph.history import RANGE_END, RANGE_START
+from thesis_assets.graph.nodes import CODE_VERSION, DATA_VERSION, latest_metadata, look_at
+from thesis_assets.samples.sample_rows import read_rows
+from thesis_assets_tests.worlds import SCENES, SMALL, TINY_RUN, World
+
+WRITTEN = {DATA_VERSION, CODE_VERSION, "files", "bytes", "seconds", "step run"}
 
 
-@pytest.mark.parametrize("asset", ["scene_samples", "sample_set", "split_manifests", "difix_data"])
-def test_what_was_written_is_loaded_as_lazy_handles(finished_world: World, asset: str) -> None:
+@pytest.mark.parametrize("asset", ["sample_set", "split_manifests"])
+def test_tables_that_were_written_are_loaded(finished_world: World, asset: str) -> None:
     """Loaded by an asset downstream, as a user's own would be."""
     platform = finished_world.platform
-    by_scene = asset == "scene_samples"
-    seen: list[object] = []
+    seen: list[Any] = []
 
-    @dg.asset(
-        ins={"loaded": dg.AssetIn(asset, input_manager_key="trees")},
-        partitions_def=PARTITIONS["exp_by_scene" if by_scene else "exp"],
-    )
+    @dg.asset(ins={"loaded": dg.AssetIn(asset, input_manager_key="trees")}, partitions_def=PARTITIONS["exp"])
     def downstream(loaded) -> None:  # type: ignore[no-untyped-def]
         seen.append(loaded)
 
     upstream = dg.AssetSpec(asset, partitions_def=downstream.partitions_def)
     with finished_world.instance() as instance:
-        key = next(
-            key
-            for key in downstream.partitions_def.get_partition_keys(dynamic_partitions_store=instance)  # type: ignore[union-attr]
-            if "small" in str(key) and ("pair00" in str(key) or not by_scene)
-        )
         result = dg.materialize(
             [upstream, downstream],
-            partition_key=key,
+            partition_key="small",
             instance=instance,
             resources={"trees": TreeIOManager(platform)},
             selection=[downstream],
         )
     assert result.success
     [loaded] = seen
-    sets = [loaded.train, loaded.test] if isinstance(loaded, SplitTriplets) else [loaded]
-    for triplets in sets:
-        assert isinstance(triplets, TripletSet)
-        assert len(triplets) > 0
-        [batch] = list(triplets.batches(len(triplets)))
-        assert batch.renders.shape == (len(triplets), 3, 48, 48)
-        assert torch.equal(batch.targets[0], triplets[0].target())
+    rows = loaded.train + loaded.test if isinstance(loaded, SplitRows) else loaded
+    assert sorted(row.sample_id for row in rows) == [
+        row.sample_id for row in read_rows(platform.difix(Cell("small")).all_samples)
+    ]
+
+
+def make_range(world: World, job: str, asset: str, first: str, last: str) -> tuple[bool, Mapping[str, dict[str, Any]]]:
+    """Make cells of an asset in one run. Returns whether it ended well, and by cell what its newest event of that run has."""
+    with world.instance() as instance:
+        definitions = build_defs(settings=world.settings)
+        result = make_run(
+            instance,
+            definitions.resolve_job_def(job),
+            tags={RANGE_START: first, RANGE_END: last},
+            assets=[dg.AssetKey(asset)],
+        )
+        events = [event for event in instance.all_logs(result.run_id) if event.is_dagster_event]
+        keys = [
+            str(event.get_dagster_event().partition)
+            for event in events
+            if event.get_dagster_event().event_type == dg.DagsterEventType.ASSET_MATERIALIZATION
+        ]
+        assert len(keys) == len(set(keys))
+        kind = "exp_by_scene" if asset == "scene_samples" else "exp_by_run"
+        return result.success, {key: latest_metadata(instance, asset, Cell.parse(kind, key)) or {} for key in keys}
+
+
+def versions(told: Mapping[str, Mapping[str, Any]]) -> Sequence[Any]:
+    return [each[DATA_VERSION] for each in told.values()]
+
+
+def test_each_scene_of_one_run_has_its_own_metadata_and_a_failed_one_leaves_the_others(
+    new_world: Callable[..., World], scene_home: Path, tmp_path: Path
+) -> None:
+    world = new_world()
+    shutil.copytree(scene_home, tmp_path / "scenes")
+    world.scene_home = tmp_path / "scenes"
+    entry = world.scene_home / "scenes" / f"{SCENES[1]}.json"
+    whole = entry.read_bytes()
+    entry.write_bytes(whole[:20])
+    ended_well, told = make_range(world, "export_scenes", "scene_samples", f"small|{SCENES[0]}", f"small|{SCENES[3]}")
+    assert not ended_well
+    others = [SCENES[0], *SCENES[2:]]
+    assert sorted(told) == [f"small|{scene}" for scene in others]
+    assert len(set(versions(told))) == len(others)
+    for key, metadata in told.items():
+        scene = key.partition("|")[2]
+        assert metadata.keys() >= WRITTEN
+        assert metadata["path"].endswith(scene)
+        assert metadata["dagster/row_count"] == len(
+            read_rows(world.platform.difix(Cell("small")).scene_run(scene).all_samples)
+        )
+    failed = look_at(world.platform, "scene_samples", Cell("small", scene_name=SCENES[1]))
+    assert failed.state == "missing"
+
+    entry.write_bytes(whole)
+    ended_well, told = make_range(world, "export_scenes", "scene_samples", f"small|{SCENES[0]}", f"small|{SCENES[3]}")
+    assert ended_well
+    assert sorted(told) == [f"small|{scene}" for scene in SCENES]
+    assert {key: metadata["exported"] for key, metadata in told.items()} == {
+        f"small|{scene}": scene == SCENES[1] for scene in SCENES
+    }
+
+
+@pytest.mark.long
+def test_each_run_of_one_step_has_its_own_predictions_and_metadata(new_world: Callable[..., World]) -> None:
+    changes: dict[str, dict[str, object]] = {"r1": {}, "r2": {"learning_rate": 1e-2}, "r3": {"max_train_steps": 2}}
+    runs = {name: {**copy.deepcopy(TINY_RUN), **change} for name, change in changes.items()}
+    world = new_world({**SMALL, "runs": runs})
+    assert world.run("small", until="selected_checkpoint").exit_code == 0
+    broken = world.platform.difix(Cell("small")).tuning_run("r3").checkpoint(2)
+    broken.write_bytes(b"no checkpoint")
+    ended_well, told = make_range(world, "evaluate", "predictions", "small|r1", "small|r3")
+    assert not ended_well
+    assert sorted(told) == ["small|r1", "small|r2"]
+    assert len(set(versions(told))) == 2
+    for metadata in told.values():
+        assert metadata.keys() >= WRITTEN
+        assert metadata["source"] == "refine"
+    # The unrefined views of both are the same, and so are their bytes.
+    trees = [world.platform.evaluation_trees(Cell("small", run_name=run))[SCENES[3]] for run in ("r1", "r2")]
+    pictures = [sorted(tree.task(epoch, "nvs").inputs_dir.rglob("*.png")) for tree in trees for epoch in (0, 1)]
+    first, refined, same, other = [[path.read_bytes() for path in paths] for paths in pictures]
+    assert first == same
+    assert refined != other

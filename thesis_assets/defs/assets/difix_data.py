@@ -7,13 +7,12 @@ import dagster as dg
 from pydantic import Field
 
 from thesis_assets.defs.assets.declaration import declared_cells, graph_asset
-from thesis_assets.defs.io_manager import AdapterTable, SplitTables, SplitTriplets
+from thesis_assets.defs.io_manager import AdapterTable, SplitRows, SplitTables
 from thesis_assets.defs.launching import GPU, Described, Metadata, described_calls, job_cores, only
 from thesis_assets.defs.metadata import counts_table, picture
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import PlatformParam
 from thesis_assets.layout import dataset_of
-from thesis_assets.samples.triplet_set import TripletSet
 from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
 
 
@@ -37,7 +36,7 @@ def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, co
     """Describe the shards of the step's scenes; a failed scene is named and leaves the others in place."""
     from thesis_assets.samples.export import ShardRecord, ShardWork, export_shard
     from thesis_assets.samples.snapshot import write_generation_config
-    from thesis_assets.samples.triplet_set import shard_sheet
+    from thesis_assets.samples.triplet_sheet import shard_sheet
     from thesis_assets.scenes.matching import group_id
 
     cells = declared_cells(context, platform, "exp_by_scene")
@@ -122,15 +121,17 @@ def sample_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> ob
     kinds={"jsonl"},
     columns=SampleRow,
 )
-def split_manifests(context: dg.AssetExecutionContext, platform: PlatformParam, sample_set: TripletSet) -> SplitTables:
+def split_manifests(
+    context: dg.AssetExecutionContext, platform: PlatformParam, sample_set: list[SampleRow]
+) -> SplitTables:
     """Split the collected rows by their groups."""
     from thesis_assets.scenes.matching import group_id
     from thesis_assets.splits.manifests import kept_split, split_rows
 
     cell = Cell(context.partition_key)
     split = kept_split(platform.difix(cell), platform.spec(cell).split)
-    result = split_rows(sample_set.rows, split, lambda scene: (dataset_of(scene), group_id(scene, split.group_rules)))
-    return SplitTables(rows=sample_set.rows, result=result, split=split)
+    result = split_rows(sample_set, split, lambda scene: (dataset_of(scene), group_id(scene, split.group_rules)))
+    return SplitTables(rows=sample_set, result=result, split=split)
 
 
 @graph_asset(
@@ -139,13 +140,11 @@ def split_manifests(context: dg.AssetExecutionContext, platform: PlatformParam, 
     kinds={"json"},
     columns=DataJsonEntry,
 )
-def difix_data(
-    context: dg.AssetExecutionContext, platform: PlatformParam, split_manifests: SplitTriplets
-) -> AdapterTable:
+def difix_data(context: dg.AssetExecutionContext, platform: PlatformParam, split_manifests: SplitRows) -> AdapterTable:
     """Write both sides of the split as the trainer's adapter."""
     from thesis_assets.splits.data_json import kept_prompt
 
-    train, test = split_manifests.train.rows, split_manifests.test.rows
+    train, test = split_manifests.train, split_manifests.test
     cell = Cell(context.partition_key)
     prompt = kept_prompt(platform.difix(cell), platform.spec(cell).generation.export)
     return AdapterTable(train=train, test=test, prompt=prompt)
