@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -17,7 +18,7 @@ import typer
 
 from thesis_assets.cli import options
 from thesis_assets.cli.console import FAILED, human_bytes, load_platform, print_json, print_table
-from thesis_assets.errors import InvalidFile, pip_install
+from thesis_assets.errors import InvalidFile, ThesisAssetsError, pip_install
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform
 from thesis_assets.settings import Settings
@@ -248,6 +249,38 @@ def _slurm(settings: Settings) -> Iterator[Finding]:
     up = [line for line in lines if len(line) > 1 and line[1] == "up"]
     shown = ", ".join(f"{line[0]} ({line[-1]} nodes)" for line in up) or "no partition is up"
     yield Finding("Slurm", "ok" if up else absent, shown, "" if up else "wait, or ask who runs the cluster")
+    if wanted and up:
+        yield from _submissions(settings)
+
+
+def _submissions(settings: Settings) -> Iterator[Finding]:
+    """Whether the cluster takes what the presets ask for. It is asked, and nothing is submitted."""
+    from thesis_assets.launch.slurm_cluster import Submission, ask_submission
+    from thesis_assets.launch.slurm_jobs import SlurmLauncher
+
+    launcher = Platform(settings).launcher
+    assert isinstance(launcher, SlurmLauncher)
+    site = launcher.site
+    try:
+        answers: dict[str, Submission] = {name: ask_submission(site, preset) for name, preset in site.presets.items()}
+    except ThesisAssetsError as error:
+        yield Finding("Slurm jobs", "bad", error.in_one_line, error.remedy or "")
+        return
+    few = {
+        name: answer.min_gpus for name, answer in answers.items() if answer.said and answer.min_gpus is not None
+    }
+    if few:
+        lacking = {name: {**settings.slurm_presets.get(name, {}), "min_gpus": gpus} for name, gpus in few.items()}
+        line = f"THESIS_SLURM_PRESETS='{json.dumps({**settings.slurm_presets, **lacking})}'"
+        found = "; ".join(f"{name}: {answers[name].said}" for name in few)
+        yield Finding("Slurm jobs", "bad", f"refused without a GPU, taken with one: {found}", f"write into .env: {line}")
+    refused = {name: answer.said for name, answer in answers.items() if answer.min_gpus is None}
+    if refused:
+        fix = "set THESIS_SLURM_ACCOUNT, _PARTITION and _QOS as the cluster wants them; or change the preset (docs/slurm.md)"
+        state = "bad" if len(refused) == len(answers) else "missing"
+        yield Finding("Slurm jobs", state, "; ".join(f"{name}: {said}" for name, said in refused.items()), fix)
+    if not few and not refused:
+        yield Finding("Slurm jobs", "ok", f"taken with every preset: {', '.join(answers)}")
 
 
 def _ffmpeg() -> Finding:

@@ -39,7 +39,7 @@ from thesis_assets.graph.dead_runs import close_dead_runs
 from thesis_assets.graph.nodes import LEVELS, NODES, Level, commanded
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes, unfinished_scenes
-from thesis_assets.graph.states import CellState, Plan, assets_until, cells_of_level
+from thesis_assets.graph.states import LEVEL_OF, CellState, Plan, assets_until, cells_of_level
 from thesis_assets.provenance import ask_anew
 
 
@@ -102,7 +102,7 @@ def run_experiment(
         force: assets whose cells are made anew; of `runs` and `scenes`, where any are named.
 
     Raises:
-        InvalidExperiment: its patterns match no scene.
+        InvalidExperiment: its patterns match no scene, or a run trains in bf16 where the GPUs have none.
         InvalidScene: a scene that is to be exported is not complete, and not named.
     """
     from thesis_assets.definitions import build_defs
@@ -130,6 +130,8 @@ def run_experiment(
             platform, instance, build_defs(settings=platform.settings, echo=platform.echo), exp_name, report.outcomes
         )
         plan = Plan(platform, instance)
+        if LEVEL_OF["tuned_checkpoint"] in levels:
+            plan.refuse_no_place(exp_name, runs, force)
         for level in levels:
             cells = cells_of_level(platform, level, exp_name, runs, scenes)
             again = list(_to_check_again(plan, level, cells, until))
@@ -484,6 +486,8 @@ def backfill(
             plan = plan_backfill(platform, instance, exp, modes[0], ready, runs=run_names or ())
         except dg.Failure as error:
             wrong_use(error.description)
+        if not dry_run:
+            Plan(platform, instance, ready).refuse_no_place(exp, run_names or ())
         through_daemon = daemon_runs(instance)
         if not as_json:
             _show(plan)

@@ -6,10 +6,10 @@ whether an output is as recorded (`provenance`).
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
@@ -23,6 +23,9 @@ from thesis_assets.graph.platform import OneLook, Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes, unfinished_scenes, vanished_scenes
 from thesis_assets.layout import TASKS
 from thesis_assets.provenance import ASKED_ANEW, MadeFrom, Verdict, kept_defaults
+
+if TYPE_CHECKING:
+    from thesis_assets.launch.jobs import Resources
 
 State = Literal[
     "made", "missing", "stale", "damaged", "running", "failed", "blocked", "waiting", "refused", "absent"
@@ -140,6 +143,7 @@ class Plan:
         self._vanished: dict[str, list[str]] = {}
         self._unmade: dict[str, list[Pair]] = {}
         self._work_above: dict[Pair, bool] = {}
+        self._places: dict[Resources, InvalidExperiment | None] = {}
         self._options: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
 
     def of_experiment(
@@ -273,6 +277,8 @@ class Plan:
         platform, cell = self.platform, own.cell
         if own.state == "refused":
             return own
+        if own.asset == "tuned_checkpoint" and (fault := self.no_place(cell)) is not None:
+            return replace(own, state="refused", why=fault.in_one_line, mend=fault.remedy or "")
         level = LEVEL_OF[own.asset].job
         if level not in DATA_JOBS:
             return None
@@ -298,6 +304,47 @@ class Plan:
             )
             return replace(own, state="refused", why=why, by_hand=True)
         return None
+
+    def no_place(self, cell: Cell) -> InvalidExperiment | None:
+        """Why a run cannot be trained as its file says where the settings let it run, such as bf16 on a GPU without it; None where
+        it can, or where the cluster does not answer."""
+        from thesis_assets.tuning.run_config import kept_run
+        from thesis_assets.tuning.tuning_run import training_resources
+
+        platform = self.platform
+        run = kept_run(platform.difix(cell).tuning_run(cell.run_name), platform.run_spec(cell))
+        wanted = training_resources(run, "cpu" if platform.settings.device == "cpu" else "cuda")
+        if wanted not in self._places:
+            self._places[wanted] = self._no_place_for(wanted)
+        return self._places[wanted]
+
+    def _no_place_for(self, wanted: "Resources") -> InvalidExperiment | None:
+        from thesis_assets.launch.local_jobs import refuse_volta
+
+        try:
+            if self.platform.settings.launcher != "local":
+                self.platform.launcher.require(wanted)
+            elif wanted.bf16:  # which GPUs there are is asked of torch, which takes seconds to import
+                refuse_volta()
+        except InvalidExperiment as error:
+            return error
+        except ThesisAssetsError:
+            return None
+        return None
+
+    def refuse_no_place(self, exp_name: str, runs: Sequence[str] = (), force: Collection[str] = ()) -> None:
+        """Refuse before anything is started for it a training that could not be.
+
+        Args:
+            force: assets that are made anew.
+
+        Raises:
+            InvalidExperiment: as `no_place`.
+        """
+        for cell in cells_of_level(self.platform, LEVEL_OF["tuned_checkpoint"], exp_name, runs):
+            refused = self.state("tuned_checkpoint", cell).state == "refused" or "tuned_checkpoint" in force
+            if refused and (fault := self.no_place(cell)) is not None:
+                raise fault
 
     def _other_section(self, exp_name: str) -> str:
         from thesis_assets.samples.snapshot import read_generation_config, section_changes

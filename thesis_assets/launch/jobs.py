@@ -34,7 +34,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TextIO, TypeVar
 
-from thesis_assets.errors import CellLocked
+from thesis_assets.errors import CellLocked, InvalidExperiment
 from thesis_assets.layout import JobTree
 from thesis_assets.schemas.tuning import JobExit, JobRecord
 from thesis_assets.storage import read_json, write_json
@@ -50,11 +50,15 @@ class Resources:
         gpus: that it uses at once on this host.
         processes: that compute side by side, each on a GPU of its own where the cluster's preset has GPUs.
         preset: of the cluster's settings; None = the one named after the number of processes. Locally without effect.
+        minutes: that it may take on a cluster, where these are less than the preset's.
+        bf16: it computes in this precision on a GPU, which one of the Volta generation only emulates.
     """
 
     gpus: int = 0
     processes: int = 1
     preset: str | None = None
+    minutes: int | None = None
+    bf16: bool = False
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,18 @@ class Launcher(Protocol):
             ThesisAssetsError: the place cannot give what the calls need.
         """
         ...
+
+
+def no_bf16(found: str, or_else: str = "") -> InvalidExperiment:
+    """The refusal of a training in bf16 on a GPU of the Volta generation. `or_else`: another way on."""
+    return InvalidExperiment(
+        "a GPU of the Volta generation (V100, sm_70) has no bf16: it emulates it, far slower; nothing is chosen in its place",
+        key="runs.<run_name>.mixed_precision",
+        found=f"bf16, and {found}",
+        wanted="no, or fp16",
+        remedy="write into the run, in the experiment's file: `stable_v100: true` (two processes, no mixed precision, resolution "
+        '320, no clipping), or `mixed_precision: "no"`' + or_else,
+    )
 
 
 def new_record(

@@ -22,7 +22,17 @@ from typing import Any
 from thesis_assets.errors import CellLocked, ThesisAssetsError
 from thesis_assets.launch import mapping
 from thesis_assets.launch.commands import end_tree, members, spawn
-from thesis_assets.launch.jobs import Call, Calling, Item, Job, JobState, Resources, job_exit, new_record
+from thesis_assets.launch.jobs import (
+    Call,
+    Calling,
+    Item,
+    Job,
+    JobState,
+    Resources,
+    job_exit,
+    new_record,
+    no_bf16,
+)
 from thesis_assets.launch.supervisors import supervised
 from thesis_assets.layout import device_lock
 from thesis_assets.schemas.tuning import JobRecord
@@ -45,6 +55,8 @@ class LocalLauncher:
         """See `Launcher.require`."""
         if resources.gpus:
             require_devices(self._gpus(), resources.gpus)
+            if resources.bf16:
+                refuse_volta()
 
     def start(self, job: Job, on_wait: Callable[[str], None] | None = None) -> JobRecord:
         """See `Launcher.start`. Waits for free GPUs."""
@@ -126,6 +138,23 @@ class LocalLauncher:
             )
 
 
+def refuse_volta() -> None:
+    """Refuse a training in bf16 where a GPU of this host only emulates it. Without `nvidia-smi` the trainer itself finds out.
+
+    Raises:
+        InvalidExperiment: as `jobs.no_bf16`.
+    """
+    if which("nvidia-smi") is None:
+        return
+    words = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        answer = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False).stdout
+        for name, _, capability in (line.rpartition(",") for line in answer.splitlines()):
+            if capability.strip() in VOLTA_CAPABILITIES:
+                raise no_bf16(f"{name.strip()} (compute capability {capability.strip()})")
+
+
+VOLTA_CAPABILITIES = ("7.0", "7.2")
 _children: dict[int, subprocess.Popen[bytes]] = {}
 """Supervisors that this process started: to be waited for, or they stay as zombies."""
 

@@ -6,6 +6,7 @@ Works without accounting (`sacct`). Does not belong here: following a job to its
 from __future__ import annotations
 
 import getpass
+import json
 import re
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from thesis_assets.errors import InvalidExperiment, ThesisAssetsError, pip_install
-from thesis_assets.launch.jobs import Resources
+from thesis_assets.launch.jobs import Resources, no_bf16
 
 
 class Preset(BaseModel):
@@ -150,7 +151,9 @@ class Seen:
 
     def __str__(self) -> str:
         where = f" on {self.node}" if self.node else ""
-        return f"{self.state}{where}" + (f" ({self.reason})" if self.reason not in ("", "None") else "")
+        why = f" ({self.reason})" if self.reason not in ("", "None") else ""
+        # It would wait for ever: a QOS wants more of a job than the preset asks for.
+        return self.state + where + why + ("; see `thesis-assets doctor`" if self.reason.startswith("QOSMin") else "")
 
 
 class SlurmQueue:
@@ -210,36 +213,81 @@ class SlurmQueue:
 
 def _ask(words: Sequence[str]) -> str:
     """What one of Slurm's commands answers; an error where it is not installed, fails, or does not answer."""
-    remedy = "look whether this machine belongs to the cluster (`sinfo`); THESIS_LAUNCHER=local works without one"
+    result = _run(words)
+    if result.returncode != 0:
+        found = f"{words[0]}: {result.stderr.strip()[-500:]}"
+        raise ThesisAssetsError("Slurm does not answer", found=found, remedy=_LOOK)
+    return result.stdout
+
+
+_LOOK = "look whether this machine belongs to the cluster (`sinfo`); THESIS_LAUNCHER=local works without one"
+
+
+def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """One of Slurm's commands, whatever its status; an error where it is not installed, or does not answer."""
     try:
-        result = subprocess.run(words, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
+        return subprocess.run(words, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
     except FileNotFoundError as error:
         raise ThesisAssetsError(
-            "Slurm's commands are not installed here", file=words[0], found="no such program", remedy=remedy
+            "Slurm's commands are not installed here", file=words[0], found="no such program", remedy=_LOOK
         ) from error
     except subprocess.TimeoutExpired as error:
         found = f"{words[0]}: no answer in {ANSWER_SECONDS} s"
-        raise ThesisAssetsError("Slurm does not answer", found=found, remedy=remedy) from error
-    if result.returncode != 0:
-        found = f"{words[0]}: {result.stderr.strip()[-500:]}"
-        raise ThesisAssetsError("Slurm does not answer", found=found, remedy=remedy)
-    return result.stdout
+        raise ThesisAssetsError("Slurm does not answer", found=found, remedy=_LOOK) from error
+
+
+VOLTA = re.compile(r"(?<![a-z0-9])(volta|g?v100s?|titan_?v|sm_?70)(?![a-z0-9])", re.IGNORECASE)
+"""How sites write it into the type of a GPU (`gpu:v100:2`, `gpu:tesla_v100-sxm2:2`) or a feature of a node."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """What one node of a partition has. `memory_gb`: as jobs may ask for it."""
+    """What one node of a partition has. `memory_gb`: as jobs may ask for it; `features`: as its site names them."""
 
     gpus: int
     cores: int
     memory_gb: float
+    gpu_words: str = ""
+    features: frozenset[str] = frozenset()
+
+    @property
+    def volta(self) -> str:
+        """The word that says its GPUs are of the Volta generation; empty where none does."""
+        words = [self.gpu_words, *sorted(self.features)]
+        return next((found[0] for word in words if (found := VOLTA.search(word))), "")
+
+    def holds(self, preset: Preset) -> bool:
+        """Whether a job of the preset fits on it."""
+        enough = self.gpus >= preset.asked_gpus and self.cores >= preset.cores and self.memory_gb >= preset.memory_gb
+        return enough and _meets(preset.constraint or "", self.features)
 
 
-def _require_node(preset_name: str, preset: Preset, partition: str | None) -> None:
+def _meets(constraint: str, features: frozenset[str]) -> bool:
+    """Whether a node has what `--constraint` asks for, of the forms `a`, `a&b` and `a|b`; any other is left to Slurm."""
+    if re.search(r"[^\w&|,.+-]", constraint):
+        return True
+    return any(all(word in features for word in re.split("[&,]", each) if word) for each in constraint.split("|"))
+
+
+def _refuse_volta(preset_name: str, nodes: Sequence[Node], place: str) -> None:
+    """Refuse a training in bf16 where it may come to a GPU that only emulates it."""
+    volta = next((node.volta for node in nodes if node.volta), None)
+    if volta is None:
+        return
+    others = sorted({word for node in nodes if not node.volta for word in node.features if word != "(null)"})
+    constrained = f"THESIS_SLURM_PRESETS='{json.dumps({preset_name: {'constraint': '|'.join(others)}})}'"
+    raise no_bf16(
+        f"nodes with {volta} ({place})", f"; or keep it to the other nodes there: {constrained}" if others else ""
+    )
+
+
+def _require_node(preset_name: str, preset: Preset, resources: Resources, partition: str | None) -> None:
     """Refuse what no node of the partition has, before anything is submitted."""
     nodes, place = _list_nodes(partition), f"partition {partition}" if partition else "the default partition"
     gpus, cores, memory_gb = preset.asked_gpus, preset.cores, preset.memory_gb
-    if any(node.gpus >= gpus and node.cores >= cores and node.memory_gb >= memory_gb for node in nodes):
+    if fitting := [node for node in nodes if node.holds(preset)]:
+        if resources.bf16:
+            _refuse_volta(preset_name, fitting, place)
         return
     if not nodes:
         raise ThesisAssetsError(
@@ -269,12 +317,89 @@ def _list_nodes(partition: str | None) -> list[Node]:
     chosen = [f"--partition={partition}"] if partition else []
     rows = [
         line.split("|")
-        for line in _ask(["sinfo", "--noheader", "--Node", *chosen, "--format=%N|%G|%c|%m|%P"]).splitlines()
-        if line.count("|") == 4
+        for line in _ask(["sinfo", "--noheader", "--Node", *chosen, "--format=%N|%G|%c|%m|%P|%f"]).splitlines()
+        if line.count("|") == 5
     ]
     if not partition and any(row[4].strip().endswith("*") for row in rows):
         rows = [row for row in rows if row[4].strip().endswith("*")]
-    return [Node(count_gpus(gres), _number(cores), _number(memory) / 1024) for _, gres, cores, memory, _ in rows]
+    return [
+        Node(count_gpus(gres), _number(cores), _number(memory) / 1024, gres, frozenset(features.strip().split(",")))
+        for _, gres, cores, memory, _, features in rows
+    ]
+
+
+MOST_MIN_GPUS = 4
+"""GPUs that a cluster is asked with, where it takes no job without one."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a cluster answers when it is asked, without a job, whether it would take one of a preset.
+
+    Attributes:
+        min_gpus: the fewest GPUs it takes the job with; None where it takes it with none of those that were tried.
+        said: to the job as the preset stands; empty where it takes that.
+    """
+
+    min_gpus: int | None
+    said: str
+
+
+def ask_submission(site: Site, preset: Preset) -> Submission:
+    """Ask `sbatch --test-only`, which needs no accounting; and the rules of the QOS, for which a job would wait for ever.
+
+    Raises:
+        ThesisAssetsError: Slurm is not there, or does not answer.
+    """
+    said = _refusal(site, preset, preset.asked_gpus)
+    if not said:
+        least, qos = _gpus_of_qos(site, preset)
+        waits = least > preset.asked_gpus
+        return Submission(max(least, preset.asked_gpus), f"a job waits for ever: QOSMinGRES of {qos}" if waits else "")
+    counts = range(preset.asked_gpus + 1, MOST_MIN_GPUS + 1)
+    return Submission(next((gpus for gpus in counts if not _refusal(site, preset, gpus)), None), said)
+
+
+def _refusal(site: Site, preset: Preset, gpus: int) -> str:
+    """What `sbatch` says to a job of the preset with so many GPUs; empty where it would take it."""
+    named = {
+        "partition": preset.partition or site.partition,
+        "account": preset.account or site.account,
+        "qos": preset.qos or site.qos,
+        "constraint": preset.constraint,
+        "time": preset.minutes,
+        "cpus-per-task": preset.cores,
+        "mem": f"{round(preset.memory_gb * 1024)}M",
+        "gpus-per-node": gpus or None,
+    }
+    words = [f"--{name}={value}" for name, value in named.items() if value is not None]
+    result = _run(["sbatch", "--test-only", *words, "--wrap=true"])
+    lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in result.stderr.strip().splitlines()]
+    return "" if result.returncode == 0 else "; ".join(lines) or f"status {result.returncode}"
+
+
+def _gpus_of_qos(site: Site, preset: Preset) -> tuple[int, str]:
+    """The most GPUs that a QOS of such a job wants at least, and its name; 0 where there is no accounting."""
+    show = ["sacctmgr", "--noheader", "--parsable2", "show"]
+    try:
+        wanted = min_gpus_of_qos(_ask([*show, "qos", "format=name,mintres"]))
+        own = preset.qos or site.qos or _ask([*show, "assoc", f"user={getpass.getuser()}", "format=defaultqos"])
+        partition = preset.partition or site.partition
+        of_partition = _ask(["scontrol", "show", "partition", partition]) if partition else ""
+    except ThesisAssetsError:
+        return 0, ""
+    names = {*own.split(), *re.findall(r"\bQoS=(\S+)", of_partition)}
+    return max(((gpus, name) for name, gpus in wanted.items() if name in names), default=(0, ""))
+
+
+def min_gpus_of_qos(rows: str) -> dict[str, int]:
+    """GPUs that each QOS wants of a job at least, by rows such as `normal|cpu=1,gres/gpu=1`; those that want none are left out."""
+    found = {}
+    for name, _, minimum in (row.partition("|") for row in rows.splitlines()):
+        counts = [int(count) for count in re.findall(r"gres/gpu(?::[^=,]+)?=(\d+)", minimum)]
+        if any(counts):
+            found[name] = max(counts)
+    return found
 
 
 def count_gpus(gres: str) -> int:
@@ -326,12 +451,14 @@ def require_place(site: Site, resources: Resources) -> tuple[str, Preset]:
     """The preset that a job gets, by name and value; refused where no node has what it asks for.
 
     Raises:
-        InvalidExperiment: there is no fitting preset.
+        InvalidExperiment: there is no fitting preset, or it trains in bf16 and may come to a node whose GPUs lack it.
         ThesisAssetsError: no node has what the preset asks for, or Slurm or submitit is not there.
     """
     _submitit()
     name, preset = choose_preset(site.presets, resources)
-    _require_node(name, preset, preset.partition or site.partition)
+    _require_node(name, preset, resources, preset.partition or site.partition)
+    if resources.minutes is not None:
+        preset = preset.model_copy(update={"minutes": min(resources.minutes, preset.minutes)})
     return name, preset
 
 

@@ -25,6 +25,7 @@ from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.experiments.spec import External, published_steps
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.jobs import log_tail
+from thesis_assets.launch.local_jobs import refuse_volta
 from thesis_assets.launch.supervisors import watched
 from thesis_assets.layout import TuningRunTree, parse_checkpoint_step
 from thesis_assets.provenance.contents import Stat, stat_of
@@ -90,6 +91,8 @@ class _ScriptRun:
         Raises:
             ThesisAssetsError: the script cannot be started, ended by itself before that, or its loss is not finite.
         """
+        if self._config.device != "cpu" and self._config.flags["mixed_precision"] == "bf16":
+            refuse_volta()
         look_at_data(self._tree.snapshot)
         # As its folder lies now: the configuration keeps the paths of the first launch.
         data_json = self._tree.snapshot.data_json

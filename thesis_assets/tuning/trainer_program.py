@@ -94,10 +94,11 @@ def _train(
     # torch and accelerate take seconds to import: what can be refused is refused before.
     import torch
 
-    from thesis_assets.tuning.training_loop import TrainingLoop, make_accelerator, precision_notes
+    from thesis_assets.tuning.training_loop import TrainingLoop, make_accelerator, precision_notes, refuse_emulated_bf16
 
     tracker, note = usable_tracker(flags.report_to)
     accelerator = make_accelerator(flags, tree, tracker)
+    refuse_emulated_bf16(accelerator)
     flags = replace(flags, num_processes=accelerator.num_processes)
     inputs = _inputs(flags, tree)
     if accelerator.is_main_process:

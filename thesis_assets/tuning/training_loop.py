@@ -25,6 +25,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from torch import Tensor
 
 from thesis_assets.errors import InvalidExperiment, InvalidFile
+from thesis_assets.launch.jobs import no_bf16
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.tuning import checkpoints
 from thesis_assets.tuning.progress_file import (
@@ -349,6 +350,18 @@ def make_accelerator(flags: TrainerFlags, tree: TuningRunTree, tracker: str) -> 
             "whatever it is told); on GPUs by `accelerate launch --multi_gpu --num_processes`",
         )
     return accelerator
+
+
+def refuse_emulated_bf16(accelerator: Accelerator) -> None:
+    """Refuse bf16 on a GPU of the Volta generation.
+
+    Raises:
+        InvalidExperiment: with the lines to write into the run.
+    """
+    if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(accelerator.device)
+        if (major, minor) in ((7, 0), (7, 2)):
+            raise no_bf16(f"{torch.cuda.get_device_name(accelerator.device)} (sm_{major}{minor})")
 
 
 def precision_notes(accelerator: Accelerator, network: torch.nn.Module) -> list[str]:

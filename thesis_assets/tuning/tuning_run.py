@@ -81,7 +81,7 @@ def tune(
 
     Raises:
         NotBuiltYet: the run needs what this version does not have.
-        ThesisAssetsError: no place of the launcher has what the run needs: its GPUs, or the preset it names.
+        ThesisAssetsError: no place of the launcher has what the run needs: its GPUs, the preset it names, or bf16.
         Leak, SnapshotChanged, InvalidFile: the snapshot may not be trained on (`splits.snapshot_guard`), or the run's name
             belongs to other data or hyperparameters; or files of the finished run are not those that were recorded.
         CellLocked: another process trains this run, or a job of another machine or launcher.
@@ -91,8 +91,7 @@ def tune(
     run_tree = tree.tuning_run(run_name)
     anew = is_asked_anew(checkpoint_place(tree, run_name))
     run = run if anew else kept_run(run_tree, run)
-    n_gpus = 0 if device == "cpu" else run.num_processes
-    resources = Resources(gpus=n_gpus, processes=run.num_processes, preset=run.preset)
+    resources = training_resources(run, device)
     # Before anything is written: a run whose number of processes is locked into its configuration could not be corrected.
     launcher.require(resources)
     with cell_lock(tree.lock(f"run-{run_name}"), f"the tuning run {run_name} of {tree.exp_name}"):
@@ -144,6 +143,17 @@ def tune(
         _verify(run_tree, run, contents)
         record_run(tree, run_name, run, unit=unit, contents=contents)
         return _result(run_tree, run)
+
+
+def training_resources(run: RunSpec, device: str) -> Resources:
+    """What the trainer of a run needs."""
+    on_gpu = device != "cpu"
+    return Resources(
+        gpus=run.num_processes if on_gpu else 0,
+        processes=run.num_processes,
+        preset=run.preset,
+        bf16=on_gpu and run.mixed_precision == "bf16" and run.backend != "pretrained",
+    )
 
 
 def _set_aside(tree: DifixTree, run_name: str, launcher: Launcher) -> None:

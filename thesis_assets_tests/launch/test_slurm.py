@@ -15,7 +15,15 @@ import pytest
 from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
 from thesis_assets.launch.commands import members
 from thesis_assets.launch.jobs import Call, Calling, Following, Job, JobState, Resources, left_running, run_job
-from thesis_assets.launch.slurm_cluster import Preset, Site, count_gpus, presets_with
+from thesis_assets.launch.slurm_cluster import (
+    Node,
+    Preset,
+    Site,
+    ask_submission,
+    count_gpus,
+    min_gpus_of_qos,
+    presets_with,
+)
 from thesis_assets.launch.slurm_jobs import SlurmLauncher
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import JobTree
@@ -272,6 +280,72 @@ def test_processes_that_are_not_the_presets_gpus_are_refused(resources: Mapping[
 )
 def test_gpus_are_counted_as_slurm_lists_them(gres: str, gpus: int) -> None:
     assert count_gpus(gres) == gpus
+
+
+@pytest.mark.parametrize(
+    ("gpu_words", "features", "word"),
+    [
+        ("gpu:v100:2(S:0-1)", "", "v100"),
+        ("gpu:tesla_v100-sxm2:4", "", "v100"),
+        ("gpu:2", "ib,Volta", "Volta"),
+        ("gpu:2", "sm_70", "sm_70"),
+        ("gpu:a100:2", "ib,ampere", ""),
+        ("gpu:2", "v1000", ""),
+        ("gpu:2", "prev100", ""),
+    ],
+)
+def test_volta_is_known_by_the_words_that_sites_use(gpu_words: str, features: str, word: str) -> None:
+    assert Node(2, 8, 64, gpu_words, frozenset(features.split(","))).volta == word
+
+
+def test_the_least_gpus_of_a_qos_are_read_as_accounting_lists_them() -> None:
+    rows = "normal|\ngpu|cpu=1,gres/gpu=1\nbig|gres/gpu:a100=2,mem=1G\nnone|gres/gpu=0\n"
+    assert min_gpus_of_qos(rows) == {"gpu": 1, "big": 2}
+
+
+@pytest.mark.parametrize(("account", "least", "said"), [("gpus_only", 1, "jobs with a GPU"), ("anybody", 0, "")])
+def test_a_cluster_that_takes_no_job_without_a_gpu_is_found_by_asking(
+    cluster: SlurmCluster, account: str, least: int, said: str
+) -> None:
+    answer = ask_submission(SITE.model_copy(update={"account": account}), SITE.presets["cpu"])
+    assert answer.min_gpus == least
+    assert said in answer.said
+    assert bool(answer.said) == bool(said)
+    assert cluster.queue() == []
+
+
+def test_a_job_that_no_number_of_gpus_helps_is_told_in_slurms_words(cluster: SlurmCluster) -> None:
+    answer = ask_submission(SITE.model_copy(update={"partition": "nowhere"}), SITE.presets["cpu"])
+    assert answer.min_gpus is None
+    assert "nowhere" in answer.said
+
+
+@pytest.mark.parametrize(
+    ("place", "refused"),
+    [
+        ({"partition": "volta"}, True),
+        ({}, True),  # it may come to any node of the default partition
+        ({"constraint": "a100"}, False),
+        ({"constraint": "v100|a100"}, True),
+        ({"constraint": "v100&a100"}, None),  # no node has both
+    ],
+)
+def test_bf16_is_refused_where_a_job_may_come_to_a_volta_gpu(
+    cluster: SlurmCluster, place: dict[str, str], refused: bool | None
+) -> None:
+    preset = SITE.presets["tune_1gpu"].model_copy(update=place)
+    launcher = SlurmLauncher(SITE.model_copy(update={"presets": {"tune_1gpu": preset}}))
+    launcher.require(Resources(gpus=1)) if refused is not None else None
+    if refused is False:
+        launcher.require(Resources(gpus=1, bf16=True))
+        return
+    with pytest.raises(ThesisAssetsError) as caught:
+        launcher.require(Resources(gpus=1, bf16=True))
+    if refused:
+        assert "`stable_v100: true`" in str(caught.value.remedy)
+        assert '`mixed_precision: "no"`' in str(caught.value.remedy)
+        others = place.get("partition") != "volta"
+        assert ('{"tune_1gpu": {"constraint": "a100"}}' in str(caught.value.remedy)) == others
 
 
 def test_presets_take_single_values_from_the_settings_and_refuse_wrong_ones() -> None:

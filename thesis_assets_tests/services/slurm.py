@@ -1,5 +1,8 @@
 """A real Slurm cluster on this host for tests: its own munge, one slurmctld, three slurmd with two fake GPUs each.
 
+Its nodes say that two of them have A100 cards and one has V100 cards, which is a partition of its own too (`volta`). Like sites with a QOS
+of minimal GPUs, its controller refuses jobs of the account `gpus_only` that ask for no GPU.
+
 `slurm_cluster` is a session's fixture: import it into a test module. Nothing of it lies outside a temporary folder, and it listens on
 free ports of loopback; all daemons are killed at the end. It needs root, and the packages `slurmctld slurmd slurm-client munge`.
 """
@@ -22,6 +25,7 @@ import pytest
 from thesis_assets_tests.services.required import absent
 
 NODES = ("n0", "n1", "n2")
+VOLTA_NODE = "n2"
 GPUS_A_NODE = 2
 CORES_A_NODE = 4
 START_SECONDS = 90
@@ -30,6 +34,20 @@ SMALL_PRESETS: dict[str, dict[str, int | float]] = {
     for name in ("smoke", "data_gen", "tune_1gpu", "tune_2gpu", "tune_4gpu", "cpu")
 }
 """The presets, as small as these nodes are."""
+REFUSE_WITHOUT_GPU = """
+function slurm_job_submit(job, partitions, user)
+    local gpus = (job.tres_per_node or "") .. (job.tres_per_job or "")
+    if job.account == "gpus_only" and not string.find(gpus, "gpu") then
+        slurm.log_user("QOSMinGRES: this account is for jobs with a GPU")
+        return slurm.ERROR
+    end
+    return slurm.SUCCESS
+end
+
+function slurm_job_modify(job, record, partitions, user)
+    return slurm.SUCCESS
+end
+"""
 PROGRAMS = ("setpriv", "munged", "slurmctld", "slurmd", "sbatch", "squeue", "sinfo", "scontrol", "scancel")
 
 
@@ -206,14 +224,17 @@ def _write_configuration(base: Path) -> None:
         "ReturnToService=1",
         "KillWait=5",
         "SlurmdTimeout=20",
+        "JobSubmitPlugins=lua",
         "SchedulerParameters=sched_interval=2,sched_min_interval=100000,batch_sched_delay=0,bf_interval=2",
     ]
     for node, port in zip(NODES, ports, strict=True):
         lines.append(
             f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CORES_A_NODE} "
-            f"RealMemory=8000 Gres=gpu:{GPUS_A_NODE} State=UNKNOWN"
+            f"RealMemory=8000 Gres=gpu:{GPUS_A_NODE} Features={'v100' if node == VOLTA_NODE else 'a100'} State=UNKNOWN"
         )
     lines.append(f"PartitionName=main Nodes={','.join(NODES)} Default=YES MaxTime=60 State=UP")
+    lines.append(f"PartitionName=volta Nodes={VOLTA_NODE} MaxTime=60 State=UP")
+    (base / "job_submit.lua").write_text(REFUSE_WITHOUT_GPU)
     (base / "slurm.conf").write_text("\n".join(lines) + "\n")
 
 
