@@ -853,6 +853,28 @@ class ReportsTree:
 
 
 @dataclass(frozen=True)
+class ProbesTree:
+    """*Ours*: what probe jobs measured, a file each, and a temporary folder while one is at work."""
+
+    base: Path
+
+    def kept(self, of_data: str, of_run: str) -> Path:
+        """A measurement, by the digests of what it depends on."""
+        return self.base / f"{of_data[:16]}-{of_run[:16]}.json"
+
+    def of_data(self, of_data: str) -> list[Path]:
+        """Those of one export, of any run."""
+        return sorted(self.base.glob(f"{of_data[:16]}-*.json"))
+
+    def work_dir(self, of_data: str, of_run: str) -> Path:
+        """The only place that a probe writes to."""
+        return self.base / f"{TEMPORARY_PREFIX}{of_data[:16]}-{of_run[:16]}"
+
+    def job(self, of_data: str, of_run: str) -> JobTree:
+        return JobTree(self.work_dir(of_data, of_run) / "job")
+
+
+@dataclass(frozen=True)
 class AdoptedTrees:
     """*Ours*: trees of other scripts under the names of the output document, by hard links: `<run>/<scene>/<exp>/`."""
 

@@ -278,9 +278,10 @@ def _submissions(settings: Settings) -> Iterator[Finding]:
     if refused:
         fix = "set THESIS_SLURM_ACCOUNT, _PARTITION and _QOS as the cluster wants them; or change the preset (docs/slurm.md)"
         state = "bad" if len(refused) == len(answers) else "missing"
-        yield Finding("Slurm jobs", state, "; ".join(f"{name}: {said}" for name, said in refused.items()), fix)
-    if not few and not refused:
-        yield Finding("Slurm jobs", "ok", f"taken with every preset: {', '.join(answers)}")
+        yield Finding("Slurm presets", state, "; ".join(f"{name}: {said}" for name, said in refused.items()), fix)
+    if not few and len(refused) < len(answers):
+        taken = ", ".join(name for name in answers if name not in refused)
+        yield Finding("Slurm jobs", "ok", f"taken as the presets ask for them: {taken}")
 
 
 def _ffmpeg() -> Finding:

@@ -12,3 +12,11 @@ Run = Annotated[str, typer.Option("--run", help="The run.")]
 RunOrNone = Annotated[str | None, typer.Option("--run", help="The run.")]
 OnlyRuns = Annotated[list[str] | None, typer.Option("--run", help="Only these runs (repeatable).")]
 Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+Probe = Annotated[
+    bool | None,
+    typer.Option(
+        "--probe/--no-probe",
+        help="On Slurm: make a two-minute job first that tells what the work will take. Default: where there is much to do and no past "
+        "work to go by, and not in a dry run.",
+    ),
+]

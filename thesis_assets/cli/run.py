@@ -28,8 +28,9 @@ from thesis_assets.defs.daemons import daemon_runs
 from thesis_assets.defs.failures import tell_of_failure
 from thesis_assets.defs.levels import Outcome, Work, check_again, levels_until, make_run, outcome_of, run_of, works_of
 from thesis_assets.defs.older_trees import take_over_experiment
-from thesis_assets.defs.past_work import PastWork
+from thesis_assets.defs.past_work import PastWork, estimate_lines, known_by
 from thesis_assets.defs.policy import GPU_ASSETS
+from thesis_assets.defs.probing import probe_first
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.report_pages import CHECK_REPORT, renew_pages
 from thesis_assets.errors import InvalidScene, ThesisAssetsError, first_names, near_names
@@ -39,7 +40,7 @@ from thesis_assets.graph.dead_runs import close_dead_runs
 from thesis_assets.graph.nodes import LEVELS, NODES, Level, commanded
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes, unfinished_scenes
-from thesis_assets.graph.states import LEVEL_OF, CellState, Plan, assets_until, cells_of_level
+from thesis_assets.graph.states import LEVEL_OF, CellState, Pair, Plan, assets_until, cells_of_level
 from thesis_assets.provenance import ask_anew
 
 
@@ -94,12 +95,14 @@ def run_experiment(
     scenes: Sequence[str] = (),
     until: str | None = None,
     force: Collection[str] = (),
+    probe: bool | None = None,
 ) -> RunReport:
     """Run level after level; stop at the first that fails. What is made is not made again, and what a plain run cannot make
     (`RunReport.stopped`) stands still with all that waits for it, and nothing else.
 
     Args:
         force: assets whose cells are made anew; of `runs` and `scenes`, where any are named.
+        probe: on a cluster, whether a probe job is made first; None: where there is much to do and no past work to go by.
 
     Raises:
         InvalidExperiment: its patterns match no scene, or a run trains in bf16 where the GPUs have none.
@@ -132,6 +135,8 @@ def run_experiment(
         plan = Plan(platform, instance)
         if LEVEL_OF["tuned_checkpoint"] in levels:
             plan.refuse_no_place(exp_name, runs, force)
+        states = _open_states(plan, exp_name, runs, scenes, until, force)
+        _say_cost(platform, instance, exp_name, states, asked=probe)
         for level in levels:
             cells = cells_of_level(platform, level, exp_name, runs, scenes)
             again = list(_to_check_again(plan, level, cells, until))
@@ -163,6 +168,36 @@ def run_experiment(
             renew_pages(platform, instance)
     report.seconds = time.perf_counter() - began
     return report
+
+
+def _open_states(
+    plan: Plan,
+    exp_name: str,
+    runs: Sequence[str],
+    scenes: Sequence[str],
+    until: str | None,
+    force: Collection[str],
+) -> list[Pair]:
+    """On a cluster, what a command would make; elsewhere nobody asks what it costs."""
+    if plan.platform.settings.launcher == "local":
+        return []
+    states = plan.of_experiment(exp_name, runs, scenes, levels_until(until), until)
+    return [(state.asset, state.cell) for state in states if _is_taken(state, force, scenes)]
+
+
+def _say_cost(
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    exp_name: str,
+    pairs: Sequence[Pair],
+    *,
+    asked: bool | None,
+    dry_run: bool = False,
+) -> None:
+    """Before anything is submitted: what it will take, by past work or by a probe job, which is made first."""
+    probe_first(platform, instance, exp_name, pairs, platform.echo, asked=asked, dry_run=dry_run)
+    for line in estimate_lines(PastWork(platform, instance), pairs) if pairs else ():
+        platform.echo(line)
 
 
 def _asked(
@@ -347,6 +382,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be made, and why; start nothing.")
     ] = False,
+    probe: options.Probe = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Make what one experiment declares and is not current.
@@ -372,10 +408,10 @@ def run(
         register(instance, plan_registration(platform, instance))
         try:
             if dry_run:
-                _show_plan(platform, instance, exp, names, scenes or (), until, force or (), as_json=as_json)
+                _show_plan(platform, instance, exp, names, scenes or (), until, force or (), probe, as_json=as_json)
                 return
             report = run_experiment(
-                platform, instance, exp, runs=names, scenes=scenes or (), until=until, force=force or ()
+                platform, instance, exp, runs=names, scenes=scenes or (), until=until, force=force or (), probe=probe
             )
         except dg.Failure as error:
             wrong_use(error.description)
@@ -401,6 +437,7 @@ def _show_plan(
     scenes: Sequence[str],
     until: str | None,
     force: Collection[str],
+    probe: bool | None,
     *,
     as_json: bool,
 ) -> None:
@@ -410,6 +447,8 @@ def _show_plan(
     platform.refuse_undeclared([Cell(exp_name, scene_name=scene) for scene in scenes])
     plan, levels = Plan(platform, instance), levels_until(until)
     states = plan.of_experiment(exp_name, runs, scenes, levels, until)
+    pairs = _open_states(plan, exp_name, runs, scenes, until, force)
+    _say_cost(platform, instance, exp_name, pairs, asked=probe, dry_run=True)
     if as_json:
         print_json([state.row for state in states])
         return
@@ -463,6 +502,7 @@ def backfill(
     stale: Annotated[bool, typer.Option("--stale", help="Cells whose inputs have moved since they were made.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Every declared cell.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; start nothing.")] = False,
+    probe: options.Probe = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Make some cells of an experiment, and what follows from them.
@@ -484,10 +524,12 @@ def backfill(
         try:
             ready = ReadyScenes(platform, time.time())
             plan = plan_backfill(platform, instance, exp, modes[0], ready, runs=run_names or ())
+            if not dry_run:
+                Plan(platform, instance, ready).refuse_no_place(exp, run_names or ())
+            if probe_first(platform, instance, exp, plan.pairs, progress_line, asked=probe, dry_run=dry_run):
+                plan = plan_backfill(platform, instance, exp, modes[0], ready, runs=run_names or ())
         except dg.Failure as error:
             wrong_use(error.description)
-        if not dry_run:
-            Plan(platform, instance, ready).refuse_no_place(exp, run_names or ())
         through_daemon = daemon_runs(instance)
         if not as_json:
             _show(plan)
@@ -556,7 +598,7 @@ def _show(plan: BackfillPlan) -> None:
         why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         rows.append((asset, len(members), why, first_names([str(each.cell) for each in members]), _hours(members)))
     if rows:
-        header = ("asset", "cells", "why", "which", "hours by past runs")
+        header = ("asset", "cells", "why", "which", "hours")
         print_table(f"Backfill of {plan.exp_name}: {plan.mode}", header, rows)
     if any(each.is_repair for each in plan.cells):
         print(
@@ -572,7 +614,8 @@ def _show(plan: BackfillPlan) -> None:
         )
         return
     unknown = f"; without {', '.join(plan.unknown)}, which were never made" if plan.unknown else ""
-    print(f"{len(plan.cells)} cells; about {plan.gpu_hours:.2f} hours on the GPU by past runs{unknown}")
+    about = f"about {plan.hours:.2f} hours, {plan.gpu_hours:.2f} hours on the GPU {known_by(plan.costs) or 'by past runs'}"
+    print(f"{len(plan.cells)} cells; {about}{unknown}")
 
 
 def _hours(members: Sequence[PlannedCell]) -> str:
@@ -596,6 +639,8 @@ def _plan_json(plan: BackfillPlan) -> dict[str, object]:
             for each in plan.cells
         ],
         "waiting": plan.waiting,
+        "hours": round(plan.hours, 4),
         "gpu_hours": round(plan.gpu_hours, 4),
+        "by_probe": any(cost.by_probe for cost in plan.costs),
         "without_past_work": plan.unknown,
     }

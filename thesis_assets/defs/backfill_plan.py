@@ -10,8 +10,7 @@ from typing import Literal
 
 import dagster as dg
 
-from thesis_assets.defs.past_work import PastWork
-from thesis_assets.defs.policy import GPU_ASSETS
+from thesis_assets.defs.past_work import Cost, PastWork
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import LEVELS, NODES, Level, upstream_cells
 from thesis_assets.graph.platform import Platform
@@ -38,8 +37,12 @@ class PlannedCell:
     """Its state, or `follows <asset>`."""
     is_repair: bool
     """Files alone come back: nothing follows from it."""
-    seconds: float | None
-    """By past work; None where there is none to go by."""
+    cost: Cost | None
+    """By past work, or a probe; None where there is neither to go by."""
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.cost is None else self.cost.seconds
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,27 @@ class BackfillPlan:
 
     @property
     def gpu_hours(self) -> float:
-        """Of the assets that use a GPU, as far as there is past work to go by."""
-        return sum(each.seconds or 0.0 for each in self.cells if each.asset in GPU_ASSETS) / 3600
+        """Of the assets that use a GPU, as far as there is past work or a probe to go by."""
+        return sum(cost.gpu_seconds for cost in self.costs) / 3600
+
+    @property
+    def hours(self) -> float:
+        """From the first to the last, the cluster's queue aside."""
+        return sum(cost.seconds for cost in self.costs) / 3600
+
+    @property
+    def costs(self) -> list[Cost]:
+        """Those that are known."""
+        return [each.cost for each in self.cells if each.cost is not None]
+
+    @property
+    def pairs(self) -> list[Pair]:
+        return [(each.asset, each.cell) for each in self.cells]
 
     @property
     def unknown(self) -> list[str]:
-        """Assets without past work, in the graph's order."""
-        return list(dict.fromkeys(each.asset for each in self.cells if each.seconds is None))
+        """Assets without either, in the graph's order."""
+        return list(dict.fromkeys(each.asset for each in self.cells if each.cost is None))
 
 
 def plan_backfill(
@@ -98,12 +115,12 @@ def plan_backfill(
         if obstacle is not None:
             waiting.setdefault(str(cell), f"{asset}: {obstacle}")
         else:
-            seconds, is_repair = past.seconds(asset, cell), state.is_repair and why == state.work
-            planned[asset, cell] = PlannedCell(LEVEL_OF[asset], asset, cell, why, is_repair, seconds)
+            cost, is_repair = past.cost(asset, cell), state.is_repair and why == state.work
+            planned[asset, cell] = PlannedCell(LEVEL_OF[asset], asset, cell, why, is_repair, cost)
     if any(asset == "evaluation_manifest" for asset, _ in planned):
         board = ("leaderboard", Cell())
-        why, seconds = "follows evaluation_manifest", past.seconds(*board)
-        planned[board] = PlannedCell(LEVEL_OF["leaderboard"], *board, why, False, seconds)
+        why, cost = "follows evaluation_manifest", past.cost(*board)
+        planned[board] = PlannedCell(LEVEL_OF["leaderboard"], *board, why, False, cost)
     return BackfillPlan(exp_name, mode, tuple(planned.values()), waiting)
 
 

@@ -1,31 +1,86 @@
-"""How long work took before, so that a plan can say what it will cost."""
+"""How long work took before, or how long a probe says it will, so that a plan can say what it costs."""
 
 import statistics
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import dagster as dg
 
+from thesis_assets.defs.policy import GPU_ASSETS
+from thesis_assets.defs.probe_costs import ProbeCosts
 from thesis_assets.defs.steps import SECONDS, STEP
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import NODES
 from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.states import Pair
 
 LOOKED_AT = 50
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a cell takes. `gpu_seconds`: on all of its GPUs; `by_probe`: nothing like it was made yet."""
+
+    seconds: float
+    gpu_seconds: float
+    by_probe: bool = False
+
+
+def estimate_lines(past: "PastWork", pairs: Sequence[Pair]) -> list[str]:
+    """What cells take by asset, and in all: hours, hours on GPUs, what that is known by, and what is not known."""
+    by_asset: dict[str, list[Cost | None]] = {}
+    for asset, cell in pairs:
+        by_asset.setdefault(asset, []).append(past.cost(asset, cell))
+    known = {asset: [cost for cost in costs if cost is not None] for asset, costs in by_asset.items()}
+    lines = [
+        f"estimate: {asset}: {len(by_asset[asset])} cells, about {_hours(costs)}"
+        for asset, costs in known.items()
+        if costs and asset in GPU_ASSETS
+    ]
+    unknown = [asset for asset, costs in by_asset.items() if None in costs]
+    whole = [cost for costs in known.values() for cost in costs]
+    if whole:
+        without = f"; without {', '.join(unknown)}, never made" if unknown else ""
+        lines.append(f"estimate: in all about {_hours(whole)}, {known_by(whole)}{without}; time in the queue comes on top")
+    return lines
+
+
+def _hours(costs: Sequence["Cost"]) -> str:
+    hours, on_gpus = (sum(getattr(cost, name) for cost in costs) / 3600 for name in ("seconds", "gpu_seconds"))
+    return f"{hours:.2f} hours, {on_gpus:.2f} GPU hours"
+
+
+def known_by(costs: Sequence["Cost"]) -> str:
+    """What estimates were made from."""
+    ways = {cost.by_probe: "by a probe job" if cost.by_probe else "by past runs" for cost in costs}
+    return " and ".join(ways[way] for way in sorted(ways))
+
+
 class PastWork:
-    """Seconds a unit of each asset: a training step of `tuned_checkpoint`, a cell of every other."""
+    """Seconds a unit of each asset: a training step of `tuned_checkpoint`, a cell of every other; by a probe where there are none."""
 
     def __init__(self, platform: Platform, instance: dg.DagsterInstance) -> None:
         self._platform, self._instance = platform, instance
         self._rates: dict[str, dict[str, float]] = {}
+        self._probes = ProbeCosts(platform)
 
-    def seconds(self, asset: str, cell: Cell) -> float | None:
-        """What a cell would take by the median of past ones: of its experiment where there are any, else of all."""
+    def cost(self, asset: str, cell: Cell) -> Cost | None:
+        """What a cell would take by the median of past ones: of its experiment where there are any, else of all; else by a probe."""
         rates = self._rates_of(asset)
         rate = rates.get(cell.exp_name, rates.get(""))
-        return None if rate is None else rate * self._units(asset, cell)
+        if rate is None:
+            found = self._probes.seconds(asset, cell)
+            return None if found is None else Cost(*found, by_probe=True)
+        seconds = rate * self._units(asset, cell)
+        gpus = self._platform.run_spec(cell).num_processes if asset == "tuned_checkpoint" else 1
+        return Cost(seconds, seconds * gpus if asset in GPU_ASSETS else 0.0)
+
+    def seconds(self, asset: str, cell: Cell) -> float | None:
+        """See `cost`."""
+        cost = self.cost(asset, cell)
+        return None if cost is None else cost.seconds
 
     def _units(self, asset: str, cell: Cell) -> float:
         return float(self._platform.run_spec(cell).max_train_steps) if asset == "tuned_checkpoint" else 1.0
