@@ -867,8 +867,8 @@ class ProbesTree:
         return sorted(self.base.glob(f"{of_data[:16]}-*.json"))
 
     def work_dir(self, of_data: str, of_run: str) -> Path:
-        """The only place that a probe writes to."""
-        return self.base / f"{TEMPORARY_PREFIX}{of_data[:16]}-{of_run[:16]}"
+        """The only place that a probe writes to; named as what a killed process leaves behind."""
+        return self.base / f"{TEMPORARY_PREFIX}probe.{of_data[:6]}{of_run[:6]}.partial"
 
     def job(self, of_data: str, of_run: str) -> JobTree:
         return JobTree(self.work_dir(of_data, of_run) / "job")

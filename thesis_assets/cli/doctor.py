@@ -266,14 +266,14 @@ def _submissions(settings: Settings) -> Iterator[Finding]:
     except ThesisAssetsError as error:
         yield Finding("Slurm jobs", "bad", error.in_one_line, error.remedy or "")
         return
-    few = {
-        name: answer.min_gpus for name, answer in answers.items() if answer.said and answer.min_gpus is not None
-    }
+    few = {name: answer.min_gpus for name, answer in answers.items() if answer.said and answer.min_gpus is not None}
     if few:
         lacking = {name: {**settings.slurm_presets.get(name, {}), "min_gpus": gpus} for name, gpus in few.items()}
         line = f"THESIS_SLURM_PRESETS='{json.dumps({**settings.slurm_presets, **lacking})}'"
         found = "; ".join(f"{name}: {answers[name].said}" for name in few)
-        yield Finding("Slurm jobs", "bad", f"refused without a GPU, taken with one: {found}", f"write into .env: {line}")
+        yield Finding(
+            "Slurm jobs", "bad", f"refused without a GPU, taken with one: {found}", f"write into .env: {line}"
+        )
     refused = {name: answer.said for name, answer in answers.items() if answer.min_gpus is None}
     if refused:
         fix = "set THESIS_SLURM_ACCOUNT, _PARTITION and _QOS as the cluster wants them; or change the preset (docs/slurm.md)"

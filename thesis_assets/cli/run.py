@@ -614,7 +614,9 @@ def _show(plan: BackfillPlan) -> None:
         )
         return
     unknown = f"; without {', '.join(plan.unknown)}, which were never made" if plan.unknown else ""
-    about = f"about {plan.hours:.2f} hours, {plan.gpu_hours:.2f} hours on the GPU {known_by(plan.costs) or 'by past runs'}"
+    about = (
+        f"about {plan.hours:.2f} hours, {plan.gpu_hours:.2f} hours on the GPU {known_by(plan.costs) or 'by past runs'}"
+    )
     print(f"{len(plan.cells)} cells; {about}{unknown}")
 
 

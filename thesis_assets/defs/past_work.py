@@ -21,11 +21,18 @@ LOOKED_AT = 50
 
 @dataclass(frozen=True)
 class Cost:
-    """What a cell takes. `gpu_seconds`: on all of its GPUs; `by_probe`: nothing like it was made yet."""
+    """What a cell takes.
+
+    Attributes:
+        gpu_seconds: on all of its GPUs.
+        by_probe: it is told by a probe, as nothing of its kind was made yet.
+        of_its_kind: what tells it was made by settings that take as long.
+    """
 
     seconds: float
     gpu_seconds: float
     by_probe: bool = False
+    of_its_kind: bool = True
 
 
 def estimate_lines(past: "PastWork", pairs: Sequence[Pair]) -> list[str]:
@@ -43,7 +50,9 @@ def estimate_lines(past: "PastWork", pairs: Sequence[Pair]) -> list[str]:
     whole = [cost for costs in known.values() for cost in costs]
     if whole:
         without = f"; without {', '.join(unknown)}, never made" if unknown else ""
-        lines.append(f"estimate: in all about {_hours(whole)}, {known_by(whole)}{without}; time in the queue comes on top")
+        lines.append(
+            f"estimate: in all about {_hours(whole)}, {known_by(whole)}{without}; time in the queue comes on top"
+        )
     return lines
 
 
@@ -67,20 +76,34 @@ class PastWork:
         self._probes = ProbeCosts(platform)
 
     def cost(self, asset: str, cell: Cell) -> Cost | None:
-        """What a cell would take by the median of past ones: of its experiment where there are any, else of all; else by a probe."""
+        """What a cell would take by the median of past ones of its kind; else by a probe; else of its experiment, or of all."""
         rates = self._rates_of(asset)
-        rate = rates.get(cell.exp_name, rates.get(""))
+        rate = rates.get(self._kind(asset, cell))
+        of_its_kind = rate is not None
         if rate is None:
             found = self._probes.seconds(asset, cell)
-            return None if found is None else Cost(*found, by_probe=True)
+            if found is not None:
+                return Cost(*found, by_probe=True)
+            rate = rates.get(cell.exp_name, rates.get(""))
+        if rate is None:
+            return None
         seconds = rate * self._units(asset, cell)
         gpus = self._platform.run_spec(cell).num_processes if asset == "tuned_checkpoint" else 1
-        return Cost(seconds, seconds * gpus if asset in GPU_ASSETS else 0.0)
+        return Cost(seconds, seconds * gpus if asset in GPU_ASSETS else 0.0, of_its_kind=of_its_kind)
 
     def seconds(self, asset: str, cell: Cell) -> float | None:
         """See `cost`."""
         cost = self.cost(asset, cell)
         return None if cost is None else cost.seconds
+
+    def _kind(self, asset: str, cell: Cell) -> str:
+        """What its seconds depend on beside the number of its units: exports by the same settings, runs of as long steps."""
+        if not cell.exp_name:
+            return ""
+        of_run = self._probes.of_run(cell) if cell.run_name else ""
+        return (
+            f"{asset} {self._probes.of_data(self._platform.spec(cell)) if cell.scene_name else of_run or cell.exp_name}"
+        )
 
     def _units(self, asset: str, cell: Cell) -> float:
         return float(self._platform.run_spec(cell).max_train_steps) if asset == "tuned_checkpoint" else 1.0
@@ -100,11 +123,11 @@ class PastWork:
                 continue
             try:
                 cell = Cell.parse(NODES[asset].kind, event.partition)
-                units = self._units(asset, cell)
+                units, kind = self._units(asset, cell), self._kind(asset, cell)
             except (ThesisAssetsError, AttributeError):
                 continue  # of an experiment or a run that is no longer declared
             # Cells of one single-run step share its seconds.
             seconds = float(str(event.metadata[SECONDS].value)) / cells_of_step[record.run_id] / max(units, 1.0)
-            for name in {cell.exp_name, ""}:
+            for name in {kind, cell.exp_name, ""}:
                 rates.setdefault(name, []).append(seconds)
         return {name: statistics.median(values) for name, values in rates.items()}

@@ -26,8 +26,6 @@ _OF_RUN = {
     "extra_args",
 }
 """Keys that the seconds of a step depend on: runs that differ in others share a probe."""
-EVALUATED_AT_ONCE = 48
-"""Test samples that a trainer scores at each of its evaluations."""
 
 
 class ProbeCosts:
@@ -47,7 +45,9 @@ class ProbeCosts:
         """Digest of what the seconds of an export depend on."""
         settings, preset = self._platform.settings, self.presets[PRESET]
         generation = spec.generation.model_dump(mode="json", exclude=_OF_SCENES)
-        return sha256_value([generation, settings.device, preset.model_dump(exclude={"minutes"}), _place(self._platform)])
+        return sha256_value(
+            [generation, settings.device, preset.model_dump(exclude={"minutes"}), _place(self._platform)]
+        )
 
     def of_run(self, cell: Cell) -> str:
         """Digest of what the seconds of a run's steps and views depend on; without a run of no run."""
@@ -86,6 +86,8 @@ class ProbeCosts:
             return None
 
     def _of(self, asset: str, cell: Cell, probe: Probe) -> tuple[float, float]:
+        from thesis_assets.tuning.trainer_start import N_EVALUATED
+
         cost, at_once = probe.costs[asset], self._platform.settings.slurm_array_at_once
         if asset == "scene_samples":
             seconds = cost.start + cost.unit * self._n_triplets(cell)
@@ -95,8 +97,12 @@ class ProbeCosts:
             if not cost.unit:
                 return cost.start, cost.start
             evaluations = -(-run.max_train_steps // run.eval_freq)
-            scored = evaluations * EVALUATED_AT_ONCE * (probe.costs["predictions"].unit if "predictions" in probe.costs else 0)
-            seconds = cost.start + cost.unit * run.max_train_steps + probe.seconds_a_save * len(run.saved_steps()) + scored
+            scored = (
+                evaluations * N_EVALUATED * (probe.costs["predictions"].unit if "predictions" in probe.costs else 0)
+            )
+            seconds = (
+                cost.start + cost.unit * run.max_train_steps + probe.seconds_a_save * len(run.saved_steps()) + scored
+            )
             return seconds, seconds * run.num_processes
         views = self._n_views(cell)
         units = [self._workers(asset, n) for n in views]
@@ -111,7 +117,9 @@ class ProbeCosts:
     def _n_triplets(self, cell: Cell) -> int:
         from thesis_assets.samples.plan import plan_scene
 
-        return len(plan_scene(self._platform.scene(cell.scene_name), self._platform.spec(cell).generation, "any").candidates)
+        return len(
+            plan_scene(self._platform.scene(cell.scene_name), self._platform.spec(cell).generation, "any").candidates
+        )
 
     def _n_views(self, cell: Cell) -> list[int]:
         """Views that are compared, over all epochs, of each evaluated scene."""

@@ -15,6 +15,7 @@ from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.states import Pair
+from thesis_assets.schemas.probes import Probe
 from thesis_assets.storage import write_json
 
 FEW_SCENES = 20
@@ -48,7 +49,9 @@ def probe_first(
     few = {"few_scenes": 0, "few_steps": 0} if asked else {}
     wanted = wanted_probes(platform, instance, pairs, **few)
     if dry_run and not asked and wanted:
-        say("there is no past work to go by: the command itself first makes a probe job of about two minutes; --probe makes it now")
+        say(
+            "there is no past work to go by: the command itself first makes a probe job of about two minutes; --probe makes it now"
+        )
         return False
     scenes = [cell.scene_name for asset, cell in pairs if asset == "scene_samples"]
     for cell in wanted:
@@ -70,13 +73,18 @@ def wanted_probes(
     if platform.settings.launcher != "slurm":
         return []
     past, costs = PastWork(platform, instance), ProbeCosts(platform)
+
+    def is_known(asset: str, cell: Cell) -> bool:
+        cost = past.cost(asset, cell)
+        return cost is not None and cost.of_its_kind
+
     exports = [cell for asset, cell in pairs if asset == "scene_samples"]
     trained = [cell for asset, cell in pairs if asset == "tuned_checkpoint"]
-    new_data = len(exports) > few_scenes and past.cost("scene_samples", exports[0]) is None
+    new_data = len(exports) > few_scenes and not is_known("scene_samples", exports[0])
     long = [
         cell
         for cell in trained
-        if platform.run_spec(cell).backend != "pretrained" and past.cost("tuned_checkpoint", cell) is None
+        if platform.run_spec(cell).backend != "pretrained" and not is_known("tuned_checkpoint", cell)
     ]
     if not (new_data or any(platform.run_spec(cell).max_train_steps > few_steps for cell in long)):
         return []
@@ -112,13 +120,15 @@ def make_probe(platform: Platform, cell: Cell, scene_name: str, say: Callable[[s
         lpips_weights=platform.settings.lpips_weights,
         body_models=platform.settings.body_models,
     )
-    resources = training_resources(platform.run_spec(cell), platform.device) if cell.run_name else Resources(preset=PRESET)
+    resources = (
+        training_resources(platform.run_spec(cell), platform.device) if cell.run_name else Resources(preset=PRESET)
+    )
     shutil.rmtree(work.folder, ignore_errors=True)
     say(
         f"probe: a job of about two minutes on {scene_name} tells what the work will take, as there is none to go by ({SKIP})"
     )
     call = Call(f"probe {cell}", work, "-".join(key), tree.job(*key))
-    calling = Calling(
+    calling = Calling[ProbeWork, Probe](
         resources=replace(resources, minutes=PROBE_MINUTES),
         on_line=say,
         following=Following(on_wait=say),

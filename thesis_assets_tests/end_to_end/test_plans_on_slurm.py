@@ -1,13 +1,8 @@
 """What a plan says before anything is submitted to a real Slurm cluster: that bf16 cannot be had, and what the work will take."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,9 +23,7 @@ __all__ = ["slurm_cluster"]
 
 ENVIRONMENT = {
     "THESIS_LAUNCHER": "slurm",
-    "THESIS_SLURM_PRESETS": Settings(_env_file=None, slurm_presets=SMALL_PRESETS).model_dump_json(
-        include={"slurm_presets"}
-    )[len('{"slurm_presets":') : -1],
+    "THESIS_SLURM_PRESETS": json.dumps(SMALL_PRESETS),
     "THESIS_SLURM_POLL_SECONDS": "0.5",
 }
 
@@ -118,8 +111,6 @@ def test_a_run_in_full_precision_is_planned_on_volta_too(
 def test_doctor_prints_the_line_for_a_cluster_that_takes_no_job_without_a_gpu(
     world: SlurmWorld, cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import json
-
     shown = invoke(monkeypatch, world, "doctor", "--json", THESIS_SLURM_ACCOUNT="gpus_only")
     (found,) = [each for each in json.loads(shown.stdout) if each["what"] == "Slurm jobs"]
     assert found["state"] == "bad"
@@ -127,9 +118,7 @@ def test_doctor_prints_the_line_for_a_cluster_that_takes_no_job_without_a_gpu(
     line = found["fix"].partition("THESIS_SLURM_PRESETS='")[2].removesuffix("'")
     assert json.loads(line)["cpu"] == {**SMALL_PRESETS["cpu"], "min_gpus": 1}
 
-    shown = invoke(
-        monkeypatch, world, "doctor", "--json", THESIS_SLURM_ACCOUNT="gpus_only", THESIS_SLURM_PRESETS=line
-    )
+    shown = invoke(monkeypatch, world, "doctor", "--json", THESIS_SLURM_ACCOUNT="gpus_only", THESIS_SLURM_PRESETS=line)
     states = {each["state"] for each in json.loads(shown.stdout) if each["what"] == "Slurm jobs"}
     assert "bad" not in states, "the line that was printed is enough"
 
@@ -152,7 +141,6 @@ def larger_scenes(kept: KeptFolder) -> Path:
     return kept.make_once("larger_scenes", make)
 
 
-ESTIMATED = ("scene_samples", "tuned_checkpoint", "predictions", "nvs")
 LONG_RUN = {**TINY_RUN, "max_train_steps": 600, "checkpointing_steps": 300, "eval_freq": 600}
 
 
@@ -169,6 +157,62 @@ def test_a_probe_tells_within_a_factor_of_two_what_the_work_then_takes(
     assert report.exit_code == 0, [outcome.errors + outcome.failed_checks for outcome in report.outcomes]
     assert any(line.startswith("estimate: in all about ") and "by a probe job" in line for line in world.lines)
     taken = world.costs()
-    print(estimated, taken)
-    shares = {asset: (estimated[asset] or 0.0) / (taken[asset] or 1.0) for asset in ESTIMATED}
-    assert all(0.5 < share < 2 for share in shares.values()), (shares, estimated, taken)
+    for part in (("scene_samples",), ("tuned_checkpoint",), ("predictions", "nvs")):
+        before, after = (sum(costs[asset] or 0.0 for asset in part) for costs in (estimated, taken))
+        assert before != after, "what was really made counts from now on"
+        assert 0.5 < before / after < 2, (part, before, after)
+
+
+def tell(world: SlurmWorld, what: Callable[[str], None] | None = None) -> Callable[[str], None]:
+    def say(line: str) -> None:
+        world.lines.append(line)
+        if what is not None:
+            what(line)
+
+    return say
+
+
+def files_of(*folders: Path) -> list[Path]:
+    return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_probe_leaves_one_file_and_is_not_made_twice(world: SlurmWorld, cluster: SlurmCluster) -> None:
+    world.write(experiment("v1", runs={"r1": {**TINY_RUN, "max_train_steps": 5000, "checkpointing_steps": 1000}}))
+    pairs = world.pairs("v1")
+    before = files_of(world.home, world.scene_home)
+    with world.instance() as instance:
+        assert probe_first(world.platform, instance, "v1", pairs, tell(world), asked=None), "5000 steps are asked for"
+        new = [path for path in files_of(world.home, world.scene_home) if path not in before]
+        assert [path.parent.name for path in new if "dagster_home" not in path.parts] == ["probes"]
+        assert not probe_first(world.platform, instance, "v1", pairs, tell(world), asked=True)
+
+        world.write(experiment("v1", runs={"r1": {**TINY_RUN, "max_train_steps": 9000, "seed": 7}}))
+        assert wanted_probes(world.platform, instance, pairs) == [], "its steps take as long"
+        world.write(experiment("v1", runs={"r1": {**TINY_RUN, "max_train_steps": 9000, "train_batch_size": 4}}))
+        assert wanted_probes(world.platform, instance, pairs) == [world.cell(exp_name="v1")]
+
+
+def test_a_probe_that_fails_refuses_the_work_before_any_of_it_is_submitted(
+    world: SlurmWorld, cluster: SlurmCluster
+) -> None:
+    world.write(experiment("v1", runs={"r1": {**TINY_RUN, "extra_args": ["--no_such_flag", "1"]}}))
+
+    with pytest.raises(ThesisAssetsError, match="no_such_flag") as caught:
+        world.run("v1", probe=True)
+
+    assert "--no-probe" in str(caught.value.remedy)
+    assert cluster.queue() == []
+    assert not world.platform.difix(world.cell(exp_name="v1")).samples_dir.exists()
+    assert list(world.settings.probes.base.iterdir()) == []
+    assert world.run("v1", probe=False, until="difix_data").exit_code == 0
+
+
+def test_an_interrupt_cancels_the_probe_and_leaves_nothing(world: SlurmWorld, cluster: SlurmCluster) -> None:
+    def interrupt(line: str) -> None:
+        if "RUNNING" in line:
+            raise KeyboardInterrupt
+
+    with world.instance() as instance, pytest.raises(KeyboardInterrupt):
+        probe_first(world.platform, instance, "v1", world.pairs("v1"), tell(world, interrupt), asked=True)
+    assert cluster.queue() == []
+    assert list(world.settings.probes.base.iterdir()) == []
