@@ -62,7 +62,7 @@ def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
 def test_every_command_in_the_pages_is_a_real_one(page: Path) -> None:
     for words in commands_in(page):
         command, arguments = command_of(words)
-        options = {name for parameter in command.params for name in parameter.opts}
+        options = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
         for word in arguments:
             if word.startswith("--"):
                 assert word.split("=")[0] in options, f"`thesis-assets {' '.join(words)}`: no {word}"
@@ -167,6 +167,24 @@ def test_the_settings_that_the_pages_name_are_read() -> None:
 
 
 # --- files that other programs read ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["slurm.md", "izar.md"])
+def test_the_settings_of_the_cluster_pages_can_be_written_as_they_stand(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from thesis_assets.graph.platform import Platform
+    from thesis_assets.launch.slurm_jobs import SlurmLauncher
+
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```bash\n((?:[A-Z_]+=.*\n)+)```", text, re.MULTILINE)
+    assert blocks
+    (tmp_path / "env").write_text(re.sub(r"=/(scratch|work|tmp)/", f"={tmp_path}/", "".join(blocks)))
+    settings = Settings(_env_file=tmp_path / "env")
+    launcher = Platform(settings).launcher
+    assert isinstance(launcher, SlurmLauncher)
+    assert launcher.site.presets["cpu"].asked_gpus == 1
+    assert all(line.split()[0] in ("module", "source", "conda") for line in settings.slurm_setup)
 
 
 def test_both_instance_files_say_the_same_but_for_the_storage() -> None:
