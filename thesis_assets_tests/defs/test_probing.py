@@ -14,6 +14,7 @@ from thesis_assets.settings import Settings
 from thesis_assets.storage import write_json
 from thesis_assets_tests.cli.in_process import invoke
 from thesis_assets_tests.defs.sensor_ticks import add_scene, experiment
+from thesis_assets_tests.test_architecture import FILES, imports_of, room_of
 from thesis_assets_tests.worlds import TINY_RUN, World
 
 FEW, MANY = 20, 21
@@ -113,6 +114,12 @@ def test_past_work_of_another_kind_does_not_stand_for_it(tmp_path: Path) -> None
     long = {**small, "max_train_steps": 2000, "checkpointing_steps": 500}
     world.write(experiment("v1", runs={"small": small, "as_small": long, "large": {**long, "resolution": 128}}))
     assert wanted(world, 0, "as_small", "large") == [Cell("v1", run_name="large")]
+
+
+def test_only_commands_of_a_person_make_a_probe() -> None:
+    """A sensor or a schedule that waits for a cluster's queue asks for nothing else meanwhile."""
+    makers = {room_of(path) for path in FILES for found in imports_of(path) if found.module.endswith("defs.probing")}
+    assert makers == {"cli"}
 
 
 def test_a_dry_run_says_that_a_probe_will_be_made_and_makes_none(

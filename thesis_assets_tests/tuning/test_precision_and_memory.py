@@ -1,18 +1,21 @@
 """Precision that cannot be had, parameters in half precision, steps that do not fit in memory, rates for another network."""
 
+import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from thesis_assets.errors import InvalidExperiment
 from thesis_assets.layout import DifixTree
 from thesis_assets.tuning.backends import TINY
 from thesis_assets.tuning.checkpoints import list_checkpoints, load_checkpoint, verify_checkpoint
 from thesis_assets.tuning.progress_file import read_curves
 from thesis_assets.tuning.run_config import parse_flags
 from thesis_assets.tuning.tiny_model import TinyArchitecture, TinyRefiner
-from thesis_assets.tuning.training_loop import TrainingStep, precision_notes
+from thesis_assets.tuning.training_loop import TrainingStep, precision_notes, refuse_emulated_bf16
 from thesis_assets_tests.tuning.snapshots import arguments, same_state, stopping_at, train, write_snapshot
 
 
@@ -63,6 +66,43 @@ def test_a_gpu_that_only_emulates_bf16_is_told(monkeypatch: pytest.MonkeyPatch) 
     [note] = precision_notes(accelerator("bf16", "cuda"), network)  # type: ignore[arg-type]
     assert "bf16: this GPU only emulates it" in note
     assert precision_notes(accelerator("no", "cuda"), network) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "capability", "refused"),
+    [
+        ("bf16", "cuda", (7, 0), True),
+        ("no", "cuda", (7, 0), False),
+        ("bf16", "cuda", (7, 5), False),  # told, as above
+        ("bf16", "cuda", (9, 0), False),
+        ("bf16", "cpu", (7, 0), False),
+    ],
+)
+def test_bf16_on_a_volta_gpu_is_refused_by_the_device_the_trainer_came_to(
+    monkeypatch: pytest.MonkeyPatch, precision: str, device: str, capability: tuple[int, int], refused: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla V100-PCIE-32GB")
+    expected = pytest.raises(InvalidExperiment, match="V100-PCIE") if refused else contextlib.nullcontext()
+    with expected as caught:
+        refuse_emulated_bf16(accelerator(precision, device))  # type: ignore[arg-type]
+    if refused:
+        assert "`stable_v100: true`" in str(caught.value.remedy)
+
+
+def test_the_trainer_asks_its_device_before_it_builds_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from thesis_assets.tuning import training_loop
+
+    def refuse(accelerator: object) -> None:
+        raise InvalidExperiment("no bf16 here")
+
+    monkeypatch.setattr(training_loop, "refuse_emulated_bf16", refuse)
+    tree = write_snapshot(tmp_path)
+    assert train(arguments(tree, "r1")) == 1
+    assert "no bf16 here" in capsys.readouterr().err
+    assert not tree.tuning_run("r1").train_config.exists()
 
 
 @pytest.fixture
