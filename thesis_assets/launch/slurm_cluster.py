@@ -258,8 +258,7 @@ class Node:
 
     def holds(self, preset: Preset) -> bool:
         """Whether a job of the preset fits on it."""
-        enough = self.gpus >= preset.asked_gpus and self.cores >= preset.cores and self.memory_gb >= preset.memory_gb
-        return enough and _meets(preset.constraint or "", self.features)
+        return self.gpus >= preset.asked_gpus and self.cores >= preset.cores and self.memory_gb >= preset.memory_gb
 
 
 def _meets(constraint: str, features: frozenset[str]) -> bool:
@@ -287,7 +286,8 @@ def _require_node(preset_name: str, preset: Preset, resources: Resources, partit
     gpus, cores, memory_gb = preset.asked_gpus, preset.cores, preset.memory_gb
     if fitting := [node for node in nodes if node.holds(preset)]:
         if resources.bf16:
-            _refuse_volta(preset_name, fitting, place)
+            allowed = [node for node in fitting if _meets(preset.constraint or "", node.features)]
+            _refuse_volta(preset_name, allowed, place)
         return
     if not nodes:
         raise ThesisAssetsError(
