@@ -177,6 +177,23 @@ def test_weights_alone_are_nothing_our_trainers_go_on_from(tree: DifixTree) -> N
 # --- scripts that do not do what is wanted ---------------------------------------------------------------------------
 
 
+def test_bf16_is_refused_in_the_job_that_came_to_a_volta_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a cluster whose nodes do not say what cards they have: nobody could know before."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'Tesla V100-PCIE-32GB, 7.0'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(LocalLauncher, "require", lambda self, resources: None)
+    run = external_run(Path(sys.executable), mixed_precision="bf16")
+    tree = write_snapshot(tmp_path / "root")
+
+    with pytest.raises(TrainerFailed, match=r"Tesla V100-PCIE-32GB .*7\.0") as caught:
+        tune(tree, "own", run, split=SPLIT, device="cuda", launcher=LocalLauncher(lambda: ["0"]))
+
+    assert "stable_v100: true" in str(caught.value)
+
+
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter with neither torch nor this package; its `accelerate` only runs the script."""
