@@ -14,6 +14,7 @@ from thesis_assets.settings import Settings
 from thesis_assets_tests.cli.in_process import invoke
 from thesis_assets_tests.defs.sensor_ticks import add_scene, experiment
 from thesis_assets_tests.kept_worlds import KeptFolder
+from thesis_assets_tests.launch.test_slurm import until
 from thesis_assets_tests.services.slurm import SMALL_PRESETS, SlurmCluster, slurm_cluster
 from thesis_assets_tests.worlds import SCENES, SMALL, TINY_RUN, World
 
@@ -201,7 +202,7 @@ def test_a_probe_that_fails_refuses_the_work_before_any_of_it_is_submitted(
         world.run("v1", probe=True)
 
     assert "--no-probe" in str(caught.value.remedy)
-    assert cluster.queue() == []
+    until(lambda: cluster.queue() == [])  # the probe has said its last word, and leaves by itself
     assert not world.platform.difix(world.cell(exp_name="v1")).samples_dir.exists()
     assert list(world.settings.probes.base.iterdir()) == []
     assert world.run("v1", probe=False, until="difix_data").exit_code == 0
