@@ -110,9 +110,9 @@ class ProbeCosts:
         return seconds / max(1, min(at_once, len(views))), seconds
 
     def _workers(self, asset: str, n_views: int) -> int:
-        from thesis_assets.evaluation.shared_work import Crew
+        from thesis_assets.evaluation.shared_work import VIEWS_A_WORKER
 
-        return 1 if asset == "predictions" else Crew(min(4, self.presets[PRESET].cores)).for_views(n_views).workers
+        return 1 if asset == "predictions" else max(1, min(4, self.presets[PRESET].cores, n_views // VIEWS_A_WORKER))
 
     def _n_triplets(self, cell: Cell) -> int:
         from thesis_assets.samples.plan import plan_scene

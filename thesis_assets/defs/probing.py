@@ -134,7 +134,7 @@ def make_probe(platform: Platform, cell: Cell, scene_name: str, say: Callable[[s
         following=Following(on_wait=say),
     )
     try:
-        (outcome,) = platform.launcher.run_calls(probe, [call], calling)
+        (outcome,) = platform.launcher.map(probe, [call], calling)
     finally:
         shutil.rmtree(tree.work_dir(*key), ignore_errors=True)
     if isinstance(outcome, Exception):

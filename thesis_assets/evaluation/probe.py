@@ -19,12 +19,15 @@ import psutil
 
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell
-from thesis_assets.evaluation.scene_steps import ScenesWork, measure_views, predict_scenes
+from thesis_assets.evaluation.nvs import measure_views
+from thesis_assets.evaluation.scene_steps import predict_views
+from thesis_assets.evaluation.shared_work import Outcomes, SceneEpochs, joined
 from thesis_assets.evaluation.units import absent_tasks
 from thesis_assets.evaluation.views import evaluated_views
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.experiments.spec import EpochCheckpoint, RunSpec, SplitSpec, Tracker
 from thesis_assets.launch.local_jobs import LocalLauncher, visible_gpus
+from thesis_assets.launch.mapping import Course, map_items
 from thesis_assets.launch.telling import tell
 from thesis_assets.layout import DifixTree, EvaluationTree
 from thesis_assets.samples.export import ShardWork, export_shard
@@ -243,8 +246,12 @@ def _evaluate(work: ProbeWork, frames: int) -> Times:
     root = work.folder / f"evaluated_{frames}"
     cell = _evaluated(work, frames, root if not root.exists() else work.folder / f"evaluated_{frames}_again")
     times: Times = {}
-    for asset, step in (("predictions", predict_scenes), ("nvs", measure_views)):
+    steps: dict[str, Callable[[SceneEpochs], Course[Outcomes[Any]]]] = {
+        "predictions": predict_views,
+        "nvs": measure_views,
+    }
+    for asset, step in steps.items():
         began = time.perf_counter()
-        step(ScenesWork((cell,))).raise_failures()
+        joined(map_items(step, [SceneEpochs(cell, (EPOCH,))], workers=1)).raise_failures()
         times[asset] = (time.perf_counter() - began, len(evaluated_views(cell).views))
     return times

@@ -81,10 +81,16 @@ class Outcomes(Generic[Record]):
             )
 
 
-def joined(parts: Iterable[Outcomes[Any]]) -> Outcomes[Any]:
-    """The outcomes of several scenes and epochs as one."""
+def joined(parts: Iterable[Outcomes[Any] | Exception]) -> Outcomes[Any]:
+    """The outcomes of several scenes and epochs as one.
+
+    Raises:
+        Exception: what one of them raised: no failure of a scene.
+    """
     whole: Outcomes[Any] = Outcomes()
     for part in parts:
+        if isinstance(part, Exception):
+            raise part
         whole.records.update(part.records)
         whole.absent.update(part.absent)
         for scene_name, reasons in part.failed.items():

@@ -98,11 +98,7 @@ def worked_off(
 ) -> Outcomes[Any]:
     """What comes of one step of the evaluation of some scenes."""
     items = [SceneEpochs(cell, tuple(cell.epoch_steps())) for cell in cells]
-    answers = map_items(step, items, workers=workers, on_line=say)
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return joined(answers)
+    return joined(map_items(step, items, workers=workers, on_line=say))
 
 
 def predict(cells: Sequence[EvaluationCell], workers: int = 1, say: Callable[[str], None] = silent) -> Outcomes[Any]:

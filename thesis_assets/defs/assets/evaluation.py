@@ -73,8 +73,6 @@ def _of_scenes(
                 failed: Outcomes[Any] = Outcomes()
                 failed.fail(call.item.cell.scene.name, answer)
                 answer = failed
-            elif isinstance(answer, Exception):
-                raise answer
             parts.append(answer)
         outcomes = joined(parts)
         outcomes.raise_failures()
