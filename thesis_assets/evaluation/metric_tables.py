@@ -40,6 +40,8 @@ MAX_TABLE_BYTES = 256 * 1024 * 1024
 KEY_COLUMNS = ("camera_id", "frame_id")
 REFINER_SIZE = "refiner_size"
 """In the protocol of refined views: predictions refined at different sizes are never paired. Unrefined ones have none."""
+OPTIONAL_COLUMNS = frozenset({"lpips", "cd_mm", "pcdr"})
+"""What cannot always be measured: without weights, without contact, without a second person. A column that is absent is empty."""
 OLDER_COLUMNS = {task: (NVS_FRAME_COLUMNS if task == "nvs" else POSE_FRAME_COLUMNS)[:5] for task in TASKS}
 """Of a table that older scripts wrote."""
 MORE_METRICS = {task: NVS_MORE_METRICS if task == "nvs" else POSE_MOTION_METRICS for task in TASKS}
@@ -57,39 +59,74 @@ RESULT_TOLERANCE = 1e-4
 """Results are written with four decimals, tables with six."""
 
 
-def table_text(columns: Sequence[str], rows: Iterable[Mapping[str, float | int | None]]) -> str:
-    """CSV: whole numbers for keys, six decimals for metrics, an empty field for an absent value."""
+def table_text(
+    columns: Sequence[str], rows: Iterable[Mapping[str, float | int | None]], *, as_they_are: bool = False
+) -> str:
+    """CSV: whole numbers for keys, six decimals for metrics, an empty field for an absent value.
+
+    Args:
+        as_they_are: metrics that six decimals would round keep all of theirs: others measured them.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_field(name, row.get(name)) for name in columns])
+        writer.writerow([_field(name, row.get(name), as_they_are) for name in columns])
     return text.getvalue()
 
 
-def _field(name: str, value: float | None) -> str:
+def _field(name: str, value: float | None, as_it_is: bool) -> str:
     if value is None:
         return ""
-    return str(int(value)) if name in (*KEY_COLUMNS, *PEOPLE_COUNTS) else format(value, ".6f")
+    if name in (*KEY_COLUMNS, *PEOPLE_COUNTS):
+        return str(int(value))
+    text = format(value, ".6f")
+    return repr(value) if as_it_is and float(text) != value else text
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, float | None]]:
-    """A metric table back. An empty field is None; further columns after the wanted ones are passed over.
+    """A metric table back. An empty field and an absent optional column are None; columns after the wanted ones are passed over.
 
     Raises:
-        InvalidFile: missing, empty, cut short, other columns in front, or a field that is not a finite number.
+        InvalidFile: missing, empty, cut short, other columns in front, a field that is not a finite number, or two rows of one
+            camera and frame.
     """
     rows = list(csv.reader(_bounded_text(path).splitlines()))
-    if not rows or tuple(rows[0][: len(columns)]) != tuple(columns):
+    header = tuple(rows[0]) if rows else ()
+    there = _columns_there(columns, header)
+    if header[: len(there)] != there:
         raise InvalidFile(
             "the table has other columns",
             file=path,
-            found=",".join(rows[0])[:300] if rows else "no header",
+            found=",".join(header)[:300] if rows else "no header",
             wanted=",".join(columns) + " first, in this order",
         )
     if len(rows) == 1:
         raise InvalidFile("the table has no rows", file=path)
-    return [_row(path, number, columns, len(rows[0]), fields) for number, fields in enumerate(rows[1:], start=2)]
+    absent: Row = dict.fromkeys(columns)
+    found = [{**absent, **_row(path, number, there, len(header), fields)} for number, fields in enumerate(rows[1:], 2)]
+    _refuse_twice(path, found)
+    return found
+
+
+def _columns_there(columns: Sequence[str], header: Sequence[str]) -> tuple[str, ...]:
+    """The wanted columns without the optional ones that a table does not have."""
+    return tuple(name for name in columns if name not in OPTIONAL_COLUMNS or name in header)
+
+
+def _refuse_twice(path: Path, rows: Sequence[Row]) -> None:
+    seen: set[tuple[float | None, ...]] = set()
+    for number, row in enumerate(rows, 2):
+        key = tuple(row[name] for name in KEY_COLUMNS if name in row)
+        if key and key in seen:
+            raise InvalidFile(
+                "two rows of one camera and frame",
+                file=path,
+                key=f"line {number}",
+                found=", ".join(f"{name} {row[name]:g}" for name in KEY_COLUMNS if name in row),
+                wanted="a row each",
+            )
+        seen.add(key)
 
 
 def first_columns(path: Path) -> tuple[str, ...]:
@@ -166,21 +203,23 @@ def _bounded_text(path: Path) -> str:
 def write_tables(stage: Staging, task: TaskTree, rows: list[dict[str, Any]], protocol: Protocol) -> None:
     """Write the rows of single views or frames, their means, and the protocol that goes with them."""
     counted, more = rows, more_columns(task.task, list(rows[0]))
-    names = metrics_in(task.task, rows)
+    names, as_they_are = metrics_in(task.task, rows), IMPORTED in protocol.details
     if task.task == "nvs":
         by_camera = [
             {"camera_id": cam_id}
             | {name: mean_of([row for row in rows if row["camera_id"] == cam_id], name) for name in names}
             for cam_id in protocol.comparable["cameras"]
         ]
-        stage.write(task.nvs_per_camera, table_text((*NVS_CAMERA_COLUMNS, *more), by_camera).encode())
+        text = table_text((*NVS_CAMERA_COLUMNS, *more), by_camera, as_they_are=as_they_are)
+        stage.write(task.nvs_per_camera, text.encode())
         counted = counted_rows(rows, protocol.details.get("source_camera"))
     overall = {name: mean_of(counted, name) for name in names}
     if PEOPLE_COUNTS[0] in more:
         overall[RECALL] = recall(rows, protocol)
     if protocol.details.get("results_convention") == "channel_sum":
         overall["psnr"] = overall["psnr_channel_sum"]
-    stage.write(frame_table(task), table_text((*first_of(task.task), *more), rows).encode())
+    text = table_text((*first_of(task.task), *more), rows, as_they_are=as_they_are)
+    stage.write(frame_table(task), text.encode())
     stage.write(task.nvs_results if task.task == "nvs" else task.pose_results, format_results(overall).encode())
     stage.write(task.protocol, storage.to_json_bytes(protocol))
 
@@ -414,32 +453,39 @@ def _wrong_means(summary: Row, rows: Sequence[Row], task: TaskTree, protocol: Pr
 def first_columns_are_older(task: TaskTree) -> bool:
     """Whether the table of frames is one of older scripts; one that cannot be read is none of which that can be said."""
     try:
-        return first_columns(frame_table(task)) == OLDER_COLUMNS[task.task]
+        header = first_columns(frame_table(task))
+        return header == _columns_there(OLDER_COLUMNS[task.task], header)
     except InvalidFile:
         return False
 
 
-def older_faults(task: TaskTree, source_camera: int | None) -> list[tuple[Path, str]]:
+def older_faults(
+    task: TaskTree, source_camera: int | None, files: Mapping[str, Path] | None = None
+) -> list[tuple[Path, str]]:
     """The files of a tree without a protocol that cannot be read, or that do not agree with its rows of frames.
 
     How the scripts took their means is not known: over frames or over cameras, with the source camera or without it, each is
     taken for agreement.
+
+    Args:
+        files: by name, where they lie elsewhere than the output document says.
     """
-    table, columns = frame_table(task), OLDER_COLUMNS[task.task]
+    places = {path.name: path for path in task.required_files} | dict(files or {})
+    table, columns = places[frame_table(task).name], OLDER_COLUMNS[task.task]
     try:
         rows = read_table(table, columns)
     except InvalidFile as error:
         return [(table, _said(error))]
     faults: list[tuple[Path, str]] = []
     if task.task == "nvs":
-        path = task.nvs_per_camera
+        path = places[task.nvs_per_camera.name]
         try:
             lines = read_table(path, [name for name in columns if name != "frame_id"])
         except InvalidFile as error:
             faults.append((path, _said(error)))
         else:
             faults += ((path, text) for text in _older_cameras(lines, rows))
-    path = task.nvs_results if task.task == "nvs" else task.pose_results
+    path = places[task.required_files[0].name]
     try:
         faults += ((path, text) for text in _older_means(_bounded_text(path), rows, source_camera))
     except InvalidFile as error:

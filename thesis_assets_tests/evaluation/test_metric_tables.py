@@ -19,6 +19,7 @@ ROWS = st.lists(
     ),
     min_size=1,
     max_size=5,
+    unique_by=lambda row: (row["camera_id"], row["frame_id"]),
 )
 
 
@@ -40,9 +41,30 @@ def test_further_columns_are_passed_over(tmp_path: Path) -> None:
     assert read_table(path, ("camera_id", "psnr")) == [{"camera_id": 4.0, "psnr": 20.5}]
 
 
+def test_an_optional_column_that_is_absent_is_empty_and_one_that_is_needed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("frame_id,rr_mpjpe_mm,rr_mve_mm,pcdr\n3,80.5,90.25,1\n")
+    columns = ("frame_id", "rr_mpjpe_mm", "rr_mve_mm", "cd_mm", "pcdr")
+    assert read_table(path, columns) == [dict(zip(columns, (3, 80.5, 90.25, None, 1), strict=True))]
+    path.write_text("frame_id,rr_mpjpe_mm,cd_mm,pcdr\n3,80.5,,1\n")
+    with pytest.raises(InvalidFile, match="other columns"):
+        read_table(path, columns)
+
+
+def test_numbers_of_others_keep_the_decimals_that_they_came_with(tmp_path: Path) -> None:
+    value = 20.123456789012345
+    rows = [{"camera_id": 4, "psnr": value}, {"camera_id": 5, "psnr": 20.5}]
+    assert table_text(("camera_id", "psnr"), rows).splitlines()[1] == "4,20.123457"
+    path = tmp_path / "table.csv"
+    path.write_text(table_text(("camera_id", "psnr"), rows, as_they_are=True))
+    assert path.read_text().splitlines()[2] == "5,20.500000"
+    assert [row["psnr"] for row in read_table(path, ("camera_id", "psnr"))] == [value, 20.5]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ("camera_id,psnr\n4,1\n5,1\n4,2\n", "two rows of one camera and frame"),
         ("", "empty"),
         ("psnr,camera_id\n1,2\n", "other columns"),
         ("camera_id,psnr\n", "no rows"),
