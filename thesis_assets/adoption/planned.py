@@ -7,7 +7,9 @@ writing anything.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import shlex
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from thesis_assets import storage
-from thesis_assets.adoption.scan import Findings, FoundRun, FoundScores, FoundSnapshot, flatten
+from thesis_assets.adoption.scan import Findings, FoundRun, FoundScores, FoundSnapshot, flatten, resolve
 from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidKey
 from thesis_assets.experiments.spec import GenerationSpec, RunSpec
-from thesis_assets.layout import AdoptedTrees, DifixTree, SampleId, check_key, dataset_of
+from thesis_assets.layout import TASKS, AdoptedTrees, DifixTree, SampleId, check_key, dataset_of
 from thesis_assets.samples.sample_rows import group_key, row_of
 from thesis_assets.samples.snapshot import GenerationConfig
 from thesis_assets.scenes.matching import group_id
 from thesis_assets.schemas.samples import SampleRow, SplitSummary
+from thesis_assets.schemas.tuning import TrainConfig
 
 NO_MODEL = "not known: an evaluated tree, whose checkpoint is not here"
 GENERATION_KEYS = {
@@ -40,8 +43,10 @@ GENERATION_KEYS = {
     "target_cam_ids": "target_cameras.ids",
 }
 """Older key -> ours, whatever section it stands in."""
+MODEL_KEYS = ("base_model_id", "pretrained_model_name_or_path", "model")
 DIFIX_SCRIPT = "submodules/difix3d/src/train_difix.py"
 BASE_MODEL = "stabilityai/sd-turbo"
+IMAGES = ("image.png", "target_image.jpg", "ref_image.jpg")
 MAX_NAMED = 5
 MAX_META_BYTES = 1024 * 1024
 
@@ -59,6 +64,10 @@ class FoundRows:
     def scenes(self) -> list[str]:
         return sorted({row.scene_name for row in self.rows})
 
+    def images(self, row: SampleRow) -> list[Path]:
+        """A sample's three images, whether or not they are there."""
+        return [self.folders[row.sample_id] / name for name in IMAGES]
+
     def half(self, side: str) -> list[SampleRow]:
         return [row for row in self.rows if self.split[row.sample_id] == side]
 
@@ -67,12 +76,28 @@ class FoundRows:
 
 
 @dataclass(frozen=True)
+class PlannedRun:
+    """A run that is adopted.
+
+    Attributes:
+        spec: its declaration, of which the steps are those that are there.
+        stated: what its configuration says of it, by the trainer's names and as it stands there.
+        noted: what only a configuration of this platform says: on what, and with which versions, the run was trained.
+    """
+
+    found: FoundRun
+    spec: RunSpec
+    stated: Mapping[str, Any]
+    noted: TrainConfig | None = None
+
+
+@dataclass(frozen=True)
 class PlannedExperiment:
     """One experiment file, and what stands behind it.
 
     Attributes:
         value: the file's keys, without `exp_name`.
-        runs: those of the snapshot's runs that are adopted, with their declaration.
+        runs: those of the snapshot's runs that are adopted.
         scores: by (run, scene).
         mirrored: the scores' trees are made by links under `adopted/`; else they are read where they lie.
     """
@@ -82,16 +107,20 @@ class PlannedExperiment:
     value: dict[str, Any]
     snapshot: FoundSnapshot | None = None
     rows: FoundRows = field(default_factory=FoundRows)
-    runs: tuple[tuple[FoundRun, RunSpec], ...] = ()
+    runs: tuple[PlannedRun, ...] = ()
     scores: Mapping[tuple[str, str], FoundScores] = field(default_factory=dict)
     mirrored: bool = False
 
 
-def plan(findings: Findings, adopted: AdoptedTrees, scenes_on_disk: Collection[str]) -> list[PlannedExperiment]:
-    """Every experiment that the findings amount to."""
+def plan(findings: Findings, adopted: AdoptedTrees, scenes: Mapping[str, int | None]) -> list[PlannedExperiment]:
+    """Every experiment that the findings amount to.
+
+    Args:
+        scenes: those on disk, each with the source camera that the registry names; None: it names none.
+    """
     by_exp: dict[str, list[FoundScores]] = {}
     for found in findings.scores:
-        if found.scene_name in scenes_on_disk:
+        if found.scene_name in scenes:
             by_exp.setdefault(found.exp_name, []).append(found)
         else:
             findings.complain(
@@ -103,7 +132,8 @@ def plan(findings: Findings, adopted: AdoptedTrees, scenes_on_disk: Collection[s
     for snapshot in findings.snapshots:
         experiment = _of_snapshot(snapshot, findings)
         if experiment is not None:
-            planned.append(_with_scores(experiment, by_exp.pop(snapshot.exp_name, []), findings, adopted))
+            of_it = by_exp.pop(snapshot.exp_name, [])
+            planned.append(_with_scores(experiment, of_it, scenes, findings, adopted))
     for exp_name, scores in sorted(by_exp.items()):
         names = sorted({found.scene_name for found in scores})
         empty = PlannedExperiment(
@@ -116,7 +146,7 @@ def plan(findings: Findings, adopted: AdoptedTrees, scenes_on_disk: Collection[s
                 "evaluation_only": True,
             },
         )
-        experiment = _with_scores(empty, scores, findings, adopted)
+        experiment = _with_scores(empty, scores, scenes, findings, adopted)
         if experiment.scores:
             planned.append(experiment)
     return planned
@@ -131,8 +161,9 @@ def _of_snapshot(snapshot: FoundSnapshot, findings: Findings) -> PlannedExperime
     if not rows.rows:
         findings.complain(snapshot.folder, "the snapshot has no usable sample", "left out")
         return None
+    _name_missing_images(rows, findings)
     generation = generation_of(tree.generation_config, rows.scenes, rows.prompt, findings)
-    runs = tuple((run, run_of(run, findings)) for run in snapshot.runs)
+    runs = tuple(run_of(run, findings) for run in snapshot.runs)
     value: dict[str, Any] = {
         "description": f"A snapshot of {len(rows.rows)} samples that other scripts made.",
         "generation": generation.model_dump(mode="json", exclude_defaults=True),
@@ -140,10 +171,20 @@ def _of_snapshot(snapshot: FoundSnapshot, findings: Findings) -> PlannedExperime
     }
     if runs:
         value["runs"] = {
-            run.run_name: spec.model_dump(mode="json", exclude_defaults=True) | {"backend": spec.backend}
-            for run, spec in runs
+            run.found.run_name: run.spec.model_dump(mode="json", exclude_defaults=True) | {"backend": run.spec.backend}
+            for run in runs
         }
     return PlannedExperiment(snapshot.exp_name, snapshot.folder, value, snapshot, rows, runs)
+
+
+def _name_missing_images(rows: FoundRows, findings: Findings) -> None:
+    missing = [path for row in rows.rows for path in rows.images(row) if not path.is_file()]
+    if missing:
+        findings.complain(
+            missing[0],
+            f"{len(missing)} images of samples are missing, this one first",
+            "every_sample_complete names them",
+        )
 
 
 def _split(tree: DifixTree, rows: FoundRows, findings: Findings) -> dict[str, Any]:
@@ -200,15 +241,33 @@ def _group_rules(rows: FoundRows, findings: Findings, tree: DifixTree) -> dict[s
 
 
 def _with_scores(
-    experiment: PlannedExperiment, scores: Sequence[FoundScores], findings: Findings, adopted: AdoptedTrees
+    experiment: PlannedExperiment,
+    scores: Sequence[FoundScores],
+    cameras: Mapping[str, int | None],
+    findings: Findings,
+    adopted: AdoptedTrees,
 ) -> PlannedExperiment:
-    """The experiment with its `evaluation` part: the epochs and scenes that all of its runs have."""
+    """The experiment with its `evaluation` part: the epochs and scenes that all of its runs have, of tasks that are whole.
+
+    Args:
+        cameras: the source camera by scene, where the experiment does not name one.
+    """
     if not scores:
         return experiment
-    kept = dict(_unique(scores, findings))
+    named = experiment.value["generation"].get("source_camera")
+    kept: dict[tuple[str, str], FoundScores] = {}
+    for key, found in _unique(scores, findings):
+        camera = named if isinstance(named, int) else cameras[found.scene_name]
+        if camera is None:
+            what = f"which camera of {found.scene_name} is the source is not known: it has no registry entry"
+            findings.complain(found.folder, what, "left out; write the entry, or name the folder of the entries")
+            continue
+        whole = _whole(found, camera, findings)
+        if whole.measured:
+            kept[key] = whole
     runs = sorted({run for run, _ in kept})
-    scenes = sorted(set.intersection(*({scene for of, scene in kept if of == run} for run in runs)))
-    epochs = sorted(set.intersection(*(set(found.epochs) for found in kept.values())))
+    scenes = sorted(set.intersection(*({scene for of, scene in kept if of == run} for run in runs))) if runs else []
+    epochs = sorted(set.intersection(*(set(found.epochs) for found in kept.values()))) if kept else []
     for (run, scene), found in kept.items():
         if scene not in scenes:
             findings.complain(
@@ -216,14 +275,17 @@ def _with_scores(
             )
         for epoch in sorted(set(found.epochs) - set(epochs)):
             findings.complain(found.folder, f"epoch {epoch} is not in every scene of {found.exp_name}", "left out")
-    if not scenes or not epochs:
+    kept = {key: _at_all(found, epochs, findings) for key, found in kept.items() if key[1] in scenes}
+    scenes = [scene for scene in scenes if all(found.measured for key, found in kept.items() if key[1] == scene)]
+    kept = {key: found for key, found in kept.items() if key[1] in scenes}
+    if not epochs or not kept:
         findings.complain(
             scores[0].folder, f"the trees of {scores[0].exp_name} share no scene and epoch", "not taken over"
         )
         return experiment
-    kept = {key: found for key, found in kept.items() if key[1] in scenes}
-    tasks = [task for task in ("nvs", "pose_smplx", "pose_smpl") if any(task in found.tasks for found in kept.values())]
-    template = None if any(found.older for found in kept.values()) else common_template(kept)
+    tasks = [task for task in TASKS if any(task in found.tasks for found in kept.values())]
+    as_they_lie = all(not found.older and not found.left_out for found in kept.values())
+    template = common_template(kept) if as_they_lie else None
     value = dict(experiment.value)
     declared = dict(value.get("runs", {}))
     value["runs"] = declared | {
@@ -238,6 +300,27 @@ def _with_scores(
     if "evaluation_only" in value:
         value["evaluation_only"] = value.pop("evaluation_only")  # last, where one looks for it
     return replace(experiment, value=value, scores=kept, mirrored=template is None)
+
+
+def _whole(found: FoundScores, source_camera: int, findings: Findings) -> FoundScores:
+    """Without the tasks whose files cannot be believed at one of the epochs: a mean over the others would be another one."""
+    damaged: set[str] = set()
+    for epoch, task in sorted(found.measured):
+        for path, problem in found.faults(epoch, task, source_camera)[:MAX_NAMED]:
+            what = f"damaged: {problem}"
+            remedy = f"{task} of {found.scene_name} is not taken over; mend the file, then adopt again"
+            findings.complain(path, what, remedy, damaged=True)
+            damaged.add(task)
+    return found.without(damaged)
+
+
+def _at_all(found: FoundScores, epochs: Sequence[int], findings: Findings) -> FoundScores:
+    """Without the tasks that were not measured at every epoch that is taken over."""
+    lacking = {task for task in found.tasks if any((epoch, task) not in found.measured for epoch in epochs)}
+    for task in sorted(lacking):
+        there = ", ".join(str(epoch) for epoch, of in sorted(found.measured) if of == task)
+        findings.complain(found.folder, f"{task} was measured at the epochs {there} alone", f"{task} is left out")
+    return found.without(lacking)
 
 
 def _unique(scores: Sequence[FoundScores], findings: Findings) -> Iterator[tuple[tuple[str, str], FoundScores]]:
@@ -333,12 +416,16 @@ def _set(target: dict[str, Any], dotted: str, value: object) -> None:
 # --- run_config.yaml -------------------------------------------------------------------------------------------------
 
 
-def run_of(run: FoundRun, findings: Findings) -> RunSpec:
-    """The run as an experiment file declares it."""
-    flags = _run_flags(run, findings)
-    spec = _backend(run, flags, findings)
-    for key, value in flags.items():
-        if key in spec or key not in RunSpec.model_fields:
+def run_of(run: FoundRun, findings: Findings) -> PlannedRun:
+    """The run as an experiment file declares it, and what its own configuration says of it."""
+    for step in run.steps:
+        path = run.checkpoint(step)
+        if not zipfile.is_zipfile(path):
+            findings.complain(path, "the checkpoint is cut short, or is none", "checkpoint_loads fails for the run")
+    stated, noted = _stated(run, findings)
+    spec = _backend(run, stated, findings)
+    for key, value in list(stated.items()):
+        if key in spec or key not in RunSpec.model_fields or value is None:
             continue
         try:
             RunSpec.model_validate({**spec, key: value})
@@ -346,46 +433,102 @@ def run_of(run: FoundRun, findings: Findings) -> RunSpec:
             findings.complain(
                 run.config or run.folder,
                 f"`{key}`: {error.errors()[0]['msg']}, found {value!r}",
-                "the default is written",
+                "null in train_config.json, and not in the experiment file",
             )
+            stated[key] = None
             continue
         spec[key] = value
-    return RunSpec.model_validate(spec)
+    return PlannedRun(run, RunSpec.model_validate(spec), stated, noted)
 
 
-def _run_flags(run: FoundRun, findings: Findings) -> dict[str, Any]:
+def _stated(run: FoundRun, findings: Findings) -> tuple[dict[str, Any], TrainConfig | None]:
+    """What the run's configuration says, by the last word of each key; and the whole of it where this platform wrote it."""
+    unknown = "what it was tuned with is null in train_config.json"
     if run.config is None:
-        findings.complain(
-            run.folder, "the run does not say with what it was tuned", "defaults stand in the experiment file"
-        )
-        return {}
-    value = findings.read_yaml(run.config, "defaults stand in the experiment file")
-    return {key.rpartition(".")[2]: inner for key, inner in flatten(value)}
+        findings.complain(run.folder, "the run does not say with what it was tuned", unknown)
+        return {}, None
+    if run.config.suffix == ".json":
+        try:
+            ours = storage.read_json(run.config, TrainConfig)
+        except InvalidFile as error:
+            findings.complain(run.config, f"it cannot be read: {error.problem}", unknown)
+            return {}, None
+        return {**ours.flags, "backend": ours.backend, "seed": ours.seed}, ours
+    value = findings.read_yaml(run.config, unknown)
+    flat = dict(flatten(value, whole=("extra_args",)))
+    stated: dict[str, Any] = {}
+    for key, inner in flat.items():
+        name = key.rpartition(".")[2]
+        if isinstance(inner, str) and "${" in inner:
+            try:
+                inner = resolve(key, flat)
+            except ValueError as error:
+                findings.complain(run.config, f"`{key}` cannot be resolved: {error}", "null in train_config.json")
+                inner = None
+        if name == "extra_args":
+            inner = _words(inner)
+        if stated.get(name, inner) != inner:
+            findings.complain(
+                run.config, f"`{name}` stands twice: {stated[name]!r} and {inner!r}", "the first is taken"
+            )
+        stated.setdefault(name, inner)
+    return stated, None
 
 
-def _backend(run: FoundRun, flags: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
+def _words(value: object) -> list[str] | None:
+    """Further arguments as the words of a command line, whether they stand as a text, a list, or by name."""
+    if isinstance(value, str):
+        return shlex.split(value)
+    if isinstance(value, list):
+        return [str(word) for word in value]
+    if isinstance(value, dict):
+        given = {
+            f"--{str(name).removeprefix('--')}": inner for name, inner in value.items() if inner not in (None, False)
+        }
+        return [word for name, inner in given.items() for word in ([name] if inner is True else [name, str(inner)])]
+    return None
+
+
+def _backend(run: FoundRun, stated: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
     """Which backend saves at these steps: the published script at 1, N+1, ...; ours at N, 2N, ... and the last."""
     steps = run.steps
-    cadence = flags.get("checkpointing_steps")
+    cadence, most = stated.get("checkpointing_steps"), stated.get("max_train_steps")
     seen = steps[1] - steps[0] if len(steps) > 1 else steps[0]
     every = cadence if isinstance(cadence, int) and cadence > 0 else max(1, seen)
-    models = (flags.get(key) for key in ("base_model_id", "pretrained_model_name_or_path", "model"))
+    model = next((str(found) for key in MODEL_KEYS if (found := stated.get(key))), None)
     backends: list[dict[str, Any]] = [
-        {"backend": "external", "external": {"script": str(flags.get("script") or DIFIX_SCRIPT)}},
-        {"backend": "difix", "model": str(next(filter(None, models), BASE_MODEL))},
+        {"backend": "external", "external": {"script": str(stated.get("script") or DIFIX_SCRIPT)}},
+        {"backend": "difix", "model": model or BASE_MODEL},
     ]
-    if flags.get("backend") == "tiny":  # a run of this platform, which says so itself
+    if model is not None:
+        backends[0]["model"] = model
+    if stated.get("backend") == "tiny":  # a run of this platform, which says so itself
         backends.insert(0, {"backend": "tiny"})
     for backend in backends:
-        spec = backend | {"checkpointing_steps": every, "max_train_steps": steps[-1]}
-        if tuple(RunSpec.model_validate(spec).saved_steps()) == steps:
+        for last in (most, steps[-1]):
+            spec = backend | {"checkpointing_steps": every, "max_train_steps": last}
+            if not _saves_at(spec, steps):
+                continue
+            if last != most and isinstance(most, int):
+                findings.complain(
+                    run.config or run.folder,
+                    f"max_train_steps is {most}, and the last checkpoint is of step {steps[-1]}",
+                    f"train_config.json says {most}; the experiment file {steps[-1]}, so that no checkpoint is awaited",
+                )
             return spec
     findings.complain(
         run.folder,
         f"no trainer saves at the steps {', '.join(map(str, steps[:8]))}",
         f"the last checkpoint, {steps[-1]}, is taken as a run that trains nothing (`pretrained`, step 0)",
     )
-    return {"backend": "pretrained", "model": str(run.folder / "checkpoints" / f"model_{steps[-1]}.pkl")}
+    return {"backend": "pretrained", "model": str(run.checkpoint(steps[-1]))}
+
+
+def _saves_at(spec: Mapping[str, Any], steps: Sequence[int]) -> bool:
+    try:
+        return tuple(RunSpec.model_validate(spec).saved_steps()) == tuple(steps)
+    except ValidationError:  # the configuration has a value that no run may have
+        return False
 
 
 # --- the rows of a snapshot: today's eleven keys, or the older twelve with `split` and `rcam` in the ids -------------
@@ -399,14 +542,22 @@ def read_found_rows(tree: DifixTree, findings: Findings) -> FoundRows:
     """
     found = FoundRows()
     problems: dict[tuple[str, str], list[str]] = {}
-    for raw, side in _raw_rows(tree, findings):
+    first: dict[str, tuple[str, SampleRow]] = {}
+    stands: set[tuple[Path, str]] = set()
+    for raw, side, path in _raw_rows(tree, findings):
         row = _row(raw, problems)
         if row is None:
             continue
+        if (path, row.sample_id) in stands:
+            problems.setdefault((f"{path.name} has the sample twice", "taken once"), []).append(row.sample_id)
+        stands.add((path, row.sample_id))
         if row.sample_id in found.folders:
+            for said in _disagreements(row, *first[row.sample_id], path.name, side, found.split.get(row.sample_id)):
+                problems.setdefault(said, []).append(row.sample_id)
             if side:
                 found.split.setdefault(row.sample_id, side)
             continue
+        first[row.sample_id] = (path.name, row)
         found.rows.append(row)
         found.folders[row.sample_id] = tree.samples_dir / str(raw["sample_id"])
         if side or raw.get("split") in ("train", "test"):
@@ -422,6 +573,19 @@ def read_found_rows(tree: DifixTree, findings: Findings) -> FoundRows:
         )
         found.split |= dict.fromkeys(without, "test")
     return found
+
+
+def _disagreements(
+    row: SampleRow, first: str, taken: SampleRow, file: str, side: str | None, side_taken: str | None
+) -> Iterator[tuple[str, str]]:
+    """What a second row of a sample says otherwise, and what is done about it."""
+    if row.group_id != taken.group_id:
+        yield (
+            f"group_id is {taken.group_id} in {first}, and {row.group_id} in {file}",
+            f"{taken.group_id} is taken; check that no people stand on both sides",
+        )
+    if side and side_taken and side != side_taken:
+        yield f"the sample is in {first} and in {file}", f"taken as {side_taken}"
 
 
 def _row(raw: Any, problems: dict[tuple[str, str], list[str]]) -> SampleRow | None:
@@ -451,8 +615,8 @@ def _row(raw: Any, problems: dict[tuple[str, str], list[str]]) -> SampleRow | No
     return row
 
 
-def _raw_rows(tree: DifixTree, findings: Findings) -> Iterator[tuple[Any, str | None]]:
-    """Rows as they are written, with the side that the file they stand in says."""
+def _raw_rows(tree: DifixTree, findings: Findings) -> Iterator[tuple[Any, str | None, Path]]:
+    """Rows as they are written, with the side that the file they stand in says, and that file."""
     manifests = [(tree.split_train, "train"), (tree.split_test, "test"), (tree.all_samples, None)]
     read = False
     for path, side in manifests:
@@ -460,7 +624,7 @@ def _raw_rows(tree: DifixTree, findings: Findings) -> Iterator[tuple[Any, str | 
             try:
                 for raw in storage.read_jsonl(path):
                     read = True
-                    yield raw, side
+                    yield raw, side, path
             except InvalidFile as error:
                 findings.complain(path, f"{error.problem} ({error.key})", "what stands before it is taken")
     if read:
@@ -469,7 +633,7 @@ def _raw_rows(tree: DifixTree, findings: Findings) -> Iterator[tuple[Any, str | 
     for folder in sorted(tree.samples_dir.iterdir()):
         path = folder / "meta.json"
         try:
-            yield storage.read_json_value(path, max_bytes=MAX_META_BYTES), None
+            yield storage.read_json_value(path, max_bytes=MAX_META_BYTES), None, path
         except InvalidFile as error:
             findings.complain(path, error.problem, "the sample is left out")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidKey
-from thesis_assets.evaluation.metric_tables import first_columns
+from thesis_assets.evaluation.metric_tables import older_faults, task_faults
 from thesis_assets.experiments.reading import read_yaml
 from thesis_assets.layout import (
     OUTPUT_LAYOUT_VERSION,
@@ -19,6 +19,7 @@ from thesis_assets.layout import (
     DifixTree,
     EvaluationTree,
     TaskTree,
+    TuningRunTree,
     check_frame,
     check_key,
     dataset_of,
@@ -26,6 +27,7 @@ from thesis_assets.layout import (
     parse_checkpoint_step,
     parse_epoch,
 )
+from thesis_assets.schemas.scenes import SceneRegistryEntry
 
 PASSED_OVER = {".git", ".venv", "wandb", "node_modules", "__pycache__", "site-packages"}
 MAX_SCENE_FILE_BYTES = 1024 * 1024
@@ -55,11 +57,16 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Complaint:
-    """Something that is not as it should be, where, and what was done about it or is left to do."""
+    """Something that is not as it should be, where, and what was done about it or is left to do.
+
+    Attributes:
+        damaged: whether numbers were left out because their files cannot be believed.
+    """
 
     place: Path
     problem: str
     remedy: str
+    damaged: bool = False
 
     def __str__(self) -> str:
         return f"{self.place}: {self.problem}; {self.remedy}"
@@ -73,6 +80,9 @@ class FoundRun:
     run_name: str
     steps: tuple[int, ...]
     config: Path | None
+
+    def checkpoint(self, step: int) -> Path:
+        return TuningRunTree(self.folder).checkpoint(step)
 
 
 @dataclass(frozen=True)
@@ -89,8 +99,12 @@ class FoundScores:
     """One evaluated scene.
 
     Attributes:
-        folder: the tree itself (`<output_dir>/<exp_name>`, or `<scene>/evaluation/<exp>` of the older form).
-        files: by (epoch, task): the metric files by name, for the older form; empty for the document's.
+        folder: the tree itself: `<output_dir>/<exp_name>`, or of the older forms `<scene>/evaluation/<exp>` and `<scene>/<exp>`.
+        run_name: empty where nothing but a folder's name could tell it.
+        measured: the (epoch, task) that have a folder or a file.
+        older: whether it is of a form without the document's folders of tasks.
+        left_out: tasks that lie there and are not taken over.
+        files: by (epoch, task): the metric files by name, for the older forms; empty for the document's.
         pictures: older pictures of what was measured, by (epoch, camera, frame).
     """
 
@@ -98,11 +112,31 @@ class FoundScores:
     exp_name: str
     run_name: str
     scene_name: str
-    epochs: tuple[int, ...]
-    tasks: tuple[str, ...]
+    measured: frozenset[tuple[int, str]]
     older: bool
     files: dict[tuple[int, str], dict[str, Path]] = field(default_factory=dict, hash=False, compare=False)
     pictures: dict[tuple[int, int, str], Path] = field(default_factory=dict, hash=False, compare=False)
+    left_out: frozenset[str] = frozenset()
+
+    def without(self, tasks: Set[str]) -> FoundScores:
+        """The tree without some of its tasks."""
+        measured = frozenset(key for key in self.measured if key[1] not in tasks)
+        return replace(self, measured=measured, left_out=self.left_out | tasks)
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        return tuple(sorted({epoch for epoch, _ in self.measured}))
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(task for task in TASKS if any(task == of for _, of in self.measured))
+
+    def faults(self, epoch: int, task: str, source_camera: int | None) -> list[tuple[Path, str]]:
+        """The metric files of a task that cannot be read, or do not agree with each other, each with what is wrong."""
+        place = EvaluationTree(self.folder.parent, self.folder.name).task(epoch, task)
+        if not self.older and place.protocol.is_file():
+            return task_faults(place)
+        return older_faults(place, source_camera, self.files.get((epoch, task)))
 
 
 @dataclass
@@ -118,8 +152,8 @@ class Findings:
     """By folder the scenes that its JSON files describe: the registry first, then subsets of it."""
     complaints: list[Complaint] = field(default_factory=list)
 
-    def complain(self, place: Path, problem: str, remedy: str) -> None:
-        self.complaints.append(Complaint(place, problem, remedy))
+    def complain(self, place: Path, problem: str, remedy: str, *, damaged: bool = False) -> None:
+        self.complaints.append(Complaint(place, problem, remedy, damaged))
 
     def read_yaml(self, file: Path, remedy: str) -> object:
         """The value of a YAML file; an empty mapping where it cannot be read, which is complained of."""
@@ -135,7 +169,10 @@ class Findings:
 
 
 def scan(root: Path) -> Findings:
-    """Look through a folder. Links to folders are not followed; what is recognised is not searched further.
+    """Look through a folder. What is recognised is not searched further.
+
+    Links to folders are followed, each folder once, but for those that lead to where they are from; links that lead nowhere are
+    named.
 
     Raises:
         InvalidFile: there is no such folder.
@@ -143,30 +180,68 @@ def scan(root: Path) -> Findings:
     if not root.is_dir():
         raise InvalidFile("there is no such folder to adopt", file=root)
     findings = Findings(root.resolve())
-    for current, folders, names in os.walk(findings.root):
-        folders[:] = sorted(name for name in folders if name not in PASSED_OVER and not name.startswith("."))
-        folder = Path(current)
+    for folder, folders, names in walk(findings.root, findings):
+        folders[:] = [name for name in folders if name not in PASSED_OVER and not name.startswith(".")]
         if folder.name and "samples" in folders and {"manifests", "difix", "tuning_runs", "meta"} & set(folders):
             findings.snapshots += _snapshot(folder, findings)
             folders.clear()
-        elif _is_document_tree(folder, folders, names):
-            findings.scores += document_scores(folder, findings)
+        elif _is_tree(folder, folders, names):
+            findings.scores += tree_scores(folder, findings)
             folders.clear()
         elif folder.name == "evaluation":
-            findings.scores += older_scores(folder, folders, findings)
+            for name in folders:
+                findings.scores += older_scores(folder / name, folder.parent.name, findings)
             folders.clear()
         elif {"images", "all_cameras"} <= set(folders):
-            folders.clear()  # A scene's own folder: the catalog reads it.
-            if (folder / "evaluation").is_dir():
-                folders.append("evaluation")
+            # A scene's own folder: the catalog reads it. What was evaluated of it may lie there too.
+            folders[:] = [name for name in folders if name == "evaluation" or (folder / name / "evaluation").is_dir()]
         else:
             _note_configuration(folder, names, findings)
+    findings.scores = _with_runs(findings.scores)
     if findings.scene_files:
         _name_subsets(findings)
     return findings
 
 
-def _is_document_tree(folder: Path, folders: list[str], names: list[str]) -> bool:
+def walk(root: Path, findings: Findings) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """As `os.walk`, links to folders followed, each folder once, so that a circle of links ends. Links that lead nowhere are named."""
+    real_root = root.resolve()
+    seen: dict[Path, Path] = {}
+    for current, folders, names in os.walk(root, followlinks=True):
+        folder = Path(current)
+        real = folder.resolve()
+        if real in seen or (real != real_root and real_root.is_relative_to(real)):
+            what = f"the folder {seen[real]} once more" if real in seen else f"a link to {real}, which it lies in"
+            findings.complain(folder, what, "not looked through")
+            folders.clear()
+            continue
+        seen[real] = folder
+        folders.sort(key=lambda name: ((folder / name).is_symlink(), name))
+        dead = [path for name in sorted(names) if (path := folder / name).is_symlink() and not path.exists()]
+        if dead:
+            what = f"a link that leads nowhere: {dead[0].readlink()}"
+            others = f", and {len(dead) - 1} more beside it" if len(dead) > 1 else ""
+            findings.complain(dead[0], what + others, "left out")
+        yield folder, folders, sorted(names)
+
+
+def _with_runs(scores: Iterable[FoundScores]) -> list[FoundScores]:
+    """Trees that do not say which run they are of: the folder above their scenes' names it, where there are several such folders."""
+    found = list(scores)
+    above: dict[str, set[Path]] = {}
+    for each in found:
+        if not each.run_name and each.folder.parent.name == each.scene_name:
+            above.setdefault(each.exp_name, set()).add(each.folder.parent.parent)
+
+    def run_of(each: FoundScores) -> str:
+        folder = each.folder.parent.parent
+        is_run = len(above.get(each.exp_name, ())) > 1 and folder in above[each.exp_name]
+        return folder.name if is_run and _passes(lambda name: check_key(name, "run_name"), folder.name) else ADOPTED
+
+    return [each if each.run_name else replace(each, run_name=run_of(each)) for each in found]
+
+
+def _is_tree(folder: Path, folders: list[str], names: list[str]) -> bool:
     if "evaluation" not in folders:
         return False
     if "manifest.json" in names:
@@ -204,19 +279,27 @@ def _runs(tree: DifixTree, findings: Findings) -> Iterator[FoundRun]:
 def _note_configuration(folder: Path, names: list[str], findings: Findings) -> None:
     if "paths.yaml" in names:
         _read_paths(folder / "paths.yaml", findings)
-    scenes = [Path(name).stem for name in names if name.endswith(".json") and _is_scene_file(folder / name)]
+    problems = {path: _no_scene(path) for name in names if (path := folder / name).suffix == ".json" and path.exists()}
+    scenes = [path.stem for path, problem in problems.items() if problem is None]
+    if not scenes and not folder.name.startswith("scenes"):
+        return  # JSON files of something else
+    for path, problem in problems.items():
+        if problem is not None:
+            findings.complain(path, f"it is no scene's file: {problem}", "left out, the others are taken; mend it")
     if scenes:
-        findings.scene_files[folder] = tuple(sorted(scenes))
+        findings.scene_files[folder] = tuple(scenes)
 
 
-def _is_scene_file(path: Path) -> bool:
-    """A file of the scene registry: it names its sequence and the source camera."""
+def _no_scene(path: Path) -> str | None:
+    """Why a JSON file is no entry of the scene registry; None where it is one."""
     try:
-        value = storage.read_json_value(path, max_bytes=MAX_SCENE_FILE_BYTES)
         dataset_of(path.stem)
-    except (InvalidFile, InvalidKey, OSError):
-        return False
-    return isinstance(value, dict) and {"seq_name", "cam_id"} <= value.keys()
+        storage.read_json(path, SceneRegistryEntry, max_bytes=MAX_SCENE_FILE_BYTES)
+    except (InvalidFile, InvalidKey) as error:
+        return error.in_one_line
+    except OSError as error:
+        return str(error)
+    return None
 
 
 def _name_subsets(findings: Findings) -> None:
@@ -233,50 +316,54 @@ def _name_subsets(findings: Findings) -> None:
             )
 
 
-# --- evaluated scenes: the document's own trees, whatever wrote them -------------------------------------------------
+# --- evaluated scenes: trees with `evaluation/epoch_XXXX/`, with folders of tasks or without ------------------------
 
 
-def document_scores(folder: Path, findings: Findings) -> Iterator[FoundScores]:
-    """A tree of the output document, whatever wrote it."""
-    manifest = _manifest(folder, findings)
-    epochs = []
-    for path in sorted((folder / "evaluation").iterdir()):
-        try:
-            epochs.append(parse_epoch(path.name))
-        except InvalidKey:
-            findings.complain(path, "not an epoch's folder", "left out")
+def tree_scores(folder: Path, findings: Findings) -> Iterator[FoundScores]:
+    """A tree of the output document, whatever wrote it; or of the form before, whose epochs have no folders of tasks."""
+    tree = EvaluationTree(folder.parent, folder.name)
+    has_tasks = any(path.name in TASKS for path in tree.evaluation_dir.glob("*/*/"))
+    manifest = _manifest(folder, findings) if has_tasks or tree.manifest.exists() else {}
     exp, _, run_of_name = folder.name.partition("__")
     notes = manifest.get("notes")
     run = notes.get("run_name") if isinstance(notes, dict) else None
     scene = manifest.get("scene_name") or next(
         (above.name for above in (folder.parent, folder.parent.parent) if _passes(dataset_of, above.name)), None
     )
-    if not isinstance(scene, str) or not epochs:
-        findings.complain(
-            folder, "no scene's name, or no epoch, in the tree", "left out; write both into manifest.json"
-        )
+    if not isinstance(scene, str):
+        findings.complain(folder, "no scene's name in the tree, or above it", "left out; write it into manifest.json")
         return
-    named = folder.parent.parent.name if folder.parent.name == scene else ""
-    exp_name = str(manifest.get("exp_name") or exp)
-    found = _checked(folder, exp_name, str(run or run_of_name or named or ADOPTED), scene, findings)
+    run_name = str(run or run_of_name)
+    if not has_tasks:
+        exp_name = str(manifest.get("exp_name") or exp)
+        yield from _older(tree.evaluation_dir, folder, (exp_name, run_name or ADOPTED, scene), findings)
+        return
+    found = _checked(folder, str(manifest.get("exp_name") or exp), run_name, scene, findings)
     if found is None:
         return
-    tree = EvaluationTree(folder.parent, folder.name)
-    tasks = tuple(task for task in TASKS if any(tree.task(epoch, task).base.is_dir() for epoch in epochs))
+    epochs = _document_epochs(tree, findings)
+    measured = frozenset((epoch, task) for epoch in epochs for task in TASKS if tree.task(epoch, task).base.is_dir())
     said = manifest.get("eval_epochs")
-    if isinstance(said, list) and sorted(said) != [epoch_name(epoch) for epoch in epochs]:
+    if isinstance(said, list) and sorted(map(str, said)) != [epoch_name(epoch) for epoch in epochs]:
         findings.complain(
             tree.manifest,
             f"eval_epochs says {', '.join(map(str, said))}",
             f"on disk are {', '.join(map(epoch_name, epochs))}",
         )
-    for each in (tree.task(epoch, task) for epoch in epochs for task in tasks):
-        for path in each.required_files if each.base.is_dir() else ():
-            if not path.is_file():
-                findings.complain(
-                    path, "a required file is missing", "the scene's evaluation cannot be taken over until it is there"
-                )
-    yield FoundScores(folder, *found, tuple(epochs), tasks, older=False)
+    for _ in walk(tree.evaluation_dir, findings):
+        pass  # names links that lead nowhere
+    if measured:
+        yield FoundScores(folder, *found, measured, older=False)
+
+
+def _document_epochs(tree: EvaluationTree, findings: Findings) -> list[int]:
+    epochs = []
+    for path in sorted(path for path in tree.evaluation_dir.iterdir() if path.is_dir()):
+        try:
+            epochs.append(parse_epoch(path.name))
+        except InvalidKey:
+            findings.complain(path, "not an epoch's folder", "left out; rename it to epoch_XXXX")
+    return epochs
 
 
 def _manifest(folder: Path, findings: Findings) -> dict[str, Any]:
@@ -296,47 +383,51 @@ def _checked(
 ) -> tuple[str, str, str] | None:
     try:
         dataset_of(scene_name)
-        return check_key(exp_name, "exp_name"), check_key(run_name, "run_name"), check_key(scene_name, "scene_name")
+        check_key(run_name or ADOPTED, "run_name")
+        return check_key(exp_name, "exp_name"), run_name, check_key(scene_name, "scene_name")
     except InvalidKey as error:
         findings.complain(folder, f"{error.problem}: {error.key} {error.found}", "left out; rename it first")
         return None
 
 
-# --- the older form: <scene>/evaluation/<exp>/... --------------------------------------------------------------------
+# --- the older forms: metric files by their names, in whatever folders -----------------------------------------------
 
 
-def older_scores(folder: Path, names: Sequence[str], findings: Findings) -> Iterator[FoundScores]:
-    """Every experiment below `<scene>/evaluation/`: its metric files by name, in whatever folders they lie."""
-    for name in names:
-        found = _checked(
-            folder / name, name.partition("__")[0], name.partition("__")[2] or ADOPTED, folder.parent.name, findings
-        )
-        if found is None:
-            continue
-        files, pictures = _older_files(folder / name, findings)
-        complete = {key: named for key, named in files.items() if _is_complete(folder / name, *key, named, findings)}
-        if not complete:
-            findings.complain(folder / name, "there are no whole metric files in it", "left out")
-            continue
-        epochs = tuple(sorted({epoch for epoch, _ in complete}))
-        tasks = tuple(task for task in TASKS if any(task == of for _, of in complete))
-        kept = {key: path for key, path in pictures.items() if key[0] in epochs}
-        yield FoundScores(folder / name, *found, epochs, tasks, older=True, files=complete, pictures=kept)
+def older_scores(folder: Path, scene_name: str, findings: Findings) -> Iterator[FoundScores]:
+    """`<scene>/evaluation/<exp>/`, or `<exp>__<run>`."""
+    exp_name, _, run_name = folder.name.partition("__")
+    yield from _older(folder, folder, (exp_name, run_name or ADOPTED, scene_name), findings)
+
+
+def _older(place: Path, folder: Path, names: tuple[str, str, str], findings: Findings) -> Iterator[FoundScores]:
+    found = _checked(folder, *names, findings)
+    if found is None:
+        return
+    files, pictures = _older_files(place, findings)
+    if not files:
+        findings.complain(folder, "there are no metric files in it", "left out")
+        return
+    kept = {key: path for key, path in pictures.items() if key[0] in {epoch for epoch, _ in files}}
+    yield FoundScores(folder, *found, frozenset(files), older=True, files=files, pictures=kept)
 
 
 def _older_files(
     folder: Path, findings: Findings
 ) -> tuple[dict[tuple[int, str], dict[str, Path]], dict[tuple[int, int, str], Path]]:
+    """Metric files by (epoch, task) and name, each that a task must have, whether or not it is there; and the pictures."""
     tasks_of = {path.name: task for task in TASKS for path in TaskTree(Path(), task).required_files}
     files: dict[tuple[int, str], dict[str, Path]] = {}
     pictures: dict[tuple[int, int, str], Path] = {}
     without_epoch = False
-    for current, folders, names in os.walk(folder):
-        folders.sort()
-        place = Path(current)
-        matches = [match for part in place.relative_to(folder).parts if (match := _OLDER_EPOCH.fullmatch(part))]
+    for place, folders, names in walk(folder, findings):
+        wrong = [name for name in folders if name.lower().startswith("epoch") and not _OLDER_EPOCH.fullmatch(name)]
+        for name in wrong:
+            findings.complain(place / name, "not an epoch's folder", "left out; rename it to epoch_XXXX")
+            folders.remove(name)
+        parts = place.relative_to(folder).parts
+        matches = [match for part in parts if (match := _OLDER_EPOCH.fullmatch(part))]
         epoch = int(matches[-1][1]) if matches else None
-        for name in sorted(names):
+        for name in names:
             camera = _CAMERA.fullmatch(place.parent.name) if place.name == "metrics_input" else None
             if name in tasks_of:
                 without_epoch |= epoch is None
@@ -348,6 +439,10 @@ def _older_files(
                 pictures[NO_EPOCH if epoch is None else epoch, int(camera[1]), Path(name).stem] = place / name
     if without_epoch:
         findings.complain(folder, "the files are in no epoch's folder", f"they enter as {epoch_name(NO_EPOCH)}")
+    for (_, task), named in files.items():
+        beside = next(iter(named.values())).parent
+        for path in TaskTree(Path(), task).required_files:
+            named.setdefault(path.name, beside / path.name)
     return files, pictures
 
 
@@ -355,31 +450,6 @@ def _passes(check: Callable[[str], str], name: str) -> bool:
     try:
         check(name)
     except InvalidKey:
-        return False
-    return True
-
-
-def _is_complete(folder: Path, epoch: int, task: str, named: dict[str, Path], findings: Findings) -> bool:
-    wanted = [path.name for path in TaskTree(Path(), task).required_files]
-    missing = [name for name in wanted if name not in named]
-    if missing:
-        findings.complain(folder, f"{task} of {epoch_name(epoch)} lacks {', '.join(missing)}", "left out")
-        return False
-    table = named[wanted[-1]]
-    leading = (
-        ("camera_id", "frame_id", "psnr", "ssim", "lpips")
-        if task == "nvs"
-        else ("frame_id", "rr_mpjpe_mm", "rr_mve_mm", "cd_mm", "pcdr")
-    )
-    try:
-        columns = first_columns(table)
-    except InvalidFile as error:
-        findings.complain(table, error.problem, "left out")
-        return False
-    if columns[: len(leading)] != leading:
-        findings.complain(
-            table, f"its columns are {','.join(columns)[:120]}", f"left out; wanted {','.join(leading)} first"
-        )
         return False
     return True
 
@@ -409,11 +479,15 @@ def _bare(name: str) -> str:
     return "_".join(word for word in words if word not in ("root", "dir", "path"))
 
 
-def flatten(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """The leaves of nested mappings by their dotted keys."""
-    if isinstance(value, dict):
+def flatten(value: object, prefix: str = "", whole: Collection[str] = ()) -> Iterator[tuple[str, object]]:
+    """The leaves of nested mappings by their dotted keys.
+
+    Args:
+        whole: names of mappings that are one value.
+    """
+    if isinstance(value, dict) and prefix[:-1].rpartition(".")[2] not in whole:
         for key, inner in value.items():
-            yield from flatten(inner, f"{prefix}{key}.")
+            yield from flatten(inner, f"{prefix}{key}.", whole)
     else:
         yield prefix[:-1], value
 

@@ -5,18 +5,16 @@ Nothing is written into the tree that it comes from, and nothing that is there i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from thesis_assets import storage
-from thesis_assets.adoption.planned import FoundRows
-from thesis_assets.adoption.scan import Complaint, Findings, FoundRun, FoundScores, FoundSnapshot
+from thesis_assets.adoption.planned import IMAGES, FoundRows, PlannedRun
+from thesis_assets.adoption.scan import Complaint, Findings, FoundRun, FoundScores, FoundSnapshot, walk
 from thesis_assets.errors import InvalidExperiment, InvalidFile, ThesisAssetsError
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.experiments.reading import parse_experiment, read_yaml, to_yaml
-from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import DifixTree, EvaluationTree
 from thesis_assets.provenance import take_over
 from thesis_assets.samples.sample_rows import rows_sha256, sample_of
@@ -24,16 +22,15 @@ from thesis_assets.samples.shards import ADOPTED_FROM, SampleSet, Shard, shard_u
 from thesis_assets.samples.snapshot import write_generation_config
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.schemas.samples import SampleMeta, SampleProvenance, SampleRow, ShardStats, SplitSummary
-from thesis_assets.schemas.tuning import ADOPTED_COMMAND, CheckpointInfo
+from thesis_assets.schemas.tuning import ADOPTED_COMMAND, CheckpointInfo, TrainConfig
 from thesis_assets.splits.data_json import content_of_file, write_data_json
 from thesis_assets.splits.manifests import SplitResult, group_finder, write_split_manifests
 from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets.tuning.checkpoints import load_checkpoint
-from thesis_assets.tuning.run_config import PlainFlags, make_config
+from thesis_assets.tuning.run_config import PlainFlags
 from thesis_assets.tuning.run_record import record_run
 from thesis_assets.tuning.trainer_start import setting_names
 
-IMAGES = ("image.png", "target_image.jpg", "ref_image.jpg")
 NOT_RECORDED = "not recorded"
 SAMPLES_A_LINE = 5000
 _HEADER = "# Adopted from {origin}: written once, yours to change.\n"
@@ -118,7 +115,6 @@ def adopt_snapshot(
     spec: ExperimentSpec,
     tree: DifixTree,
     roots: SceneRoots,
-    findings: Findings,
     on_progress: Callable[[str], None],
 ) -> None:
     """Make `tree` from a found snapshot and freeze it: what it was made from is not here to make it again.
@@ -129,7 +125,7 @@ def adopt_snapshot(
     origin = f"{ADOPTED_FROM} {found.folder}"
     with storage.cell_lock(tree.lock("adopt"), f"the snapshot {tree.exp_name}"):
         write_generation_config(tree, spec.generation)
-        _link_samples(rows, tree, origin, findings, on_progress)
+        _link_samples(rows, tree, origin, on_progress)
         shards = [_write_shard(tree, roots, scene, rows, spec, origin) for scene in rows.scenes]
         write_sample_set(tree, SampleSet(rows.rows, [], shards))
         result = SplitResult(rows.half("train"), rows.half("test"), rows.groups("train"), rows.groups("test"))
@@ -138,22 +134,16 @@ def adopt_snapshot(
         freeze(tree, reason=origin)
 
 
-def _link_samples(
-    rows: FoundRows, tree: DifixTree, origin: str, findings: Findings, on_progress: Callable[[str], None]
-) -> None:
+def _link_samples(rows: FoundRows, tree: DifixTree, origin: str, on_progress: Callable[[str], None]) -> None:
     """`samples/` by one rename: a folder a row, its images by links and its meta.json in today's form."""
-    missing: list[Path] = []
     with storage.atomic_directory(tree.samples_dir) as staging:
         for number, row in enumerate(rows.rows, start=1):
             folder = staging / row.sample_id
             folder.mkdir()
             mode = "hard_link"
-            for name in IMAGES:
-                source = rows.folders[row.sample_id] / name
-                if not source.is_file():
-                    missing.append(source)
-                    continue
-                mode = storage.link_or_copy(source, folder / name)
+            for name, source in zip(IMAGES, rows.images(row), strict=True):
+                if source.is_file():
+                    mode = storage.link_or_copy(source, folder / name)
             provenance = SampleProvenance(
                 renderer=origin, mask_coverage=None, png_encoder=NOT_RECORDED, target_mode=mode, reference_mode=mode
             )
@@ -161,12 +151,6 @@ def _link_samples(
             (folder / "meta.json").write_bytes(storage.to_json_bytes(meta))
             if number % SAMPLES_A_LINE == 0:
                 on_progress(f"{tree.exp_name}: {number}/{len(rows.rows)} samples linked")
-    if missing:
-        findings.complain(
-            missing[0],
-            f"{len(missing)} images of samples are missing, this one first",
-            "every_sample_complete names them",
-        )
 
 
 def _write_shard(
@@ -212,62 +196,65 @@ def _size(tree: DifixTree, rows: list[SampleRow]) -> tuple[int, int]:
 # --- a tuning run: checkpoints by links, with their digests, and a train_config.json that says so --------------------
 
 
-def adopt_run(
-    run: FoundRun, spec: RunSpec, tree: DifixTree, findings: Findings, on_progress: Callable[[str], None]
-) -> None:
+def adopt_run(planned: PlannedRun, tree: DifixTree, on_progress: Callable[[str], None]) -> None:
     """Link the checkpoints that the declared run says it saves, and write what our checks read beside them."""
+    run, spec = planned.found, planned.spec
     target = tree.tuning_run(run.run_name)
-    data_sha256 = content_of_file(tree.data_json).sha256
-    summary = storage.read_json(tree.split_summary, SplitSummary)
-    config = make_config(
-        tree,
-        run.run_name,
-        backend=spec.backend,
-        flags=PlainFlags(_settings(spec, tree, run.run_name), spec.seed),
-        notes=[
-            f"adopted from {run.folder}: this configuration is what was understood of "
-            f"{run.config if run.config is not None else 'no file: it has none'}, not what the trainer wrote",
-            "the versions are those of the adoption, not of the training",
-        ],
-        command=ADOPTED_COMMAND,
-        device=NOT_RECORDED,
-        data_json_sha256=data_sha256,
-        manifest_sha256=summary.manifest_sha256,
-        n_train=summary.n_train,
-        n_test=summary.n_test,
-    )
+    config = _config(planned, tree)
     storage.write_json(target.train_config, config)
-    steps = run.steps if spec.backend != "pretrained" else (0,)
-    for step in steps:
-        source = run.folder / "checkpoints" / f"model_{step if spec.backend != 'pretrained' else run.steps[-1]}.pkl"
+    for step, source in _sources(planned).items():
         storage.link_or_copy(source, target.checkpoint(step))
-        info = _info(target.checkpoint(step), step, data_sha256, config.hyperparameter_digest, source, findings)
+        info = _info(target.checkpoint(step), step, config)
         storage.write_json(target.checkpoint_info(step), info)
         on_progress(f"{tree.exp_name}/{run.run_name}: checkpoint {step} of {info.bytes / 1e6:.0f} MB")
     _link_evaluations(run, tree)
     record_run(tree, run.run_name, spec)
 
 
-def _settings(spec: RunSpec, tree: DifixTree, run_name: str) -> dict[str, Any]:
-    """Every setting that a run of the backend has: as it is declared, or a word that nobody knows it."""
-    known = {
-        **spec.model_dump(mode="json"),
-        "dataset_path": str(tree.data_json),
-        "output_dir": str(tree.tuning_run(run_name).base),
-        "tracker_run_name": run_name,
-    }
-    return {name: known.get(name, NOT_RECORDED) for name in setting_names(spec.backend)}
+def _sources(planned: PlannedRun) -> dict[int, Path]:
+    """By step of the declared run: the checkpoint that is there."""
+    run = planned.found
+    if planned.spec.backend == "pretrained":
+        return {0: run.checkpoint(run.steps[-1])}
+    return {step: run.checkpoint(step) for step in run.steps}
 
 
-def _info(
-    path: Path, step: int, data_sha256: str, hyperparameters: str, source: Path, findings: Findings
-) -> CheckpointInfo:
+def _config(planned: PlannedRun, tree: DifixTree) -> TrainConfig:
+    """What the run's own configuration says, under its names; what nobody wrote down is null."""
+    run, spec, noted = planned.found, planned.spec, planned.noted
+    summary = storage.read_json(tree.split_summary, SplitSummary)
+    settings = {**dict.fromkeys(setting_names(spec.backend)), **planned.stated}
+    if spec.backend == "pretrained":
+        settings |= {"model": spec.model, "model_sha256": storage.sha256_file(_sources(planned)[0])}
+    seed = settings.get("seed")
+    return TrainConfig(
+        exp_name=tree.exp_name,
+        run_name=run.run_name,
+        backend=spec.backend,
+        flags=settings,
+        hyperparameter_digest=PlainFlags(settings, 0).hyperparameter_digest(),
+        launch_command=ADOPTED_COMMAND,
+        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
+        device=noted.device if noted is not None else None,
+        versions=noted.versions if noted is not None else {},
+        git_revision=noted.git_revision if noted is not None else None,
+        data_json=str(tree.data_json.absolute()),
+        data_json_sha256=content_of_file(tree.data_json).sha256,
+        manifest_sha256=summary.manifest_sha256,
+        n_train_samples=summary.n_train,
+        n_test_samples=summary.n_test,
+        notes=[
+            f"adopted from {run.folder}: the settings are those of "
+            f"{run.config if run.config is not None else 'no file: it has none'}; null is what it does not say",
+            *(noted.notes if noted is not None else ()),
+        ],
+    )
+
+
+def _info(path: Path, step: int, config: TrainConfig) -> CheckpointInfo:
     try:
         keys = sorted(map(str, load_checkpoint(path)))
-    except ThesisAssetsError as error:
-        findings.complain(
-            source, f"the checkpoint cannot be read: {error.problem}", "checkpoint_loads fails for the run"
-        )
+    except ThesisAssetsError:  # checkpoint_loads says so
         keys = []
     return CheckpointInfo(
         step=step,
@@ -275,8 +262,8 @@ def _info(
         bytes=path.stat().st_size,
         keys=keys,
         metrics={},
-        data_json_sha256=data_sha256,
-        hyperparameter_digest=hyperparameters,
+        data_json_sha256=config.data_json_sha256,
+        hyperparameter_digest=config.hyperparameter_digest,
     )
 
 
@@ -292,31 +279,38 @@ def _link_evaluations(run: FoundRun, tree: DifixTree) -> None:
 # --- an evaluated tree -----------------------------------------------------------------------------------------------
 
 
-def mirror(found: FoundScores, target: EvaluationTree) -> int:
-    """Make an evaluated tree by hard links (copies on another file system). Returns the number of files.
+def mirror(found: FoundScores, target: EvaluationTree, findings: Findings) -> int:
+    """Make an evaluated tree by hard links (copies on another file system). Returns the number of files that were not there yet.
 
-    Of a document's tree every file; of the older form what the document names: metric files, and the pictures of what was measured
-    under `viz/`.
+    Of a document's tree every file but those of tasks that are left out; of an older form what the document names: metric files, and
+    the pictures of what was measured under `viz/`.
     """
-    links = list(_older_links(found, target) if found.older else _document_links(found.folder))
-    with storage.atomic_directory(target.base) as staging:
-        for source, place in links:
-            storage.link_or_copy(source, staging / place)
+    wanted = dict(_older_links(found, target) if found.older else _document_links(found, findings))
+    links = {place: source for place, source in wanted.items() if not (target.base / place).exists()}
+    if not target.base.exists():
+        with storage.atomic_directory(target.base) as staging:
+            for place, source in links.items():
+                storage.link_or_copy(source, staging / place)
+    for place, source in links.items():  # what came since an earlier adoption
+        if not (target.base / place).exists():
+            storage.link_or_copy(source, target.base / place)
     return len(links)
 
 
-def _document_links(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Every file, and its place in the tree."""
-    for current, folders, names in os.walk(folder):
-        folders.sort()
-        for source in (Path(current, name) for name in sorted(names)):
-            if not source.is_symlink():
-                yield source, source.relative_to(folder)
+def _document_links(found: FoundScores, findings: Findings) -> Iterator[tuple[Path, Path]]:
+    """Every file by its place in the tree."""
+    for folder, folders, names in walk(found.folder, Findings(findings.root)):
+        if folder.parent.parent == found.folder:
+            folders[:] = [name for name in folders if name not in found.left_out]
+        for source in (folder / name for name in names):
+            if source.exists():
+                yield source.relative_to(found.folder), source
 
 
 def _older_links(found: FoundScores, target: EvaluationTree) -> Iterator[tuple[Path, Path]]:
-    for (epoch, task), named in found.files.items():
+    for epoch, task in sorted(found.measured):
         for path in target.task(epoch, task).required_files:
-            yield named[path.name], path.relative_to(target.base)
+            yield path.relative_to(target.base), found.files[epoch, task][path.name]
     for (epoch, cam_id, fname), path in found.pictures.items():
-        yield path, target.task(epoch, "nvs").older_metric_picture(cam_id, fname).relative_to(target.base)
+        if (epoch, "nvs") in found.measured:
+            yield target.task(epoch, "nvs").older_metric_picture(cam_id, fname).relative_to(target.base), path

@@ -84,13 +84,16 @@ def wrong_use(problem: object) -> NoReturn:
     raise typer.Exit(WRONG_USE)
 
 
-def load_platform() -> Platform:
+def load_platform(env_file: Path | None = None) -> Platform:
     """The platform of this environment, with progress on the terminal.
+
+    Args:
+        env_file: in place of `.env`.
 
     Raises:
         ThesisAssetsError: this user may not enter the data home.
     """
-    settings = Settings()
+    settings = Settings() if env_file is None else Settings(_env_file=env_file)
     refuse_closed(settings.data_home, "the data home", "THESIS_DATA_HOME")
     return Platform(settings, progress_line)
 

@@ -3,6 +3,7 @@
 `thesis-assets adopt` takes in what other scripts left, touching nothing of it.
 """
 
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,8 +223,6 @@ class Adoption:
     """What an adoption came to."""
 
     settings: dict[str, str] = field(default_factory=dict)
-    experiments: dict[str, str] = field(default_factory=dict)
-    """By name: its file."""
     failed_checks: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -241,33 +240,76 @@ def adopt(
     from thesis_assets.adoption.planned import plan
     from thesis_assets.adoption.scan import scan
     from thesis_assets.adoption.writing import environment_text
-    from thesis_assets.scenes.catalog import list_scenes
 
     findings = scan(folder)
     report = Adoption(_found_settings(findings))
+    text, other = environment_text(ENVIRONMENT, report.settings)
+    for name, value in other.items():
+        findings.complain(
+            ENVIRONMENT.absolute(),
+            f"{name} is {value}, and was found as {report.settings[name]}",
+            "it stays as it is",
+        )
+    platform = _platform_with(text)
+    planned = plan(_without_ours(findings, platform), platform.settings.adopted, _scenes(platform, findings))
+    named = _named(platform, planned)
     if not dry_run:
-        text, other = environment_text(ENVIRONMENT, report.settings)
-        for name, value in other.items():
-            findings.complain(
-                ENVIRONMENT.absolute(),
-                f"{name} is {value}, and was found as {report.settings[name]}",
-                "it stays as it is",
-            )
         if not ENVIRONMENT.is_file() or text != ENVIRONMENT.read_text(encoding="utf-8"):
             write_text(ENVIRONMENT, text)
-    platform = load_platform()
-    # Evaluated trees of the results root are this platform's own: their experiments evaluate them.
-    for found in [each for each in findings.scores if each.folder.is_relative_to(platform.settings.results_root)]:
-        findings.scores.remove(found)
-        findings.complain(found.folder, "it lies in the results root", "left to the experiment that it belongs to")
-    planned = plan(findings, platform.settings.adopted, list_scenes(platform.roots))
-    if not dry_run:
-        _take_in(platform, findings, planned, report)
-    _say_adopted(findings, planned, report, dry_run=dry_run, as_json=as_json)
+        _take_in(platform, findings, named, report)
+    _say_adopted(findings, named, platform, report, dry_run=dry_run, as_json=as_json)
     if report.errors:
         raise typer.Exit(FAILED)
-    if report.failed_checks:
+    if report.failed_checks or any(complaint.damaged for complaint in findings.complaints):
         raise typer.Exit(CHECK_FAILED)
+
+
+def _platform_with(environment: str) -> Platform:
+    """The platform with an `.env` of this text, whether or not it will be written."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / ENVIRONMENT.name
+        file.write_text(environment, encoding="utf-8")
+        return load_platform(file)
+
+
+def _without_ours(findings: "Findings", platform: Platform) -> "Findings":
+    """Evaluated trees of the results root are this platform's own: their experiments evaluate them."""
+    root = platform.settings.results_root
+    for found in [each for each in findings.scores if each.folder.resolve().is_relative_to(root)]:
+        findings.scores.remove(found)
+        findings.complain(found.folder, "it lies in the results root", "left to the experiment that it belongs to")
+    return findings
+
+
+def _scenes(platform: Platform, findings: "Findings") -> dict[str, int | None]:
+    """The scenes on disk that can be opened; those that were evaluated with the source camera that the registry names."""
+    from thesis_assets.scenes.catalog import list_scenes
+    from thesis_assets.scenes.scene import open_scene
+
+    scenes: dict[str, int | None] = dict.fromkeys(list_scenes(platform.roots))
+    for name in sorted({found.scene_name for found in findings.scores} & scenes.keys()):
+        try:
+            scene = open_scene(platform.roots, name)
+            scenes[name] = None if scene.registry is None else scene.source_camera()
+        except ThesisAssetsError as error:
+            findings.complain(Path(error.file or name), error.problem, f"{name} is left out; mend it, then adopt again")
+            del scenes[name]
+    return scenes
+
+
+def _named(platform: Platform, planned: "list[PlannedExperiment]") -> "dict[str, PlannedExperiment]":
+    """Each under a name that is free, and that none before it has."""
+    from thesis_assets.adoption.writing import free_name
+
+    named: dict[str, PlannedExperiment] = {}
+    for experiment in planned:
+
+        def is_free(name: str, experiment: "PlannedExperiment" = experiment) -> bool:
+            return name not in named and _is_free(platform, name, experiment)
+
+        folder = platform.settings.experiments_dir
+        named[free_name(folder, experiment.wanted_name, experiment.value, is_free)] = experiment
+    return named
 
 
 def _found_settings(findings: "Findings") -> dict[str, str]:
@@ -289,11 +331,11 @@ def _found_settings(findings: "Findings") -> dict[str, str]:
     return found
 
 
-def _take_in(platform: Platform, findings: "Findings", planned: "list[PlannedExperiment]", report: Adoption) -> None:
+def _take_in(platform: Platform, findings: "Findings", named: "dict[str, PlannedExperiment]", report: Adoption) -> None:
     with dagster_instance(platform.settings) as instance:
-        for experiment in planned:
+        for exp_name, experiment in named.items():
             try:
-                exp_name = _write_adopted(platform, findings, experiment, report)
+                _write_adopted(platform, findings, experiment, exp_name)
                 register(instance, plan_registration(platform, instance))
                 _register_adopted(platform, instance, exp_name, experiment, report)
             except (ThesisAssetsError, dg.Failure) as error:
@@ -301,24 +343,18 @@ def _take_in(platform: Platform, findings: "Findings", planned: "list[PlannedExp
                 report.errors.append(f"{experiment.wanted_name}: {said}")
 
 
-def _write_adopted(platform: Platform, findings: "Findings", experiment: "PlannedExperiment", report: Adoption) -> str:
-    """The experiment file, then the links. Returns the experiment's name."""
-    from thesis_assets.adoption.writing import free_name, mirror, write_experiment
+def _write_adopted(platform: Platform, findings: "Findings", experiment: "PlannedExperiment", exp_name: str) -> None:
+    """The experiment file, then the links."""
+    from thesis_assets.adoption.writing import mirror, write_experiment
 
-    folder = platform.settings.experiments_dir
-    exp_name = free_name(
-        folder, experiment.wanted_name, experiment.value, lambda name: _is_free(platform, name, experiment)
-    )
     complaints = [each for each in findings.complaints if each.place.is_relative_to(experiment.origin)]
-    path = write_experiment(folder, exp_name, experiment.value, experiment.origin, complaints)
-    report.experiments[exp_name] = str(path)
+    write_experiment(platform.settings.experiments_dir, exp_name, experiment.value, experiment.origin, complaints)
     if experiment.snapshot is not None:
         _adopt_snapshot(platform, findings, experiment, exp_name)
     for (run_name, scene_name), found in experiment.scores.items() if experiment.mirrored else ():
-        target = platform.settings.adopted.scores(exp_name, run_name, scene_name)
-        if not target.base.exists():
-            platform.echo(f"{exp_name}/{run_name}/{scene_name}: {mirror(found, target)} files linked")
-    return exp_name
+        linked = mirror(found, platform.settings.adopted.scores(exp_name, run_name, scene_name), findings)
+        if linked:
+            platform.echo(f"{exp_name}/{run_name}/{scene_name}: {linked} files linked")
 
 
 def _is_free(platform: Platform, exp_name: str, experiment: "PlannedExperiment") -> bool:
@@ -356,10 +392,11 @@ def _adopt_snapshot(platform: Platform, findings: "Findings", experiment: "Plann
         )
     if frozen_snapshot(tree) is None:
         spec = platform.experiments.read(exp_name)
-        adopt_snapshot(experiment.snapshot, experiment.rows, spec, tree, platform.roots, findings, platform.echo)
-    for run, declared in experiment.runs:
-        if not all(tree.tuning_run(run.run_name).checkpoint_info(step).is_file() for step in declared.saved_steps()):
-            adopt_run(run, declared, tree, findings, platform.echo)
+        adopt_snapshot(experiment.snapshot, experiment.rows, spec, tree, platform.roots, platform.echo)
+    for run in experiment.runs:
+        target = tree.tuning_run(run.found.run_name)
+        if not all(target.checkpoint_info(step).is_file() for step in run.spec.saved_steps()):
+            adopt_run(run, tree, platform.echo)
 
 
 def _register_adopted(
@@ -377,9 +414,16 @@ def _register_adopted(
 
 
 def _say_adopted(
-    findings: "Findings", planned: "list[PlannedExperiment]", report: Adoption, *, dry_run: bool, as_json: bool
+    findings: "Findings",
+    named: "dict[str, PlannedExperiment]",
+    platform: Platform,
+    report: Adoption,
+    *,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
-    rows = [_adopted_row(experiment) for experiment in planned]
+    rows = [_adopted_row(experiment) for experiment in named.values()]
+    files = {exp_name: str(platform.settings.experiments_dir / f"{exp_name}.yaml") for exp_name in named}
     if as_json:
         print_json(
             {
@@ -393,7 +437,7 @@ def _say_adopted(
                     {"folder": str(folder), "scenes": len(scenes)} for folder, scenes in findings.scene_files.items()
                 ],
                 "settings": report.settings,
-                "experiments": report.experiments,
+                "experiments": files,
                 "complaints": [complaint.__dict__ for complaint in findings.complaints],
                 "failed_checks": report.failed_checks,
                 "errors": report.errors,
@@ -410,18 +454,18 @@ def _say_adopted(
     if findings.complaints:
         complaints = [(complaint.problem, complaint.remedy, str(complaint.place)) for complaint in findings.complaints]
         print_table("What was found wrong", ("what", "and so", "where"), complaints)
+    print(f"settings in {ENVIRONMENT}: {', '.join(report.settings) or 'none'}")
+    for exp_name, path in files.items():
+        print(f"{exp_name}: {path}")
     if dry_run:
         print("nothing was written; without --dry-run it is")
         return
-    print(f"settings in {ENVIRONMENT}: {', '.join(report.settings) or 'none'}")
-    for exp_name, path in report.experiments.items():
-        print(f"{exp_name}: {path}")
     for line in [*report.failed_checks, *report.errors]:
         print(f"FAILED {line}")
     print("next: `thesis-assets status`, `thesis-assets leaderboard`, `thesis-assets checks report`")
 
 
 def _adopted_row(experiment: "PlannedExperiment") -> tuple[str, int, str, int, str]:
-    runs = sorted({run.run_name for run, _ in experiment.runs} | {run for run, _ in experiment.scores})
+    runs = sorted({run.found.run_name for run in experiment.runs} | {run for run, _ in experiment.scores})
     scenes = {scene for _, scene in experiment.scores}
     return experiment.wanted_name, len(experiment.rows.rows), ", ".join(runs), len(scenes), str(experiment.origin)

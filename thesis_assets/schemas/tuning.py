@@ -19,11 +19,12 @@ class TrainConfig(FileModel):
     run_name: str
     backend: str
     flags: dict[str, Any]
-    """Every resolved hyperparameter."""
+    """Every resolved hyperparameter; of an adopted run what its own configuration says, and null for what it does not."""
     hyperparameter_digest: str
     launch_command: list[str]
-    seed: int
-    device: str
+    seed: int | None
+    """None, as every setting that is: of an adopted run, where nobody wrote it down."""
+    device: str | None
     versions: dict[str, str]
     git_revision: str | None
     data_json: str

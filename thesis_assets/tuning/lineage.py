@@ -99,7 +99,7 @@ def config_lineage(tree: DifixTree, run_name: str, roots: SceneRoots) -> Lineage
         path=path,
         digest=found.digest,
         faults=found.faults,
-        note=f"backend {config.backend}, hyperparameters {config.hyperparameter_digest[:12]}",
+        note=_note(config),
         verified=found.verified,
         made_from=[
             *_weights(config),
@@ -112,6 +112,13 @@ def config_lineage(tree: DifixTree, run_name: str, roots: SceneRoots) -> Lineage
             ),
         ],
     )
+
+
+def _note(config: TrainConfig) -> str:
+    if config.is_adopted:
+        known = sum(value is not None for value in config.flags.values())
+        return f"adopted: {known} settings are known, {len(config.flags) - known} are not"
+    return f"backend {config.backend}, hyperparameters {config.hyperparameter_digest[:12]}"
 
 
 def _weights(config: TrainConfig) -> list[LineageLink]:

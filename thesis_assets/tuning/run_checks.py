@@ -114,13 +114,19 @@ def train_config_complete(tree: DifixTree, run_name: str) -> CheckOutcome:
     is_as_begun = sha256_value(hyperparameters(config.flags)) == config.hyperparameter_digest
     # With the right digest, a flag that is not there came after the run was begun.
     offenders = [f"flags.{name} is missing" for name in names if name not in config.flags and not is_as_begun]
-    offenders += [f"flags.{name} is no flag of the trainer" for name in config.flags if name not in names]
+    # Whoever trained an adopted run may have had flags of their own.
+    others = [] if config.is_adopted else [name for name in config.flags if name not in names]
+    offenders += [f"flags.{name} is no flag of the trainer" for name in others]
     if not offenders and not is_as_begun:
         offenders.append("hyperparameter_digest is not that of the flags: the file was changed by hand")
-    empty = [name for name in ("launch_command", "versions", "device", "manifest_sha256") if not getattr(config, name)]
-    offenders += [f"{name} is empty" for name in empty]
+    needed = ("launch_command", "manifest_sha256", *(() if config.is_adopted else ("versions", "device")))
+    offenders += [f"{name} is empty" for name in needed if not getattr(config, name)]
+    unknown = sum(value is None for value in config.flags.values()) if config.is_adopted else 0
+    of_them = f", {unknown} of them not known" if unknown else ""
     return CheckOutcome.of(
-        offenders, message=f"{len(config.flags)} flags; {len(config.notes)} notes", counts={"flags": len(config.flags)}
+        offenders,
+        message=f"{len(config.flags)} flags{of_them}; {len(config.notes)} notes",
+        counts={"flags": len(config.flags)},
     )
 
 

@@ -319,6 +319,12 @@ def lock_config(tree: DifixTree, config: TrainConfig) -> TrainConfig:
         write_json(run_tree.train_config, config)
         return config
     present = read_config(run_tree)
+    if present.is_adopted:
+        raise SnapshotChanged(
+            f"the run {config.run_name} was adopted: it cannot be gone on with, as not all that it was trained with is known",
+            file=run_tree.train_config,
+            remedy="give a run that trains another name under `runs`; `pretrained` with this one as its `model` takes its weights",
+        )
     differences = _differences(present, config, same_data=is_trained_on(tree, present))
     if differences:
         steps = list_checkpoints(run_tree)

@@ -109,7 +109,9 @@ class _ScriptRun:
         resume = self._newest()
         env = script_environment(external, self._config.flags["tracker"], self._config.flags["num_processes"])
         known = known_flags(external, env)
-        command, notes = script_command(external, settings, known, device=self._config.device, resume=resume)
+        device = self._config.device
+        assert device is not None, "of an adopted run, which is not trained here"
+        command, notes = script_command(external, settings, known, device=device, resume=resume)
         if resume is not None and "resume" not in known:
             raise InvalidFile(
                 "the script cannot go on from a checkpoint: it has no flag --resume",

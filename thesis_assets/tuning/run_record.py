@@ -112,11 +112,15 @@ def _is_whole(run_tree: TuningRunTree, run: RunSpec, config: TrainConfig) -> boo
 
 
 def _options_of_then(run_name: str, run: RunSpec, config: TrainConfig) -> dict[str, Any]:
-    """The run's options with the values that it was begun with, where its configuration has them under the same name."""
+    """The run's options with the values that it was begun with, where its configuration has them under the same name.
+
+    Of an adopted run only those that are declared: today's defaults say nothing of how others trained.
+    """
+    if config.is_adopted:
+        return run_options(run_name, _shaping(run.model_dump(mode="json", exclude_unset=True)))
     options = _shaping(run.model_dump(mode="json"))
-    if not config.is_adopted:
-        known = {**config.flags, "backend": config.backend}
-        options |= {name: known[name] for name in options if name in known and name not in _RESOLVED_OTHERWISE}
+    known = {**config.flags, "backend": config.backend}
+    options |= {name: known[name] for name in options if name in known and name not in _RESOLVED_OTHERWISE}
     return run_options(run_name, options)
 
 

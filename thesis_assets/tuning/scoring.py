@@ -326,6 +326,8 @@ def evaluate_saved(tree: TuningRunTree, config: TrainConfig, step: int, report: 
     test = read_data_json(path).test
     if not test or tree.eval_metrics(step).is_file():
         return
+    assert config.seed is not None, "of an adopted run, which is not evaluated here"
+    assert config.device is not None, "of an adopted run"
     samples = stratified(from_data_json(path, test), int(config.flags["num_samples_eval"]), config.seed)
     metrics = evaluate_step(load_refiner(tree.checkpoint(step), config.device), samples, tree, step)
     checkpoints.add_metrics(tree, step, metrics)

@@ -137,7 +137,8 @@ def _checkpoint_of(run: TuningRunTree) -> Path:
 def _base_of(run: TuningRunTree) -> str | None:
     if not run.train_config.is_file():
         return None
-    base = read_json(run.train_config, TrainConfig).flags.get("pretrained_model_name_or_path")
+    flags = read_json(run.train_config, TrainConfig).flags
+    base = flags.get("pretrained_model_name_or_path") or flags.get("base_model_id")
     return base if isinstance(base, str) else None
 
 

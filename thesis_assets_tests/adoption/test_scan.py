@@ -14,6 +14,7 @@ from thesis_assets.layout import AdoptedTrees, DifixTree
 from thesis_assets_tests.adoption.older_trees import (
     EVALUATED,
     SCORES,
+    SOURCE,
     TEST,
     TRAIN,
     write_old_paths,
@@ -90,14 +91,14 @@ def test_people_on_both_sides_are_named_and_the_split_kept_as_it_was(tmp_path: P
     lines = manifest.read_text().replace('"split": "train"', '"split": "test"', 1)
     manifest.write_text(lines)
     findings = scan(tmp_path)
-    (planned,) = plan(findings, AdoptedTrees(tmp_path / "adopted"), [TRAIN, TEST])
+    (planned,) = plan(findings, AdoptedTrees(tmp_path / "adopted"), dict.fromkeys([TRAIN, TEST], SOURCE))
     assert "people stand on both sides of the split: studio/pair00" in problems(findings)
     assert len(planned.rows.half("test")) == 5
 
 
 def test_what_is_understood_of_older_files_is_declared_and_what_is_not_is_named(old: Path) -> None:
     findings = scan(old)
-    snapshot, scores = plan(findings, AdoptedTrees(old / "adopted"), [TRAIN, TEST, EVALUATED])
+    snapshot, scores = plan(findings, AdoptedTrees(old / "adopted"), dict.fromkeys([TRAIN, TEST, EVALUATED], SOURCE))
     spec = ExperimentSpec.model_validate({"exp_name": "v0", **snapshot.value})
     assert (spec.generation.frames.stride, spec.generation.filtering.min_mask_coverage) == (2, 0.1)
     assert spec.generation.export.prompt == "make it sharp"
@@ -113,7 +114,7 @@ def test_what_is_understood_of_older_files_is_declared_and_what_is_not_is_named(
 
 def test_a_scene_that_is_not_on_disk_is_named_and_left_out(old: Path) -> None:
     findings = scan(old)
-    planned = plan(findings, AdoptedTrees(old / "adopted"), [TRAIN, TEST])
+    planned = plan(findings, AdoptedTrees(old / "adopted"), dict.fromkeys([TRAIN, TEST], SOURCE))
     assert [experiment.wanted_name for experiment in planned] == ["v0"]
     assert f"the scene {EVALUATED} is not on disk" in problems(findings)
 
@@ -124,15 +125,15 @@ def test_an_older_evaluation_that_lacks_a_file_or_has_other_columns_is_left_out(
     table = folder / "epoch_0030" / "metrics_all_cams_per_frame.csv"
     table.write_text(table.read_text().replace("camera_id,frame_id", "cam,frame", 1))
     findings = scan(tmp_path)
-    assert findings.scores == []
-    assert "lacks novel_view_results.txt" in problems(findings)
-    assert "its columns are cam,frame" in problems(findings)
+    assert plan(findings, AdoptedTrees(tmp_path / "adopted"), {EVALUATED: SOURCE}) == []
+    assert "novel_view_results.txt: damaged: the file is missing" in problems(findings)
+    assert "the table has other columns (found cam,frame" in problems(findings)
 
 
 def test_one_template_names_every_tree_or_there_is_none(tmp_path: Path) -> None:
     for run in ("a", "b"):
         for scene in ("d_x", "d_y"):
-            (tmp_path / run / scene / "v1" / "evaluation" / "epoch_0030").mkdir(parents=True)
+            (tmp_path / run / scene / "v1" / "evaluation" / "epoch_0030" / "nvs").mkdir(parents=True)
             manifest = {
                 "output_layout_version": "v1",
                 "exp_name": "v1",

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from thesis_assets.adoption.planned import PlannedExperiment, plan
-from thesis_assets.adoption.scan import Findings, scan
+from thesis_assets.adoption.scan import scan
 from thesis_assets.adoption.writing import adopt_run, adopt_snapshot
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.layout import AdoptedTrees, DifixTree
@@ -37,20 +37,18 @@ def roots(tmp_path: Path) -> SceneRoots:
 
 def taken_in(tmp_path: Path, roots: SceneRoots) -> tuple[DifixTree, ExperimentSpec]:
     findings = scan(tmp_path / "old")
-    (planned,) = plan(findings, AdoptedTrees(tmp_path / "adopted"), [TRAIN, TEST])
+    (planned,) = plan(findings, AdoptedTrees(tmp_path / "adopted"), {})
     spec = ExperimentSpec.model_validate({"exp_name": "v0", **planned.value})
     tree = DifixTree(tmp_path / "data", "v0")
-    adopt(planned, spec, tree, roots, findings)
+    adopt(planned, spec, tree, roots)
     return tree, spec
 
 
-def adopt(
-    planned: PlannedExperiment, spec: ExperimentSpec, tree: DifixTree, roots: SceneRoots, findings: Findings
-) -> None:
+def adopt(planned: PlannedExperiment, spec: ExperimentSpec, tree: DifixTree, roots: SceneRoots) -> None:
     assert planned.snapshot is not None
-    adopt_snapshot(planned.snapshot, planned.rows, spec, tree, roots, findings, lambda _: None)
-    for run, declared in planned.runs:
-        adopt_run(run, declared, tree, findings, lambda _: None)
+    adopt_snapshot(planned.snapshot, planned.rows, spec, tree, roots, lambda _: None)
+    for run in planned.runs:
+        adopt_run(run, tree, lambda _: None)
 
 
 def units(tree: DifixTree, spec: ExperimentSpec, roots: SceneRoots) -> Iterator[Unit]:

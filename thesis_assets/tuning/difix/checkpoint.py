@@ -281,7 +281,8 @@ def _base_model(checkpoint: Path, state: Mapping[str, Any], model: str | None = 
     """The base model of a checkpoint, the very files of its training where the checkpoint says which."""
     said = state.get("base_model") or {}
     flags = _flags_of_run(checkpoint)
-    name = model or said.get("name") or flags.get("pretrained_model_name_or_path") or PUBLISHED_BASE
+    of_run = flags.get("pretrained_model_name_or_path") or flags.get("base_model_id")
+    name = model or said.get("name") or of_run or PUBLISHED_BASE
     try:
         folder = find_model(
             name,
