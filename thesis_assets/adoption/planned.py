@@ -220,18 +220,16 @@ def _split(tree: DifixTree, rows: FoundRows, findings: Findings) -> dict[str, An
 def _group_rules(rows: FoundRows, findings: Findings, tree: DifixTree) -> dict[str, str]:
     """A rule for each dataset that has none: `scene_name` where every scene is its own group."""
     rules: dict[str, str] = {}
-    for row in rows.rows:
-        if row.dataset in rules:
-            continue
+    for dataset, scene_name, found in sorted({(row.dataset, row.scene_name, row.group_id) for row in rows.rows}):
         try:
-            group = group_id(row.scene_name, {})
+            group = scene_name if dataset in rules else group_id(scene_name, {})
         except InvalidExperiment:
-            rules[row.dataset] = "scene_name"
-            group = row.scene_name
-        if group != row.group_id:
+            rules[dataset] = "scene_name"
+            group = scene_name
+        if group != found:
             findings.complain(
                 tree.base,
-                f"{row.scene_name} is of group {row.group_id}, and by the rule of its dataset of {group}",
+                f"{scene_name} is of group {found}, and by the rule of its dataset of {group}",
                 "the rows keep theirs; the checks go by the rule",
             )
     return rules
@@ -278,10 +276,10 @@ def _with_scores(
     kept = {key: _at_all(found, epochs, findings) for key, found in kept.items() if key[1] in scenes}
     scenes = [scene for scene in scenes if all(found.measured for key, found in kept.items() if key[1] == scene)]
     kept = {key: found for key, found in kept.items() if key[1] in scenes}
-    if not epochs or not kept:
-        findings.complain(
-            scores[0].folder, f"the trees of {scores[0].exp_name} share no scene and epoch", "not taken over"
-        )
+    if not kept:
+        if runs:
+            what = f"the trees of {scores[0].exp_name} share no scene and epoch"
+            findings.complain(scores[0].folder, what, "not taken over")
         return experiment
     tasks = [task for task in TASKS if any(task in found.tasks for found in kept.values())]
     as_they_lie = all(not found.older and not found.left_out for found in kept.values())

@@ -296,7 +296,8 @@ def _no_scene(path: Path) -> str | None:
         dataset_of(path.stem)
         storage.read_json(path, SceneRegistryEntry, max_bytes=MAX_SCENE_FILE_BYTES)
     except (InvalidFile, InvalidKey) as error:
-        return error.in_one_line
+        told = [f"{name} {value}" for name in ("key", "found") if (value := getattr(error, name)) is not None]
+        return f"{error.problem} ({', '.join(told)})" if told else error.problem
     except OSError as error:
         return str(error)
     return None

@@ -42,6 +42,8 @@ REFINER_SIZE = "refiner_size"
 """In the protocol of refined views: predictions refined at different sizes are never paired. Unrefined ones have none."""
 OPTIONAL_COLUMNS = frozenset({"lpips", "cd_mm", "pcdr"})
 """What cannot always be measured: without weights, without contact, without a second person. A column that is absent is empty."""
+MAY_BE_NAN = frozenset({"cd_mm", "pcdr"})
+"""Means over nothing, where a frame has no contact or no two people: some scripts write these as `nan`."""
 OLDER_COLUMNS = {task: (NVS_FRAME_COLUMNS if task == "nvs" else POSE_FRAME_COLUMNS)[:5] for task in TASKS}
 """Of a table that older scripts wrote."""
 MORE_METRICS = {task: NVS_MORE_METRICS if task == "nvs" else POSE_MOTION_METRICS for task in TASKS}
@@ -146,7 +148,7 @@ def _row(path: Path, number: int, columns: Sequence[str], width: int, fields: li
         )
     row: dict[str, float | None] = {}
     for name, text in zip(columns, fields, strict=False):
-        if text == "" and name not in KEY_COLUMNS:
+        if (text == "" and name not in KEY_COLUMNS) or (name in MAY_BE_NAN and text.lower() == "nan"):
             row[name] = None
             continue
         try:

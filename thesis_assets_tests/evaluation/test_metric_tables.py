@@ -46,6 +46,8 @@ def test_an_optional_column_that_is_absent_is_empty_and_one_that_is_needed_is_re
     path.write_text("frame_id,rr_mpjpe_mm,rr_mve_mm,pcdr\n3,80.5,90.25,1\n")
     columns = ("frame_id", "rr_mpjpe_mm", "rr_mve_mm", "cd_mm", "pcdr")
     assert read_table(path, columns) == [dict(zip(columns, (3, 80.5, 90.25, None, 1), strict=True))]
+    path.write_text("frame_id,rr_mpjpe_mm,rr_mve_mm,cd_mm,pcdr\n3,80.5,90.25,nan,1\n")
+    assert read_table(path, columns) == [dict(zip(columns, (3, 80.5, 90.25, None, 1), strict=True))]
     path.write_text("frame_id,rr_mpjpe_mm,cd_mm,pcdr\n3,80.5,,1\n")
     with pytest.raises(InvalidFile, match="other columns"):
         read_table(path, columns)
