@@ -304,8 +304,11 @@ def _whole(found: FoundScores, source_camera: int, findings: Findings) -> FoundS
     """Without the tasks whose files cannot be believed at one of the epochs: a mean over the others would be another one."""
     damaged: set[str] = set()
     for epoch, task in sorted(found.measured):
-        for path, problem in found.faults(epoch, task, source_camera)[:MAX_NAMED]:
-            what = f"damaged: {problem}"
+        faults: dict[Path, list[str]] = {}
+        for path, problem in found.faults(epoch, task, source_camera):
+            faults.setdefault(path, []).append(problem)
+        for path, problems in faults.items():
+            what = f"damaged: {problems[0]}" + (f", and {len(problems) - 1} more" if problems[1:] else "")
             remedy = f"{task} of {found.scene_name} is not taken over; mend the file, then adopt again"
             findings.complain(path, what, remedy, damaged=True)
             damaged.add(task)

@@ -27,7 +27,7 @@ from thesis_assets.splits.data_json import content_of_file, write_data_json
 from thesis_assets.splits.manifests import SplitResult, group_finder, write_split_manifests
 from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets.tuning.checkpoints import load_checkpoint
-from thesis_assets.tuning.run_config import PlainFlags
+from thesis_assets.tuning.run_config import PlainFlags, read_config
 from thesis_assets.tuning.run_record import record_run
 from thesis_assets.tuning.trainer_start import setting_names
 
@@ -209,6 +209,17 @@ def adopt_run(planned: PlannedRun, tree: DifixTree, on_progress: Callable[[str],
         on_progress(f"{tree.exp_name}/{run.run_name}: checkpoint {step} of {info.bytes / 1e6:.0f} MB")
     _link_evaluations(run, tree)
     record_run(tree, run.run_name, spec)
+
+
+def is_taken_in(planned: PlannedRun, tree: DifixTree) -> bool:
+    """Whether the run is there, with what its own configuration says now."""
+    target = tree.tuning_run(planned.found.run_name)
+    if not all(target.checkpoint_info(step).is_file() for step in planned.spec.saved_steps()):
+        return False
+    try:
+        return read_config(target).flags == _config(planned, tree).flags
+    except InvalidFile:  # it was lost
+        return False
 
 
 def _sources(planned: PlannedRun) -> dict[int, Path]:

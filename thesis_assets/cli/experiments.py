@@ -376,7 +376,7 @@ def _is_in_place(tree: DifixTree, experiment: "PlannedExperiment") -> bool:
 
 
 def _adopt_snapshot(platform: Platform, findings: "Findings", experiment: "PlannedExperiment", exp_name: str) -> None:
-    from thesis_assets.adoption.writing import adopt_run, adopt_snapshot
+    from thesis_assets.adoption.writing import adopt_run, adopt_snapshot, is_taken_in
     from thesis_assets.samples.snapshot import frozen_snapshot
 
     assert experiment.snapshot is not None
@@ -394,8 +394,7 @@ def _adopt_snapshot(platform: Platform, findings: "Findings", experiment: "Plann
         spec = platform.experiments.read(exp_name)
         adopt_snapshot(experiment.snapshot, experiment.rows, spec, tree, platform.roots, platform.echo)
     for run in experiment.runs:
-        target = tree.tuning_run(run.found.run_name)
-        if not all(target.checkpoint_info(step).is_file() for step in run.spec.saved_steps()):
+        if not is_taken_in(run, tree):
             adopt_run(run, tree, platform.echo)
 
 
@@ -408,7 +407,8 @@ def _register_adopted(
         origin = str(experiment.origin)
         report.failed_checks += register_snapshot(platform, instance, exp_name, origin, platform.echo)
     if experiment.scores:
-        for outcome in evaluate_adopted(platform, instance, exp_name):
+        runs = sorted({run_name for run_name, _ in experiment.scores})
+        for outcome in evaluate_adopted(platform, instance, exp_name, runs):
             report.failed_checks += [f"{line} ({outcome.work.cells[0]})" for line in outcome.failed_checks]
             report.errors += [f"{outcome.work.cells[0]}: {line}" for line in outcome.errors]
 

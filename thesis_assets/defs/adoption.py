@@ -3,7 +3,7 @@
 Does not belong here: finding or linking anything (the adoption room).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import dagster as dg
@@ -81,14 +81,20 @@ def _cells(platform: Platform, exp_name: str) -> Iterator[tuple[str, Cell]]:
             yield "tuned_checkpoint", cell
 
 
-def evaluate_adopted(platform: Platform, instance: dg.DagsterInstance, exp_name: str) -> list[Outcome]:
-    """Take over the evaluated trees of an experiment, as its `evaluation` part says, with all checks; what is current is left."""
+def evaluate_adopted(
+    platform: Platform, instance: dg.DagsterInstance, exp_name: str, run_names: Iterable[str]
+) -> list[Outcome]:
+    """Take over the evaluated trees of an experiment, as its `evaluation` part says, with all checks; what is current is left.
+
+    Args:
+        run_names: those that have trees.
+    """
     from thesis_assets.definitions import build_defs
 
     definitions = build_defs(settings=platform.settings, echo=platform.echo)
     level = next(level for level in LEVELS if level.job == "evaluate")
     plan = Plan(platform, instance)
-    cells = [Cell(exp_name, run_name=run_name) for run_name in platform.experiments.read(exp_name).runs]
+    cells = [Cell(exp_name, run_name=run_name) for run_name in run_names]
     wanted = {
         cell: plan.assets_to_make(level, cell, lambda state: state.state not in ("made", "absent")) for cell in cells
     }

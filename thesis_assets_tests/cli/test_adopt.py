@@ -23,9 +23,10 @@ from thesis_assets_tests.adoption.older_trees import (
     write_old_scores,
     write_old_snapshot,
 )
+from thesis_assets_tests.adoption.script_trees import february
 from thesis_assets_tests.evaluation.compared_trees import true_picture, write_run
 from thesis_assets_tests.evaluation.tiny_cell import write_png
-from thesis_assets_tests.worlds import SMALL, World, thesis_assets
+from thesis_assets_tests.worlds import SCENES, SMALL, World, thesis_assets
 
 
 @pytest.fixture
@@ -134,6 +135,41 @@ def test_an_experiment_of_the_same_name_is_never_overwritten(new_world: Callable
     done = json.loads(thesis_assets(world, "adopt", str(old / "results"), "--json").stdout)
     assert list(done["experiments"]) == ["w1-adopted"]
     assert mine.read_text() == text
+
+
+def test_trees_of_a_snapshot_are_taken_in_though_a_run_of_it_has_none(
+    new_world: Callable[..., World], tmp_path: Path
+) -> None:
+    world = new_world()
+    write_old_snapshot(tmp_path / "old" / "difix_tuning_data")
+    write_old_scores(tmp_path / "old" / "results", exp_name="v0")
+    done = thesis_assets(world, "adopt", str(tmp_path / "old"), "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert [each["runs"] for each in found["found"]] == ["adopted, lr2e5"]
+    board = build_leaderboard(world.platform.evaluated_trees())
+    assert {(row.exp_name, row.run_name) for row in board.rows} == {("v0", "adopted")}
+
+
+def test_what_was_mended_is_taken_in_by_the_next_adoption(new_world: Callable[..., World], tmp_path: Path) -> None:
+    world, results = new_world(), tmp_path / "old" / "results"
+    path = february(results, EVALUATED, "w2") / "evaluation" / "epoch_0030" / "novel_view_results.txt"
+    february(results, SCENES[0], "w2")
+    whole = path.read_text()
+    path.write_text("psnr: 99.0\n")
+    first = thesis_assets(world, "adopt", str(tmp_path / "old"))
+    assert first.returncode == 3, first.stdout + first.stderr
+    assert ("w2", EVALUATED, "nvs") not in measured(world)
+    assert ("w2", EVALUATED, "pose_smplx") in measured(world)
+    path.write_text(whole)
+    again = thesis_assets(world, "adopt", str(tmp_path / "old"))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert {("w2", scene, "nvs") for scene in (EVALUATED, SCENES[0])} <= measured(world)
+
+
+def measured(world: World) -> set[tuple[str, str, str]]:
+    rows = build_leaderboard(world.platform.evaluated_trees()).rows
+    return {(row.exp_name, row.scene_name, row.task) for row in rows if row.value is not None}
 
 
 def test_an_experiment_whose_scenes_are_gone_leaves_the_others_their_numbers(new_world: Callable[..., World]) -> None:
