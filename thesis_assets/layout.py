@@ -674,6 +674,8 @@ class EvaluationTree:
     manifest = Below("manifest.json")
     manifest_made_from = Below("manifest.made_from.json")
     """*Ours*: what the manifest was made from."""
+    adopted = Below("adopted.json")
+    """*Ours*: of a tree that an adoption made by links: what of it cannot be believed."""
     input_data_made_from = Below("input_data/made_from.json")
     """*Ours*: what was linked in: every file with its digest."""
     training_artifacts_dir = Below("training_artifacts")

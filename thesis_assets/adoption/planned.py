@@ -245,7 +245,9 @@ def _with_scores(
     findings: Findings,
     adopted: AdoptedTrees,
 ) -> PlannedExperiment:
-    """The experiment with its `evaluation` part: the epochs and scenes that all of its runs have, of tasks that are whole.
+    """The experiment with its `evaluation` part: the epochs and scenes that all of its runs have.
+
+    What is damaged is declared too, so that its place on the leaderboard stays empty with the reason; where nothing is whole, nothing is.
 
     Args:
         cameras: the source camera by scene, where the experiment does not name one.
@@ -260,9 +262,9 @@ def _with_scores(
             what = f"which camera of {found.scene_name} is the source is not known: it has no registry entry"
             findings.complain(found.folder, what, "left out; write the entry, or name the folder of the entries")
             continue
-        whole = _whole(found, camera, findings)
-        if whole.measured:
-            kept[key] = whole
+        kept[key] = replace(found, damaged=_damaged(found, camera, findings))
+    if all(found.damaged.keys() == set(found.tasks) for found in kept.values()):
+        return experiment
     runs = sorted({run for run, _ in kept})
     scenes = sorted(set.intersection(*({scene for of, scene in kept if of == run} for run in runs))) if runs else []
     epochs = sorted(set.intersection(*(set(found.epochs) for found in kept.values()))) if kept else []
@@ -282,7 +284,10 @@ def _with_scores(
             findings.complain(scores[0].folder, what, "not taken over")
         return experiment
     tasks = [task for task in TASKS if any(task in found.tasks for found in kept.values())]
-    as_they_lie = all(not found.older and not found.left_out for found in kept.values())
+    as_they_lie = not any(
+        found.older or found.left_out or found.damaged or adopted.scores(found.exp_name, *key).base.exists()
+        for key, found in kept.items()
+    )
     template = common_template(kept) if as_they_lie else None
     value = dict(experiment.value)
     declared = dict(value.get("runs", {}))
@@ -300,19 +305,19 @@ def _with_scores(
     return replace(experiment, value=value, scores=kept, mirrored=template is None)
 
 
-def _whole(found: FoundScores, source_camera: int, findings: Findings) -> FoundScores:
-    """Without the tasks whose files cannot be believed at one of the epochs: a mean over the others would be another one."""
-    damaged: set[str] = set()
+def _damaged(found: FoundScores, source_camera: int, findings: Findings) -> dict[str, str]:
+    """The tasks with files that cannot be believed at one of the epochs, each with the first of them; every one is named."""
+    damaged: dict[str, str] = {}
     for epoch, task in sorted(found.measured):
         faults: dict[Path, list[str]] = {}
         for path, problem in found.faults(epoch, task, source_camera):
             faults.setdefault(path, []).append(problem)
         for path, problems in faults.items():
-            what = f"damaged: {problems[0]}" + (f", and {len(problems) - 1} more" if problems[1:] else "")
-            remedy = f"{task} of {found.scene_name} is not taken over; mend the file, then adopt again"
-            findings.complain(path, what, remedy, damaged=True)
-            damaged.add(task)
-    return found.without(damaged)
+            what = problems[0] + (f", and {len(problems) - 1} more" if problems[1:] else "")
+            remedy = f"{task} of {found.scene_name} stays empty, and so does a mean over scenes; mend the file, then adopt again"
+            findings.complain(path, f"damaged: {what}", remedy, damaged=True)
+            damaged.setdefault(task, f"{path} ({what})")
+    return damaged
 
 
 def _at_all(found: FoundScores, epochs: Sequence[int], findings: Findings) -> FoundScores:

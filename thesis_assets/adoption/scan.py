@@ -104,6 +104,7 @@ class FoundScores:
         measured: the (epoch, task) that have a folder or a file.
         older: whether it is of a form without the document's folders of tasks.
         left_out: tasks that lie there and are not taken over.
+        damaged: by task a file that cannot be believed, and what is wrong with it.
         files: by (epoch, task): the metric files by name, for the older forms; empty for the document's.
         pictures: older pictures of what was measured, by (epoch, camera, frame).
     """
@@ -117,6 +118,7 @@ class FoundScores:
     files: dict[tuple[int, str], dict[str, Path]] = field(default_factory=dict, hash=False, compare=False)
     pictures: dict[tuple[int, int, str], Path] = field(default_factory=dict, hash=False, compare=False)
     left_out: frozenset[str] = frozenset()
+    damaged: dict[str, str] = field(default_factory=dict, hash=False, compare=False)
 
     def without(self, tasks: Set[str]) -> FoundScores:
         """The tree without some of its tasks."""

@@ -21,6 +21,7 @@ from thesis_assets.samples.sample_rows import rows_sha256, sample_of
 from thesis_assets.samples.shards import ADOPTED_FROM, SampleSet, Shard, shard_unit, write_sample_set, write_shard
 from thesis_assets.samples.snapshot import write_generation_config
 from thesis_assets.scenes.listing import SceneRoots
+from thesis_assets.schemas.evaluation import AdoptedTree
 from thesis_assets.schemas.samples import SampleMeta, SampleProvenance, SampleRow, ShardStats, SplitSummary
 from thesis_assets.schemas.tuning import ADOPTED_COMMAND, CheckpointInfo, TrainConfig
 from thesis_assets.splits.data_json import content_of_file, write_data_json
@@ -291,21 +292,36 @@ def _link_evaluations(run: FoundRun, tree: DifixTree) -> None:
 
 
 def mirror(found: FoundScores, target: EvaluationTree, findings: Findings) -> int:
-    """Make an evaluated tree by hard links (copies on another file system). Returns the number of files that were not there yet.
+    """Make an evaluated tree by hard links (copies on another file system). Returns the number of files that were new.
 
     Of a document's tree every file but those of tasks that are left out; of an older form what the document names: metric files, and
     the pictures of what was measured under `viz/`.
     """
     wanted = dict(_older_links(found, target) if found.older else _document_links(found, findings))
-    links = {place: source for place, source in wanted.items() if not (target.base / place).exists()}
-    if not target.base.exists():
+    links = {place: source for place, source in wanted.items() if not _is_linked(source, target.base / place)}
+    if target.base.exists():  # what came or was mended since an earlier adoption
+        for place, source in links.items():
+            storage.link_or_copy(source, target.base / place)
+    else:
         with storage.atomic_directory(target.base) as staging:
             for place, source in links.items():
                 storage.link_or_copy(source, staging / place)
-    for place, source in links.items():  # what came since an earlier adoption
-        if not (target.base / place).exists():
-            storage.link_or_copy(source, target.base / place)
+    if found.damaged:
+        storage.write_json(target.adopted, AdoptedTree(origin=str(found.folder), damaged=found.damaged))
+    else:
+        target.adopted.unlink(missing_ok=True)
     return len(links)
+
+
+def _is_linked(source: Path, target: Path) -> bool:
+    """Whether a file is there; a copy of numbers is held against their bytes, one of a picture against its size."""
+    if not target.exists():
+        return False
+    if source.samefile(target):
+        return True
+    if source.stat().st_size != target.stat().st_size:
+        return False
+    return source.suffix not in (".csv", ".txt", ".json") or source.read_bytes() == target.read_bytes()
 
 
 def _document_links(found: FoundScores, findings: Findings) -> Iterator[tuple[Path, Path]]:
@@ -321,7 +337,8 @@ def _document_links(found: FoundScores, findings: Findings) -> Iterator[tuple[Pa
 def _older_links(found: FoundScores, target: EvaluationTree) -> Iterator[tuple[Path, Path]]:
     for epoch, task in sorted(found.measured):
         for path in target.task(epoch, task).required_files:
-            yield path.relative_to(target.base), found.files[epoch, task][path.name]
+            if found.files[epoch, task][path.name].exists():
+                yield path.relative_to(target.base), found.files[epoch, task][path.name]
     for (epoch, cam_id, fname), path in found.pictures.items():
         if (epoch, "nvs") in found.measured:
             yield target.task(epoch, "nvs").older_metric_picture(cam_id, fname).relative_to(target.base), path

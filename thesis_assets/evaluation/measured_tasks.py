@@ -19,6 +19,7 @@ from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.means import counted_rows, mean_of
 from thesis_assets.evaluation.metric_tables import (
     CONDITIONING,
+    DAMAGED,
     NOT_CHECKED,
     OLDER_COLUMNS,
     REFINER_SIZE,
@@ -160,6 +161,11 @@ def measured_run(
         if listed is None:
             continue
         fact = (facts or {}).get(tree.base) or SceneFacts(listed.scene_name)
+        for name, why in listed.lost.items():
+            for epoch in listed.lost_epochs:
+                empty = _damaged(tree.task(epoch, name), epoch, [])
+                lost = replace(empty, damaged=why, seen=fact.seen, leaked=fact.leaked)
+                tasks.setdefault((name, epoch), {})[fact.scene_name] = lost
         for epoch in listed.epochs:
             for name in listed.tasks:
                 task = tree.task(epoch, name)
@@ -199,7 +205,13 @@ def _in_one_table(
 
 @dataclass(frozen=True)
 class _Listed:
-    """What a tree says that it holds. `by_record`: its manifest is what its record names."""
+    """What a tree says that it holds.
+
+    Attributes:
+        by_record: its manifest is what its record names.
+        lost: tasks that it cannot have, as the numbers that they were to be taken from are damaged, each with what is wrong.
+        lost_epochs: at which they were to be taken.
+    """
 
     scene_name: str
     epochs: list[int]
@@ -207,6 +219,8 @@ class _Listed:
     source_camera: int | None
     by_record: bool = False
     damaged: str = ""
+    lost: Mapping[str, str] = field(default_factory=dict)
+    lost_epochs: Sequence[int] = ()
 
 
 def _listed(tree: EvaluationTree) -> _Listed | None:
@@ -221,13 +235,22 @@ def _listed(tree: EvaluationTree) -> _Listed | None:
         if not why:
             epochs = [parse_epoch(name) for name in manifest.eval_epochs]
             by_record = record is not None
-            return _Listed(manifest.scene_name, epochs, manifest.tasks, manifest.source_camera_id, by_record)
+            lost, all_epochs = _lost(manifest) if by_record else ({}, ())
+            of_tree = (manifest.scene_name, epochs, manifest.tasks, manifest.source_camera_id)
+            return _Listed(*of_tree, by_record, lost=lost, lost_epochs=all_epochs)
         scene_name = manifest.scene_name
     except InvalidFile as error:
         why, scene_name = why or _said(tree.base, error), tree.base.parent.name
     epochs = epochs_on_disk(tree)
     tasks = [name for name in TASKS if any(tree.task(epoch, name).metrics_dir.is_dir() for epoch in epochs)]
     return _Listed(scene_name, epochs, tasks, None, damaged=f"damaged: {why}")
+
+
+def _lost(manifest: EvaluationManifest) -> tuple[dict[str, str], list[int]]:
+    """Tasks whose numbers were damaged where they were to be taken from, and the epochs that were asked for."""
+    absent, incomplete = manifest.notes.get("absent_tasks"), manifest.notes.get("incomplete_epochs")
+    lost = {str(task): str(why) for task, why in dict(absent or {}).items() if str(why).startswith(DAMAGED)}
+    return lost, sorted({parse_epoch(name) for name in [*manifest.eval_epochs, *dict(incomplete or {})]})
 
 
 def measured_task(tree: TaskTree, epoch: int, source_camera: int | None = None) -> MeasuredTask | None:

@@ -57,6 +57,8 @@ MESH_SIDES = ("pred", "gt_inputs")
 MESH_ALIGNMENTS = ("world_aligned", "root_aligned")
 ITS_OWN_RESULTS = "its own results"
 """In the details of such a protocol: what the other scripts' file of means says, word for word."""
+DAMAGED = "damaged"
+"""The first word of why numbers do not count whose files cannot be believed."""
 RESULT_TOLERANCE = 1e-4
 """Results are written with four decimals, tables with six."""
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from thesis_assets import storage
 from thesis_assets.errors import InvalidExperiment, InvalidKey, InvalidScene
 from thesis_assets.evaluation.cell import EvaluationCell, links_numbers, source_tree
+from thesis_assets.evaluation.metric_tables import DAMAGED
 from thesis_assets.layout import EvaluationTree, TaskTree, parse_epoch
 from thesis_assets.samples import plan
 from thesis_assets.scenes.bodies import BodyModel
-from thesis_assets.schemas.evaluation import PredictionRecord
+from thesis_assets.schemas.evaluation import AdoptedTree, PredictionRecord
 
 RENDERS = "nvs/inputs/cam_<id>/render/<frame>.png"
 _RENDER = re.compile(r"cam_(?P<cam>0|[1-9]\d{0,9})/render/(?P<frame>\d{6}|[1-9]\d{6,11})\.png", re.ASCII)
@@ -153,8 +154,12 @@ def no_views(cell: EvaluationCell, left_out: dict[str, str]) -> InvalidScene:
 
 
 def why_not_taken(cell: EvaluationCell, task_name: str) -> str | None:
-    """Why an existing tree lacks a task altogether; None where any of the epochs has it."""
+    """Why an existing tree lacks a task altogether, or cannot give it; None where any of the epochs has it."""
     tree = source_tree(cell)
+    if tree is not None and links_numbers(cell) and tree.adopted.is_file():
+        damaged = storage.read_json(tree.adopted, AdoptedTree).damaged.get(task_name)
+        if damaged is not None:
+            return f"{DAMAGED}: {damaged}"
     if tree is None or any(tree.task(epoch, task_name).base.is_dir() for epoch in cell.epoch_steps()):
         return None
     if task_name != "nvs" and not links_numbers(cell):

@@ -68,6 +68,14 @@ class EvaluationManifest(FileModel):
     """`run_name`, `epoch_steps` (epoch name to checkpoint step or null), `absent_tasks` (task to reason)."""
 
 
+class AdoptedTree(FileModel):
+    """`adopted.json` of a tree that an adoption made by links, where not all of it can be believed."""
+
+    origin: str
+    damaged: dict[str, str]
+    """By task the file, and what is wrong with it."""
+
+
 class PredictionRecord(OlderKeys):
     """`nvs/inputs/predictions.json`: what the renders beside it are."""
 

@@ -179,10 +179,7 @@ def test_a_scene_whose_numbers_are_damaged_leaves_the_other_scenes_theirs(tmp_pa
     table.write_text(table.read_text().rpartition("\n4,7,")[0] + "\n")
     findings = scan(tmp_path)
     (planned,) = plan(findings, AdoptedTrees(tmp_path / "adopted"), dict.fromkeys([TRAIN, EVALUATED], SOURCE))
-    assert {scene: found.tasks for (_, scene), found in planned.scores.items()} == {
-        TRAIN: ("pose_smplx", "pose_smpl"),
-        EVALUATED: TASKS,
-    }
+    assert {scene: found.tasks for (_, scene), found in planned.scores.items()} == {TRAIN: TASKS, EVALUATED: TASKS}
     damaged = {complaint.place.name for complaint in findings.complaints if complaint.damaged}
     assert damaged == {"metrics_avg_per_camera.csv", "novel_view_results.txt"}
 

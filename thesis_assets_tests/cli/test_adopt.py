@@ -23,7 +23,7 @@ from thesis_assets_tests.adoption.older_trees import (
     write_old_scores,
     write_old_snapshot,
 )
-from thesis_assets_tests.adoption.script_trees import february
+from thesis_assets_tests.adoption.script_trees import february, head
 from thesis_assets_tests.evaluation.compared_trees import true_picture, write_run
 from thesis_assets_tests.evaluation.tiny_cell import write_png
 from thesis_assets_tests.worlds import SCENES, SMALL, World, thesis_assets
@@ -151,16 +151,28 @@ def test_trees_of_a_snapshot_are_taken_in_though_a_run_of_it_has_none(
     assert {(row.exp_name, row.run_name) for row in board.rows} == {("v0", "adopted")}
 
 
-def test_what_was_mended_is_taken_in_by_the_next_adoption(new_world: Callable[..., World], tmp_path: Path) -> None:
+@pytest.mark.parametrize("write", [february, head])
+def test_what_was_mended_is_taken_in_by_the_next_adoption(
+    new_world: Callable[..., World], tmp_path: Path, write: Callable[..., Path]
+) -> None:
     world, results = new_world(), tmp_path / "old" / "results"
-    path = february(results, EVALUATED, "w2") / "evaluation" / "epoch_0030" / "novel_view_results.txt"
-    february(results, SCENES[0], "w2")
+    (path,) = (write(results, EVALUATED, "w2") / "evaluation" / "epoch_0030").rglob("novel_view_results.txt")
+    write(results, SCENES[0], "w2")
     whole = path.read_text()
     path.write_text("psnr: 99.0\n")
     first = thesis_assets(world, "adopt", str(tmp_path / "old"))
     assert first.returncode == 3, first.stdout + first.stderr
+    assert {("w2", EVALUATED, "pose_smplx"), ("w2", SCENES[0], "nvs")} <= measured(world)
     assert ("w2", EVALUATED, "nvs") not in measured(world)
-    assert ("w2", EVALUATED, "pose_smplx") in measured(world)
+    board = build_leaderboard(world.platform.evaluated_trees())
+    empty = [row for row in board.rows if (row.scene_name, row.task) == (EVALUATED, "nvs")]
+    assert empty
+    assert {"novel_view_results.txt" in row.damaged for row in empty} == {True}
+    (table,) = [each for each in score_tables(board) if each.task == "nvs"]
+    shown = thesis_assets(world, "leaderboard").stdout
+    assert str(path) in shown.replace("\n", ""), shown
+    assert {mean for scores in table.runs["w2", "adopted"] for mean in scores.means.values()} == {None}
+    path.unlink()  # as editors do: another file under the name
     path.write_text(whole)
     again = thesis_assets(world, "adopt", str(tmp_path / "old"))
     assert again.returncode == 0, again.stdout + again.stderr

@@ -194,7 +194,9 @@ def test_what_is_spoilt_stops_nothing_that_is_whole(spoilt: Adopted) -> None:
     assert {"v0", "groups", "image", "checkpoint", "epochs", "manifest"} <= set(spoilt.report["experiments"])
     assert {"half", "twice", "dead", "camera"}.isdisjoint(spoilt.report["experiments"])
     assert spoilt.value("text", EVALUATED, 30, "pose_smpl", "rr_mpjpe_mm").value is not None
-    assert not [row for row in spoilt.rows if row.exp_name == "text" and row.task == "nvs"]
+    empty = [row for row in spoilt.rows if row.exp_name == "text" and row.task == "nvs"]
+    assert {row.value for row in empty} == {None}
+    assert all("damaged: " in row.damaged and "novel_view_results.txt" in row.damaged for row in empty), empty
     done = thesis_assets(spoilt.world, "adopt", str(spoilt.old))
     assert done.returncode == 3, done.stdout + done.stderr
     assert state_of(spoilt.old) == spoilt.before
