@@ -282,11 +282,11 @@ def test_an_adopted_tree_with_a_copy_in_training_does_not_train(where: SceneRoot
     shutil.rmtree(where.tree(TEST).ground_truth.seg_dir)
     old, _, _ = make_snapshot(where, SPLIT)
     findings = scan(old.root)
-    (planned,) = plan(findings, AdoptedTrees(tmp_path / "adopted"), [TRAIN, TEST, COPY])
+    (planned,) = plan(findings, AdoptedTrees(tmp_path / "adopted"), {})
     assert planned.snapshot is not None
     spec = ExperimentSpec.model_validate({"exp_name": "v0", **planned.value})
     tree = DifixTree(tmp_path / "data", "v0")
-    adopt_snapshot(planned.snapshot, planned.rows, spec, tree, where, findings, lambda _: None)
+    adopt_snapshot(planned.snapshot, planned.rows, spec, tree, where, lambda _: None)
     assert refused(tree, spec.split).key == PHOTOGRAPHS
 
 
