@@ -12,6 +12,7 @@ from benchmarks import (
     definitions_import,
     difix_step,
     evaluation_tree,
+    evaluation_views,
     gaussian_rasteriser,
     image_codecs,
     image_metrics,
@@ -31,7 +32,7 @@ RESULTS = Path(__file__).with_name("results")
 SUBJECTS = (
     *(definitions_import, image_codecs, triplet_export, sample_integrity, large_manifests),
     *(image_metrics, gaussian_rasteriser, tuning_speed, difix_step, sensor_ticks, many_registered, evaluation_tree),
-    *(recordings, provenance, whole_run),
+    *(evaluation_views, recordings, provenance, whole_run),
 )
 PACKAGES = (
     *("thesis-assets", "dagster", "numpy", "pillow", "isal", "opencv-python-headless", "scikit-image", "torch"),

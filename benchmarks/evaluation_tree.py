@@ -26,6 +26,7 @@ SCENES = ("studio_pair00_dance", "studio_pair01_hug", "studio_pair02_fight")
 SOURCE, TARGETS = 0, tuple(range(1, 9))
 N_FRAMES, FEW_FRAMES = 150, 15
 HEIGHT, WIDTH = 48, 64
+RESOLUTION = 48
 STEPS = (5, 10)
 EPOCHS = (0, 15, 30)
 N_PEOPLE, N_JOINTS, N_VERTICES = 2, 24, 100
@@ -104,23 +105,28 @@ def evaluate(folder: Path, workers: int) -> int:
     return sum(record.n_images for record in predicted.records.values())
 
 
-def open_cell(folder: Path, name: str) -> Any:
+def open_cell(folder: Path, name: str, epochs: Any = EPOCHS, results: str = "results") -> Any:
     from thesis_assets.evaluation.cell import EvaluationCell
     from thesis_assets.experiments import ExperimentSpec
     from thesis_assets.layout import DifixTree, EvaluationTree
     from thesis_assets.scenes.scene import open_scene
 
-    run = {"max_train_steps": STEPS[-1], "checkpointing_steps": STEPS[0], "resolution": 48, "mixed_precision": "no"}
+    run = {
+        "max_train_steps": STEPS[-1],
+        "checkpointing_steps": STEPS[0],
+        "resolution": RESOLUTION,
+        "mixed_precision": "no",
+    }
     spec = ExperimentSpec.model_validate(
         {
             "exp_name": "bench",
             "generation": {"scenes": ["studio_*"], "renders": {"source": "precomputed"}},
             "split": {"test_fraction": 0.5},
             "runs": {"r": run},
-            "evaluation": {"scenes": list(SCENES), "epochs": list(EPOCHS)},
+            "evaluation": {"scenes": list(SCENES), "epochs": epochs},
         }
     )
-    tree = EvaluationTree(folder / "results" / name, "bench")
+    tree = EvaluationTree(folder / results / name, "bench")
     return EvaluationCell(
         "bench", "r", spec, DifixTree(folder / "difix", "bench"), open_scene(roots(folder), name), tree, "cpu"
     )
@@ -185,7 +191,7 @@ def write_bodies(tree: Any, model: Any, fname: str, rng: np.random.Generator) ->
         np.savez(path, **parameters, joints=moved[:, :N_JOINTS], vertices=moved[:, N_JOINTS:])
 
 
-def write_checkpoint(folder: Path, step: int) -> None:
+def write_checkpoint(folder: Path, step: int, resolution: int = RESOLUTION) -> None:
     import torch
 
     from thesis_assets.layout import DifixTree
@@ -197,7 +203,12 @@ def write_checkpoint(folder: Path, step: int) -> None:
     weights = TinyRefiner(architecture).state_dict()
     state = {
         **{key: {} for key in RESUME_KEYS},
-        **{"state_dict_unet": weights, "architecture": architecture.as_numbers(), "resolution": 48, "step": step},
+        **{
+            "state_dict_unet": weights,
+            "architecture": architecture.as_numbers(),
+            "resolution": resolution,
+            "step": step,
+        },
     }
     run = DifixTree(folder / "difix", "bench").tuning_run("r")
     save_checkpoint(run, state, metrics={}, data_json_sha256="0" * 64, hyperparameter_digest="0" * 64)

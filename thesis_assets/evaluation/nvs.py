@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
+import itertools
 import shutil
-import signal
-import subprocess
-import tempfile
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from thesis_assets import __version__, storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell, links_numbers
+from thesis_assets.evaluation.comparison_video import Video
 from thesis_assets.evaluation.means import counted_rows, mean_of
 from thesis_assets.evaluation.metric_tables import REFINER_SIZE, write_tables
 from thesis_assets.evaluation.nvs_metrics import (
-    NvsComparison,
+    BACKGROUND_VALUES,
     ViewMetrics,
     comparison_of,
+    downscale_mask,
     lpips_or_reason,
     metric_image,
     view_metrics,
@@ -56,11 +54,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thesis_assets.images.perceptual import Lpips
-
-FRAMES_A_SECOND = 10
-MAX_VIDEO_HEIGHT = 640
-NO_FFMPEG = "the program ffmpeg is not installed"
-VIDEO_SECONDS = 600
 
 
 def measure_views(work: SceneEpochs) -> Course[Outcomes[Protocol]]:
@@ -187,17 +180,22 @@ def measure_part(
     lpips, _ = lpips_or_reason(cell.lpips_weights, cell.device, spec.lpips)
     encoder = cell.experiment.generation.export.png_encoder
     measured: dict[View, ViewMetrics] = {}
+    no_video: dict[str, str] = {}
     progress = counted(cell.title, "views measured", len(views))
-    for view in views:
-        render, image, mask = _native_images(cell, task, view)
-        predicted, true = metric_image(render, mask, how), metric_image(image, mask, how)
-        pred.write_png(task.pred_image(view.cam_id, view.fname), predicted, encoder)
-        truth.write_png(task.gt_image(view.cam_id, view.fname), true, encoder)
-        _write_pictures(cell, task, viz, view, render, image, mask)
-        with one_thread() if lpips else contextlib.nullcontext():
-            measured[view] = view_metrics(predicted, true, mask, how, lpips)
-        progress(len(measured))
-    no_video = _write_videos(task, viz, views)
+    for cam_id, of_camera in itertools.groupby(views, lambda view: view.cam_id):
+        with Video(viz.place(task.viz_video(cam_id)), program=shutil.which("ffmpeg")) as video:
+            for view in of_camera:
+                render, image, mask = _native_images(cell, task, view)
+                inside = None if mask is None else downscale_mask(mask, how.downscale_factor)
+                predicted, true = metric_image(render, inside, how), metric_image(image, inside, how)
+                pred.write_png(task.pred_image(view.cam_id, view.fname), predicted, encoder)
+                truth.write_png(task.gt_image(view.cam_id, view.fname), true, encoder)
+                video.add(_write_pictures(cell, task, viz, view, render, image, mask))
+                with one_thread() if lpips else contextlib.nullcontext():
+                    measured[view] = view_metrics(predicted, true, inside, how, lpips)
+                progress(len(measured))
+        if video.reason is not None:
+            no_video[f"cam_{cam_id}"] = video.reason
     return MeasuredViews(measured, no_video, pred.written | truth.written | viz.written)
 
 
@@ -245,89 +243,25 @@ def _write_pictures(
     render: NDArray[np.uint8],
     image: NDArray[np.uint8],
     mask: NDArray[np.bool_] | None,
-) -> None:
-    """Render beside truth on the protocol's background, and the render on white, at native size."""
+) -> NDArray[np.uint8]:
+    """Render beside truth on the protocol's background, which is returned, and the render on white, at native size."""
     import numpy as np
 
-    encoder = cell.experiment.generation.export.png_encoder
-    how = NvsComparison("full_frame", cell.experiment.evaluation.nvs.background, 1)
-    bar = np.full((render.shape[0], max(2, render.shape[1] // 64), 3), 128, np.uint8)
-    beside = np.concatenate([metric_image(render, mask, how), bar, metric_image(image, mask, how)], axis=1)
-    viz.write_png(task.viz_image(view.cam_id, "render_vs_gt", view.fname), beside, encoder)
-    white = metric_image(render, mask, NvsComparison("full_frame", "white", 1))
-    viz.write_png(task.viz_image(view.cam_id, "render_white_bg", view.fname), white, encoder)
+    from thesis_assets.images.codecs import a_channel, on_background
 
-
-def _write_videos(task: TaskTree, viz: Staging, views: Sequence[View]) -> dict[str, str]:
-    """A video a camera of its `render_vs_gt` pictures; returns the cameras without one, each with the reason."""
-    reasons: dict[str, str] = {}
-    by_camera: dict[int, list[Path]] = {}
-    for view in views:
-        picture = task.viz_image(view.cam_id, "render_vs_gt", view.fname)
-        by_camera.setdefault(view.cam_id, []).append(viz.place(picture))
-    for cam_id, pictures in by_camera.items():
-        reason = write_video(viz.place(task.viz_video(cam_id)), pictures, program=shutil.which("ffmpeg"))
-        if reason is not None:
-            reasons[f"cam_{cam_id}"] = reason
-    return reasons
-
-
-def write_video(path: Path, pictures: Sequence[Path], *, program: str | None) -> str | None:
-    """Write an MP4 that any browser plays (H.264, even sides, at most `MAX_VIDEO_HEIGHT` high); one picture a frame.
-
-    A video is something to look at, no result: a failure is said, and fails nothing.
-
-    Args:
-        pictures: PNG files of one size, in order.
-        program: the path of ffmpeg; None where there is none.
-
-    Returns:
-        Why there is no video; None where there is.
-    """
-    if program is None:
-        return NO_FFMPEG
-    scale = f"scale=-2:'trunc(min({MAX_VIDEO_HEIGHT},ih)/2)*2':flags=area"
-    command = [
-        *(program, "-y", "-loglevel", "error", "-f", "image2pipe", "-framerate", str(FRAMES_A_SECOND)),
-        *("-c:v", "png", "-i", "-", "-vf", scale, "-c:v", "libx264", "-preset", "veryfast", "-crf", "18"),
-        *("-pix_fmt", "yuv420p", "-threads", "1", "-fflags", "+bitexact", "-movflags", "+faststart", str(path)),
-    ]
-    try:
-        with tempfile.TemporaryFile() as said:  # not a pipe: one that is full stops the program, and then us
-            status = _encode(command, said, pictures)
-            said.seek(0)
-            why = said.read()[-300:].decode("utf-8", errors="replace").strip()
-    except OSError as error:
-        status, why = None, str(error)
-    if status == 0 and path.is_file() and path.stat().st_size > 0:
-        return None
-    path.unlink(missing_ok=True)
-    if status == -signal.SIGKILL:
-        why = f"it did not end within {VIDEO_SECONDS} s"
-    return f"ffmpeg failed: {why or f'exit status {status}, and no video'}"
-
-
-def _encode(command: Sequence[str], said: IO[bytes], pictures: Sequence[Path]) -> int:
-    """Give the pictures one by one: they are never all in memory. Returns the exit status; what takes too long is killed."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
-    )
-    clock = threading.Timer(VIDEO_SECONDS, _kill, [process])
-    clock.start()
-    try:
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError), process.stdin as given:  # it ended before: what it said tells why
-            for picture in pictures:
-                given.write(picture.read_bytes())
-        return process.wait()
-    finally:
-        clock.cancel()
-        if process.poll() is None:
-            _kill(process)
-            process.wait()
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """With all that it has started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    spec = cell.experiment
+    inside = None if mask is None else a_channel(mask)
+    height, width, _ = render.shape
+    bar = max(2, width // 64)
+    beside, white = np.empty((height, 2 * width + bar, 3), np.uint8), render
+    beside[:, width : width + bar] = 128
+    for picture, half in ((render, beside[:, :width]), (image, beside[:, width + bar :])):
+        if inside is None or spec.evaluation.nvs.background == "none":
+            half[:] = picture
+        else:
+            on_background(picture, inside, BACKGROUND_VALUES[spec.evaluation.nvs.background], out=half)
+    if inside is not None:
+        white = on_background(render, inside, BACKGROUND_VALUES["white"])
+    for kind, pixels in (("render_vs_gt", beside), ("render_white_bg", white)):
+        viz.write_png(task.viz_image(view.cam_id, kind, view.fname), pixels, spec.generation.export.png_encoder)
+    return beside

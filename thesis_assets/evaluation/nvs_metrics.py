@@ -6,13 +6,14 @@ and recompute the numbers from what was saved.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thesis_assets.errors import InvalidFile
+from thesis_assets.images.codecs import a_channel, on_background
 from thesis_assets.images.lpips_files import COLUMNS, find_lpips, network_of
 
 if TYPE_CHECKING:
@@ -42,35 +43,33 @@ class NvsComparison:
         return self.region != "full_frame" or self.background != "none"
 
 
-def metric_image(image: NDArray[np.uint8], mask: NDArray[np.bool_] | None, how: NvsComparison) -> NDArray[np.uint8]:
+def metric_image(image: NDArray[np.uint8], inside: NDArray[np.bool_] | None, how: NvsComparison) -> NDArray[np.uint8]:
     """The image that enters the metric.
 
     Args:
         image: (H, W, 3) uint8 RGB at native size.
-        mask: (H, W) bool at native size, True on people; None counts as one whole mask.
+        inside: (H', W') bool, True on people: the mask by `downscale_mask`; None counts as one whole mask.
 
     Returns:
         (ceil(H / f), ceil(W / f), 3) uint8; outside the mask the background's value, unless the background is `none`.
     """
     small = downscale(image, how.downscale_factor)
-    if mask is None or how.background == "none":
+    if inside is None or how.background == "none":
         return small
-    inside = downscale_mask(mask, how.downscale_factor)
-    return np.where(inside[..., None], small, np.uint8(BACKGROUND_VALUES[how.background]))
+    return on_background(small, a_channel(inside), BACKGROUND_VALUES[how.background])
 
 
-def metric_region(mask: NDArray[np.bool_] | None, how: NvsComparison) -> tuple[NDArray[np.bool_] | None, bool]:
+def metric_region(inside: NDArray[np.bool_] | None, how: NvsComparison) -> tuple[NDArray[np.bool_] | None, bool]:
     """The pixels that are compared, and whether there are any.
 
     Args:
-        mask: (H, W) bool at native size; None counts as one whole mask.
+        inside: as of `metric_image`.
 
     Returns:
         (H', W') bool at metric size, or None for the full frame; and False where an empty mask leaves nothing to compare.
     """
-    if mask is None or not how.needs_mask():
+    if inside is None or not how.needs_mask():
         return None, True
-    inside = downscale_mask(mask, how.downscale_factor)
     if not inside.any():
         return None, False
     if how.region == "full_frame":
@@ -97,36 +96,56 @@ def downscale(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     """
     if factor == 1:
         return image
-    # Plane by plane: numpy adds long rows four times as fast as runs of three channels. Whole numbers: rounded once.
-    planes = np.ascontiguousarray(np.moveaxis(np.atleast_3d(image), 2, 0))
-    sums, sizes = _block_sums(planes, factor)
-    means = ((2 * sums.astype(np.uint32) + sizes) // (2 * sizes)).astype(np.uint8)
-    return np.ascontiguousarray(np.moveaxis(means, 0, 2)).reshape(*means.shape[1:], *image.shape[2:])
+    sums = _block_sums(np.atleast_3d(image), factor)
+    means = np.empty(sums.shape, np.uint8)
+    for block, size in _blocks_by_size(image.shape, factor):
+        means[block] = (2 * sums[block] + size) // (2 * size)  # whole numbers: rounded once
+    return means.reshape(*means.shape[:2], *image.shape[2:])
 
 
 def downscale_mask(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
     """True where at least half of the block is. Same blocks as `downscale`."""
     if factor == 1:
         return mask
-    sums, sizes = _block_sums(mask[None], factor)
-    return np.asarray(2 * sums[0].astype(np.uint32) >= sizes)
+    sums = _block_sums(mask[..., None], factor)[..., 0]
+    inside = np.empty(sums.shape, np.bool_)
+    for block, size in _blocks_by_size(mask.shape, factor):
+        inside[block] = 2 * sums[block] >= size
+    return inside
 
 
-def _block_sums(planes: NDArray[Any], factor: int) -> tuple[NDArray[Any], NDArray[np.uint32]]:
-    """Sum of each block of (C, H, W) planes, and the number of pixels in each block."""
-    count, height, width = planes.shape
+def _block_sums(image: NDArray[Any], factor: int) -> NDArray[np.unsignedinteger[Any]]:
+    """Sum of each block of an (H, W, C) image: (ceil(H / f), ceil(W / f), C), with room for twice the sum.
+
+    Whole rows are added, also across: what is no block's sum is left behind. numpy adds short runs of pixels many times slower.
+    """
+    height, width, channels = image.shape
     rows, columns = -(-height // factor), -(-width // factor)
-    kind = np.uint16 if 255 * factor**2 < 2**16 else np.uint32
-    bands = np.zeros((count, rows, width), kind)
+    lines = image.reshape(height, width * channels)
+    bands = np.zeros((rows, columns * factor * channels), np.uint16 if 2 * 256 * factor**2 < 2**16 else np.uint32)
     for y in range(factor):
-        lines = planes[:, y::factor]
-        bands[:, : lines.shape[1]] += lines
-    sums = np.zeros((count, rows, columns), kind)
-    for x in range(factor):
-        part = bands[:, :, x::factor]
-        sums[:, :, : part.shape[2]] += part
-    down, across = (np.minimum(factor, size - factor * np.arange(n)) for size, n in ((height, rows), (width, columns)))
-    return sums, np.multiply.outer(down, across).astype(np.uint32)
+        part = lines[y::factor]
+        bands[: len(part), : width * channels] += part
+    last = bands.shape[1] - (factor - 1) * channels
+    across = bands[:, :last].copy()
+    for x in range(1, factor):
+        across += bands[:, x * channels : x * channels + last]
+    sums = np.empty((rows, columns, channels), bands.dtype)
+    for channel in range(channels):
+        sums[..., channel] = across[:, channel :: factor * channels]
+    return sums
+
+
+def _blocks_by_size(shape: tuple[int, ...], factor: int) -> Iterator[tuple[tuple[slice, slice], int]]:
+    """The blocks of one number of pixels, and this number: whole ones, and those cut by the right, the lower or both edges."""
+
+    def spans(length: int) -> list[tuple[slice, int]]:
+        whole, rest = divmod(length, factor)
+        return [(slice(whole), factor), (slice(whole, whole + 1), rest)][: 2 if rest else 1]
+
+    for rows, down in spans(shape[0]):
+        for columns, across in spans(shape[1]):
+            yield (rows, columns), down * across
 
 
 @dataclass(frozen=True)
@@ -165,7 +184,7 @@ def lpips_or_reason(
 def view_metrics(
     predicted: NDArray[np.uint8],
     true: NDArray[np.uint8],
-    mask: NDArray[np.bool_] | None,
+    inside: NDArray[np.bool_] | None,
     how: NvsComparison,
     lpips: Mapping[str, Lpips] | None = None,
 ) -> ViewMetrics:
@@ -176,19 +195,18 @@ def view_metrics(
     Args:
         predicted: (H', W', 3) uint8, as saved under `pred/`.
         true: the same shape, as saved under `gt_inputs/`.
-        mask: (H, W) bool at native size, as saved under `inputs/`; None counts as one whole mask.
+        inside: as of `metric_image`, of the mask that is saved under `inputs/`.
         lpips: the distances by column; `lpips` without one is empty.
     """
     from thesis_assets.images import metrics
 
     lpips = lpips or {}
     values: dict[str, float | None] = dict.fromkeys(("psnr", "ssim", "lpips", "psnr_channel_sum", *lpips))
-    region, comparable = metric_region(mask, how)
+    region, comparable = metric_region(inside, how)
     if not comparable:
         empty = [name for name in values if name != "lpips" or name in lpips]
         return ViewMetrics(values, dict.fromkeys(empty, EMPTY_MASK))
-    values["psnr"] = metrics.psnr(predicted, true, region)
-    values["psnr_channel_sum"] = metrics.psnr_channel_sum(predicted, true, region)
+    values["psnr"], values["psnr_channel_sum"] = metrics.both_psnr(predicted, true, region)
     values["ssim"] = metrics.ssim(predicted, true, region)
     reasons = {"ssim": NO_WINDOW} if values["ssim"] is None else {}
     parts = [_part(image, region) for image in (predicted, true)] if lpips else []
@@ -200,13 +218,10 @@ def view_metrics(
 
 def _part(image: NDArray[np.uint8], region: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
     """The rectangle around the region, black outside the region; the whole image without one."""
-    import numpy as np
-
     if region is None:
         return image
     box = bounding_box(region)
-    inside = np.where(region[..., None], image, np.uint8(0))
-    return inside[box.any(axis=1)][:, box.any(axis=0)]
+    return on_background(image, a_channel(region), 0)[box.any(axis=1)][:, box.any(axis=0)]
 
 
 def comparison_of(comparable: dict[str, Any]) -> NvsComparison:

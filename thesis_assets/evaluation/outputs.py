@@ -99,15 +99,15 @@ class Staging:
 
     def write_png(self, path: Path, pixels: NDArray[np.uint8], encoder: PngEncoder) -> None:
         """Encode and write an image, (H, W, 3) or (H, W)."""
-        import numpy as np
+        from thesis_assets.images.codecs import encode_png, pixel_digest
 
-        from thesis_assets.images.codecs import encode_png
+        self.write(path, encode_png(pixels, encoder), pixel_digest(pixels))
 
-        digest = storage.sha256_bytes(np.ascontiguousarray(pixels).tobytes())
-        self.write(path, encode_png(pixels, encoder), digest)
-
-    def link(self, source: Path, path: Path) -> storage.LinkMode:
+    def link(self, source: Path, path: Path, known: Output | None = None) -> storage.LinkMode:
+        """Link a file; `known`: what its own record says of it, where it has one."""
         self.written.pop(path, None)
+        if known is not None:
+            self.written[path] = known
         return storage.link_or_copy(source, self.place(path))
 
     def link_all(self, source: Path) -> None:

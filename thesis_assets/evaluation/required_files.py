@@ -36,7 +36,7 @@ from thesis_assets.evaluation.metric_tables import (
     task_faults,
     wanted_names,
 )
-from thesis_assets.evaluation.nvs_metrics import comparison_of, lpips_or_reason, view_metrics
+from thesis_assets.evaluation.nvs_metrics import comparison_of, downscale_mask, lpips_or_reason, view_metrics
 from thesis_assets.evaluation.outputs import files_below
 from thesis_assets.evaluation.pose_inputs import body_model
 from thesis_assets.evaluation.pose_metrics import UNHELD, FrameMetrics, emptied, frame_metrics, read_compared
@@ -333,13 +333,13 @@ def recompute_row(
     from thesis_assets.images.codecs import read_mask, read_rgb
 
     key = (int(row["camera_id"] or 0), fname)
-    mask = task.input_mask(*key)
+    mask, how = task.input_mask(*key), comparison_of(protocol.comparable)
     lpips = lpips or {}
     measured = view_metrics(
         read_rgb(task.pred_image(*key)),
         read_rgb(task.gt_image(*key)),
-        read_mask(mask) if mask.exists() else None,
-        comparison_of(protocol.comparable),
+        downscale_mask(read_mask(mask), how.downscale_factor) if mask.exists() else None,
+        how,
         lpips,
     )
     written = {column: str(protocol.comparable[column]) for column in COLUMNS.values() if column in protocol.comparable}

@@ -42,9 +42,7 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8], region: NDArray[np.bool_] |
     Returns:
         dB, or None where the region has no pixel.
     """
-    channels = a.shape[2] if a.ndim == 3 else 1
-    error = _squared_error_a_pixel(a, b, region)
-    return None if error is None else _decibel(error / channels)
+    return both_psnr(a, b, region)[0]
 
 
 def psnr_channel_sum(
@@ -54,8 +52,15 @@ def psnr_channel_sum(
 
     For RGB that is 10 log10(3) = 4.771 dB below `psnr`.
     """
+    return both_psnr(a, b, region)[1]
+
+
+def both_psnr(
+    a: NDArray[np.uint8], b: NDArray[np.uint8], region: NDArray[np.bool_] | None = None
+) -> tuple[float | None, float | None]:
+    """`psnr` and `psnr_channel_sum`, of one look at the images."""
     error = _squared_error_a_pixel(a, b, region)
-    return None if error is None else _decibel(error)
+    return (None, None) if error is None else (_decibel(error / (a.shape[2] if a.ndim == 3 else 1)), _decibel(error))
 
 
 def ssim(a: NDArray[np.uint8], b: NDArray[np.uint8], region: NDArray[np.bool_] | None = None) -> float | None:
@@ -182,7 +187,9 @@ def _filtered(planes: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     """The Gaussian window over (4, n + 10, 10 + a multiple of `_COLUMNS`): 10 less of both."""
     n, width = planes.shape[1] - 2 * _BORDER, planes.shape[2] - 2 * _BORDER
     down = np.matmul(_band(n, planes.dtype), planes).reshape(4 * n, -1)
-    blocks = np.lib.stride_tricks.sliding_window_view(down, _COLUMNS + 2 * _BORDER, 1)[:, ::_COLUMNS].transpose(1, 0, 2)
+    along, across = down.strides
+    shape = (width // _COLUMNS, 4 * n, _COLUMNS + 2 * _BORDER)
+    blocks = np.lib.stride_tricks.as_strided(down, shape, (_COLUMNS * across, along, across), writeable=False)
     out = np.empty((4 * n, width // _COLUMNS, _COLUMNS), planes.dtype)
     # One product a block of columns, in one call: a loop in Python takes three times as long.
     np.matmul(blocks, _transposed_band(_COLUMNS, planes.dtype), out=out.transpose(1, 0, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,16 +42,21 @@ def quantise_into(image: Tensor, out: NDArray[np.uint8]) -> None:
         image: (C, H, W) float on the CPU.
         out: (H, W, C) uint8, filled.
     """
-    values, rows = image.float().numpy(), 64
-    channels, height, width = values.shape
-    band = scratch("scaled_band", (channels, rows, width), np.float32)
-    for top in range(0, height, rows):
-        source = values[:, top : top + rows]
-        scaled = np.multiply(source, np.float32(255), out=band[:, : source.shape[1]])
-        scaled += np.float32(0.5)
-        np.clip(scaled, 0, 255, out=scaled)
-        for channel in range(channels):
-            out[top : top + rows, :, channel] = scaled[channel]
+    values, rows = image.float(), 64
+    interleaved = values.permute(1, 2, 0)
+    parts: Iterable[tuple[NDArray[np.float32], NDArray[np.uint8]]]
+    if interleaved.is_contiguous():
+        parts = [(interleaved.numpy(), out)]
+    else:
+        parts = zip(values.numpy(), np.moveaxis(out, 2, 0), strict=True)
+    for source, target in parts:
+        band = scratch("scaled_band", (rows, *source.shape[1:]), np.float32)
+        for top in range(0, len(source), rows):
+            part = source[top : top + rows]
+            scaled = np.multiply(part, np.float32(255), out=band[: len(part)])
+            scaled += np.float32(0.5)
+            np.clip(scaled, 0, 255, out=scaled)
+            target[top : top + rows] = scaled
 
 
 def to_host(images: Tensor) -> NDArray[np.uint8]:

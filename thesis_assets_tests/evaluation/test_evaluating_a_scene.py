@@ -1,8 +1,6 @@
 """A whole scene: predictions, tasks, artifacts; what is current stays, what changed is made again."""
 
 import shutil
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +9,15 @@ from PIL import Image
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidExperiment, ThesisAssetsError
-from thesis_assets.evaluation import nvs
 from thesis_assets.evaluation.cell import EvaluationCell
+from thesis_assets.evaluation.comparison_video import NO_FFMPEG
 from thesis_assets.evaluation.input_data import documented_folders
 from thesis_assets.evaluation.metric_tables import read_results, read_table
-from thesis_assets.evaluation.nvs import NO_FFMPEG, write_video
 from thesis_assets.evaluation.units import absent_tasks
 from thesis_assets.evaluation.views import View, evaluated_views
+from thesis_assets.images.codecs import encode_png, read_rgb
+from thesis_assets.provenance import Place, read_record
+from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, NVS_RESULT_KEYS, InputDataRecord, PredictionRecord
 from thesis_assets_tests.evaluation.tiny_cell import (
     FRAMES,
@@ -49,6 +49,27 @@ def test_the_unrefined_epoch_is_the_render_itself(evaluated: EvaluationCell) -> 
     record = storage.read_json(task.prediction_record, PredictionRecord)
     assert (record.step, record.checkpoint_sha256, record.n_images) == (None, None, 8)
     assert record.renderer == "precomputed, samples"
+
+
+def test_an_unrefined_render_of_the_samples_is_their_file_and_a_drawn_one_has_the_same_bytes(
+    evaluated: EvaluationCell,
+) -> None:
+    task, difix = evaluated.tree.task(0, "nvs"), evaluated.difix
+    samples = [row for row in read_rows(difix.scene_run(SCENE).all_samples) if row.target_cam_id == 4]
+    assert samples
+    for row in samples:
+        file = difix.base / row.image_path
+        render = task.input_render(4, row.target_fname)
+        assert render.samefile(file)
+        assert render.read_bytes() == encode_png(read_rgb(file))
+    drawn = task.input_render(28, FRAMES[1])
+    assert drawn.read_bytes() == encode_png(pixels(evaluated.scene.tree.render(28, FRAMES[1])))
+    made = read_record(Place(task.inputs_dir, task.predictions_made_from))
+    assert made is not None
+    for path in (task.input_render(4, samples[0].target_fname), drawn):
+        said = made.output(path.relative_to(task.inputs_dir).as_posix())
+        assert said is not None
+        assert said.sha256 == storage.sha256_file(path)
 
 
 def test_a_refined_epoch_is_what_the_checkpoint_makes_of_render_and_masked_reference(evaluated: EvaluationCell) -> None:
@@ -127,36 +148,6 @@ def test_without_ffmpeg_the_protocol_says_why_there_is_no_video(
     protocol = compared_epoch(cell, 0)
     assert protocol.details["no_video"] == {"cam_4": NO_FFMPEG, "cam_28": NO_FFMPEG}
     assert not cell.tree.task(0, "nvs").viz_video(4).exists()
-
-
-def test_a_video_program_that_cannot_do_it_is_a_reason_and_no_failure(tmp_path: Path) -> None:
-    reason = write_video(tmp_path / "a.mp4", [], program=str(tmp_path))  # a folder cannot be started
-    assert "Permission denied" in str(reason)
-    reason = write_video(tmp_path / "a.mp4", [tmp_path / "gone.png"], program=shutil.which("cat"))
-    assert "gone.png" in str(reason)
-
-
-@pytest.mark.parametrize(
-    ("code", "told"),
-    [
-        ("import time; time.sleep(60)", "did not end within 1 s"),
-        ("import subprocess; subprocess.run(['sleep', '60'])", "did not end within 1 s"),
-        ("import sys; sys.stderr.write('x' * 1_000_000 + 'no such codec'); sys.exit(1)", "no such codec"),
-        ("import sys; sys.stdin.buffer.read()", "no video"),
-    ],
-)
-def test_a_video_program_that_hangs_shouts_or_makes_nothing_is_told_and_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, told: str
-) -> None:
-    monkeypatch.setattr(nvs, "VIDEO_SECONDS", 1)
-    program = tmp_path / "ffmpeg"
-    program.write_text(f"#!{sys.executable}\n{code}\n")
-    program.chmod(0o755)
-    (tmp_path / "picture.png").write_bytes(bytes(1_000_000))
-    began = time.monotonic()
-    reason = write_video(tmp_path / "a.mp4", [tmp_path / "picture.png"] * 3, program=str(program))
-    assert told in str(reason)
-    assert time.monotonic() - began < 30
 
 
 def test_equal_ground_truth_is_one_file_over_the_epochs(evaluated: EvaluationCell) -> None:

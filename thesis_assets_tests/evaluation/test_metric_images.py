@@ -39,13 +39,30 @@ def test_a_masks_block_counts_from_half_on() -> None:
     assert downscale_mask(mask, 2).tolist() == [[False, True], [False, False]]
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 3, 5, 11, 12]), st.integers(0, 99))
+def test_a_downscaled_mask_is_true_where_half_of_a_block_is(height: int, width: int, factor: int, seed: int) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < 0.5
+    small = downscale_mask(mask, factor)
+    for row, column in np.ndindex(small.shape):
+        block = mask[row * factor : (row + 1) * factor, column * factor : (column + 1) * factor]
+        assert small[row, column] == (block.sum() * 2 >= block.size)
+
+
+@pytest.mark.parametrize("factor", [11, 12, 64])
+def test_the_sum_of_a_large_white_block_fits(factor: int) -> None:
+    white = np.full((2 * factor + 1, factor, 3), 255, np.uint8)
+    assert (downscale(white, factor) == 255).all()
+    assert downscale_mask(white[..., 0] > 0, factor).all()
+
+
 @pytest.mark.parametrize(("background", "value"), [("black", 0), ("white", 255)])
 def test_the_background_covers_everything_outside_the_mask(background: str, value: int) -> None:
     mask = np.zeros((24, 20), bool)
     mask[4:12, 4:12] = True
     how = NvsComparison("full_frame", background, 2)
-    pixels = metric_image(image(), mask, how)
     inside = downscale_mask(mask, 2)
+    pixels = metric_image(image(), inside, how)
     assert (pixels[~inside] == value).all()
     np.testing.assert_array_equal(pixels[inside], downscale(image(), 2)[inside])
 
@@ -106,3 +123,36 @@ def test_the_older_psnr_is_4_771_decibel_lower(seed: int, region: str) -> None:
     assert values["psnr"] is not None
     assert values["psnr_channel_sum"] is not None
     assert values["psnr"] - values["psnr_channel_sum"] == pytest.approx(4.771, abs=1e-3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    *(st.integers(11, 60), st.integers(11, 60), st.integers(0, 99)),
+    *(st.sampled_from(["full_frame", "mask", "bbox"]), st.sampled_from(["black", "white", "none"])),
+)
+def test_the_numbers_are_those_of_plain_formulas_over_the_metric_images(
+    height: int, width: int, seed: int, region: str, background: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    render, truth, how = (
+        image(height, width, seed),
+        image(height, width, seed + 100),
+        NvsComparison(region, background, 2),
+    )
+    mask = np.zeros((height, width), bool)
+    mask[2 : height // 2 + 4, 3 : width // 2 + 5] = True
+    mask |= rng.random((height, width)) < 0.1
+    inside = downscale_mask(mask, 2)
+    fill = {"black": 0, "white": 255, "none": 0}[background]
+    plain = [
+        small if background == "none" else np.where(inside[..., None], small, np.uint8(fill))
+        for small in (downscale(render, 2), downscale(truth, 2))
+    ]
+    pair = metric_image(render, inside, how), metric_image(truth, inside, how)
+    for found, wanted in zip(pair, plain, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    counted, _ = metric_region(inside, how)
+    chosen = [each.astype(np.float64) if counted is None else each[counted].astype(np.float64) for each in plain]
+    error = ((chosen[0] - chosen[1]) ** 2).mean() / 255**2
+    psnr = view_metrics(*pair, inside, how).values["psnr"]
+    assert psnr == pytest.approx(10 * np.log10(1 / max(error, 1e-12)), abs=1e-9)

@@ -139,6 +139,13 @@ def test_another_image_fails_the_recomputation_and_its_tasks_check_and_nothing_e
     assert "evaluation/epoch_0030/nvs/cam_4/000001: psnr is written as" in found["metrics_recompute"].offenders[0]
 
 
+@pytest.mark.parametrize("region", ["mask", "bbox"])
+def test_numbers_of_a_region_come_out_again_at_every_scale(own_folder: Path, region: str) -> None:
+    cell = open_cell(own_folder, nvs={"region": region, "downscale_factor": 3})
+    compared_epoch(cell, 0)
+    assert check_metrics_recompute(cell).passed
+
+
 def test_a_lost_body_fails_the_recomputation_and_is_named(mended: EvaluationCell) -> None:
     with replaced(mended.tree.task(30, "pose_smpl").true_body(FRAMES[2]), None):
         found = failing(mended)

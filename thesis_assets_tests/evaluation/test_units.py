@@ -25,7 +25,7 @@ from thesis_assets.evaluation.required_files import (
 )
 from thesis_assets.evaluation.scene_steps import units_of
 from thesis_assets.evaluation.units import absent_tasks, prediction_unit, task_unit
-from thesis_assets.images.codecs import read_rgb
+from thesis_assets.images.codecs import pixel_digest, read_rgb
 from thesis_assets.layout import TASKS
 from thesis_assets.provenance import Contents, Output, Unit, ask_anew, examine, take_over
 from thesis_assets.scenes.scene import Scene
@@ -90,13 +90,15 @@ def test_inputs_are_named_by_root_and_path(evaluated: EvaluationCell) -> None:
 
 def test_images_that_are_encoded_here_have_the_digest_of_their_pixels(evaluated: EvaluationCell) -> None:
     for unit, name in (
+        (prediction_unit(evaluated, 0), "cam_4/render/000000.png"),  # encoded by the export of its sample
+        (prediction_unit(evaluated, 0), "cam_28/render/000000.png"),
         (prediction_unit(evaluated, 30), "cam_4/render/000000.png"),
         (task_unit(evaluated, 30, "nvs"), "pred/cam_4/000000.png"),
         (task_unit(evaluated, 30, "nvs"), "viz/cam_28/render_white_bg/000001.png"),
     ):
         record, path = unit.look().record, unit.place.base / name
         assert record is not None
-        pixels = storage.sha256_bytes(read_rgb(path).tobytes())
+        pixels = pixel_digest(read_rgb(path))
         assert record.output(name) == Output(path.stat().st_size, storage.sha256_file(path), pixels)
     assert {examine(unit).in_words for unit in all_units(evaluated)} == {"made"}
 

@@ -245,6 +245,19 @@ def test_blackened_is_the_jpeg_of_the_image_times_its_mask(share: float) -> None
     assert np.array_equal(picture, before)
 
 
+@pytest.mark.parametrize("value", [0, 7, 255])
+@pytest.mark.parametrize("size", [(1, 1), (33, 47), (64, 64)])
+def test_a_background_is_where_the_mask_is_not(value: int, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    picture, mask = rng.integers(0, 256, (*size, 3), dtype=np.uint8), rng.random(size) < 0.5
+    wanted = np.where(mask[..., None], picture, np.uint8(value))
+    np.testing.assert_array_equal(codecs.on_background(picture, codecs.a_channel(mask), value), wanted)
+    wide = np.zeros((size[0], 2 * size[1], 3), np.uint8)
+    codecs.on_background(picture, codecs.a_channel(mask), value, out=wide[:, size[1] :])
+    np.testing.assert_array_equal(wide[:, size[1] :], wanted)
+    assert (wide[:, : size[1]] == 0).all()
+
+
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
 def test_a_reduced_picture_is_a_small_one_of_the_same_thing(tmp_path: Path, kind: str) -> None:
     ramp = np.repeat(np.linspace(0, 255, 320).astype(np.uint8)[None, :, None], 240, axis=0).repeat(3, axis=2)

@@ -144,6 +144,15 @@ def test_the_older_convention_lies_4_771_decibel_lower() -> None:
     assert metrics.psnr(a, b) - metrics.psnr_channel_sum(a, b) == pytest.approx(10 * math.log10(3))  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("n_rows", [0, 7, 40])
+def test_one_look_gives_both_conventions(n_rows: int) -> None:
+    a, b = views()
+    region = np.zeros(a.shape[:2], bool)
+    region[:n_rows] = True
+    for each in (None, region):
+        assert metrics.both_psnr(a, b, each) == (metrics.psnr(a, b, each), metrics.psnr_channel_sum(a, b, each))
+
+
 def test_a_region_counts_its_own_pixels_only() -> None:
     a, b = views()
     region = np.zeros(a.shape[:2], bool)

@@ -44,3 +44,10 @@ def test_every_row_and_channel_keeps_its_place_however_tall_the_image_is(height:
     batch = torch.rand(2, 3, height, 5, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.1
     wanted = np.floor(np.clip(batch.numpy(), 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
     assert np.array_equal(quantise(batch).numpy(), wanted.transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("height", [1, 64, 130])
+def test_pixels_that_lie_interleaved_round_as_those_in_planes(height: int) -> None:
+    planes = torch.rand(2, 3, height, 5, generator=torch.Generator().manual_seed(1)) * 1.2 - 0.1
+    interleaved = planes.contiguous(memory_format=torch.channels_last)
+    assert np.array_equal(quantise(interleaved).numpy(), quantise(planes).numpy())

@@ -38,7 +38,7 @@ from thesis_assets.tuning.difix.network import (
     network_of_weights,
     put_into_vae,
 )
-from thesis_assets.tuning.trained_model import processing_size, resize
+from thesis_assets.tuning.trained_model import one_a_render, processing_size, resize
 
 RESOLUTION = 512
 
@@ -227,7 +227,7 @@ class DifixRefiner:
 
         Args:
             renders: (B, 3, H, W) float32 in [0, 1], any size and device.
-            references: (B, 3, H', W') float32 in [0, 1]; looked at where the network crosses views.
+            references: (B, 3, H', W') float32 in [0, 1], or (1, 3, H', W') for all; looked at where the network crosses views.
 
         Returns:
             (B, 3, H, W) float32 in [0, 1], on the refiner's device.
@@ -237,7 +237,7 @@ class DifixRefiner:
             size = processing_size(height, width, self.resolution)
             views = [resize(renders.to(self.device), size)]
             if self.network.mv_unet:
-                views.append(resize(references.to(self.device), size))
+                views.append(one_a_render(resize(references.to(self.device), size), len(renders)))
             text = self.text.expand(len(renders), -1, -1)
             # The class's own forward: around the instance's accelerate may have put half precision.
             refined = DifixNetwork.forward(self.network, torch.stack(views, dim=1), text, first_only=True)
