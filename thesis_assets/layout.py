@@ -452,6 +452,14 @@ class CommandTree:
     job = Below("job.json")
     stdout = Below("stdout.log")
     stderr = Below("stderr.log")
+    hydra_run_dir = Below("hydra")
+    """What a command of Hydra's is given as its run folder where no root of these is set."""
+
+
+def hydra_run_dir(root: Path, exp_name: str, run_name: str | None, scene_name: str) -> Path:
+    """*Ours*: the run folder of a command of Hydra's, below the root of these; `run_name` None: of the scene's renders."""
+    run = "_renders" if run_name is None else check_key(run_name, "run_name")
+    return root / check_key(exp_name, "exp_name") / run / check_key(scene_name, "scene_name")
 
 
 @dataclass(frozen=True)
@@ -589,6 +597,18 @@ class TaskTree:
         """*Ours*: a picture that older scripts kept of what they measured, in a tree that was adopted."""
         return self.viz_dir / camera_folder(cam_id) / "metrics_input" / f"{check_frame(fname)}.jpg"
 
+    def metric_picture(self, side: str, cam_id: int, fname: str, suffix: str = ".png") -> Path:
+        """*Ours*, preset `thesis`: the image that entered the metric, where older scripts kept it. `side`: `pred` or `gt_inputs`."""
+        return self.base / side / camera_folder(cam_id) / "metrics_input" / f"{check_frame(fname)}{suffix}"
+
+    def viz_camera(self, cam_id: int, fname: str) -> Path:
+        """*Ours*, preset `thesis`: the calibration of a compared view."""
+        return self.viz_dir / "all_cameras" / str(check_camera(cam_id)) / f"{check_frame(fname)}.npz"
+
+    def viz_photograph(self, cam_id: int, fname: str, suffix: str = ".jpg") -> Path:
+        """*Ours*, preset `thesis`: the photograph of a compared view."""
+        return self.viz_dir / "images" / str(check_camera(cam_id)) / f"{check_frame(fname)}{suffix}"
+
     nvs_results = Below("metrics/novel_view_results.txt")
     nvs_per_camera = Below("metrics/metrics_avg_per_camera.csv")
     nvs_per_frame = Below("metrics/metrics_all_cams_per_frame.csv")
@@ -666,10 +686,14 @@ class PipelineTree(CommandTree):
 
 @dataclass(frozen=True)
 class EvaluationTree:
-    """`<output_dir>/<exp_name>/`: input data, task outputs by epoch, manifest and recordings of one evaluated scene."""
+    """`<output_dir>/<exp_name>/`: input data, task outputs by epoch, manifest and recordings of one evaluated scene.
+
+    `run_name`: of a tree of the preset `thesis` alone, whose folder is `<exp_name>__<run_name>`.
+    """
 
     output_dir: Path
     exp_name: str
+    run_name: str | None = None
 
     manifest = Below("manifest.json")
     manifest_made_from = Below("manifest.made_from.json")
@@ -683,15 +707,26 @@ class EvaluationTree:
     input_data_record = Below("input_data/input_data.json")
     """*Ours*: digests and link modes of what was linked in."""
     evaluation_dir = Below("evaluation")
+    nv_generation_dir = Below("nv_generation")
+    """*Ours*, preset `thesis`: what `input_data/train/misc/nv_generation/` has, and `pose_state/`."""
+    pose_state_dir = Below("nv_generation/pose_state")
+    """*Ours*, preset `thesis`: the estimated bodies, `<fname>.npz`."""
     rerun_dir = Below("rerun")
     input_data_recording = Below("rerun/input_data.rrd")
 
     def __post_init__(self) -> None:
         check_key(self.exp_name, "exp_name")
+        if self.run_name is not None:
+            check_key(self.run_name, "run_name")
 
     @property
     def base(self) -> Path:
-        return self.output_dir / self.exp_name
+        return self.output_dir / (self.exp_name if self.run_name is None else f"{self.exp_name}__{self.run_name}")
+
+    @property
+    def with_thesis_names(self) -> bool:
+        """Whether files also have the names that older exporters look for."""
+        return self.run_name is not None
 
     def relative(self, path: Path) -> str:
         """The path as messages write it: relative to `<output_dir>/<exp_name>`, with forward slashes."""
@@ -715,7 +750,7 @@ class EvaluationTree:
 
     @property
     def pipeline(self) -> PipelineTree:
-        return PipelineTree(self.output_dir / "_pipeline" / self.exp_name)
+        return PipelineTree(self.output_dir / "_pipeline" / self.base.name)
 
     def epoch_dir(self, epoch: int) -> Path:
         return self.evaluation_dir / epoch_name(epoch)
@@ -787,11 +822,13 @@ def output_dir(template: str, *, results_root: Path, exp_name: str, run_name: st
 def evaluation_tree(
     template: str, *, results_root: Path, exp_name: str, run_name: str, scene_name: str
 ) -> EvaluationTree:
-    """The evaluation tree of one scene of one cell. The template `thesis` puts the run's name into the tree's folder."""
+    """The evaluation tree of one scene of one cell. The template `thesis` puts the run's name into the tree's folder, and has the
+    names that older exporters look for.
+    """
     folder = output_dir(
         template, results_root=results_root, exp_name=exp_name, run_name=run_name, scene_name=scene_name
     )
-    return EvaluationTree(folder, f"{exp_name}__{run_name}" if template == "thesis" else exp_name)
+    return EvaluationTree(folder, exp_name, run_name if template == "thesis" else None)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from thesis_assets.evaluation.outputs import (
     staged,
     verified,
 )
+from thesis_assets.evaluation.thesis_names import name_input_data
 from thesis_assets.evaluation.views import evaluated_cameras, evaluated_views, pose_frames
 from thesis_assets.layout import EvaluationTree, SceneFolders
 from thesis_assets.provenance import CODE_VERSIONS, Contents, Place, Unit, Wanted, begin, recorded
@@ -61,7 +62,8 @@ def link_input_data(
         return storage.read_json(cell.tree.input_data_record, InputDataRecord)
     making, cell = begin(unit, contents), kept(cell, verdict.record)
     links = list(_links(cell))
-    with staged(cell.tree.input_data_dir) as (stage,):
+    named = (cell.tree.nv_generation_dir,) if cell.tree.with_thesis_names else ()
+    with staged(cell.tree.input_data_dir, *named) as (stage, *also):
         for folder in documented_folders(cell.tree):
             stage.place(folder / "file")
         modes = Counter(stage.link(link.source, link.target) for link in links)
@@ -75,7 +77,9 @@ def link_input_data(
             missing=_missing(links),
         )
         stage.write(cell.tree.input_data_record, storage.to_json_bytes(record))
-        publish([stage], unit, verdict, making, contents)
+        for nv_generation in also:
+            name_input_data(cell.tree, stage, nv_generation)
+        publish([*also, stage], unit, verdict, making, contents)
     on_progress(f"{cell.scene.name}: {len(links)} input files linked, {len(record.missing)} parts missing")
     return record
 
@@ -83,7 +87,8 @@ def link_input_data(
 def input_data_unit(cell: EvaluationCell) -> Unit:
     """What is linked of a scene, which may be gone."""
     tree = cell.tree
-    place = Place(tree.input_data_dir, tree.input_data_made_from)
+    # What has the names of the preset too lies in two folders.
+    place = Place(tree.base if tree.with_thesis_names else tree.input_data_dir, tree.input_data_made_from)
     as_kept = kept(cell, recorded(place))
     options, given = picked(cell, as_kept, CHOICE)
     wanted = Wanted(

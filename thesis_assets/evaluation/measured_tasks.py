@@ -7,6 +7,7 @@ Does not belong here: taking differences (`leaderboard`), or whether the saved i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -44,8 +45,8 @@ from thesis_assets.schemas.evaluation import EvaluationManifest
 OF_THE_SCENE = ("cameras", "depth_camera", "identity_mapping", "missing_people", REFINER_SIZE)
 """Parts of a protocol that may differ between scenes which are averaged: the source camera is not the same everywhere."""
 NOT_STATED = {"protocol": "not stated: there is no protocol.json"}
-PICTURES = "viz/"
-"""What is only looked at: where it is lost, the numbers stand."""
+_PICTURES = re.compile(r"viz/|(pred|gt_inputs)/cam_\d+/metrics_input/")
+"""What is only looked at, and further names of what was measured: where these are lost, the numbers stand."""
 
 RunKey = tuple[str, str]
 """Experiment and run."""
@@ -372,7 +373,7 @@ def task_state(cell: EvaluationCell, epoch: int, task: str, contents: Contents) 
         verdicts = [unit.look(contents) for unit in units]
     except ThesisAssetsError as error:
         return TaskState(moved=f"whether it is current cannot be told: {error.in_one_line}")
-    lost = [name for each in verdicts for name in (*each.damaged, *each.missing) if not name.startswith(PICTURES)]
+    lost = [name for each in verdicts for name in (*each.damaged, *each.missing) if not _PICTURES.match(name)]
     words = "; ".join(each.in_words for each in verdicts if not each.is_made)
     if lost:
         return TaskState(damaged=words)

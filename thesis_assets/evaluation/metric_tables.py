@@ -39,6 +39,8 @@ Row = dict[str, float | None]
 MAX_TABLE_BYTES = 256 * 1024 * 1024
 KEY_COLUMNS = ("camera_id", "frame_id")
 REFINER_SIZE = "refiner_size"
+RENDER_SIZE = "render_size"
+"""In a protocol: that the renders were smaller than the photographs, and by how much."""
 """In the protocol of refined views: predictions refined at different sizes are never paired. Unrefined ones have none."""
 OPTIONAL_COLUMNS = frozenset({"lpips", "cd_mm", "pcdr"})
 """What cannot always be measured: without weights, without contact, without a second person. A column that is absent is empty."""

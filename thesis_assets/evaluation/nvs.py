@@ -21,14 +21,16 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell, links_numbers
 from thesis_assets.evaluation.comparison_video import Video
 from thesis_assets.evaluation.means import counted_rows, mean_of
-from thesis_assets.evaluation.metric_tables import REFINER_SIZE, write_tables
+from thesis_assets.evaluation.metric_tables import REFINER_SIZE, RENDER_SIZE, write_tables
 from thesis_assets.evaluation.nvs_metrics import (
     BACKGROUND_VALUES,
     ViewMetrics,
     comparison_of,
+    downscale,
     downscale_mask,
     lpips_or_reason,
     metric_image,
+    smaller,
     view_metrics,
 )
 from thesis_assets.evaluation.outputs import Staging, kept, publish, staged, verified, withdraw
@@ -41,6 +43,7 @@ from thesis_assets.evaluation.shared_work import (
     split_by_camera,
 )
 from thesis_assets.evaluation.source_trees import take_numbers
+from thesis_assets.evaluation.thesis_names import name_views
 from thesis_assets.evaluation.units import prediction_unit, task_unit
 from thesis_assets.evaluation.views import View, predicted_views, read_predictions
 from thesis_assets.launch.mapping import Course, Shared
@@ -79,10 +82,11 @@ def _measure_epoch(cell: EvaluationCell, epoch: int, contents: Contents) -> Cour
     if verdict.is_made:
         return storage.read_json(task.protocol, Protocol)
     making, cell, record = begin(unit, contents), kept(cell, verdict.record), read_predictions(task)
+    _refuse_larger(cell, record, task)
     lpips = lpips_or_reason(cell.lpips_weights, cell.device, cell.experiment.evaluation.nvs.lpips)
     with staged(task.pred_dir, task.gt_inputs_dir, task.viz_dir, task.metrics_dir) as stages:
         *folders, metrics = stages
-        measure = functools.partial(measure_part, cell, task, folders)
+        measure = functools.partial(measure_part, cell, task, folders, record.render_scale)
         found: list[MeasuredViews] = yield Shared(measure, predicted_views(task), split_by_camera, VIEWS_A_WORKER)
         measured = {view: numbers for each in found for view, numbers in each.measured.items()}
         no_video = {camera: reason for each in found for camera, reason in each.no_video.items()}
@@ -92,15 +96,18 @@ def _measure_epoch(cell: EvaluationCell, epoch: int, contents: Contents) -> Cour
         ]
         siblings = [cell.tree.task(other, "nvs") for other in cell.epoch_steps() if other != epoch]
         _share_equal_files(folders[1], task, siblings, measured)
-        protocol = _protocol(cell, record, measured, task, lpips, no_video)
+        sizes = measured_size(folders[0], measured, task)
+        protocol = _protocol(cell, record, measured, task, lpips, no_video, sizes)
         write_tables(metrics, task, rows, protocol)
+        written = {path: output for each in found for path, output in each.written.items()}
+        also = name_views(cell.tree, task, measured, cell.scene.image_path, folders)
         publish(
             stages,
             unit,
             verdict,
             making,
             contents,
-            written={path: output for each in found for path, output in each.written.items()},
+            written={**written, **{name: written[path] for name, path in also.items()}},
             noted={"device": cell.device},
             on_change=functools.partial(withdraw, cell.tree, epoch, task),
         )
@@ -110,6 +117,20 @@ def _measure_epoch(cell: EvaluationCell, epoch: int, contents: Contents) -> Cour
     return protocol
 
 
+def _refuse_larger(cell: EvaluationCell, record: PredictionRecord, task: TaskTree) -> None:
+    """Renders that were written small are not made larger for a metric."""
+    factor, scale = cell.experiment.evaluation.nvs.downscale_factor, record.render_scale
+    if factor % scale:
+        raise InvalidFile(
+            f"the renders have 1/{scale} of the photographs' size, and the experiment measures at 1/{factor}",
+            file=task.prediction_record,
+            key="evaluation.nvs.downscale_factor",
+            found=factor,
+            wanted=f"{scale}, or a multiple of it",
+            remedy="set it, or let the pipeline write larger renders",
+        )
+
+
 def _protocol(
     cell: EvaluationCell,
     record: PredictionRecord,
@@ -117,8 +138,14 @@ def _protocol(
     task: TaskTree,
     lpips: tuple[Mapping[str, Lpips], dict[str, str]],
     no_video: dict[str, str],
+    sizes: dict[str, list[int]],
 ) -> Protocol:
-    """How the numbers of one (scene, epoch) were made. `no_video`: `cam_<id>` to the reason why it has none."""
+    """How the numbers of one (scene, epoch) were made.
+
+    Args:
+        no_video: `cam_<id>` to the reason why it has none.
+        sizes: `cam_<id>` to the (height, width) at which it was measured.
+    """
     (measures, why_not), spec = lpips, cell.experiment.evaluation
     masked = any(task.input_mask(view.cam_id, view.fname).exists() for view in measured)
     frames: dict[str, list[str]] = {}
@@ -127,6 +154,7 @@ def _protocol(
     comparable: dict[str, Any] = {
         "prediction_source": record.prediction_source,
         **({} if record.refiner_size is None else {REFINER_SIZE: record.refiner_size}),
+        **({} if record.render_scale == 1 else {RENDER_SIZE: f"1/{record.render_scale} of the photographs'"}),
         **spec.nvs.model_dump(mode="json", exclude={"results_convention", "lpips"}),
         "mask": "union of the people in the ground truth" if masked else "none: the whole image counts",
         "cameras": sorted(int(cam_id) for cam_id in frames),
@@ -150,8 +178,20 @@ def _protocol(
             "left_out": record.left_out,
             "checkpoint_sha256": record.checkpoint_sha256,
             "no_video": no_video,
+            "measured_size": sizes,
         },
     )
+
+
+def measured_size(pred: Staging, views: Iterable[View], task: TaskTree) -> dict[str, list[int]]:
+    """(height, width) of what entered the metric, by `cam_<id>`."""
+    from thesis_assets.images.codecs import image_size
+
+    first = {view.cam_id: view.fname for view in reversed(list(views))}
+    return {
+        f"cam_{cam_id}": list(image_size(pred.place(task.pred_image(cam_id, fname))))
+        for cam_id, fname in sorted(first.items())
+    }
 
 
 @dataclass(frozen=True)
@@ -164,12 +204,13 @@ class MeasuredViews:
 
 
 def measure_part(
-    cell: EvaluationCell, task: TaskTree, stages: Sequence[Staging], views: Sequence[View]
+    cell: EvaluationCell, task: TaskTree, stages: Sequence[Staging], scale: int, views: Sequence[View]
 ) -> MeasuredViews:
     """Write the images of some views, whole cameras, and measure what was written.
 
     Args:
         stages: of `pred/`, `gt_inputs/` and `viz/`.
+        scale: as `render_scale` of the `PredictionRecord`.
 
     Raises:
         InvalidFile: an image is missing, unreadable, or of another size than the render.
@@ -185,12 +226,12 @@ def measure_part(
     for cam_id, of_camera in itertools.groupby(views, lambda view: view.cam_id):
         with Video(viz.place(task.viz_video(cam_id)), program=shutil.which("ffmpeg")) as video:
             for view in of_camera:
-                render, image, mask = _native_images(cell, task, view)
+                render, image, mask = _images(cell, task, view, scale)
                 inside = None if mask is None else downscale_mask(mask, how.downscale_factor)
-                predicted, true = metric_image(render, inside, how), metric_image(image, inside, how)
+                predicted, true = metric_image(render, inside, how, scale), metric_image(image, inside, how)
                 pred.write_png(task.pred_image(view.cam_id, view.fname), predicted, encoder)
                 truth.write_png(task.gt_image(view.cam_id, view.fname), true, encoder)
-                video.add(_write_pictures(cell, task, viz, view, render, image, mask))
+                video.add(_write_pictures(cell, task, viz, view, scale, render, image, mask))
                 with one_thread() if lpips else contextlib.nullcontext():
                     measured[view] = view_metrics(predicted, true, inside, how, lpips)
                 progress(len(measured))
@@ -211,10 +252,10 @@ def _share_equal_files(truth: Staging, task: TaskTree, siblings: list[TaskTree],
                 break
 
 
-def _native_images(
-    cell: EvaluationCell, task: TaskTree, view: View
+def _images(
+    cell: EvaluationCell, task: TaskTree, view: View, scale: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_] | None]:
-    """The render, the ground truth and the union mask of a view, at native size."""
+    """The render of a view; the ground truth and the union mask at their own size, which is `scale` times the render's."""
     from thesis_assets.images.codecs import read_mask, read_rgb
 
     key = (view.cam_id, view.fname)
@@ -225,12 +266,12 @@ def _native_images(
     mask_path = task.input_mask(*key)
     mask = read_mask(mask_path) if mask_path.exists() else None
     for other, file in ((image, path), (mask, mask_path)):
-        if other is not None and other.shape[:2] != render.shape[:2]:
+        if other is not None and smaller(other.shape[:2], scale) != render.shape[:2]:
             raise InvalidFile(
                 "an image has another size than the render",
                 file=file,
                 found=other.shape[:2],
-                wanted=render.shape[:2],
+                wanted=render.shape[:2] if scale == 1 else f"{scale} times {render.shape[:2]}",
             )
     return render, image, mask
 
@@ -240,17 +281,18 @@ def _write_pictures(
     task: TaskTree,
     viz: Staging,
     view: View,
+    scale: int,
     render: NDArray[np.uint8],
     image: NDArray[np.uint8],
     mask: NDArray[np.bool_] | None,
 ) -> NDArray[np.uint8]:
-    """Render beside truth on the protocol's background, which is returned, and the render on white, at native size."""
+    """Render beside truth on the protocol's background, which is returned, and the render on white, at the render's size."""
     import numpy as np
 
     from thesis_assets.images.codecs import a_channel, on_background
 
     spec = cell.experiment
-    inside = None if mask is None else a_channel(mask)
+    image, inside = downscale(image, scale), None if mask is None else a_channel(downscale_mask(mask, scale))
     height, width, _ = render.shape
     bar = max(2, width // 64)
     beside, white = np.empty((height, 2 * width + bar, 3), np.uint8), render

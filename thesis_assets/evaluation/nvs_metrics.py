@@ -43,20 +43,33 @@ class NvsComparison:
         return self.region != "full_frame" or self.background != "none"
 
 
-def metric_image(image: NDArray[np.uint8], inside: NDArray[np.bool_] | None, how: NvsComparison) -> NDArray[np.uint8]:
+def metric_image(
+    image: NDArray[np.uint8], inside: NDArray[np.bool_] | None, how: NvsComparison, scale: int = 1
+) -> NDArray[np.uint8]:
     """The image that enters the metric.
 
     Args:
-        image: (H, W, 3) uint8 RGB at native size.
+        image: (ceil(H / scale), ceil(W / scale), 3) uint8 RGB.
         inside: (H', W') bool, True on people: the mask by `downscale_mask`; None counts as one whole mask.
+        scale: of a render that was written smaller than the photographs; divides the factor by which these are made smaller.
 
     Returns:
         (ceil(H / f), ceil(W / f), 3) uint8; outside the mask the background's value, unless the background is `none`.
     """
-    small = downscale(image, how.downscale_factor)
+    small = downscale(image, how.downscale_factor // scale)
     if inside is None or how.background == "none":
         return small
     return on_background(small, a_channel(inside), BACKGROUND_VALUES[how.background])
+
+
+def smaller(size: tuple[int, ...], factor: int) -> tuple[int, int]:
+    """The (height, width) that `downscale` leaves."""
+    return -(-size[0] // factor), -(-size[1] // factor)
+
+
+def scale_of(small: tuple[int, int], whole: tuple[int, int], factor: int) -> int | None:
+    """By which divisor of `factor` an image was made smaller (1: by none); None: by none of them."""
+    return next((n for n in range(1, factor + 1) if factor % n == 0 and smaller(whole, n) == small), None)
 
 
 def metric_region(inside: NDArray[np.bool_] | None, how: NvsComparison) -> tuple[NDArray[np.bool_] | None, bool]:

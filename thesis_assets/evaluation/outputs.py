@@ -110,6 +110,13 @@ class Staging:
             self.written[path] = known
         return storage.link_or_copy(source, self.place(path))
 
+    def name_also(self, path: Path, name: Path) -> None:
+        """Give a file that lies here a second name here."""
+        storage.link_or_copy(self.place(path), self.place(name))
+        self.written.pop(name, None)
+        if path in self.written:
+            self.written[name] = self.written[path]
+
     def link_all(self, source: Path) -> None:
         """Link every file below the directory `source` to the same relative path here; its record is of there, and stays."""
         for path in files_below(source):

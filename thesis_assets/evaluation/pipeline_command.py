@@ -18,8 +18,9 @@ from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError, command_for
 from thesis_assets.evaluation.cell import EvaluationCell
 from thesis_assets.evaluation.outputs import Options, checkpoint_name, files_below, holds, named_files, verified
-from thesis_assets.evaluation.views import RENDERS, predicted_views
+from thesis_assets.evaluation.views import MEASURED, RENDERS, source_renders
 from thesis_assets.experiments.command_template import fill_template, in_environment, placeholders
+from thesis_assets.launch.child_environment import hydra_run_folder
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.jobs import log_tail
 from thesis_assets.launch.supervisors import watched
@@ -229,9 +230,12 @@ def _run(cell: EvaluationCell, checkpoint: HandedCheckpoint, making: Making, out
             "scene_name": cell.scene.name,
             "exp_name": cell.exp_name,
             "run_name": cell.run_name,
-            "checkpoint": checkpoint.path,
             "model_dir": checkpoint.model_dir,
+            "checkpoint": checkpoint.path,
             "output_dir": str(out.absolute()),
+            "hydra_run_dir": str(
+                hydra_run_folder(pipeline, predictions.env, cell.exp_name, cell.run_name, cell.scene.name)
+            ),
         },
     )
     words = in_environment(filled, predictions)
@@ -271,7 +275,7 @@ def _lacking(cell: EvaluationCell, out: Path) -> list[str]:
     if "nvs" not in cell.tasks:
         return []
     tree = EvaluationTree(out, cell.exp_name)
-    return [epoch_name(epoch) for epoch in cell.epoch_steps() if not predicted_views(tree.task(epoch, "nvs"))]
+    return [epoch_name(epoch) for epoch in cell.epoch_steps() if not source_renders(tree.task(epoch, "nvs"))]
 
 
 def _failure(cell: EvaluationCell, returncode: int, stderr_start: int) -> PipelineFailed:
@@ -292,7 +296,7 @@ def _without_renders(cell: EvaluationCell, lacking: list[str], out: Path) -> Pip
         f"the pipeline of {cell.scene.name} ended well, and left no render of {', '.join(lacking)}",
         file=tree.epoch_dir(next(iter(cell.epoch_steps()))),
         found=f"evaluation/ with {', '.join(there)}" if there else "no evaluation/",
-        wanted=f"{cell.exp_name}/evaluation/<epoch_XXXX>/{RENDERS} below {{output_dir}}",
+        wanted=f"{cell.exp_name}/evaluation/<epoch_XXXX>/{RENDERS} (or {MEASURED}) below {{output_dir}}",
         remedy="let the command write there, or name its own epochs in `evaluation.epochs`",
     )
 

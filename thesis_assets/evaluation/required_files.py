@@ -188,7 +188,8 @@ def check_layout_version(cell: EvaluationCell) -> CheckOutcome:
             offenders.append(f"manifest.json, output_layout_version: {version!r}, wanted {OUTPUT_LAYOUT_VERSION!r}")
     except InvalidFile as error:
         offenders.append(f"manifest.json: {error.problem}")
-    offenders += [f"{name}: no entry of the layout" for name in _names(cell.tree.base) if name not in TOP_LEVEL]
+    top_level = (*TOP_LEVEL, *([cell.tree.nv_generation_dir.name] if cell.tree.with_thesis_names else []))
+    offenders += [f"{name}: no entry of the layout" for name in _names(cell.tree.base) if name not in top_level]
     for name in _names(cell.tree.evaluation_dir):
         try:
             parse_epoch(name)
@@ -231,8 +232,11 @@ def check_input_data_clean(cell: EvaluationCell) -> CheckOutcome:
     except InvalidFile as error:
         offenders.append(f"{tree.relative(tree.input_data_record)}: {error.problem}")
     verdict = unit.look()
-    offenders += [f"input_data/{name}: other bytes than were linked" for name in verdict.damaged]
-    offenders += [f"input_data/{name}: the file is missing" for name in verdict.missing]
+    for names, problem in (
+        (verdict.damaged, "other bytes than were linked"),
+        (verdict.missing, "the file is missing"),
+    ):
+        offenders += [f"{tree.relative(unit.place.base / name)}: {problem}" for name in names]
     n_files = len(files_below(tree.input_data_dir))
     return CheckOutcome.of(offenders, message=f"input data of {cell.scene.name}", counts={"files": n_files})
 

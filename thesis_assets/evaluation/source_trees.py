@@ -8,6 +8,8 @@ Does not belong here: running the pipeline that writes such a tree (`pipeline_co
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from thesis_assets import __version__, storage
@@ -18,6 +20,7 @@ from thesis_assets.evaluation.metric_tables import (
     ITS_OWN_RESULTS,
     KEY_COLUMNS,
     OLDER_COLUMNS,
+    RENDER_SIZE,
     frame_table,
     older_faults,
     older_row,
@@ -26,21 +29,26 @@ from thesis_assets.evaluation.metric_tables import (
     task_faults,
     write_tables,
 )
+from thesis_assets.evaluation.nvs_metrics import scale_of, smaller
 from thesis_assets.evaluation.outputs import Staging, kept, publish, staged, verified, withdraw
 from thesis_assets.evaluation.pipeline_command import handed_checkpoint
+from thesis_assets.evaluation.thesis_names import name_views
 from thesis_assets.evaluation.units import NVS_FOLDERS, POSE_FOLDERS, prediction_unit, task_unit
 from thesis_assets.evaluation.views import (
     RENDERS,
     View,
     epochs_on_disk,
+    measured_pictures,
     no_views,
+    pictured_views,
     predicted_views,
     read_predictions,
     source_camera_file,
     source_mask,
+    source_renders,
     source_views,
 )
-from thesis_assets.layout import EvaluationTree, TaskTree, epoch_name, frame_name
+from thesis_assets.layout import EvaluationTree, TaskTree, camera_folder, epoch_name, frame_name
 from thesis_assets.provenance import Contents, begin
 from thesis_assets.schemas.evaluation import (
     POSE_FRAME_COLUMNS,
@@ -49,6 +57,8 @@ from thesis_assets.schemas.evaluation import (
 )
 
 OLDER = "measured by other scripts: the tree has no protocol.json"
+MOST_SMALLER = 64
+"""As `evaluation.nvs.downscale_factor`."""
 ENTERS_AS = {
     "psnr": f"{OLDER}, so its PSNR enters as psnr_channel_sum",
     "pcdr": f"{OLDER}, so its PCDR enters as pcdr_legacy",
@@ -78,12 +88,14 @@ def take_predictions(
             stage.link_all(source.inputs_dir)
             views = predicted_views(source)
         else:
-            chosen = source_views(cell, source)
+            chosen, renders = source_views(cell, source), source_renders(source)
             views, left_out = list(chosen.views), chosen.left_out
-            for view in views:
-                _link_view(cell, source, task, view, stage)
             if not views:
                 raise no_views(cell, left_out)
+            scale = render_scale(cell, {view: renders[view] for view in views})
+            record = record.model_copy(update={"render_scale": scale})
+            for view in views:
+                _take_view(cell, source, task, view, renders[view], stage)
         record = record.model_copy(update={"n_images": len(views), "left_out": left_out})
         stage.write(task.prediction_record, storage.to_json_bytes(record))
         withdrawn = functools.partial(withdraw, cell.tree, epoch, task)
@@ -128,20 +140,46 @@ def _record(cell: EvaluationCell, epoch: int, tree: EvaluationTree, source: Task
     )
 
 
-def _link_view(cell: EvaluationCell, source: TaskTree, task: TaskTree, view: View, stage: Staging) -> None:
+def render_scale(cell: EvaluationCell, renders: Mapping[View, Path]) -> int:
+    """The photographs' size over that of the renders, which all of them have alike.
+
+    Raises:
+        InvalidFile: a render has another size than its ground truth, and none that the protocol makes of it on its way to its own.
+    """
     from thesis_assets.images.codecs import image_size
 
+    factor = cell.experiment.evaluation.nvs.downscale_factor
+    common: int | None = None
+    for view, render in renders.items():
+        truth = cell.scene.image_path(view.cam_id, view.fname)
+        assert truth is not None, "a view without a photograph is left out"
+        size, whole = image_size(render), image_size(truth)
+        scale = scale_of(size, whole, factor)
+        if scale is None or common not in (None, scale):
+            allowed = [smaller(whole, n) for n in range(1, factor + 1) if factor % n == 0]
+            raise InvalidFile(
+                "a render has another size than its ground truth"
+                + ("" if scale is None else ", and than the renders before it"),
+                file=render,
+                found=size,
+                wanted=f"one of {allowed} (height, width) for all of them, by {truth}",
+                remedy="write all renders at the photographs' own size, or at a part of it that divides evaluation.nvs."
+                "downscale_factor; the protocol makes the photographs as small",
+            )
+        common = scale
+    return common or 1
+
+
+def _take_view(
+    cell: EvaluationCell, source: TaskTree, task: TaskTree, view: View, render: Path, stage: Staging
+) -> None:
+    from thesis_assets.images.codecs import read_rgb
+
     key = (view.cam_id, view.fname)
-    render, truth = source.input_render(*key), cell.scene.image_path(*key)
-    if truth is not None and image_size(render) != image_size(truth):
-        raise InvalidFile(
-            "a render has another size than its ground truth",
-            file=render,
-            found=image_size(render),
-            wanted=f"{image_size(truth)} (height, width), as {truth}",
-            remedy="write the renders at the photographs' own size; the protocol scales both",
-        )
-    stage.link(render, task.input_render(*key))
+    if render.suffix == ".png":
+        stage.link(render, task.input_render(*key))
+    else:  # The document's place holds PNG: the pixels are those that the JPEG decodes to.
+        stage.write_png(task.input_render(*key), read_rgb(render), cell.experiment.generation.export.png_encoder)
     mask, camera = source_mask(cell, source, view), source_camera_file(cell, source, view)
     if mask is not None:
         stage.link(mask, task.input_mask(*key))
@@ -183,6 +221,9 @@ def take_numbers(
         *folders, metrics = stages
         for stage in folders:
             stage.link_all(source.base / stage.final.name)
+        if task_name == "nvs":
+            _link_measured(source, task, folders)
+            name_views(cell.tree, task, pictured_views(folders[0].temporary), cell.scene.image_path, folders)
         if protocol is not None:
             metrics.link_all(source.metrics_dir)
             metrics.write(task.protocol, storage.to_json_bytes(protocol))
@@ -192,6 +233,15 @@ def take_numbers(
         publish(stages, unit, verdict, making, contents, noted={"from": str(tree.base)}, on_change=withdrawn)
     on_progress(f"{cell.scene.name} {epoch_name(epoch)} {task_name}: taken over from {tree.base}")
     return protocol
+
+
+def _link_measured(source: TaskTree, task: TaskTree, stages: Sequence[Staging]) -> None:
+    """Let pictures that were measured also stand where the document has them, for cameras that have none there."""
+    for stage in stages:
+        side = stage.final.name
+        for view, path in measured_pictures(source, side).items():
+            if not any(path.parent.parent.glob(f"{view.fname}.*")):
+                stage.link(path, stage.final / camera_folder(view.cam_id) / path.name)
 
 
 def _older(
@@ -209,6 +259,7 @@ def _older(
     frames: Any = [frame_name(row["frame_id"]) for row in rows]
     if task.task == "nvs":
         comparable["cameras"] = sorted({row["camera_id"] for row in rows})
+        comparable |= _told_size(cell, source)
         frames = {
             str(cam_id): [frame_name(row["frame_id"]) for row in rows if row["camera_id"] == cam_id]
             for cam_id in comparable["cameras"]
@@ -231,6 +282,19 @@ def _older(
     )
     write_tables(stage, task, rows, protocol)
     return protocol
+
+
+def _told_size(cell: EvaluationCell, source: TaskTree) -> dict[str, str]:
+    """At which part of the photographs' size a tree without a protocol was measured, by its pictures; empty: it keeps none."""
+    from thesis_assets.images.codecs import image_size
+
+    for view, picture in measured_pictures(source, "pred").items():
+        truth = cell.scene.image_path(view.cam_id, view.fname)
+        if truth is not None:
+            size, whole = image_size(picture), image_size(truth)
+            part = next((n for n in range(1, MOST_SMALLER + 1) if smaller(whole, n) == size), None)
+            return {RENDER_SIZE: f"1/{part} of the photographs'" if part else f"{size} of {whole}"}
+    return {}
 
 
 def _older_rows(source: TaskTree) -> list[dict[str, Any]]:

@@ -47,6 +47,7 @@ from thesis_assets.evaluation.views import (
     source_bodies,
     source_camera_file,
     source_mask,
+    source_renders,
     source_views,
     why_not_taken,
     why_nvs_is_absent,
@@ -149,9 +150,10 @@ def _taken_files(cell: EvaluationCell, epoch: int) -> Mapping[str, Path | str]:
     if links_numbers(cell):
         return below("tree", tree.base, [tree.manifest, *files_below(source.inputs_dir)])
     paths: list[Path | None] = [tree.manifest]
+    renders = source_renders(source)
     for view in source_views(cell, source).views:
         paths += (
-            source.input_render(view.cam_id, view.fname),
+            renders[view],
             source_mask(cell, source, view),
             source_camera_file(cell, source, view),
         )

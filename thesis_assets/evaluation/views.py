@@ -18,7 +18,11 @@ from thesis_assets.scenes.bodies import BodyModel
 from thesis_assets.schemas.evaluation import AdoptedTree, PredictionRecord
 
 RENDERS = "nvs/inputs/cam_<id>/render/<frame>.png"
-_RENDER = re.compile(r"cam_(?P<cam>0|[1-9]\d{0,9})/render/(?P<frame>\d{6}|[1-9]\d{6,11})\.png", re.ASCII)
+MEASURED = "nvs/pred/cam_<id>/metrics_input/<frame>.jpg"
+_CAMERA, _FRAME = r"cam_(?P<cam>0|[1-9]\d{0,9})", r"(?P<frame>\d{6}|[1-9]\d{6,11})"
+_RENDER = re.compile(rf"{_CAMERA}/render/{_FRAME}\.png", re.ASCII)
+_PICTURE = re.compile(rf"{_CAMERA}/{_FRAME}\.(?:jpe?g|png)", re.ASCII)
+_MEASURED = re.compile(rf"{_CAMERA}/metrics_input/{_FRAME}\.(?:jpe?g|png)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -137,10 +141,33 @@ def read_predictions(task: TaskTree) -> PredictionRecord:
 
 def predicted_views(task: TaskTree) -> list[View]:
     """The views that lie under `nvs/inputs/`, by camera and frame number. Other names are passed over."""
-    renders = task.inputs_dir.glob("cam_*/render/*.png")
-    matches = (_RENDER.fullmatch(path.relative_to(task.inputs_dir).as_posix()) for path in renders)
-    views = [View(int(match["cam"]), match["frame"]) for match in matches if match]
-    return sorted(views, key=lambda view: (view.cam_id, int(view.fname)))
+    return list(_pictures(task.inputs_dir, "cam_*/render/*.png", _RENDER))
+
+
+def source_renders(task: TaskTree) -> dict[View, Path]:
+    """The renders of a tree that others write, by camera and frame number: those under `nvs/inputs/`; where there are none, the
+    pictures that its own metric was of (`MEASURED`), which may be smaller than the photographs, and JPEG.
+    """
+    renders = _pictures(task.inputs_dir, "cam_*/render/*.png", _RENDER)
+    return renders or measured_pictures(task, "pred")
+
+
+def measured_pictures(task: TaskTree, side: str) -> dict[View, Path]:
+    """What a pipeline of the user's measured and kept, by camera and frame number. `side`: `pred` or `gt_inputs`."""
+    return _pictures(task.base / side, "cam_*/metrics_input/*", _MEASURED)
+
+
+def pictured_views(folder: Path) -> list[View]:
+    """The views of which a folder `pred/` or `gt_inputs/` has the picture that the document names, by camera and frame number."""
+    return list(_pictures(folder, "cam_*/*", _PICTURE))
+
+
+def _pictures(folder: Path, glob: str, form: re.Pattern[str]) -> dict[View, Path]:
+    found: dict[View, Path] = {}
+    for path in sorted(folder.glob(glob)):
+        if match := form.fullmatch(path.relative_to(folder).as_posix()):
+            found[View(int(match["cam"]), match["frame"])] = path
+    return dict(sorted(found.items(), key=lambda item: (item[0].cam_id, int(item[0].fname))))
 
 
 def no_views(cell: EvaluationCell, left_out: dict[str, str]) -> InvalidScene:
@@ -181,7 +208,7 @@ def source_views(cell: EvaluationCell, source: TaskTree) -> EvaluatedViews:
 
     Cameras are those of `evaluation.cameras` where it names any; frames are chosen by `evaluation.frames`, after the skip frames.
     """
-    found = predicted_views(source)
+    found = source_renders(source)
     named = set(cell.experiment.evaluation.cameras)
     skipped = cell.scene.skip_frames() if cell.applies_skip_frames else set()
     frames = sorted({view.fname for view in found if int(view.fname) not in skipped}, key=int)
@@ -190,7 +217,7 @@ def source_views(cell: EvaluationCell, source: TaskTree) -> EvaluatedViews:
     def lacks(view: View) -> str | None:
         if cell.scene.image_path(view.cam_id, view.fname) is None:
             return "there is no ground-truth image"
-        if source.input_render(view.cam_id, view.fname).stat().st_size == 0:
+        if found[view].stat().st_size == 0:
             return "the render is an empty file"
         return None
 

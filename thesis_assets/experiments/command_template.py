@@ -4,6 +4,7 @@ Templates are words with placeholders, filled in so that no value can become mor
 command (`launch`), or where its values come from.
 """
 
+import os
 import shlex
 from collections.abc import Collection, Mapping, Sequence, Set
 from string import Formatter
@@ -70,13 +71,35 @@ def in_environment(words: Sequence[str], environment: Environment) -> list[str]:
     """The words as they are executed where the user's command runs.
 
     A leading `python` is the interpreter that `environment.python` names. `setup` lines run before it, in the same bash, which
-    then becomes the command; the first that fails ends it.
+    then becomes the command; the first that fails ends it. After them the conda environment of the settings is activated, unless
+    the experiment says itself where its command runs: by `python`, or by a line of `setup` that activates something.
     """
+    lines = [*environment.setup, *([_ACTIVATE] if _wants_conda(environment) else [])]
     words = [environment.python if words[0] == "python" else words[0], *words[1:]]
-    if not environment.setup:
+    if not lines:
         return words
-    script = "\n".join(["set -e", *environment.setup, 'exec "$@"'])
+    script = "\n".join(["set -e", *lines, 'exec "$@"'])
     return ["bash", "-c", script, "bash", *words]
+
+
+CONDA_ENV = "THESIS_CONDA_ENV"
+"""The variable that names the conda environment of the user's commands; empty: none."""
+_ACTIVATE = f"""\
+conda_sh="${{CONDA_EXE%/bin/conda}}/etc/profile.d/conda.sh"
+[ -f "$conda_sh" ] || conda_sh="$(conda info --base 2>/dev/null || true)/etc/profile.d/conda.sh"
+if [ ! -f "$conda_sh" ]; then
+  echo "{CONDA_ENV}=${CONDA_ENV}, and conda is not found here: there is no conda.sh by CONDA_EXE or \\`conda info --base\\`." \
+    "Source it in a line of setup, name the interpreter by python, or unset {CONDA_ENV}." >&2
+  exit 127
+fi
+source "$conda_sh"
+conda activate "${CONDA_ENV}" || {{ echo "{CONDA_ENV}=${CONDA_ENV} cannot be activated; see \\`conda env list\\`." >&2; exit 1; }}"""
+
+
+def _wants_conda(environment: Environment) -> bool:
+    named = environment.env.get(CONDA_ENV, os.environ.get(CONDA_ENV, ""))
+    own = environment.python != "python" or any("activate" in line for line in environment.setup)
+    return bool(named) and not own
 
 
 def check_text(template: str, names: Collection[str]) -> None:

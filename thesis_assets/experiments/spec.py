@@ -27,7 +27,7 @@ MOST_FRAMES = 1_000_000
 
 CameraId = Annotated[int, Field(ge=0, le=MAX_CAMERA_ID, strict=True)]
 RenderSource = Literal["gaussians", "precomputed", "command"]
-RENDER_COMMAND_FIELDS = ("scene_name", "source_camera", "target_cameras", "render_dir", "exp_name")
+RENDER_COMMAND_FIELDS = ("scene_name", "source_camera", "target_cameras", "render_dir", "exp_name", "hydra_run_dir")
 NOT_OF_A_SAMPLE = ("scenes", "scenes_from", "exclude", "on_new_scenes", "auto_fork")
 """Keys of the generation section that say which scenes there are, not what a sample of one is."""
 ReferenceStrategy = Literal["same_time_source", "temporal_offset", "nearest_camera", "mixed"]
@@ -81,7 +81,8 @@ class Renders(Environment):
 
     source: RenderSource = "gaussians"
     command: str | None = Field(
-        default=None, description="template with {scene_name} {source_camera} {target_cameras} {render_dir} {exp_name}"
+        default=None,
+        description="template with {scene_name} {source_camera} {target_cameras} {render_dir} {exp_name} {hydra_run_dir}",
     )
 
     @model_validator(mode="after")
@@ -255,7 +256,9 @@ def published_steps(max_steps: int, every: int) -> list[int]:
 
 
 Task = Literal["nvs", "pose_smplx", "pose_smpl"]
-PREDICTION_COMMAND_FIELDS = ("scene_name", "exp_name", "run_name", "checkpoint", "model_dir", "output_dir")
+PREDICTION_COMMAND_FIELDS = (
+    *("scene_name", "exp_name", "run_name", "model_dir", "checkpoint", "output_dir", "hydra_run_dir"),
+)
 EXISTING_TREE_FIELDS = ("scene_name", "exp_name", "run_name")
 
 
@@ -275,7 +278,7 @@ class Predictions(Environment):
     source: Literal["refine", "command", "existing"] = "refine"
     command: str | None = Field(
         default=None,
-        description="template with {scene_name} {exp_name} {run_name} {checkpoint} {model_dir} {output_dir}",
+        description="template with {scene_name} {exp_name} {run_name} {model_dir} {checkpoint} {output_dir} {hydra_run_dir}",
     )
     tree: str | None = Field(
         default=None,

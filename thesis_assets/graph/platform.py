@@ -92,7 +92,7 @@ class Platform:
         from thesis_assets.launch.local_jobs import LocalLauncher, visible_gpus
 
         if self.settings.launcher == "local":
-            return LocalLauncher(lambda: visible_gpus(self.device))
+            return LocalLauncher(lambda: visible_gpus(self.device), self.child_variables)
         from thesis_assets.launch.slurm_cluster import Site, presets_with
         from thesis_assets.launch.slurm_jobs import SlurmLauncher
 
@@ -107,7 +107,21 @@ class Platform:
                 at_once=settings.slurm_array_at_once,
                 signal_seconds=settings.slurm_signal_seconds,
                 poll_seconds=settings.slurm_poll_seconds,
-            )
+            ),
+            self.child_variables,
+        )
+
+    @cached_property
+    def child_variables(self) -> dict[str, str]:
+        """What every process that does work is given by the settings."""
+        from thesis_assets.launch.child_environment import child_variables
+
+        settings = self.settings
+        return child_variables(
+            hf_home=settings.hf_cache_dir,
+            wandb_dir=settings.wandb_root,
+            hydra_root=settings.hydra_root,
+            conda_env=settings.conda_env,
         )
 
     @property

@@ -13,14 +13,16 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import which
+from types import MappingProxyType
 from typing import Any
 
 from thesis_assets.errors import CellLocked, ThesisAssetsError
 from thesis_assets.launch import mapping
+from thesis_assets.launch.child_environment import with_variables
 from thesis_assets.launch.commands import end_tree, members, spawn
 from thesis_assets.launch.jobs import (
     Call,
@@ -44,12 +46,15 @@ class LocalLauncher:
 
     Args:
         gpus: names of its GPUs, as CUDA_VISIBLE_DEVICES has them; asked for only by a job that wants one.
+        variables: of every job and call, see `child_environment`.
     """
 
     name = "local"
 
-    def __init__(self, gpus: Callable[[], Sequence[str]] = tuple) -> None:
-        self._gpus = gpus
+    def __init__(
+        self, gpus: Callable[[], Sequence[str]] = tuple, variables: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self._gpus, self._variables = gpus, variables
 
     def require(self, resources: Resources) -> None:
         """See `Launcher.require`."""
@@ -82,7 +87,9 @@ class LocalLauncher:
         write_json(job.record, record)
         words = supervised(str(job.exit_file), job_id, job.command)
         options = {"start_new_session": True, "pass_fds": tuple(descriptors)}
-        process = spawn(words, job_id, job.stdout, job.stderr, cwd=job.cwd, env={**job.env, **env}, **options)
+        process = spawn(
+            words, job_id, job.stdout, job.stderr, cwd=job.cwd, env={**self._variables, **job.env, **env}, **options
+        )
         _children[process.pid] = process
         record = record.model_copy(update={"process_group": process.pid})
         write_json(job.record, record)
@@ -128,6 +135,7 @@ class LocalLauncher:
         """See `Launcher.map`. In this process, or in worker processes that end with it: what is done is kept."""
         gpus, on_wait = calling.resources.gpus, calling.following.on_wait
         with contextlib.ExitStack() as held:
+            held.enter_context(with_variables(self._variables))
             if gpus:
                 # The first one: what runs in this process takes that, whatever else is free.
                 holder = f"process {os.getpid()} on {socket.gethostname()}"

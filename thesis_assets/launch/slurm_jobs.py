@@ -17,8 +17,9 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from thesis_assets.errors import ThesisAssetsError
@@ -59,8 +60,8 @@ class SlurmLauncher:
 
     name = "slurm"
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
+    def __init__(self, site: Site, variables: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.site, self._variables = site, dict(variables)
         self._queue = SlurmQueue(site.poll_seconds)
         self._vanished: dict[str, float] = {}
 
@@ -75,7 +76,7 @@ class SlurmLauncher:
         payload = CommandOnNode(
             words=list(job.command),
             cwd=job.cwd,
-            env=dict(job.env),
+            env={**self._variables, **job.env},
             stdout=job.stdout.absolute(),
             stderr=job.stderr.absolute(),
             exit_file=job.exit_file.absolute(),
@@ -230,7 +231,9 @@ class SlurmLauncher:
             shutil.rmtree(where.told_dir, ignore_errors=True)
             where.told_dir.mkdir()
             call_id = uuid.uuid4().hex
-            payloads.append(CallOnNode(function, calls[place].item, where.absolute(), call_id, calling.workers))
+            payloads.append(
+                CallOnNode(function, calls[place].item, where.absolute(), call_id, calling.workers, self._variables)
+            )
         first = calls[places[0]]
         folder = first.place.base.parent / "slurm"
         name = first.name if len(places) == 1 else f"{first.name}+{len(places) - 1}"
@@ -333,9 +336,11 @@ class CallOnNode:
     place: JobTree
     job_id: str
     workers: int
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self) -> None:
         """Call, and leave the answer: the result, or the exception, as a pickle."""
+        os.environ.update(self.variables)
         signal.signal(signal.SIGTERM, _requeue_or_end)
         tell_to_file(self.place.told_dir)
         (answer,) = map_items(self.function, [self.item], workers=self.workers, on_line=tell)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from thesis_assets import storage
 from thesis_assets.errors import InvalidScene, ThesisAssetsError
 from thesis_assets.experiments.command_template import fill_template, in_environment, placeholders
+from thesis_assets.launch.child_environment import hydra_run_folder
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.jobs import JobState, log_tail
 from thesis_assets.launch.supervisors import watched
@@ -55,6 +56,7 @@ class RenderCommand:
 
     def words(self) -> list[str]:
         """What is executed: a word of the template stays one word, whatever is filled in."""
+        logs, exp_name, renders = self.tree.render_command(self.scene.name), self.tree.exp_name, self.generation.renders
         filled = fill_template(
             self._template,
             {
@@ -62,10 +64,11 @@ class RenderCommand:
                 "source_camera": str(self.source_camera),
                 "target_cameras": ",".join(map(str, self.target_cameras)),
                 "render_dir": str(self.scene.tree.renders_dir.absolute()),
-                "exp_name": self.tree.exp_name,
+                "exp_name": exp_name,
+                "hydra_run_dir": str(hydra_run_folder(logs, renders.env, exp_name, None, self.scene.name)),
             },
         )
-        return in_environment(filled, self.generation.renders)
+        return in_environment(filled, renders)
 
     def unit(self) -> Unit:
         """The scene's renders, as this command makes them: all experiments share them, and each option counts."""

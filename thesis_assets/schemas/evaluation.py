@@ -88,6 +88,8 @@ class PredictionRecord(OlderKeys):
     n_images: int
     refiner_size: int | None = None
     """Long side in pixels at which the refiner worked; None: unrefined, or not known."""
+    render_scale: int = 1
+    """The photographs' size over that of the renders: 2 where a pipeline writes them at half the size."""
     renderer: str
     left_out: dict[str, str] = {}
     """Views (`cam_4/000003`) that were asked for and are not there, each with its reason."""

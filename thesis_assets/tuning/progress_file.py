@@ -169,7 +169,7 @@ class RunTracker:
 
 
 def _wandb_options(flags: TrainerFlags, directory: str) -> dict[str, Any]:
-    options: dict[str, Any] = {"name": flags.tracker_run_name, "dir": directory}
+    options: dict[str, Any] = {"name": flags.tracker_run_name, "dir": os.environ.get("WANDB_DIR") or directory}
     if "WANDB_RUN_ID" not in os.environ:
         # The same on every attempt: a run that is resumed goes on in its own curves.
         options |= {"id": sha256_value([flags.tracker_run_name, flags.output_dir])[:16], "resume": "allow"}

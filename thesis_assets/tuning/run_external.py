@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
+from thesis_assets.experiments.command_template import in_environment as user_words
 from thesis_assets.experiments.spec import External, published_steps
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.jobs import log_tail
@@ -241,10 +242,7 @@ def in_environment(external: External, words: Sequence[str]) -> list[str]:
     # What points this interpreter at its own packages would point the script's at them too.
     ours = [name for name in ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV") if name not in external.env]
     clean = ["env", *(word for name in ours for word in ("-u", name))]
-    command = [external.python, *words]
-    if not external.setup:
-        return [*clean, *command]
-    return [*clean, "bash", "-c", "\n".join(["set -e", *external.setup, 'exec "$@"']), "bash", *command]
+    return [*clean, *user_words(["python", *words], external)]
 
 
 def working_directory(external: External) -> Path | None:

@@ -1,4 +1,4 @@
-"""The researcher's week: their own trainer, a cluster, and for each step at most one edit and one command.
+"""The researcher's week: their own trainer and 3DGS pipeline, a cluster, and for each step at most one edit and one command.
 
 Scenes arrive at a daemon; a run with another learning rate is started; its job dies at night and goes on; it is compared with the
 baseline on the reserved scene, looked at, and becomes a table of the thesis; in the end somebody without a GPU uses it on
@@ -21,12 +21,14 @@ import numpy as np
 import pytest
 import yaml
 
+from thesis_assets.evaluation.metric_tables import read_protocol
 from thesis_assets.evaluation.qualitative.verification import verify_recording
-from thesis_assets.images.codecs import read_rgb
+from thesis_assets.images.codecs import image_size, read_rgb
 from thesis_assets.launch.commands import members
-from thesis_assets.layout import DifixTree, SampleId, TuningRunTree
+from thesis_assets.layout import DifixTree, EvaluationTree, SampleId, TuningRunTree
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.storage import read_json
+from thesis_assets.tuning.difix.checkpoint import to_directory
 from thesis_assets_tests.services.dagster_server import WAIT_S, DagsterServer, prepare_home
 from thesis_assets_tests.services.slurm import SMALL_PRESETS, SlurmCluster, slurm_cluster
 from thesis_assets_tests.tuning.difix_models import write_sd_turbo
@@ -37,7 +39,9 @@ pytestmark = pytest.mark.long
 
 __all__ = ["slurm_cluster"]
 
-STAND_IN = Path(__file__).parents[1] / "tuning" / "published_trainer.py"
+ROOT = Path(__file__).parents[2]
+STAND_IN = ROOT / "thesis_assets_tests" / "tuning" / "published_trainer.py"
+PIPELINE = "python -m thesis_assets_tests.end_to_end.hydra_pipeline hydra.run.dir={hydra_run_dir} scene={scene_name}"
 SOON = {"THESIS_SCENE_QUIET_SECONDS": "4", "THESIS_SENSOR_SECONDS": "2"}
 TRAINED, RESERVED, LATE = "studio_pair00_dance", "studio_pair01_fight", "studio_pair03_dance"
 TUNED = "thesis_lr1e-4"
@@ -59,6 +63,9 @@ class Researcher(World):
             "THESIS_LAUNCHER": "slurm",
             "THESIS_SLURM_PRESETS": json.dumps(SMALL_PRESETS),
             "THESIS_SLURM_POLL_SECONDS": "0.5",
+            "THESIS_HF_CACHE_DIR": str(self.home / "hub"),
+            "THESIS_WANDB_ROOT_DIR": str(self.home / "curves"),
+            "THESIS_HYDRA_ROOT_DIR": str(self.home / "hydra"),
         }
         return {**super().environment, **on_cluster, **self.cluster.environment}
 
@@ -69,6 +76,11 @@ class Researcher(World):
     @property
     def tuned(self) -> TuningRunTree:
         return self.tree.tuning_run(TUNED)
+
+    def ran_in(self, run: str, scene_name: str) -> dict[str, str]:
+        """The words that the pipeline kept in its run folder."""
+        file = self.home / "hydra" / "week" / run / scene_name / ".hydra" / "overrides.yaml"
+        return dict(word.split("=", 1) for word in yaml.safe_load(file.read_text()))
 
     @property
     def trainer_goes_on(self) -> Path:
@@ -118,6 +130,7 @@ def week(tmp_path_factory: pytest.TempPathFactory, slurm_cluster: SlurmCluster) 
     made = Researcher(base / "home", base / "arrived", auto_start="data", cluster=slurm_cluster)
     for root in ("canonical_gt", "preprocessing", "scenes"):
         (made.scene_home / root).mkdir(parents=True)
+    untuned = untuned_weights(model, base / "initial.pkl")
     python = make_environment(base / "own", torch=True)
     own = {
         "backend": "external",
@@ -129,20 +142,34 @@ def week(tmp_path_factory: pytest.TempPathFactory, slurm_cluster: SlurmCluster) 
         "checkpointing_steps": STEPS[1] - STEPS[0],
         "mixed_precision": "no",
         "extra_args": [
-            *("--initial_weights", str(untuned_weights(model, base / "initial.pkl"))),
+            *("--initial_weights", str(untuned)),
             *("--hold_at", str(HELD_AT), "--hold_until", str(made.trainer_goes_on)),
         ],
     }
+    pipeline = {"source": "command", "python": sys.executable, "cwd": str(ROOT)}
+    renders = f"{PIPELINE} task=render 'cameras=[{{target_cameras}}]' out={{render_dir}}"
+    predictions = (
+        f"{PIPELINE} task=train exp={{exp_name}} out={{output_dir}} 'epochs=[0,1]' difix.model_id={{model_dir}}"
+    )
     made.write(
         {
             "exp_name": "week",
-            "generation": {"scenes": ["studio_*"]},
+            "generation": {"scenes": ["studio_*"], "renders": {**pipeline, "command": renders}},
             "split": {"test_groups": {"studio": ["pair01"]}, "reserved_scenes": [RESERVED]},
             "runs": {
-                "baseline": {"backend": "pretrained", "model": str(model), "resolution": SIZE},
+                "baseline": {
+                    "backend": "pretrained",
+                    "model": str(to_directory(untuned, base / "difix_ref", model=str(model))),
+                    "resolution": SIZE,
+                },
                 "thesis": own,
             },
-            "evaluation": {"tasks": ["nvs"], "epochs": [0, 1], "frames": {"stride": 2}},
+            "evaluation": {
+                "tasks": ["nvs"],
+                "epochs": [0, 1],
+                "frames": {"stride": 2},
+                "predictions": {**pipeline, "command": predictions},
+            },
         }
     )
     prepare_home(made)
@@ -178,10 +205,10 @@ def runs_are_done(server: DagsterServer) -> bool:
 
 
 def test_of_three_scenes_that_arrive_the_two_complete_ones_are_exported(week: Researcher, scene_home: Path) -> None:
-    copied_last = ("gaussians/000002.ply", "misc/preprocess_info.txt")
+    copied_last = (f"canonical_gt/{LATE}/images/4/000002.jpg", f"preprocessing/{LATE}/misc/preprocess_info.txt")
     copy_scene(LATE, scene_home, week.scene_home)
     for name in copied_last:
-        (week.scene_home / "preprocessing" / LATE / name).unlink()
+        (week.scene_home / name).unlink()
     copy_scene(TRAINED, scene_home, week.scene_home)
     copy_scene(RESERVED, scene_home, week.scene_home)
     server = DagsterServer(week, week.home / "server.log", SOON)
@@ -193,16 +220,18 @@ def test_of_three_scenes_that_arrive_the_two_complete_ones_are_exported(week: Re
     impatient = command(week, "run", "--exp", "week", exit_code=1)
 
     assert exported(week.tree) == {TRAINED, RESERVED}
-    assert f"waits: {LATE}: gaussians: 1 of 3 frames, first 000002" in morning
-    assert f"{LATE}: gaussians: 1 of 3 frames" in impatient
+    assert f"waits: {LATE}: images/4: 1 of 3 frames, first 000002" in morning
+    assert f"{LATE}: images/4: 1 of 3 frames" in impatient
     assert f"--scenes {LATE}" in impatient
     assert not week.tree.all_samples.exists(), "collected without the scene that is on its way"
     jobs = [read_json(week.tree.job(f"scene_samples--{name}").record, JobRecord) for name in (TRAINED, RESERVED)]
     assert {(job.launcher, job.returncode) for job in jobs} == {("slurm", 0)}
     # In the evening the last files come.
     for name in copied_last:
-        place = Path("preprocessing") / LATE / name
-        shutil.copyfile(scene_home / place, week.scene_home / place)
+        shutil.copyfile(scene_home / name, week.scene_home / name)
+    # Their pipeline has rendered what was complete, each scene in a run folder of its own.
+    assert week.ran_in("_renders", TRAINED)["task"] == "render"
+    assert not (week.home / "hydra" / "week" / "_renders" / LATE).exists()
 
 
 # --- a run with another learning rate, and its night -----------------------------------------------------------------
@@ -239,7 +268,9 @@ def test_one_edit_and_one_command_train_with_another_learning_rate_on_the_cluste
     wait_until(trains, f"step {HELD_AT}", lambda: str(lines_of(week.tuned)))
 
     assert read_json(week.tuned.job, JobRecord).launcher == "slurm"
-    words = json.loads((week.tuned.base / "stand_in.json").read_text())["argv"]
+    started = json.loads((week.tuned.base / "stand_in.json").read_text())
+    assert (started["hf_home"], started["wandb_dir"]) == (str(week.home / "hub"), str(week.home / "curves"))
+    words = started["argv"]
     assert words[words.index("--learning_rate") + 1] == "0.0001"
     data = json.loads(week.tree.data_json.read_text())
     assert {SampleId.parse(sample).scene_name for sample in data["train"]} == {TRAINED, LATE}
@@ -290,6 +321,21 @@ def test_baseline_and_tuned_are_compared_on_the_reserved_scene(week: Researcher)
     assert differences[TUNED, "week/baseline", 0]["difference"] == 0
     assert differences[TUNED, "week/baseline", 1]["difference"] != 0
     assert list(differences[TUNED, "week/baseline", 1]["by_scene"]) == [RESERVED]
+
+
+def test_their_pipeline_was_given_each_model_as_a_directory_and_left_half_size_jpeg(week: Researcher) -> None:
+    handed = {run: week.ran_in(run, RESERVED)["difix.model_id"] for run in ("baseline", TUNED)}
+    assert handed[TUNED] == str(week.tuned.converted(STEPS[-1]))
+    assert Path(handed["baseline"]).name == "difix_ref"
+    (tree,) = week.platform.evaluation_trees(week.cell(TUNED, "week")).values()
+    task = tree.task(1, "nvs")
+    photograph = week.scene_home / "canonical_gt" / RESERVED / "images" / "4" / "000000.jpg"
+    left = EvaluationTree(tree.pipeline.output_dir, "week").task(1, "nvs").metric_picture("pred", 4, "000000", ".jpg")
+    assert image_size(left) == image_size(task.pred_image(4, "000000")) == tuple(s // 2 for s in image_size(photograph))
+    protocol = read_protocol(task)
+    assert protocol is not None
+    assert protocol.comparable["prediction_source"] == "command"
+    assert protocol.comparable["render_size"] == "1/2 of the photographs'"
 
 
 def test_selecting_a_checkpoint_on_the_reserved_scene_is_refused(week: Researcher) -> None:

@@ -12,10 +12,14 @@ from PIL import Image
 from thesis_assets import storage
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell
+from thesis_assets.evaluation.leaderboard import why_not_paired
 from thesis_assets.evaluation.manifest import write_manifest
+from thesis_assets.evaluation.measured_tasks import measured_task
 from thesis_assets.evaluation.metric_tables import IMPORTED, read_protocol, read_results, read_table
 from thesis_assets.evaluation.pipeline_command import pipeline_unit
 from thesis_assets.evaluation.pose import evaluate_pose
+from thesis_assets.evaluation.qualitative.contract import check_recording_contract
+from thesis_assets.evaluation.qualitative.exports import TreeExports
 from thesis_assets.evaluation.required_files import check_manifest, check_metrics_recompute, check_required_files
 from thesis_assets.evaluation.scene_steps import units_of
 from thesis_assets.evaluation.units import absent_tasks, prediction_place, prediction_unit
@@ -35,14 +39,17 @@ from thesis_assets_tests.evaluation import pipeline
 from thesis_assets_tests.evaluation.tiny_cell import (
     CAMERAS,
     FRAMES,
+    HEIGHT,
     SCENE,
     SOURCE,
+    WIDTH,
     compare,
     compared_epoch,
     evaluate,
     open_cell,
     predict,
     predicted_epoch,
+    true_image,
 )
 
 EPOCHS = (0, 30)
@@ -328,6 +335,68 @@ def test_a_render_of_another_size_is_refused_by_name(own_folder: Path) -> None:
     assert f"cam_28/render/{FRAMES[1]}.png" in str(caught.value)
 
 
+def halved(folder: Path, parts: int = 2, **more: Any) -> EvaluationCell:
+    """The pipeline leaves no render, but what its own metric was of: JPEG, smaller than the photographs."""
+    return commanded(folder, predictions={"env": {"PIPELINE_PARTS": str(parts)}}, **more)
+
+
+def test_half_size_jpeg_of_a_pipelines_own_metric_is_measured_against_the_photographs(own_folder: Path) -> None:
+    cell = halved(own_folder)
+    evaluate(cell)
+    task, source = cell.tree.task(30, "nvs"), EvaluationTree(cell.tree.pipeline.output_dir, "demo").task(30, "nvs")
+    jpeg = np.asarray(Image.open(source.metric_picture("pred", 28, FRAMES[0], ".jpg")))
+    np.testing.assert_array_equal(render(cell, 30), jpeg)
+    assert jpeg.shape == (HEIGHT // 2, WIDTH // 2, 3)
+    inside = np.asarray(Image.open(task.input_mask(28, FRAMES[0])))[::2, ::2] > 0  # its edges are even
+    truth = true_image(28, FRAMES[0]).reshape(HEIGHT // 2, 2, WIDTH // 2, 2, 3).astype(int).sum((1, 3))
+    wanted = {"pred": jpeg, "gt_inputs": (truth + 2) // 4}
+    images = {side: np.where(inside[..., None], pixels, 0) for side, pixels in wanted.items()}
+    np.testing.assert_array_equal(np.asarray(Image.open(task.pred_image(28, FRAMES[0]))), images["pred"])
+    np.testing.assert_array_equal(np.asarray(Image.open(task.gt_image(28, FRAMES[0]))), images["gt_inputs"])
+    mse = np.square((images["pred"].astype(float) - images["gt_inputs"]) / 255).mean()
+    (row,) = [
+        row
+        for row in read_table(task.nvs_per_frame, NVS_FRAME_COLUMNS)
+        if (row["camera_id"], row["frame_id"]) == (28, 0)
+    ]
+    assert row["psnr"] == pytest.approx(10 * np.log10(1 / mse), abs=1e-5)
+    assert all(check_required_files(cell, name).passed for name in TASKS)
+    assert check_metrics_recompute(cell).passed
+    assert set(looked_at(cell).values()) == {"made"}
+
+
+def test_the_size_that_was_measured_stands_in_the_protocol_and_sizes_are_not_paired(own_folder: Path) -> None:
+    sides = {}
+    for name, cell in (("whole", commanded(own_folder)), ("half", halved(own_folder))):
+        evaluate(cell)
+        protocol = read_protocol(cell.tree.task(30, "nvs"))
+        assert protocol is not None
+        assert protocol.details["measured_size"] == {f"cam_{cam}": [HEIGHT // 2, WIDTH // 2] for cam in CAMERAS}
+        measured = measured_task(cell.tree.task(30, "nvs"), 30, SOURCE)
+        assert measured is not None
+        sides[name] = measured
+    assert sides["half"].comparable["render_size"] == "1/2 of the photographs'"
+    assert why_not_paired(sides["half"], sides["half"]) is None
+    assert why_not_paired(sides["half"], sides["whole"]) == (
+        "the protocols differ: render_size is 1/2 of the photographs', and there absent"
+    )
+
+
+@pytest.mark.parametrize(("parts", "factor"), [(2, 1), (2, 3), (4, 2)])
+def test_renders_that_the_protocol_would_have_to_enlarge_are_refused(own_folder: Path, parts: int, factor: int) -> None:
+    cell = halved(own_folder, parts, nvs={"downscale_factor": factor})
+    with pytest.raises(ThesisAssetsError, match=r"another size than its ground truth(?s:.*)metrics_input/000000.jpg"):
+        predicted_epoch(cell, 0)
+
+
+def test_a_protocol_that_changed_to_the_full_size_is_refused_on_half_size_renders(own_folder: Path) -> None:
+    evaluate(halved(own_folder))
+    cell = halved(own_folder, nvs={"downscale_factor": 1})
+    (reason,) = compare([cell]).failed[SCENE]
+    assert "the renders have 1/2 of the photographs' size, and the experiment measures at 1/1" in reason
+    assert "evaluation.nvs.downscale_factor" in reason
+
+
 def test_bodies_of_the_pipelines_own_tree_are_the_predicted_ones(own_folder: Path) -> None:
     cell = commanded(own_folder)
     predicted_epoch(cell, 0)
@@ -408,6 +477,57 @@ def test_numbers_of_other_scripts_never_stand_under_the_names_of_ours(own_folder
     assert theirs is not None
     assert ours.comparable != theirs.comparable
     assert IMPORTED in theirs.details
+
+
+def keep_what_was_measured(tree: EvaluationTree) -> None:
+    """Make of a tree one as the thesis scripts leave: compared pictures as JPEG under `metrics_input`, no renders, no protocol."""
+    for epoch in (0, 15, 30):
+        task = tree.task(epoch, "nvs")
+        shutil.rmtree(task.inputs_dir)
+        task.protocol.unlink()
+        lines = [line.split(",")[:5] for line in task.nvs_per_frame.read_text().splitlines()]
+        task.nvs_per_frame.write_text("\n".join(",".join(line) for line in lines) + "\n")
+        for side in ("pred", "gt_inputs"):
+            for path in sorted((task.base / side).glob("cam_*/*.png")):
+                target = path.parent / "metrics_input" / f"{path.stem}.jpg"
+                target.parent.mkdir(exist_ok=True)
+                Image.open(path).save(target, quality=100, subsampling=0)
+                path.unlink()
+
+
+def test_pictures_of_metrics_input_are_linked_with_their_numbers(own_folder: Path, moved_tree: Path) -> None:
+    older = EvaluationTree(moved_tree.parent, moved_tree.name)
+    keep_what_was_measured(older)
+    cell = existing(own_folder, moved_tree)
+    evaluate(cell)
+    task = cell.tree.task(15, "nvs")
+    for side in ("pred", "gt_inputs"):
+        kept = older.task(15, "nvs").metric_picture(side, 4, FRAMES[0], ".jpg")
+        for name in (task.metric_picture(side, 4, FRAMES[0], ".jpg"), task.base / side / "cam_4" / f"{FRAMES[0]}.jpg"):
+            assert name.samefile(kept)
+    protocol = read_protocol(task)
+    assert protocol is not None
+    assert protocol.comparable["render_size"] == "1/2 of the photographs'"
+    assert check_required_files(cell, "nvs").passed
+    assert set(looked_at(cell).values()) == {"made"}
+    exports = TreeExports(cell.tree, run_name="tiny_a", scene_name=SCENE)
+    exports.export_epoch(15, tasks=["nvs"])
+    exports.export_input_data()
+    assert check_recording_contract(cell.tree, epochs=[15], tasks=["nvs"]).offenders == []
+
+
+def test_pictures_of_metrics_input_are_measured_again_where_that_is_asked(own_folder: Path, moved_tree: Path) -> None:
+    older = EvaluationTree(moved_tree.parent, moved_tree.name)
+    wanted = read_results(older.task(30, "nvs").nvs_results, NVS_RESULT_KEYS)["psnr"]
+    keep_what_was_measured(older)
+    cell = existing(own_folder, moved_tree, recompute=True)
+    evaluate(cell)
+    found = read_results(cell.tree.task(30, "nvs").nvs_results, NVS_RESULT_KEYS)["psnr"]
+    assert found != wanted, "they are JPEG"
+    assert found == pytest.approx(wanted, abs=0.2)
+    protocol = read_protocol(cell.tree.task(30, "nvs"))
+    assert protocol is not None
+    assert protocol.comparable["render_size"] == "1/2 of the photographs'"
 
 
 def test_older_results_that_a_tree_lacks_are_named(own_folder: Path, moved_tree: Path) -> None:

@@ -405,6 +405,21 @@ def test_calls_are_one_array_and_a_bad_one_leaves_the_others(tmp_path: Path, lau
     assert sorted(told) == ["a at work", "b at work"]
 
 
+def variable(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def test_jobs_and_calls_on_nodes_have_the_variables_of_the_launcher(tmp_path: Path, cluster: SlurmCluster) -> None:
+    launcher = SlurmLauncher(SITE, {"HF_HOME": "/hub", "COLOUR": "blue"})
+    code = "import os; print(os.environ['HF_HOME'], os.environ['COLOUR'])"
+
+    run_job(launcher, replace(job_of(tmp_path, code), env={"COLOUR": "green"}))
+    found = launcher.map(variable, calls_of(tmp_path, "HF_HOME", "COLOUR"), Calling(resources=SMOKE))
+
+    assert (tmp_path / "logs" / "out.log").read_text() == "/hub green\n"
+    assert found == ["/hub", "blue"]
+
+
 def nap(item: str) -> tuple[float, float]:
     """When a short nap began and ended."""
     began = time.time()

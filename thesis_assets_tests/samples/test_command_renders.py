@@ -98,6 +98,14 @@ def test_a_command_makes_the_renders_of_a_scene_and_the_export_goes_on(base: Pat
     assert not list(base.parent.rglob("pwned"))
 
 
+def test_a_command_of_hydras_is_given_a_run_folder(base: Path) -> None:
+    root = base / "hydra"
+    export_shard(by_command(base, extra="hydra.run.dir={hydra_run_dir}", env={"THESIS_HYDRA_ROOT_DIR": str(root)}))
+
+    (call,) = calls(base)
+    assert call["argv"][-1] == f"hydra.run.dir={root}/v1/_renders/{NAME}"
+
+
 def test_set_up_lines_run_first_in_the_same_shell(base: Path) -> None:
     (base / "activate").write_text("export ACTIVATED='it is'\n")
 

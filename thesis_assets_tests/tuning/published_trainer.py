@@ -31,7 +31,8 @@ def main() -> None:
     output = Path(arguments.output_dir)
     (output / "checkpoints").mkdir(parents=True, exist_ok=True)
     (output / "eval").mkdir(exist_ok=True)
-    told = {"argv": sys.argv[1:], "wandb_mode": os.environ.get("WANDB_MODE"), "python": sys.prefix}
+    told = {"argv": sys.argv[1:], "python": sys.prefix}
+    told |= {name.lower(): os.environ.get(name) for name in ("WANDB_MODE", "WANDB_DIR", "HF_HOME")}
     (output / "stand_in.json").write_text(json.dumps(told))
     accelerator = Accelerator(mixed_precision="no", cpu=True)
     wandb.init(arguments.tracker_project_name)

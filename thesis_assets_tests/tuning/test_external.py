@@ -371,6 +371,13 @@ def test_flags_are_asked_of_the_script_in_its_environment(tmp_path: Path) -> Non
     script.write_text("import os\nprint(f'usage: [--mv_unet] [--{os.environ[\"FLAG\"]} N]  no--flag')")
     external = External(script=str(script), python=sys.executable, setup=("export FLAG=max_train_steps",))
     assert known_flags(external, {}) == {"mv_unet", "max_train_steps"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THESIS_CONDA_ENV", "difix")
+        patch.setenv("CONDA_EXE", str(tmp_path / "bin" / "conda"))
+        conda = tmp_path / "etc" / "profile.d" / "conda.sh"
+        conda.parent.mkdir(parents=True)
+        conda.write_text(f'conda() {{ export PATH="{Path(sys.executable).parent}:$PATH" FLAG="$1_$2"; }}')
+        assert known_flags(External(script=str(script)), {}) == {"mv_unet", "activate_difix"}
     script.write_text("raise SystemExit('import error')")
     with pytest.raises(InvalidFile, match=r"(?s)which flags.*import error"):
         known_flags(external, {})

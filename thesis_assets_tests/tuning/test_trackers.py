@@ -100,6 +100,8 @@ def test_the_address_of_a_run_is_kept_and_a_resumed_one_goes_on_in_its_curves(
         put_in_place_of_wandb(patch, init)
         for _ in range(2):
             assert train(arguments(tree, "linked", max_train_steps=3, **flags)) == 0
+        patch.setenv("WANDB_DIR", str(tree.root / "curves"))
+        assert train(arguments(tree, "elsewhere", max_train_steps=1, **flags)) == 0
     assert start_line(tree, "linked").tracker_url == "https://wandb.invalid/runs/1"
     assert asked[0] == asked[1]
     assert {key: asked[0][key] for key in ("project", "entity", "tags", "name", "resume")} == {
@@ -110,3 +112,4 @@ def test_the_address_of_a_run_is_kept_and_a_resumed_one_goes_on_in_its_curves(
         "resume": "allow",
     }
     assert Path(asked[0]["dir"]) == tree.tuning_run("linked").logs_dir
+    assert Path(asked[2]["dir"]) == tree.root / "curves"

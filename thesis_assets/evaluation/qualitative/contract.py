@@ -58,8 +58,10 @@ _CAM = r"(?P<cam>0|[1-9]\d*)"
 _SPLIT = r"(?P<split>train|test)"
 _DEBUG = r"train/misc/nv_generation/(?P<kind>est_\w+_debug)"
 _DEBUG_ENTITY = "train/misc/nv_generation/{kind}"
-_TASK_NOT_RECORDED = r"viz/.*|metrics/.*|inputs/predictions\.json|gt_inputs/(smplx|smpl)/.*"
-"""Metrics are expected by their content; `viz/` shows the same pictures; true bodies are recorded as their meshes."""
+_TASK_NOT_RECORDED = (
+    r"viz/.*|metrics/.*|inputs/predictions\.json|gt_inputs/(smplx|smpl)/.*|(pred|gt_inputs)/cam_\d+/metrics_input/.*"
+)
+"""Metrics are expected by their content; `viz/` and `metrics_input/` show the same pictures; true bodies are recorded as their meshes."""
 
 _RULES: dict[str, tuple[tuple[str, str, str], ...]] = {
     "input_data": (

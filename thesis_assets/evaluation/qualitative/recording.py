@@ -90,8 +90,11 @@ def identity_of(
     Without a given run or scene: `manifest.json`, then `input_data.json`, then the names of the folders above the tree
     (a tree of another pipeline may have neither file, and two runs of one scene must not share an id).
     """
-    manifest = _manifest(tree)
+    manifest, exp_name = _manifest(tree), tree.exp_name
     if manifest is not None:
+        # A folder of the preset `thesis` has the run in its name, which only who knows the cell can tell from a name by hand.
+        if exp_name == f"{manifest.exp_name}__{manifest.notes.get('run_name')}":
+            exp_name = manifest.exp_name
         run_name = run_name or str(manifest.notes.get("run_name") or "") or None
         scene_name = scene_name or manifest.scene_name
     if scene_name is None and tree.input_data_record.is_file():
@@ -99,7 +102,7 @@ def identity_of(
     folder = tree.output_dir.resolve()
     return RecordingIdentity(
         kind=kind,
-        exp_name=tree.exp_name,
+        exp_name=exp_name,
         run_name=run_name or folder.parent.name,
         scene_name=scene_name or folder.name,
         epoch=epoch,
