@@ -112,8 +112,8 @@ def reason_of(error: Exception) -> str:
     """Why something is left out, in one line. What names no file, being neither ours nor the system's, has its kind and place."""
     text = str(error)
     if not isinstance(error, ThesisAssetsError | OSError):
-        # From another process an error comes without its traceback, but with a cause whose text it is.
-        whole = "".join(traceback.format_tb(error.__traceback__)) or str(error.__cause__)
+        # From another process an error comes with a cause whose text is the traceback there.
+        whole = "".join(traceback.format_tb(error.__traceback__)) + str(error.__cause__)
         places = re.findall(r'File "([^"\n]+)", line ([0-9]+)', whole)
         text = f"a fault of the program, {type(error).__name__}: {text}" + "".join(
             f" ({file}:{line})" for file, line in places[-1:]
