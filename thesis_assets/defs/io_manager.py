@@ -19,7 +19,7 @@ from thesis_assets.defs.launching import Described, Metadata, jobs_table
 from thesis_assets.defs.metadata import counts_table
 from thesis_assets.defs.steps import observe, of_step, working
 from thesis_assets.defs.told_versions import code_version_of
-from thesis_assets.errors import InvalidFile, ThesisAssetsError, command_for
+from thesis_assets.errors import InvalidFile, ThesisAssetsError, command_for, reason_of
 from thesis_assets.graph.attempts import end_attempts
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import CODE_VERSION, DATA_VERSION, NODES, data_version, of_all
@@ -194,6 +194,7 @@ class TreeIOManager(dg.IOManager):
 
         Raises:
             ThesisAssetsError: some of them failed.
+            Exception: the only one did.
         """
         failed: dict[Cell, Exception] = {}
         left = iter(answers)
@@ -204,14 +205,18 @@ class TreeIOManager(dg.IOManager):
             try:
                 shown = described.show(cell, of_cell)
                 self._tell(step, asset, cell, {**shown, **jobs, **of_step(step, seconds)})
-            except ThesisAssetsError as error:
+            except Exception as error:
+                if len(described.calls) == 1:
+                    raise
                 failed[cell] = error
-        if failed and len(described.calls) == 1:
-            raise failed.popitem()[1]
         if failed:
+            told = {cell.scene_name or cell.run_name: error for cell, error in failed.items()}
             raise ThesisAssetsError(
                 f"{len(failed)} of {len(described.calls)} cells failed; the others are in place",
-                found="; ".join(f"{cell.scene_name or cell.run_name}: {error}" for cell, error in failed.items()),
+                found="; ".join(
+                    f"{name}: {error if isinstance(error, ThesisAssetsError) else reason_of(error)}"
+                    for name, error in told.items()
+                ),
                 remedy=described.remedy,
             )
 

@@ -15,6 +15,7 @@ from thesis_assets.defs.levels import make_run
 from thesis_assets.graph.cells import PARTITIONS, Cell
 from thesis_assets.graph.history import RANGE_END, RANGE_START
 from thesis_assets.graph.nodes import CODE_VERSION, DATA_VERSION, latest_metadata, look_at
+from thesis_assets.samples import export
 from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets_tests.worlds import SCENES, SMALL, TINY_RUN, World
 
@@ -104,6 +105,22 @@ def test_each_scene_of_one_run_has_its_own_metadata_and_a_failed_one_leaves_the_
     assert {key: metadata["exported"] for key, metadata in told.items()} == {
         f"small|{scene}": scene == SCENES[1] for scene in SCENES
     }
+
+
+def test_a_fault_of_the_program_in_one_scene_leaves_the_others_too(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(work: export.ShardWork) -> export.ShardRecord:
+        if work.scene_name == SCENES[2]:
+            raise KeyError("a fault")
+        return export_shard(work)
+
+    export_shard = export.export_shard
+    monkeypatch.setattr(export, "export_shard", faulty)
+    world = new_world()
+    ended_well, told = make_range(world, "export_scenes", "scene_samples", f"small|{SCENES[0]}", f"small|{SCENES[3]}")
+    assert not ended_well
+    assert sorted(told) == [f"small|{scene}" for scene in (*SCENES[:2], SCENES[3])]
 
 
 @pytest.mark.long

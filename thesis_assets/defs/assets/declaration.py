@@ -111,9 +111,8 @@ def graph_asset(
             if value is not None:  # written, and then looked at, by the IO manager
                 yield dg.Output(value, tags=value.tags if isinstance(value, Described) else None)
                 return
-            context.add_output_metadata(
-                made[cell]
-            )  # of the output, so that it stands above paths, which are of the asset
+            # Of the output, so that it stands above paths, which are of the asset.
+            context.add_output_metadata(made[cell])
             context.set_data_version(dg.AssetKey(name), dg.DataVersion(str(made[cell][DATA_VERSION])))
             yield dg.Output(None, tags={CODE_VERSION_TAG: str(made[cell][CODE_VERSION])})
 
