@@ -110,7 +110,7 @@ def map_items(
     def ended(part: _Part, outcome: Any) -> None:
         part.course.results[part.place] = outcome
         if part.course.is_worked_off:
-            go_on(part.course, part.course.found)
+            go_on(part.course, part.course.take())
 
     start = function if is_course(function) else partial(_alone, function)
     courses = [_Course(place, start(item)) for place, item in enumerate(items)]
@@ -136,8 +136,9 @@ def map_items(
                 with _pool(n_tried, on_line) as pool:
                     futures = {pool.executor.submit(_answer, part.do, part.part): part for part in tried}
                     for future in pool.ended(futures):
-                        del left[futures[future]]
-                        ended(futures[future], future.exception() or future.result())
+                        part = futures.pop(future)
+                        del left[part]
+                        ended(part, future.exception() or future.result())
             for part in left:
                 ended(part, _death(part))
     finally:
@@ -177,9 +178,9 @@ class _Course:
         """Only then it goes on: what it discards when one part failed, others may be at work on."""
         return len(self.results) == self.n_parts
 
-    @property
-    def found(self) -> Any:
-        results = [self.results[place] for place in range(self.n_parts)]
+    def take(self) -> Any:
+        """What came of its parts; kept no longer than its generator keeps it."""
+        results = [self.results.pop(place) for place in range(self.n_parts)]
         return next((each for each in results if isinstance(each, Exception)), results)
 
 
@@ -223,13 +224,13 @@ class _Pool:
     def ended(self, futures: Iterable[Future[Any]]) -> Iterator[Future[Any]]:
         """Each as it ends. Where a worker dies, what it and those beside it did is lost, and not among them."""
         numbers = {future: number for number, future in enumerate(futures)}
-        waiting = set(numbers)
-        while waiting:
-            done, waiting = wait(waiting, TELL_SECONDS, return_when=FIRST_COMPLETED)
+        while numbers:
+            done, _ = wait(numbers, TELL_SECONDS, return_when=FIRST_COMPLETED)
             for line in self.told.new():
                 if self.on_line:
                     self.on_line(line)
             for future in sorted(done, key=numbers.__getitem__):
+                del numbers[future]
                 error = future.exception()
                 if error is not None and not isinstance(error, Exception):
                     raise error
