@@ -9,6 +9,7 @@ import os
 import sys
 
 import typer
+from typer.core import TyperGroup
 
 from thesis_assets.cli import (
     checkpoints,
@@ -25,8 +26,23 @@ from thesis_assets.cli import (
 from thesis_assets.cli.console import FAILED, WRONG_USE, progress_line
 from thesis_assets.errors import ThesisAssetsError, Undeclared
 
+INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """All commands. Typer makes an exit without a word of an interruption; here it says what became of the work."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            progress_line("interrupted; what was finished stays, and the same command goes on from there")
+            raise typer.Exit(INTERRUPTED) from None
+
+
 app = typer.Typer(
     name="thesis-assets",
+    cls=Commands,
     help="From scene directories to tuned DiFix checkpoints, their evaluation and their recordings.",
     no_args_is_help=True,
     add_completion=False,
@@ -88,9 +104,6 @@ def main() -> None:
             raise
         progress_line(f"error: {error.strerror}: {error.filename or 'the disk'}; {_OF_THE_DISK[error.errno]}")
         sys.exit(FAILED)
-    except KeyboardInterrupt:
-        progress_line("interrupted; what was published stays, the same command goes on from there")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -358,9 +358,13 @@ def report_hi4d(
     counts = Counter([each.state for each in done] + ["refused"] * len(refused))
     print(f"{_counted(len(jobs), 'action')}: {', '.join(f'{count} {state}' for state, count in counts.items())}")
     if any(value["state"] == "would be made" for value in values):
-        print("nothing is written (--dry-run)")
+        print("nothing is written; without --dry-run it is")
     elif values:
-        print(f"next: `thesis-assets scene check {values[0]['scene']}`")
+        print(
+            f"next: `thesis-assets scene check {values[0]['scene']}`"
+            if len(values) == 1
+            else "next: `thesis-assets scenes`"
+        )
 
 
 def print_hi4d_scene(value: dict[str, Any]) -> None:
@@ -558,10 +562,19 @@ def list_scenes_command(as_json: options.AsJson = False) -> None:
     if as_json:
         print_json([dataclasses.asdict(summary) for summary in summaries])
         return
+    if not summaries:
+        print(
+            f"no scene below {platform.roots.canonical_gt} (THESIS_CANONICAL_GT_ROOT_DIR); "
+            "`thesis-assets scene init` makes one from a capture, `thesis-assets demo-scenes` draws some"
+        )
+        return
     rows = [
         (each.name, each.n_frames, len(each.cameras), ", ".join(each.modalities), missing_text(each))
         for each in summaries
     ]
     print_table(
         f"Scenes below {platform.roots.canonical_gt}", ("scene", "frames", "cameras", "modalities", "missing"), rows
+    )
+    print(
+        "next: `thesis-assets scene check <scene>` says where what is missing is looked for, and what of the rest is broken"
     )

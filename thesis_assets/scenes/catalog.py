@@ -8,6 +8,7 @@ experiment needs, Gaussians' content (the rendering room).
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -219,11 +220,18 @@ def _is_scene_name(name: str) -> bool:
     return True
 
 
+_PLACE = re.compile(r" \(/[^()]*\)")
+
+
 def missing_text(summary: SceneSummary) -> str:
-    """What a scene lacks, in one line: `pose_smpl: no smpl/ folder`; `nothing` where it lacks nothing."""
+    """What a scene lacks, in one line, without the places looked in: `export, nvs: Gaussians`; `nothing` where it lacks nothing."""
     if summary.problem is not None:
         return summary.problem
-    lines = [f"{purpose}: {', '.join(reasons)}" for purpose, reasons in summary.missing.items() if reasons]
+    purposes: dict[str, list[str]] = {}
+    for purpose, reasons in summary.missing.items():
+        if reasons:
+            purposes.setdefault(_PLACE.sub("", ", ".join(reasons)), []).append(purpose)
+    lines = [f"{', '.join(lacking)}: {reasons}" for reasons, lacking in purposes.items()]
     return "; ".join([*lines, *summary.gaps, *summary.warnings]) or "nothing"
 
 

@@ -159,3 +159,15 @@ def test_every_image_is_decoded_on_request_and_a_damaged_one_named(
     assert damaged.exit_code == 3
     assert f"{folders[20].name}/image.png" in damaged.stdout
     assert "1 damaged" in damaged.stdout
+
+
+def test_an_interrupted_command_says_that_it_goes_on_where_it_was(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("thesis_assets.scenes.catalog.list_scenes", interrupted)
+    result = invoke(monkeypatch, new_world(), "scenes")
+    assert result.exit_code == 130
+    assert "the same command goes on from there" in result.stderr

@@ -187,3 +187,18 @@ def test_an_error_is_a_message_and_exit_code_1(home: Path) -> None:
     assert result.returncode == 1
     assert "images/one.jpg" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_the_list_of_no_scene_names_the_folder_and_what_makes_one(home: Path) -> None:
+    result = CliRunner().invoke(app, ["scenes"])
+    assert str(home / "data" / "canonical_gt") in result.stdout
+    assert "thesis-assets scene init" in result.stdout
+
+
+def test_the_list_says_once_what_a_scene_lacks_and_leaves_the_places_to_its_check(home: Path, listing: Path) -> None:
+    scene("init", "--nerfstudio", listing, "--name", "garden_bench", "--source-camera", "0")
+    listed = " ".join(CliRunner().invoke(app, ["scenes"]).stdout.replace("│", " ").split())
+    assert listed.count("Gaussians or renders") == 1
+    assert str(home / "data" / "preprocessing") not in listed
+    assert "thesis-assets scene check" in listed
+    assert str(home / "data" / "preprocessing") in scene("check", "garden_bench").stdout

@@ -81,6 +81,7 @@ def test_several_pairs_are_made_side_by_side_and_a_bad_action_stops_no_other(
         "hi4d_pair17_dance": "made",
     }
     assert again["refused"] == []
+    assert scene("init", "--hi4d", "hi4d", "--all").stdout.endswith("next: `thesis-assets scenes`\n")
 
 
 def test_json_says_of_each_action_what_became_of_it(home: Path) -> None:
