@@ -42,7 +42,7 @@ def rows() -> Iterator[Row]:
 
 
 def _export(tree, part: str) -> None:
-    from thesis_assets.evaluation.qualitative.exports import export_recordings
+    from thesis_assets.recordings.exports import export_recordings
 
     export_recordings(tree, (part,), force=True)
 
@@ -92,7 +92,7 @@ def _growth_mb(root: Path, n_frames: int) -> float:
     make_tree(root / "all", n_frames)
     program = (
         "import json, sys\nfrom pathlib import Path\n"
-        "from thesis_assets.evaluation.qualitative.exports import export_recordings\n"
+        "from thesis_assets.recordings.exports import export_recordings\n"
         "from thesis_assets.layout import EvaluationTree\n"
         "def peak():\n"
         # Not `ru_maxrss`: a child's begins with what its parent had.

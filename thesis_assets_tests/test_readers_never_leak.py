@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.metric_tables import read_results, read_table
-from thesis_assets.evaluation.qualitative.world_tracks import read_wavefront
 from thesis_assets.experiments import read_experiment
 from thesis_assets.images import codecs
 from thesis_assets.provenance import Place, read_record
+from thesis_assets.recordings.world_tracks import read_wavefront
 from thesis_assets.rendering.gaussians import from_colors, ply_bytes, read_ply
 from thesis_assets.samples.sample_rows import read_rows, write_rows
 from thesis_assets.scenes.bodies import read_bodies, write_bodies

@@ -76,8 +76,8 @@ def _exporter(*parts: str) -> Callable[..., None]:
         force: ForceOption = False,
         as_json: options.AsJson = False,
     ) -> None:
-        from thesis_assets.evaluation.qualitative.exports import export_recordings, is_epochs
-        from thesis_assets.evaluation.qualitative.tracks import ExportOptions
+        from thesis_assets.recordings.exports import export_recordings, is_epochs
+        from thesis_assets.recordings.tracks import ExportOptions
         from thesis_assets.schemas.recordings import RecordingFacts
 
         platform = load_platform()
@@ -132,7 +132,7 @@ def open_recordings(
 
     Several keep their own layouts.
     """
-    from thesis_assets.evaluation.qualitative.verification import rerun_binary
+    from thesis_assets.recordings.verification import rerun_binary
 
     chosen = _recordings(load_platform(), files, exp, run, scene)
     if not web and not _has_screen():
@@ -172,7 +172,7 @@ def preview_command(
 
     They lie beside the recordings. Exit code 3 where a view reports a fault.
     """
-    from thesis_assets.evaluation.qualitative.previews import make_previews
+    from thesis_assets.recordings.previews import make_previews
 
     chosen = _recordings(load_platform(), files, exp, run, scene)
     records = make_previews(chosen, force=force, on_progress=progress_line)
@@ -203,7 +203,7 @@ def catalog_command(
 
     For viewers, and for queries over epochs and runs.
     """
-    from thesis_assets.evaluation.qualitative.catalog import find_recordings, read_metric, serve_catalog
+    from thesis_assets.recordings.catalog import find_recordings, read_metric, serve_catalog
 
     platform = load_platform()
     triplets = [
@@ -266,7 +266,7 @@ def _recordings(
     platform: Platform, files: list[Path] | None, exp: str | None, run: str | None, scene: str | None
 ) -> list[Path]:
     """The named files, else all recordings of a run."""
-    from thesis_assets.evaluation.qualitative.contract import recordings_of
+    from thesis_assets.recordings.contract import recordings_of
 
     if files:
         missing = [str(path) for path in files if not path.is_file()]

@@ -37,7 +37,7 @@ from thesis_assets.layout import SampleId, check_key, parse_checkpoint_step, par
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from thesis_assets.evaluation.leaderboard import Leaderboard
+    from thesis_assets.reports.leaderboard import Leaderboard
     from thesis_assets.schemas.lineage import LineageLink
 
 
@@ -145,7 +145,7 @@ def _print_cited(
 ) -> None:
     """Print what is kept under a name, after keeping it where it is new: (experiment, its board)."""
     from thesis_assets import __version__
-    from thesis_assets.evaluation.citations import keep_cited, read_cited
+    from thesis_assets.reports.citations import keep_cited, read_cited
     from thesis_assets.schemas.evaluation import CitedTable
 
     if new is not None:
@@ -176,7 +176,7 @@ def _print_cited(
 
 
 def _print_what_moved(platform: Platform, name: str, *, as_json: bool) -> None:
-    from thesis_assets.evaluation.citations import read_cited, what_moved
+    from thesis_assets.reports.citations import read_cited, what_moved
 
     cited = read_cited(platform.settings.reports.cited(name))
     runs = {(row.exp_name, row.run_name) for row in cited.rows}
@@ -242,7 +242,7 @@ CITED_WIDTH = 160
 
 def _text(board: Leaderboard, form: Format, platform: Platform) -> str:
     """The board in one form; as a table for the terminal with a width of its own."""
-    from thesis_assets.evaluation.leaderboard_pages import csv_text, latex_text, markdown_text, scene_tables_text
+    from thesis_assets.reports.leaderboard_pages import csv_text, latex_text, markdown_text, scene_tables_text
     from thesis_assets.schemas.evaluation import LeaderboardRow
 
     match form:
@@ -270,8 +270,8 @@ def _print_tables(board: Leaderboard) -> None:
 
 def _parts(board: Leaderboard) -> Iterator[str | tuple[str, list[str], list[list[str]]]]:
     """Lines, and tables as title, header and rows."""
-    from thesis_assets.evaluation.leaderboard_pages import difference_lines, mean_lines
-    from thesis_assets.evaluation.leaderboard_tables import empty_columns, reasons_for_nothing, remarks, same_tables
+    from thesis_assets.reports.leaderboard_pages import difference_lines, mean_lines
+    from thesis_assets.reports.leaderboard_tables import empty_columns, reasons_for_nothing, remarks, same_tables
 
     for table, same in same_tables(board):
         header, *lines = mean_lines(table)

@@ -231,8 +231,8 @@ def look(
 
     Is this the right scene, world and person? Cameras with their images, masks and depth, the estimated and the true people, and the Gaussians, in one world.
     """
-    from thesis_assets.evaluation.qualitative.scene_look import look_at_scene
-    from thesis_assets.evaluation.qualitative.tracks import ExportOptions
+    from thesis_assets.recordings.scene_look import look_at_scene
+    from thesis_assets.recordings.tracks import ExportOptions
     from thesis_assets.scenes.scene import open_scene
 
     platform = load_platform()

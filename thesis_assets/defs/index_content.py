@@ -101,7 +101,7 @@ class _Gathering:
         self._comparisons = self._read_comparisons()
 
     def _read_differences(self) -> list[DifferenceRow]:
-        from thesis_assets.evaluation.leaderboard_pages import read_differences
+        from thesis_assets.reports.leaderboard_pages import read_differences
 
         path = self._platform.settings.reports.leaderboard_differences
         try:
@@ -151,8 +151,8 @@ class _Gathering:
             )
 
     def _experiment(self, spec: ExperimentSpec) -> "ExperimentPart":
-        from thesis_assets.evaluation.gain_plots import gain_curves
         from thesis_assets.pages.index import ExperimentPart
+        from thesis_assets.reports.gain_plots import gain_curves
 
         platform, name = self._platform, spec.exp_name
         summary = self._split(name)
@@ -395,7 +395,7 @@ def _comparison(record: ComparisonRecord) -> "Link":
 
 def _certainty(row: DifferenceRow) -> str:
     """How sure a gain is, in few words: an interval only where it speaks of other scenes too."""
-    from thesis_assets.evaluation.leaderboard_tables import LEAKED_PEOPLE
+    from thesis_assets.reports.leaderboard_tables import LEAKED_PEOPLE
 
     if row.leaked:
         return LEAKED_PEOPLE

@@ -21,7 +21,7 @@ from thesis_assets.schemas.checks import CheckRow
 from thesis_assets.storage import write_text
 
 if TYPE_CHECKING:
-    from thesis_assets.evaluation.leaderboard import Leaderboard
+    from thesis_assets.reports.leaderboard import Leaderboard
 
 CHECK_REPORT = "check_report"
 """The asset that writes the pages."""
@@ -59,7 +59,7 @@ def write_pages(
 
 def write_leaderboard(platform: Platform, board: "Leaderboard") -> None:
     """Write the tables and the plot of all evaluated runs, with their record."""
-    from thesis_assets.evaluation import leaderboard_pages
+    from thesis_assets.reports import leaderboard_pages
 
     reports = platform.settings.reports
     making = begin(leaderboard_unit(platform, left_empty(board)))

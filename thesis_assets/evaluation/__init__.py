@@ -1,1 +1,1 @@
-"""Predictions, the novel-view and pose tasks, protocol, leaderboard."""
+"""Predictions, the novel-view and pose tasks, protocol: numbers and images of one cell, nothing across cells."""

@@ -22,7 +22,7 @@ from thesis_assets.schemas.lineage import LineageLink, linked
 from thesis_assets.storage import read_json, sha256_file, write_json, write_text
 
 if TYPE_CHECKING:
-    from thesis_assets.evaluation.compared_runs import ComparedRuns, Pictures
+    from thesis_assets.reports.compared_runs import ComparedRuns, Pictures
 
 UNREFINED = "unrefined"
 UNREFINED_EPOCH = 0
@@ -122,9 +122,9 @@ class ComparePages:
         Raises:
             InvalidFile: nothing of the two may be compared; the message has the reason of each scene.
         """
-        from thesis_assets.evaluation.compare_page import PageFacts, headline, render_compare_page
-        from thesis_assets.evaluation.compared_runs import compare_runs, embed_pictures
         from thesis_assets.publishing.licences import licences_that_forbid
+        from thesis_assets.reports.compare_page import PageFacts, headline, render_compare_page
+        from thesis_assets.reports.compared_runs import compare_runs, embed_pictures
 
         started = time.monotonic()
         settings = self.platform.settings

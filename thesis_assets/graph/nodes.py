@@ -107,7 +107,7 @@ def _evaluated(asset: str) -> Callable[[Platform, Cell], list[Unit]]:
 
 def _recorded(asset: str) -> Callable[[Platform, Cell], list[Unit]]:
     def units(platform: Platform, cell: Cell) -> list[Unit]:
-        from thesis_assets.evaluation.qualitative.exports import recording_units
+        from thesis_assets.recordings.exports import recording_units
 
         epochs = list(platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell)))
         return recording_units(asset, platform.evaluation_trees(cell), platform.difix(cell), cell.run_name, epochs)

@@ -14,8 +14,8 @@ from thesis_assets.graph.platform import OneLook, Platform
 from thesis_assets.layout import EvaluationTree, dataset_of
 
 if TYPE_CHECKING:
-    from thesis_assets.evaluation.leaderboard import Baselines, Leaderboard
     from thesis_assets.evaluation.measured_tasks import RunKey, SceneFacts, TaskState
+    from thesis_assets.reports.leaderboard import Baselines, Leaderboard
 
 
 def leaderboard_of(
@@ -27,7 +27,7 @@ def leaderboard_of(
         keep: which runs; None takes all.
         baselines: None takes those of the experiments.
     """
-    from thesis_assets.evaluation.leaderboard import build_leaderboard
+    from thesis_assets.reports.leaderboard import build_leaderboard
 
     trees = [each for each in platform.evaluated_trees() if keep is None or keep((each[1].exp_name, each[0]))]
     runs = {(tree.exp_name, run_name) for run_name, tree in trees}
@@ -61,7 +61,7 @@ def damaged_scenes(platform: Platform, names: Collection[str]) -> set[str]:
 
 def baselines_of(platform: Platform) -> "Baselines":
     """What the experiments' files say that their runs are compared with."""
-    from thesis_assets.evaluation.leaderboard import Baselines
+    from thesis_assets.reports.leaderboard import Baselines
 
     return Baselines(platform.baselines(), platform.controls())
 
@@ -79,7 +79,7 @@ def scene_facts(platform: Platform, cells: Sequence[Cell]) -> "dict[Path, SceneF
 
 def _leak(look: Platform, exp_name: str) -> str:
     """What stands on both sides of an experiment's data, and the command that names it all; empty: nothing."""
-    from thesis_assets.evaluation.leaderboard_tables import LEAKED_PEOPLE
+    from thesis_assets.reports.leaderboard_tables import LEAKED_PEOPLE
 
     check, _, what = look.leak(exp_name).partition(": ")
     return f"{LEAKED_PEOPLE}: {what} (`thesis-assets checks run --exp {exp_name} {check}`)" if what else ""

@@ -16,10 +16,10 @@ from typing import Any
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidKey
-from thesis_assets.evaluation.qualitative.recording import recording_facts
 from thesis_assets.experiments.spec import DatasetEntry
 from thesis_assets.layout import TASKS, DifixTree, EvaluationTree, SampleId, check_key, dataset_of
 from thesis_assets.publishing.licences import check_may_be_shared, licence_of
+from thesis_assets.recordings.recording import recording_facts
 from thesis_assets.schemas.evaluation import EvaluationManifest, parse_results
 from thesis_assets.schemas.recordings import PublishedFile, RecordingKind
 
@@ -200,7 +200,7 @@ def _scene_files(tree: EvaluationTree) -> list[PlannedFile]:
 
 def _triplet_files(tree: DifixTree, run_name: str) -> list[PlannedFile]:
     """The recording of a tuning run, where there is one."""
-    from thesis_assets.evaluation.qualitative.triplets import chosen_samples
+    from thesis_assets.recordings.triplets import chosen_samples
 
     local = tree.tuning_run(run_name).triplet_recording
     if not local.is_file():
@@ -258,7 +258,7 @@ def _metrics(tree: EvaluationTree, kind: RecordingKind, epoch: int | None) -> di
 
 def _previews(local: Path) -> list[Path]:
     """One picture a page of the recording, the first page first; none where there are no current ones."""
-    from thesis_assets.evaluation.qualitative.previews import current_previews, main_pictures
+    from thesis_assets.recordings.previews import current_previews, main_pictures
 
     record = current_previews(local)
     folder = EvaluationTree.recording_previews(local)

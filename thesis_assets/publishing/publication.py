@@ -21,12 +21,12 @@ from pydantic import ValidationError
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
-from thesis_assets.evaluation.qualitative.recording import recording_facts
-from thesis_assets.evaluation.qualitative.verification import rerun_binary, verify_recording
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, EvaluationTree, TuningRunTree
 from thesis_assets.provenance import CODE_VERSIONS, Older, Place, Unit, Wanted, begin
 from thesis_assets.publishing.card import card
 from thesis_assets.publishing.plan import PlannedFile, PublicationPlan
+from thesis_assets.recordings.recording import recording_facts
+from thesis_assets.recordings.verification import rerun_binary, verify_recording
 from thesis_assets.schemas.recordings import PublicationIndex, PublicationRecord
 
 STEP_NAME = "published_recordings"

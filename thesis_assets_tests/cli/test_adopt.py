@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.defs.check_history import check_rows
-from thesis_assets.evaluation.leaderboard import build_leaderboard
-from thesis_assets.evaluation.leaderboard_tables import score_tables
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.states import Plan
+from thesis_assets.reports.leaderboard import build_leaderboard
+from thesis_assets.reports.leaderboard_tables import score_tables
 from thesis_assets.schemas.evaluation import PredictionRecord
 from thesis_assets.schemas.samples import SampleMeta
 from thesis_assets.storage import read_json, write_json
@@ -24,8 +24,8 @@ from thesis_assets_tests.adoption.older_trees import (
     write_old_snapshot,
 )
 from thesis_assets_tests.adoption.script_trees import february, head
-from thesis_assets_tests.evaluation.compared_trees import true_picture, write_run
 from thesis_assets_tests.evaluation.tiny_cell import write_png
+from thesis_assets_tests.reports.compared_trees import true_picture, write_run
 from thesis_assets_tests.worlds import SCENES, SMALL, World, thesis_assets
 
 

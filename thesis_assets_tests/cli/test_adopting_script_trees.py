@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thesis_assets.evaluation.leaderboard import build_leaderboard
 from thesis_assets.graph.platform import Platform
+from thesis_assets.reports.leaderboard import build_leaderboard
 from thesis_assets.schemas.evaluation import LeaderboardRow
 from thesis_assets.settings import Settings
 from thesis_assets_tests.adoption.older_trees import EVALUATED, SOURCE, TEST, TRAIN, state_of

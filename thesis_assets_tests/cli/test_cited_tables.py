@@ -9,7 +9,7 @@ import pytest
 
 from thesis_assets.storage import sha256_value, write_json
 from thesis_assets_tests.cli.in_process import invoke
-from thesis_assets_tests.evaluation.compared_trees import write_run
+from thesis_assets_tests.reports.compared_trees import write_run
 from thesis_assets_tests.worlds import SMALL, TINY_RUN, World, read_json
 
 SCENE = "studio_pair03_dance"

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from thesis_assets.cli.console import dagster_instance
-from thesis_assets.evaluation.qualitative import contract
+from thesis_assets.recordings import contract
 from thesis_assets_tests.cli.in_process import invoke
 from thesis_assets_tests.worlds import World
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets_tests.evaluation.compared_trees import write_run
+from thesis_assets_tests.reports.compared_trees import write_run
 from thesis_assets_tests.worlds import SMALL, TINY_RUN, World, thesis_assets
 
 SCENE = "studio_pair03_dance"

@@ -197,7 +197,7 @@ def test_no_name_becomes_markup_in_a_page_or_a_table_of_the_ui() -> None:
 
 
 def test_text_of_a_protocol_on_disk_stays_text_in_the_leaderboards_page() -> None:
-    from thesis_assets.evaluation.leaderboard_pages import _as_text
+    from thesis_assets.reports.leaderboard_pages import _as_text
 
     for name in NAMES:
         text = _as_text(name)

@@ -21,8 +21,8 @@ from thesis_assets.pages.index import IndexContent, render_index
 from thesis_assets.publishing.licences import KNOWN_LICENCES, DatasetLicence
 from thesis_assets.schemas.evaluation import ComparisonRecord
 from thesis_assets.storage import write_json
-from thesis_assets_tests.evaluation.compared_trees import write_run
 from thesis_assets_tests.pages.test_checks import row
+from thesis_assets_tests.reports.compared_trees import write_run
 from thesis_assets_tests.worlds import SMALL, World
 
 

@@ -6,11 +6,11 @@ import dagster as dg
 import pytest
 
 from thesis_assets.defs.assets.recordings import _pictures
-from thesis_assets.evaluation.qualitative.exports import export_recordings
 from thesis_assets.graph.platform import Platform
 from thesis_assets.layout import EvaluationTree
+from thesis_assets.recordings.exports import export_recordings
 from thesis_assets.settings import Settings
-from thesis_assets_tests.evaluation.qualitative.small_tree import make_tree
+from thesis_assets_tests.recordings.small_tree import make_tree
 from thesis_assets_tests.services.graphics import require_graphics
 
 
@@ -38,8 +38,8 @@ def test_the_asset_shows_a_picture_below_100_kilobytes(tree: EvaluationTree, tmp
 def test_without_a_driver_the_asset_says_why_and_does_not_fail(
     tree: EvaluationTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from thesis_assets.evaluation.qualitative import previews
-    from thesis_assets.evaluation.qualitative.previews import NoGraphics
+    from thesis_assets.recordings import previews
+    from thesis_assets.recordings.previews import NoGraphics
 
     def nothing_to_draw_with(*_: object, **__: object) -> None:
         raise NoGraphics("the viewer finds nothing to draw with", remedy="apt-get install mesa-vulkan-drivers")

@@ -16,13 +16,13 @@ import pytest
 from thesis_assets.cli.results import _lineage
 from thesis_assets.definitions import build_defs
 from thesis_assets.defs.full_look import KINDS, LOOK_OF, Fault, FullLook, KindOfFile, coverage_table
-from thesis_assets.evaluation.leaderboard import Leaderboard
-from thesis_assets.evaluation.leaderboard_pages import latex_text, markdown_text
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import look_at
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.scores import leaderboard_of
 from thesis_assets.graph.states import Plan
+from thesis_assets.reports.leaderboard import Leaderboard
+from thesis_assets.reports.leaderboard_pages import latex_text, markdown_text
 from thesis_assets_tests.cli.in_process import invoke
 from thesis_assets_tests.worlds import SCENES, World
 
@@ -359,7 +359,7 @@ def test_a_number_that_its_images_do_not_give_is_found_also_where_every_record_w
     """The three tables agree, and their record names them as they are: only computing again shows it."""
     from thesis_assets.evaluation.metric_tables import read_task, write_tables
     from thesis_assets.evaluation.outputs import staged
-    from thesis_assets_tests.evaluation.compared_trees import record_again
+    from thesis_assets_tests.reports.compared_trees import record_again
 
     task = finished_world.platform.tree(RUN, SCENE).task(1, "nvs")
     kept = tmp_path / "metrics"

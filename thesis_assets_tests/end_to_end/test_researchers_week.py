@@ -22,10 +22,10 @@ import pytest
 import yaml
 
 from thesis_assets.evaluation.metric_tables import read_protocol
-from thesis_assets.evaluation.qualitative.verification import verify_recording
 from thesis_assets.images.codecs import image_size, read_rgb
 from thesis_assets.launch.commands import members
 from thesis_assets.layout import DifixTree, EvaluationTree, SampleId, TuningRunTree
+from thesis_assets.recordings.verification import verify_recording
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.storage import read_json
 from thesis_assets.tuning.difix.checkpoint import to_directory

@@ -8,10 +8,10 @@ import pytest
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell
-from thesis_assets.evaluation.leaderboard import build_leaderboard
 from thesis_assets.evaluation.metric_tables import older_faults
 from thesis_assets.evaluation.source_trees import take_numbers
 from thesis_assets.layout import EvaluationTree, TaskTree
+from thesis_assets.reports.leaderboard import build_leaderboard
 from thesis_assets.schemas.evaluation import EvaluationManifest
 from thesis_assets_tests.evaluation.tiny_cell import FRAMES, SCENE, SOURCE, open_cell
 
@@ -94,7 +94,7 @@ def test_what_was_taken_over_before_is_held_against_the_text_that_came_with_it(
     own: EvaluationCell, tmp_path: Path
 ) -> None:
     """A text file of 99 dB over a table of 18: both stood on the board."""
-    from thesis_assets_tests.evaluation.compared_trees import record_again
+    from thesis_assets_tests.reports.compared_trees import record_again
 
     cell = existing(own, write_older(tmp_path / "older"))
     take_numbers(cell, 30, "nvs")

@@ -10,7 +10,6 @@ import pytest
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidScene
 from thesis_assets.evaluation.cell import EvaluationCell
-from thesis_assets.evaluation.leaderboard import why_not_paired
 from thesis_assets.evaluation.manifest import write_manifest
 from thesis_assets.evaluation.measured_tasks import measured_task
 from thesis_assets.evaluation.metric_tables import (
@@ -26,12 +25,13 @@ from thesis_assets.evaluation.pose_inputs import identity_pairs
 from thesis_assets.evaluation.pose_metrics import mean_distance_mm, read_compared
 from thesis_assets.evaluation.required_files import check_metrics_recompute, check_required_files
 from thesis_assets.evaluation.units import absent_tasks, task_unit
+from thesis_assets.reports.leaderboard import why_not_paired
 from thesis_assets.scenes.bodies import read_bodies, write_bodies
 from thesis_assets.scenes.scene import write_registry
 from thesis_assets.schemas.evaluation import POSE_FRAME_COLUMNS, POSE_METRICS, format_results, parse_results
 from thesis_assets.schemas.scenes import IdentityAlignment
-from thesis_assets_tests.evaluation.compared_trees import record_again
 from thesis_assets_tests.evaluation.tiny_cell import FRAMES, MOTION, SOURCE, bodies, open_cell, reopened, true_people
+from thesis_assets_tests.reports.compared_trees import record_again
 
 
 def write_estimates(cell: EvaluationCell, move: np.ndarray | None = None, people: slice = slice(None)) -> None:

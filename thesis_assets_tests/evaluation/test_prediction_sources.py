@@ -12,20 +12,20 @@ from PIL import Image
 from thesis_assets import storage
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell
-from thesis_assets.evaluation.leaderboard import why_not_paired
 from thesis_assets.evaluation.manifest import write_manifest
 from thesis_assets.evaluation.measured_tasks import measured_task
 from thesis_assets.evaluation.metric_tables import IMPORTED, read_protocol, read_results, read_table
 from thesis_assets.evaluation.pipeline_command import pipeline_unit
 from thesis_assets.evaluation.pose import evaluate_pose
-from thesis_assets.evaluation.qualitative.contract import check_recording_contract
-from thesis_assets.evaluation.qualitative.exports import TreeExports
 from thesis_assets.evaluation.required_files import check_manifest, check_metrics_recompute, check_required_files
 from thesis_assets.evaluation.scene_steps import units_of
 from thesis_assets.evaluation.units import absent_tasks, prediction_place, prediction_unit
 from thesis_assets.experiments.spec import EvaluationSpec
 from thesis_assets.layout import TASKS, EvaluationTree
 from thesis_assets.provenance import ask_anew, read_record
+from thesis_assets.recordings.contract import check_recording_contract
+from thesis_assets.recordings.exports import TreeExports
+from thesis_assets.reports.leaderboard import why_not_paired
 from thesis_assets.scenes.bodies import read_bodies, write_bodies
 from thesis_assets.schemas.evaluation import (
     NVS_FRAME_COLUMNS,

@@ -18,7 +18,7 @@ from thesis_assets.provenance import take_over
 from thesis_assets.schemas.evaluation import ComparisonRecord
 from thesis_assets.storage import read_json
 from thesis_assets_tests.cli.in_process import invoke
-from thesis_assets_tests.evaluation.compared_trees import write_run
+from thesis_assets_tests.reports.compared_trees import write_run
 from thesis_assets_tests.worlds import SMALL, TINY_RUN, World
 
 SCENE = "studio_pair03_dance"

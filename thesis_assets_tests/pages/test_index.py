@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from thesis_assets.evaluation.gain_plots import gain_curves
 from thesis_assets.pages.document import data_uri
 from thesis_assets.pages.index import (
     ExperimentPart,
@@ -17,6 +16,7 @@ from thesis_assets.pages.index import (
     Triplet,
     render_index,
 )
+from thesis_assets.reports.gain_plots import gain_curves
 from thesis_assets.schemas.evaluation import DifferenceRow
 from thesis_assets_tests.services.browser import opened
 

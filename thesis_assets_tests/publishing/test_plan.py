@@ -7,16 +7,16 @@ import pytest
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidKey
-from thesis_assets.evaluation.qualitative.recording import finish_recording, place_of, recording_facts
-from thesis_assets.evaluation.qualitative.triplets import export_triplets
 from thesis_assets.experiments.spec import DatasetEntry
 from thesis_assets.layout import EvaluationTree
 from thesis_assets.provenance import Unit, Wanted, begin
 from thesis_assets.publishing.licences import NotForSharing
 from thesis_assets.publishing.plan import check_repo_id, plan_publication
+from thesis_assets.recordings.recording import finish_recording, place_of, recording_facts
+from thesis_assets.recordings.triplets import export_triplets
 from thesis_assets.schemas.evaluation import EvaluationManifest
 from thesis_assets.schemas.recordings import PublishedFile
-from thesis_assets_tests.evaluation.qualitative.test_triplets import brighten, make_run
+from thesis_assets_tests.recordings.test_triplets import brighten, make_run
 
 REPO = "someone/recordings"
 

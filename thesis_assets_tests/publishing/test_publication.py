@@ -15,15 +15,15 @@ import pytest
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 
 from thesis_assets import storage
-from thesis_assets.evaluation.qualitative.exports import TreeExports, export_recordings
-from thesis_assets.evaluation.qualitative.verification import read_recording, verify_recording
 from thesis_assets.layout import DifixTree, EvaluationTree
 from thesis_assets.provenance import Unit, take_over
 from thesis_assets.publishing.plan import plan_publication
 from thesis_assets.publishing.publication import ATTEMPTS, HubRefused, HubUnavailable, publication_unit, publish
+from thesis_assets.recordings.exports import TreeExports, export_recordings
+from thesis_assets.recordings.verification import read_recording, verify_recording
 from thesis_assets.schemas.recordings import PublicationIndex, PublicationRecord
-from thesis_assets_tests.evaluation.qualitative.read_back import views_of
-from thesis_assets_tests.evaluation.qualitative.small_tree import make_tree
+from thesis_assets_tests.recordings.read_back import views_of
+from thesis_assets_tests.recordings.small_tree import make_tree
 from thesis_assets_tests.services.hub import TOKEN, Fault, Hub, Stored, serve_hub
 
 REPO = "someone/recordings"
@@ -320,7 +320,7 @@ def test_nothing_is_ever_deleted_and_a_persons_own_words_stay(send: Published, h
 
 
 def test_previews_go_along_and_are_not_sent_twice(send: Published, hub: Hub, tree: EvaluationTree) -> None:
-    from thesis_assets.evaluation.qualitative import previews
+    from thesis_assets.recordings import previews
     from thesis_assets_tests.services.graphics import require_graphics
 
     require_graphics()

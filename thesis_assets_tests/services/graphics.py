@@ -9,7 +9,7 @@ from thesis_assets_tests.services.required import absent
 
 @cache
 def _problem() -> str | None:
-    from thesis_assets.evaluation.qualitative.previews import NoGraphics, headless_viewer
+    from thesis_assets.recordings.previews import NoGraphics, headless_viewer
 
     try:
         with headless_viewer((320, 200)):

@@ -189,8 +189,8 @@ def nvs(context: dg.AssetExecutionContext, platform: PlatformParam) -> Described
 
 def _results(platform: Platform, task: str, cell: Cell, outcomes: "Outcomes[Protocol]") -> dict[str, Any]:
     """The numbers of every scene and epoch, why others are not there, and for views the gain over the unrefined ones."""
-    from thesis_assets.evaluation.leaderboard import UNREFINED, UNREFINED_EPOCH
     from thesis_assets.evaluation.metric_names import shown_metrics
+    from thesis_assets.reports.leaderboard import UNREFINED, UNREFINED_EPOCH
 
     metrics, trees = shown_metrics(task), platform.evaluation_trees(cell)
     rows: list[Row] = []

@@ -15,8 +15,8 @@ from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform, PlatformParam
 
 if TYPE_CHECKING:
-    from thesis_assets.evaluation.qualitative.exports import Row, SceneWork
     from thesis_assets.publishing.plan import PublicationPlan
+    from thesis_assets.recordings.exports import Row, SceneWork
     from thesis_assets.schemas.recordings import PublicationRecord
 
 _MEGABYTE = 1_000_000
@@ -49,7 +49,7 @@ def _pictures(
     """
     if platform.settings.recording_previews == "off":
         return {"previews": dg.MetadataValue.text("off: THESIS_RECORDING_PREVIEWS")}
-    from thesis_assets.evaluation.qualitative.previews import make_previews, preview_sheet
+    from thesis_assets.recordings.previews import make_previews, preview_sheet
 
     try:
         records = make_previews(recordings, on_progress=report)
@@ -73,7 +73,7 @@ def _pictures(
 )
 def triplet_recording(context: dg.AssetExecutionContext, platform: PlatformParam) -> Described:
     """Record the qualitative course of the tuning run."""
-    from thesis_assets.evaluation.qualitative.exports import RunWork, record_triplets
+    from thesis_assets.recordings.exports import RunWork, record_triplets
 
     (cell,) = cells_of(context, "exp_by_run")
     work = RunWork(platform.difix(cell), cell.run_name, platform.device)
@@ -100,7 +100,7 @@ def _of_scenes(
     epochs: Sequence[int] = (),
 ) -> Described:
     """One call a scene."""
-    from thesis_assets.evaluation.qualitative.exports import SceneWork
+    from thesis_assets.recordings.exports import SceneWork
 
     (cell,) = cells_of(context, "exp_by_run")
     split_bytes = platform.settings.split_recording_mb * _MEGABYTE
@@ -119,7 +119,7 @@ def _of_scenes(
 )
 def input_data_recording(context: dg.AssetExecutionContext, platform: PlatformParam) -> Described:
     """Record the input data of each evaluated scene."""
-    from thesis_assets.evaluation.qualitative.exports import record_input_data
+    from thesis_assets.recordings.exports import record_input_data
 
     return _of_scenes(context, platform, record_input_data)
 
@@ -131,7 +131,7 @@ def input_data_recording(context: dg.AssetExecutionContext, platform: PlatformPa
 )
 def evaluation_recordings(context: dg.AssetExecutionContext, platform: PlatformParam) -> Described:
     """Record every evaluation epoch of each evaluated scene."""
-    from thesis_assets.evaluation.qualitative.exports import record_epochs
+    from thesis_assets.recordings.exports import record_epochs
 
     (cell,) = cells_of(context, "exp_by_run")
     epochs = tuple(platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell)))

@@ -22,7 +22,7 @@ from thesis_assets.graph.scores import leaderboard_of
 from thesis_assets.schemas.evaluation import ComparisonRecord, LeaderboardRow
 
 if TYPE_CHECKING:
-    from thesis_assets.evaluation.leaderboard import Leaderboard
+    from thesis_assets.reports.leaderboard import Leaderboard
 
 
 @graph_asset(
@@ -58,8 +58,8 @@ def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> N
 
 def _largest_gain(board: "Leaderboard") -> dict[str, float]:
     """The number whose history the UI plots."""
-    from thesis_assets.evaluation.leaderboard import UNREFINED
-    from thesis_assets.evaluation.leaderboard_tables import psnr_differences
+    from thesis_assets.reports.leaderboard import UNREFINED
+    from thesis_assets.reports.leaderboard_tables import psnr_differences
 
     gains = [
         row.difference

@@ -18,20 +18,20 @@ def _over_trees(
 
 
 def _triplets(platform: Platform, cell: Cell) -> Outcomes:
-    from thesis_assets.evaluation.qualitative.contract import check_triplet_recording
+    from thesis_assets.recordings.contract import check_triplet_recording
 
     return {"recording_follows_contract": lambda: check_triplet_recording(platform.difix(cell), cell.run_name)}
 
 
 def _input_data(platform: Platform, cell: Cell) -> Outcomes:
-    from thesis_assets.evaluation.qualitative.contract import check_recording_contract
+    from thesis_assets.recordings.contract import check_recording_contract
 
     contract = _over_trees(platform, cell, lambda _, tree: check_recording_contract(tree, epochs=()))
     return {"recording_follows_contract": contract}
 
 
 def _evaluation(platform: Platform, cell: Cell) -> Outcomes:
-    from thesis_assets.evaluation.qualitative import contract
+    from thesis_assets.recordings import contract
 
     def current(scene_name: str, tree: EvaluationTree) -> CheckOutcome:
         return contract.check_recordings_current(tree, run_name=cell.run_name, scene_name=scene_name)

@@ -1,1 +1,1 @@
-"""The Rerun exporters and their blueprints, runnable as scripts."""
+"""The scripts that export the Rerun recordings of a tree, where the output document names them."""

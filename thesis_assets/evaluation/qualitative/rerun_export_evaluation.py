@@ -2,7 +2,7 @@
 
 import sys
 
-from thesis_assets.evaluation.qualitative.exports import main
+from thesis_assets.recordings.exports import main
 
 if __name__ == "__main__":
     sys.exit(main(("evaluation",)))

@@ -1,0 +1,1 @@
+"""Rerun recordings of a tree: what is logged, blueprints, verification, pictures, catalog."""

@@ -1,0 +1,1 @@
+"""Across cells: leaderboard, differences, compare page, citations, plots. Values in, pages out."""
