@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import sys
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -32,7 +33,8 @@ INTERRUPTED = 130
 class Commands(TyperGroup):
     """All commands. Typer makes an exit without a word of an interruption; here it says what became of the work."""
 
-    def invoke(self, ctx: typer.Context) -> object:
+    def invoke(self, ctx: Any) -> Any:
+        """As a group does."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

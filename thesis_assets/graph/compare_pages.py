@@ -1,7 +1,7 @@
 """Compare pages: of two runs that a person names, and by themselves each run's against its unrefined renders and its baseline.
 
 Belongs here: which pages there are to be, what they are made from, which are stale, and what fits the budget of the settings.
-Does not belong here: what stands on a page (`evaluation.compare_page`).
+Does not belong here: what stands on a page (`reports.compare_page`).
 """
 
 import time
