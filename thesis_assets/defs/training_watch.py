@@ -35,7 +35,7 @@ class TrainingWatch:
         self, context: dg.AssetExecutionContext, cell: Cell, tree: TuningRunTree, report: Callable[[str], None]
     ) -> None:
         self._context, self._cell, self._tree, self._report = context, cell, tree, report
-        self._lines, self._observations = _Pace(LINE_SECONDS, LINE_SECONDS), _Pace(*OBSERVATION_SECONDS)
+        self._lines, self._observations = _Intervals(LINE_SECONDS, LINE_SECONDS), _Intervals(*OBSERVATION_SECONDS)
         self._last_step: dict[str, dg.MetadataValue] = {}
 
     def see(self, line: ProgressLine) -> None:
@@ -69,7 +69,7 @@ class TrainingWatch:
         return found
 
 
-class _Pace:
+class _Intervals:
     """Says yes at once, and then once in so many seconds, ever more of them up to a limit."""
 
     def __init__(self, seconds: float, at_last: float) -> None:
