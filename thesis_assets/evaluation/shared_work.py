@@ -105,8 +105,11 @@ def each_epoch(
     """Do one thing of every epoch of a scene, where the scene can have a task."""
     outcomes: Outcomes[Record] = Outcomes()
     contents = Contents()
+    epochs: tuple[int, ...] = ()
     with outcomes.of_scene(work.cell):
-        for epoch in outcomes.epochs_with(task, work):
+        epochs = outcomes.epochs_with(task, work)
+    for epoch in epochs:
+        with outcomes.of_scene(work.cell):
             outcomes.records[work.cell.scene.name, epoch] = yield from of_epoch(work.cell, epoch, contents)
     return outcomes
 

@@ -12,11 +12,13 @@ import pytest
 from thesis_assets.definitions import build_defs
 from thesis_assets.defs.io_manager import SplitRows, TreeIOManager
 from thesis_assets.defs.levels import make_run
+from thesis_assets.graph.attempts import begin_attempts, read_attempt
 from thesis_assets.graph.cells import PARTITIONS, Cell
 from thesis_assets.graph.history import RANGE_END, RANGE_START
 from thesis_assets.graph.nodes import CODE_VERSION, DATA_VERSION, latest_metadata, look_at
 from thesis_assets.samples import export
 from thesis_assets.samples.sample_rows import read_rows
+from thesis_assets.storage import cell_lock
 from thesis_assets_tests.worlds import SCENES, SMALL, TINY_RUN, World
 
 WRITTEN = {DATA_VERSION, CODE_VERSION, "files", "bytes", "seconds", "step run"}
@@ -121,6 +123,19 @@ def test_a_fault_of_the_program_in_one_scene_leaves_the_others_too(
     ended_well, told = make_range(world, "export_scenes", "scene_samples", f"small|{SCENES[0]}", f"small|{SCENES[3]}")
     assert not ended_well
     assert sorted(told) == [f"small|{scene}" for scene in (*SCENES[:2], SCENES[3])]
+
+
+def test_who_finds_another_at_work_on_a_cell_leaves_that_ones_note(new_world: Callable[..., World]) -> None:
+    world = new_world()
+    platform, cell = world.platform, Cell("small", run_name="r1")
+    tree = platform.difix(cell)
+    begin_attempts(platform, "nvs", [cell], "at work")
+    noted = read_attempt(tree, "nvs", cell)
+    with cell_lock(tree.lock("evaluation-r1"), "the evaluation"):
+        ended_well, told = make_range(world, "evaluate", "nvs", "small|r1", "small|r1")
+    assert (ended_well, told) == (False, {})
+    assert noted is not None
+    assert read_attempt(tree, "nvs", cell) == noted
 
 
 @pytest.mark.long

@@ -392,7 +392,7 @@ def test_renders_that_the_protocol_would_have_to_enlarge_are_refused(own_folder:
 def test_a_protocol_that_changed_to_the_full_size_is_refused_on_half_size_renders(own_folder: Path) -> None:
     evaluate(halved(own_folder))
     cell = halved(own_folder, nvs={"downscale_factor": 1})
-    (reason,) = compare([cell]).failed[SCENE]
+    reason = compare([cell]).failed[SCENE][0]
     assert "the renders have 1/2 of the photographs' size, and the experiment measures at 1/1" in reason
     assert "evaluation.nvs.downscale_factor" in reason
 

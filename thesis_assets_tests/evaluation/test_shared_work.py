@@ -2,10 +2,13 @@
 
 import functools
 import shutil
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from thesis_assets.errors import ThesisAssetsError
@@ -79,6 +82,46 @@ def test_a_scene_that_fails_is_named_and_leaves_the_others(own_folder: Path) -> 
         outcomes.raise_failures()
     assert OTHER_SCENE in str(caught.value)
     assert not list(own_folder.rglob(".tmp-*"))
+
+
+def test_an_epoch_that_fails_leaves_those_after_it(own_folder: Path) -> None:
+    """A job of a cluster has all epochs of a scene."""
+    cell = elsewhere(open_cell(own_folder), own_folder / "fresh")
+    cell.tuning_run.checkpoint(10).write_bytes(b"no checkpoint")
+    predicted = predict([cell])
+    assert sorted(predicted.records) == [(SCENE, 0), (SCENE, 30)]
+    assert "model_10" in predicted.failed[SCENE][0]
+    measured = compare([cell])
+    assert sorted(measured.records) == [(SCENE, 0), (SCENE, 30)]
+    assert list(measured.failed) == [SCENE]
+
+
+@pytest.mark.long
+def test_the_views_of_a_killed_worker_are_made_by_another_with_the_same_bytes(
+    evaluated: EvaluationCell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = elsewhere(evaluated, tmp_path)
+    monkeypatch.setattr(nvs, "VIEWS_A_WORKER", 1)
+    monkeypatch.setattr(refined_predictions, "VIEWS_A_WORKER", 1)
+    for step in (predict_views, measure_views):
+        killed = threading.Thread(target=kill_a_worker, args=(cell.tree.base,))
+        killed.start()
+        worked_off(step, [cell], 2).raise_failures()
+        killed.join()
+    found, wanted = results(cell), results(evaluated)
+    measured = [name for name in wanted if "/nvs/" in name]
+    assert [name for name in found if name not in measured] == []
+    assert [name for name in measured if found.get(name) != wanted[name] and not name.endswith(".mp4")] == []
+    assert not list(tmp_path.rglob(".tmp-*"))
+
+
+def kill_a_worker(folder: Path) -> None:
+    """The first one that has written a picture, or at least begun to."""
+    deadline = time.monotonic() + 60
+    while not list(folder.rglob(".tmp-*/**/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    workers = [each for each in psutil.Process().children() if "spawn_main" in " ".join(each.cmdline())]
+    workers[0].kill()
 
 
 def test_only_stale_epochs_are_shared_out(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,7 +222,7 @@ def test_more_gpus_than_a_node_has_are_refused_before_anything_is_submitted(
         run_job(launcher, job_of(tmp_path, "", processes=4))
 
     assert str(GPUS_A_NODE) in str(caught.value.wanted)
-    assert cluster.queue() == before
+    assert set(cluster.queue()) <= set(before)  # an earlier test's may leave it meanwhile
     assert not (tmp_path / "job.json").exists()
 
 

@@ -84,8 +84,8 @@ def graph_asset(
             began = time.perf_counter()
             of = context.get_step_execution_context()
             try:
-                begin_attempts(platform, name, cells, context.run_id)
                 with working(of, platform, name, cells):
+                    begin_attempts(platform, name, cells, context.run_id)  # not where another process is at work on one
                     value = body(context=context, platform=platform, **inputs)
                     made = {cell: verify_units(platform, name, cell) for cell in cells} if value is None else {}
                     observe(context.log_event, of, platform, name, list(made))
