@@ -456,13 +456,14 @@ def _show_plan(
     if not open_ones:
         print(f"{exp_name}: everything is made")
         return
+    refused = {state.mend for state in open_ones if state.state == "refused"}
     rows = [
         (
             state.asset,
             state.cell,
             state.state,
             _why(state, force),
-            "" if _is_taken(state, force, scenes) else state.mend or "no",
+            "" if _is_taken(state, force, scenes) else _mend(state, refused),
         )
         for state in open_ones
     ]
@@ -473,6 +474,11 @@ def _show_plan(
 
 def _why(state: CellState, force: Collection[str]) -> str:
     return "; ".join(filter(None, ["to be made anew (--force)" if state.asset in force else "", state.why]))
+
+
+def _mend(state: CellState, refused: Collection[str]) -> str:
+    """What else makes a cell. `refused`: what mends the refused ones, which is long, and stands at them."""
+    return "the same" if state.state == "waiting" and state.mend in refused else state.mend or "no"
 
 
 def _say_what_next(platform: Platform, report: RunReport) -> None:

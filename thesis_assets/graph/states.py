@@ -374,7 +374,8 @@ class Plan:
             elif above.state == "blocked":
                 return replace(own, state="blocked", why=above.why, mend=above.mend)
             elif not above.is_work:
-                why = above.why if above.state == "waiting" else f"{name} of {cell} is {above.told}"
+                told = above.state if above.state == "refused" else above.told  # why stands at what is refused
+                why = above.why if above.state == "waiting" else f"{name} of {cell} is {told}"
                 return replace(own, state="waiting", why=why, mend=above.mend, by_hand=above.by_hand)
         return None
 

@@ -25,6 +25,7 @@ Does not belong here: where jobs and calls run (`local_jobs`, `slurm_jobs`).
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 import time
@@ -351,8 +352,12 @@ def log_tail(path: Path, *, start: int = 0) -> str:
     return "\n".join(text.splitlines()[-25:])
 
 
+_FRAME_LINE = re.compile(rb"^submitit INFO \(.*(\n|$)", re.MULTILINE)
+"""What submitit says around every job: four lines without the job's name."""
+
+
 class LogRelay:
-    """Copies what is appended to two log files from now on to this process's stdout and stderr."""
+    """Copies what is appended to two log files from now on to this process's stdout and stderr; what only frames a job stays there."""
 
     def __init__(self, stdout: Path, stderr: Path) -> None:
         self._offsets = {path: path.stat().st_size if path.is_file() else 0 for path in (stdout, stderr)}
@@ -373,5 +378,5 @@ class LogRelay:
             content = handle.read(max(0, path.stat().st_size - self._offsets[path]))
         if content:
             self._offsets[path] += len(content)
-            to.write(content.decode("utf-8", errors="replace"))
+            to.write(_FRAME_LINE.sub(b"", content).decode("utf-8", errors="replace"))
             to.flush()

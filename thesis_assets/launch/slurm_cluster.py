@@ -98,6 +98,17 @@ def presets_with(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Preset]:
     return presets
 
 
+def changed_presets(presets: Mapping[str, Preset]) -> dict[str, dict[str, Any]]:
+    """What `presets_with` made them from: of each the values that it does not have by itself."""
+    changed = {}
+    for name, preset in presets.items():
+        known = PRESETS[name].model_dump() if name in PRESETS else {}
+        values = {key: value for key, value in preset.model_dump(exclude_none=True).items() if known.get(key) != value}
+        if values:
+            changed[name] = values
+    return changed
+
+
 def choose_preset(presets: Mapping[str, Preset], resources: Resources) -> tuple[str, Preset]:
     """The preset that a job names, else the one for its number of processes.
 
@@ -268,26 +279,30 @@ def _meets(constraint: str, features: frozenset[str]) -> bool:
     return any(all(word in features for word in re.split("[&,]", each) if word) for each in constraint.split("|"))
 
 
-def _refuse_volta(preset_name: str, nodes: Sequence[Node], place: str) -> None:
+def _refuse_volta(preset_name: str, presets: Mapping[str, Preset], nodes: Sequence[Node], place: str) -> None:
     """Refuse a training in bf16 where it may come to a GPU that only emulates it."""
     volta = next((node.volta for node in nodes if node.volta), None)
     if volta is None:
         return
-    others = sorted({word for node in nodes if not node.volta for word in node.features if word != "(null)"})
-    constrained = f"THESIS_SLURM_PRESETS='{json.dumps({preset_name: {'constraint': '|'.join(others)}})}'"
+    shared = {"(null)"}.union(*(node.features for node in nodes if node.volta))
+    others = sorted({word for node in nodes if not node.volta for word in node.features} - shared)
+    kept = presets[preset_name].model_copy(update={"constraint": "|".join(others)})
+    constrained = f"THESIS_SLURM_PRESETS='{json.dumps(changed_presets({**presets, preset_name: kept}))}'"
     raise no_bf16(
         f"nodes with {volta} ({place})", f"; or keep it to the other nodes there: {constrained}" if others else ""
     )
 
 
-def _require_node(preset_name: str, preset: Preset, resources: Resources, partition: str | None) -> None:
+def _require_node(site: Site, preset_name: str, resources: Resources) -> None:
     """Refuse what no node of the partition has, before anything is submitted."""
+    preset = site.presets[preset_name]
+    partition = preset.partition or site.partition
     nodes, place = _list_nodes(partition), f"partition {partition}" if partition else "the default partition"
     gpus, cores, memory_gb = preset.asked_gpus, preset.cores, preset.memory_gb
     if fitting := [node for node in nodes if node.holds(preset)]:
         if resources.bf16:
             allowed = [node for node in fitting if _meets(preset.constraint or "", node.features)]
-            _refuse_volta(preset_name, allowed, place)
+            _refuse_volta(preset_name, site.presets, allowed, place)
         return
     if not nodes:
         raise ThesisAssetsError(
@@ -456,7 +471,7 @@ def require_place(site: Site, resources: Resources) -> tuple[str, Preset]:
     """
     _submitit()
     name, preset = choose_preset(site.presets, resources)
-    _require_node(name, preset, resources, preset.partition or site.partition)
+    _require_node(site, name, resources)
     if resources.minutes is not None:
         preset = preset.model_copy(update={"minutes": min(resources.minutes, preset.minutes)})
     return name, preset

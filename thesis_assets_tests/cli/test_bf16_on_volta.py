@@ -44,6 +44,7 @@ def test_bf16_is_refused_before_any_scene_is_exported(
     shown = invoke(monkeypatch, world, *command, "--exp", "v1", "--dry-run", **volta)
     assert shown.exit_code == 0
     assert "stable_v100: true" in " ".join(shown.output.split())
+    assert shown.output.count("stable_v100") <= 2, "what waits for it says it once more"
 
     refused = invoke(monkeypatch, world, *command, "--exp", "v1", **volta)
     assert isinstance(refused.exception, ThesisAssetsError)

@@ -151,6 +151,14 @@ def test_what_a_job_prints_is_printed_here_too_without_what_an_earlier_one_print
     assert capsys.readouterr() == ("to stdout\n", "to stderr\n")
 
 
+def test_what_frames_a_job_of_a_cluster_stays_in_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    framed = "submitit INFO (2026-01-01 00:00:00,000) - Job completed successfully\nsubmitit WARNING (x) - Bypassing\n"
+    job = job_of(tmp_path, f"print('before'); print({framed!r} + 'after')")
+    run_job(LocalLauncher(), job, following=Following(show_logs=True))
+    assert capsys.readouterr().out == "before\nsubmitit WARNING (x) - Bypassing\nafter\n"
+    assert job.stdout.read_text() == f"before\n{framed}after\n"
+
+
 def test_a_program_that_does_not_exist_is_named_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ThesisAssetsError, match="no-such-program"):
         run_job(LocalLauncher(), replace(job_of(tmp_path, ""), command=["no-such-program"]))

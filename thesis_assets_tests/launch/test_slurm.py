@@ -1,5 +1,6 @@
 """On a real Slurm cluster: jobs and calls end, are requeued, found again and refused as those of this machine are."""
 
+import json
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from thesis_assets.launch.slurm_cluster import (
     count_gpus,
     min_gpus_of_qos,
     presets_with,
+    require_place,
 )
 from thesis_assets.launch.slurm_jobs import SlurmLauncher
 from thesis_assets.launch.telling import tell
@@ -344,7 +346,7 @@ def test_bf16_is_refused_where_a_job_may_come_to_a_volta_gpu(
     remedy = str(caught.value.remedy)
     assert "`stable_v100: true`" in remedy
     assert '`mixed_precision: "no"`' in remedy
-    assert ('{"tune_1gpu": {"constraint": "a100"}}' in remedy) == (place.get("partition") != "volta")
+    assert ('"constraint": "a100"' in remedy) == (place.get("partition") != "volta")
 
 
 def test_presets_take_single_values_from_the_settings_and_refuse_wrong_ones() -> None:
@@ -494,3 +496,15 @@ def test_an_interrupt_cancels_the_calls(tmp_path: Path, launcher: SlurmLauncher,
         if (process.info["environ"] or {}).get("SLURM_JOB_ID") == record.scheduler_id
         and (process.info["environ"] or {}).get("SLURM_CONF") == os.environ["SLURM_CONF"]
     ]
+
+
+def test_the_way_around_volta_keeps_the_other_presets_and_names_no_feature_that_a_volta_node_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes = [Node(2, 8, 64, "", frozenset(words)) for words in (("ib", "v100"), ("ib", "a100"))]
+    monkeypatch.setattr("thesis_assets.launch.slurm_cluster._list_nodes", lambda partition: nodes)
+    changes: dict[str, dict[str, object]] = {"cpu": {"min_gpus": 1}, "tune_1gpu": {"memory_gb": 32.0}}
+    with pytest.raises(InvalidExperiment) as caught:
+        require_place(Site(presets=presets_with(changes)), Resources(bf16=True))
+    told = str(caught.value.remedy).split("THESIS_SLURM_PRESETS='")[1].split("'")[0]
+    assert json.loads(told) == {"cpu": {"min_gpus": 1}, "tune_1gpu": {"memory_gb": 32.0, "constraint": "a100"}}
