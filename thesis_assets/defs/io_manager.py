@@ -20,7 +20,7 @@ from thesis_assets.defs.metadata import counts_table
 from thesis_assets.defs.steps import observe, of_step, working
 from thesis_assets.defs.told_versions import code_version_of
 from thesis_assets.errors import InvalidFile, ThesisAssetsError, command_for, reason_of
-from thesis_assets.graph.attempts import end_attempts
+from thesis_assets.graph.attempts import CellsFailed, end_attempts
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import CODE_VERSION, DATA_VERSION, NODES, data_version, of_all
 from thesis_assets.graph.platform import Platform
@@ -193,7 +193,7 @@ class TreeIOManager(dg.IOManager):
         """Of every cell what came of it.
 
         Raises:
-            ThesisAssetsError: some of them failed.
+            CellsFailed: some of several failed.
             Exception: the only one did.
         """
         failed: dict[Cell, Exception] = {}
@@ -211,7 +211,7 @@ class TreeIOManager(dg.IOManager):
                 failed[cell] = error
         if failed:
             told = {cell.scene_name or cell.run_name: error for cell, error in failed.items()}
-            raise ThesisAssetsError(
+            whole = CellsFailed(
                 f"{len(failed)} of {len(described.calls)} cells failed; the others are in place",
                 found="; ".join(
                     f"{name}: {error if isinstance(error, ThesisAssetsError) else reason_of(error)}"
@@ -219,6 +219,8 @@ class TreeIOManager(dg.IOManager):
                 ),
                 remedy=described.remedy,
             )
+            whole.of_cells = failed
+            raise whole
 
     def _tell(self, step: StepExecutionContext, asset: str, cell: Cell, shown: Metadata) -> None:
         """Hold a cell against its record, and note for its event what is shown of it: paths stand last."""

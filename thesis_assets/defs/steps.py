@@ -34,8 +34,8 @@ def working(step: StepExecutionContext, platform: Platform, asset: str, cells: S
         platform.echo(f"{asset}: {line}")
 
     with (
-        _only_writers(platform, asset, cells),
         noting_failure(platform, asset, cells, step.run_id, lambda: ended_by_person(step)),
+        _only_writers(platform, asset, cells),
         full_disk_explained(platform.settings.data_home),
         told_to(say),
     ):

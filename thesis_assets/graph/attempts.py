@@ -5,10 +5,11 @@ removed where the cell is made.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 
-from thesis_assets.errors import InvalidFile, InvalidKey, ProcessLost, ThesisAssetsError, printable
+from thesis_assets.errors import CellLocked, InvalidFile, InvalidKey, ProcessLost, ThesisAssetsError, printable
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import NODES, look_at, wanted_digest
 from thesis_assets.graph.platform import Platform
@@ -21,6 +22,12 @@ MOST_ATTEMPTS = 3
 WAS_LOST = "the process that made it was killed"
 ENDED_BY_A_PERSON = "it was ended by a person"
 MAX_REASON = 2000
+
+
+class CellsFailed(ThesisAssetsError):
+    """Some of several cells failed. `of_cells`: of each of them why."""
+
+    of_cells: Mapping[Cell, Exception] = MappingProxyType({})
 
 
 def read_attempt(tree: DifixTree, asset: str, cell: Cell) -> Attempt | None:
@@ -58,14 +65,18 @@ def attempting(
 def noting_failure(
     platform: Platform, asset: str, cells: Sequence[Cell], run_id: str, is_ended_by_person: Callable[[], bool]
 ) -> Iterator[None]:
-    """Note of cells that failed why they did."""
+    """Note of cells that failed why they did; of one that another process is at work on that one's note stays."""
     try:
         yield
-    except ThesisAssetsError as error:
-        note_failure(platform, asset, cells, str(error), run_id, is_lost=isinstance(error, ProcessLost))
-        raise
     except Exception as error:
-        note_failure(platform, asset, cells, f"{type(error).__name__}: {error}", run_id)
+        of_cells = error.of_cells if isinstance(error, CellsFailed) else {}
+        for cell in cells:
+            why = of_cells.get(cell, error)
+            if isinstance(why, CellLocked):
+                _leave(platform, asset, cell, run_id)
+            else:
+                reason = str(why) if isinstance(why, ThesisAssetsError) else f"{type(why).__name__}: {why}"
+                note_failure(platform, asset, [cell], reason, run_id, is_lost=isinstance(why, ProcessLost))
         raise
     except BaseException:
         if is_ended_by_person():  # else web server or daemon are restarted, and what they followed goes on
@@ -93,9 +104,22 @@ def _begin(platform: Platform, asset: str, cell: Cell, run_id: str) -> None:
     except ThesisAssetsError:
         return  # the body says what is wrong
     before = read_attempt(platform.difix(cell), asset, cell)
-    if before is not None and before.wanted == attempt.wanted and before.is_lost:
-        attempt = attempt.model_copy(update={"number": before.number + 1})
+    if before is not None:
+        number = before.number + 1 if before.wanted == attempt.wanted and before.is_lost else 1
+        attempt = attempt.model_copy(update={"number": number, "before": before.model_copy(update={"before": None})})
     write_json(platform.difix(cell).attempt(_name(asset, cell)), attempt)
+
+
+def _leave(platform: Platform, asset: str, cell: Cell, run_id: str) -> None:
+    """Put back what was noted of a cell before a run began it."""
+    tree = platform.difix(cell)
+    attempt = read_attempt(tree, asset, cell) if cell.exp_name else None
+    if attempt is None or attempt.run_id != run_id:
+        return  # whoever is at work on it has come to its end, and said so
+    if attempt.before is None:
+        end_attempts(platform, asset, [cell])
+    else:
+        write_json(tree.attempt(_name(asset, cell)), attempt.before)
 
 
 def _attempt(platform: Platform, asset: str, cell: Cell, run_id: str) -> Attempt:
@@ -118,7 +142,7 @@ def note_failure(
             attempt = read_attempt(tree, asset, cell) or _attempt(platform, asset, cell, run_id)
         except ThesisAssetsError:
             continue  # the look says so again
-        told = {"reason": printable(reason)[:MAX_REASON], "is_lost": is_lost}
+        told = {"reason": printable(reason)[:MAX_REASON], "is_lost": is_lost, "run_id": run_id, "before": None}
         write_json(path, attempt.model_copy(update=told))
 
 

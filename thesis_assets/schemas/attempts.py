@@ -12,6 +12,7 @@ class Attempt(FileModel):
         number: how many attempts from the same things this is.
         reason: why it failed; while it is at work, what is true if its process is gone.
         is_lost: the process was killed, or its node died: the same again may succeed.
+        before: while it is at work, what was noted until then; it is put back where another process is found at work.
     """
 
     asset: str
@@ -22,3 +23,4 @@ class Attempt(FileModel):
     number: int
     reason: str
     is_lost: bool
+    before: "Attempt | None" = None

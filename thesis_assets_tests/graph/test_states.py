@@ -10,15 +10,15 @@ import pytest
 
 from thesis_assets.defs.backfill_plan import plan_backfill
 from thesis_assets.defs.registration import plan_registration, register
-from thesis_assets.errors import InvalidScene, ProcessLost
-from thesis_assets.graph.attempts import attempting, read_attempt
+from thesis_assets.errors import CellLocked, InvalidScene, ProcessLost
+from thesis_assets.graph.attempts import attempting, note_failure, read_attempt
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import NODES
 from thesis_assets.graph.ready_scenes import ReadyScenes
 from thesis_assets.graph.states import CellState, Plan
 from thesis_assets.provenance import ASKED_ANEW, ask_anew
 from thesis_assets.splits.snapshot_guard import freeze
-from thesis_assets.storage import write_json
+from thesis_assets.storage import cell_lock, write_json
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.defs.sensor_ticks import add_scene, experiment, remove_scene
 from thesis_assets_tests.tuning.snapshots import make_config_file
@@ -259,6 +259,53 @@ def test_a_lost_process_is_started_again_three_times_and_then_it_has_failed(
         said.append(states(world, instance)[f"tuned_checkpoint {RUN}"].state)
     assert said == ["missing", "missing", "failed"]
     assert states(world, instance)[f"selected_checkpoint {RUN}"].state == "waiting"
+
+
+def attempt_that_fails(
+    world: World, run_id: str, error: Exception, meanwhile: Callable[[], None] = lambda: None
+) -> None:
+    with attempting(world.platform, "tuned_checkpoint", [RUN], run_id, lambda: False):
+        meanwhile()
+        raise error
+
+
+def test_who_finds_another_at_work_on_a_cell_leaves_that_ones_note(world: World) -> None:
+    """Commands that were refused made one that is at work look like one that was lost as often."""
+    tree = world.platform.difix(V1)
+
+    def meanwhile() -> None:
+        at_work = read_attempt(tree, "tuned_checkpoint", RUN)
+        for run_id in ("second", "third", "fourth"):
+            with pytest.raises(CellLocked):
+                attempt_that_fails(world, run_id, CellLocked("another process works on it"))
+        assert at_work is not None
+        assert read_attempt(tree, "tuned_checkpoint", RUN) == at_work
+
+    with pytest.raises(ProcessLost):
+        attempt_that_fails(world, "works", ProcessLost("it ended by signal 9"), meanwhile)
+    failed = read_attempt(tree, "tuned_checkpoint", RUN)
+    assert failed is not None
+    assert (failed.run_id, failed.number, failed.reason) == ("works", 1, "it ended by signal 9")
+
+
+def test_a_failure_while_another_is_refused_is_what_stays(world: World) -> None:
+    def meanwhile() -> None:
+        note_failure(world.platform, "tuned_checkpoint", [RUN], "it has no data", "works")
+
+    with pytest.raises(CellLocked):
+        attempt_that_fails(world, "refused", CellLocked("another process works on it"), meanwhile)
+    found = read_attempt(world.platform.difix(V1), "tuned_checkpoint", RUN)
+    assert found is not None
+    assert (found.run_id, found.reason) == ("works", "it has no data")
+
+
+def test_of_a_refused_command_nothing_is_noted(world: World) -> None:
+    tree = world.platform.difix(V1)
+    shutil.rmtree(sample_of(world))
+    with cell_lock(tree.lock(f"scene-{SHARD.scene_name}"), "the other one"):
+        report = world.run("v1", until="scene_samples")
+    assert report.exit_code != 0
+    assert read_attempt(tree, "scene_samples", SHARD) is None
 
 
 def test_a_cell_that_is_made_forgets_its_attempts(world: World) -> None:
