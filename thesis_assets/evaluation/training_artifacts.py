@@ -82,8 +82,10 @@ def take_training_artifacts(cell: EvaluationCell, epoch: int, contents: Contents
     folder, record = unit.place.base, recorded(unit.place)
     if source is None:
         if record is not None and record.options.get("evaluation") != unit.wanted.options.get("evaluation"):
-            unit.place.record.unlink()
-            shutil.rmtree(folder)
+            # With their record, by one rename: what is left of a removal that was ended is nobody's picture.
+            aside = storage.temporary_sibling(folder)
+            folder.replace(aside)
+            shutil.rmtree(aside)
         return
     contents = contents or Contents()
     verdict = verified(unit, contents)

@@ -241,6 +241,26 @@ def test_pictures_of_refined_samples_make_way_for_a_pipeline_that_has_none(own_f
     assert {unit.look().in_words for unit in units_of("predictions", cell)} == {"made"}
 
 
+def test_pictures_of_another_source_do_not_stay_where_their_removal_was_ended(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict([open_cell(own_folder)])
+    cell = commanded(own_folder)
+    with monkeypatch.context() as ended:
+        ended.setattr("thesis_assets.evaluation.training_artifacts.shutil.rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            predict([cell])
+    predict([cell])
+    assert not cell.tree.training_artifacts(0, "rgb").exists()
+    assert not cell.tree.training_artifacts(30, "rgb").exists()
+    assert {unit.look().in_words for unit in units_of("predictions", cell)} == {"made"}
+
+
+def interrupted(path: Path) -> None:
+    del path
+    raise KeyboardInterrupt
+
+
 def test_an_older_pipelines_tree_is_taken_over_without_running_it(own_folder: Path) -> None:
     cell = commanded(own_folder)
     evaluate(cell)
