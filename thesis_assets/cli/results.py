@@ -368,6 +368,8 @@ def _say(page: str, made: MadePage, *, as_json: bool) -> None:
     for scene, reason in compared.left_out.items():
         print(f"not compared: {scene}: {reason}")
     print(f"{made.record.headline}; against {compared.baseline_name}, scenes: {len(compared.scenes)}")
+    for reason in dict.fromkeys(row.reason for row in compared.differences if row.task == "nvs" and row.reason):
+        print(f"no difference: {reason}")
     for dataset in made.record.not_for_sharing:
         print(f"not to be passed on: the page holds images of {dataset}")
     shown = f"{len(pictures.by_frame)} of {len(compared.frames)} frames have their pictures"

@@ -263,7 +263,7 @@ def why_no_difference_to_unrefined(measured: MeasuredTask, unrefined: MeasuredTa
     if measured.epoch == UNREFINED_EPOCH:
         return "this is epoch 0"
     if unrefined is not None and unrefined.step is not None:
-        return f"epoch 0 is not unrefined: it is step {unrefined.step}"
+        return f"epoch 0 is not unrefined: it was made with the checkpoint of step {unrefined.step}"
     return why_not_paired(measured, unrefined)
 
 

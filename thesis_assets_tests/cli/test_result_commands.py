@@ -48,6 +48,8 @@ def test_compare_writes_one_page_and_says_why_where_it_cannot(world: World) -> N
     page = Path(said["page"]).read_text()
     assert f"{SCENE}" in page
     assert "The chain breaks" in page  # the checkpoint of this made-up run is not there, and the page says so
+    shown = thesis_assets(world, "compare", "--exp", "demo", "--run", "tuned", "--against", "baseline")
+    assert "no difference: no frame has a value of lpips on both sides" in shown.stdout
     alone = thesis_assets(world, "compare", "--exp", "demo", "--run", "tuned")
     assert alone.returncode == 1  # there is no unrefined epoch
     assert "there is nothing to compare" in alone.stderr
