@@ -2,12 +2,13 @@
 
 import copy
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from thesis_assets.errors import InvalidScene
-from thesis_assets.graph.ready_scenes import unfinished_scenes
+from thesis_assets.graph.ready_scenes import ReadyScenes, unfinished_scenes
 from thesis_assets_tests.worlds import SMALL, World
 
 SCENE = "studio_pair00_dance"
@@ -53,3 +54,11 @@ def test_a_scene_that_the_file_names_is_taken_as_it_is(world: World) -> None:
     experiment["generation"]["scenes"] = [SCENE]
     world.write(experiment)
     assert unfinished(world) == {}
+
+
+def test_a_scene_that_waits_for_a_part_says_that_it_lacks_it(world: World) -> None:
+    shutil.rmtree(world.scene_home / "preprocessing" / SCENE / "gaussians")
+    ready = ReadyScenes(world.platform, time.time() + 1e6)
+    why = ready.why_not(world.platform.experiments.read("small"), SCENE)
+    assert why is not None
+    assert why.startswith("it lacks Gaussians (")

@@ -19,7 +19,7 @@ from thesis_assets.graph.nodes import CODE_VERSION, DATA_VERSION, latest_metadat
 from thesis_assets.samples import export
 from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.storage import cell_lock
-from thesis_assets_tests.worlds import SCENES, SMALL, TINY_RUN, World
+from thesis_assets_tests.worlds import SCENES, SMALL, TINY_RUN, World, thesis_assets
 
 WRITTEN = {DATA_VERSION, CODE_VERSION, "files", "bytes", "seconds", "step run"}
 
@@ -136,6 +136,20 @@ def test_who_finds_another_at_work_on_a_cell_leaves_that_ones_note(new_world: Ca
     assert (ended_well, told) == (False, {})
     assert noted is not None
     assert read_attempt(tree, "nvs", cell) == noted
+
+
+@pytest.mark.long
+def test_every_scene_that_failed_begins_a_line_of_its_own(
+    new_world: Callable[..., World], scene_home: Path, tmp_path: Path
+) -> None:
+    world = new_world()
+    world.scene_home = tmp_path / "scenes"
+    shutil.copytree(scene_home, world.scene_home)
+    for scene in SCENES[:2]:
+        shutil.rmtree(world.scene_home / "preprocessing" / scene / "gaussians")
+    said = thesis_assets(world, "run", "--exp", "small", "--until", "scene_samples").stderr.splitlines()
+    for scene in SCENES[:2]:
+        assert any(line.strip().startswith(f"{scene}: the scene") for line in said), said
 
 
 @pytest.mark.long
