@@ -213,8 +213,9 @@ class TreeIOManager(dg.IOManager):
             told = {cell.scene_name or cell.run_name: error for cell, error in failed.items()}
             whole = CellsFailed(
                 f"{len(failed)} of {len(described.calls)} cells failed; the others are in place",
-                found="; ".join(
-                    f"{name}: {error if isinstance(error, ThesisAssetsError) else reason_of(error)}"
+                found="".join(
+                    f"\n  {name}: "
+                    + str(error if isinstance(error, ThesisAssetsError) else reason_of(error)).replace("\n", "\n  ")
                     for name, error in told.items()
                 ),
                 remedy=described.remedy,

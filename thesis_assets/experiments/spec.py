@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict, field_validator, model_validator
 
-from thesis_assets.experiments.command_template import Environment, Part, check_template, check_text
+from thesis_assets.experiments.command_template import Environment, Part, check_template, check_text, placeholders
 from thesis_assets.layout import MAX_CAMERA_ID, check_key
 
 # --- numbers and switches: bounded, and never taken from a text or from each other ----------------------------------
@@ -493,6 +493,17 @@ class ExperimentSpec(Part):
         control = self.evaluation.control
         if control is not None and control not in self.runs:
             raise ValueError(f"evaluation.control: `{control}` is none of the runs: {', '.join(self.runs)}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_directory_is_of_difix(self) -> "ExperimentSpec":
+        command = self.evaluation.predictions.command
+        tiny = [name for name, run in self.runs.items() if run.backend == "tiny"]
+        if command is not None and tiny and "model_dir" in placeholders(command):
+            raise ValueError(
+                f"evaluation.predictions: {{model_dir}} is a diffusers directory, which no checkpoint of backend `tiny` becomes "
+                f"(runs: {', '.join(tiny)}): take {{checkpoint}}, or backend `difix`, `external` or `pretrained`"
+            )
         return self
 
     @model_validator(mode="after")

@@ -114,7 +114,8 @@ class ReadyScenes:
                 quiet_s=float(self.platform.settings.quiet_seconds),
                 now=self.now,
             )
-            lacks = [*summary.missing.get("export", ()), *([] if summary.completeness.declared else summary.gaps)]
+            missing = [f"it lacks {what}" for what in summary.missing.get("export", ())]
+            lacks = [*missing, *([] if summary.completeness.declared else summary.gaps)]
             why = "" if summary.complete else "; ".join(filter(None, [summary.problem, *lacks])) or "not complete"
             self.known[question] = [stamp, why]
         return self.known[question][1]

@@ -315,11 +315,15 @@ def test_an_untrained_run_gives_the_pipeline_no_checkpoint(own_folder: Path) -> 
 
 
 def test_a_directory_is_made_of_difix_checkpoints_alone_and_before_anything_runs(own_folder: Path) -> None:
+    from dataclasses import replace
+
     cell = commanded(own_folder)
-    wanted = cell.experiment.evaluation.predictions.command
+    evaluation = cell.experiment.evaluation
+    wanted = evaluation.predictions.command
     assert wanted is not None
     command = {"command": wanted.replace("{checkpoint}", "{model_dir}")}
-    refused = predict([commanded(own_folder, predictions=command)])
+    asked = evaluation.model_copy(update={"predictions": evaluation.predictions.model_copy(update=command)})
+    refused = predict([replace(cell, experiment=cell.experiment.model_copy(update={"evaluation": asked}))])
     assert "only a DiFix checkpoint" in " ".join(refused.failed[SCENE])
     assert not cell.tree.pipeline.base.exists()
 

@@ -43,6 +43,15 @@ def refusal(path: Path) -> InvalidExperiment:
     return refused.value
 
 
+def test_a_pipeline_that_takes_a_directory_is_refused_for_a_run_whose_checkpoint_becomes_none(tmp_path: Path) -> None:
+    asks = "evaluation:\n  predictions: {source: command, command: 'run.sh {scene_name} {model_dir}'}\n"
+    refused = refusal(write(tmp_path, MINIMAL + "runs:\n  r1: {max_train_steps: 100}\n" + asks))
+    assert "{model_dir}" in str(refused)
+    assert "runs: r1" in str(refused)
+    tuned = "runs:\n  r1: {backend: difix, model: stabilityai/sd-turbo}\n"
+    assert read_experiment(write(tmp_path, MINIMAL + tuned + asks)).runs["r1"].backend == "difix"
+
+
 # --- round trip ------------------------------------------------------------------------------------------------------
 
 Values = st.SearchStrategy[dict[str, object]]
