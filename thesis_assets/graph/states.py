@@ -347,11 +347,13 @@ class Plan:
                 raise fault
 
     def _other_section(self, exp_name: str) -> str:
-        from thesis_assets.samples.snapshot import read_generation_config, section_changes
+        from thesis_assets.samples.snapshot import has_samples, read_generation_config, section_changes
 
-        spec, path = self.platform.experiments.read(exp_name), self.platform.difix(Cell(exp_name)).generation_config
+        spec, tree = self.platform.experiments.read(exp_name), self.platform.difix(Cell(exp_name))
+        if not (tree.generation_config.exists() and has_samples(tree)):
+            return ""
         try:
-            return "; ".join(section_changes(read_generation_config(path), spec.generation)) if path.exists() else ""
+            return "; ".join(section_changes(read_generation_config(tree.generation_config), spec.generation))
         except ThesisAssetsError as error:
             return error.in_one_line
 

@@ -220,7 +220,7 @@ def _refuse_another(tree: DifixTree, changes: Sequence[str], replace: bool) -> N
             found="; ".join(changes)[:1000],
             wanted="the section that it was frozen with",
         )
-    if replace or not _has_samples(tree):
+    if replace or not has_samples(tree):
         return
     raise SnapshotChanged(
         f"`{tree.exp_name}` has samples of another generation section",
@@ -234,7 +234,8 @@ def _refuse_another(tree: DifixTree, changes: Sequence[str], replace: bool) -> N
     )
 
 
-def _has_samples(tree: DifixTree) -> bool:
+def has_samples(tree: DifixTree) -> bool:
+    """Whether a snapshot holds anything that its generation section made."""
     return any(folder.is_dir() and any(folder.iterdir()) for folder in (tree.scene_runs_dir, tree.samples_dir))
 
 

@@ -225,6 +225,18 @@ def test_another_generation_section_is_refused_until_it_is_forced(world: World, 
     assert states(world, instance)[f"scene_samples {SHARD}"].state == "made"
 
 
+def test_another_generation_section_is_taken_while_nothing_was_exported(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    tree = world.platform.difix(world.cell(exp_name="v1"))
+    shutil.rmtree(tree.samples_dir)
+    shutil.rmtree(tree.scene_runs_dir)
+    assert tree.generation_config.is_file(), "a first export that failed leaves it"
+    world.write(experiment("v1", generation={"frames": {"stride": 2}}, runs={"r1": {"max_train_steps": 10}}))
+    assert states(world, instance)[f"scene_samples {SHARD}"].state != "refused"
+    assert world.run("v1", until="scene_samples").exit_code == 0
+
+
 def test_tasks_that_an_experiment_does_not_have_are_absent(world: World, instance: dg.DagsterInstance) -> None:
     world.write(experiment("v1", runs={"r1": {"max_train_steps": 10}}, evaluation={"tasks": ["nvs"], "epochs": [0]}))
     found = states(world, instance)
