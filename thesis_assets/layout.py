@@ -909,6 +909,10 @@ class ProbesTree:
         """The only place that a probe writes to; named as what a killed process leaves behind."""
         return self.base / f"{TEMPORARY_PREFIX}probe.{of_data[:6]}{of_run[:6]}.partial"
 
+    def lock(self, of_data: str, of_run: str) -> Path:
+        """Held while its probe is made."""
+        return self.base / "locks" / f"{of_data[:16]}-{of_run[:16]}.lock"
+
     def job(self, of_data: str, of_run: str) -> JobTree:
         return JobTree(self.work_dir(of_data, of_run) / "job")
 

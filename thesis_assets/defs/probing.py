@@ -16,7 +16,7 @@ from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.states import Pair
 from thesis_assets.schemas.probes import Probe
-from thesis_assets.storage import write_json
+from thesis_assets.storage import cell_lock, write_json
 
 FEW_SCENES = 20
 FEW_STEPS = 1000
@@ -99,6 +99,7 @@ def make_probe(platform: Platform, cell: Cell, scene_name: str, say: Callable[[s
     """Submit a probe of a run, or of the export alone, wait for it, and keep what it measured. An interrupt cancels the job.
 
     Raises:
+        CellLocked: another command makes the same one.
         ThesisAssetsError: it failed: all of the work would fail of that.
     """
     from thesis_assets.evaluation.probe import ProbeWork, probe
@@ -123,7 +124,6 @@ def make_probe(platform: Platform, cell: Cell, scene_name: str, say: Callable[[s
     resources = (
         training_resources(platform.run_spec(cell), platform.device) if cell.run_name else Resources(preset=PRESET)
     )
-    shutil.rmtree(work.folder, ignore_errors=True)
     say(
         f"probe: a job of about two minutes on {scene_name} tells what the work will take, as there is none to go by ({SKIP})"
     )
@@ -133,10 +133,11 @@ def make_probe(platform: Platform, cell: Cell, scene_name: str, say: Callable[[s
         on_line=say,
         following=Following(on_wait=say),
     )
-    try:
-        (outcome,) = platform.launcher.map(probe, [call], calling)
-    finally:
-        shutil.rmtree(tree.work_dir(*key), ignore_errors=True)
+    with cell_lock(tree.lock(*key), f"the probe of {cell}"):
+        try:
+            (outcome,) = platform.launcher.map(probe, [call], calling)
+        finally:
+            shutil.rmtree(tree.work_dir(*key), ignore_errors=True)
     if isinstance(outcome, Exception):
         raise ThesisAssetsError(
             f"the probe of {cell} failed, on the first frames of {scene_name}; so would what it stands for",

@@ -7,6 +7,7 @@ Does not belong here: when a probe is made, and what follows from it (`defs.prob
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -53,7 +54,8 @@ class ProbeWork:
 
     Attributes:
         run_name: of the run that is trained and evaluated; empty: none, only the export.
-        folder: that the probe may write to, and nowhere else; on the file system that the nodes share.
+        folder: that the probe may write to, and nowhere else; on the file system that the nodes share. Emptied first: what a job left
+            that was queued again would be found made.
         of_data: see `Probe`; so is `of_run`.
     """
 
@@ -94,6 +96,7 @@ def probe(work: ProbeWork) -> Probe:
         ThesisAssetsError: what the work would fail of, too; or it takes more than ten minutes.
     """
     began = time.time() - psutil.Process().create_time()
+    shutil.rmtree(work.folder, ignore_errors=True)
     signal.signal(signal.SIGALRM, _refuse_to_go_on)
     signal.alarm(MOST_SECONDS)
     try:

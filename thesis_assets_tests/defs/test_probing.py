@@ -1,5 +1,6 @@
 """Before which work a probe job is made. The job itself is made on a real cluster (`end_to_end/test_plans_on_slurm.py`)."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,12 @@ import pytest
 
 from thesis_assets.defs.past_work import PastWork
 from thesis_assets.defs.probe_costs import ProbeCosts
-from thesis_assets.defs.probing import wanted_probes
+from thesis_assets.defs.probing import make_probe, wanted_probes
+from thesis_assets.errors import CellLocked, ThesisAssetsError
+from thesis_assets.evaluation.probe import ProbeWork
 from thesis_assets.graph.cells import Cell
+from thesis_assets.launch.jobs import Call
+from thesis_assets.launch.mapping import WorkerDied
 from thesis_assets.schemas.probes import Probe, StepCost
 from thesis_assets.settings import Settings
 from thesis_assets.storage import write_json
@@ -114,6 +119,57 @@ def test_past_work_of_another_kind_does_not_stand_for_it(tmp_path: Path) -> None
     long = {**small, "max_train_steps": 2000, "checkpointing_steps": 500}
     world.write(experiment("v1", runs={"small": small, "as_small": long, "large": {**long, "resolution": 128}}))
     assert wanted(world, 0, "as_small", "large") == [Cell("v1", run_name="large")]
+
+
+class Cluster:
+    """Has a job of a probe at work, whose files the one who follows it finds as they were."""
+
+    name = "slurm"
+
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self._meanwhile = meanwhile
+        self.found: list[str] = []
+
+    def map(self, function: object, calls: Sequence[Call[ProbeWork]], calling: object) -> list[Exception]:
+        del function, calling
+        self.found = [path.read_text() for path in calls[0].item.folder.glob("*")]
+        self._meanwhile()
+        return [WorkerDied("it was cancelled")]
+
+
+def probe_by(world: World, cluster: Cluster) -> None:
+    platform = world.platform
+    vars(platform)["launcher"] = cluster
+    make_probe(platform, Cell("v1"), "hi4d_pair01_hug", lambda _: None)
+
+
+def test_who_follows_the_probe_job_of_a_killed_command_leaves_its_files(tmp_path: Path) -> None:
+    """They were removed first, under the job that was followed then, which failed of that."""
+    world, cluster = world_of(tmp_path), Cluster()
+    of = ProbeCosts(world.platform)
+    key = (of.of_data(world.platform.spec(Cell("v1"))), of.of_run(Cell("v1")))
+    at_work = world.settings.probes.work_dir(*key) / "work"
+    at_work.mkdir(parents=True)
+    (at_work / "half").write_text("made by the job")
+    with pytest.raises(ThesisAssetsError, match="the probe of v1 failed"):
+        probe_by(world, cluster)
+    assert cluster.found == ["made by the job"]
+    assert not world.settings.probes.work_dir(*key).exists()
+
+
+def test_a_second_command_is_told_who_makes_its_probe(tmp_path: Path) -> None:
+    """It followed the same job, and whoever ended first took the other's answer away."""
+    world = world_of(tmp_path)
+    told: list[ThesisAssetsError] = []
+
+    def meanwhile() -> None:
+        with pytest.raises(ThesisAssetsError, match="the probe of v1") as refused:
+            probe_by(world, Cluster())
+        told.append(refused.value)
+
+    with pytest.raises(ThesisAssetsError, match="the probe of v1 failed"):
+        probe_by(world, Cluster(meanwhile))
+    assert [type(error) for error in told] == [CellLocked]
 
 
 def test_only_commands_of_a_person_make_a_probe() -> None:

@@ -67,6 +67,18 @@ def test_without_a_run_the_export_alone_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_a_probe_that_is_queued_again_measures_anew(tmp_path: Path) -> None:
+    """What the first time had exported was found made, and triplets seemed to cost nothing."""
+    work = replace(work_of(tmp_path), run_name="")
+    probe(work)
+    made = {path for path in files_of(work.folder) if path.name == "image.png"}
+    stamps = files_of(work.folder)
+    probe(work)
+    assert made
+    assert not [path for path in made if files_of(work.folder)[path] == stamps[path]]
+
+
+@pytest.mark.long
 def test_the_steps_of_the_users_own_trainer_are_measured(tmp_path: Path) -> None:
     python = make_environment(tmp_path / "own", torch=True)
     own = {"script": str(STAND_IN), "python": str(python), "setup": ["export STAND_IN=1"]}
