@@ -911,7 +911,7 @@ class ProbesTree:
 
     def lock(self, of_data: str, of_run: str) -> Path:
         """Held while its probe is made."""
-        return self.base / "locks" / f"{of_data[:16]}-{of_run[:16]}.lock"
+        return self.base / ".locks" / f"{of_data[:16]}-{of_run[:16]}.lock"
 
     def job(self, of_data: str, of_run: str) -> JobTree:
         return JobTree(self.work_dir(of_data, of_run) / "job")
