@@ -19,7 +19,8 @@ import pickle
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -87,7 +88,9 @@ def map_items(
         on_line: called in this process with what is told meanwhile.
     """
     outcomes: dict[int, Result | Exception] = {}
-    waiting: list[_Course] = []
+    start = function if is_course(function) else partial(_alone, function)
+    courses = [_Course(place, start(item)) for place, item in enumerate(items)]
+    unbegun, waiting, alone = deque(courses), deque[_Course](), deque[_Part]()
 
     def go_on(course: _Course, found: Any = None) -> None:
         """Let a course run until it waits for its parts, or ends."""
@@ -112,35 +115,56 @@ def map_items(
         if part.course.is_worked_off:
             go_on(part.course, part.course.take())
 
-    start = function if is_course(function) else partial(_alone, function)
-    courses = [_Course(place, start(item)) for place, item in enumerate(items)]
-    try:
-        for course in courses:
-            go_on(course)
-        while waiting:
-            parts, n_workers = _in_parts(waiting, workers)
-            waiting.clear()
-            if n_workers == 1:
-                for part in parts:
-                    try:
-                        with told_to(on_line):
-                            outcome = _answer(part.do, part.part)
-                    except Exception as error:  # noqa: BLE001 - the caller decides what a failed item means
-                        outcome = error
-                    ended(part, outcome)
+    def more(n_workers: int, n_running: int) -> Iterator[_Part]:
+        """Parts, such that nobody is idle. A course begins when there is room for its parts: it holds all that it has begun."""
+        n_parts = -(-_room(n_workers) // max(1, len(waiting) + len(unbegun)))
+        while n_running < _room(n_workers) and (waiting or unbegun):
+            if not waiting:
+                go_on(unbegun.popleft())
                 continue
-            left = dict.fromkeys(parts)
-            for tried, n_tried in [(parts, n_workers), *(([part], 1) for part in parts)]:
-                if left.keys().isdisjoint(tried):
+            course = waiting.popleft()
+            parts = course.cut(n_parts)
+            n_running += len(parts)
+            yield from parts
+            if not parts:
+                go_on(course, [])
+
+    try:
+        while alone or waiting or unbegun:
+            if alone:
+                parts, n_workers, only = [alone.popleft()], 1, True
+            else:
+                while unbegun and len(waiting) < _room(workers):
+                    go_on(unbegun.popleft())
+                n_workers, only = min(workers, _worth(waiting, len(unbegun))), False
+                parts = list(more(n_workers, 0))
+                if n_workers == 1 or len(parts) == 1:
+                    for part in parts:
+                        try:
+                            with told_to(on_line):
+                                outcome = _answer(part.do, part.part)
+                        except Exception as error:  # noqa: BLE001 - the caller decides what a failed item means
+                            outcome = error
+                        ended(part, outcome)
                     continue
-                with _pool(n_tried, on_line) as pool:
-                    futures = {pool.executor.submit(_answer, part.do, part.part): part for part in tried}
-                    for future in pool.ended(futures):
-                        part = futures.pop(future)
-                        del left[part]
-                        ended(part, future.exception() or future.result())
-            for part in left:
-                ended(part, _death(part))
+            with _pool(min(n_workers, len(parts)), on_line) as pool:
+                while parts or pool.running:
+                    for part in parts:
+                        try:
+                            pool.running[part] = pool.executor.submit(_answer, part.do, part.part)
+                        except BrokenProcessPool as broken:  # by a part that ran already
+                            pool.running[part] = Future()
+                            pool.running[part].set_exception(broken)
+                    parts = []
+                    for part, outcome in pool.ended():
+                        if not isinstance(outcome, BrokenProcessPool):
+                            ended(part, outcome)
+                        elif only:
+                            ended(part, _death(part))
+                        else:
+                            alone.append(part)
+                    if not only and not alone:
+                        parts = list(more(n_workers, len(pool.running)))
     finally:
         for course in courses:
             course.generator.close()
@@ -173,6 +197,14 @@ class _Course:
     n_parts: int = 0
     results: dict[int, Any] = field(default_factory=dict)
 
+    def cut(self, n_parts: int) -> "list[_Part]":
+        """What it waits for, in about so many parts."""
+        shared = self.shared
+        assert shared is not None
+        cut = shared.cut(shared.whole, n_parts)
+        self.n_parts, self.results = len(cut), {}
+        return [_Part(self, place, shared.do, part) for place, part in enumerate(cut)]
+
     @property
     def is_worked_off(self) -> bool:
         """Only then it goes on: what it discards when one part failed, others may be at work on."""
@@ -192,17 +224,15 @@ class _Part:
     part: Any
 
 
-def _in_parts(waiting: Sequence[_Course], workers: int) -> tuple[list[_Part], int]:
-    """What is waited for, such that nobody is idle while the last of it is worked on; and how many workers are worth their start."""
-    wanted = [(course, course.shared) for course in waiting if course.shared is not None]
-    workers = max(1, min(workers, int(sum(len(shared.whole) / shared.worth for _, shared in wanted))))
-    n_parts = 1 if workers == 1 else -(-2 * workers // len(wanted))
-    parts = []
-    for course, shared in wanted:
-        cut = shared.cut(shared.whole, n_parts)
-        course.n_parts, course.results = len(cut), {}
-        parts += [_Part(course, place, shared.do, part) for place, part in enumerate(cut)]
-    return parts, min(workers, len(parts))
+def _room(n_workers: int) -> int:
+    """For so many parts at a time: whoever has done one finds the next, and the last of them are done by all."""
+    return 1 if n_workers == 1 else 2 * n_workers
+
+
+def _worth(waiting: Collection[_Course], n_unbegun: int) -> int:
+    """How many workers are worth their start, if those that have not begun are like those that wait."""
+    begun = sum(len(course.shared.whole) / course.shared.worth for course in waiting if course.shared is not None)
+    return max(1, int(begun * (1 + n_unbegun / max(1, len(waiting)))))
 
 
 def _death(part: _Part) -> WorkerDied:
@@ -220,27 +250,25 @@ class _Pool:
     executor: ProcessPoolExecutor
     told: ToldLines
     on_line: Callable[[str], None] | None
+    running: dict[_Part, Future[Any]] = field(default_factory=dict)
 
-    def ended(self, futures: Iterable[Future[Any]]) -> Iterator[Future[Any]]:
-        """Each as it ends. Where a worker dies, what it and those beside it did is lost, and not among them."""
-        numbers = {future: number for number, future in enumerate(futures)}
-        while numbers:
-            done, _ = wait(numbers, TELL_SECONDS, return_when=FIRST_COMPLETED)
-            for line in self.told.new():
-                if self.on_line:
-                    self.on_line(line)
-            for future in sorted(done, key=numbers.__getitem__):
-                del numbers[future]
-                error = future.exception()
-                if error is not None and not isinstance(error, Exception):
-                    raise error
-                if not isinstance(error, BrokenProcessPool):
-                    yield future
+    def ended(self) -> Iterator[tuple[_Part, Any]]:
+        """Those that run no more, with the result or the exception of each; waits a moment where there are none."""
+        done, _ = wait(self.running.values(), TELL_SECONDS, return_when=FIRST_COMPLETED)
+        for line in self.told.new():
+            if self.on_line:
+                self.on_line(line)
+        for part in [part for part, future in self.running.items() if future in done]:
+            future = self.running.pop(part)
+            error = future.exception()
+            if error is not None and not isinstance(error, Exception):
+                raise error
+            yield part, error or future.result()
 
 
 @contextmanager
 def _pool(workers: int, on_line: Callable[[str], None] | None) -> Iterator[_Pool]:
-    """Workers that end with the block, at once where an exception passes through; that one of them died is no exception."""
+    """Workers that end with the block, at once where an exception passes through."""
     threads = max(1, (os.cpu_count() or 1) // workers)
     with tempfile.TemporaryDirectory(prefix="thesis-assets-") as folder:
         executor = ProcessPoolExecutor(
@@ -248,8 +276,6 @@ def _pool(workers: int, on_line: Callable[[str], None] | None) -> Iterator[_Pool
         )
         try:
             yield _Pool(executor, ToldLines(Path(folder)), on_line)
-        except BrokenProcessPool:
-            return
         except BaseException:
             for process in list((executor._processes or {}).values()):
                 process.kill()

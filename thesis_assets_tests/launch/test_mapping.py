@@ -4,15 +4,18 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
 from thesis_assets.errors import reason_of
-from thesis_assets.launch.mapping import Course, Shared, WorkerDied, _Course, _in_parts, map_items
-from thesis_assets.launch.telling import tell
+from thesis_assets.launch import mapping
+from thesis_assets.launch.mapping import Course, Shared, WorkerDied, _Pool, map_items, singly
+from thesis_assets.launch.telling import ToldLines, tell
 
 
 def square_but(number: int) -> int:
@@ -166,19 +169,54 @@ def test_an_item_that_workers_share_goes_on_with_their_results(tmp_path: Path, w
     [
         (1, 3, 100, 1, 3, 1),
         (8, 3, 100, 1, 18, 8),
-        (2, 100, 50, 24, 100, 2),
+        (2, 100, 50, 24, 105, 2),  # the last items are cut finer
         (8, 1, 23, 24, 1, 1),
         (8, 1, 100, 24, 8, 4),
     ],
 )
 def test_nobody_is_idle_and_no_more_workers_start_than_are_worth_it(
-    workers: int, n_items: int, pieces: int, worth: int, n_parts: int, n_workers: int
+    monkeypatch: pytest.MonkeyPatch, workers: int, n_items: int, pieces: int, worth: int, n_parts: int, n_workers: int
 ) -> None:
-    def waits() -> Course[None]:
-        yield Shared(sum_of, range(pieces), lambda whole, n: [whole[place::n] for place in range(n)], worth)
+    started: list[int] = []
+    done: list[Sequence[int]] = []
 
-    courses = [_Course(place, waits()) for place in range(n_items)]
-    for course in courses:
-        course.shared = next(course.generator)
-    parts, started = _in_parts(courses, workers)
-    assert (len(parts), started) == (n_parts, n_workers)
+    @contextmanager
+    def pool(n_workers: int, on_line: object) -> Iterator[_Pool]:
+        started.append(n_workers)
+        with ThreadPoolExecutor(1) as executor:
+            yield _Pool(executor, ToldLines(Path()), None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mapping, "_pool", pool)
+
+    def waits(_: int) -> Course[None]:
+        yield Shared(done.append, range(pieces), lambda whole, n: [whole[place::n] for place in range(n)], worth)
+
+    map_items(waits, range(n_items), workers=workers)
+    assert (len(done), started) == (n_parts, [n_workers] if n_workers > 1 else [])
+
+
+def begin_one(place: int, begun: set[int], most: list[int]) -> Course[int]:
+    begun.add(place)
+    most.append(len(begun))
+    yield Shared(sum_of, [1, 2], halves)
+    begun.remove(place)
+    return place
+
+
+@pytest.mark.parametrize(("workers", "at_once"), [(1, 1), (2, 4)])
+def test_an_item_begins_only_when_there_is_room_for_its_parts(workers: int, at_once: int) -> None:
+    """What it has begun it holds until its end: of hundreds of scenes, hundreds of lists of views."""
+    begun: set[int] = set()
+    most: list[int] = []
+    results = map_items(functools.partial(begin_one, begun=begun, most=most), range(12), workers=workers)
+    assert results == list(range(12))
+    assert max(most) <= at_once
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_work_of_no_pieces_is_done_at_once(workers: int) -> None:
+    def nothing(place: int) -> Course[int]:
+        found = yield Shared(sum_of, [], singly)
+        return place + len(found)
+
+    assert map_items(nothing, [1, 2, 3], workers=workers) == [1, 2, 3]
