@@ -14,12 +14,10 @@ from thesis_assets.cli import options
 from thesis_assets.cli.console import DONE, dagster_instance, human_bytes, load_platform, print_json, progress_line
 from thesis_assets.cli.doctor import Finding, absent_parts
 from thesis_assets.cli.run import run_experiment
-from thesis_assets.defs.check_history import check_rows
-from thesis_assets.defs.footprint import footprint
-from thesis_assets.defs.steps import SECONDS, STEP
 from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.check_history import check_rows
 from thesis_assets.graph.checks import ABSENCES
-from thesis_assets.graph.nodes import LEVELS, latest_metadata, records_of
+from thesis_assets.graph.nodes import LEVELS, SECONDS, STEP, footprint, latest_metadata, records_of
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.states import cells_of_level
 from thesis_assets.layout import epoch_name

@@ -29,7 +29,6 @@ from thesis_assets.defs.failures import tell_of_failure
 from thesis_assets.defs.levels import Outcome, Work, check_again, levels_until, make_run, outcome_of, run_of, works_of
 from thesis_assets.defs.older_trees import take_over_experiment
 from thesis_assets.defs.past_work import PastWork, estimate_lines, known_by
-from thesis_assets.defs.policy import GPU_ASSETS
 from thesis_assets.defs.probing import probe_first
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.report_pages import CHECK_REPORT, renew_pages
@@ -37,7 +36,7 @@ from thesis_assets.errors import InvalidScene, ThesisAssetsError, first_names, n
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.checks import ABSENCES
 from thesis_assets.graph.dead_runs import close_dead_runs
-from thesis_assets.graph.nodes import LEVELS, NODES, Level, commanded
+from thesis_assets.graph.nodes import GPU_ASSETS, LEVELS, NODES, Level, commanded
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes, unfinished_scenes
 from thesis_assets.graph.states import LEVEL_OF, CellState, Pair, Plan, assets_until, cells_of_level

@@ -6,6 +6,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition  # no public name yet
 
 from thesis_assets.graph.cells import PARTITIONS
+from thesis_assets.graph.checks import checks_job
 from thesis_assets.graph.nodes import LEVELS, SCENE_FILES
 
 JOBS = [
@@ -16,11 +17,6 @@ OBSERVE_JOB = "observe_scene_files"
 OBSERVE = dg.define_asset_job(
     OBSERVE_JOB, dg.AssetSelection.assets(SCENE_FILES), description="Observe the exported scenes that changed on disk."
 )
-
-
-def checks_job(asset: str) -> str:
-    """The name of the job that makes an asset's checks alone."""
-    return f"{asset}_checks"
 
 
 def checks_jobs(assets: Iterable[str]) -> list[UnresolvedAssetJobDefinition]:

@@ -17,10 +17,9 @@ from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._core.utils import make_new_run_id
 
 from thesis_assets.defs.failures import failure_reason
-from thesis_assets.defs.jobs import checks_job
-from thesis_assets.defs.metadata import MEND
 from thesis_assets.graph.cells import EXP_BY_SCENE, Cell
-from thesis_assets.graph.checks import stops
+from thesis_assets.graph.check_history import MEND, stops
+from thesis_assets.graph.checks import checks_job
 from thesis_assets.graph.dead_runs import holder_tags
 from thesis_assets.graph.history import RANGE_END, RANGE_START, History
 from thesis_assets.graph.nodes import LEVELS, Level

@@ -9,12 +9,9 @@ from typing import get_args
 import dagster as dg
 from pydantic import BaseModel
 
+from thesis_assets.graph.check_history import MEND, OFFENDERS, PICTURE, first_of
 from thesis_assets.schemas.checks import CheckOutcome, Remedy
 
-OFFENDERS = "First offenders"
-MEND = "To mend it"
-PICTURE = "A look at the first offenders"
-"""Entries of a check. Dagster sorts them by their names, so these stand above the counts, whose names are small."""
 COLUMN_SCHEMA = "dagster/column_schema"
 GAIN = "gain dB"
 COLUMNS = {
@@ -132,11 +129,6 @@ def picture(content: bytes) -> dg.MarkdownMetadataValue:
 def picture_file(path: Path) -> dg.MarkdownMetadataValue:
     """A picture on disk, inline."""
     return picture(path.read_bytes())
-
-
-def first_of(offenders: Sequence[str]) -> str:
-    """What a description ends with where a check failed: a list of checks shows no more of each."""
-    return f"; first: {offenders[0]}" if offenders else ""
 
 
 def check_result(

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.daemons import daemon_runs
 from thesis_assets.defs.failures import failure_reason
 from thesis_assets.defs.lost_jobs import LostJob, lost_jobs
@@ -14,6 +13,7 @@ from thesis_assets.defs.new_scenes import late_scenes
 from thesis_assets.defs.registration import plan_registration
 from thesis_assets.errors import ThesisAssetsError, printable
 from thesis_assets.graph.attempts import attempts_at
+from thesis_assets.graph.check_history import check_rows
 from thesis_assets.graph.dead_runs import IN_PROGRESS
 from thesis_assets.graph.history import PARTITION, RANGE_END, RANGE_START
 from thesis_assets.graph.platform import Platform

@@ -12,14 +12,10 @@ import dagster as dg
 
 from thesis_assets.defs.automation import conditions
 from thesis_assets.defs.jobs import OBSERVE_JOB
-from thesis_assets.graph.nodes import LEVELS, SCENE_FILES
+from thesis_assets.graph.nodes import GPU_ASSETS, LEVELS, SCENE_FILES
 from thesis_assets.graph.platform import Platform
 from thesis_assets.provenance import CODE_VERSIONS
 
-GPU_ASSETS = frozenset(
-    {"scene_samples", "tuned_checkpoint", "selected_checkpoint", "predictions", "nvs", "triplet_recording"}
-)
-"""Assets that use the GPU of the setting `THESIS_DEVICE`, where there is one."""
 DOCS = {
     "scenes": "your_own_scenes.md",
     "difix_data": "define_an_experiment.md",

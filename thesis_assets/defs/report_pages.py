@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from thesis_assets.defs.check_history import check_rows
 from thesis_assets.errors import reason_of
+from thesis_assets.graph.check_history import check_rows
 from thesis_assets.graph.compare_pages import ComparePages
 from thesis_assets.graph.nodes import leaderboard_unit, names_left_empty
 from thesis_assets.graph.platform import Platform

@@ -18,7 +18,7 @@ from thesis_assets.defs.new_scenes import fork_for_late_scenes
 from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.defs.report_pages import renew_numbers
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.graph.checks import stops
+from thesis_assets.graph.check_history import stops
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes
 from thesis_assets.settings import Settings

@@ -1,17 +1,9 @@
-"""The table of checks: what each says, and what mends it where it fails; and which of the blocking ones have failed.
+"""The table of checks: what each says, and what mends it where it fails.
 
-Does not belong here: making a check (`defs/checks/`), or the rows of the check page (`defs/check_history.py`).
+Does not belong here: making a check (`operations/check_outcomes`), or how one came out (`check_history`).
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-
-import dagster as dg
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import (
-    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES as EVALUATED,
-)
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import NODES
@@ -238,29 +230,6 @@ ABSENCES = {"lpips_present"}
 """Warnings about what this machine lacks: a command says so once, at its end, not at each cell."""
 
 
-def stops(evaluation: dg.AssetCheckEvaluation) -> bool:
-    """Whether what is downstream stands still for the outcome of a check."""
-    return bool(evaluation.blocking) and not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR
-
-
-def evaluation_of(record: AssetCheckExecutionRecord) -> dg.AssetCheckEvaluation | None:
-    """None of a check that is planned: `record.evaluation` is the plan then."""
-    return record.evaluation if record.status in EVALUATED else None
-
-
-def failed_blocking_checks(instance: dg.DagsterInstance, assets: Iterable[str], key: str | None) -> list[str]:
-    """`asset.check` of the blocking checks that failed when they were evaluated last in one partition."""
-    storage, partition = instance.event_log_storage, PartitionKeyFilter(key=key)
-    failed = []
-    for asset in (asset for asset in assets if asset in CHECKS):
-        keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for name in CHECKS[asset]]
-        for record in storage.get_latest_asset_check_execution_by_key(keys, partition).values():
-            evaluation = evaluation_of(record)
-            if evaluation is None:  # planned anew since
-                before = storage.get_asset_check_execution_history(
-                    record.key, limit=1, status=EVALUATED, partition_filter=partition
-                )
-                evaluation = before[0].evaluation if before else None
-            if evaluation is not None and stops(evaluation):
-                failed.append(f"{asset}.{evaluation.check_name}")
-    return failed
+def checks_job(asset: str) -> str:
+    """The name of the job that makes an asset's checks alone."""
+    return f"{asset}_checks"

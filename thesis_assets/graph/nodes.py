@@ -22,6 +22,9 @@ from thesis_assets.storage import sha256_value
 
 DATA_VERSION = "data version"
 CODE_VERSION = "code version"
+SECONDS = "seconds"
+STEP = "step run"
+"""Entries of a materialization: the last two are of the whole step, which cells of a single-run step share."""
 SCENE_FILES = "scene_files"
 """The scenes on disk as Dagster sees them: observed, never made."""
 EPOCHS = "evaluation"
@@ -253,6 +256,11 @@ LEVELS = (
     Level("publish", "exp_by_run", ("published_recordings",), "sharing"),
 )
 
+GPU_ASSETS = frozenset(
+    {"scene_samples", "tuned_checkpoint", "selected_checkpoint", "predictions", "nvs", "triplet_recording"}
+)
+"""Assets that use the GPU of the setting `THESIS_DEVICE`, where there is one."""
+
 
 def upstream_cells(platform: Platform, node: Node, cell: Cell) -> list[tuple[str, Cell]]:
     """The declared (asset, cell)s that one cell is made from."""
@@ -351,6 +359,12 @@ def records_of(platform: Platform, asset: str, cell: Cell) -> list[MadeFrom]:
 def data_version(records: Sequence[MadeFrom]) -> str:
     """Of a cell: of what its units' records say."""
     return sha256_value([record.data_version for record in records])
+
+
+def footprint(records: Sequence[MadeFrom]) -> tuple[int, int]:
+    """Number of files and their bytes, by a cell's records. A hard link counts with its full size, as a listing shows it."""
+    sizes = [size for record in records for size, _, _ in record.outputs.values()]
+    return len(sizes), sum(sizes)
 
 
 def wanted_digest(platform: Platform, asset: str, cell: Cell) -> str:

@@ -16,7 +16,8 @@ import dagster as dg
 from thesis_assets.errors import InvalidExperiment, ThesisAssetsError, command_for, first_names
 from thesis_assets.graph.attempts import MOST_ATTEMPTS, read_attempt
 from thesis_assets.graph.cells import Cell
-from thesis_assets.graph.checks import CHECKS, failed_blocking_checks
+from thesis_assets.graph.check_history import failed_blocking_checks
+from thesis_assets.graph.checks import CHECKS
 from thesis_assets.graph.history import History
 from thesis_assets.graph.nodes import LEVELS, NODES, Level, commanded, look_at, upstream_cells, wanted_digest
 from thesis_assets.graph.platform import OneLook, Platform

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets.defs.check_history import check_rows
 from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.check_history import check_rows
 from thesis_assets.graph.states import Plan
 from thesis_assets.reports.leaderboard import build_leaderboard
 from thesis_assets.reports.leaderboard_tables import score_tables

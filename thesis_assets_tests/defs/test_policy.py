@@ -7,8 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from thesis_assets.definitions import build_defs
-from thesis_assets.defs.policy import GPU_ASSETS
-from thesis_assets.graph.nodes import NODES, SCENE_FILES
+from thesis_assets.graph.nodes import GPU_ASSETS, NODES, SCENE_FILES
 from thesis_assets.settings import Settings
 
 GRAPH = build_defs(settings=Settings(_env_file=None, owners="team:bodies, someone@example.org")).resolve_asset_graph()

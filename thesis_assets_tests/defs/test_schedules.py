@@ -9,9 +9,9 @@ import pytest
 from dagster._core.execution.backfill import PartitionBackfill
 
 from thesis_assets.definitions import build_defs
-from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.sensors import lost_runs
 from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.check_history import check_rows
 from thesis_assets.graph.history import History
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.splits.snapshot_guard import freeze

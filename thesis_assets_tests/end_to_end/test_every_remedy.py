@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from thesis_assets.definitions import build_defs
-from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.levels import make_checks
 from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.check_history import check_rows
 from thesis_assets.graph.checks import CHECKS
 from thesis_assets.graph.nodes import NODES
 from thesis_assets.images.codecs import encode_jpeg, read_rgb

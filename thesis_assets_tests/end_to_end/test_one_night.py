@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 
 from thesis_assets.graph.cells import Cell
-from thesis_assets.graph.checks import failed_blocking_checks
+from thesis_assets.graph.check_history import failed_blocking_checks
 from thesis_assets.graph.history import ASKED_BY
 from thesis_assets.graph.nodes import SCENE_FILES
 from thesis_assets.graph.states import Plan

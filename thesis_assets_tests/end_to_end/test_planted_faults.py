@@ -14,10 +14,10 @@ import dagster as dg
 import pytest
 
 from thesis_assets.definitions import build_defs
-from thesis_assets.defs.check_history import check_rows
 from thesis_assets.defs.levels import Outcome, Work, execute, make_checks
 from thesis_assets.defs.report_pages import write_pages
 from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.check_history import check_rows
 from thesis_assets.graph.checks import CHECKS, remedy_of
 from thesis_assets.graph.nodes import LEVELS
 from thesis_assets.images.codecs import read_rgb

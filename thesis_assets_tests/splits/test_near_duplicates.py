@@ -14,11 +14,12 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from thesis_assets import storage
-from thesis_assets.defs.metadata import PICTURE, check_result
+from thesis_assets.defs.metadata import check_result
 from thesis_assets.demo import studio_people
 from thesis_assets.demo.studio import film, make_studio, write_scene
 from thesis_assets.demo.studio_motion import CHOREOGRAPHIES
 from thesis_assets.demo.studio_people import Individual, Outfit, Pattern, StudioScene
+from thesis_assets.graph.check_history import PICTURE
 from thesis_assets.images.codecs import encode_jpeg, encode_png, read_rgb
 from thesis_assets.layout import SampleId
 from thesis_assets.samples.sample_rows import row_of

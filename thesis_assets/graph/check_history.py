@@ -1,16 +1,59 @@
-"""The newest outcome of every check of every partition, read from the event log."""
+"""The outcomes of checks as the event log has them: which of them block, and the newest of every check of every partition.
 
-from collections.abc import Iterator
+Does not belong here: what each check says and what mends it (`checks`), or making one (`operations/check_outcomes`).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import (
+    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES as EVALUATED,
+)
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
-from thesis_assets.defs.metadata import OFFENDERS, PICTURE, first_of
-from thesis_assets.graph.checks import CHECKS, evaluation_of, remedy_of
+from thesis_assets.graph.checks import CHECKS, remedy_of
 from thesis_assets.schemas.checks import CheckRow, Remedy
 
+OFFENDERS = "First offenders"
+MEND = "To mend it"
+PICTURE = "A look at the first offenders"
+"""Entries of a check. Dagster sorts them by their names, so these stand above the counts, whose names are small."""
 PAGE = 500
+
+
+def first_of(offenders: Sequence[str]) -> str:
+    """What a description ends with where a check failed: a list of checks shows no more of each."""
+    return f"; first: {offenders[0]}" if offenders else ""
+
+
+def stops(evaluation: dg.AssetCheckEvaluation) -> bool:
+    """Whether what is downstream stands still for the outcome of a check."""
+    return bool(evaluation.blocking) and not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR
+
+
+def evaluation_of(record: AssetCheckExecutionRecord) -> dg.AssetCheckEvaluation | None:
+    """None of a check that is planned: `record.evaluation` is the plan then."""
+    return record.evaluation if record.status in EVALUATED else None
+
+
+def failed_blocking_checks(instance: dg.DagsterInstance, assets: Iterable[str], key: str | None) -> list[str]:
+    """`asset.check` of the blocking checks that failed when they were evaluated last in one partition."""
+    storage, partition = instance.event_log_storage, PartitionKeyFilter(key=key)
+    failed = []
+    for asset in (asset for asset in assets if asset in CHECKS):
+        keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for name in CHECKS[asset]]
+        for record in storage.get_latest_asset_check_execution_by_key(keys, partition).values():
+            evaluation = evaluation_of(record)
+            if evaluation is None:  # planned anew since
+                before = storage.get_asset_check_execution_history(
+                    record.key, limit=1, status=EVALUATED, partition_filter=partition
+                )
+                evaluation = before[0].evaluation if before else None
+            if evaluation is not None and stops(evaluation):
+                failed.append(f"{asset}.{evaluation.check_name}")
+    return failed
 
 
 def check_rows(instance: dg.DagsterInstance) -> list[CheckRow]:
