@@ -6,11 +6,11 @@ from pathlib import Path
 import dagster as dg
 
 from thesis_assets import storage
-from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import NODES
 from thesis_assets.graph.platform import Platform
 from thesis_assets.layout import frame_name
+from thesis_assets.operations.registration import plan_registration, register
 from thesis_assets.provenance import Contents, begin
 from thesis_assets.settings import Settings
 

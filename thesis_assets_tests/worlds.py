@@ -14,9 +14,9 @@ import dagster as dg
 import yaml
 
 from thesis_assets.cli.run import RunReport, run_experiment
-from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform
+from thesis_assets.operations.registration import plan_registration, register
 from thesis_assets.settings import Settings
 
 SIZE = 48

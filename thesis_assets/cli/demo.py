@@ -36,9 +36,9 @@ def demo(as_json: options.AsJson = False) -> None:
 
     A second time it finishes at once: nothing is done twice.
     """
-    from thesis_assets.defs.registration import plan_registration, register
     from thesis_assets.demo.motorcycle import make_motorcycle
     from thesis_assets.demo.studio import make_studio
+    from thesis_assets.operations.registration import plan_registration, register
 
     began = time.perf_counter()
     platform = load_platform()

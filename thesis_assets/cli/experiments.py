@@ -22,14 +22,14 @@ from thesis_assets.cli.console import (
     print_table,
     progress_line,
 )
-from thesis_assets.defs.new_scenes import fork_for_late_scenes, late_scenes
-from thesis_assets.defs.registration import plan_registration, register, remove_withdrawn
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes
 from thesis_assets.layout import DifixTree
+from thesis_assets.operations.new_scenes import fork_for_late_scenes, late_scenes
+from thesis_assets.operations.registration import plan_registration, register, remove_withdrawn
 from thesis_assets.storage import write_text
 
 if TYPE_CHECKING:
@@ -401,7 +401,7 @@ def _adopt_snapshot(platform: Platform, findings: "Findings", experiment: "Plann
 def _register_adopted(
     platform: Platform, instance: dg.DagsterInstance, exp_name: str, experiment: "PlannedExperiment", report: Adoption
 ) -> None:
-    from thesis_assets.defs.adoption import evaluate_adopted, register_snapshot
+    from thesis_assets.operations.adopted_trees import evaluate_adopted, register_snapshot
 
     if experiment.snapshot is not None:
         origin = str(experiment.origin)

@@ -22,16 +22,6 @@ from thesis_assets.cli.console import (
     wrong_use,
 )
 from thesis_assets.cli.doctor import absent_parts
-from thesis_assets.defs.backfill_plan import BackfillPlan, Mode, PlannedCell, by_asset, plan_backfill
-from thesis_assets.defs.backfill_runs import hand_over, run_here
-from thesis_assets.defs.daemons import daemon_runs
-from thesis_assets.defs.failures import tell_of_failure
-from thesis_assets.defs.levels import Outcome, Work, check_again, levels_until, make_run, outcome_of, run_of, works_of
-from thesis_assets.defs.older_trees import take_over_experiment
-from thesis_assets.defs.past_work import PastWork, estimate_lines, known_by
-from thesis_assets.defs.probing import probe_first
-from thesis_assets.defs.registration import plan_registration, register
-from thesis_assets.defs.report_pages import CHECK_REPORT, renew_pages
 from thesis_assets.errors import InvalidScene, ThesisAssetsError, first_names, near_names
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.checks import ABSENCES
@@ -40,6 +30,25 @@ from thesis_assets.graph.nodes import GPU_ASSETS, LEVELS, NODES, Level, commande
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes, unfinished_scenes
 from thesis_assets.graph.states import LEVEL_OF, CellState, Pair, Plan, assets_until, cells_of_level
+from thesis_assets.operations.backfill_plan import BackfillPlan, Mode, PlannedCell, by_asset, plan_backfill
+from thesis_assets.operations.backfill_runs import hand_over, run_here
+from thesis_assets.operations.cost_estimates import PastWork, estimate_lines, known_by
+from thesis_assets.operations.daemons import daemon_runs
+from thesis_assets.operations.execution import (
+    Outcome,
+    Work,
+    check_again,
+    levels_until,
+    make_run,
+    outcome_of,
+    run_of,
+    works_of,
+)
+from thesis_assets.operations.failures import tell_of_failure
+from thesis_assets.operations.older_trees import take_over_experiment
+from thesis_assets.operations.probing import probe_first
+from thesis_assets.operations.registration import plan_registration, register
+from thesis_assets.operations.report_pages import CHECK_REPORT, renew_pages
 from thesis_assets.provenance import ask_anew
 
 

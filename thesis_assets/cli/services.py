@@ -20,10 +20,10 @@ import dagster as dg
 import typer
 
 from thesis_assets.cli.console import dagster_instance, load_platform, prepare_dagster_home, progress_line, wrong_use
-from thesis_assets.defs.levels import CODE_LOCATION
 from thesis_assets.errors import ThesisAssetsError, reason_of
 from thesis_assets.launch.commands import end_tree
 from thesis_assets.launch.supervisors import watched
+from thesis_assets.operations.execution import CODE_LOCATION
 from thesis_assets.settings import Settings
 
 if TYPE_CHECKING:

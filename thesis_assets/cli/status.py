@@ -24,13 +24,6 @@ from thesis_assets.cli.console import (
     progress_line,
     wrong_use,
 )
-from thesis_assets.defs.failures import failure_reason
-from thesis_assets.defs.full_look import NUMBERS, SAMPLES, FullLook
-from thesis_assets.defs.leftovers import REST_SECONDS, leftovers, remove
-from thesis_assets.defs.levels import make_checks, works_of_checks
-from thesis_assets.defs.morning import Morning, morning
-from thesis_assets.defs.registration import plan_registration, register
-from thesis_assets.defs.report_pages import renew_numbers, renew_pages, write_pages
 from thesis_assets.errors import first_names, near_names
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.check_history import MEND, check_rows
@@ -38,6 +31,13 @@ from thesis_assets.graph.checks import CHECKS
 from thesis_assets.graph.dead_runs import close_dead_runs, dead_runs
 from thesis_assets.graph.nodes import LEVELS, NODES
 from thesis_assets.graph.states import CellState, Plan
+from thesis_assets.operations.activity import Morning, morning
+from thesis_assets.operations.execution import make_checks, works_of_checks
+from thesis_assets.operations.failures import failure_reason
+from thesis_assets.operations.integrity_audit import NUMBERS, SAMPLES, FullLook
+from thesis_assets.operations.leftovers import REST_SECONDS, leftovers, remove
+from thesis_assets.operations.registration import plan_registration, register
+from thesis_assets.operations.report_pages import renew_numbers, renew_pages, write_pages
 
 REASON = 300
 SHOWN_LEVELS = tuple(level for level in LEVELS if level.job != "publish")

@@ -12,8 +12,6 @@ import dagster as dg
 from dagster import AutomationCondition as When
 from dagster._core.asset_graph_view.entity_subset import EntitySubset  # no public name yet
 
-from thesis_assets.defs.report_pages import CHECK_REPORT, HISTORY_READ_AT
-from thesis_assets.defs.requests import LOOK_SECONDS
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.checks import CHECKS
@@ -21,6 +19,8 @@ from thesis_assets.graph.dead_runs import IN_PROGRESS
 from thesis_assets.graph.nodes import NODES, latest_metadata, upstream_cells
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.states import Plan, State
+from thesis_assets.operations.report_pages import CHECK_REPORT, HISTORY_READ_AT
+from thesis_assets.operations.run_requests import LOOK_SECONDS
 
 MORNING = "0 6 * * *"
 FOLLOWING = ("sample_set", "split_manifests", "difix_data", "evaluation_manifest")

@@ -6,12 +6,12 @@ from typing import Any
 
 from dagster._core.execution.context.system import StepExecutionContext
 
-from thesis_assets.defs.metadata import table
 from thesis_assets.defs.steps import ended_by_person
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import wanted_digest
 from thesis_assets.graph.platform import Platform
 from thesis_assets.launch.jobs import Call, Calling, Following, Resources
+from thesis_assets.operations.metadata import table
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import read_json, sha256_value
 

@@ -8,19 +8,19 @@ import time
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import PLATFORM
-from thesis_assets.defs.audit import audit
-from thesis_assets.defs.backfill_plan import plan_backfill
-from thesis_assets.defs.backfill_runs import hand_over
-from thesis_assets.defs.full_look import NUMBERS, SAMPLES, FullLook
 from thesis_assets.defs.jobs import OBSERVE
-from thesis_assets.defs.metadata import table
-from thesis_assets.defs.new_scenes import fork_for_late_scenes
-from thesis_assets.defs.registration import plan_registration, register
-from thesis_assets.defs.report_pages import renew_numbers
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.check_history import stops
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes
+from thesis_assets.operations.audit import audit
+from thesis_assets.operations.backfill_plan import plan_backfill
+from thesis_assets.operations.backfill_runs import hand_over
+from thesis_assets.operations.integrity_audit import NUMBERS, SAMPLES, FullLook
+from thesis_assets.operations.metadata import table
+from thesis_assets.operations.new_scenes import fork_for_late_scenes
+from thesis_assets.operations.registration import plan_registration, register
+from thesis_assets.operations.report_pages import renew_numbers
 from thesis_assets.settings import Settings
 
 NIGHT = "0 1 * * *"

@@ -10,13 +10,18 @@ from collections.abc import Callable
 import dagster as dg
 
 from thesis_assets.defs.automation import cheap_assets_sensor
-from thesis_assets.defs.failures import tell_of_failure
 from thesis_assets.defs.jobs import JOBS
-from thesis_assets.defs.lost_jobs import lost_jobs
-from thesis_assets.defs.metadata import as_markdown
-from thesis_assets.defs.new_scenes import LateScenes, fork_for_late_scenes, late_scenes
-from thesis_assets.defs.registration import plan_registration, register
-from thesis_assets.defs.requests import (
+from thesis_assets.graph.dead_runs import close_dead_runs
+from thesis_assets.graph.nodes import LEVELS
+from thesis_assets.graph.platform import Platform, PlatformParam
+from thesis_assets.graph.ready_scenes import ReadyScenes
+from thesis_assets.graph.states import Plan
+from thesis_assets.operations.failures import tell_of_failure
+from thesis_assets.operations.lost_runs import lost_jobs
+from thesis_assets.operations.metadata import as_markdown
+from thesis_assets.operations.new_scenes import LateScenes, fork_for_late_scenes, late_scenes
+from thesis_assets.operations.registration import plan_registration, register
+from thesis_assets.operations.run_requests import (
     EXPORT,
     LOOK_SECONDS,
     PREPARE,
@@ -28,11 +33,6 @@ from thesis_assets.defs.requests import (
     new_shards,
     run_requests,
 )
-from thesis_assets.graph.dead_runs import close_dead_runs
-from thesis_assets.graph.nodes import LEVELS
-from thesis_assets.graph.platform import Platform, PlatformParam
-from thesis_assets.graph.ready_scenes import ReadyScenes
-from thesis_assets.graph.states import Plan
 from thesis_assets.settings import Settings
 
 SHOWN, LOGGED = 8, 100

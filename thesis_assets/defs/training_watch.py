@@ -11,9 +11,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from thesis_assets.defs.metadata import picture, picture_file, rounded
 from thesis_assets.graph.cells import Cell
 from thesis_assets.layout import TuningRunTree
+from thesis_assets.operations.metadata import picture, picture_file, rounded
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.storage import read_json
 

@@ -9,9 +9,9 @@ from thesis_assets.cli import console, demo
 from thesis_assets.cli.console import _Progress
 from thesis_assets.cli.doctor import absent_parts
 from thesis_assets.cli.run import ended_lines
-from thesis_assets.defs.levels import Outcome, Work
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import LEVELS
+from thesis_assets.operations.execution import Outcome, Work
 from thesis_assets_tests.worlds import World
 
 

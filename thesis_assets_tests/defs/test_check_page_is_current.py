@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.report_pages import CHECK_REPORT
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.check_history import check_rows
+from thesis_assets.operations.report_pages import CHECK_REPORT
 from thesis_assets_tests.defs.sensor_ticks import Ticks, add_scene, experiment, tiny_world
 from thesis_assets_tests.worlds import World, thesis_assets
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.cli.run import run_experiment
-from thesis_assets.defs.failures import run_failure_command, send_failure_mail, tell_of_failure
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.platform import Platform
+from thesis_assets.operations.failures import run_failure_command, send_failure_mail, tell_of_failure
 from thesis_assets_tests.defs.sensor_ticks import Ticks, add_scene, experiment, tiny_world
 from thesis_assets_tests.worlds import World
 

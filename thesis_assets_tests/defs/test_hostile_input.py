@@ -11,11 +11,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.metadata import table
 from thesis_assets.errors import InvalidKey, ThesisAssetsError, printable
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform
 from thesis_assets.layout import DifixTree, SceneTree, check_key, dataset_of, evaluation_tree
+from thesis_assets.operations.metadata import table
 from thesis_assets.pages.checks import render_check_page
 from thesis_assets.scenes.catalog import list_scenes
 from thesis_assets.schemas.checks import CheckRow
@@ -148,7 +148,7 @@ def test_an_experiment_file_of_any_content_is_refused_alone_with_its_reason(tmp_
     with dg.DagsterInstance.ephemeral() as instance:
         ticks = Ticks(world, instance)
         ticks.tick("experiment_files")
-        from thesis_assets.defs.registration import plan_registration
+        from thesis_assets.operations.registration import plan_registration
 
         plan = plan_registration(world.platform, instance)
         registered = {

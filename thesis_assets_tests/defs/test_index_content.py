@@ -11,12 +11,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.index_content import index_content
-from thesis_assets.defs.registration import plan_registration, register
-from thesis_assets.defs.report_pages import renew_pages, write_pages
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.compare_pages import ComparePages
 from thesis_assets.graph.platform import Platform
+from thesis_assets.operations.index_page import index_content
+from thesis_assets.operations.registration import plan_registration, register
+from thesis_assets.operations.report_pages import renew_pages, write_pages
 from thesis_assets.pages.index import IndexContent, render_index
 from thesis_assets.publishing.licences import KNOWN_LICENCES, DatasetLicence
 from thesis_assets.schemas.evaluation import ComparisonRecord

@@ -11,11 +11,11 @@ import pytest
 
 from thesis_assets.definitions import build_defs
 from thesis_assets.defs.io_manager import SplitRows, TreeIOManager
-from thesis_assets.defs.levels import make_run
 from thesis_assets.graph.attempts import begin_attempts, read_attempt
 from thesis_assets.graph.cells import PARTITIONS, Cell
 from thesis_assets.graph.history import RANGE_END, RANGE_START
 from thesis_assets.graph.nodes import CODE_VERSION, DATA_VERSION, latest_metadata, look_at
+from thesis_assets.operations.execution import make_run
 from thesis_assets.samples import export
 from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.storage import cell_lock

@@ -7,12 +7,12 @@ import dagster as dg
 import pytest
 
 from thesis_assets.definitions import build_defs
-from thesis_assets.defs.failures import failure_reason
-from thesis_assets.defs.levels import CODE_LOCATION, contiguous, levels_until, make_checks, make_run
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.history import RANGE_END, RANGE_START
 from thesis_assets.graph.nodes import NODES, data_version
 from thesis_assets.graph.states import Plan
+from thesis_assets.operations.execution import CODE_LOCATION, contiguous, levels_until, make_checks, make_run
+from thesis_assets.operations.failures import failure_reason
 from thesis_assets.provenance import read_record
 from thesis_assets_tests.worlds import SCENES, SMALL, World
 

@@ -11,10 +11,10 @@ from dagster._core.loader import LoadingContextForTest
 
 from thesis_assets.definitions import build_defs
 from thesis_assets.defs.jobs import OBSERVE_JOB
-from thesis_assets.defs.levels import make_run
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.history import RANGE_END, RANGE_START
 from thesis_assets.graph.nodes import NODES
+from thesis_assets.operations.execution import make_run
 from thesis_assets.provenance import CODE_VERSIONS
 from thesis_assets_tests.defs.sensor_ticks import Ticks, add_scene, experiment, remove_scene, tiny_world
 from thesis_assets_tests.worlds import World

@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from thesis_assets.definitions import defs
-from thesis_assets.defs.metadata import COLUMNS, as_markdown, check_result, table
+from thesis_assets.operations.metadata import COLUMNS, as_markdown, check_result, table
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets_tests.worlds import World
 

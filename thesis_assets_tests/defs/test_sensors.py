@@ -10,8 +10,8 @@ import dagster as dg
 import pytest
 
 from thesis_assets.defs import automation
-from thesis_assets.defs.requests import Tick, declared_runs
 from thesis_assets.graph.states import Plan
+from thesis_assets.operations.run_requests import Tick, declared_runs
 from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets_tests.defs.sensor_ticks import (
     Ticks,
@@ -214,7 +214,7 @@ def test_a_bad_file_is_refused_on_the_tick_with_its_line_and_the_others_go_on(ti
 
 
 def test_a_withdrawn_experiments_keys_stay_until_they_are_asked_away(ticks: Ticks) -> None:
-    from thesis_assets.defs.registration import plan_registration, remove_withdrawn
+    from thesis_assets.operations.registration import plan_registration, remove_withdrawn
 
     world = ticks.world
     world.write(experiment("old", runs={"r1": {"max_train_steps": 10}}))
@@ -237,7 +237,7 @@ def test_a_withdrawn_experiments_keys_stay_until_they_are_asked_away(ticks: Tick
 
 def test_an_experiment_with_data_and_no_file_keeps_its_partitions(ticks: Ticks) -> None:
     """The file of an experiment is moved or lost more easily than its data; its history must not go with it."""
-    from thesis_assets.defs.registration import plan_registration, remove_withdrawn
+    from thesis_assets.operations.registration import plan_registration, remove_withdrawn
 
     world = ticks.world
     world.write(experiment("old", runs={"r1": {"max_train_steps": 10}}))

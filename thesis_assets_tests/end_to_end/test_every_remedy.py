@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 from thesis_assets.definitions import build_defs
-from thesis_assets.defs.levels import make_checks
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.check_history import check_rows
 from thesis_assets.graph.checks import CHECKS
 from thesis_assets.graph.nodes import NODES
 from thesis_assets.images.codecs import encode_jpeg, read_rgb
 from thesis_assets.layout import EvaluationTree
+from thesis_assets.operations.execution import make_checks
 from thesis_assets.schemas.checks import CheckRow, Remedy
 from thesis_assets_tests.cli.in_process import invoke
 from thesis_assets_tests.defs.sensor_ticks import experiment

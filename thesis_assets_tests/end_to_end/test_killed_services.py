@@ -18,12 +18,12 @@ import dagster as dg
 import psutil
 import pytest
 
-from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.graph.nodes import LEVELS
 from thesis_assets.graph.states import Plan
 from thesis_assets.launch.commands import members
 from thesis_assets.launch.local_jobs import LocalLauncher
 from thesis_assets.layout import TEMPORARY_PREFIX, DifixTree, EvaluationTree, TuningRunTree
+from thesis_assets.operations.registration import plan_registration, register
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.storage import read_json
 from thesis_assets_tests.end_to_end.equal_worlds import assert_equal, stamps

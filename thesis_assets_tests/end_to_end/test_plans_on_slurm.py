@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets.defs.past_work import Cost, PastWork
-from thesis_assets.defs.probing import probe_first, wanted_probes
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.states import Pair, Plan
+from thesis_assets.operations.cost_estimates import Cost, PastWork
+from thesis_assets.operations.probing import probe_first, wanted_probes
 from thesis_assets.settings import Settings
 from thesis_assets_tests.cli.in_process import invoke
 from thesis_assets_tests.defs.sensor_ticks import add_scene, experiment

@@ -14,13 +14,13 @@ import dagster as dg
 import pytest
 
 from thesis_assets.definitions import build_defs
-from thesis_assets.defs.levels import Outcome, Work, execute, make_checks
-from thesis_assets.defs.report_pages import write_pages
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.check_history import check_rows
 from thesis_assets.graph.checks import CHECKS, remedy_of
 from thesis_assets.graph.nodes import LEVELS
 from thesis_assets.images.codecs import read_rgb
+from thesis_assets.operations.execution import Outcome, Work, execute, make_checks
+from thesis_assets.operations.report_pages import write_pages
 from thesis_assets.storage import cell_lock
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.worlds import SMALL, TINY_RUN, World, failed_checks

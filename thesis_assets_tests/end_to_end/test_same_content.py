@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets.defs.backfill_plan import plan_backfill
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import look_at
 from thesis_assets.graph.ready_scenes import ReadyScenes
 from thesis_assets.graph.states import CellState, Plan
+from thesis_assets.operations.backfill_plan import plan_backfill
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.services.small_disk import make_read_only, mounted, mounted_ext4
 from thesis_assets_tests.worlds import SCENES, World

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.metadata import check_result
 from thesis_assets.graph.check_history import check_rows, failed_blocking_checks
+from thesis_assets.operations.metadata import check_result
 from thesis_assets.schemas.checks import MAX_OFFENDERS, CheckOutcome, CheckRow
 
 ASSET, CHECK, KEY = "sample_set", "every_sample_complete", "v1"

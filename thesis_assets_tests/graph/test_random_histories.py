@@ -15,7 +15,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.requests import EXPORT, PREPARE
 from thesis_assets.errors import InvalidScene
 from thesis_assets.graph.attempts import attempting
 from thesis_assets.graph.cells import Cell
@@ -23,6 +22,7 @@ from thesis_assets.graph.nodes import LEVELS
 from thesis_assets.graph.ready_scenes import ReadyScenes
 from thesis_assets.graph.states import CellState, Plan
 from thesis_assets.layout import TASKS
+from thesis_assets.operations.run_requests import EXPORT, PREPARE
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.defs.sensor_ticks import Ticks, add_scene, cell_of, experiment, state_of, tiny_world
 from thesis_assets_tests.end_to_end.equal_worlds import assert_equal

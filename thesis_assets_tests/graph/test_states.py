@@ -8,14 +8,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.backfill_plan import plan_backfill
-from thesis_assets.defs.registration import plan_registration, register
 from thesis_assets.errors import CellLocked, InvalidScene, ProcessLost
 from thesis_assets.graph.attempts import attempting, note_failure, read_attempt
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import NODES
 from thesis_assets.graph.ready_scenes import ReadyScenes
 from thesis_assets.graph.states import CellState, Plan
+from thesis_assets.operations.backfill_plan import plan_backfill
+from thesis_assets.operations.registration import plan_registration, register
 from thesis_assets.provenance import ASKED_ANEW, ask_anew
 from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets.storage import cell_lock, write_json

@@ -1,10 +1,10 @@
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.metadata import check_result
 from thesis_assets.errors import InvalidExperiment
 from thesis_assets.experiments.spec import SplitSpec
 from thesis_assets.layout import DifixTree
+from thesis_assets.operations.metadata import check_result
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.splits.leakage import (
     check_group_non_leakage,

@@ -14,7 +14,6 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from thesis_assets import storage
-from thesis_assets.defs.metadata import check_result
 from thesis_assets.demo import studio_people
 from thesis_assets.demo.studio import film, make_studio, write_scene
 from thesis_assets.demo.studio_motion import CHOREOGRAPHIES
@@ -22,6 +21,7 @@ from thesis_assets.demo.studio_people import Individual, Outfit, Pattern, Studio
 from thesis_assets.graph.check_history import PICTURE
 from thesis_assets.images.codecs import encode_jpeg, encode_png, read_rgb
 from thesis_assets.layout import SampleId
+from thesis_assets.operations.metadata import check_result
 from thesis_assets.samples.sample_rows import row_of
 from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.scenes.matching import group_id

@@ -19,15 +19,15 @@ from pydantic import BaseModel
 
 from thesis_assets.defs.io_manager import verify_units
 from thesis_assets.defs.launching import Described
-from thesis_assets.defs.metadata import COLUMN_SCHEMA, column_schema
 from thesis_assets.defs.steps import observe, of_step, working
-from thesis_assets.defs.told_versions import tags_of_step
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.attempts import begin_attempts, end_attempts
 from thesis_assets.graph.cells import PARTITIONS, Cell, CellKind
 from thesis_assets.graph.history import PARTITION
 from thesis_assets.graph.nodes import CODE_VERSION, DATA_VERSION, NODES
 from thesis_assets.graph.platform import Platform
+from thesis_assets.operations.data_versions import tags_of_step
+from thesis_assets.operations.metadata import COLUMN_SCHEMA, column_schema
 
 IO_MANAGER = "trees"
 PLATFORM = "platform"

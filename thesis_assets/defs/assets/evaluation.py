@@ -10,11 +10,11 @@ import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, declared_cells, graph_asset
 from thesis_assets.defs.launching import CPU, GPU, SHARED_GPU, Described, Metadata, Place, described_calls, job_cores
-from thesis_assets.defs.metadata import GAIN, picture_file, table
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform, PlatformParam
 from thesis_assets.layout import epoch_name, frame_name
+from thesis_assets.operations.metadata import GAIN, picture_file, table
 from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, parse_results
 
 if TYPE_CHECKING:

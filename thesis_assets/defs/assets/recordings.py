@@ -9,10 +9,10 @@ import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.launching import CPU, GPU, Described, Metadata, described_calls, only
-from thesis_assets.defs.metadata import picture, table
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform, PlatformParam
+from thesis_assets.operations.metadata import picture, table
 
 if TYPE_CHECKING:
     from thesis_assets.publishing.plan import PublicationPlan

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import graph_asset
-from thesis_assets.defs.metadata import counts_table, picture_file
-from thesis_assets.defs.report_pages import (
+from thesis_assets.graph.compare_pages import ComparePages
+from thesis_assets.graph.platform import PlatformParam
+from thesis_assets.graph.scores import leaderboard_of
+from thesis_assets.operations.metadata import counts_table, picture_file
+from thesis_assets.operations.report_pages import (
     CHECK_REPORT,
     HISTORY_READ_AT,
     every_state,
@@ -16,9 +19,6 @@ from thesis_assets.defs.report_pages import (
     write_leaderboard,
     write_pages,
 )
-from thesis_assets.graph.compare_pages import ComparePages
-from thesis_assets.graph.platform import PlatformParam
-from thesis_assets.graph.scores import leaderboard_of
 from thesis_assets.schemas.evaluation import ComparisonRecord, LeaderboardRow
 
 if TYPE_CHECKING:

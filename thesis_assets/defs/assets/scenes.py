@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import graph_asset
-from thesis_assets.defs.metadata import table
-from thesis_assets.defs.scene_files import moved_scenes
 from thesis_assets.graph.cells import SCENE_NAMES
 from thesis_assets.graph.nodes import SCENE_FILES
 from thesis_assets.graph.platform import PlatformParam
+from thesis_assets.operations.metadata import table
+from thesis_assets.operations.scene_files import moved_scenes
 
 
 @graph_asset(

@@ -7,10 +7,10 @@ import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
 from thesis_assets.defs.launching import GPU, Described, Metadata, described_calls, following, only
-from thesis_assets.defs.metadata import picture, picture_file, rounded, table
 from thesis_assets.defs.training_watch import CONTACT_SHEET, TrainingWatch, final_numbers, job_metadata
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform, PlatformParam
+from thesis_assets.operations.metadata import picture, picture_file, rounded, table
 from thesis_assets.schemas.tuning import SelectedCheckpoint
 
 

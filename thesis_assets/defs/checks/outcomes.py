@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, declared_cells
-from thesis_assets.defs.metadata import check_result
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import PARTITIONS, Cell
 from thesis_assets.graph.checks import CHECKS, checks_job, remedy_of
 from thesis_assets.graph.nodes import NODES
 from thesis_assets.graph.platform import Platform
+from thesis_assets.operations.metadata import check_result
 from thesis_assets.schemas.checks import CheckOutcome
 
 Outcomes = Mapping[str, Callable[[], CheckOutcome]]

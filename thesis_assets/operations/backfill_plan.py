@@ -10,12 +10,12 @@ from typing import Literal
 
 import dagster as dg
 
-from thesis_assets.defs.past_work import Cost, PastWork
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import LEVELS, NODES, Level, upstream_cells
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes
 from thesis_assets.graph.states import LEVEL_OF, WORK, CellState, Pair, Plan, State
+from thesis_assets.operations.cost_estimates import Cost, PastWork
 
 Mode = Literal["missing", "stale", "all"]
 TAKEN: dict[Mode, tuple[State, ...]] = {

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import dagster as dg
 
-from thesis_assets.defs.past_work import PastWork
-from thesis_assets.defs.probe_costs import PRESET, ProbeCosts
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.states import Pair
+from thesis_assets.operations.cost_estimates import PastWork
+from thesis_assets.operations.probe_costs import PRESET, ProbeCosts
 from thesis_assets.schemas.probes import Probe
 from thesis_assets.storage import cell_lock, write_json
 

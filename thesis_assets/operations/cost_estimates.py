@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from thesis_assets.defs.probe_costs import ProbeCosts
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import GPU_ASSETS, NODES, SECONDS, STEP
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.states import Pair
+from thesis_assets.operations.probe_costs import ProbeCosts
 
 LOOKED_AT = 50
 

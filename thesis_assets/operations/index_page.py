@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from thesis_assets.defs.registration import plan_registration
 from thesis_assets.errors import InvalidExperiment, InvalidFile, ThesisAssetsError, printable, reason_of
 from thesis_assets.experiments import ExperimentSpec
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.history import History
 from thesis_assets.graph.platform import Platform
 from thesis_assets.layout import EvaluationTree, dataset_of, parse_epoch
+from thesis_assets.operations.registration import plan_registration
 from thesis_assets.schemas.checks import CheckRow
 from thesis_assets.schemas.evaluation import ComparisonRecord, DifferenceRow, EvaluationManifest
 from thesis_assets.schemas.samples import SplitSummary

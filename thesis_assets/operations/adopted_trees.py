@@ -8,16 +8,16 @@ from typing import Any
 
 import dagster as dg
 
-from thesis_assets.defs.audit import evaluations_of
-from thesis_assets.defs.levels import Outcome, execute, make_run, works_of
-from thesis_assets.defs.older_trees import take_over_cells
-from thesis_assets.defs.told_versions import made_outside
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.check_history import stops
 from thesis_assets.graph.checks import CHECKS
 from thesis_assets.graph.nodes import LEVELS, look_at
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.states import Plan
+from thesis_assets.operations.audit import evaluations_of
+from thesis_assets.operations.data_versions import made_outside
+from thesis_assets.operations.execution import Outcome, execute, make_run, works_of
+from thesis_assets.operations.older_trees import take_over_cells
 
 ADOPTED_FROM = "adopted from"
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from thesis_assets.defs.levels import Work, works_of
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.attempts import WAS_LOST, attempts_at, read_attempt
 from thesis_assets.graph.cells import PARTITIONS, Cell
@@ -18,6 +17,7 @@ from thesis_assets.graph.history import ASKED_BY, RANGE_END, RANGE_START
 from thesis_assets.graph.nodes import LEVELS, Level, wanted_digest
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.states import LEVEL_OF, Plan, assets_of, cells_of_level
+from thesis_assets.operations.execution import Work, works_of
 from thesis_assets.storage import sha256_value
 
 LOOK_SECONDS = 2.0

@@ -43,7 +43,7 @@ def write_pages(
     Args:
         states: what every cell is, where that is known already.
     """
-    from thesis_assets.defs.index_content import index_content
+    from thesis_assets.operations.index_page import index_content
     from thesis_assets.pages.checks import render_check_page
     from thesis_assets.pages.index import render_index
 

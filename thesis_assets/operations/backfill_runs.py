@@ -10,11 +10,11 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGra
 from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.utils import make_new_backfill_id
 
-from thesis_assets.defs.backfill_plan import BackfillPlan
-from thesis_assets.defs.levels import Outcome, Work, execute, works_of
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.history import ASKED_BY
 from thesis_assets.graph.nodes import Level
+from thesis_assets.operations.backfill_plan import BackfillPlan
+from thesis_assets.operations.execution import Outcome, Work, execute, works_of
 
 
 def hand_over(instance: dg.DagsterInstance, graph: BaseAssetGraph[Any], plan: BackfillPlan, *, asked_by: str) -> str:

@@ -6,11 +6,6 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from thesis_assets.defs.daemons import daemon_runs
-from thesis_assets.defs.failures import failure_reason
-from thesis_assets.defs.lost_jobs import LostJob, lost_jobs
-from thesis_assets.defs.new_scenes import late_scenes
-from thesis_assets.defs.registration import plan_registration
 from thesis_assets.errors import ThesisAssetsError, printable
 from thesis_assets.graph.attempts import attempts_at
 from thesis_assets.graph.check_history import check_rows
@@ -19,6 +14,11 @@ from thesis_assets.graph.history import PARTITION, RANGE_END, RANGE_START
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes
 from thesis_assets.graph.states import Plan
+from thesis_assets.operations.daemons import daemon_runs
+from thesis_assets.operations.failures import failure_reason
+from thesis_assets.operations.lost_runs import LostJob, lost_jobs
+from thesis_assets.operations.new_scenes import late_scenes
+from thesis_assets.operations.registration import plan_registration
 from thesis_assets.schemas.checks import CheckRow
 
 MAX_RUNS = 2000

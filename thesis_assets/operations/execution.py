@@ -16,7 +16,6 @@ from dagster._core.execution.job_execution_result import JobExecutionResult
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._core.utils import make_new_run_id
 
-from thesis_assets.defs.failures import failure_reason
 from thesis_assets.graph.cells import EXP_BY_SCENE, Cell
 from thesis_assets.graph.check_history import MEND, stops
 from thesis_assets.graph.checks import checks_job
@@ -25,6 +24,7 @@ from thesis_assets.graph.history import RANGE_END, RANGE_START, History
 from thesis_assets.graph.nodes import LEVELS, Level
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.states import assets_of, cells_of_level
+from thesis_assets.operations.failures import failure_reason
 
 CODE_LOCATION = "thesis_assets.definitions"
 """What `-m thesis_assets.definitions` loads. Its name is the module's: a web server shows the runs of a location of that name."""
