@@ -10,10 +10,7 @@ import dagster as dg
 
 from thesis_assets.defs.assets import difix_data, evaluation, recordings, reports, scenes, tuning
 from thesis_assets.defs.assets.declaration import IO_MANAGER, PLATFORM
-from thesis_assets.defs.checks.difix_data import DIFIX_DATA_CHECKS
-from thesis_assets.defs.checks.evaluation import EVALUATION_CHECKS
-from thesis_assets.defs.checks.recordings import RECORDING_CHECKS
-from thesis_assets.defs.checks.tuning import TUNING_CHECKS
+from thesis_assets.defs.checks import ASSET_CHECKS
 from thesis_assets.defs.io_manager import TreeIOManager
 from thesis_assets.defs.jobs import JOBS, OBSERVE, checks_jobs
 from thesis_assets.defs.policy import with_policy
@@ -44,7 +41,7 @@ def build_defs(
     platform = Platform(settings, echo) if echo is not None else Platform(settings)
     return dg.Definitions(
         assets=with_policy(ASSETS, platform),
-        asset_checks=[*DIFIX_DATA_CHECKS, *TUNING_CHECKS, *EVALUATION_CHECKS, *RECORDING_CHECKS],
+        asset_checks=ASSET_CHECKS,
         jobs=[*JOBS, OBSERVE, *checks_jobs(CHECKS), *OPERATION_JOBS],
         schedules=build_schedules(settings),
         sensors=build_sensors(settings),

@@ -14,7 +14,7 @@ from thesis_assets.graph.checks import CHECKS
 from thesis_assets.graph.nodes import LEVELS, look_at
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.states import Plan
-from thesis_assets.operations.audit import evaluations_of
+from thesis_assets.operations.check_outcomes import evaluations_of
 from thesis_assets.operations.data_versions import made_outside
 from thesis_assets.operations.execution import Outcome, execute, make_run, works_of
 from thesis_assets.operations.older_trees import take_over_cells

@@ -6,9 +6,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.checks.evaluation import joined, said_absent
-from thesis_assets.defs.checks.outcomes import result_of
 from thesis_assets.graph.check_history import check_rows
+from thesis_assets.operations.check_outcomes import joined, result_of, said_absent
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets_tests.defs.sensor_ticks import experiment
 from thesis_assets_tests.worlds import TINY_RUN, World

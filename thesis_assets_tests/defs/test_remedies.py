@@ -8,10 +8,10 @@ import pytest
 from typer.main import get_command
 
 from thesis_assets.cli.main import app
-from thesis_assets.defs.checks.outcomes import result_of
 from thesis_assets.graph.check_history import MEND
 from thesis_assets.graph.checks import CHECKS, remedy_of
 from thesis_assets.graph.nodes import NODES
+from thesis_assets.operations.check_outcomes import result_of
 from thesis_assets.schemas.checks import CheckOutcome
 
 EVERY = [(asset, name) for asset, checks in CHECKS.items() for name in checks]
