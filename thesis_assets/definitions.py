@@ -9,13 +9,12 @@ from typing import Any
 import dagster as dg
 
 from thesis_assets.defs.assets import difix_data, evaluation, recordings, reports, scenes, tuning
-from thesis_assets.defs.assets.declaration import IO_MANAGER, PLATFORM
 from thesis_assets.defs.checks import ASSET_CHECKS
 from thesis_assets.defs.io_manager import TreeIOManager
-from thesis_assets.defs.jobs import JOBS, OBSERVE, checks_jobs
+from thesis_assets.defs.jobs import JOBS, OBSERVE, OPERATION_JOBS, checks_jobs
 from thesis_assets.defs.policy import with_policy
-from thesis_assets.defs.resources import platform_resource
-from thesis_assets.defs.schedules import OPERATION_JOBS, build_schedules
+from thesis_assets.defs.resources import ASSET_GRAPH, IO_MANAGER, PLATFORM, asset_graph_resource, platform_resource
+from thesis_assets.defs.schedules import build_schedules
 from thesis_assets.defs.sensors import build_sensors
 from thesis_assets.graph.checks import CHECKS
 from thesis_assets.graph.platform import Platform
@@ -39,15 +38,21 @@ def build_defs(
     """
     settings = settings or Settings()
     platform = Platform(settings, echo) if echo is not None else Platform(settings)
-    return dg.Definitions(
+    definitions = dg.Definitions(
         assets=with_policy(ASSETS, platform),
         asset_checks=ASSET_CHECKS,
         jobs=[*JOBS, OBSERVE, *checks_jobs(CHECKS), *OPERATION_JOBS],
         schedules=build_schedules(settings),
         sensors=build_sensors(settings),
-        resources={PLATFORM: platform_resource(platform), IO_MANAGER: TreeIOManager(platform), **(resources or {})},
+        resources={
+            PLATFORM: platform_resource(platform),
+            IO_MANAGER: TreeIOManager(platform),
+            ASSET_GRAPH: asset_graph_resource(lambda: definitions),
+            **(resources or {}),
+        },
         executor=dg.in_process_executor,
     )
+    return definitions
 
 
 defs = build_defs()

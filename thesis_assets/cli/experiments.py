@@ -401,6 +401,7 @@ def _adopt_snapshot(platform: Platform, findings: "Findings", experiment: "Plann
 def _register_adopted(
     platform: Platform, instance: dg.DagsterInstance, exp_name: str, experiment: "PlannedExperiment", report: Adoption
 ) -> None:
+    from thesis_assets.definitions import build_defs
     from thesis_assets.operations.adopted_trees import evaluate_adopted, register_snapshot
 
     if experiment.snapshot is not None:
@@ -408,7 +409,8 @@ def _register_adopted(
         report.failed_checks += register_snapshot(platform, instance, exp_name, origin, platform.echo)
     if experiment.scores:
         runs = sorted({run_name for run_name, _ in experiment.scores})
-        for outcome in evaluate_adopted(platform, instance, exp_name, runs):
+        definitions = build_defs(settings=platform.settings, echo=platform.echo)
+        for outcome in evaluate_adopted(definitions, platform, instance, exp_name, runs):
             report.failed_checks += [f"{line} ({outcome.work.cells[0]})" for line in outcome.failed_checks]
             report.errors += [f"{outcome.work.cells[0]}: {line}" for line in outcome.errors]
 

@@ -1,13 +1,30 @@
-"""One job a level of the graph: levels have different partitions and cannot share a run."""
+"""The jobs: one a level of the graph, one an asset for its checks alone, and those that the schedules start.
 
+Levels have different partitions and cannot share a run. Concept: https://docs.dagster.io/guides/build/jobs
+"""
+
+import time
 from collections.abc import Iterable
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition  # no public name yet
 
+from thesis_assets.defs.resources import ASSET_GRAPH, PLATFORM
+from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import PARTITIONS
+from thesis_assets.graph.check_history import stops
 from thesis_assets.graph.checks import checks_job
 from thesis_assets.graph.nodes import LEVELS, SCENE_FILES
+from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.ready_scenes import ReadyScenes
+from thesis_assets.operations.audit import audit
+from thesis_assets.operations.backfill_plan import plan_backfill
+from thesis_assets.operations.backfill_runs import hand_over
+from thesis_assets.operations.integrity_audit import NUMBERS, SAMPLES, FullLook
+from thesis_assets.operations.metadata import table
+from thesis_assets.operations.new_scenes import fork_for_late_scenes
+from thesis_assets.operations.registration import plan_registration, register
+from thesis_assets.operations.report_pages import renew_numbers
 
 JOBS = [
     dg.define_asset_job(level.job, dg.AssetSelection.assets(*level.assets), description=f"Materialize {level.title}.")
@@ -34,3 +51,79 @@ def checks_jobs(assets: Iterable[str]) -> list[UnresolvedAssetJobDefinition]:
         )
         for asset in assets
     ]
+
+
+@dg.op(required_resource_keys={PLATFORM, ASSET_GRAPH}, out=dg.Out(dg.Nothing))
+def hand_over_missing_cells(context: dg.OpExecutionContext) -> None:
+    """Fork what says so, register, and hand each experiment's missing cells over as one backfill through all levels."""
+    platform: Platform = context.resources.platform
+    ready = ReadyScenes(platform, time.time())
+    rows: list[tuple[object, ...]] = []
+    for late in fork_for_late_scenes(platform, ready):
+        context.log.info(f"{late.exp_name} is frozen; its fork {late.fork} is written")
+    register(context.instance, plan_registration(platform, context.instance))
+    graph = context.resources.asset_graph
+    for spec in platform.readable_experiments():
+        try:
+            plan = plan_backfill(platform, context.instance, spec.exp_name, "missing", ready, by_person=False)
+        except ThesisAssetsError as error:
+            context.log.error(f"{spec.exp_name}: {error}")
+            continue
+        for cell, why in plan.waiting.items():
+            context.log.info(f"{cell} waits: {why}")
+        if plan.cells:
+            backfill_id = hand_over(context.instance, graph, plan, asked_by="new_dataset_backfill")
+            rows.append((spec.exp_name, backfill_id, len(plan.cells), len(plan.waiting), round(plan.gpu_hours, 2)))
+    header = ("experiment", "backfill", "cells", "waiting", "GPU hours by past runs")
+    context.log_event(
+        dg.ExpectationResult(success=True, label="backfills", metadata={"backfills": table(header, rows)})
+    )
+
+
+@dg.op(required_resource_keys={PLATFORM}, out=dg.Out(dg.Nothing))
+def look_at_every_file(context: dg.OpExecutionContext) -> None:
+    """Make every check of all experiments, the outcomes of which stand there; then compare every byte with its record, and compute
+    every number again.
+
+    Raises:
+        dagster.Failure: something is damaged; what, is in the message and on the page of checks.
+    """
+    damaged: list[str] = []
+    n_looked = 0
+    for evaluation in audit(context.resources.platform, context.instance, context.log.info):
+        context.log_event(evaluation)  # type: ignore[arg-type]
+        n_looked += 1
+        if stops(evaluation):
+            damaged.append(f"{evaluation.asset_key.to_user_string()} {evaluation.partition}: {evaluation.description}")
+    context.log.info(f"{n_looked} checks, {len(damaged)} found damage")
+    full = FullLook(context.resources.platform, context.instance, context.log.info)
+    for spec in context.resources.platform.readable_experiments():
+        try:
+            faults = [fault for look in (SAMPLES, NUMBERS) for fault in full.faults(look, spec.exp_name)]
+        except (
+            ThesisAssetsError
+        ) as error:  # a scene that the file names is gone, for instance: the others are looked at
+            context.log.warning(f"{spec.exp_name} cannot be looked at whole: {error.in_one_line}")
+            continue
+        damaged += [f"{fault.file}: {fault.problem}; `{fault.mend}`" for fault in faults]
+    context.log.info(
+        f"{full.n_files} files read, {full.n_rows} rows computed again, {len(damaged)} found damaged in all"
+    )
+    if damaged:
+        renew_numbers(context.resources.platform, context.instance)
+        raise dg.Failure(description="\n".join(damaged[:20]), metadata={"damaged": len(damaged)}, allow_retries=False)
+
+
+@dg.job
+def new_dataset_backfill() -> None:
+    """Hand the missing cells of every experiment over to the daemon, all levels; their runs are the backfills'."""
+    hand_over_missing_cells()
+
+
+@dg.job
+def integrity_audit() -> None:
+    """Read every file of all partitions, in one run."""
+    look_at_every_file()
+
+
+OPERATION_JOBS = [new_dataset_backfill, integrity_audit]

@@ -1,9 +1,19 @@
-"""The platform as a resource of runs. Does not belong here: what it holds (`platform`)."""
+"""The resources of runs, by the names that assets and jobs ask for them. Does not belong here: what the platform holds (`graph.platform`).
+
+Concept: https://docs.dagster.io/guides/build/external-resources
+"""
+
+from collections.abc import Callable
 
 import dagster as dg
 
 from thesis_assets.graph.dead_runs import say_who_makes
 from thesis_assets.graph.platform import Platform
+
+PLATFORM = "platform"
+IO_MANAGER = "trees"
+ASSET_GRAPH = "asset_graph"
+"""All assets of the code location: a backfill over several of them is planned by it."""
 
 
 def platform_resource(platform: Platform) -> dg.ResourceDefinition:
@@ -15,3 +25,8 @@ def platform_resource(platform: Platform) -> dg.ResourceDefinition:
         return platform
 
     return dg.ResourceDefinition(handed, description="Settings, experiment files and trees.")
+
+
+def asset_graph_resource(definitions: Callable[[], dg.Definitions]) -> dg.ResourceDefinition:
+    """The asset graph of definitions that this resource itself is one of."""
+    return dg.ResourceDefinition(lambda _: definitions().resolve_asset_graph(), description="All assets.")

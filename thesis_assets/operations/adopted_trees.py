@@ -33,8 +33,6 @@ def register_snapshot(
     Raises:
         ThesisAssetsError: the experiment's scenes are not on disk.
     """
-    import thesis_assets.definitions  # noqa: F401 - declares the checks
-
     cells = list(_cells(platform, exp_name))
     take_over_cells(platform, cells, report)
     plan = Plan(platform, instance)
@@ -83,16 +81,17 @@ def _cells(platform: Platform, exp_name: str) -> Iterator[tuple[str, Cell]]:
 
 
 def evaluate_adopted(
-    platform: Platform, instance: dg.DagsterInstance, exp_name: str, run_names: Iterable[str]
+    definitions: dg.Definitions,
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    exp_name: str,
+    run_names: Iterable[str],
 ) -> list[Outcome]:
     """Take over the evaluated trees of an experiment, as its `evaluation` part says, with all checks; what is current is left.
 
     Args:
         run_names: those that have trees.
     """
-    from thesis_assets.definitions import build_defs
-
-    definitions = build_defs(settings=platform.settings, echo=platform.echo)
     level = next(level for level in LEVELS if level.job == "evaluate")
     plan = Plan(platform, instance)
     cells = [Cell(exp_name, run_name=run_name) for run_name in run_names]

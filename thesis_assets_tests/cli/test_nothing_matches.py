@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.schedules import new_dataset_backfill
+from thesis_assets.defs.jobs import new_dataset_backfill
 from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.defs.sensor_ticks import Ticks, add_scene, experiment, tiny_world

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from thesis_assets.defs.io_manager import verify_units
 from thesis_assets.defs.launching import Described
+from thesis_assets.defs.resources import IO_MANAGER
 from thesis_assets.defs.steps import observe, of_step, working
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.attempts import begin_attempts, end_attempts
@@ -28,9 +29,6 @@ from thesis_assets.graph.nodes import CODE_VERSION, DATA_VERSION, NODES
 from thesis_assets.graph.platform import Platform
 from thesis_assets.operations.data_versions import tags_of_step
 from thesis_assets.operations.metadata import COLUMN_SCHEMA, column_schema
-
-IO_MANAGER = "trees"
-PLATFORM = "platform"
 
 
 def cells_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, kind: CellKind) -> list[Cell]:
