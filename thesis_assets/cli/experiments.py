@@ -28,8 +28,13 @@ from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes
 from thesis_assets.layout import DifixTree
-from thesis_assets.operations.new_scenes import fork_for_late_scenes, late_scenes
-from thesis_assets.operations.registration import plan_registration, register, remove_withdrawn
+from thesis_assets.operations.registration import (
+    fork_for_late_scenes,
+    late_scenes,
+    plan_registration,
+    register,
+    remove_withdrawn,
+)
 from thesis_assets.storage import write_text
 
 if TYPE_CHECKING:

@@ -27,12 +27,13 @@ from thesis_assets.cli.console import (
 )
 from thesis_assets.errors import InvalidFile, ThesisAssetsError, Undeclared, first_names, near_names
 from thesis_assets.graph.cells import Cell, CellKind
-from thesis_assets.graph.compare_pages import MAX_FRAMES, UNREFINED, ComparePages, Comparison, MadePage
+from thesis_assets.graph.compare_units import UNREFINED, Comparison
 from thesis_assets.graph.platform import Platform
-from thesis_assets.graph.scores import baselines_of, leaderboard_of
+from thesis_assets.graph.scene_facts import baselines_of
 from thesis_assets.layout import SampleId, check_key, parse_checkpoint_step, parse_epoch
+from thesis_assets.operations.compare_pages import MAX_FRAMES, ComparePages, MadePage
 from thesis_assets.operations.integrity_audit import place_naming
-from thesis_assets.operations.report_pages import renew_pages, write_leaderboard
+from thesis_assets.operations.report_pages import leaderboard_of, renew_pages, write_leaderboard
 
 if TYPE_CHECKING:
     from rich.tree import Tree

@@ -25,27 +25,28 @@ from thesis_assets.cli.doctor import absent_parts
 from thesis_assets.errors import InvalidScene, ThesisAssetsError, first_names, near_names
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.checks import ABSENCES
-from thesis_assets.graph.dead_runs import close_dead_runs
 from thesis_assets.graph.nodes import GPU_ASSETS, LEVELS, NODES, Level, commanded
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes, unfinished_scenes
 from thesis_assets.graph.states import LEVEL_OF, CellState, Pair, Plan, assets_until, cells_of_level
+from thesis_assets.operations.adopted_trees import take_over_experiment
 from thesis_assets.operations.backfill_plan import BackfillPlan, Mode, PlannedCell, by_asset, plan_backfill
-from thesis_assets.operations.backfill_runs import hand_over, run_here
 from thesis_assets.operations.cost_estimates import PastWork, estimate_lines, known_by
-from thesis_assets.operations.daemons import daemon_runs
 from thesis_assets.operations.execution import (
-    Outcome,
+    RunOutcome,
     Work,
     check_again,
+    daemon_runs,
+    hand_over,
     levels_until,
     make_run,
-    outcome_of,
+    run_here,
     run_of,
+    run_outcome,
     works_of,
 )
 from thesis_assets.operations.failures import tell_of_failure
-from thesis_assets.operations.older_trees import take_over_experiment
+from thesis_assets.operations.lost_runs import close_dead_runs
 from thesis_assets.operations.probing import probe_first
 from thesis_assets.operations.registration import plan_registration, register
 from thesis_assets.operations.report_pages import CHECK_REPORT, renew_pages
@@ -57,7 +58,7 @@ class RunReport:
     """What one `run` did: every run of a level, in order; and the cells that it could not make, where it stopped."""
 
     exp_name: str
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[RunOutcome] = field(default_factory=list)
     stopped: list[CellState] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -88,7 +89,7 @@ class RunReport:
         }
 
 
-def _exit_code(outcomes: Sequence[Outcome]) -> int:
+def _exit_code(outcomes: Sequence[RunOutcome]) -> int:
     if any(outcome.failed_checks for outcome in outcomes):
         return CHECK_FAILED
     return DONE if all(outcome.success for outcome in outcomes) else FAILED
@@ -159,7 +160,7 @@ def run_experiment(
             for work in works:
                 anew, started = maker.begin(work, force), time.perf_counter()
                 result = make_run(instance, **run_of(maker.definitions, work, force="scene_samples" in anew))
-                maker.end(outcome_of(work, result), time.perf_counter() - started)
+                maker.end(run_outcome(work, result), time.perf_counter() - started)
             plan = Plan(platform, instance) if works else plan  # one look serves all levels at which nothing is made
             if cells and not (works or stopped or again):
                 platform.echo(f"{exp_name}: {level.title}{told_cells(cells)}: current")
@@ -280,7 +281,7 @@ class _Maker:
     instance: dg.DagsterInstance
     definitions: dg.Definitions
     exp_name: str
-    outcomes: list[Outcome]
+    outcomes: list[RunOutcome]
 
     def begin(self, work: Work, force: Collection[str]) -> list[str]:
         """Tell of a run. Returns those of its assets that are forced, and made anew."""
@@ -290,7 +291,7 @@ class _Maker:
         self.platform.echo(begun_line(self.exp_name, work))
         return anew
 
-    def end(self, outcome: Outcome, seconds: float) -> None:
+    def end(self, outcome: RunOutcome, seconds: float) -> None:
         """Tell what came of it."""
         self.outcomes.append(outcome)
         for line in ended_lines(self.exp_name, outcome, seconds):
@@ -314,7 +315,7 @@ def begun_line(exp_name: str, work: Work) -> str:
     return f"  {exp_name}: {work.level.title}{told_cells(work.cells)} ..."
 
 
-def ended_lines(exp_name: str, outcome: Outcome, seconds: float) -> list[str]:
+def ended_lines(exp_name: str, outcome: RunOutcome, seconds: float) -> list[str]:
     """What failed or is to be looked at, a line each, and one line for the whole: what was made, how long, its checks."""
     warnings = [line for line in outcome.warnings if line.partition(":")[0].partition(".")[2] not in ABSENCES]
     passed = outcome.n_checks - len(outcome.failed_checks) - len(outcome.warnings)
@@ -356,7 +357,7 @@ def _refuse_unfinished(platform: Platform, exp_name: str, scenes: Sequence[str])
         )
 
 
-def tell_where_no_daemon_does(platform: Platform, instance: dg.DagsterInstance, outcome: Outcome) -> None:
+def tell_where_no_daemon_does(platform: Platform, instance: dg.DagsterInstance, outcome: RunOutcome) -> None:
     """Tell the failure command or mailbox of the settings; a daemon's sensor does it for every run, this one included."""
     run = instance.get_run_by_id(outcome.run_id)
     if run is None or daemon_runs(instance):
@@ -586,7 +587,7 @@ def _act(
         step_began = time.perf_counter()
         progress_line(begun_line(plan.exp_name, work))
 
-    outcomes: list[Outcome] = []
+    outcomes: list[RunOutcome] = []
     try:
         for outcome in run_here(definitions, instance, plan, on_work):
             outcomes.append(outcome)

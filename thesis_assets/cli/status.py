@@ -28,14 +28,14 @@ from thesis_assets.errors import first_names, near_names
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.check_history import MEND, check_rows
 from thesis_assets.graph.checks import CHECKS
-from thesis_assets.graph.dead_runs import close_dead_runs, dead_runs
 from thesis_assets.graph.nodes import LEVELS, NODES
 from thesis_assets.graph.states import CellState, Plan
-from thesis_assets.operations.activity import Morning, morning
+from thesis_assets.operations.activity import Activity, activity_since
 from thesis_assets.operations.execution import make_checks, works_of_checks
 from thesis_assets.operations.failures import failure_reason
 from thesis_assets.operations.integrity_audit import NUMBERS, SAMPLES, FullLook
 from thesis_assets.operations.leftovers import REST_SECONDS, leftovers, remove
+from thesis_assets.operations.lost_runs import close_dead_runs, dead_runs
 from thesis_assets.operations.registration import plan_registration, register
 from thesis_assets.operations.report_pages import renew_numbers, renew_pages, write_pages
 
@@ -70,7 +70,7 @@ def status(
             renew_numbers(platform, instance)
         registration = plan_registration(platform, instance)
         failed = [] if as_json else [row for row in check_rows(instance) if row.blocking and row.status == "failed"]
-        night = morning(platform, instance, began, time.time(), exp_names=names) if began is not None else None
+        night = activity_since(platform, instance, began, time.time(), exp_names=names) if began is not None else None
     cells = [state.row for state in states]
     if as_json:
         print_json(cells if night is None else {**morning_json(night), "cells": cells})
@@ -147,7 +147,7 @@ def _mended_by(states: list[CellState]) -> list[str]:
 # --- --since: the morning summary ------------------------------------------------------------------------------------
 
 
-def print_morning(night: Morning) -> None:
+def print_morning(night: Activity) -> None:
     """Counts first, then what needs a person: failed runs, failed checks, jobs nobody follows, what waits."""
     counts = Counter(run.status for run in night.runs)
     summary = ", ".join(f"{count} {status}" for status, count in counts.most_common()) or "no run"
@@ -175,7 +175,7 @@ def print_morning(night: Morning) -> None:
         print(f"waits: {name}: {why[:REASON]}")
 
 
-def morning_json(night: Morning) -> dict[str, object]:
+def morning_json(night: Activity) -> dict[str, object]:
     """The summary as plain values."""
     return {
         "since": night.since.isoformat(timespec="seconds"),

@@ -15,9 +15,9 @@ from dagster._core.asset_graph_view.entity_subset import EntitySubset  # no publ
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.checks import CHECKS
-from thesis_assets.graph.dead_runs import IN_PROGRESS
 from thesis_assets.graph.nodes import NODES, latest_metadata, upstream_cells
 from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.run_processes import IN_PROGRESS
 from thesis_assets.graph.states import Plan, State
 from thesis_assets.operations.report_pages import CHECK_REPORT, HISTORY_READ_AT
 from thesis_assets.operations.run_requests import LOOK_SECONDS

@@ -17,13 +17,11 @@ from thesis_assets.graph.checks import checks_job
 from thesis_assets.graph.nodes import LEVELS, SCENE_FILES
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes
-from thesis_assets.operations.audit import audit
 from thesis_assets.operations.backfill_plan import plan_backfill
-from thesis_assets.operations.backfill_runs import hand_over
-from thesis_assets.operations.integrity_audit import NUMBERS, SAMPLES, FullLook
+from thesis_assets.operations.execution import hand_over
+from thesis_assets.operations.integrity_audit import NUMBERS, SAMPLES, FullLook, audit
 from thesis_assets.operations.metadata import table
-from thesis_assets.operations.new_scenes import fork_for_late_scenes
-from thesis_assets.operations.registration import plan_registration, register
+from thesis_assets.operations.registration import fork_for_late_scenes, plan_registration, register
 from thesis_assets.operations.report_pages import renew_numbers
 
 JOBS = [

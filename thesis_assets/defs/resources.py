@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from thesis_assets.graph.dead_runs import say_who_makes
 from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.run_processes import say_who_makes
 
 PLATFORM = "platform"
 IO_MANAGER = "trees"

@@ -1,6 +1,6 @@
 """The sensors: experiment files become partitions, complete scenes shards, what moved is made again, lost runs are found.
 
-Belongs here: ticks. Does not belong here: what is asked for (`requests`), whom to tell of a failure (`failures`).
+Belongs here: ticks. Does not belong here: what is asked for (`operations.run_requests`), whom to tell of a failure (`operations.failures`).
 Concept: https://docs.dagster.io/guides/automate/sensors
 """
 
@@ -11,16 +11,20 @@ import dagster as dg
 
 from thesis_assets.defs.automation import cheap_assets_sensor
 from thesis_assets.defs.jobs import JOBS
-from thesis_assets.graph.dead_runs import close_dead_runs
 from thesis_assets.graph.nodes import LEVELS
 from thesis_assets.graph.platform import Platform, PlatformParam
 from thesis_assets.graph.ready_scenes import ReadyScenes
 from thesis_assets.graph.states import Plan
 from thesis_assets.operations.failures import tell_of_failure
-from thesis_assets.operations.lost_runs import lost_jobs
+from thesis_assets.operations.lost_runs import close_dead_runs, lost_jobs
 from thesis_assets.operations.metadata import as_markdown
-from thesis_assets.operations.new_scenes import LateScenes, fork_for_late_scenes, late_scenes
-from thesis_assets.operations.registration import plan_registration, register
+from thesis_assets.operations.registration import (
+    LateScenes,
+    fork_for_late_scenes,
+    late_scenes,
+    plan_registration,
+    register,
+)
 from thesis_assets.operations.run_requests import (
     EXPORT,
     LOOK_SECONDS,

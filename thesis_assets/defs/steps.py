@@ -8,11 +8,11 @@ from dagster._core.execution.context.system import StepExecutionContext
 
 from thesis_assets.graph.attempts import noting_failure
 from thesis_assets.graph.cells import Cell
-from thesis_assets.graph.dead_runs import made_by_command_line
 from thesis_assets.graph.nodes import NODES, SECONDS, STEP
 from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.run_processes import made_by_command_line
 from thesis_assets.launch.telling import told_to
-from thesis_assets.operations.scene_files import scene_read
+from thesis_assets.operations.data_versions import scene_read
 from thesis_assets.storage import cell_lock, full_disk_explained
 
 

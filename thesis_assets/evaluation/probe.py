@@ -2,7 +2,7 @@
 
 It does what the assets do, by their functions, on a cut-down experiment; nothing of the trees is read or written. Each part is done
 with one frame twice and then with several: the first tells what a job's start costs, the others what one more frame does.
-Does not belong here: when a probe is made, and what follows from it (`defs.probing`).
+Does not belong here: when a probe is made, and what follows from it (`operations.probing`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The graph as values: assets, cells, levels and checks as tables, the settings and trees as one value, and the plan of all cells.
 
-May import Dagster's instance and partition types. Does not belong here: doing the work, and what Dagster is told of it (`defs/`).
+May import Dagster's instance and partition types. Does not belong here: doing anything with it (`operations/`), and what Dagster is told of it (`defs/`).
 """
 
 import gc

@@ -1,6 +1,6 @@
 """What the instance knows of all cells, read in a few queries: which were made, which are at work now.
 
-Belongs here: facts for sensors and plans over thousands of cells. Does not belong here: whether a cell is current (`graph`).
+Belongs here: facts for sensors and plans over thousands of cells. Does not belong here: whether a cell is current (`states`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,8 +9,8 @@ from functools import cached_property
 import dagster as dg
 
 from thesis_assets.graph.cells import PARTITIONS
-from thesis_assets.graph.dead_runs import HOST_TAG, IN_PROGRESS, is_dead, made_by_command_line
 from thesis_assets.graph.nodes import LEVELS, NODES
+from thesis_assets.graph.run_processes import HOST_TAG, IN_PROGRESS, is_dead, made_by_command_line
 
 PARTITION = "dagster/partition"
 RANGE_START = "dagster/asset_partition_range_start"
@@ -81,7 +81,7 @@ class History:
         return self._orders[kind]
 
     def _of_backfills(self) -> Iterator[tuple[tuple[str, str | None], str]]:
-        from dagster._core.execution.backfill import (  # no public name yet; weight, as in `backfill_runs`
+        from dagster._core.execution.backfill import (  # no public name yet; weight, as in `operations.execution`
             BulkActionsFilter,
             BulkActionStatus,
         )

@@ -11,9 +11,9 @@ import dagster as dg
 
 from thesis_assets.errors import first_names
 from thesis_assets.graph.cells import Cell, CellKind
-from thesis_assets.graph.compare_pages import ComparePages
+from thesis_assets.graph.compare_units import CompareUnits
 from thesis_assets.graph.platform import Platform
-from thesis_assets.graph.scores import damaged_scenes
+from thesis_assets.graph.scene_facts import damaged_scenes
 from thesis_assets.layout import TASKS
 from thesis_assets.provenance import CODE_VERSIONS, MadeFrom, Place, Unit, Verdict, Wanted, read_record, recorded
 from thesis_assets.provenance.contents import stat_of
@@ -136,7 +136,7 @@ def _leaderboard(platform: Platform, cell: Cell) -> list[Unit]:
     del cell
     emptied = names_left_empty(platform)
     damaged = damaged_scenes(platform, emptied) if emptied else set()
-    return [leaderboard_unit(platform, damaged, emptied), *ComparePages(platform, platform.echo).units()]
+    return [leaderboard_unit(platform, damaged, emptied), *CompareUnits(platform).units()]
 
 
 def names_left_empty(platform: Platform) -> set[str]:

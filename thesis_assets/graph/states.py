@@ -1,6 +1,6 @@
 """One plan for all: what every declared cell is, why, and the command that mends it.
 
-`run`, `backfill`, sensors, schedules, `status` and the pages only filter it. Does not belong here: doing the work (`levels`), or
+`run`, `backfill`, sensors, schedules, `status` and the pages only filter it. Does not belong here: doing the work (`operations.execution`), or
 whether an output is as recorded (`provenance`).
 """
 

@@ -9,16 +9,15 @@ import dagster as dg
 from thesis_assets.errors import ThesisAssetsError, printable
 from thesis_assets.graph.attempts import attempts_at
 from thesis_assets.graph.check_history import check_rows
-from thesis_assets.graph.dead_runs import IN_PROGRESS
 from thesis_assets.graph.history import PARTITION, RANGE_END, RANGE_START
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes
+from thesis_assets.graph.run_processes import IN_PROGRESS
 from thesis_assets.graph.states import Plan
-from thesis_assets.operations.daemons import daemon_runs
+from thesis_assets.operations.execution import daemon_runs
 from thesis_assets.operations.failures import failure_reason
 from thesis_assets.operations.lost_runs import LostJob, lost_jobs
-from thesis_assets.operations.new_scenes import late_scenes
-from thesis_assets.operations.registration import plan_registration
+from thesis_assets.operations.registration import late_scenes, plan_registration
 from thesis_assets.schemas.checks import CheckRow
 
 MAX_RUNS = 2000
@@ -38,7 +37,7 @@ class RunRow:
 
 
 @dataclass(frozen=True)
-class Morning:
+class Activity:
     """The summary. `waiting` has a reason by cell, scene or file."""
 
     since: datetime
@@ -53,9 +52,9 @@ class Morning:
         return [run for run in self.runs if run.status in statuses]
 
 
-def morning(
+def activity_since(
     platform: Platform, instance: dg.DagsterInstance, since: datetime, now: float, *, exp_names: Sequence[str]
-) -> Morning:
+) -> Activity:
     """Look back to `since` (with its time zone). `exp_names` narrows what waits, what is checked and what ran."""
     records = instance.get_run_records(dg.RunsFilter(updated_after=since), limit=MAX_RUNS)
     open_ones = instance.get_run_records(dg.RunsFilter(statuses=IN_PROGRESS), limit=MAX_RUNS)
@@ -63,7 +62,7 @@ def morning(
     runs = [_row(instance, record) for record in by_id.values()]
     stamp = since.astimezone(UTC).isoformat(timespec="seconds")
     checks = [row for row in check_rows(instance) if row.when >= stamp and row.status in ("failed", "warning")]
-    return Morning(
+    return Activity(
         since=since,
         runs=sorted((run for run in runs if _concerns(run.cells, exp_names)), key=lambda run: run.status),
         checks=sorted((row for row in checks if _concerns(row.cell, exp_names)), key=lambda row: row.status),

@@ -1,6 +1,7 @@
-"""Registering what was adopted in the Dagster history: materializations, and the outcome of every check.
+"""Taking in what others made: registering in the history what was adopted, with the outcome of every check, and giving records to
+what a version without made-from records left.
 
-Does not belong here: finding or linking anything (the adoption room).
+Does not belong here: finding or linking anything (the adoption room), or what is known of an older output (`Unit.older` of its room).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -8,16 +9,17 @@ from typing import Any
 
 import dagster as dg
 
+from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.check_history import stops
 from thesis_assets.graph.checks import CHECKS
-from thesis_assets.graph.nodes import LEVELS, look_at
-from thesis_assets.graph.platform import Platform
-from thesis_assets.graph.states import Plan
+from thesis_assets.graph.nodes import LEVELS, NODES, look_at
+from thesis_assets.graph.platform import OneLook, Platform
+from thesis_assets.graph.states import Plan, cells_of_level
 from thesis_assets.operations.check_outcomes import evaluations_of
 from thesis_assets.operations.data_versions import made_outside
-from thesis_assets.operations.execution import Outcome, execute, make_run, works_of
-from thesis_assets.operations.older_trees import take_over_cells
+from thesis_assets.operations.execution import RunOutcome, execute, make_run, works_of
+from thesis_assets.provenance import take_over
 
 ADOPTED_FROM = "adopted from"
 
@@ -86,7 +88,7 @@ def evaluate_adopted(
     instance: dg.DagsterInstance,
     exp_name: str,
     run_names: Iterable[str],
-) -> list[Outcome]:
+) -> list[RunOutcome]:
     """Take over the evaluated trees of an experiment, as its `evaluation` part says, with all checks; what is current is left.
 
     Args:
@@ -100,3 +102,36 @@ def evaluate_adopted(
     }
     works = works_of(instance, level, {cell: assets for cell, assets in wanted.items() if assets})
     return [execute(definitions, instance, work) for work in works]
+
+
+def take_over_experiment(platform: Platform, exp_name: str, report: Callable[[str], None]) -> int:
+    """Give records to all outputs of an experiment that have none, in the graph's order. Ended early, it goes on from there.
+
+    Returns:
+        How many were taken over.
+    """
+    count, platform = 0, OneLook.of(platform)
+    for level in LEVELS:
+        if level.kind == "none":
+            continue
+        try:
+            cells = cells_of_level(platform, level, exp_name, (), ())
+        except ThesisAssetsError:
+            break  # its patterns match no scene: whoever makes the level says so
+        count += take_over_cells(platform, ((asset, cell) for asset in level.assets for cell in cells), report)
+    return count
+
+
+def take_over_cells(platform: Platform, cells: Iterable[tuple[str, Cell]], report: Callable[[str], None]) -> int:
+    """The same for some cells, in the order given: what one is made from comes before it."""
+    count = 0
+    for asset, cell in cells:
+        try:
+            units = NODES[asset].units(platform, cell)
+        except ThesisAssetsError:
+            continue  # it cannot be made, and so was not: whoever makes it says why
+        for unit in units:
+            if take_over(unit, platform.contents) is not None:
+                count += 1
+                report(f"read in full, as an older version left it without a record: {unit.name}")
+    return count

@@ -1,7 +1,7 @@
 """What a backfill of one experiment would make: which cells, why, what waits, and how long it took before.
 
-Belongs here: the plan, shown before anything acts. Does not belong here: what a cell is (`states`), handing the plan to a daemon or
-running it (`backfill_runs`).
+Belongs here: the plan, shown before anything acts. Does not belong here: what a cell is (`graph.states`), handing the plan to a
+daemon or running it (`execution`).
 """
 
 from collections.abc import Collection, Iterator, Sequence

@@ -1,33 +1,41 @@
-"""Running one level of the graph in this process: which cells are not current, and a run for each.
+"""Executing planned cells: in this process, a run for each range of neighbours, or handed over to the daemon where one runs.
 
-Belongs here: what `thesis-assets run` does where no daemon runs. Does not belong here: printing.
+Does not belong here: what is to be made (`graph.states`, `backfill_plan`), or printing.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.execution.api import execute_run
 from dagster._core.execution.execute_in_process import merge_run_tags
 from dagster._core.execution.job_execution_result import JobExecutionResult
 from dagster._core.storage.tags import MAX_RETRIES_TAG
-from dagster._core.utils import make_new_run_id
+from dagster._core.utils import make_new_backfill_id, make_new_run_id
 
 from thesis_assets.graph.cells import EXP_BY_SCENE, Cell
 from thesis_assets.graph.check_history import MEND, stops
 from thesis_assets.graph.checks import checks_job
-from thesis_assets.graph.dead_runs import holder_tags
-from thesis_assets.graph.history import RANGE_END, RANGE_START, History
+from thesis_assets.graph.history import ASKED_BY, RANGE_END, RANGE_START, History
 from thesis_assets.graph.nodes import LEVELS, Level
 from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.run_processes import holder_tags
 from thesis_assets.graph.states import assets_of, cells_of_level
+from thesis_assets.operations.backfill_plan import BackfillPlan
 from thesis_assets.operations.failures import failure_reason
 
 CODE_LOCATION = "thesis_assets.definitions"
 """What `-m thesis_assets.definitions` loads. Its name is the module's: a web server shows the runs of a location of that name."""
+BACKFILL_DAEMON = "BACKFILL"
+HEARTBEAT_SECONDS = 90.0
+"""A daemon reports every 30 s; one silent for longer is not there. What `thesis-assets ui` started is unheard of at once when it ends."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What a run came to."""
 
     work: Work
@@ -93,15 +101,17 @@ def run_of(definitions: dg.Definitions, work: Work, *, force: bool = False) -> d
     }
 
 
-def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, work: Work, *, force: bool = False) -> Outcome:
+def execute(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, work: Work, *, force: bool = False
+) -> RunOutcome:
     """Make one run in this process, on the persistent instance. `force`: as of `run_of`."""
-    return outcome_of(work, make_run(instance, **run_of(definitions, work, force=force)))
+    return run_outcome(work, make_run(instance, **run_of(definitions, work, force=force)))
 
 
-def outcome_of(work: Work, result: JobExecutionResult) -> Outcome:
+def run_outcome(work: Work, result: JobExecutionResult) -> RunOutcome:
     """What a run came to, with its checks."""
     evaluations = result.get_asset_check_evaluations()
-    return Outcome(
+    return RunOutcome(
         work=work,
         run_id=result.run_id,
         success=result.success,
@@ -119,9 +129,9 @@ def check_again(
     asset: str,
     cell: Cell,
     names: Iterable[str],
-) -> Outcome:
+) -> RunOutcome:
     """Make checks of a cell again that failed last: what they looked at may be mended, with nothing to make anew."""
-    return outcome_of(Work(level, (asset,), (cell,)), make_checks(definitions, instance, asset, cell, names))
+    return run_outcome(Work(level, (asset,), (cell,)), make_checks(definitions, instance, asset, cell, names))
 
 
 def works_of_checks(
@@ -219,3 +229,55 @@ def levels_until(until: str | None) -> list[Level]:
     if last is None:
         raise KeyError(until)
     return list(LEVELS[: last + 1])
+
+
+def hand_over(instance: dg.DagsterInstance, graph: BaseAssetGraph[Any], plan: BackfillPlan, *, asked_by: str) -> str:
+    """Write one asset backfill over all levels; the daemon makes the runs, each level after those it is made from.
+
+    Returns:
+        The backfill's id, as the UI shows it.
+    """
+    from dagster._core.execution.backfill import PartitionBackfill  # a tenth of the time that the graph takes to load
+
+    pairs = {AssetKeyPartitionKey(dg.AssetKey(each.asset), each.cell.key) for each in plan.cells}
+    backfill = PartitionBackfill.from_asset_graph_subset(
+        backfill_id=make_new_backfill_id(),
+        backfill_timestamp=time.time(),
+        tags={ASKED_BY: asked_by},
+        dynamic_partitions_store=instance,
+        asset_graph_subset=AssetGraphSubset.from_asset_partition_set(pairs, graph),
+        title=f"{plan.exp_name}: {plan.mode}",
+        description=f"{len(plan.cells)} cells of {plan.exp_name}, planned as {plan.mode}",
+        run_config=None,
+    )
+    instance.add_backfill(backfill)
+    return str(backfill.backfill_id)
+
+
+def run_here(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    plan: BackfillPlan,
+    on_work: Callable[[Work], None],
+) -> Iterator[RunOutcome]:
+    """Make the planned cells in this process, level after level; ends after the first run that fails."""
+    for work in works_of_plan(instance, plan):
+        on_work(work)
+        outcome = execute(definitions, instance, work)
+        yield outcome
+        if not outcome.success:
+            return
+
+
+def works_of_plan(instance: dg.DagsterInstance, plan: BackfillPlan) -> list[Work]:
+    """The planned cells as runs, level after level."""
+    wanted: dict[Level, dict[Cell, list[str]]] = {}
+    for each in plan.cells:
+        wanted.setdefault(each.level, {}).setdefault(each.cell, []).append(each.asset)
+    return [work for level, cells in wanted.items() for work in works_of(instance, level, cells)]
+
+
+def daemon_runs(instance: dg.DagsterInstance) -> bool:
+    """Whether a daemon that makes backfills has been heard of lately."""
+    heartbeat = instance.get_daemon_heartbeats().get(BACKFILL_DAEMON)
+    return heartbeat is not None and time.time() - heartbeat.timestamp < HEARTBEAT_SECONDS

@@ -1,4 +1,4 @@
-"""What the index page tells, gathered from the trees, the leaderboard's table and the checks' outcomes; nothing is computed anew.
+"""The index page's content, gathered from the trees, the leaderboard's table and the checks' outcomes; nothing is computed anew.
 
 Belongs here: where each part comes from, and how much of it is shown. Does not belong here: how it looks (`pages/index`).
 """

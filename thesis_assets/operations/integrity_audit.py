@@ -1,7 +1,9 @@
-"""A full look: every byte of what was made, against its record; every sample decoded; every number, from the saved images again.
+"""Looking at all that was made over again: every check; every byte against its record; every sample decoded; every number, from the
+saved images again.
 
-Belongs here: which look covers which assets, and going through their cells. Does not belong here: comparing bytes (`provenance`),
-what makes a sample whole (`samples.integrity`), or computing a number (`evaluation.required_files`).
+Belongs here: which look covers which assets, and going through their cells. Does not belong here: making a check
+(`check_outcomes`), comparing bytes (`provenance`), what makes a sample whole (`samples.integrity`), or computing a number
+(`evaluation.required_files`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,17 +14,43 @@ import dagster as dg
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError, reason_of
 from thesis_assets.graph.cells import Cell, CellKind
+from thesis_assets.graph.checks import CHECKS
 from thesis_assets.graph.history import History
 from thesis_assets.graph.nodes import LEVELS, NODES
 from thesis_assets.graph.platform import OneLook, Platform
 from thesis_assets.graph.states import DATA_JOBS, Plan, assets_of, cells_of_level, command_of
 from thesis_assets.layout import TASKS
+from thesis_assets.operations.check_outcomes import evaluations_of
 from thesis_assets.provenance import Contents, Place, Unit, Verdict, examine, recorded
 from thesis_assets.provenance.verdict import NOT_VERIFIED
 
 SAMPLES, NUMBERS = "samples", "numbers"
 LOOK_OF = {asset: SAMPLES if level.job in DATA_JOBS else NUMBERS for level in LEVELS for asset in level.assets}
 """By asset the look that reads all of it: the data of an experiment, or what its runs made of them, and the reports."""
+
+
+def audit(
+    platform: Platform, instance: dg.DagsterInstance, report: Callable[[str], None]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """Make every check of every declared cell that was ever made; an evaluation each, with its partition."""
+    history = History(instance)
+    for spec in platform.readable_experiments():
+        for level in LEVELS:
+            for asset in level.assets:
+                if level.kind == "none" or asset not in CHECKS:
+                    continue
+                cells = [cell for cell in _cells(platform, level.job, spec.exp_name) if cell.key in history.made(asset)]
+                for cell in cells:
+                    report(f"{asset} of {cell}")
+                    yield from evaluations_of(platform, asset, cell)
+
+
+def _cells(platform: Platform, job: str, exp_name: str) -> list[Cell]:
+    level = next(level for level in LEVELS if level.job == job)
+    try:
+        return cells_of_level(platform, level, exp_name, (), ())
+    except ThesisAssetsError:
+        return []  # a scene that the file names is gone: registering says so
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What killed processes left behind: temporary files and folders, lock files that nobody holds.
 
 Nothing reads any of it, so it only takes space and makes people wonder. Does not belong here: runs that Dagster still believes
-in (`dead_runs`).
+in (`lost_runs`).
 """
 
 import os

@@ -1,5 +1,6 @@
-"""Tuning jobs that go on while no run of Dagster follows them: the run was killed, its job on the machine or cluster was not."""
+"""What is left of runs that were killed: runs that say they go on, and are closed; tuning jobs that go on, and that no run follows."""
 
+import socket
 from dataclasses import dataclass
 
 import dagster as dg
@@ -8,6 +9,7 @@ from thesis_assets.errors import CellLocked, ThesisAssetsError
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.history import History
 from thesis_assets.graph.platform import Platform
+from thesis_assets.graph.run_processes import HOST_TAG, IN_PROGRESS, is_dead
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import read_json
 
@@ -54,3 +56,32 @@ def lost_jobs(platform: Platform, instance: dg.DagsterInstance) -> list[LostJob]
                 )
             )
     return lost
+
+
+def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark as failed every unfinished run whose process on this host is gone; returns their ids."""
+    dead = dead_runs(instance)
+    for run in dead:
+        instance.report_run_failed(run, "the process that made this run was killed; what it published stays")
+    _free_pools(instance)
+    return [run.run_id for run in dead]
+
+
+def _free_pools(instance: dg.DagsterInstance) -> None:
+    """Give back the places in pools that ended runs still hold: a step of a killed process holds one, and without a daemon, which
+    would do this, the next step of its pool waits for it for good."""
+    storage = instance.event_log_storage
+    holders = storage.get_concurrency_run_ids() if storage.supports_global_concurrency_limits else set()
+    if not holders:
+        return  # a filter by no run at all is an error
+    alive = {run.run_id for run in instance.get_runs(dg.RunsFilter(run_ids=list(holders), statuses=IN_PROGRESS))}
+    for run_id in holders - alive:
+        storage.free_concurrency_slots_for_run(run_id)
+
+
+def dead_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """The unfinished runs whose process on this host is gone."""
+    filters = dg.RunsFilter(statuses=IN_PROGRESS, tags={HOST_TAG: socket.gethostname()})
+    gone = [run.run_id for run in instance.get_runs(filters) if is_dead(run)]
+    # One that ended between the two looks said so before its process went.
+    return list(instance.get_runs(dg.RunsFilter(run_ids=gone, statuses=IN_PROGRESS))) if gone else []

@@ -1,6 +1,6 @@
 """When a probe job is made before much work that nobody did before, and making it; only for a person's command on a cluster.
 
-Does not belong here: what a probe measures (`evaluation.probe`), or what follows from it (`probe_costs`).
+Does not belong here: what a probe measures (`evaluation.probe`), or what follows from it (`cost_estimates`).
 """
 
 import shutil
@@ -13,8 +13,7 @@ from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.states import Pair
-from thesis_assets.operations.cost_estimates import PastWork
-from thesis_assets.operations.probe_costs import PRESET, ProbeCosts
+from thesis_assets.operations.cost_estimates import PRESET, PastWork, ProbeCosts
 from thesis_assets.schemas.probes import Probe
 from thesis_assets.storage import cell_lock, write_json
 

@@ -1,27 +1,31 @@
-"""Writing the pages over all cells that follow the history: the check page, and the index that links everything.
+"""Writing the reports over all cells: the leaderboard, the check page, and the index that links everything.
 
-Belongs here: when they are written and by what name. Does not belong here: what they tell (`check_history`, `index_content`).
+Belongs here: when they are written and by what name. Does not belong here: what they tell (`reports.leaderboard`, `graph.check_history`,
+`index_page`).
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from thesis_assets.errors import reason_of
 from thesis_assets.graph.check_history import check_rows
-from thesis_assets.graph.compare_pages import ComparePages
 from thesis_assets.graph.nodes import leaderboard_unit, names_left_empty
 from thesis_assets.graph.platform import Platform
-from thesis_assets.graph.scores import leaderboard_of, left_empty
+from thesis_assets.graph.scene_facts import baselines_of, scene_facts
 from thesis_assets.graph.states import CellState, Plan
+from thesis_assets.operations.compare_pages import ComparePages
+from thesis_assets.operations.index_page import index_content
 from thesis_assets.provenance import begin, forget_stats
 from thesis_assets.schemas.checks import CheckRow
 from thesis_assets.storage import write_text
 
 if TYPE_CHECKING:
-    from thesis_assets.reports.leaderboard import Leaderboard
+    from thesis_assets.evaluation.measured_tasks import RunKey
+    from thesis_assets.reports.leaderboard import Baselines, Leaderboard
+
 
 CHECK_REPORT = "check_report"
 """The asset that writes the pages."""
@@ -43,7 +47,6 @@ def write_pages(
     Args:
         states: what every cell is, where that is known already.
     """
-    from thesis_assets.operations.index_page import index_content
     from thesis_assets.pages.checks import render_check_page
     from thesis_assets.pages.index import render_index
 
@@ -55,6 +58,28 @@ def write_pages(
     write_text(reports.checks, page)
     write_text(reports.index, render_index(index_content(platform, instance, rows)))
     return rows
+
+
+def leaderboard_of(
+    platform: Platform, keep: Callable[["RunKey"], bool] | None = None, baselines: "Baselines | None" = None
+) -> "Leaderboard":
+    """The leaderboard of the declared runs.
+
+    Args:
+        keep: which runs; None takes all.
+        baselines: None takes those of the experiments.
+    """
+    from thesis_assets.reports.leaderboard import build_leaderboard
+
+    trees = [each for each in platform.evaluated_trees() if keep is None or keep((each[1].exp_name, each[0]))]
+    runs = {(tree.exp_name, run_name) for run_name, tree in trees}
+    cells = [cell for cell in platform.run_cells() if (cell.exp_name, cell.run_name) in runs]
+    return build_leaderboard(trees, baselines or baselines_of(platform), scene_facts(platform, cells))
+
+
+def left_empty(board: "Leaderboard") -> set[str]:
+    """`<exp>/<run>/<scene>` of what has a cell that is empty since its numbers are damaged."""
+    return {f"{row.exp_name}/{row.run_name}/{row.scene_name}" for row in board.rows if row.damaged}
 
 
 def write_leaderboard(platform: Platform, board: "Leaderboard") -> None:

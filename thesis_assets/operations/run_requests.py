@@ -1,6 +1,6 @@
 """What sensors ask for: cells of the plan as run requests, and a sensor's cursor. Neighbouring scenes share a run.
 
-Does not belong here: what a cell is (`states`), when a sensor ticks (`sensors`).
+Does not belong here: what a cell is (`graph.states`), when a sensor ticks (`sensors`).
 """
 
 import json

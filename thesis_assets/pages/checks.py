@@ -1,6 +1,6 @@
 """The check page: what is to be mended first, with the command that does it; a matrix partition x check; what passed, folded.
 
-Belongs here: how rows are grouped. Does not belong here: where they come from (`defs/check_history`), markup (`checks.html.j2`).
+Belongs here: how rows are grouped. Does not belong here: where they come from (`graph.check_history`), markup (`checks.html.j2`).
 """
 
 from collections.abc import Mapping, Sequence

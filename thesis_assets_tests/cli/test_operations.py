@@ -122,7 +122,7 @@ def test_the_morning_closes_and_names_a_run_whose_process_was_killed(
 ) -> None:
     from dagster._core.test_utils import create_run_for_test
 
-    from thesis_assets.graph.dead_runs import PROCESS_TAG, holder_tags
+    from thesis_assets.graph.run_processes import PROCESS_TAG, holder_tags
 
     invoke(monkeypatch, world, "sync")
     with dg.DagsterInstance.get() as instance:

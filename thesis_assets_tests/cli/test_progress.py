@@ -11,7 +11,7 @@ from thesis_assets.cli.doctor import absent_parts
 from thesis_assets.cli.run import ended_lines
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import LEVELS
-from thesis_assets.operations.execution import Outcome, Work
+from thesis_assets.operations.execution import RunOutcome, Work
 from thesis_assets_tests.worlds import World
 
 
@@ -64,12 +64,12 @@ def test_a_step_ends_in_one_line_and_an_absent_part_is_no_line_of_its_own() -> N
     level = next(level for level in LEVELS if level.job == "evaluate")
     work = Work(level, level.assets, (Cell("demo", run_name="tiny_a"),))
     absent, real = "nvs.lpips_present: no weights", "input_data.input_data_clean: est_x lies there"
-    well = Outcome(work, "id", success=True, warnings=[absent, real], n_checks=9)
+    well = RunOutcome(work, "id", success=True, warnings=[absent, real], n_checks=9)
     assert ended_lines("demo", well, 41.2) == [
         f"warning {real}",
         "demo: evaluation at every epoch (tiny_a): 41 s; 7 checks passed, 1 warning",
     ]
-    refused = Outcome(work, "id", success=False, failed_checks=["nvs.nvs_required_files: cut"], n_checks=9)
+    refused = RunOutcome(work, "id", success=False, failed_checks=["nvs.nvs_required_files: cut"], n_checks=9)
     assert ended_lines("demo", refused, 3.0) == [
         "FAILED nvs.nvs_required_files: cut",
         "demo: evaluation at every epoch (tiny_a): 3 s; 8 checks passed, 1 failed",

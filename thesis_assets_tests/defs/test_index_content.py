@@ -12,8 +12,8 @@ import dagster as dg
 import pytest
 
 from thesis_assets.graph.cells import Cell
-from thesis_assets.graph.compare_pages import ComparePages
 from thesis_assets.graph.platform import Platform
+from thesis_assets.operations.compare_pages import ComparePages
 from thesis_assets.operations.index_page import index_content
 from thesis_assets.operations.registration import plan_registration, register
 from thesis_assets.operations.report_pages import renew_pages, write_pages

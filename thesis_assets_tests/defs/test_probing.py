@@ -11,8 +11,7 @@ from thesis_assets.evaluation.probe import ProbeWork
 from thesis_assets.graph.cells import Cell
 from thesis_assets.launch.jobs import Call
 from thesis_assets.launch.mapping import WorkerDied
-from thesis_assets.operations.cost_estimates import PastWork
-from thesis_assets.operations.probe_costs import ProbeCosts
+from thesis_assets.operations.cost_estimates import PastWork, ProbeCosts
 from thesis_assets.operations.probing import make_probe, wanted_probes
 from thesis_assets.schemas.probes import Probe, StepCost
 from thesis_assets.settings import Settings

@@ -18,9 +18,9 @@ from thesis_assets.definitions import build_defs
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import look_at
 from thesis_assets.graph.platform import Platform
-from thesis_assets.graph.scores import leaderboard_of
 from thesis_assets.graph.states import Plan
 from thesis_assets.operations.integrity_audit import KINDS, LOOK_OF, Fault, FullLook, KindOfFile, coverage_table
+from thesis_assets.operations.report_pages import leaderboard_of
 from thesis_assets.reports.leaderboard import Leaderboard
 from thesis_assets.reports.leaderboard_pages import latex_text, markdown_text
 from thesis_assets_tests.cli.in_process import invoke

@@ -24,7 +24,7 @@ import dagster as dg
 import psutil
 import pytest
 
-from thesis_assets.operations.daemons import daemon_runs
+from thesis_assets.operations.execution import daemon_runs
 from thesis_assets_tests.services.browser import chromium
 from thesis_assets_tests.services.dagster_server import DagsterServer, free_port, prepare_home
 from thesis_assets_tests.worlds import SMALL, World, thesis_assets

@@ -19,7 +19,7 @@ from thesis_assets.graph.check_history import check_rows
 from thesis_assets.graph.checks import CHECKS, remedy_of
 from thesis_assets.graph.nodes import LEVELS
 from thesis_assets.images.codecs import read_rgb
-from thesis_assets.operations.execution import Outcome, Work, execute, make_checks
+from thesis_assets.operations.execution import RunOutcome, Work, execute, make_checks
 from thesis_assets.operations.report_pages import write_pages
 from thesis_assets.storage import cell_lock
 from thesis_assets_tests.cli.in_process import invoke, json_of
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.long
 LEVEL = {level.job: level for level in LEVELS}
 
 
-def again(world: World, job: str, assets: tuple[str, ...], cell: Cell) -> Outcome:
+def again(world: World, job: str, assets: tuple[str, ...], cell: Cell) -> RunOutcome:
     """Make some assets of one level once more, whether or not they are current."""
     with world.instance() as instance:
         return execute(

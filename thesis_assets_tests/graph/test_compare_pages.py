@@ -10,10 +10,11 @@ import pytest
 
 from thesis_assets import storage
 from thesis_assets.graph.cells import Cell
-from thesis_assets.graph.compare_pages import ComparePages, Comparison
+from thesis_assets.graph.compare_units import Comparison
 from thesis_assets.graph.nodes import NODES, look_at
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.states import Plan
+from thesis_assets.operations.compare_pages import ComparePages
 from thesis_assets.provenance import take_over
 from thesis_assets.schemas.evaluation import ComparisonRecord
 from thesis_assets.storage import read_json

@@ -13,16 +13,9 @@ from dagster._core.test_utils import create_run_for_test
 from dagster._core.utils import make_new_run_id
 
 from thesis_assets.defs.resources import platform_resource
-from thesis_assets.graph.dead_runs import (
-    HOST_TAG,
-    PROCESS_TAG,
-    WORKER_TAG,
-    close_dead_runs,
-    dead_runs,
-    holder_tags,
-    made_by_command_line,
-)
 from thesis_assets.graph.history import History
+from thesis_assets.graph.run_processes import HOST_TAG, PROCESS_TAG, WORKER_TAG, holder_tags, made_by_command_line
+from thesis_assets.operations.lost_runs import close_dead_runs, dead_runs
 from thesis_assets_tests.worlds import World
 
 HERE = {HOST_TAG: holder_tags("")[HOST_TAG]}

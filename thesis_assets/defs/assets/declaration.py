@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import CODE_VERSION_TAG  # no public name yet
+from dagster._core.definitions.data_version import (  # no public names yet
+    CODE_VERSION_TAG,  # no public name yet
+)
 from dagster._core.execution.context.system import StepExecutionContext
+from dagster._core.execution.plan.execute_step import _build_data_version_tags, _get_input_provenance_data
 from dagster._core.execution.plan.outputs import StepOutputHandle
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import BaseModel
@@ -27,7 +30,6 @@ from thesis_assets.graph.cells import PARTITIONS, Cell, CellKind
 from thesis_assets.graph.history import PARTITION
 from thesis_assets.graph.nodes import CODE_VERSION, DATA_VERSION, NODES
 from thesis_assets.graph.platform import Platform
-from thesis_assets.operations.data_versions import tags_of_step
 from thesis_assets.operations.metadata import COLUMN_SCHEMA, column_schema
 
 
@@ -152,6 +154,12 @@ def _materialization(
     # The key itself has a field of its own, and may hold a character that no tag may.
     tags = definition.get_tags_for_partition_key(cell.key or "")
     tags = {tag: value for tag, value in tags.items() if tag != PARTITION}
-    tags |= tags_of_step(step, name, str(made[DATA_VERSION]), str(made[CODE_VERSION]))
+    tags |= _tags_of_step(step, name, str(made[DATA_VERSION]), str(made[CODE_VERSION]))
     metadata = step.get_asset_metadata(key, cell.key)
     return dg.AssetMaterialization(key, partition=cell.key, metadata=metadata, tags=tags)
+
+
+def _tags_of_step(step: StepExecutionContext, asset: str, data_version: str, code_version: str) -> Mapping[str, str]:
+    """As Dagster tags the output of a step, for a cell that is reported by itself."""
+    inputs = _get_input_provenance_data(dg.AssetKey(asset), step)
+    return _build_data_version_tags(dg.DataVersion(data_version), code_version, inputs, True)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import graph_asset
-from thesis_assets.graph.compare_pages import ComparePages
 from thesis_assets.graph.platform import PlatformParam
-from thesis_assets.graph.scores import leaderboard_of
+from thesis_assets.operations.compare_pages import ComparePages
 from thesis_assets.operations.metadata import counts_table, picture_file
 from thesis_assets.operations.report_pages import (
     CHECK_REPORT,
     HISTORY_READ_AT,
     every_state,
+    leaderboard_of,
     renew_pages,
     write_leaderboard,
     write_pages,

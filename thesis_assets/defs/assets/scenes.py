@@ -11,8 +11,8 @@ from thesis_assets.defs.assets.declaration import graph_asset
 from thesis_assets.graph.cells import SCENE_NAMES
 from thesis_assets.graph.nodes import SCENE_FILES
 from thesis_assets.graph.platform import PlatformParam
+from thesis_assets.operations.data_versions import moved_scenes
 from thesis_assets.operations.metadata import table
-from thesis_assets.operations.scene_files import moved_scenes
 
 
 @graph_asset(

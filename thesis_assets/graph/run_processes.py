@@ -1,4 +1,4 @@
-"""Runs whose process was killed outright: nobody else would ever say that they ended.
+"""Which process makes a run, and whether it is still there: nobody else would ever say that a run ended whose process was killed.
 
 A run carries who makes it: the process of a command line from its start, a process of the daemon from its first resource on. The
 daemon's code server notices when a process that it started is gone, but not when it is killed with it, or was; and Dagster's
@@ -41,35 +41,6 @@ def say_who_makes(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 def made_by_command_line(run: dg.DagsterRun) -> bool:
     """Whether the process of a command line makes this run."""
     return _own(run, PROCESS_TAG) is not None
-
-
-def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark as failed every unfinished run whose process on this host is gone; returns their ids."""
-    dead = dead_runs(instance)
-    for run in dead:
-        instance.report_run_failed(run, "the process that made this run was killed; what it published stays")
-    _free_pools(instance)
-    return [run.run_id for run in dead]
-
-
-def _free_pools(instance: dg.DagsterInstance) -> None:
-    """Give back the places in pools that ended runs still hold: a step of a killed process holds one, and without a daemon, which
-    would do this, the next step of its pool waits for it for good."""
-    storage = instance.event_log_storage
-    holders = storage.get_concurrency_run_ids() if storage.supports_global_concurrency_limits else set()
-    if not holders:
-        return  # a filter by no run at all is an error
-    alive = {run.run_id for run in instance.get_runs(dg.RunsFilter(run_ids=list(holders), statuses=IN_PROGRESS))}
-    for run_id in holders - alive:
-        storage.free_concurrency_slots_for_run(run_id)
-
-
-def dead_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """The unfinished runs whose process on this host is gone."""
-    filters = dg.RunsFilter(statuses=IN_PROGRESS, tags={HOST_TAG: socket.gethostname()})
-    gone = [run.run_id for run in instance.get_runs(filters) if is_dead(run)]
-    # One that ended between the two looks said so before its process went.
-    return list(instance.get_runs(dg.RunsFilter(run_ids=gone, statuses=IN_PROGRESS))) if gone else []
 
 
 def is_dead(run: dg.DagsterRun) -> bool:

@@ -1,10 +1,10 @@
-"""The numbers of all evaluated runs with what their trees do not tell: who was trained on, what is damaged or moved, what is the control.
+"""What the trees of evaluated runs do not tell of their numbers: who was trained on, what is damaged or moved, what is the control.
 
-Belongs here: gathering for the reports. Does not belong here: which numbers count (`evaluation.measured_tasks`), any mean.
+Does not belong here: which numbers count (`evaluation.measured_tasks`), any mean.
 """
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,30 +14,8 @@ from thesis_assets.graph.platform import OneLook, Platform
 from thesis_assets.layout import EvaluationTree, dataset_of
 
 if TYPE_CHECKING:
-    from thesis_assets.evaluation.measured_tasks import RunKey, SceneFacts, TaskState
-    from thesis_assets.reports.leaderboard import Baselines, Leaderboard
-
-
-def leaderboard_of(
-    platform: Platform, keep: Callable[["RunKey"], bool] | None = None, baselines: "Baselines | None" = None
-) -> "Leaderboard":
-    """The leaderboard of the declared runs.
-
-    Args:
-        keep: which runs; None takes all.
-        baselines: None takes those of the experiments.
-    """
-    from thesis_assets.reports.leaderboard import build_leaderboard
-
-    trees = [each for each in platform.evaluated_trees() if keep is None or keep((each[1].exp_name, each[0]))]
-    runs = {(tree.exp_name, run_name) for run_name, tree in trees}
-    cells = [cell for cell in platform.run_cells() if (cell.exp_name, cell.run_name) in runs]
-    return build_leaderboard(trees, baselines or baselines_of(platform), scene_facts(platform, cells))
-
-
-def left_empty(board: "Leaderboard") -> set[str]:
-    """`<exp>/<run>/<scene>` of what has a cell that is empty since its numbers are damaged."""
-    return {f"{row.exp_name}/{row.run_name}/{row.scene_name}" for row in board.rows if row.damaged}
+    from thesis_assets.evaluation.measured_tasks import SceneFacts, TaskState
+    from thesis_assets.reports.leaderboard import Baselines
 
 
 def damaged_scenes(platform: Platform, names: Collection[str]) -> set[str]:
