@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from thesis_assets.defs.checks.tuning import _selected_checkpoint
+from thesis_assets.operations.check_outcomes import _selected_checkpoint
 
 from thesis_assets.evaluation.seen_people import check_evaluated_unseen
 from thesis_assets.images import codecs

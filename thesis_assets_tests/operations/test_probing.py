@@ -173,7 +173,9 @@ def test_a_second_command_is_told_who_makes_its_probe(tmp_path: Path) -> None:
 
 def test_only_commands_of_a_person_make_a_probe() -> None:
     """A sensor or a schedule that waits for a cluster's queue asks for nothing else meanwhile."""
-    makers = {room_of(path) for path in FILES for found in imports_of(path) if found.module.endswith("defs.probing")}
+    makers = {
+        room_of(path) for path in FILES for found in imports_of(path) if found.module.endswith("operations.probing")
+    }
     assert makers == {"cli"}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from thesis_assets.defs.checks.tuning import TUNING_CHECKS
+from thesis_assets.defs.checks import checks_of
 from thesis_assets.graph.checks import CHECKS
 from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.checks import CheckOutcome
@@ -167,7 +167,7 @@ def test_a_spoiled_run_fails_the_check_that_is_for_it_and_no_other(
 
 
 def test_every_check_is_in_the_graph_and_blocks_what_follows_but_the_one_on_the_gain() -> None:
-    specs = [spec for definition in TUNING_CHECKS for spec in definition.check_specs]
+    specs = [spec for asset in ("tuned_checkpoint", "selected_checkpoint") for spec in checks_of(asset).check_specs]
     assert {spec.name for spec in specs} == {check for check, _, _ in SPOILED.values()}
     assert (
         {spec.name for spec in specs if not spec.blocking}
