@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from thesis_assets.operations.check_outcomes import _selected_checkpoint
 
 from thesis_assets.evaluation.seen_people import check_evaluated_unseen
 from thesis_assets.images import codecs
-from thesis_assets.operations.check_outcomes import _evaluation_manifest
+from thesis_assets.operations.check_outcomes import _evaluation_manifest, _selected_checkpoint
 from thesis_assets.operations.report_pages import leaderboard_of
 from thesis_assets.schemas.checks import CheckOutcome
 from thesis_assets_tests.worlds import SMALL, World, read_json
