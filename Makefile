@@ -2,7 +2,7 @@
 # make test    the tests, without those below
 # make test-long  the long ones: whole runs, kills, and over a Dagster daemon, a browser, PostgreSQL and Slurm of their own
 # make ui      the web UI over the history of earlier runs, on http://127.0.0.1:3000
-# make lint    ruff and mypy
+# make lint    ruff, mypy, and which room imports which
 # make lpips   the weights of LPIPS (0.5 GB), for the column lpips and for training a DiFix
 # make lpips-alex  those of its AlexNet (0.3 GB), for the column lpips_alex
 # make bench   benchmarks, written to benchmarks/results.md
@@ -56,6 +56,7 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 lpips: BACKBONE := $(VGG16)
 lpips-alex: BACKBONE := $(ALEXNET)
