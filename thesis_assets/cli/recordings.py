@@ -367,8 +367,8 @@ def _print_plan(plan: "PublicationPlan", as_json: bool) -> None:
 
 def _remember(platform: Platform, cell: Cell, record: "PublicationRecord") -> None:
     """Put the publication into the history, as the asset of the graph would."""
-    from thesis_assets.defs.assets.recordings import publication_metadata
     from thesis_assets.operations.data_versions import made_outside
+    from thesis_assets.operations.shown_results import publication_metadata
 
     with dagster_instance(platform.settings) as instance:
         metadata = {"published by": "the command line", **publication_metadata(record)}

@@ -14,15 +14,14 @@ import dagster as dg
 from dagster._core.definitions.data_version import CODE_VERSION_TAG  # no public name yet
 from dagster._core.execution.context.system import StepExecutionContext
 
-from thesis_assets.defs.launching import Described, Metadata, jobs_table
-from thesis_assets.defs.steps import observe, of_step, working
+from thesis_assets.defs.step_work import Described, jobs_table, observe, of_step, working
 from thesis_assets.errors import InvalidFile, ThesisAssetsError, command_for, reason_of
 from thesis_assets.graph.attempts import CellsFailed, end_attempts
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import CODE_VERSION, DATA_VERSION, NODES, data_version, footprint, of_all
 from thesis_assets.graph.platform import Platform
 from thesis_assets.operations.data_versions import code_version_of
-from thesis_assets.operations.metadata import counts_table
+from thesis_assets.operations.metadata import Metadata, counts_table
 
 if TYPE_CHECKING:
     from thesis_assets.samples.shards import SampleSet

@@ -12,14 +12,13 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from thesis_assets.defs.resources import ASSET_GRAPH, PLATFORM
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import PARTITIONS
-from thesis_assets.graph.check_history import stops
 from thesis_assets.graph.checks import checks_job
 from thesis_assets.graph.nodes import LEVELS, SCENE_FILES
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes
 from thesis_assets.operations.backfill_plan import plan_backfill
 from thesis_assets.operations.execution import hand_over
-from thesis_assets.operations.integrity_audit import NUMBERS, SAMPLES, FullLook, audit
+from thesis_assets.operations.integrity_audit import audit_everything
 from thesis_assets.operations.metadata import table
 from thesis_assets.operations.registration import fork_for_late_scenes, plan_registration, register
 from thesis_assets.operations.report_pages import renew_numbers
@@ -86,29 +85,10 @@ def look_at_every_file(context: dg.OpExecutionContext) -> None:
     Raises:
         dagster.Failure: something is damaged; what, is in the message and on the page of checks.
     """
-    damaged: list[str] = []
-    n_looked = 0
-    for evaluation in audit(context.resources.platform, context.instance, context.log.info):
-        context.log_event(evaluation)  # type: ignore[arg-type]
-        n_looked += 1
-        if stops(evaluation):
-            damaged.append(f"{evaluation.asset_key.to_user_string()} {evaluation.partition}: {evaluation.description}")
-    context.log.info(f"{n_looked} checks, {len(damaged)} found damage")
-    full = FullLook(context.resources.platform, context.instance, context.log.info)
-    for spec in context.resources.platform.readable_experiments():
-        try:
-            faults = [fault for look in (SAMPLES, NUMBERS) for fault in full.faults(look, spec.exp_name)]
-        except (
-            ThesisAssetsError
-        ) as error:  # a scene that the file names is gone, for instance: the others are looked at
-            context.log.warning(f"{spec.exp_name} cannot be looked at whole: {error.in_one_line}")
-            continue
-        damaged += [f"{fault.file}: {fault.problem}; `{fault.mend}`" for fault in faults]
-    context.log.info(
-        f"{full.n_files} files read, {full.n_rows} rows computed again, {len(damaged)} found damaged in all"
-    )
+    platform: Platform = context.resources.platform
+    damaged = audit_everything(platform, context.instance, context.log_event, context.log)
     if damaged:
-        renew_numbers(context.resources.platform, context.instance)
+        renew_numbers(platform, context.instance)
         raise dg.Failure(description="\n".join(damaged[:20]), metadata={"damaged": len(damaged)}, allow_retries=False)
 
 

@@ -9,11 +9,13 @@ Belongs here: which look covers which assets, and going through their cells. Doe
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from thesis_assets.errors import InvalidFile, ThesisAssetsError, reason_of
 from thesis_assets.graph.cells import Cell, CellKind
+from thesis_assets.graph.check_history import stops
 from thesis_assets.graph.checks import CHECKS
 from thesis_assets.graph.history import History
 from thesis_assets.graph.nodes import LEVELS, NODES
@@ -29,7 +31,41 @@ LOOK_OF = {asset: SAMPLES if level.job in DATA_JOBS else NUMBERS for level in LE
 """By asset the look that reads all of it: the data of an experiment, or what its runs made of them, and the reports."""
 
 
-def audit(
+def audit_everything(
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    log_event: Callable[[Any], None],
+    log: dg.DagsterLogManager,
+) -> list[str]:
+    """Make every check of all experiments, the outcomes of which go to `log_event`; then compare every byte with its record, and compute
+    every number again.
+
+    Returns:
+        What is damaged, a line each.
+    """
+    damaged: list[str] = []
+    n_looked = 0
+    for evaluation in every_check(platform, instance, log.info):
+        log_event(evaluation)
+        n_looked += 1
+        if stops(evaluation):
+            damaged.append(f"{evaluation.asset_key.to_user_string()} {evaluation.partition}: {evaluation.description}")
+    log.info(f"{n_looked} checks, {len(damaged)} found damage")
+    full = FullLook(platform, instance, log.info)
+    for spec in platform.readable_experiments():
+        try:
+            faults = [fault for look in (SAMPLES, NUMBERS) for fault in full.faults(look, spec.exp_name)]
+        except (
+            ThesisAssetsError
+        ) as error:  # a scene that the file names is gone, for instance: the others are looked at
+            log.warning(f"{spec.exp_name} cannot be looked at whole: {error.in_one_line}")
+            continue
+        damaged += [f"{fault.file}: {fault.problem}; `{fault.mend}`" for fault in faults]
+    log.info(f"{full.n_files} files read, {full.n_rows} rows computed again, {len(damaged)} found damaged in all")
+    return damaged
+
+
+def every_check(
     platform: Platform, instance: dg.DagsterInstance, report: Callable[[str], None]
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Make every check of every declared cell that was ever made; an evaluation each, with its partition."""

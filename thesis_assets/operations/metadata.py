@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import get_args
+from typing import Any, get_args
 
 import dagster as dg
 from pydantic import BaseModel
@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from thesis_assets.graph.check_history import MEND, OFFENDERS, PICTURE, first_of
 from thesis_assets.schemas.checks import CheckOutcome, Remedy
 
+Metadata = Mapping[str, Any]
 COLUMN_SCHEMA = "dagster/column_schema"
 GAIN = "gain dB"
 COLUMNS = {

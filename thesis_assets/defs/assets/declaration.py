@@ -21,9 +21,8 @@ from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import BaseModel
 
 from thesis_assets.defs.io_manager import verify_units
-from thesis_assets.defs.launching import Described
 from thesis_assets.defs.resources import IO_MANAGER
-from thesis_assets.defs.steps import observe, of_step, working
+from thesis_assets.defs.step_work import Described, observe, of_step, working
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.attempts import begin_attempts, end_attempts
 from thesis_assets.graph.cells import PARTITIONS, Cell, CellKind

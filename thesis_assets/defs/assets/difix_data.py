@@ -8,11 +8,11 @@ from pydantic import Field
 
 from thesis_assets.defs.assets.declaration import declared_cells, graph_asset
 from thesis_assets.defs.io_manager import AdapterTable, SplitRows, SplitTables
-from thesis_assets.defs.launching import GPU, Described, Metadata, described_calls, job_cores, only
+from thesis_assets.defs.step_work import GPU, Described, described_calls, job_cores, only
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import PlatformParam
 from thesis_assets.layout import dataset_of
-from thesis_assets.operations.metadata import counts_table, picture
+from thesis_assets.operations.metadata import Metadata, counts_table, picture
 from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
 
 

@@ -1,21 +1,19 @@
 """Evaluating a run: input data, predictions, the three tasks, the manifest. One tree a scene, one row an epoch."""
 
 import functools
-import math
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, declared_cells, graph_asset
-from thesis_assets.defs.launching import CPU, GPU, SHARED_GPU, Described, Metadata, Place, described_calls, job_cores
+from thesis_assets.defs.step_work import CPU, GPU, SHARED_GPU, Described, Place, described_calls, job_cores
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform, PlatformParam
-from thesis_assets.layout import epoch_name, frame_name
-from thesis_assets.operations.metadata import GAIN, picture_file, table
-from thesis_assets.schemas.evaluation import NVS_FRAME_COLUMNS, parse_results
+from thesis_assets.layout import epoch_name
+from thesis_assets.operations.metadata import Metadata, picture_file, table
+from thesis_assets.operations.shown_results import absent_scenes, evaluation_results, without_video, worst_comparison
 
 if TYPE_CHECKING:
     from thesis_assets.evaluation.cell import EvaluationCell
@@ -23,9 +21,8 @@ if TYPE_CHECKING:
     from thesis_assets.launch.mapping import Course
     from thesis_assets.schemas.evaluation import PredictionRecord, Protocol
 
-Row = tuple[object, ...]
 
-NOT_MEASURED = "not measured"
+Row = tuple[object, ...]
 MOST_REASONS = 6
 """Of a scene's task each, in the message of an evaluation of which nothing can be made."""
 LPIPS_WORKERS = 4
@@ -157,7 +154,7 @@ def predictions(context: dg.AssetExecutionContext, platform: PlatformParam) -> D
             for (scene, epoch), record in sorted(outcomes.records.items())
         ]
         made = table(("scene", "epoch", "step", "views"), rows)
-        return {"source": sources[cell], "predictions": made, **_absent(outcomes.absent)}
+        return {"source": sources[cell], "predictions": made, **absent_scenes(outcomes.absent)}
 
     workers = min(_gpu_workers(platform, source) for source in sources.values())
     return _of_scenes(context, platform, predict_views, GPU, show, workers, by_epoch=refined)
@@ -176,96 +173,15 @@ def nvs(context: dg.AssetExecutionContext, platform: PlatformParam) -> Described
         return None
 
     def show(cell: Cell, outcomes: "Outcomes[Protocol]") -> Metadata:
-        comparison = _worst_comparison(platform, cell)
+        comparison = worst_comparison(platform, cell)
         return {
             **({} if comparison is None else {"render | truth": picture_file(comparison)}),
-            **_results(platform, "nvs", cell, outcomes),
-            **_without_video(outcomes.records.values()),
+            **evaluation_results(platform, "nvs", cell, outcomes),
+            **without_video(outcomes.records.values()),
         }
 
     workers = _measuring_workers(platform)
     return _of_scenes(context, platform, measure_views, SHARED_GPU, show, workers, by_epoch=True)
-
-
-def _results(platform: Platform, task: str, cell: Cell, outcomes: "Outcomes[Protocol]") -> dict[str, Any]:
-    """The numbers of every scene and epoch, why others are not there, and for views the gain over the unrefined ones."""
-    from thesis_assets.evaluation.metric_names import shown_metrics
-    from thesis_assets.reports.leaderboard import UNREFINED, UNREFINED_EPOCH
-
-    metrics, trees = shown_metrics(task), platform.evaluation_trees(cell)
-    rows: list[Row] = []
-    absent: set[str] = set()
-    psnr: dict[int, list[float]] = {}
-    gains: dict[int, list[float]] = {}
-    unrefined: float | None = None  # of the scene whose epochs are passed through
-    for scene, epoch in sorted(outcomes.records):
-        protocol, tree = outcomes.records[scene, epoch], trees[scene].task(epoch, task)
-        text = (tree.nvs_results if task == "nvs" else tree.pose_results).read_text(encoding="utf-8")
-        values = parse_results(text)
-        numbers = [values.get(each.name, math.nan) for each in metrics]
-        shown = [
-            NOT_MEASURED if math.isnan(value) else each.number(value)
-            for each, value in zip(metrics, numbers, strict=True)
-        ]
-        absent |= {
-            f"{each.title}: {protocol.empty_metrics.get(each.name, 'the tree has none')}"
-            for each, value in zip(metrics, numbers, strict=True)
-            if math.isnan(value)
-        }
-        is_unrefined = epoch == UNREFINED_EPOCH and protocol.step is None
-        if task == "nvs":
-            if is_unrefined or not rows or scene != rows[-1][0]:
-                unrefined = numbers[0] if is_unrefined else None
-            gain = None if unrefined is None or is_unrefined else numbers[0] - unrefined
-            shown.insert(1, "" if gain is None else f"{gain:+.3f}")
-            psnr.setdefault(epoch, []).append(numbers[0])
-            gains.setdefault(epoch, []).extend([] if gain is None else [gain])
-        step = UNREFINED if is_unrefined else protocol.step
-        rows.append((scene, epoch_name(epoch), "" if step is None else step, *shown))
-    header = [each.heading for each in metrics]
-    if task == "nvs":
-        header.insert(1, GAIN)
-    means = {
-        name: round(sum(of_last) / len(of_last), 3)
-        for name, of_epochs in (("PSNR gain of the last epoch", gains), ("PSNR of the last epoch", psnr))
-        if of_epochs and (of_last := of_epochs[max(of_epochs)])
-    }
-    return {
-        **means,
-        "results": table(("scene", "epoch", "step", *header), rows),
-        **({NOT_MEASURED: "; ".join(sorted(absent))} if absent else {}),
-        **_absent(outcomes.absent),
-    }
-
-
-def _worst_comparison(platform: Platform, cell: Cell) -> Path | None:
-    """The saved comparison of the last epoch's view with the lowest PSNR: where one should look first."""
-    from thesis_assets.evaluation.metric_tables import read_table
-
-    epoch = max(platform.spec(cell).evaluation.epoch_steps(platform.run_spec(cell)))
-    worst: tuple[float, Path] | None = None
-    for tree in platform.evaluation_trees(cell).values():
-        task = tree.task(epoch, "nvs")
-        if not task.nvs_per_frame.is_file():
-            continue
-        for row in read_table(task.nvs_per_frame, NVS_FRAME_COLUMNS):
-            psnr, camera, frame = row["psnr"], row["camera_id"], row["frame_id"]
-            if psnr is not None and camera is not None and frame is not None:
-                path = task.viz_image(int(camera), "render_vs_gt", frame_name(int(frame)))
-                if path.is_file() and (worst is None or psnr < worst[0]):
-                    worst = (psnr, path)
-    return worst[1] if worst else None
-
-
-def _absent(absent: Mapping[str, str]) -> dict[str, Any]:
-    """A task that a scene cannot have is never silently skipped."""
-    return {"absent": table(("scene", "reason"), sorted(absent.items()))} if absent else {}
-
-
-def _without_video(protocols: "Iterable[Protocol]") -> dict[str, Any]:
-    """Why cameras have no video, where they have none."""
-    reasons = {reason for each in protocols for reason in each.details.get("no_video", {}).values()}
-    return {"no video": "; ".join(sorted(reasons))} if reasons else {}
 
 
 def _is_enabled(context: dg.AssetExecutionContext, platform: Platform, task: str) -> bool:
@@ -284,7 +200,7 @@ def _pose(context: dg.AssetExecutionContext, platform: Platform, task: str) -> D
         return None
 
     def show(cell: Cell, outcomes: "Outcomes[Protocol]") -> Metadata:
-        return _results(platform, task, cell, outcomes)
+        return evaluation_results(platform, task, cell, outcomes)
 
     step = functools.partial(measure_poses, task)
     workers = job_cores(platform, CPU) or platform.workers

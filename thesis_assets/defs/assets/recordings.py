@@ -2,68 +2,23 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
-from thesis_assets.defs.launching import CPU, GPU, Described, Metadata, described_calls, only
-from thesis_assets.errors import ThesisAssetsError
+from thesis_assets.defs.step_work import CPU, GPU, Described, described_calls, only
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform, PlatformParam
-from thesis_assets.operations.metadata import picture, table
+from thesis_assets.operations.metadata import Metadata
+from thesis_assets.operations.shown_results import publication_metadata, recordings_shown
 
 if TYPE_CHECKING:
     from thesis_assets.publishing.plan import PublicationPlan
     from thesis_assets.recordings.exports import Row, SceneWork
-    from thesis_assets.schemas.recordings import PublicationRecord
+
 
 _MEGABYTE = 1_000_000
-
-
-def _recordings(platform: Platform, report: Callable[[str], None], cell: Cell, rows: "Sequence[Row]") -> Metadata:
-    """The recordings of one cell, with their pictures on the asset, and how to open them."""
-    told = _pictures(platform, report, [Path(row[0]) for row in rows])
-    seen = {name: value for name, value in told.items() if isinstance(value, dg.MarkdownMetadataValue)}
-    shown = [
-        (_below(platform.settings.data_home, path), f"{n_bytes / _MEGABYTE:.1f} MB", gone)
-        for path, n_bytes, gone in rows
-    ]
-    opened = f"thesis-assets rerun open --exp {cell.exp_name} --run {cell.run_name}"
-    listed = table(("file", "size", "absent"), shown)
-    last = {"last recording": dg.MetadataValue.path(rows[-1][0])} if rows else {}
-    return {**seen, "open": opened, "recordings": listed, **told, **last}
-
-
-def _below(folder: Path, path: Path) -> str:
-    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
-
-
-def _pictures(
-    platform: Platform, report: Callable[[str], None], recordings: Sequence[Path]
-) -> dict[str, dg.MetadataValue]:
-    """Pictures beside every recording, and a sheet of the last one's for the UI; where none can be made, why.
-
-    A recording without a picture is whole all the same, so nothing here fails the asset.
-    """
-    if platform.settings.recording_previews == "off":
-        return {"previews": dg.MetadataValue.text("off: THESIS_RECORDING_PREVIEWS")}
-    from thesis_assets.recordings.previews import make_previews, preview_sheet
-
-    try:
-        records = make_previews(recordings, on_progress=report)
-        sheet = preview_sheet(recordings[-1:])
-    except (ThesisAssetsError, OSError) as error:
-        report(f"previews skipped: {str(error).splitlines()[0]}")
-        return {"previews": dg.MetadataValue.text(f"skipped: {error}")}
-    shown: dict[str, dg.MetadataValue] = {}
-    if sheet:
-        shown["previews"] = picture(sheet)
-    faults = [(path.name, fault) for path, record in records.items() for fault in record.faults]
-    if faults:
-        shown["views with faults"] = table(("recording", "fault"), faults)
-    return shown
 
 
 @graph_asset(
@@ -90,7 +45,7 @@ def _show(platform: Platform, report: Callable[[str], None], cell: Cell, answers
     rows: list[Row] = []
     for answer in answers:
         rows += only([answer])
-    return _recordings(platform, report, cell, rows)
+    return recordings_shown(platform, report, cell, rows)
 
 
 def _of_scenes(
@@ -175,22 +130,3 @@ def publication_plan(platform: Platform, cell: Cell, repo_id: str) -> "Publicati
         tuning_run=(platform.difix(cell), cell.run_name),
         datasets=platform.spec(cell).datasets,
     )
-
-
-def publication_metadata(record: "PublicationRecord") -> dict[str, dg.MetadataValue]:
-    """What was published, as the UI shows it: revision, paths, digests, links."""
-    from thesis_assets.publishing.card import viewer_link
-
-    rows = [(file.path, file.bytes, file.path in record.sent, file.sha256, file.data_version) for file in record.files]
-    pages = f"{record.endpoint}/datasets/{record.repo_id}"
-    links = {"page": dg.MetadataValue.url(pages)}
-    if record.files and not record.private:
-        last = max(record.files, key=lambda file: (file.kind == "evaluation", file.epoch or 0))
-        links["open in the web viewer"] = dg.MetadataValue.url(viewer_link(last, record.repo_id, record.endpoint))
-    return {
-        "repo": dg.MetadataValue.text(f"{record.repo_id} ({'private' if record.private else 'public'})"),
-        "revision": dg.MetadataValue.text(record.revision),
-        "commit": dg.MetadataValue.url(record.url),
-        **links,
-        "published": table(("path", "bytes", "sent now", "sha256", "data version"), rows),
-    }

@@ -19,10 +19,11 @@ from thesis_assets.operations.report_pages import (
     write_leaderboard,
     write_pages,
 )
-from thesis_assets.schemas.evaluation import ComparisonRecord, LeaderboardRow
+from thesis_assets.operations.shown_results import compare_pages_table, largest_gain, without_picture
+from thesis_assets.schemas.evaluation import LeaderboardRow
 
 if TYPE_CHECKING:
-    from thesis_assets.reports.leaderboard import Leaderboard
+    pass
 
 
 @graph_asset(
@@ -41,9 +42,9 @@ def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> N
     context.add_output_metadata(
         {
             "plot": picture_file(reports.leaderboard_plot),
-            **_largest_gain(board),
-            **({"compare pages": dg.MetadataValue.md(_pages_table(pages))} if pages else {}),
-            "table": dg.MetadataValue.md(_without_picture(reports.leaderboard_markdown.read_text(encoding="utf-8"))),
+            **largest_gain(board),
+            **({"compare pages": dg.MetadataValue.md(compare_pages_table(pages))} if pages else {}),
+            "table": dg.MetadataValue.md(without_picture(reports.leaderboard_markdown.read_text(encoding="utf-8"))),
             "dagster/row_count": len(board.rows),
         }
     )
@@ -54,37 +55,6 @@ def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> N
             "latex": dg.MetadataValue.path(reports.leaderboard_latex),
         }
     )
-
-
-def _largest_gain(board: "Leaderboard") -> dict[str, float]:
-    """The number whose history the UI plots."""
-    from thesis_assets.reports.leaderboard import UNREFINED
-    from thesis_assets.reports.leaderboard_tables import psnr_differences
-
-    gains = [
-        row.difference
-        for row in psnr_differences(board)
-        if row.against == UNREFINED and row.difference is not None and not (row.seen_people or row.leaked)
-    ]
-    return {"largest PSNR gain over the unrefined render": round(max(gains), 3)} if gains else {}
-
-
-def _pages_table(pages: list[ComparisonRecord]) -> str:
-    lines = [
-        f"| {page.exp_name}/{page.run_name} | {page.against} | {page.headline} | {_where(page)} |" for page in pages
-    ]
-    return "\n".join(["| run | against | difference | page |", "| --- | --- | --- | --- |", *lines])
-
-
-def _where(page: ComparisonRecord) -> str:
-    if page.reason is None:
-        return f"`compare/{page.page}`"
-    return f"not current: {page.reason}; `{page.command}`".replace("|", "\\|")
-
-
-def _without_picture(markdown: str) -> str:
-    """The page without its link to the plot beside it: a browser of the UI cannot reach that file."""
-    return "\n".join(line for line in markdown.splitlines() if not line.startswith("!["))
 
 
 @graph_asset(

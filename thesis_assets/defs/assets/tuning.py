@@ -6,11 +6,11 @@ from typing import Any
 import dagster as dg
 
 from thesis_assets.defs.assets.declaration import cells_of, graph_asset
-from thesis_assets.defs.launching import GPU, Described, Metadata, described_calls, following, only
-from thesis_assets.defs.training_watch import CONTACT_SHEET, TrainingWatch, final_numbers, job_metadata
+from thesis_assets.defs.step_work import GPU, Described, described_calls, following, only
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform, PlatformParam
-from thesis_assets.operations.metadata import picture, picture_file, rounded, table
+from thesis_assets.operations.metadata import Metadata, picture, picture_file, rounded, table
+from thesis_assets.operations.training_observations import CONTACT_SHEET, TrainingWatch, final_numbers, job_metadata
 from thesis_assets.schemas.tuning import SelectedCheckpoint
 
 
@@ -41,7 +41,7 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
         roots=platform.roots,
         lpips_weights=platform.settings.lpips_weights,
         following=following(context.get_step_execution_context(), report),
-        on_progress=TrainingWatch(context, cell, tree, report).see,
+        on_progress=TrainingWatch(context.log_event, cell, tree, report).see,
     )
     pictures = {CONTACT_SHEET: picture_file(result.contact_sheet)} if result.contact_sheet is not None else {}
     context.add_output_metadata(

@@ -5,15 +5,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.training_watch import (
+from thesis_assets.graph.nodes import latest_metadata
+from thesis_assets.layout import TuningRunTree
+from thesis_assets.operations.training_observations import (
     CONTACT_SHEET,
     TrainingWatch,
     final_numbers,
     job_metadata,
     progress_text,
 )
-from thesis_assets.graph.nodes import latest_metadata
-from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets_tests.worlds import World
 
@@ -73,10 +73,10 @@ def test_single_steps_are_thinned_out_and_events_are_not(tmp_path: Path, monkeyp
             self.observations.append(event)
 
     context, lines, now = Context(), [], [0.0]
-    monkeypatch.setattr("thesis_assets.defs.training_watch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("thesis_assets.operations.training_observations.time.monotonic", lambda: now[0])
     from thesis_assets.graph.cells import Cell
 
-    watch = TrainingWatch(context, Cell("v1", run_name="r1"), TuningRunTree(tmp_path), lines.append)  # type: ignore[arg-type]
+    watch = TrainingWatch(context.log_event, Cell("v1", run_name="r1"), TuningRunTree(tmp_path), lines.append)  # type: ignore[arg-type]
 
     def train(until: int) -> tuple[int, int]:
         for second in range(int(now[0]), until):

@@ -32,9 +32,13 @@ class TrainingWatch:
     """Shows the lines of one trainer as they come."""
 
     def __init__(
-        self, context: dg.AssetExecutionContext, cell: Cell, tree: TuningRunTree, report: Callable[[str], None]
+        self,
+        log_event: Callable[[dg.AssetObservation], None],
+        cell: Cell,
+        tree: TuningRunTree,
+        report: Callable[[str], None],
     ) -> None:
-        self._context, self._cell, self._tree, self._report = context, cell, tree, report
+        self._log_event, self._cell, self._tree, self._report = log_event, cell, tree, report
         self._lines, self._observations = _Intervals(LINE_SECONDS, LINE_SECONDS), _Intervals(*OBSERVATION_SECONDS)
         self._last_step: dict[str, dg.MetadataValue] = {}
 
@@ -46,7 +50,7 @@ class TrainingWatch:
             self._last_step = _numbers(line)
         if line.event in ("start", "eval") or (line.event == "step" and self._observations.is_due()):
             observation = dg.AssetObservation(ASSET, partition=self._cell.key, metadata=self._metadata(line))
-            self._context.log_event(observation)
+            self._log_event(observation)
 
     def _metadata(self, line: ProgressLine) -> dict[str, dg.MetadataValue]:
         # An evaluation has its last step's numbers too: Dagster breaks a line where an event has no value.

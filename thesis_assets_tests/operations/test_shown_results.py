@@ -5,9 +5,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from thesis_assets.defs.assets.recordings import _pictures
 from thesis_assets.graph.platform import Platform
 from thesis_assets.layout import EvaluationTree
+from thesis_assets.operations.shown_results import recording_pictures
 from thesis_assets.recordings.exports import export_recordings
 from thesis_assets.settings import Settings
 from thesis_assets_tests.recordings.small_tree import make_tree
@@ -23,7 +23,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> EvaluationTree:
 
 def shown(tree: EvaluationTree, home: Path, **settings: str) -> dict[str, dg.MetadataValue]:
     platform = Platform(Settings(_env_file=None, data_home=home, device="cpu", **settings))
-    return _pictures(platform, lambda line: None, [tree.evaluation_recording(30)])
+    return recording_pictures(platform, lambda line: None, [tree.evaluation_recording(30)])
 
 
 def test_the_asset_shows_a_picture_below_100_kilobytes(tree: EvaluationTree, tmp_path: Path) -> None:
