@@ -182,9 +182,9 @@ def write_a_sample() -> tuple[set[str], set[str]]:
 
 def check_psnr() -> tuple[set[str], set[str]]:
     from benchmarks import evaluation_tree as tree
+    from thesis_assets.evaluation.checks import check_metrics_recompute
     from thesis_assets.evaluation.input_data import link_input_data
     from thesis_assets.evaluation.nvs import measure_views
-    from thesis_assets.evaluation.required_files import check_metrics_recompute
     from thesis_assets.evaluation.scene_steps import predict_views
     from thesis_assets.evaluation.shared_work import SceneEpochs, joined
     from thesis_assets.launch.mapping import map_items

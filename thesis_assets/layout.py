@@ -289,9 +289,6 @@ class SceneFolders:
     def mesh(self, fname: str) -> Path:
         return self.meshes_dir / f"{check_frame(fname)}.obj"
 
-    def canonical_gaussians(self, person: int | str) -> Path:
-        return self.canonical_gaussians_dir / check_key(str(person), "person") / "gs.pt"
-
     def gaussians(self, fname: str) -> Path:
         return self.gaussians_dir / f"{check_frame(fname)}.ply"
 

@@ -51,17 +51,6 @@ def attempts_at(platform: Platform, exp_name: str) -> list[tuple[Attempt, Cell]]
 
 
 @contextlib.contextmanager
-def attempting(
-    platform: Platform, asset: str, cells: Sequence[Cell], run_id: str, is_ended_by_person: Callable[[], bool]
-) -> Iterator[None]:
-    """Note that cells are begun; that they failed, and why, where they do."""
-    begin_attempts(platform, asset, cells, run_id)
-    with noting_failure(platform, asset, cells, run_id, is_ended_by_person):
-        yield
-    end_attempts(platform, asset, cells)
-
-
-@contextlib.contextmanager
 def noting_failure(
     platform: Platform, asset: str, cells: Sequence[Cell], run_id: str, is_ended_by_person: Callable[[], bool]
 ) -> Iterator[None]:

@@ -231,20 +231,20 @@ def joined(outcomes: dict[str, CheckOutcome]) -> CheckOutcome:
 
 
 def _input_data(platform: Platform, cell: Cell) -> Outcomes:
-    from thesis_assets.evaluation.required_files import check_input_data_clean
+    from thesis_assets.evaluation.checks import check_input_data_clean
 
     return {"input_data_clean": over_scenes(platform, cell, check_input_data_clean)}
 
 
 def _nvs(platform: Platform, cell: Cell) -> Outcomes:
-    from thesis_assets.evaluation.required_files import check_lpips
+    from thesis_assets.evaluation.checks import check_lpips
 
     return {**_required_files("nvs")(platform, cell), "lpips_present": over_scenes(platform, cell, check_lpips)}
 
 
 def _required_files(task: str) -> Callable[[Platform, Cell], Outcomes]:
     def outcomes(platform: Platform, cell: Cell) -> Outcomes:
-        from thesis_assets.evaluation.required_files import check_required_files
+        from thesis_assets.evaluation.checks import check_required_files
 
         of_all = over_scenes(platform, cell, lambda each: check_required_files(each, task))
         return {f"{task}_required_files": lambda: said_absent(of_all())}
@@ -254,25 +254,25 @@ def _required_files(task: str) -> Callable[[Platform, Cell], Outcomes]:
 
 def said_absent(outcome: CheckOutcome) -> CheckOutcome:
     """A warning in place of a check that passed because no scene can have the task: that nothing was made is not to be overlooked."""
-    from thesis_assets.evaluation.required_files import ABSENT
+    from thesis_assets.evaluation.checks import ABSENT
 
     nothing = 0 < outcome.counts.get("scenes", 0) == outcome.counts.get(ABSENT, 0)
     return outcome.model_copy(update={"passed": False, "warns": True}) if nothing else outcome
 
 
 def _evaluation_manifest(platform: Platform, cell: Cell) -> Outcomes:
-    from thesis_assets.evaluation import required_files
+    from thesis_assets.evaluation import checks
 
     return {
-        "manifest_matches_disk": over_scenes(platform, cell, required_files.check_manifest),
-        "layout_version_is_v1": over_scenes(platform, cell, required_files.check_layout_version),
-        "metrics_recompute": over_scenes(platform, cell, required_files.check_metrics_recompute),
+        "manifest_matches_disk": over_scenes(platform, cell, checks.check_manifest),
+        "layout_version_is_v1": over_scenes(platform, cell, checks.check_layout_version),
+        "metrics_recompute": over_scenes(platform, cell, checks.check_metrics_recompute),
         "evaluated_people_unseen": lambda: _unseen(platform, cell),
     }
 
 
 def _unseen(platform: Platform, cell: Cell) -> CheckOutcome:
-    from thesis_assets.evaluation.seen_people import check_evaluated_unseen
+    from thesis_assets.evaluation.checks import check_evaluated_unseen
     from thesis_assets.samples.sample_rows import read_rows
     from thesis_assets.splits.photographs import check_photographs
 

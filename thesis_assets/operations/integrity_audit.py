@@ -3,7 +3,7 @@ saved images again.
 
 Belongs here: which look covers which assets, and going through their cells. Does not belong here: making a check
 (`check_outcomes`), comparing bytes (`provenance`), what makes a sample whole (`samples.integrity`), or computing a number
-(`evaluation.required_files`).
+(`evaluation.checks`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -209,7 +209,7 @@ class FullLook:
                 yield Fault("scene_samples", Cell(cell.exp_name, scene_name=scene_name), path, problem)
 
     def _numbers(self, task: str, cell: Cell) -> Iterator[Fault]:
-        from thesis_assets.evaluation.required_files import recomputed
+        from thesis_assets.evaluation.checks import recomputed
         from thesis_assets.launch.mapping import map_items
 
         cells = [each for each in self.platform.evaluation_cells(cell, and_gone=True) if task in each.tasks]

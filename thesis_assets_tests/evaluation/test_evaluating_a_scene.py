@@ -256,7 +256,7 @@ def test_metrics_without_predictions_are_refused(own: EvaluationCell) -> None:
 
 
 def test_an_empty_mask_leaves_its_row_empty_and_the_task_whole(own: EvaluationCell) -> None:
-    from thesis_assets.evaluation.required_files import check_metrics_recompute, check_required_files
+    from thesis_assets.evaluation.checks import check_metrics_recompute, check_required_files
 
     write_png(own.scene.tree.ground_truth.mask(4, FRAMES[0]), np.zeros((HEIGHT, WIDTH), np.uint8))
     cell = reopened(own)
@@ -298,7 +298,7 @@ def test_input_data_are_links_in_every_documented_folder(evaluated: EvaluationCe
 
 
 def test_debug_pictures_of_novel_views_stand_apart(own: EvaluationCell) -> None:
-    from thesis_assets.evaluation.required_files import check_input_data_clean
+    from thesis_assets.evaluation.checks import check_input_data_clean
 
     write_png(own.scene.tree.estimated.nv_generation_debug("images") / "4" / "000000.png", true_image(4, FRAMES[0]))
     evaluate(reopened(own))

@@ -12,8 +12,8 @@ import pytest
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile
 from thesis_assets.evaluation.cell import EvaluationCell
+from thesis_assets.evaluation.checks import differences
 from thesis_assets.evaluation.metric_tables import frame_columns, frame_table, missing_sources, read_table, task_faults
-from thesis_assets.evaluation.required_files import differences
 from thesis_assets.evaluation.units import prediction_unit, task_unit
 from thesis_assets.layout import parse_epoch
 from thesis_assets.provenance import examine

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from thesis_assets import storage
+from thesis_assets.evaluation.checks import check_lpips, check_metrics_recompute
 from thesis_assets.evaluation.measured_tasks import measured_task
 from thesis_assets.evaluation.metric_tables import frame_columns, read_protocol, read_table, task_faults
 from thesis_assets.evaluation.nvs_metrics import EMPTY_MASK, TOO_SMALL, NvsComparison, view_metrics
-from thesis_assets.evaluation.required_files import check_lpips, check_metrics_recompute
 from thesis_assets.evaluation.units import task_unit
 from thesis_assets.images.codecs import read_rgb
 from thesis_assets.images.perceptual import load_lpips

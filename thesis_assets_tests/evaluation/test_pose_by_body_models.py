@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from thesis_assets.evaluation.cell import EvaluationCell
+from thesis_assets.evaluation.checks import check_metrics_recompute, check_required_files
 from thesis_assets.evaluation.metric_tables import read_results
 from thesis_assets.evaluation.pose import evaluate_pose
 from thesis_assets.evaluation.pose_inputs import read_points
-from thesis_assets.evaluation.required_files import check_metrics_recompute, check_required_files
 from thesis_assets.evaluation.units import absent_tasks, task_unit
 from thesis_assets.scenes.bodies import Bodies, BodyModel, read_bodies, write_bodies
 from thesis_assets.scenes.scene import write_genders

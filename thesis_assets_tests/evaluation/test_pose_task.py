@@ -10,6 +10,7 @@ import pytest
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, InvalidScene
 from thesis_assets.evaluation.cell import EvaluationCell
+from thesis_assets.evaluation.checks import check_metrics_recompute, check_required_files
 from thesis_assets.evaluation.manifest import write_manifest
 from thesis_assets.evaluation.measured_tasks import measured_task
 from thesis_assets.evaluation.metric_tables import (
@@ -23,7 +24,6 @@ from thesis_assets.evaluation.metric_tables import (
 from thesis_assets.evaluation.pose import evaluate_pose
 from thesis_assets.evaluation.pose_inputs import identity_pairs
 from thesis_assets.evaluation.pose_metrics import mean_distance_mm, read_compared
-from thesis_assets.evaluation.required_files import check_metrics_recompute, check_required_files
 from thesis_assets.evaluation.units import absent_tasks, task_unit
 from thesis_assets.reports.leaderboard import why_not_paired
 from thesis_assets.scenes.bodies import read_bodies, write_bodies

@@ -12,12 +12,12 @@ from PIL import Image
 from thesis_assets import storage
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell
+from thesis_assets.evaluation.checks import check_manifest, check_metrics_recompute, check_required_files
 from thesis_assets.evaluation.manifest import write_manifest
 from thesis_assets.evaluation.measured_tasks import measured_task
 from thesis_assets.evaluation.metric_tables import IMPORTED, read_protocol, read_results, read_table
 from thesis_assets.evaluation.pipeline_command import pipeline_unit
 from thesis_assets.evaluation.pose import evaluate_pose
-from thesis_assets.evaluation.required_files import check_manifest, check_metrics_recompute, check_required_files
 from thesis_assets.evaluation.scene_steps import units_of
 from thesis_assets.evaluation.units import absent_tasks, prediction_place, prediction_unit
 from thesis_assets.experiments.spec import EvaluationSpec

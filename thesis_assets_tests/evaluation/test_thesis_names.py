@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.evaluation.cell import EvaluationCell
+from thesis_assets.evaluation.checks import check_input_data_clean, check_layout_version, recomputed
 from thesis_assets.evaluation.measured_tasks import task_state
-from thesis_assets.evaluation.required_files import check_input_data_clean, check_layout_version, recomputed
 from thesis_assets.evaluation.scene_steps import units_of
 from thesis_assets.evaluation.units import task_unit
 from thesis_assets.layout import TASKS, EvaluationTree, evaluation_tree
@@ -20,7 +20,7 @@ from thesis_assets.provenance import Contents
 from thesis_assets.recordings.contract import check_recording_contract
 from thesis_assets.recordings.exports import TreeExports
 from thesis_assets.recordings.recording import identity_of
-from thesis_assets_tests.evaluation.test_tree_checks import failing
+from thesis_assets_tests.evaluation.test_checks import failing
 from thesis_assets_tests.evaluation.tiny_cell import FRAMES, SCENE, TARGETS, evaluate, open_cell
 
 EPOCHS = (0, 15, 30)

@@ -14,15 +14,15 @@ import pytest
 from thesis_assets import storage
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.cell import EvaluationCell
-from thesis_assets.evaluation.lineage import evaluation_lineage
-from thesis_assets.evaluation.manifest import manifest_unit
-from thesis_assets.evaluation.pose import evaluate_pose
-from thesis_assets.evaluation.required_files import (
+from thesis_assets.evaluation.checks import (
     check_input_data_clean,
     check_layout_version,
     check_manifest,
     check_required_files,
 )
+from thesis_assets.evaluation.lineage import evaluation_lineage
+from thesis_assets.evaluation.manifest import manifest_unit
+from thesis_assets.evaluation.pose import evaluate_pose
 from thesis_assets.evaluation.scene_steps import units_of
 from thesis_assets.evaluation.units import absent_tasks, prediction_unit, task_unit
 from thesis_assets.images.codecs import pixel_digest, read_rgb

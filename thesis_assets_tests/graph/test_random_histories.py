@@ -16,7 +16,6 @@ import dagster as dg
 import pytest
 
 from thesis_assets.errors import InvalidScene
-from thesis_assets.graph.attempts import attempting
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import LEVELS
 from thesis_assets.graph.ready_scenes import ReadyScenes
@@ -26,6 +25,7 @@ from thesis_assets.operations.run_requests import EXPORT, PREPARE
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.defs.sensor_ticks import Ticks, add_scene, cell_of, experiment, state_of, tiny_world
 from thesis_assets_tests.end_to_end.equal_worlds import assert_equal
+from thesis_assets_tests.graph.attempts import attempting
 from thesis_assets_tests.worlds import World
 
 pytestmark = pytest.mark.long

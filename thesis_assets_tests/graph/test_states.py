@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from thesis_assets.errors import CellLocked, InvalidScene, ProcessLost
-from thesis_assets.graph.attempts import attempting, note_failure, read_attempt
+from thesis_assets.graph.attempts import note_failure, read_attempt
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.nodes import NODES
 from thesis_assets.graph.ready_scenes import ReadyScenes
@@ -21,6 +21,7 @@ from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets.storage import cell_lock, write_json
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.defs.sensor_ticks import add_scene, experiment, remove_scene
+from thesis_assets_tests.graph.attempts import attempting
 from thesis_assets_tests.tuning.snapshots import make_config_file
 from thesis_assets_tests.worlds import World
 

@@ -244,8 +244,8 @@ def test_the_scenes_are_sorted_each_once_and_do_not_depend_on_the_order_on_disk(
 
 def test_canonical_gaussians_are_named_as_there_and_not_read_with_the_way_to_render_them(roots: SceneRoots) -> None:
     write_scene(roots, "hi4d_pair15_fight", gaussians=False)
-    put(roots.tree("hi4d_pair15_fight").ground_truth.canonical_gaussians("union"), b"x")
-    put(roots.tree("hi4d_pair15_fight").estimated.canonical_gaussians(0), b"x")
+    put(roots.tree("hi4d_pair15_fight").ground_truth.canonical_gaussians_dir / "union" / "gs.pt", b"x")
+    put(roots.tree("hi4d_pair15_fight").estimated.canonical_gaussians_dir / "0" / "gs.pt", b"x")
     found = describe_scene(roots, "hi4d_pair15_fight")
     assert not any("canon_3dgs_lhm" in each for each in found.modalities)
     (warning,) = found.warnings

@@ -12,9 +12,7 @@ import pytest
 
 from thesis_assets import storage
 from thesis_assets.evaluation.cell import EvaluationCell
-from thesis_assets.evaluation.manifest import write_manifest
-from thesis_assets.evaluation.pose import evaluate_pose
-from thesis_assets.evaluation.required_files import (
+from thesis_assets.evaluation.checks import (
     check_input_data_clean,
     check_layout_version,
     check_lpips,
@@ -22,6 +20,8 @@ from thesis_assets.evaluation.required_files import (
     check_metrics_recompute,
     check_required_files,
 )
+from thesis_assets.evaluation.manifest import write_manifest
+from thesis_assets.evaluation.pose import evaluate_pose
 from thesis_assets.images.codecs import encode_png
 from thesis_assets.layout import TASKS
 from thesis_assets.scenes.bodies import read_bodies, write_bodies

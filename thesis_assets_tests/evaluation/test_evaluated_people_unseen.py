@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from thesis_assets.evaluation.seen_people import check_evaluated_unseen
+from thesis_assets.evaluation.checks import check_evaluated_unseen
 from thesis_assets.images import codecs
 from thesis_assets.operations.check_outcomes import _evaluation_manifest, _selected_checkpoint
 from thesis_assets.operations.report_pages import leaderboard_of

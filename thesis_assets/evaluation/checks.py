@@ -6,7 +6,7 @@ Each looks at what is on disk, names the files that offend, and stays silent abo
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -247,6 +247,27 @@ def _misplaced_debug(train: SceneFolders, test: SceneFolders) -> Iterator[Path]:
         for path in sorted(side.base.rglob("est_*")):
             if not path.is_relative_to(nv_generation):
                 yield path
+
+
+def check_evaluated_unseen(evaluation_groups: Set[str], train_groups: Set[str] | None) -> CheckOutcome:
+    """`evaluated_people_unseen`: numbers of a scene whose people were trained on say how well it was learned, no more.
+
+    Args:
+        evaluation_groups: `<dataset>/<group_id>` of every evaluated scene.
+        train_groups: of the samples that the run was trained on; None where it was not trained here.
+    """
+    counts = {"evaluation_groups": len(evaluation_groups), "train_groups": len(train_groups or ())}
+    if train_groups is None:
+        return CheckOutcome(passed=True, message="the run was not trained here, on people unknown", counts=dict(counts))
+    trained = {group.casefold() for group in train_groups}
+    both = sorted(group for group in evaluation_groups if group.casefold() in trained)
+    message = (
+        f"people that are evaluated were trained on: {', '.join(both)}; report others, or hold these out "
+        "(split.test_groups of a fork)"
+        if both
+        else "none of the people that are evaluated was trained on"
+    )
+    return CheckOutcome.of(both, message=message, counts=dict(counts))
 
 
 def check_metrics_recompute(cell: EvaluationCell, seed: int = 0) -> CheckOutcome:
