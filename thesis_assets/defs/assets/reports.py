@@ -2,7 +2,6 @@
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -21,9 +20,6 @@ from thesis_assets.operations.report_pages import (
 )
 from thesis_assets.operations.shown_results import compare_pages_table, largest_gain, without_picture
 from thesis_assets.schemas.evaluation import LeaderboardRow
-
-if TYPE_CHECKING:
-    pass
 
 
 @graph_asset(

@@ -44,7 +44,7 @@ _UNSTATED_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def read_nerfstudio(source: Path, *, images: Path | None = None) -> Capture:
-    """Read a `transforms.json`, or the one in a folder. _Values of a frame override those of the whole file.
+    """Read a `transforms.json`, or the one in a folder. Values of a frame override those of the whole file.
 
     Args:
         images: the folder that the file's paths start from; None takes the file's own.
