@@ -1,1 +1,1 @@
-"""Dagster nouns only: assets, checks, IO manager, resources, jobs, sensors, schedules; and the operations that they start."""
+"""Dagster nouns only: assets, checks, IO manager, resources, jobs, sensors, schedules, automation. What they do stands in `operations/`."""
