@@ -98,7 +98,7 @@ def film(scene: StudioScene, size: int, n_frames: int) -> Take:
     people = PAIRS[scene.pair]
     choreography = CHOREOGRAPHIES[scene.choreography]
     times = [number / max(n_frames - 1, 1) for number in range(n_frames)]
-    motion = [solve(people, choreography(moment, scene.turned)) for moment in times]
+    motion = [solve(people, choreography(moment), scene.turned) for moment in times]
     cameras = studio_cameras(size)
     source = next(camera for camera in cameras if camera.cam_id == SOURCE_CAMERA)
     estimate = estimate_motion(people, motion, source, np.random.default_rng([scene.seed, 0]))

@@ -1,15 +1,15 @@
-"""The shape of a studio person: proportions, skeleton and poses, and the skinned surface of a body around it.
+"""The bodies of the studio: proportions, skeleton and poses, and the skinned surface around it.
 
 Joints come in the order of SMPL (24); the first 22 are also the body joints of SMPL-X. The rest pose is a T: y up, facing
 +z, the left arm along +x, the pelvis at the origin. Lengths are metres, rotations axis-angle in radians, each relative to
 the parent joint, as in SMPL. `betas` are coefficients of the studio's own shape space, not of a licensed body model.
-A body has the same topology for everybody (so that `faces` is shared); what an outfit adds (hair, a skirt) is a second
-mesh of the person's own. Does not belong here: colour, pixels, what people do (`studio_motion`).
+A body has the same topology for everybody, so that `faces` is shared. Does not belong here: clothes, colour, movement.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -25,46 +25,49 @@ N_JOINTS = len(JOINT_NAMES)
 N_SMPLX_JOINTS = 22
 """SMPL-X keeps its hands in finger joints of their own; the studio's hands are rigid."""
 
-_CENTRAL_OFFSETS = {
-    "spine1": (0.0, 0.11, -0.01),
-    "spine2": (0.0, 0.135, 0.0),
-    "spine3": (0.0, 0.06, 0.0),
-    "neck": (0.0, 0.205, -0.01),
-    "head": (0.0, 0.07, 0.02),
+Proportions = Mapping[str, float]
+"""Factors on the mean body, 1 each for `betas` of zero."""
+_SHARES = {
+    "stature": 0.035, "girth": 0.06, "legs": 0.03, "arms": 0.03, "shoulders": 0.05, "hips": 0.05, "belly": 0.08,
+    "head": 0.03, "chest": 0.05, "extremities": 0.04,
+}  # fmt: skip
+
+_X, _Y, _Z = np.eye(3)
+_BONES: dict[str, tuple[tuple[float, float, float], str, list[int]]] = {
+    "spine1": ((0.0, 0.11, -0.01), "stature", []),
+    "spine2": ((0.0, 0.135, 0.0), "stature", []),
+    "spine3": ((0.0, 0.06, 0.0), "stature", []),
+    "neck": ((0.0, 0.205, -0.01), "stature", []),
+    "head": ((0.0, 0.07, 0.02), "stature", []),
+    "hip": ((0.085, -0.09, 0.0), "hips", [0]),
+    "knee": ((0.01, -0.39, 0.0), "legs", [1]),
+    "ankle": ((-0.005, -0.40, -0.02), "legs", [1]),
+    "foot": ((0.01, -0.055, 0.12), "extremities", [0, 1, 2]),
+    "collar": ((0.06, 0.125, -0.01), "shoulders", [0]),
+    "shoulder": ((0.115, 0.025, -0.01), "shoulders", [0]),
+    "elbow": ((0.26, 0.0, -0.01), "arms", [0]),
+    "wrist": ((0.245, 0.0, 0.01), "arms", [0]),
+    "hand": ((0.085, 0.0, 0.0), "extremities", [0, 1, 2]),
 }
-_LEFT_OFFSETS = {
-    "hip": (0.085, -0.09, 0.0),
-    "knee": (0.01, -0.39, 0.0),
-    "ankle": (-0.005, -0.40, -0.02),
-    "foot": (0.01, -0.055, 0.12),
-    "collar": (0.06, 0.125, -0.01),
-    "shoulder": (0.115, 0.025, -0.01),
-    "elbow": (0.26, 0.0, -0.01),
-    "wrist": (0.245, 0.0, 0.01),
-    "hand": (0.085, 0.0, 0.0),
-}
+"""From the parent to a joint (of the left side): metres of the mean body, and what scales which axes beside the stature."""
 
 
-@dataclass(frozen=True)
-class Proportions:
-    """Factors on the mean body, 1 each for `betas` of zero."""
+def proportions_of(betas: Sequence[float]) -> Proportions:
+    """One factor a coefficient (10 of them): `1 + share * beta`."""
+    return {name: 1.0 + share * beta for (name, share), beta in zip(_SHARES.items(), betas, strict=True)}
 
-    stature: float
-    girth: float
-    legs: float
-    arms: float
-    shoulders: float
-    hips: float
-    belly: float
-    head: float
-    chest: float
-    extremities: float
 
-    @classmethod
-    def of_betas(cls, betas: np.ndarray) -> "Proportions":
-        """One factor a coefficient: `1 + share * beta`. `betas`: (10,)."""
-        shares = (0.035, 0.06, 0.03, 0.03, 0.05, 0.05, 0.08, 0.03, 0.05, 0.04)
-        return cls(*(1.0 + share * float(beta) for share, beta in zip(shares, betas, strict=True)))
+def rest_joints(body: Proportions) -> np.ndarray:
+    """(24, 3) joint positions of the rest pose, pelvis at the origin."""
+    joints = np.zeros((N_JOINTS, 3))
+    for index, name in enumerate(JOINT_NAMES[1:], start=1):
+        side, _, part = name.rpartition("_")
+        metres, scaled_by, axes = _BONES[part]
+        bone = body["stature"] * np.array(metres)
+        bone[axes] *= body[scaled_by]
+        bone[0] *= -1.0 if side == "right" else 1.0
+        joints[index] = joints[PARENTS[index]] + bone
+    return joints
 
 
 @dataclass(frozen=True)
@@ -79,49 +82,21 @@ class Pose:
     rotations: np.ndarray
     translation: np.ndarray
 
-    def turned(self, joint: str, matrix: np.ndarray) -> "Pose":
-        """This pose with the local rotation of one joint replaced. `matrix`: (3, 3)."""
-        rotations = self.rotations.copy()
-        rotations[JOINT[joint]] = Rotation.from_matrix(matrix).as_rotvec()
-        return Pose(rotations, self.translation)
-
-    def moved(self, offset: np.ndarray) -> "Pose":
-        """This pose displaced by `offset`, (3,) metres."""
-        return Pose(self.rotations, self.translation + offset)
-
-
-def rest_joints(proportions: Proportions) -> np.ndarray:
-    """(24, 3) joint positions of the rest pose, pelvis at the origin."""
-    joints = np.zeros((N_JOINTS, 3))
-    for index in range(1, N_JOINTS):
-        joints[index] = joints[PARENTS[index]] + _offset(JOINT_NAMES[index], proportions)
-    return joints
-
 
 def forward_kinematics(rest: np.ndarray, pose: Pose) -> np.ndarray:
-    """World transform of every joint's frame.
-
-    Args:
-        rest: (24, 3) rest joints.
-
-    Returns:
-        (24, 4, 4): the columns of the upper left are the joint's axes, the last column is its world position.
-    """
-    local = np.tile(np.eye(4), (N_JOINTS, 1, 1))
-    local[:, :3, :3] = Rotation.from_rotvec(pose.rotations).as_matrix()
-    local[0, :3, 3] = rest[0] + pose.translation
-    world = np.empty_like(local)
-    world[0] = local[0]
-    for index in range(1, N_JOINTS):
-        parent = PARENTS[index]
-        local[index, :3, 3] = rest[index] - rest[parent]
-        world[index] = world[parent] @ local[index]
+    """(24, 4, 4) world transform of every joint's frame: its axes, and in the last column its place. `rest`: (24, 3)."""
+    world = np.tile(np.eye(4), (N_JOINTS, 1, 1))
+    world[:, :3, :3] = Rotation.from_rotvec(pose.rotations).as_matrix()
+    world[0, :3, 3] = rest[0] + pose.translation
+    for index, parent in enumerate(PARENTS[1:], start=1):
+        world[index, :3, 3] = rest[index] - rest[parent]
+        world[index] = world[parent] @ world[index]
     return world
 
 
 def posed_joints(rest: np.ndarray, pose: Pose) -> np.ndarray:
     """(24, 3) world positions of the joints."""
-    return np.asarray(forward_kinematics(rest, pose)[:, :3, 3])
+    return forward_kinematics(rest, pose)[:, :3, 3]
 
 
 def blend_poses(first: Pose, second: Pose, share: float) -> Pose:
@@ -132,37 +107,13 @@ def blend_poses(first: Pose, second: Pose, share: float) -> Pose:
     return Pose(rotations, (1 - share) * first.translation + share * second.translation)
 
 
-def _offset(name: str, proportions: Proportions) -> np.ndarray:
-    side, _, part = name.partition("_")
-    if not part:
-        return proportions.stature * np.array(_CENTRAL_OFFSETS[name])
-    offset = proportions.stature * np.array(_LEFT_OFFSETS[part])
-    if side == "right":
-        offset[0] = -offset[0]
-    if part in ("knee", "ankle"):
-        offset[1] *= proportions.legs
-    elif part in ("elbow", "wrist"):
-        offset[0] *= proportions.arms
-    elif part in ("foot", "hand"):
-        offset *= proportions.extremities
-    elif part in ("collar", "shoulder"):
-        offset[0] *= proportions.shoulders
-    elif part == "hip":
-        offset[0] *= proportions.hips
-    return offset
+# --- surfaces --------------------------------------------------------------------------------------------------------
 
 
 class Part(IntEnum):
     """What a vertex belongs to."""
 
-    TORSO = 0
-    HEAD = 1
-    LEG = 2
-    FOOT = 3
-    ARM = 4
-    HAND = 5
-    SKIRT = 6
-    HAIR = 7
+    TORSO, HEAD, LEG, FOOT, ARM, HAND, SKIRT, HAIR = range(8)
 
 
 @dataclass(frozen=True)
@@ -190,42 +141,6 @@ class Surface:
     normals: np.ndarray
 
 
-@dataclass(frozen=True)
-class Ring:
-    """One cross-section of a tube: centre (3,), half widths along the tube's two axes, shares of joints."""
-
-    centre: np.ndarray
-    half_widths: tuple[float, float]
-    shares: dict[str, float]
-
-
-def tube(rings: Sequence[Ring], first_axis: np.ndarray, second_axis: np.ndarray, segments: int, part: Part) -> Mesh:
-    """A closed tube through elliptic rings; its two ends are single vertices."""
-    angles = 2 * np.pi * np.arange(segments) / segments
-    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    vertices = [ring.centre + (circle * ring.half_widths) @ np.stack([first_axis, second_axis]) for ring in rings]
-    tips = [rings[0].centre, rings[-1].centre]
-    n_rings = len(rings)
-    around = np.arange(segments)
-    following = (around + 1) % segments
-    faces = []
-    for row in range(n_rings - 1):
-        lower, upper = row * segments, (row + 1) * segments
-        faces.append(np.stack([lower + around, upper + around, lower + following], axis=1))
-        faces.append(np.stack([lower + following, upper + around, upper + following], axis=1))
-    bottom, top, last = n_rings * segments, n_rings * segments + 1, (n_rings - 1) * segments
-    faces.append(np.stack([np.full(segments, bottom), around, following], axis=1))
-    faces.append(np.stack([np.full(segments, top), last + following, last + around], axis=1))
-    shares = np.stack([_weights(ring.shares) for ring in rings])
-    mesh = Mesh(
-        vertices=np.concatenate([*vertices, np.stack(tips)]),
-        faces=np.concatenate(faces),
-        weights=np.concatenate([np.repeat(shares, segments, axis=0), shares[[0, -1]]]),
-        parts=np.full(n_rings * segments + 2, int(part)),
-    )
-    return mesh if _signed_volume(mesh) > 0 else Mesh(mesh.vertices, mesh.faces[:, ::-1], mesh.weights, mesh.parts)
-
-
 def join_meshes(meshes: Sequence[Mesh]) -> Mesh:
     """Several meshes as one, in order."""
     starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
@@ -238,150 +153,187 @@ def join_meshes(meshes: Sequence[Mesh]) -> Mesh:
 
 
 def pose_mesh(mesh: Mesh, rest: np.ndarray, pose: Pose) -> Surface:
-    """Linear blend skinning (Magnenat-Thalmann et al. 1988; the form SMPL uses), and area-weighted normals."""
+    """Linear blend skinning (Magnenat-Thalmann et al. 1988; the form SMPL uses), and normals weighted by the faces' areas."""
     transforms = forward_kinematics(rest, pose)
     transforms[:, :3, 3] -= np.einsum("jab,jb->ja", transforms[:, :3, :3], rest)
     blended = np.einsum("vj,jab->vab", mesh.weights, transforms[:, :3])
     vertices = np.einsum("vab,vb->va", blended[:, :, :3], mesh.vertices) + blended[:, :, 3]
-    return Surface(vertices, vertex_normals(vertices, mesh.faces))
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(V, 3) unit normals, each the mean of the faces around, weighted by area."""
-    corners = vertices[faces]
-    areas = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals = np.zeros_like(vertices)
-    for corner in range(3):
-        np.add.at(normals, faces[:, corner], areas)
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    return normals
+    for corner in mesh.faces.T:
+        np.add.at(normals, corner, face_normals(vertices, mesh.faces))
+    return Surface(vertices, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12))
 
 
-def _weights(shares: dict[str, float]) -> np.ndarray:
-    row = np.zeros(N_JOINTS)
-    for name, share in shares.items():
-        row[JOINT[name]] = share
-    return row
+def face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """(F, 3) outward normals, as long as twice the face's area."""
+    first, second, third = np.moveaxis(vertices[faces], 1, 0)
+    return np.cross(second - first, third - first)
 
 
-def _signed_volume(mesh: Mesh) -> float:
-    first, second, third = np.moveaxis(mesh.vertices[mesh.faces], 1, 0)
-    return float(np.einsum("fa,fa->", first, np.cross(second, third)))
+class Ring(NamedTuple):
+    """One cross-section of a tube: centre (3,), half widths along the tube's two axes (one number: alike), shares of joints."""
+
+    centre: np.ndarray
+    half_widths: np.ndarray
+    shares: dict[str, float]
 
 
-_X, _Y, _Z = np.eye(3)
+Level = tuple[tuple[float, float, float] | float, tuple[float, float] | float, dict[str, float]]
+"""A ring in a table: offset, half widths, shares of joints; joints of a pair without their side."""
 
 
-def body_mesh(rest: np.ndarray, proportions: Proportions, *, segments: int) -> Mesh:
+def rings(anchor: np.ndarray, size: object, width: float, levels: Sequence[Level], side: str = "") -> list[Ring]:
+    """The rings of a table: `size` times their offsets from the anchor, `width` times their half widths."""
+
+    def joint(name: str) -> str:
+        return name if name in JOINT else f"{side}_{name}"
+
+    return [
+        Ring(anchor + np.multiply(size, offset), np.multiply(width, half), {joint(name): shares[name] for name in shares})
+        for offset, half, shares in levels
+    ]
+
+
+def tube(rings: Sequence[Ring], axes: tuple[np.ndarray, np.ndarray], segments: int, part: Part) -> Mesh:
+    """A closed tube through elliptic rings; its two ends are single vertices."""
+    n_rings, around = len(rings), np.arange(segments)
+    following = (around + 1) % segments
+    angles = 2 * np.pi * around / segments
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    vertices = [ring.centre + (circle * ring.half_widths) @ np.stack(axes) for ring in rings]
+    weights = np.zeros((n_rings, N_JOINTS))
+    for ring, row in zip(rings, weights, strict=True):
+        row[[JOINT[name] for name in ring.shares]] = list(ring.shares.values())
+    last = (n_rings - 1) * segments
+    here, there = (np.arange(0, last, segments)[:, None] + place for place in (around, following))
+    lower, upper = [here, here + segments, there], [there, here + segments, there + segments]
+    bottom, top = [n_rings * segments, around, following], [n_rings * segments + 1, last + following, last + around]
+    sides = np.stack([np.stack(lower, axis=-1), np.stack(upper, axis=-1)], axis=1)
+    ends = [np.stack(np.broadcast_arrays(*corners), axis=1) for corners in (bottom, top)]
+    faces = np.concatenate([sides.reshape(-1, 3), *ends])
+    mesh = Mesh(
+        vertices=np.concatenate([*vertices, [rings[0].centre, rings[-1].centre]]),
+        faces=faces,
+        weights=np.concatenate([np.repeat(weights, segments, axis=0), weights[[0, -1]]]),
+        parts=np.full(n_rings * segments + 2, int(part)),
+    )
+    first, second, third = np.moveaxis(mesh.vertices[faces], 1, 0)
+    outwards = np.einsum("fa,fa->", first, np.cross(second, third)) > 0
+    return mesh if outwards else replace(mesh, faces=faces[:, ::-1])
+
+
+_TORSO: dict[str, Sequence[Level]] = {
+    "hips": (
+        ((0, -0.15, 0), (0.060, 0.060), {"pelvis": 1.0}),
+        ((0, -0.11, 0), (0.140, 0.105), {"pelvis": 1.0}),
+        ((0, -0.05, 0), (0.160, 0.118), {"pelvis": 1.0}),
+        ((0, 0.03, 0), (0.156, 0.114), {"pelvis": 0.8, "spine1": 0.2}),
+    ),
+    "belly": (
+        ((0, 0.12, 0), (0.140, 0.106), {"pelvis": 0.2, "spine1": 0.7, "spine2": 0.1}),
+        ((0, 0.21, 0), (0.138, 0.106), {"spine1": 0.5, "spine2": 0.5}),
+    ),
+    "chest": (
+        ((0, 0.29, 0), (0.150, 0.114), {"spine2": 0.5, "spine3": 0.5}),
+        ((0, 0.37, 0), (0.162, 0.118), {"spine3": 1.0}),
+    ),
+    "shoulders": (
+        ((0, 0.425, 0), (0.168, 0.108), {"spine3": 1.0}),
+        ((0, 0.465, 0), (0.150, 0.085), {"spine3": 1.0}),
+        ((0, 0.495, 0), (0.085, 0.066), {"spine3": 0.7, "neck": 0.3}),
+    ),
+}
+_NECK: Sequence[Level] = (
+    ((0, 0.525, 0), (0.056, 0.056), {"neck": 0.9, "spine3": 0.1}),
+    ((0, 0.585, 0), (0.052, 0.055), {"neck": 0.6, "head": 0.4}),
+)
+_HEAD = ((-1.0, 0.25), (-0.82, 0.62), (-0.5, 0.86), (-0.1, 0.98), (0.3, 1.0), (0.65, 0.84), (0.88, 0.52), (1.0, 0.15))
+"""Height and width from chin to crown, as shares of the largest."""
+_THIGH: Sequence[Level] = (
+    (-0.1, 0.085, {"pelvis": 0.7, "hip": 0.3}),
+    (0.06, 0.088, {"pelvis": 0.35, "hip": 0.65}),
+    (0.3, 0.080, {"hip": 1.0}),
+    (0.6, 0.067, {"hip": 1.0}),
+    (0.86, 0.057, {"hip": 0.85, "knee": 0.15}),
+)
+_SHANK: Sequence[Level] = (
+    (0.0, 0.055, {"hip": 0.5, "knee": 0.5}),
+    (0.14, 0.054, {"hip": 0.12, "knee": 0.88}),
+    (0.35, 0.056, {"knee": 1.0}),
+    (0.65, 0.046, {"knee": 1.0}),
+    (0.97, 0.038, {"knee": 0.7, "ankle": 0.3}),
+)
+_FOOT: Sequence[Level] = (
+    ((0, -0.040, -0.065), (0.022, 0.020), {"ankle": 1.0}),
+    ((0, -0.035, -0.045), (0.036, 0.036), {"ankle": 1.0}),
+    ((0, -0.030, 0.01), (0.041, 0.044), {"ankle": 1.0}),
+    ((0, -0.042, 0.07), (0.045, 0.034), {"ankle": 0.8, "foot": 0.2}),
+    ((0, -0.052, 0.13), (0.049, 0.025), {"ankle": 0.4, "foot": 0.6}),
+    ((0, -0.057, 0.18), (0.038, 0.019), {"foot": 1.0}),
+    ((0, -0.060, 0.20), (0.018, 0.012), {"foot": 1.0}),
+)
+_UPPER_ARM: Sequence[Level] = (
+    (-0.22, 0.052, {"spine3": 0.5, "collar": 0.5}),
+    (0.02, 0.058, {"collar": 0.5, "shoulder": 0.5}),
+    (0.25, 0.053, {"shoulder": 1.0}),
+    (0.6, 0.046, {"shoulder": 1.0}),
+    (0.86, 0.040, {"shoulder": 0.85, "elbow": 0.15}),
+)
+_LOWER_ARM: Sequence[Level] = (
+    (0.0, 0.039, {"shoulder": 0.5, "elbow": 0.5}),
+    (0.14, 0.040, {"shoulder": 0.12, "elbow": 0.88}),
+    (0.4, 0.040, {"elbow": 1.0}),
+    (0.75, 0.032, {"elbow": 1.0}),
+    (1.0, 0.027, {"elbow": 0.6, "wrist": 0.4}),
+)
+_HAND: Sequence[Level] = (
+    ((-0.005, 0, 0), (0.022, 0.026), {"wrist": 1.0}),
+    ((0.04, 0, 0), (0.021, 0.040), {"wrist": 1.0}),
+    ((0.085, 0, 0), (0.020, 0.043), {"wrist": 1.0}),
+    ((0.13, 0, 0), (0.017, 0.036), {"wrist": 1.0}),
+    ((0.165, 0, 0), (0.010, 0.018), {"wrist": 1.0}),
+)
+UPRIGHT = (_X, _Z)
+"""Axes of a tube that runs upwards."""
+
+
+def body_mesh(rest: np.ndarray, body: Proportions, *, segments: int) -> Mesh:
     """The skin and clothes of a body, without what an outfit adds. `rest`: (24, 3) joints; `segments`: vertices around the torso."""
+    stature, width, end = body["stature"], body["stature"] * body["girth"], body["stature"] * body["extremities"]
+    spine = np.array([0.0, 0.0, rest[JOINT["spine2"]][2]])
+    torso = [ring for where, levels in _TORSO.items() for ring in rings(spine, stature, width * body[where], levels)]
+    torso += rings(spine, stature, stature, _NECK)
     limb = max(6, round(segments * 0.72))
     tubes = [
-        tube(_torso(rest, proportions), _X, _Z, segments, Part.TORSO),
-        tube(head_rings(rest, proportions, 1.0), _X, _Z, segments, Part.HEAD),
+        tube(torso, UPRIGHT, segments, Part.TORSO),
+        tube(head_rings(rest, body, 1.0), UPRIGHT, segments, Part.HEAD),
     ]
-    for side, sign in (("left", 1.0), ("right", -1.0)):
+    for side, outward in (("left", 1.0), ("right", -1.0)):
+        hip, knee, ankle, shoulder, elbow, wrist = (
+            rest[JOINT[f"{side}_{part}"]] for part in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
+        )
+        leg = rings(hip, knee - hip, width, _THIGH, side) + rings(knee, ankle - knee, width, _SHANK, side)
+        arm = rings(shoulder, elbow - shoulder, width, _UPPER_ARM, side)
+        arm += rings(elbow, wrist - elbow, width, _LOWER_ARM, side)
         tubes += [
-            tube(_leg(rest, proportions, side), _X, _Z, limb, Part.LEG),
-            tube(_foot(rest, proportions, side), _X, _Y, limb, Part.FOOT),
-            tube(_arm(rest, proportions, side), _Y, sign * _Z, limb, Part.ARM),
-            tube(_hand(rest, proportions, side, sign), _Y, sign * _Z, max(6, limb - 2), Part.HAND),
+            tube(leg, UPRIGHT, limb, Part.LEG),
+            tube(rings(ankle, end, end, _FOOT, side), (_X, _Y), limb, Part.FOOT),
+            tube(arm, (_Y, outward * _Z), limb, Part.ARM),
+            tube(rings(wrist, outward * end, end, _HAND, side), (_Y, outward * _Z), max(6, limb - 2), Part.HAND),
         ]
     return join_meshes(tubes)
 
 
-def head_rings(rest: np.ndarray, proportions: Proportions, swell: float) -> list[Ring]:
-    """The head as a stack of rings from chin to crown. `swell` > 1 makes a shell around it, for hair."""
-    size = proportions.head * proportions.stature
-    centre = rest[JOINT["head"]] + size * np.array([0.0, 0.085, 0.012])
-    heights, widths = (-1.0, -0.82, -0.5, -0.1, 0.3, 0.65, 0.88, 1.0), (0.25, 0.62, 0.86, 0.98, 1.0, 0.84, 0.52, 0.15)
-    rings = []
-    for height, width in zip(heights, widths, strict=True):
-        forward = 0.012 if height < -0.4 else 0.0  # the chin stands before the neck
-        middle = centre + size * np.array([0.0, 0.118 * height * swell, forward])
-        rings.append(Ring(middle, (size * 0.078 * width * swell, size * 0.098 * width * swell), {"head": 1.0}))
-    return rings
+def skull(rest: np.ndarray, size: float) -> np.ndarray:
+    """(3,) the middle of the head."""
+    return rest[JOINT["head"]] + size * np.array([0.0, 0.085, 0.012])
 
 
-def _torso(rest: np.ndarray, body: Proportions) -> list[Ring]:
-    size = body.stature
-    hips, waist, chest = body.girth * body.hips, body.girth * body.belly, body.girth * body.chest
-    shoulders = body.girth * body.shoulders
-    levels = [
-        (-0.15, 0.060, 0.060, hips, {"pelvis": 1.0}),
-        (-0.11, 0.140, 0.105, hips, {"pelvis": 1.0}),
-        (-0.05, 0.160, 0.118, hips, {"pelvis": 1.0}),
-        (0.03, 0.156, 0.114, hips, {"pelvis": 0.8, "spine1": 0.2}),
-        (0.12, 0.140, 0.106, waist, {"pelvis": 0.2, "spine1": 0.7, "spine2": 0.1}),
-        (0.21, 0.138, 0.106, waist, {"spine1": 0.5, "spine2": 0.5}),
-        (0.29, 0.150, 0.114, chest, {"spine2": 0.5, "spine3": 0.5}),
-        (0.37, 0.162, 0.118, chest, {"spine3": 1.0}),
-        (0.425, 0.168, 0.108, shoulders, {"spine3": 1.0}),
-        (0.465, 0.150, 0.085, shoulders, {"spine3": 1.0}),
-        (0.495, 0.085, 0.066, shoulders, {"spine3": 0.7, "neck": 0.3}),
-        (0.525, 0.056, 0.056, 1.0, {"neck": 0.9, "spine3": 0.1}),
-        (0.585, 0.052, 0.055, 1.0, {"neck": 0.6, "head": 0.4}),
+def head_rings(rest: np.ndarray, body: Proportions, swell: float) -> list[Ring]:
+    """The head from chin to crown. `swell` > 1 makes a shell around it, for hair."""
+    size = body["head"] * body["stature"]
+    levels: list[Level] = [  # the chin stands before the neck
+        ((0, 0.118 * up * swell, 0.012 if up < -0.4 else 0), (0.078 * wide, 0.098 * wide), {"head": 1.0})
+        for up, wide in _HEAD
     ]
-    spine = rest[JOINT["spine2"]][2]
-    return [
-        Ring(np.array([0.0, size * height, spine]), (size * wide * factor, size * deep * factor), shares)
-        for height, wide, deep, factor, shares in levels
-    ]
-
-
-def _leg(rest: np.ndarray, body: Proportions, side: str) -> list[Ring]:
-    hip, knee, ankle = (f"{side}_{name}" for name in ("hip", "knee", "ankle"))
-    thigh = [(-0.1, 0.085, {"pelvis": 0.7, hip: 0.3}), (0.06, 0.088, {"pelvis": 0.35, hip: 0.65})]
-    thigh += [(0.3, 0.080, {hip: 1.0}), (0.6, 0.067, {hip: 1.0}), (0.86, 0.057, {hip: 0.85, knee: 0.15})]
-    shank = [(0.0, 0.055, {hip: 0.5, knee: 0.5}), (0.14, 0.054, {hip: 0.12, knee: 0.88})]
-    shank += [(0.35, 0.056, {knee: 1.0}), (0.65, 0.046, {knee: 1.0}), (0.97, 0.038, {knee: 0.7, ankle: 0.3})]
-    return _limb(rest, hip, knee, thigh, body) + _limb(rest, knee, ankle, shank, body)
-
-
-def _foot(rest: np.ndarray, body: Proportions, side: str) -> list[Ring]:
-    ankle, toes = f"{side}_ankle", f"{side}_foot"
-    size = body.stature * body.extremities
-    levels = [
-        (-0.065, -0.040, 0.022, 0.020, {ankle: 1.0}),
-        (-0.045, -0.035, 0.036, 0.036, {ankle: 1.0}),
-        (0.01, -0.030, 0.041, 0.044, {ankle: 1.0}),
-        (0.07, -0.042, 0.045, 0.034, {ankle: 0.8, toes: 0.2}),
-        (0.13, -0.052, 0.049, 0.025, {ankle: 0.4, toes: 0.6}),
-        (0.18, -0.057, 0.038, 0.019, {toes: 1.0}),
-        (0.20, -0.060, 0.018, 0.012, {toes: 1.0}),
-    ]
-    return [
-        Ring(rest[JOINT[ankle]] + size * np.array([0.0, down, ahead]), (size * wide, size * high), shares)
-        for ahead, down, wide, high, shares in levels
-    ]
-
-
-def _arm(rest: np.ndarray, body: Proportions, side: str) -> list[Ring]:
-    collar, shoulder, elbow, wrist = (f"{side}_{name}" for name in ("collar", "shoulder", "elbow", "wrist"))
-    upper = [(-0.22, 0.052, {"spine3": 0.5, collar: 0.5}), (0.02, 0.058, {collar: 0.5, shoulder: 0.5})]
-    upper += [(0.25, 0.053, {shoulder: 1.0}), (0.6, 0.046, {shoulder: 1.0})]
-    upper += [(0.86, 0.040, {shoulder: 0.85, elbow: 0.15})]
-    lower = [(0.0, 0.039, {shoulder: 0.5, elbow: 0.5}), (0.14, 0.040, {shoulder: 0.12, elbow: 0.88})]
-    lower += [(0.4, 0.040, {elbow: 1.0}), (0.75, 0.032, {elbow: 1.0}), (1.0, 0.027, {elbow: 0.6, wrist: 0.4})]
-    return _limb(rest, shoulder, elbow, upper, body) + _limb(rest, elbow, wrist, lower, body)
-
-
-def _hand(rest: np.ndarray, body: Proportions, side: str, sign: float) -> list[Ring]:
-    wrist = f"{side}_wrist"
-    size = body.stature * body.extremities
-    lengths = (-0.005, 0.04, 0.085, 0.13, 0.165)
-    thicknesses, widths = (0.022, 0.021, 0.020, 0.017, 0.010), (0.026, 0.040, 0.043, 0.036, 0.018)
-    return [
-        Ring(rest[JOINT[wrist]] + size * np.array([sign * along, 0.0, 0.0]), (size * thick, size * wide), {wrist: 1.0})
-        for along, thick, wide in zip(lengths, thicknesses, widths, strict=True)
-    ]
-
-
-def _limb(
-    rest: np.ndarray, start: str, end: str, levels: Sequence[tuple[float, float, dict[str, float]]], body: Proportions
-) -> list[Ring]:
-    first, last = rest[JOINT[start]], rest[JOINT[end]]
-    width = body.stature * body.girth
-    return [
-        Ring((1 - along) * first + along * last, (width * radius, width * radius), shares)
-        for along, radius, shares in levels
-    ]
+    return rings(skull(rest, size), size, size * swell, levels)

@@ -1,10 +1,11 @@
 """Who is in the studio: what its people wear and look like, one individual, and the pairs and scenes they play in.
 
 Colours are evaluated at any point of a surface from its rest position, so that a texture moves with the body and has no
-seams. Does not belong here: light (`studio_views`).
+seams. Does not belong here: light (`studio_views`), movement (`studio_motion`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -12,23 +13,31 @@ import numpy as np
 
 from thesis_assets.demo.studio_bodies import (
     JOINT,
+    UPRIGHT,
+    Level,
     Mesh,
     Part,
     Pose,
     Proportions,
-    Ring,
     Surface,
     body_mesh,
     forward_kinematics,
     head_rings,
     join_meshes,
     pose_mesh,
+    proportions_of,
     rest_joints,
+    rings,
+    skull,
     tube,
 )
 
 Color = tuple[float, float, float]
-_X, _Y, _Z = np.eye(3)
+Side = Literal["left", "right"]
+OUTWARD = {"left": 1.0, "right": -1.0}
+"""Along x in the rest pose."""
+BODY_SEGMENTS = {"smplx": 12, "smpl": 9}
+"""Vertices around the torso: the two body models have surfaces of different density, as the real ones do."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,21 @@ class Pattern:
     first: Color
     second: Color = (0.0, 0.0, 0.0)
     period: float = 0.14
+
+    def color(self, along: np.ndarray, across: np.ndarray) -> np.ndarray:
+        """The cloth's colour, (N, 3). `along` and `across`: (N,) metres on the cloth."""
+        down, side = along / self.period, across / self.period
+        second = np.zeros(len(along), dtype=bool)
+        if self.kind in ("stripes", "checks"):
+            second = np.mod(down, 1.0) > 0.5
+        if self.kind == "checks":
+            second ^= np.mod(side, 1.0) > 0.5
+        elif self.kind == "dots":
+            shifted = side + 0.5 * np.mod(np.floor(down), 2.0)
+            second = np.hypot(np.mod(down, 1.0) - 0.5, np.mod(shifted, 1.0) - 0.5) < 0.3
+        elif self.kind == "band":
+            second = np.abs(along - 0.30) < self.period / 2  # across the chest
+        return np.where(second[:, None], self.second, self.first)
 
 
 @dataclass(frozen=True)
@@ -56,198 +80,6 @@ class Outfit:
     skirt: bool = False
 
 
-def outfit_mesh(outfit: Outfit, rest: np.ndarray, proportions: Proportions) -> Mesh:
-    """Hair and, where worn, a skirt: what lies over the body. Skinned like it."""
-    pieces = _hair(outfit, rest, proportions)
-    if outfit.skirt:
-        pieces.append(_skirt(rest, proportions))
-    return join_meshes(pieces)
-
-
-def surface_color(outfit: Outfit, rest: np.ndarray, parts: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The unlit colour, (N, 3) in [0, 1], of surface points (N, 3) at rest, metres.
-
-    `rest`: (24, 3) rest joints of the person; `parts`: (N,) `Part` of each point.
-    """
-    colors = np.empty_like(points)
-    painters = {
-        Part.TORSO: _torso_color,
-        Part.HEAD: _head_color,
-        Part.LEG: _leg_color,
-        Part.FOOT: _foot_color,
-        Part.ARM: _arm_color,
-        Part.HAND: lambda outfit, _, points: np.tile(outfit.skin, (len(points), 1)),
-        Part.SKIRT: _skirt_color,
-        Part.HAIR: _hair_color,
-    }
-    for part, painter in painters.items():
-        chosen = parts == part
-        if chosen.any():
-            colors[chosen] = painter(outfit, rest, points[chosen])
-    return colors
-
-
-def pattern_color(pattern: Pattern, along: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """The cloth's colour, (N, 3). `along` and `across`: (N,) metres on the cloth."""
-    down, side = along / pattern.period, across / pattern.period
-    if pattern.kind == "stripes":
-        second = np.mod(down, 1.0) > 0.5
-    elif pattern.kind == "checks":
-        second = (np.mod(down, 1.0) > 0.5) ^ (np.mod(side, 1.0) > 0.5)
-    elif pattern.kind == "dots":
-        shifted = side + 0.5 * np.mod(np.floor(down), 2.0)
-        second = np.hypot(np.mod(down, 1.0) - 0.5, np.mod(shifted, 1.0) - 0.5) < 0.3
-    elif pattern.kind == "band":
-        second = np.abs(along - 0.30) < pattern.period / 2  # across the chest
-    else:
-        second = np.zeros(len(along), dtype=bool)
-    return np.where(second[:, None], pattern.second, pattern.first)
-
-
-def _hair(outfit: Outfit, rest: np.ndarray, body: Proportions) -> list[Mesh]:
-    size = body.stature * body.head
-    skull = rest[JOINT["head"]] + size * np.array([0.0, 0.085, 0.012])
-    cap = [
-        Ring(ring.centre + size * np.array([0.0, 0.012, -0.020]), ring.half_widths, ring.shares)
-        for ring in head_rings(rest, body, 1.10)[3:]
-    ]
-    pieces = [tube(cap, _X, _Z, 10, Part.HAIR)]
-    if outfit.hair_style == "bun":
-        levels = ((-1.0, 0.3), (-0.4, 0.9), (0.4, 0.9), (1.0, 0.3))
-        middle = skull + size * np.array([0.0, 0.09, -0.105])
-        bun = [
-            Ring(
-                middle + size * np.array([0.0, 0.042 * up, 0.0]),
-                (size * 0.045 * wide, size * 0.045 * wide),
-                {"head": 1.0},
-            )
-            for up, wide in levels
-        ]
-        pieces.append(tube(bun, _X, _Z, 8, Part.HAIR))
-    if outfit.hair_style == "long":
-        levels_down = (
-            (0.05, 0.070, 0.035, 1.0),
-            (-0.08, 0.078, 0.040, 1.0),
-            (-0.20, 0.080, 0.032, 0.6),
-            (-0.31, 0.060, 0.020, 0.2),
-        )
-        fall = [
-            Ring(
-                skull + size * np.array([0.0, up, -0.075 - 0.02 * (1 - hold)]),
-                (size * wide, size * deep),
-                {"head": hold, "spine3": 1 - hold},
-            )
-            for up, wide, deep, hold in levels_down
-        ]
-        pieces.append(tube(fall, _X, _Z, 10, Part.HAIR))
-    return pieces
-
-
-def _skirt(rest: np.ndarray, body: Proportions) -> Mesh:
-    width = body.stature * body.girth * body.hips
-    levels = (
-        (0.08, 0.148, 0.115, 0.0),
-        (-0.06, 0.185, 0.140, 0.1),
-        (-0.20, 0.220, 0.175, 0.4),
-        (-0.36, 0.255, 0.205, 0.6),
-        (-0.46, 0.270, 0.220, 0.7),
-    )
-    rings = [
-        Ring(
-            np.array([0.0, body.stature * up, -0.01]),
-            (width * wide, width * deep),
-            {"pelvis": 1 - legs, "left_hip": legs / 2, "right_hip": legs / 2},
-        )
-        for up, wide, deep, legs in levels
-    ]
-    mesh = tube(rings, _X, _Z, 14, Part.SKIRT)
-    return Mesh(mesh.vertices, mesh.faces, _weights_by_side(mesh), mesh.parts)
-
-
-def _weights_by_side(mesh: Mesh) -> np.ndarray:
-    """The legs' share of a skirt goes to the leg it hangs over."""
-    weights = mesh.weights.copy()
-    left, right = JOINT["left_hip"], JOINT["right_hip"]
-    legs = weights[:, left] + weights[:, right]
-    share = np.clip(0.5 + mesh.vertices[:, 0] / 0.3, 0.0, 1.0)
-    weights[:, left], weights[:, right] = legs * share, legs * (1 - share)
-    return weights
-
-
-def _torso_color(outfit: Outfit, rest: np.ndarray, points: np.ndarray) -> np.ndarray:
-    height, waist, neck = points[:, 1], 0.5 * rest[JOINT["spine1"]][1], rest[JOINT["neck"]][1]
-    colors = pattern_color(outfit.top, height, points[:, 0] + points[:, 2])
-    colors = np.where((height < waist)[:, None], _bottom(outfit, points), colors)
-    belt = np.abs(height - waist) < 0.018
-    colors = np.where(belt[:, None], 0.35 * np.array(outfit.bottom.first), colors)
-    neckline = neck - 0.035 - 0.05 * np.clip(points[:, 2] / 0.06, 0.0, 1.0)
-    return np.where((height > neckline)[:, None], outfit.skin, colors)
-
-
-def _leg_color(outfit: Outfit, rest: np.ndarray, points: np.ndarray) -> np.ndarray:
-    hip, ankle = rest[JOINT["left_hip"]][1], rest[JOINT["left_ankle"]][1]
-    covered = (hip - points[:, 1]) / (hip - ankle) < outfit.trousers
-    return np.where(covered[:, None], _bottom(outfit, points), outfit.skin)
-
-
-def _bottom(outfit: Outfit, points: np.ndarray) -> np.ndarray:
-    return pattern_color(outfit.bottom, points[:, 1], points[:, 0] + points[:, 2])
-
-
-def _arm_color(outfit: Outfit, rest: np.ndarray, points: np.ndarray) -> np.ndarray:
-    shoulder, wrist = rest[JOINT["left_shoulder"]][0], rest[JOINT["left_wrist"]][0]
-    along = (np.abs(points[:, 0]) - shoulder) / (wrist - shoulder)
-    cloth = pattern_color(outfit.top, np.abs(points[:, 0]), points[:, 1] + points[:, 2])
-    if outfit.top.kind == "band":
-        cloth = np.broadcast_to(outfit.top.first, cloth.shape)
-    return np.where((along < outfit.sleeves)[:, None], cloth, outfit.skin)
-
-
-def _foot_color(outfit: Outfit, rest: np.ndarray, points: np.ndarray) -> np.ndarray:
-    sole = rest[JOINT["left_ankle"]][1] - 0.062
-    return np.where((points[:, 1] < sole)[:, None], (0.92, 0.92, 0.90), outfit.shoes)
-
-
-def _skirt_color(outfit: Outfit, rest: np.ndarray, points: np.ndarray) -> np.ndarray:
-    around = 0.2 * np.arctan2(points[:, 2], points[:, 0])
-    return pattern_color(outfit.bottom, points[:, 1], around)
-
-
-def _hair_color(outfit: Outfit, rest: np.ndarray, points: np.ndarray) -> np.ndarray:
-    strands = 0.9 + 0.1 * np.sin(160.0 * points[:, 0] + 60.0 * points[:, 2])
-    return np.asarray(np.clip(strands[:, None] * np.array(outfit.hair), 0.0, 1.0))
-
-
-def _head_color(outfit: Outfit, rest: np.ndarray, points: np.ndarray) -> np.ndarray:
-    skull = rest[JOINT["head"]] + np.array([0.0, 0.085, 0.012])
-    across, up, ahead = ((points - skull) / np.array([0.078, 0.118, 0.098])).T
-    colors = np.tile(outfit.skin, (len(points), 1))
-    face = ahead > 0.3
-    hairline = np.where(ahead > 0.0, 0.35 + 0.25 * ahead, -0.62)
-    colors[up > hairline] = outfit.hair
-
-    def paint(region: np.ndarray, color: Color) -> None:
-        colors[face & region] = color
-
-    paint(np.hypot(np.abs(across) - 0.62, 0.8 * (up + 0.25)) < 0.22, _tinted(outfit.skin))
-    paint(np.hypot(np.abs(across) - 0.40, up - 0.06) < 0.17, (0.95, 0.95, 0.93))
-    paint(np.hypot(np.abs(across) - 0.38, up - 0.06) < 0.11, (0.08, 0.07, 0.08))
-    paint((np.abs(np.abs(across) - 0.40) < 0.22) & (np.abs(up - 0.32) < 0.05), outfit.hair)
-    paint((np.abs(across) < 0.30) & (np.abs(up + 0.50) < 0.08), (0.66, 0.22, 0.22))
-    paint((np.abs(across) < 0.10) & (np.abs(up + 0.15) < 0.10), tuple(0.82 * value for value in outfit.skin))  # type: ignore[arg-type]
-    return colors
-
-
-def _tinted(skin: Color) -> Color:
-    red, green, blue = skin
-    return (min(1.0, red * 1.02), green * 0.88, blue * 0.86)
-
-
-Side = Literal["left", "right"]
-BODY_SEGMENTS = {"smplx": 12, "smpl": 9}
-"""Vertices around the torso: the two body models have surfaces of different density, as the real ones do."""
-
-
 @dataclass(frozen=True)
 class Individual:
     """A person: gender, shape coefficients (10), outfit."""
@@ -258,7 +90,7 @@ class Individual:
 
     @cached_property
     def proportions(self) -> Proportions:
-        return Proportions.of_betas(np.array(self.betas))
+        return proportions_of(self.betas)
 
     @cached_property
     def rest(self) -> np.ndarray:
@@ -276,40 +108,150 @@ class Individual:
     @cached_property
     def dressed(self) -> Mesh:
         """The body with hair and garments: what a camera sees."""
-        return join_meshes([self.body(), outfit_mesh(self.outfit, self.rest, self.proportions)])
+        hair = _hair(self.outfit.hair_style, self.rest, self.proportions)
+        return join_meshes([self.body(), *hair, *([_skirt(self.proportions)] if self.outfit.skirt else [])])
 
     def color(self, parts: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """Unlit colours (N, 3) in [0, 1] at rest positions (N, 3) of parts (N,)."""
-        return surface_color(self.outfit, self.rest, parts, points)
+        """Unlit colours (N, 3) in [0, 1] at rest positions (N, 3), metres, of parts (N,)."""
+        colors = np.empty_like(points)
+        for part, painter in _PAINTERS.items():
+            colors[parts == part] = painter(self.outfit, self.rest, *points[parts == part].T)
+        return colors
 
     def surface(self, pose: Pose, mesh: Mesh | None = None) -> Surface:
         """A mesh of this person (default: the body) in a pose."""
-        return pose_mesh(self.body() if mesh is None else mesh, self.rest, pose)
+        return pose_mesh(mesh or self.body(), self.rest, pose)
 
     def palm(self, side: Side) -> np.ndarray:
         """(3,) rest position of the middle of a hand."""
-        size = self.proportions.stature * self.proportions.extremities
-        outward = 1.0 if side == "left" else -1.0
-        return np.asarray(self.rest[JOINT[f"{side}_wrist"]] + size * np.array([outward * 0.08, 0.0, 0.0]))
+        size = self.proportions["stature"] * self.proportions["extremities"]
+        return self.rest[JOINT[f"{side}_wrist"]] + size * np.array([OUTWARD[side] * 0.08, 0.0, 0.0])
 
     def posed_palm(self, pose: Pose, side: Side) -> np.ndarray:
         """(3,) world position of the middle of a hand."""
         wrist = JOINT[f"{side}_wrist"]
         transform = forward_kinematics(self.rest, pose)[wrist]
-        return np.asarray(transform[:3, :3] @ (self.palm(side) - self.rest[wrist]) + transform[:3, 3])
+        return transform[:3, :3] @ (self.palm(side) - self.rest[wrist]) + transform[:3, 3]
 
     def grounded(self, pose: Pose) -> Pose:
         """The pose moved up or down until its lowest point stands on the floor, y = 0."""
-        return pose.moved(np.array([0.0, -self.surface(pose).vertices[:, 1].min(), 0.0]))
+        return replace(pose, translation=pose.translation - [0.0, self.surface(pose).vertices[:, 1].min(), 0.0])
 
     def spot(self, joint: str, direction: tuple[float, float, float]) -> int:
         """The torso vertex near a joint on the side that `direction` (in the rest pose) points to."""
         mesh = self.body()
         wanted = self.rest[JOINT[joint]] + 0.15 * np.array(direction)
         distance = np.linalg.norm(mesh.vertices - wanted, axis=1)
-        distance[mesh.parts != Part.TORSO] = np.inf
-        return int(distance.argmin())
+        return int(np.where(mesh.parts == Part.TORSO, distance, np.inf).argmin())
 
+
+# --- hair and garments: tubes as in `studio_bodies` ------------------------------------------------------------------
+
+_ONLY_HEAD = {"head": 1.0}
+_HAIR: dict[str, tuple[int, Sequence[Level]]] = {
+    "short": (0, ()),
+    "long": (10, (
+        ((0, 0.05, -0.075), (0.070, 0.035), _ONLY_HEAD),
+        ((0, -0.08, -0.075), (0.078, 0.040), _ONLY_HEAD),
+        ((0, -0.20, -0.083), (0.080, 0.032), {"head": 0.6, "spine3": 0.4}),
+        ((0, -0.31, -0.091), (0.060, 0.020), {"head": 0.2, "spine3": 0.8}),
+    )),
+    "bun": (8, tuple(
+        ((0, 0.09 + 0.042 * up, -0.105), 0.045 * wide, _ONLY_HEAD)
+        for up, wide in ((-1.0, 0.3), (-0.4, 0.9), (0.4, 0.9), (1.0, 0.3))
+    )),
+}  # fmt: skip
+"""What falls or is bound behind the head: vertices around it, and its rings."""
+_SKIRT: Sequence[Level] = (
+    ((0, 0.08, 0), (0.148, 0.115), {"pelvis": 1.0}),
+    ((0, -0.06, 0), (0.185, 0.140), {"pelvis": 0.9, "left_hip": 0.1}),
+    ((0, -0.20, 0), (0.220, 0.175), {"pelvis": 0.6, "left_hip": 0.4}),
+    ((0, -0.36, 0), (0.255, 0.205), {"pelvis": 0.4, "left_hip": 0.6}),
+    ((0, -0.46, 0), (0.270, 0.220), {"pelvis": 0.3, "left_hip": 0.7}),
+)
+
+
+def _hair(style: str, rest: np.ndarray, body: Proportions) -> list[Mesh]:
+    size = body["stature"] * body["head"]
+    back = size * np.array([0.0, 0.012, -0.020])
+    cap = [ring._replace(centre=ring.centre + back) for ring in head_rings(rest, body, 1.10)[3:]]
+    segments, levels = _HAIR[style]
+    behind = [tube(rings(skull(rest, size), size, size, levels), UPRIGHT, segments, Part.HAIR)] if levels else []
+    return [tube(cap, UPRIGHT, 10, Part.HAIR), *behind]
+
+
+def _skirt(body: Proportions) -> Mesh:
+    width = body["stature"] * body["girth"] * body["hips"]
+    mesh = tube(rings(np.array([0, 0, -0.01]), body["stature"], width, _SKIRT), UPRIGHT, 14, Part.SKIRT)
+    legs = mesh.weights[:, JOINT["left_hip"]]  # their share goes to the leg that a vertex hangs over
+    left = np.clip(0.5 + mesh.vertices[:, 0] / 0.3, 0.0, 1.0)
+    mesh.weights[:, [JOINT["left_hip"], JOINT["right_hip"]]] = np.stack([legs * left, legs * (1 - left)], axis=1)
+    return mesh
+
+
+# --- colours: of (N,) coordinates at rest, metres --------------------------------------------------------------------
+
+
+def _torso(outfit: Outfit, rest: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    waist = 0.5 * rest[JOINT["spine1"]][1]
+    neckline = rest[JOINT["neck"]][1] - 0.035 - 0.05 * np.clip(z / 0.06, 0.0, 1.0)
+    colors = np.where((y < waist)[:, None], outfit.bottom.color(y, x + z), outfit.top.color(y, x + z))
+    colors[np.abs(y - waist) < 0.018] = 0.35 * np.array(outfit.bottom.first)  # a belt
+    colors[y > neckline] = outfit.skin
+    return colors
+
+
+def _leg(outfit: Outfit, rest: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    hip, ankle = rest[JOINT["left_hip"]][1], rest[JOINT["left_ankle"]][1]
+    covered = (hip - y) / (hip - ankle) < outfit.trousers
+    return np.where(covered[:, None], outfit.bottom.color(y, x + z), outfit.skin)
+
+
+def _arm(outfit: Outfit, rest: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    shoulder, wrist = rest[JOINT["left_shoulder"]][0], rest[JOINT["left_wrist"]][0]
+    covered = (np.abs(x) - shoulder) / (wrist - shoulder) < outfit.sleeves
+    cloth = replace(outfit.top, kind="plain") if outfit.top.kind == "band" else outfit.top
+    return np.where(covered[:, None], cloth.color(np.abs(x), y + z), outfit.skin)
+
+
+def _foot(outfit: Outfit, rest: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    sole = rest[JOINT["left_ankle"]][1] - 0.062
+    return np.where((y < sole)[:, None], (0.92, 0.92, 0.90), outfit.shoes)
+
+
+def _head(outfit: Outfit, rest: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    across, up, ahead = ((np.stack([x, y, z], axis=1) - skull(rest, 1.0)) / [0.078, 0.118, 0.098]).T
+    across, skin = np.abs(across), np.array(outfit.skin)
+    colors = np.tile(skin, (len(x), 1))
+    colors[up > np.where(ahead > 0.0, 0.35 + 0.25 * ahead, -0.62)] = outfit.hair
+    features = (
+        (np.hypot(across - 0.62, 0.8 * (up + 0.25)) < 0.22, np.minimum(skin * [1.02, 0.88, 0.86], 1.0)),  # cheeks
+        (np.hypot(across - 0.40, up - 0.06) < 0.17, (0.95, 0.95, 0.93)),
+        (np.hypot(across - 0.38, up - 0.06) < 0.11, (0.08, 0.07, 0.08)),
+        ((np.abs(across - 0.40) < 0.22) & (np.abs(up - 0.32) < 0.05), outfit.hair),  # brows
+        ((across < 0.30) & (np.abs(up + 0.50) < 0.08), (0.66, 0.22, 0.22)),
+        ((across < 0.10) & (np.abs(up + 0.15) < 0.10), 0.82 * skin),  # a shadow for a nose
+    )
+    for region, color in features:
+        colors[(ahead > 0.3) & region] = color
+    return colors
+
+
+_PAINTERS = {
+    Part.TORSO: _torso,
+    Part.HEAD: _head,
+    Part.LEG: _leg,
+    Part.FOOT: _foot,
+    Part.ARM: _arm,
+    Part.HAND: lambda outfit, rest, x, y, z: outfit.skin,
+    Part.SKIRT: lambda outfit, rest, x, y, z: outfit.bottom.color(y, 0.2 * np.arctan2(z, x)),
+    Part.HAIR: lambda outfit, rest, x, y, z: np.clip(
+        (0.9 + 0.1 * np.sin(160.0 * x + 60.0 * z))[:, None] * np.array(outfit.hair), 0.0, 1.0
+    ),
+}
+
+
+# --- the cast --------------------------------------------------------------------------------------------------------
 
 _PALE, _TAN, _BROWN, _DARK = (0.93, 0.76, 0.66), (0.85, 0.65, 0.51), (0.66, 0.46, 0.34), (0.44, 0.29, 0.21)
 _WHITE, _NAVY, _BLACK = (0.93, 0.93, 0.90), (0.13, 0.18, 0.40), (0.12, 0.12, 0.13)
