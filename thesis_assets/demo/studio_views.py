@@ -1,54 +1,25 @@
-"""The studio's calibrated cameras, and what they see: people, floor and wall with light and shadow; image, depth and masks.
+"""What the studio's cameras see: people, floor and wall with light and shadow, as image, depth and masks.
 
 Drawn at twice the size and averaged, so that edges are smooth. Light does not depend on the view (Lambert), as colours of
 Gaussians without higher harmonics do not either. Meshes go through a z-buffer in plain numpy, vectorised over fragments (pairs of
-a face and a pixel centre within its bounding box), in blocks of bounded memory. Does not belong here: files, poses.
+a face and a pixel centre within its bounding box). Does not belong here: files, poses.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
+from scipy import ndimage
 
-from thesis_assets.demo.studio_bodies import Pose, Surface, join_meshes
+from thesis_assets.demo.studio_bodies import Mesh, Pose, Surface, join_meshes
 from thesis_assets.demo.studio_people import Individual
 from thesis_assets.scenes.camera import Camera
 
-CAMERA_ANGLES = {4: -62.0, 16: -18.0, 28: 22.0, 40: 66.0}
-"""Camera id to degrees about y; 0 looks along -z at the stage."""
+CAMERAS = {4: (-62.0, 4.1, 1.75), 16: (-18.0, 4.3, 1.35), 28: (22.0, 4.0, 1.60), 40: (66.0, 4.2, 1.20)}
+"""Camera id to degrees about y (0 looks along -z at the stage), distance and height, metres."""
 SOURCE_CAMERA = 16
-
-_DISTANCES = {4: 4.1, 16: 4.3, 28: 4.0, 40: 4.2}
-_HEIGHTS = {4: 1.75, 16: 1.35, 28: 1.60, 40: 1.20}
 _STAGE_MIDDLE = np.array([0.0, 0.82, 0.0])
 _VISIBLE_METRES = 2.45  # what fits into the image's height at the stage: a tall person with a raised arm
-
-
-def studio_cameras(size: int) -> list[Camera]:
-    """The four cameras, by id, for square images of `size` pixels. Each differs a little in distance, height and focal length."""
-    cameras = []
-    for cam_id, angle in CAMERA_ANGLES.items():
-        distance = _DISTANCES[cam_id]
-        azimuth = np.deg2rad(angle)
-        center = np.array([distance * np.sin(azimuth), _HEIGHTS[cam_id], distance * np.cos(azimuth)])
-        focal = size * float(np.linalg.norm(center - _STAGE_MIDDLE)) / _VISIBLE_METRES
-        middle = size / 2 + 0.01 * size * np.array([np.sin(azimuth), np.cos(azimuth)])
-        intrinsics = np.array([[focal, 0.0, middle[0]], [0.0, focal, middle[1]], [0.0, 0.0, 1.0]])
-        cameras.append(Camera(cam_id, intrinsics, look_at(center, _STAGE_MIDDLE), size, size))
-    return cameras
-
-
-def look_at(center: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(3, 4) world-to-camera extrinsics, OpenCV axes, y of the world pointing up in the image."""
-    ahead = (target - center) / np.linalg.norm(target - center)
-    right = np.cross(ahead, np.array([0.0, 1.0, 0.0]))
-    right = right / np.linalg.norm(right)
-    rotation = np.stack([right, np.cross(ahead, right), ahead])
-    return np.concatenate([rotation, (-rotation @ center)[:, None]], axis=1)
-
 
 SUPERSAMPLING = 2
 _TO_LIGHT = np.array([0.45, 0.80, 0.55]) / np.linalg.norm([0.45, 0.80, 0.55])
@@ -56,8 +27,27 @@ _TO_FILL = np.array([-0.75, 0.25, 0.60]) / np.linalg.norm([-0.75, 0.25, 0.60])
 _LIGHT, _FILL = np.array([0.66, 0.64, 0.60]), np.array([0.16, 0.18, 0.22])
 _SKY, _GROUND = np.array([0.34, 0.35, 0.37]), np.array([0.20, 0.18, 0.16])
 _WALL_RADIUS = 6.0
-_SHADOW_CELLS = 160
-_SHADOW_METRES = 4.0
+_SHADOW_CELLS, _SHADOW_METRES = 160, 4.0
+NEAR = 0.05
+"""Metres. A face with a corner nearer than this is left out: clipping it would need new corners."""
+
+
+def studio_cameras(size: int) -> dict[int, Camera]:
+    """The four cameras by id, for square images of `size` pixels."""
+    cameras = {}
+    for cam_id, (degrees, distance, height) in CAMERAS.items():
+        sine, cosine = np.sin(np.deg2rad(degrees)), np.cos(np.deg2rad(degrees))
+        center = np.array([distance * sine, height, distance * cosine])
+        towards = _STAGE_MIDDLE - center
+        focal = size * float(np.linalg.norm(towards)) / _VISIBLE_METRES
+        x, y = size / 2 + 0.01 * size * np.array([sine, cosine])
+        ahead = towards / np.linalg.norm(towards)
+        right = np.cross(ahead, [0.0, 1.0, 0.0])
+        right = right / np.linalg.norm(right)
+        rotation = np.stack([right, np.cross(ahead, right), ahead])
+        extrinsics = np.column_stack([rotation, -rotation @ center])
+        cameras[cam_id] = Camera(cam_id, np.array([[focal, 0, x], [0, focal, y], [0, 0, 1]]), extrinsics, size, size)
+    return cameras
 
 
 @dataclass(frozen=True)
@@ -65,22 +55,17 @@ class Crowd:
     """The dressed people of one moment as one lit surface.
 
     Attributes:
-        vertices: (V, 3) metres in the world.
-        faces: (F, 3).
-        rest_points: (V, 3) rest position of each vertex.
+        mesh: of all of them in rest; `vertices`: (V, 3) metres in the world.
         light: (V, 3) factor on the colour.
         face_person: (F,) whose face it is.
-        face_part: (F,) `studio_bodies.Part`.
         floor_shadow: (S, S) share of light taken from the floor around the stage's middle.
     """
 
-    people: tuple[Individual, ...]
+    people: Sequence[Individual]
+    mesh: Mesh
     vertices: np.ndarray
-    faces: np.ndarray
-    rest_points: np.ndarray
     light: np.ndarray
     face_person: np.ndarray
-    face_part: np.ndarray
     floor_shadow: np.ndarray
 
 
@@ -101,7 +86,7 @@ class View:
 
 @dataclass(frozen=True)
 class Backdrop:
-    """The empty studio in one camera, at the supersampled size: `color` (H, W, 3), `depth` (H, W), floor points (H, W, 2)."""
+    """The empty studio in one camera, at the supersampled size: `color` (H, W, 3), `depth` (H, W), floor points x, z (H, W, 2)."""
 
     camera: Camera
     color: np.ndarray
@@ -111,96 +96,80 @@ class Backdrop:
 
 def lit_crowd(people: Sequence[Individual], poses: Sequence[Pose]) -> Crowd:
     """The people of one moment, ready to be seen from any camera."""
-    meshes = [person.dressed for person in people]
-    surfaces = [person.surface(pose, mesh) for person, pose, mesh in zip(people, poses, meshes, strict=True)]
-    whole = join_meshes(meshes)
+    surfaces = [person.surface(pose, person.dressed) for person, pose in zip(people, poses, strict=True)]
+    mesh = join_meshes([person.dressed for person in people])
     vertices = np.concatenate([surface.vertices for surface in surfaces])
-    return Crowd(
-        people=tuple(people),
-        vertices=vertices,
-        faces=whole.faces,
-        rest_points=whole.vertices,
-        light=np.concatenate([light_on(surface) for surface in surfaces]),
-        face_person=np.repeat(np.arange(len(meshes)), [len(mesh.faces) for mesh in meshes]),
-        face_part=whole.parts[whole.faces[:, 0]],
-        floor_shadow=_floor_shadow(vertices, whole.faces),
-    )
+    light = np.concatenate([light_on(surface) for surface in surfaces])
+    face_person = np.repeat(np.arange(len(people)), [len(person.dressed.faces) for person in people])
+    return Crowd(people, mesh, vertices, light, face_person, _floor_shadow(vertices, mesh.faces))
 
 
 def light_on(surface: Surface) -> np.ndarray:
     """(V, 3) factor on the unlit colour: a key light, a fill light, and the room from above and below."""
-    normals = surface.normals
-    key = np.clip(normals @ _TO_LIGHT, 0.0, None)[:, None]
-    fill = np.clip(normals @ _TO_FILL, 0.0, None)[:, None]
-    up = (0.5 + 0.5 * normals[:, 1])[:, None]
-    return np.asarray(key * _LIGHT + fill * _FILL + up * _SKY + (1 - up) * _GROUND)
+    key, fill = (np.clip(surface.normals @ towards, 0.0, None)[:, None] for towards in (_TO_LIGHT, _TO_FILL))
+    up = (0.5 + 0.5 * surface.normals[:, 1])[:, None]
+    return key * _LIGHT + fill * _FILL + up * _SKY + (1 - up) * _GROUND
 
 
 def empty_studio(camera: Camera) -> Backdrop:
-    """Floor (tiles) and round wall (panels, a lit band) as the camera sees them without people."""
+    """Floor (tiles) and round wall (panels, a lit band) as the camera, which stands inside it, sees them without people."""
     large = camera.scaled(SUPERSAMPLING)
     rows, columns = np.mgrid[0 : large.height, 0 : large.width] + 0.5
     rays = np.stack([columns, rows, np.ones_like(rows)], axis=-1) @ np.linalg.inv(large.intrinsics).T @ large.rotation
     center = large.center
     to_floor = np.where(rays[..., 1] < -1e-6, -center[1] / np.minimum(rays[..., 1], -1e-6), np.inf)
-    to_wall = _distance_to_wall(center, rays)
-    on_floor = to_floor < to_wall
+    a, b = (rays[..., [0, 2]] ** 2).sum(axis=-1), rays[..., 0] * center[0] + rays[..., 2] * center[2]
+    to_wall = (-b + np.sqrt(b * b - a * (center[0] ** 2 + center[2] ** 2 - _WALL_RADIUS**2))) / np.maximum(a, 1e-9)
     depth = np.minimum(to_floor, to_wall)  # rays have length 1 along the camera's axis, so that this is depth
     points = center + depth[..., None] * rays
-    color = np.where(on_floor[..., None], _floor_color(points), _wall_color(points))
-    return Backdrop(large, color, depth, np.where(on_floor[..., None], points[..., [0, 2]], np.inf))
+    on_floor = (to_floor < to_wall)[..., None]
+    color = np.where(on_floor, _floor_color(points), _wall_color(points))
+    return Backdrop(large, color, depth, np.where(on_floor, points[..., [0, 2]], np.inf))
+
+
+def _floor_color(points: np.ndarray) -> np.ndarray:
+    x, _, z = np.moveaxis(points, -1, 0)
+    tile = np.mod(np.floor(x / 0.5) + np.floor(z / 0.5), 2)
+    value = 0.52 + 0.07 * tile + 0.012 * np.sin(37.0 * x + 5.0 * np.sin(9.0 * z))
+    spot = np.exp(-(x**2 + z**2) / 6.0)
+    return (value * (0.72 + 0.40 * spot))[..., None] * np.array([1.0, 0.94, 0.86])
+
+
+def _wall_color(points: np.ndarray) -> np.ndarray:
+    x, y, z = np.moveaxis(points, -1, 0)
+    seam = np.where(np.mod(np.arctan2(x, z) * 12 / np.pi, 1.0) < 0.035, 0.78, 1.0)
+    base = np.array([0.40, 0.46, 0.54]) * (0.80 + 0.35 * np.clip(y / 4.0, 0.0, 1.0))[..., None]
+    return np.where((y < 0.12)[..., None], (0.30, 0.28, 0.27), base * seam[..., None])
 
 
 def draw(crowd: Crowd, backdrop: Backdrop) -> View:
     """One camera's view of the people in the studio."""
-    large = backdrop.camera
+    large, mesh = backdrop.camera, crowd.mesh
     in_camera = crowd.vertices @ large.rotation.T + large.translation
-    seen = visible_faces(in_camera, crowd.faces, large.intrinsics, large.height, large.width)
-    person = np.where(seen.faces >= 0, crowd.face_person[seen.faces], -1)
-    color = backdrop.color * (1.0 - _shadow_at(crowd.floor_shadow, backdrop.floor))[..., None]
-    _paint_people(color, crowd, seen, person)
-    depth = np.minimum(seen.depth, backdrop.depth)
-    shares = np.stack([_averaged((person == index).astype(np.float64)) for index in range(len(crowd.people))])
-    image = np.round(255.0 * np.clip(_averaged(color), 0.0, 1.0)).astype(np.uint8)
-    whose = shares.argmax(axis=0)  # a pixel that two people share half and half belongs to one of them
-    masks = np.stack([(share >= 0.5) & (whose == index) for index, share in enumerate(shares)])
-    return View(image, np.minimum.reduce(_samples(depth)).astype(np.float32), masks)
+    seen = visible_faces(in_camera, mesh.faces, large.intrinsics, large.height, large.width)
+    whose = np.where(seen.faces >= 0, crowd.face_person[seen.faces], -1)
+    # The floor's points in cells of the shadow, whose border is free of it; the wall lies far off.
+    place = np.where(np.isfinite(backdrop.floor), backdrop.floor, 1e6) * (_SHADOW_CELLS / _SHADOW_METRES)
+    shadow = ndimage.map_coordinates(crowd.floor_shadow, np.moveaxis(place, -1, 0)[::-1] + _SHADOW_CELLS / 2 - 0.5, order=1)
+    color = backdrop.color * (1.0 - shadow)[..., None]
+    for index, person in enumerate(crowd.people):
+        pixels = whose == index
+        corners, shares = mesh.faces[seen.faces[pixels]], seen.barycentric[pixels]
+        points, light = (np.einsum("nca,nc->na", of[corners], shares) for of in (mesh.vertices, crowd.light))
+        color[pixels] = person.color(mesh.parts[corners[:, 0]], points) * light
+    covered = np.stack([_samples(whose == index).mean(axis=0) for index in range(len(crowd.people))])
+    first = covered.argmax(axis=0)  # a pixel that two people share half and half belongs to one of them
+    return View(
+        image=np.round(255.0 * np.clip(_samples(color).mean(axis=0), 0.0, 1.0)).astype(np.uint8),
+        depth=_samples(np.minimum(seen.depth, backdrop.depth)).min(axis=0).astype(np.float32),
+        masks=np.stack([(share >= 0.5) & (first == index) for index, share in enumerate(covered)]),
+    )
 
 
-def _paint_people(color: np.ndarray, crowd: Crowd, seen: Visibility, person: np.ndarray) -> None:
-    for index, individual in enumerate(crowd.people):
-        pixels = person == index
-        corners = crowd.faces[seen.faces[pixels]]
-        shares = seen.barycentric[pixels]
-        points = np.einsum("nca,nc->na", crowd.rest_points[corners], shares)
-        light = np.einsum("nca,nc->na", crowd.light[corners], shares)
-        color[pixels] = individual.color(crowd.face_part[seen.faces[pixels]], points) * light
-
-
-def _distance_to_wall(center: np.ndarray, rays: np.ndarray) -> np.ndarray:
-    """Ray parameter at the wall, a cylinder around the stage; the camera stands inside it."""
-    a = (rays[..., [0, 2]] ** 2).sum(axis=-1)
-    b = rays[..., 0] * center[0] + rays[..., 2] * center[2]
-    c = center[0] ** 2 + center[2] ** 2 - _WALL_RADIUS**2
-    return np.asarray((-b + np.sqrt(b * b - a * c)) / np.maximum(a, 1e-9))
-
-
-def _floor_color(points: np.ndarray) -> np.ndarray:
-    tile = np.mod(np.floor(points[..., 0] / 0.5) + np.floor(points[..., 2] / 0.5), 2)
-    grain = 0.012 * np.sin(37.0 * points[..., 0] + 5.0 * np.sin(9.0 * points[..., 2]))
-    value = 0.52 + 0.07 * tile + grain
-    spot = np.exp(-(points[..., 0] ** 2 + points[..., 2] ** 2) / 6.0)
-    return np.asarray((value * (0.72 + 0.40 * spot))[..., None] * np.array([1.0, 0.94, 0.86]))
-
-
-def _wall_color(points: np.ndarray) -> np.ndarray:
-    angle = np.arctan2(points[..., 0], points[..., 2])
-    panel = np.mod(angle * 12 / np.pi, 1.0)
-    seam = np.where(panel < 0.035, 0.78, 1.0)
-    height = np.clip(points[..., 1] / 4.0, 0.0, 1.0)
-    base = np.array([0.40, 0.46, 0.54]) * (0.80 + 0.35 * height)[..., None]
-    skirting = (points[..., 1] < 0.12)[..., None]
-    return np.asarray(np.where(skirting, (0.30, 0.28, 0.27), base * seam[..., None]))
+def _samples(values: np.ndarray) -> np.ndarray:
+    """The samples of each pixel: (s H, s W, ...) to (s * s, H, W, ...)."""
+    step = SUPERSAMPLING
+    return np.stack([values[row::step, column::step] for row in range(step) for column in range(step)])
 
 
 def _floor_shadow(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -208,54 +177,17 @@ def _floor_shadow(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     height = vertices[:, 1:2]
     on_floor = vertices[:, [0, 2]] - height * (_TO_LIGHT[[0, 2]] / _TO_LIGHT[1])
     # seen from far above by a camera without perspective: depth falls with height
-    top_down = np.concatenate([on_floor, 1e4 - height], axis=1)
-    cells = _SHADOW_CELLS / _SHADOW_METRES
-    top_down[:, :2] *= top_down[:, 2:]
-    half = _SHADOW_CELLS / 2
+    top_down = np.concatenate([on_floor * (1e4 - height), 1e4 - height], axis=1)
+    cells, half = _SHADOW_CELLS / _SHADOW_METRES, _SHADOW_CELLS / 2
     intrinsics = np.array([[cells, 0.0, half], [0.0, cells, half], [0.0, 0.0, 1.0]])
-    covered = visible_faces(top_down, faces, intrinsics, _SHADOW_CELLS, _SHADOW_CELLS).faces >= 0
-    covered |= visible_faces(top_down, faces[:, ::-1], intrinsics, _SHADOW_CELLS, _SHADOW_CELLS).faces >= 0
-    soft = covered.astype(np.float64)
+    covered = [
+        visible_faces(top_down, side, intrinsics, _SHADOW_CELLS, _SHADOW_CELLS).faces >= 0
+        for side in (faces, faces[:, ::-1])
+    ]
+    soft = np.logical_or(*covered).astype(np.float64)
     for _ in range(3):
-        soft = smoothed(soft, 2, border="constant")
+        soft = ndimage.uniform_filter(soft, 5, mode="constant")
     return 0.45 * soft
-
-
-def smoothed(values: np.ndarray, radius: int, border: Literal["edge", "constant"]) -> np.ndarray:
-    """Box filter of `2 radius + 1` along both axes of (H, W). Beyond the border it repeats, or is 0."""
-    for axis in (0, 1):
-        padded = np.pad(values, [(radius, radius) if axis == index else (0, 0) for index in (0, 1)], mode=border)
-        values = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1, axis=axis).mean(axis=-1)
-    return values
-
-
-def _shadow_at(shadow: np.ndarray, floor: np.ndarray) -> np.ndarray:
-    """The shadow's strength at floor points (H, W, 2), bilinear; 0 off the grid and on the wall."""
-    place = np.where(np.isfinite(floor), floor, 1e6) * (_SHADOW_CELLS / _SHADOW_METRES) + _SHADOW_CELLS / 2 - 0.5
-    inside = np.all((place >= 0) & (place < _SHADOW_CELLS - 1), axis=-1)
-    column, row = np.moveaxis(np.where(inside[..., None], place, 0.0), -1, 0)
-    left, top = column.astype(int), row.astype(int)
-    across, down = column - left, row - top
-    upper = shadow[top, left] * (1 - across) + shadow[top, left + 1] * across
-    lower = shadow[top + 1, left] * (1 - across) + shadow[top + 1, left + 1] * across
-    return np.where(inside, upper * (1 - down) + lower * down, 0.0)
-
-
-def _averaged(values: np.ndarray) -> np.ndarray:
-    samples = _samples(values)
-    return np.asarray(np.add.reduce(samples) / len(samples))
-
-
-def _samples(values: np.ndarray) -> list[np.ndarray]:
-    """The samples of each pixel: (s H, s W, ...) to s * s arrays (H, W, ...)."""
-    step = SUPERSAMPLING
-    return [values[row::step, column::step] for row in range(step) for column in range(step)]
-
-
-NEAR = 0.05
-"""Metres. A face with a corner nearer than this is left out: clipping it would need new corners."""
-
-_BLOCK_FRAGMENTS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -278,62 +210,41 @@ def visible_faces(
     `vertices`: (V, 3) camera coordinates (x right, y down, z ahead), metres; `faces`: (F, 3), anticlockwise seen from outside;
     `intrinsics`: (3, 3) in pixels, pixel centres at half integers.
     """
-    seen = np.full(height * width, -1)
-    depth = np.full(height * width, np.inf)
-    shares = np.zeros((height * width, 3))
-    corners, inverse_depth, numbers = _on_screen(vertices, faces, intrinsics)
-    for chosen, columns, rows in _fragments(corners, height, width):
-        weights, inside = _barycentric(corners[chosen], columns + 0.5, rows + 0.5)
-        chosen, columns, rows, weights = chosen[inside], columns[inside], rows[inside], weights[inside]
-        # 1/z is linear on the screen, z is not (Heckbert and Moreton 1991)
-        weighted = weights * inverse_depth[chosen]
-        distance = 1.0 / (weighted[:, 0] + weighted[:, 1] + weighted[:, 2])
-        pixels = rows * width + columns
-        np.minimum.at(depth, pixels, distance)
-        nearest = distance == depth[pixels]
-        seen[pixels[nearest]] = numbers[chosen[nearest]]
-        shares[pixels[nearest]] = weighted[nearest] * distance[nearest, None]
-    return Visibility(seen.reshape(height, width), shares.reshape(height, width, 3), depth.reshape(height, width))
-
-
-def _on_screen(vertices: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Corners (N, 3, 2) in pixels, their 1/z (N, 3), and numbers (N,) of the faces that turn to the camera."""
-    in_front = (vertices[:, 2] > NEAR)[faces].all(axis=1)
     homogeneous = vertices @ intrinsics.T
-    pixels = homogeneous[:, :2] / np.maximum(homogeneous[:, 2:], NEAR)
-    corners = pixels[faces]
-    towards = _doubled_area(corners) < 0  # y points down on the screen: anticlockwise outside has a negative area
-    numbers = np.flatnonzero(in_front & towards)
-    return corners[numbers], 1.0 / vertices[:, 2][faces[numbers]], numbers
+    a, b, c = np.moveaxis((homogeneous[:, :2] / np.maximum(homogeneous[:, 2:], NEAR))[faces], 1, 0)
+    towards = _cross(b - a, c - a) < 0  # y points down on the screen: anticlockwise outside has a negative area
+    numbers = np.flatnonzero((vertices[:, 2] > NEAR)[faces].all(axis=1) & towards)
+    a, b, c = a[numbers], b[numbers], c[numbers]
 
-
-def _fragments(corners: np.ndarray, height: int, width: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Blocks of (face, column, row) over all pixels in the faces' bounding boxes."""
-    limits = np.array([width, height])
-    first = np.clip(np.floor(corners.min(axis=1)).astype(np.int64), 0, limits)
-    beyond = np.clip(np.ceil(corners.max(axis=1)).astype(np.int64), 0, limits)
+    # One fragment a pixel centre in a face's bounding box.
+    first, beyond = (
+        np.clip(bound, 0, (width, height)).astype(np.int64)
+        for bound in (np.floor(np.minimum(np.minimum(a, b), c)), np.ceil(np.maximum(np.maximum(a, b), c)))
+    )
     spans = np.maximum(beyond - first, 0)
-    counts = spans[:, 0] * spans[:, 1]
-    block = np.cumsum(counts) // _BLOCK_FRAGMENTS
-    for number in np.unique(block):
-        inside = np.flatnonzero((block == number) & (counts > 0))
-        chosen = np.repeat(inside, counts[inside])
-        starts = np.repeat(np.cumsum(counts[inside]) - counts[inside], counts[inside])
-        offset = np.arange(len(chosen)) - starts
-        wide = spans[chosen, 0]
-        yield chosen, first[chosen, 0] + offset % wide, first[chosen, 1] + offset // wide
+    counts = spans.prod(axis=1)
+    face = np.repeat(np.arange(len(numbers)), counts)
+    rows, columns = np.divmod(np.arange(len(face)) - np.repeat(np.cumsum(counts) - counts, counts), spans[face, 0])
+    at = first[face] + np.stack([columns, rows], axis=1)
+
+    centre, area = at + 0.5, _cross(b - a, c - a)[face]
+    a, b, c = a[face] - centre, b[face] - centre, c[face] - centre
+    shares = np.stack([_cross(b, c) / area, _cross(c, a) / area], axis=1)
+    shares = np.column_stack([shares, 1.0 - shares[:, 0] - shares[:, 1]])
+    inside = (shares >= 0).all(axis=1)
+    face, at = face[inside], at[inside]
+    # 1/z is linear on the screen, z is not (Heckbert and Moreton 1991)
+    weighted = shares[inside] / vertices[:, 2][faces[numbers[face]]]
+    distance = 1.0 / weighted.sum(axis=1)
+    pixels = at[:, 1] * width + at[:, 0]
+
+    depth, seen, corners = np.full(height * width, np.inf), np.full(height * width, -1), np.zeros((height * width, 3))
+    np.minimum.at(depth, pixels, distance)
+    nearest = distance == depth[pixels]
+    seen[pixels[nearest]] = numbers[face[nearest]]
+    corners[pixels[nearest]] = weighted[nearest] * distance[nearest, None]
+    return Visibility(seen.reshape(height, width), corners.reshape(height, width, 3), depth.reshape(height, width))
 
 
-def _barycentric(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Screen-space shares (N, 3) of the corners at points, and whether the point is inside."""
-    (ax, ay), (bx, by), (cx, cy) = np.moveaxis(corners, 0, -1)
-    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-    first = ((bx - x) * (cy - y) - (by - y) * (cx - x)) / area
-    second = ((cx - x) * (ay - y) - (cy - y) * (ax - x)) / area
-    weights = np.stack([first, second, 1.0 - first - second], axis=1)
-    return weights, (first >= 0) & (second >= 0) & (weights[:, 2] >= 0)
-
-
-def _doubled_area(corners: np.ndarray) -> np.ndarray:
-    edge, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    return np.asarray(edge[:, 0] * other[:, 1] - edge[:, 1] * other[:, 0])
+def _cross(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
