@@ -261,4 +261,6 @@ def contact_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     Vertex 0 itself can therefore not be named; a vertex whose nearest is vertex 0 gets the next nearest.
     """
     found = [KDTree(other[1:]).query(own) for own, other in ((first, second), (second, first))]
-    return np.stack([np.where(distance < CONTACT_METRES, nearest + 1, 0) for distance, nearest in found]).astype(np.int32)
+    return np.stack([np.where(distance < CONTACT_METRES, nearest + 1, 0) for distance, nearest in found]).astype(
+        np.int32
+    )

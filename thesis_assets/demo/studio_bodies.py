@@ -3,7 +3,8 @@
 Joints come in the order of SMPL (24); the first 22 are also the body joints of SMPL-X. The rest pose is a T: y up, facing
 +z, the left arm along +x, the pelvis at the origin. Lengths are metres, rotations axis-angle in radians, each relative to
 the parent joint, as in SMPL. `betas` are coefficients of the studio's own shape space, not of a licensed body model.
-A body has the same topology for everybody, so that `faces` is shared. Does not belong here: clothes, colour, movement.
+A body has the same topology for everybody, so that `faces` is shared; hair and a skirt are meshes of their own.
+Does not belong here: colour, movement.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,6 @@ _SHARES = {
     "head": 0.03, "chest": 0.05, "extremities": 0.04,
 }  # fmt: skip
 
-_X, _Y, _Z = np.eye(3)
 _BONES: dict[str, tuple[tuple[float, float, float], str, list[int]]] = {
     "spine1": ((0.0, 0.11, -0.01), "stature", []),
     "spine2": ((0.0, 0.135, 0.0), "stature", []),
@@ -72,12 +72,7 @@ def rest_joints(body: Proportions) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Pose:
-    """One person at one moment.
-
-    Attributes:
-        rotations: (24, 3) axis-angle, relative to the parent; the pelvis's is relative to the world.
-        translation: (3,) world position of the pelvis, metres.
-    """
+    """One person at one moment: rotations (24, 3), the pelvis's relative to the world; its place in the world (3,), metres."""
 
     rotations: np.ndarray
     translation: np.ndarray
@@ -118,13 +113,9 @@ class Part(IntEnum):
 
 @dataclass(frozen=True)
 class Mesh:
-    """A surface in the rest pose.
+    """A surface in the rest pose: vertices (V, 3) in metres, faces (F, 3) anticlockwise seen from outside.
 
-    Attributes:
-        vertices: (V, 3) rest positions, metres.
-        faces: (F, 3) vertex numbers, anticlockwise seen from outside.
-        weights: (V, 24) share of each joint in a vertex, rows sum to 1.
-        parts: (V,) `Part` of each vertex.
+    `weights`: (V, 24) share of each joint in a vertex, rows sum to 1; `parts`: (V,) `Part` of each vertex.
     """
 
     vertices: np.ndarray
@@ -144,12 +135,8 @@ class Surface:
 def join_meshes(meshes: Sequence[Mesh]) -> Mesh:
     """Several meshes as one, in order."""
     starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
-    return Mesh(
-        vertices=np.concatenate([mesh.vertices for mesh in meshes]),
-        faces=np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)]),
-        weights=np.concatenate([mesh.weights for mesh in meshes]),
-        parts=np.concatenate([mesh.parts for mesh in meshes]),
-    )
+    moved = [replace(mesh, faces=mesh.faces + start) for mesh, start in zip(meshes, starts, strict=True)]
+    return Mesh(*(np.concatenate(arrays) for arrays in zip(*(vars(mesh).values() for mesh in moved), strict=True)))
 
 
 def pose_mesh(mesh: Mesh, rest: np.ndarray, pose: Pose) -> Surface:
@@ -170,170 +157,165 @@ def face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.cross(second - first, third - first)
 
 
-class Ring(NamedTuple):
-    """One cross-section of a tube: centre (3,), half widths along the tube's two axes (one number: alike), shares of joints."""
+class Levels(NamedTuple):
+    """Rings of a tube as a table: joints (of a pair without their side), and rows of offsets, half widths, shares of the joints."""
 
-    centre: np.ndarray
-    half_widths: np.ndarray
-    shares: dict[str, float]
-
-
-Level = tuple[tuple[float, float, float] | float, tuple[float, float] | float, dict[str, float]]
-"""A ring in a table: offset, half widths, shares of joints; joints of a pair without their side."""
+    joints: tuple[str, ...]
+    rows: tuple[tuple[float, ...], ...]
 
 
-def rings(anchor: np.ndarray, size: object, width: float, levels: Sequence[Level], side: str = "") -> list[Ring]:
-    """The rings of a table: `size` times their offsets from the anchor, `width` times their half widths."""
+Rings = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""R cross-sections of a tube: centres (R, 3), half widths (R, 2) along its two axes (or (R, 1), alike), weights (R, 24)."""
+_X, _Y, _Z = np.eye(3)
+_UPRIGHT = (_X, _Z)
 
-    def joint(name: str) -> str:
-        return name if name in JOINT else f"{side}_{name}"
-
-    return [
-        Ring(anchor + np.multiply(size, offset), np.multiply(width, half), {joint(name): shares[name] for name in shares})
-        for offset, half, shares in levels
-    ]
-
-
-def tube(rings: Sequence[Ring], axes: tuple[np.ndarray, np.ndarray], segments: int, part: Part) -> Mesh:
-    """A closed tube through elliptic rings; its two ends are single vertices."""
-    n_rings, around = len(rings), np.arange(segments)
-    following = (around + 1) % segments
-    angles = 2 * np.pi * around / segments
-    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    vertices = [ring.centre + (circle * ring.half_widths) @ np.stack(axes) for ring in rings]
-    weights = np.zeros((n_rings, N_JOINTS))
-    for ring, row in zip(rings, weights, strict=True):
-        row[[JOINT[name] for name in ring.shares]] = list(ring.shares.values())
-    last = (n_rings - 1) * segments
-    here, there = (np.arange(0, last, segments)[:, None] + place for place in (around, following))
-    lower, upper = [here, here + segments, there], [there, here + segments, there + segments]
-    bottom, top = [n_rings * segments, around, following], [n_rings * segments + 1, last + following, last + around]
-    sides = np.stack([np.stack(lower, axis=-1), np.stack(upper, axis=-1)], axis=1)
-    ends = [np.stack(np.broadcast_arrays(*corners), axis=1) for corners in (bottom, top)]
-    faces = np.concatenate([sides.reshape(-1, 3), *ends])
-    mesh = Mesh(
-        vertices=np.concatenate([*vertices, [rings[0].centre, rings[-1].centre]]),
-        faces=faces,
-        weights=np.concatenate([np.repeat(weights, segments, axis=0), weights[[0, -1]]]),
-        parts=np.full(n_rings * segments + 2, int(part)),
-    )
-    first, second, third = np.moveaxis(mesh.vertices[faces], 1, 0)
-    outwards = np.einsum("fa,fa->", first, np.cross(second, third)) > 0
-    return mesh if outwards else replace(mesh, faces=faces[:, ::-1])
-
-
-_TORSO: dict[str, Sequence[Level]] = {
-    "hips": (
-        ((0, -0.15, 0), (0.060, 0.060), {"pelvis": 1.0}),
-        ((0, -0.11, 0), (0.140, 0.105), {"pelvis": 1.0}),
-        ((0, -0.05, 0), (0.160, 0.118), {"pelvis": 1.0}),
-        ((0, 0.03, 0), (0.156, 0.114), {"pelvis": 0.8, "spine1": 0.2}),
-    ),
-    "belly": (
-        ((0, 0.12, 0), (0.140, 0.106), {"pelvis": 0.2, "spine1": 0.7, "spine2": 0.1}),
-        ((0, 0.21, 0), (0.138, 0.106), {"spine1": 0.5, "spine2": 0.5}),
-    ),
-    "chest": (
-        ((0, 0.29, 0), (0.150, 0.114), {"spine2": 0.5, "spine3": 0.5}),
-        ((0, 0.37, 0), (0.162, 0.118), {"spine3": 1.0}),
-    ),
-    "shoulders": (
-        ((0, 0.425, 0), (0.168, 0.108), {"spine3": 1.0}),
-        ((0, 0.465, 0), (0.150, 0.085), {"spine3": 1.0}),
-        ((0, 0.495, 0), (0.085, 0.066), {"spine3": 0.7, "neck": 0.3}),
-    ),
-}
-_NECK: Sequence[Level] = (
-    ((0, 0.525, 0), (0.056, 0.056), {"neck": 0.9, "spine3": 0.1}),
-    ((0, 0.585, 0), (0.052, 0.055), {"neck": 0.6, "head": 0.4}),
-)
+_TORSO = Levels(("pelvis", "spine1", "spine2", "spine3", "neck", "head"), (
+    (-0.15, 0.060, 0.060, 1, 0, 0, 0, 0, 0), (-0.11, 0.140, 0.105, 1, 0, 0, 0, 0, 0),
+    (-0.05, 0.160, 0.118, 1, 0, 0, 0, 0, 0), (0.03, 0.156, 0.114, 0.8, 0.2, 0, 0, 0, 0),
+    (0.12, 0.140, 0.106, 0.2, 0.7, 0.1, 0, 0, 0), (0.21, 0.138, 0.106, 0, 0.5, 0.5, 0, 0, 0),
+    (0.29, 0.150, 0.114, 0, 0, 0.5, 0.5, 0, 0), (0.37, 0.162, 0.118, 0, 0, 0, 1, 0, 0),
+    (0.425, 0.168, 0.108, 0, 0, 0, 1, 0, 0), (0.465, 0.150, 0.085, 0, 0, 0, 1, 0, 0),
+    (0.495, 0.085, 0.066, 0, 0, 0, 0.7, 0.3, 0), (0.525, 0.056, 0.056, 0, 0, 0, 0.1, 0.9, 0),
+    (0.585, 0.052, 0.055, 0, 0, 0, 0, 0.6, 0.4),
+))  # fmt: skip
+_TORSO_WIDTHS = ("hips",) * 4 + ("belly",) * 2 + ("chest",) * 2 + ("shoulders",) * 3
+"""What scales its rings up to the neck."""
 _HEAD = ((-1.0, 0.25), (-0.82, 0.62), (-0.5, 0.86), (-0.1, 0.98), (0.3, 1.0), (0.65, 0.84), (0.88, 0.52), (1.0, 0.15))
 """Height and width from chin to crown, as shares of the largest."""
-_THIGH: Sequence[Level] = (
-    (-0.1, 0.085, {"pelvis": 0.7, "hip": 0.3}),
-    (0.06, 0.088, {"pelvis": 0.35, "hip": 0.65}),
-    (0.3, 0.080, {"hip": 1.0}),
-    (0.6, 0.067, {"hip": 1.0}),
-    (0.86, 0.057, {"hip": 0.85, "knee": 0.15}),
-)
-_SHANK: Sequence[Level] = (
-    (0.0, 0.055, {"hip": 0.5, "knee": 0.5}),
-    (0.14, 0.054, {"hip": 0.12, "knee": 0.88}),
-    (0.35, 0.056, {"knee": 1.0}),
-    (0.65, 0.046, {"knee": 1.0}),
-    (0.97, 0.038, {"knee": 0.7, "ankle": 0.3}),
-)
-_FOOT: Sequence[Level] = (
-    ((0, -0.040, -0.065), (0.022, 0.020), {"ankle": 1.0}),
-    ((0, -0.035, -0.045), (0.036, 0.036), {"ankle": 1.0}),
-    ((0, -0.030, 0.01), (0.041, 0.044), {"ankle": 1.0}),
-    ((0, -0.042, 0.07), (0.045, 0.034), {"ankle": 0.8, "foot": 0.2}),
-    ((0, -0.052, 0.13), (0.049, 0.025), {"ankle": 0.4, "foot": 0.6}),
-    ((0, -0.057, 0.18), (0.038, 0.019), {"foot": 1.0}),
-    ((0, -0.060, 0.20), (0.018, 0.012), {"foot": 1.0}),
-)
-_UPPER_ARM: Sequence[Level] = (
-    (-0.22, 0.052, {"spine3": 0.5, "collar": 0.5}),
-    (0.02, 0.058, {"collar": 0.5, "shoulder": 0.5}),
-    (0.25, 0.053, {"shoulder": 1.0}),
-    (0.6, 0.046, {"shoulder": 1.0}),
-    (0.86, 0.040, {"shoulder": 0.85, "elbow": 0.15}),
-)
-_LOWER_ARM: Sequence[Level] = (
-    (0.0, 0.039, {"shoulder": 0.5, "elbow": 0.5}),
-    (0.14, 0.040, {"shoulder": 0.12, "elbow": 0.88}),
-    (0.4, 0.040, {"elbow": 1.0}),
-    (0.75, 0.032, {"elbow": 1.0}),
-    (1.0, 0.027, {"elbow": 0.6, "wrist": 0.4}),
-)
-_HAND: Sequence[Level] = (
-    ((-0.005, 0, 0), (0.022, 0.026), {"wrist": 1.0}),
-    ((0.04, 0, 0), (0.021, 0.040), {"wrist": 1.0}),
-    ((0.085, 0, 0), (0.020, 0.043), {"wrist": 1.0}),
-    ((0.13, 0, 0), (0.017, 0.036), {"wrist": 1.0}),
-    ((0.165, 0, 0), (0.010, 0.018), {"wrist": 1.0}),
-)
-UPRIGHT = (_X, _Z)
-"""Axes of a tube that runs upwards."""
+_THIGH = Levels(("pelvis", "hip", "knee"), (
+    (-0.1, 0.085, 0.7, 0.3, 0), (0.06, 0.088, 0.35, 0.65, 0), (0.3, 0.080, 0, 1, 0), (0.6, 0.067, 0, 1, 0),
+    (0.86, 0.057, 0, 0.85, 0.15),
+))  # fmt: skip
+_SHANK = Levels(("hip", "knee", "ankle"), (
+    (0.0, 0.055, 0.5, 0.5, 0), (0.14, 0.054, 0.12, 0.88, 0), (0.35, 0.056, 0, 1, 0), (0.65, 0.046, 0, 1, 0),
+    (0.97, 0.038, 0, 0.7, 0.3),
+))  # fmt: skip
+_FOOT = Levels(("ankle", "foot"), (
+    (-0.040, -0.065, 0.022, 0.020, 1, 0), (-0.035, -0.045, 0.036, 0.036, 1, 0), (-0.030, 0.01, 0.041, 0.044, 1, 0),
+    (-0.042, 0.07, 0.045, 0.034, 0.8, 0.2), (-0.052, 0.13, 0.049, 0.025, 0.4, 0.6),
+    (-0.057, 0.18, 0.038, 0.019, 0, 1), (-0.060, 0.20, 0.018, 0.012, 0, 1),
+))  # fmt: skip
+_UPPER_ARM = Levels(("spine3", "collar", "shoulder", "elbow"), (
+    (-0.22, 0.052, 0.5, 0.5, 0, 0), (0.02, 0.058, 0, 0.5, 0.5, 0), (0.25, 0.053, 0, 0, 1, 0), (0.6, 0.046, 0, 0, 1, 0),
+    (0.86, 0.040, 0, 0, 0.85, 0.15),
+))  # fmt: skip
+_LOWER_ARM = Levels(("shoulder", "elbow", "wrist"), (
+    (0.0, 0.039, 0.5, 0.5, 0), (0.14, 0.040, 0.12, 0.88, 0), (0.4, 0.040, 0, 1, 0), (0.75, 0.032, 0, 1, 0),
+    (1.0, 0.027, 0, 0.6, 0.4),
+))  # fmt: skip
+_HAND = Levels(("wrist",), (
+    (-0.005, 0.022, 0.026, 1), (0.04, 0.021, 0.040, 1), (0.085, 0.020, 0.043, 1), (0.13, 0.017, 0.036, 1),
+    (0.165, 0.010, 0.018, 1),
+))  # fmt: skip
+_LONG_HAIR = Levels(("head", "spine3"), (
+    (0.05, -0.075, 0.070, 0.035, 1, 0), (-0.08, -0.075, 0.078, 0.040, 1, 0), (-0.20, -0.083, 0.080, 0.032, 0.6, 0.4),
+    (-0.31, -0.091, 0.060, 0.020, 0.2, 0.8),
+))  # fmt: skip
+_BUN = Levels(("head",), (
+    (0.048, -0.105, 0.0135, 1), (0.0732, -0.105, 0.0405, 1), (0.1068, -0.105, 0.0405, 1), (0.132, -0.105, 0.0135, 1),
+))  # fmt: skip
+_SKIRT = Levels(("pelvis", "left_hip"), (
+    (0.08, 0.148, 0.115, 1, 0), (-0.06, 0.185, 0.140, 0.9, 0.1), (-0.20, 0.220, 0.175, 0.6, 0.4),
+    (-0.36, 0.255, 0.205, 0.4, 0.6), (-0.46, 0.270, 0.220, 0.3, 0.7),
+))  # fmt: skip
 
 
 def body_mesh(rest: np.ndarray, body: Proportions, *, segments: int) -> Mesh:
     """The skin and clothes of a body, without what an outfit adds. `rest`: (24, 3) joints; `segments`: vertices around the torso."""
     stature, width, end = body["stature"], body["stature"] * body["girth"], body["stature"] * body["extremities"]
     spine = np.array([0.0, 0.0, rest[JOINT["spine2"]][2]])
-    torso = [ring for where, levels in _TORSO.items() for ring in rings(spine, stature, width * body[where], levels)]
-    torso += rings(spine, stature, stature, _NECK)
+    widths = np.array([[width * body[name]] for name in _TORSO_WIDTHS] + [[stature]] * 2)
     limb = max(6, round(segments * 0.72))
     tubes = [
-        tube(torso, UPRIGHT, segments, Part.TORSO),
-        tube(head_rings(rest, body, 1.0), UPRIGHT, segments, Part.HEAD),
+        _tube([_rings(_TORSO, spine, [stature * _Y], widths)], _UPRIGHT, segments, Part.TORSO),
+        _tube([_head(rest, body, 1.0)], _UPRIGHT, segments, Part.HEAD),
     ]
     for side, outward in (("left", 1.0), ("right", -1.0)):
         hip, knee, ankle, shoulder, elbow, wrist = (
             rest[JOINT[f"{side}_{part}"]] for part in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
         )
-        leg = rings(hip, knee - hip, width, _THIGH, side) + rings(knee, ankle - knee, width, _SHANK, side)
-        arm = rings(shoulder, elbow - shoulder, width, _UPPER_ARM, side)
-        arm += rings(elbow, wrist - elbow, width, _LOWER_ARM, side)
+        leg = [_rings(_THIGH, hip, [knee - hip], width, side), _rings(_SHANK, knee, [ankle - knee], width, side)]
+        arm = [
+            _rings(_UPPER_ARM, shoulder, [elbow - shoulder], width, side),
+            _rings(_LOWER_ARM, elbow, [wrist - elbow], width, side),
+        ]
+        foot = _rings(_FOOT, ankle, [end * _Y, end * _Z], end, side)
+        hand = _rings(_HAND, wrist, [outward * end * _X], end, side)
         tubes += [
-            tube(leg, UPRIGHT, limb, Part.LEG),
-            tube(rings(ankle, end, end, _FOOT, side), (_X, _Y), limb, Part.FOOT),
-            tube(arm, (_Y, outward * _Z), limb, Part.ARM),
-            tube(rings(wrist, outward * end, end, _HAND, side), (_Y, outward * _Z), max(6, limb - 2), Part.HAND),
+            _tube(leg, _UPRIGHT, limb, Part.LEG),
+            _tube([foot], (_X, _Y), limb, Part.FOOT),
+            _tube(arm, (_Y, outward * _Z), limb, Part.ARM),
+            _tube([hand], (_Y, outward * _Z), max(6, limb - 2), Part.HAND),
         ]
     return join_meshes(tubes)
 
 
+def hair_meshes(rest: np.ndarray, body: Proportions, style: str) -> list[Mesh]:
+    """A cap, and what hangs or is bound behind it. `style`: `short`, `long` or `bun`."""
+    size = body["stature"] * body["head"]
+    centres, half_widths, weights = (column[3:] for column in _head(rest, body, 1.10))
+    cap = (centres + size * np.array([0.0, 0.012, -0.020]), half_widths, weights)
+    meshes = [_tube([cap], _UPRIGHT, 10, Part.HAIR)]
+    for name, levels, segments in (("long", _LONG_HAIR, 10), ("bun", _BUN, 8)):
+        if style == name:
+            behind = _rings(levels, skull(rest, size), [size * _Y, size * _Z], size)
+            meshes.append(_tube([behind], _UPRIGHT, segments, Part.HAIR))
+    return meshes
+
+
+def skirt_mesh(body: Proportions) -> Mesh:
+    """A skirt; the legs' share of it goes to the leg that a vertex hangs over."""
+    width = body["stature"] * body["girth"] * body["hips"]
+    mesh = _tube([_rings(_SKIRT, -0.01 * _Z, [body["stature"] * _Y], width)], _UPRIGHT, 14, Part.SKIRT)
+    legs, left = mesh.weights[:, JOINT["left_hip"]], np.clip(0.5 + mesh.vertices[:, 0] / 0.3, 0.0, 1.0)
+    mesh.weights[:, [JOINT["left_hip"], JOINT["right_hip"]]] = np.stack([legs * left, legs * (1 - left)], axis=1)
+    return mesh
+
+
 def skull(rest: np.ndarray, size: float) -> np.ndarray:
     """(3,) the middle of the head."""
-    return rest[JOINT["head"]] + size * np.array([0.0, 0.085, 0.012])
+    return np.asarray(rest[JOINT["head"]] + size * np.array([0.0, 0.085, 0.012]))
 
 
-def head_rings(rest: np.ndarray, body: Proportions, swell: float) -> list[Ring]:
+def _head(rest: np.ndarray, body: Proportions, swell: float) -> Rings:
     """The head from chin to crown. `swell` > 1 makes a shell around it, for hair."""
     size = body["head"] * body["stature"]
-    levels: list[Level] = [  # the chin stands before the neck
-        ((0, 0.118 * up * swell, 0.012 if up < -0.4 else 0), (0.078 * wide, 0.098 * wide), {"head": 1.0})
-        for up, wide in _HEAD
+    rows = [  # the chin stands before the neck
+        (0.118 * up * swell, 0.012 if up < -0.4 else 0.0, 0.078 * wide, 0.098 * wide, 1.0) for up, wide in _HEAD
     ]
-    return rings(skull(rest, size), size, size * swell, levels)
+    return _rings(Levels(("head",), tuple(rows)), skull(rest, size), [size * _Y, size * _Z], size * swell)
+
+
+def _rings(
+    levels: Levels, anchor: np.ndarray, directions: Sequence[np.ndarray], width: float | np.ndarray, side: str = ""
+) -> Rings:
+    """The rings of a table, whose offsets from the anchor go in these directions (K of (3,)); `width` scales half widths."""
+    rows, weights = np.array(levels.rows), np.zeros((len(levels.rows), N_JOINTS))
+    n_offsets, n_joints = len(directions), len(levels.joints)
+    joints = [JOINT[name if name in JOINT else f"{side}_{name}"] for name in levels.joints]
+    weights[:, joints] = rows[:, -n_joints:]
+    return anchor + rows[:, :n_offsets] @ np.stack(directions), width * rows[:, n_offsets:-n_joints], weights
+
+
+def _tube(stacks: Sequence[Rings], axes: tuple[np.ndarray, np.ndarray], segments: int, part: Part) -> Mesh:
+    """A closed tube through elliptic rings; its two ends are single vertices."""
+    centres, half_widths, weights = (np.concatenate(column) for column in zip(*stacks, strict=True))
+    n_rings, around = len(centres), np.arange(segments)
+    following = (around + 1) % segments
+    angles = 2 * np.pi * around / segments
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    outline = centres[:, None] + (circle * half_widths[:, None]) @ np.stack(axes)
+    last, tips = (n_rings - 1) * segments, np.full(segments, n_rings * segments)
+    here, there = (np.arange(0, last, segments)[:, None] + place for place in (around, following))
+    squares = [(here, here + segments, there), (there, here + segments, there + segments)]
+    ends = [(tips, around, following), (tips + 1, last + following, last + around)]
+    sides = np.stack([np.stack(corners, axis=-1) for corners in squares], axis=1).reshape(-1, 3)
+    faces = np.concatenate([sides, *(np.stack(corners, axis=1) for corners in ends)])
+    vertices = np.concatenate([outline.reshape(-1, 3), centres[[0, -1]]])
+    outwards = (vertices[faces[:, 0]] * np.cross(vertices[faces[:, 1]], vertices[faces[:, 2]])).sum() > 0
+    return Mesh(
+        vertices=vertices,
+        faces=faces if outwards else faces[:, ::-1],
+        weights=np.concatenate([np.repeat(weights, segments, axis=0), weights[[0, -1]]]),
+        parts=np.full(len(vertices), int(part)),
+    )

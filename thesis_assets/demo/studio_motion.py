@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from thesis_assets.demo.studio_bodies import JOINT, N_JOINTS, Pose, forward_kinematics
+from thesis_assets.demo.studio_bodies import JOINT, N_JOINTS, Pose, forward_kinematics, posed_joints
 from thesis_assets.demo.studio_people import OUTWARD, Individual, Side
 
 HAND_CLEARANCE = 0.028
@@ -38,7 +38,7 @@ class Own(NamedTuple):
 
 
 class Between(NamedTuple):
-    """A place that both know: metres towards the second person from the middle, up, to the first person's right."""
+    """A place where hands of both meet: metres towards the second person from the middle, up, to the first person's right."""
 
     along: float
     up: float
@@ -54,7 +54,7 @@ class Reach(NamedTuple):
     side: Side
     target: Spot | Own | Between
     share: float
-    elbow: Vector
+    elbow: Vector = (1.0, -0.6, -0.2)
 
 
 class Role(NamedTuple):
@@ -70,51 +70,42 @@ class Duet(NamedTuple):
 
     axis: float
     gap: float
-    first: Role
-    second: Role
+    roles: tuple[Role, Role]
 
 
 def solve(people: Sequence[Individual], duet: Duet, turned: float) -> list[Pose]:
     """Poses of both; the pair is turned by `turned` degrees. Reaches refer to the other as they stand before anybody reaches."""
-    roles = (duet.first, duet.second)
     axis = _about_y(turned + duet.axis)
-    headings = [_about_y(turned + duet.axis - 90.0 * sign + role.turned) for sign, role in zip((-1, 1), roles, strict=True)]
-    standing = [
-        person.grounded(_standing(role, heading, axis.apply([sign * duet.gap / 2, 0.0, 0.0])))
-        for sign, person, role, heading in zip((-1, 1), people, roles, headings, strict=True)
-    ]
+    standing, headings = [], []
+    for person, role, sign in zip(people, duet.roles, (-1, 1), strict=True):
+        rotations, heading = np.zeros((N_JOINTS, 3)), _about_y(turned + duet.axis - 90.0 * sign + role.turned)
+        for name, degrees in (_ARMS_DOWN | role.angles).items():
+            rotations[JOINT[name]] = Rotation.from_euler("xyz", degrees, degrees=True).as_rotvec()
+        rotations[0] = (heading * Rotation.from_rotvec(rotations[0])).as_rotvec()
+        standing.append(person.grounded(Pose(rotations, axis.apply([sign * duet.gap / 2, 0.0, 0.0]))))
+        headings.append(heading)
     reached = list(standing)
-    for own, role in enumerate(roles):
-        person, other, heading = people[own], people[1 - own], headings[own]
-        for side, target, share, elbow in role.reaches:
+    for own, (person, heading) in enumerate(zip(people, headings, strict=True)):
+        for side, target, share, elbow in duet.roles[own].reaches:
             if share <= 1e-3:
                 continue
             mirror = np.array([OUTWARD[side], 1.0, 1.0])
             match target:
                 case Spot():
-                    surface, vertex = other.surface(standing[1 - own]), other.spot(*target)
+                    surface, vertex = people[1 - own].surface(standing[1 - own]), people[1 - own].spot(*target)
                     goal = surface.vertices[vertex] + HAND_CLEARANCE * surface.normals[vertex]
                 case Own():
-                    joint = forward_kinematics(person.rest, standing[own])[JOINT[target.joint], :3, 3]
-                    goal = joint + heading.apply(mirror * target.offset)
+                    goal = posed_joints(person.rest, standing[own])[JOINT[target.joint]]
+                    goal = goal + heading.apply(mirror * target.offset)
                 case Between():  # palm against palm
                     goal = axis.apply(target) + axis.apply([(own - 0.5) * 0.032, 0.0, 0.0])
-            hand = person.posed_palm(reached[own], side)
-            goal = (1 - share) * hand + share * goal
+            goal = (1 - share) * person.posed_palm(reached[own], side) + share * goal
             reached[own] = reach_with_arm(person, reached[own], side, goal, heading.apply(mirror * elbow))
     return reached
 
 
 def _about_y(degrees: float) -> Rotation:
     return Rotation.from_euler("y", degrees, degrees=True)
-
-
-def _standing(role: Role, heading: Rotation, place: np.ndarray) -> Pose:
-    rotations = np.zeros((N_JOINTS, 3))
-    for name, degrees in (_ARMS_DOWN | role.angles).items():
-        rotations[JOINT[name]] = Rotation.from_euler("xyz", degrees, degrees=True).as_rotvec()
-    rotations[0] = (heading * Rotation.from_rotvec(rotations[0])).as_rotvec()
-    return Pose(rotations, place)
 
 
 def reach_with_arm(person: Individual, pose: Pose, side: Side, goal: np.ndarray, pole: np.ndarray) -> Pose:
@@ -127,7 +118,8 @@ def reach_with_arm(person: Individual, pose: Pose, side: Side, goal: np.ndarray,
     rotations[[elbow, wrist]] = 0.0
     world = forward_kinematics(person.rest, Pose(rotations, pose.translation))
     frame, start = world[collar, :3, :3], world[shoulder, :3, 3]
-    upper, lower = person.rest[elbow] - person.rest[shoulder], person.palm(side) - person.rest[elbow]
+    upper = person.rest[elbow] - person.rest[shoulder]
+    lower = person.rest[wrist] + person.palm(side) - person.rest[elbow]
     bend = _elbow(start, goal, pole, float(np.linalg.norm(upper)), float(np.linalg.norm(lower)))
     turn = _shortest_turn(upper, frame.T @ (bend - start))
     rotations[shoulder] = turn.as_rotvec()
@@ -143,7 +135,7 @@ def _elbow(start: np.ndarray, goal: np.ndarray, pole: np.ndarray, upper: float, 
     out = pole - (pole @ along) * along
     out = out / np.linalg.norm(out)
     cosine = (upper**2 + distance**2 - lower**2) / (2 * upper * distance)
-    return start + upper * (cosine * along + np.sqrt(1 - cosine**2) * out)
+    return np.asarray(start + upper * (cosine * along + np.sqrt(1 - cosine**2) * out))
 
 
 def _shortest_turn(first: np.ndarray, second: np.ndarray) -> Rotation:
@@ -172,26 +164,27 @@ def bump(time: float, middle: float, half_width: float) -> float:
     return smooth(1.0 - abs(time - middle) / half_width)
 
 
-def meet(side: Side, place: Between, share: float) -> Reach:
-    """A hand at a place where it meets the other's."""
-    return Reach(side, place, share, (1.0, -0.6, -0.2))
-
-
 def open_arms(left: float, right: float) -> list[Reach]:
     """Arms held out to the side and a little ahead, each by its share."""
     target, elbow = Own("spine3", (0.56, 0.08, 0.28)), (0.3, -1.0, -0.3)
     return [Reach("left", target, left, elbow), Reach("right", target, right, elbow)]
 
 
+def legs(left: float, right: float, left_aside: float, right_aside: float) -> Degrees:
+    """Both hips: back (forward below 0), and to the side."""
+    return {"left_hip": (left, 0.0, left_aside), "right_hip": (right, 0.0, right_aside)}
+
+
+def knees(left: float, right: float) -> Degrees:
+    """Both knees bent."""
+    return {"left_knee": (left, 0.0, 0.0), "right_knee": (right, 0.0, 0.0)}
+
+
 def steps(phase: float, swing_degrees: float) -> Degrees:
     """Legs of a walk; `phase` in radians."""
     wave = float(np.sin(phase))
-    return {
-        "left_hip": (-swing_degrees * wave, 0.0, 2.0),
-        "right_hip": (swing_degrees * wave, 0.0, -2.0),
-        "left_knee": (6.0 + swing_degrees * max(0.0, -wave), 0.0, 0.0),
-        "right_knee": (6.0 + swing_degrees * max(0.0, wave), 0.0, 0.0),
-    }
+    bent = (6.0 + swing_degrees * max(0.0, backwards) for backwards in (-wave, wave))
+    return legs(-swing_degrees * wave, swing_degrees * wave, 2.0, -2.0) | knees(*bent)
 
 
 # --- the choreographies ----------------------------------------------------------------------------------------------
@@ -199,44 +192,35 @@ def steps(phase: float, swing_degrees: float) -> Degrees:
 
 def _waltz(time: float) -> Duet:
     """Closed hold, turning, with a step apart in the middle."""
-    apart = bump(time, 0.55, 0.22)
+    apart, step, sway = bump(time, 0.55, 0.22), 4 * np.pi * time, 8.0 * np.sin(4 * np.pi * time)
     held = 1.0 - smooth(apart / 0.35)
     joined, parted = Between(0.0, 1.28, -0.55), open_arms(1 - held, 1 - held)
-    sway, step = 8.0 * np.sin(4 * np.pi * time), 4 * np.pi * time
     leader = steps(step, 24) | {"spine2": (4.0 - 6 * apart, 0.0, sway), "head": (0.0, 20.0, 0.0)}
     partner = steps(step, 22) | {"spine2": (-6.0, 0.0, -sway), "head": (-8.0, -25.0, 0.0)}
     at_back = Reach("right", Spot("spine3", (-0.5, 0.0, -1.0)), held, (1.0, -0.3, 0.0))
     at_shoulder = Reach("left", Spot("spine3", (1.0, 0.6, 0.0)), held, (1.0, -0.5, 0.0))
-    return Duet(
-        axis=150.0 * time,
-        gap=0.50 + 0.62 * apart,
-        first=Role(leader, [meet("left", joined, held), at_back, *parted]),
-        second=Role(partner, [meet("right", joined, held), at_shoulder, *parted]),
-    )
+    first = Role(leader, [Reach("left", joined, held), at_back, *parted])
+    second = Role(partner, [Reach("right", joined, held), at_shoulder, *parted])
+    return Duet(axis=150.0 * time, gap=0.50 + 0.62 * apart, roles=(first, second))
 
 
 def _swing(time: float) -> Duet:
     """Both hands held at arm's length, leaning back, kicking; the hands part at the end."""
     held = 1.0 - smooth((time - 0.72) / 0.16)
-    parted = open_arms(1 - held, 1 - held)
     left, right = Between(0.0, 1.08, -0.16), Between(0.0, 1.08, 0.16)
 
-    def dancer(sign: float) -> Degrees:
-        kick = sign * np.sin(6 * np.pi * time)
-        return {
-            "left_hip": (-50.0 * max(0.0, kick) - 8, 0.0, 6.0),
-            "right_hip": (-50.0 * max(0.0, -kick) - 8, 0.0, -6.0),
-            "left_knee": (25.0 + 15 * max(0.0, -kick), 0.0, 0.0),
-            "right_knee": (25.0 + 15 * max(0.0, kick), 0.0, 0.0),
-            "pelvis": (-9.0 * held, 0.0, 0.0),
-            "spine2": (6.0, 10.0 * np.cos(6 * np.pi * time) * sign, 0.0),
-        }
+    def dancer(sign: float, hands: tuple[Side, Side]) -> Role:
+        kick, bounce = sign * np.sin(6 * np.pi * time), 10.0 * np.cos(6 * np.pi * time) * sign
+        angles = legs(-50.0 * max(0.0, kick) - 8, -50.0 * max(0.0, -kick) - 8, 6.0, -6.0)
+        angles |= knees(25.0 + 15 * max(0.0, -kick), 25.0 + 15 * max(0.0, kick))
+        angles |= {"pelvis": (-9.0 * held, 0.0, 0.0), "spine2": (6.0, bounce, 0.0)}
+        joined = [Reach(side, place, held) for side, place in zip(hands, (left, right), strict=True)]
+        return Role(angles, [*joined, *open_arms(1 - held, 1 - held)])
 
     return Duet(
         axis=70.0 * np.sin(2 * np.pi * time),
         gap=0.94 + 0.10 * np.sin(4 * np.pi * time) * held + 0.5 * (1 - held),
-        first=Role(dancer(1.0), [meet("left", left, held), meet("right", right, held), *parted]),
-        second=Role(dancer(-1.0), [meet("right", left, held), meet("left", right, held), *parted]),
+        roles=(dancer(1.0, ("left", "right")), dancer(-1.0, ("right", "left"))),
     )
 
 
@@ -249,68 +233,45 @@ def _twirl(time: float) -> Duet:
     turner = steps(5 * np.pi * time, 20) | {"spine2": (-3.0, 0.0, -5.0 * raised), "head": (0.0, 12.0, 0.0)}
     at_back = Reach("right", Spot("spine2", (0.3, 0.0, -1.0)), closing, (1.0, -0.2, 0.2))
     at_chest = Reach("left", Spot("spine3", (0.4, 0.5, 1.0)), closing, (1.0, -0.5, 0.0))
-    return Duet(
-        axis=30.0 * time,
-        gap=0.62 + 0.35 * begin - 0.10 * closing,
-        first=Role(lead, [meet("left", hand, held), at_back, *open_arms(begin, (1 - closing) * 0.7)]),
-        second=Role(
-            turner,
-            [meet("right", hand, held), at_chest, *open_arms((1 - closing) * 0.8, begin)],
-            turned=360.0 * smooth((time - 0.12) / 0.55),
-        ),
-    )
+    first = Role(lead, [Reach("left", hand, held), at_back, *open_arms(begin, (1 - closing) * 0.7)])
+    reaches = [Reach("right", hand, held), at_chest, *open_arms((1 - closing) * 0.8, begin)]
+    second = Role(turner, reaches, turned=360.0 * smooth((time - 0.12) / 0.55))
+    return Duet(axis=30.0 * time, gap=0.62 + 0.35 * begin - 0.10 * closing, roles=(first, second))
 
 
 def _hug(time: float) -> Duet:
     """They walk to each other with open arms and hold each other, swaying."""
     near, holding = smooth(time / 0.55), smooth((time - 0.36) / 0.22)
-    spread = (1 - holding) * smooth(time / 0.2)
-    angles = steps(7 * np.pi * time, 28 * (1 - near)) | {
-        "spine1": (5.0 * holding, 0.0, 7.0 * np.sin(5 * np.pi * time) * holding),
-        "spine2": (3.0 * holding, 0.0, 0.0),
-        "neck": (4.0, 0.0, 14.0 * holding),
-        "head": (6.0 * holding, 10.0 * holding, 10.0 * holding),
-    }
+    spread, sway = (1 - holding) * smooth(time / 0.2), 7.0 * np.sin(5 * np.pi * time) * holding
+    angles = steps(7 * np.pi * time, 28 * (1 - near))
+    angles |= {"spine1": (5.0 * holding, 0.0, sway), "spine2": (3.0 * holding, 0.0, 0.0)}
+    angles |= {"neck": (4.0, 0.0, 14.0 * holding), "head": (6.0 * holding, 10.0 * holding, 10.0 * holding)}
     over = Reach("left", Spot("spine3", (0.6, 0.3, -0.9)), holding, (1.0, 0.35, 0.2))
     under = Reach("right", Spot("spine2", (-0.6, 0.1, -0.9)), holding, (1.0, -0.6, 0.2))
     both = Role(angles, [*open_arms(spread, spread), over, under])
-    return Duet(axis=25.0 * holding * time, gap=1.20 - 0.83 * near, first=both, second=both)
+    return Duet(axis=25.0 * holding * time, gap=1.20 - 0.83 * near, roles=(both, both))
 
 
 def _boxing(time: float) -> Duet:
     """Both in guard; the first lands a straight right, the second answers with a push of both hands and a kick."""
     punch, push, kick = bump(time, 0.27, 0.16), bump(time, 0.56, 0.15), bump(time, 0.88, 0.18)
-    elbow = (0.4, -1.0, 0.1)
-    guard: Degrees = {  # left foot ahead, knees bent, chin down
-        "left_hip": (-26.0, 0.0, 5.0),
-        "right_hip": (14.0, 0.0, -6.0),
-        "left_knee": (30.0, 0.0, 0.0),
-        "right_knee": (26.0, 0.0, 0.0),
-        "spine1": (6.0, 0.0, 0.0),
-        "neck": (8.0, 0.0, 0.0),
-    }
-    first = guard | {"pelvis": (-14.0 * push + 16.0 * punch, 0.0, 0.0), "spine2": (4.0, 26.0 * punch, 0.0)}
-    second = guard | {
-        "right_hip": (-22.0 - 66.0 * kick, 0.0, -4.0),
-        "right_knee": (34.0 - 26.0 * kick, 0.0, 0.0),
-        "pelvis": (-18.0 * kick - 14.0 * punch + 10.0 * push, 0.0, 0.0),
-    }
+    down = (0.4, -1.0, 0.1)
+    chin: Degrees = {"spine1": (6.0, 0.0, 0.0), "neck": (8.0, 0.0, 0.0)}
+    # Left foot ahead, knees bent.
+    first = chin | legs(-26.0, 14.0, 5.0, -6.0) | knees(30.0, 26.0)
+    first |= {"pelvis": (-14.0 * push + 16.0 * punch, 0.0, 0.0), "spine2": (4.0, 26.0 * punch, 0.0)}
+    second = chin | legs(-26.0, -22.0 - 66.0 * kick, 5.0, -4.0) | knees(30.0, 34.0 - 26.0 * kick)
+    second |= {"pelvis": (-18.0 * kick - 14.0 * punch + 10.0 * push, 0.0, 0.0)}
 
-    def fists(left_ahead: float) -> list[Reach]:
-        left, right = Own("neck", (0.12, 0.02, left_ahead)), Own("neck", (0.10, 0.0, 0.20))
-        return [Reach("left", left, 1.0, elbow), Reach("right", right, 1.0, elbow)]
+    def fists(ahead: float) -> list[Reach]:
+        places: dict[Side, Own] = {"left": Own("neck", (0.12, 0.02, ahead)), "right": Own("neck", (0.10, 0.0, 0.20))}
+        return [Reach(side, place, 1.0, down) for side, place in places.items()]
 
     straight = Reach("right", Spot("spine3", (0.0, 0.0, 1.0)), punch, (1.0, -0.4, 0.0))
-    pushed = (
-        Reach("left", Spot("spine3", (-0.5, 0.1, 1.0)), push, elbow),
-        Reach("right", Spot("spine3", (0.5, 0.1, 1.0)), push, elbow),
-    )
-    return Duet(
-        axis=40.0 * time,
-        gap=0.98 - 0.20 * punch - 0.30 * push + 0.12 * kick,
-        first=Role(first, [*fists(0.26), straight]),
-        second=Role(second, [*fists(0.24), *pushed]),
-    )
+    pushed_left = Reach("left", Spot("spine3", (-0.5, 0.1, 1.0)), push, down)
+    pushed_right = Reach("right", Spot("spine3", (0.5, 0.1, 1.0)), push, down)
+    roles = (Role(first, [*fists(0.26), straight]), Role(second, [*fists(0.24), pushed_left, pushed_right]))
+    return Duet(axis=40.0 * time, gap=0.98 - 0.20 * punch - 0.30 * push + 0.12 * kick, roles=roles)
 
 
 CHOREOGRAPHIES: dict[str, Callable[[float], Duet]] = {

@@ -4,33 +4,14 @@ Colours are evaluated at any point of a surface from its rest position, so that 
 seams. Does not belong here: light (`studio_views`), movement (`studio_motion`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from thesis_assets.demo.studio_bodies import (
-    JOINT,
-    UPRIGHT,
-    Level,
-    Mesh,
-    Part,
-    Pose,
-    Proportions,
-    Surface,
-    body_mesh,
-    forward_kinematics,
-    head_rings,
-    join_meshes,
-    pose_mesh,
-    proportions_of,
-    rest_joints,
-    rings,
-    skull,
-    tube,
-)
+from thesis_assets.demo import studio_bodies as bodies
+from thesis_assets.demo.studio_bodies import JOINT, Mesh, Part, Pose, Proportions, Surface
 
 Color = tuple[float, float, float]
 Side = Literal["left", "right"]
@@ -90,12 +71,12 @@ class Individual:
 
     @cached_property
     def proportions(self) -> Proportions:
-        return proportions_of(self.betas)
+        return bodies.proportions_of(self.betas)
 
     @cached_property
     def rest(self) -> np.ndarray:
         """(24, 3) rest joints."""
-        return rest_joints(self.proportions)
+        return bodies.rest_joints(self.proportions)
 
     def body(self, model: str = "smplx") -> Mesh:
         """The body alone, of the same topology for everybody. `model`: `smplx` or `smpl`."""
@@ -103,35 +84,35 @@ class Individual:
 
     @cached_property
     def _bodies(self) -> dict[str, Mesh]:
-        return {model: body_mesh(self.rest, self.proportions, segments=n) for model, n in BODY_SEGMENTS.items()}
+        return {model: bodies.body_mesh(self.rest, self.proportions, segments=n) for model, n in BODY_SEGMENTS.items()}
 
     @cached_property
     def dressed(self) -> Mesh:
         """The body with hair and garments: what a camera sees."""
-        hair = _hair(self.outfit.hair_style, self.rest, self.proportions)
-        return join_meshes([self.body(), *hair, *([_skirt(self.proportions)] if self.outfit.skirt else [])])
+        hair = bodies.hair_meshes(self.rest, self.proportions, self.outfit.hair_style)
+        skirt = [bodies.skirt_mesh(self.proportions)] if self.outfit.skirt else []
+        return bodies.join_meshes([self.body(), *hair, *skirt])
 
     def color(self, parts: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Unlit colours (N, 3) in [0, 1] at rest positions (N, 3), metres, of parts (N,)."""
         colors = np.empty_like(points)
-        for part, painter in _PAINTERS.items():
-            colors[parts == part] = painter(self.outfit, self.rest, *points[parts == part].T)
+        for part in Part:
+            colors[parts == part] = _painted(self.outfit, part, self.rest, *points[parts == part].T)
         return colors
 
     def surface(self, pose: Pose, mesh: Mesh | None = None) -> Surface:
         """A mesh of this person (default: the body) in a pose."""
-        return pose_mesh(mesh or self.body(), self.rest, pose)
+        return bodies.pose_mesh(mesh or self.body(), self.rest, pose)
 
     def palm(self, side: Side) -> np.ndarray:
-        """(3,) rest position of the middle of a hand."""
+        """(3,) the middle of a hand from its wrist in the rest pose."""
         size = self.proportions["stature"] * self.proportions["extremities"]
-        return self.rest[JOINT[f"{side}_wrist"]] + size * np.array([OUTWARD[side] * 0.08, 0.0, 0.0])
+        return np.array([size * OUTWARD[side] * 0.08, 0.0, 0.0])
 
     def posed_palm(self, pose: Pose, side: Side) -> np.ndarray:
         """(3,) world position of the middle of a hand."""
-        wrist = JOINT[f"{side}_wrist"]
-        transform = forward_kinematics(self.rest, pose)[wrist]
-        return transform[:3, :3] @ (self.palm(side) - self.rest[wrist]) + transform[:3, 3]
+        wrist = bodies.forward_kinematics(self.rest, pose)[JOINT[f"{side}_wrist"]]
+        return np.asarray(wrist[:3, :3] @ self.palm(side) + wrist[:3, 3])
 
     def grounded(self, pose: Pose) -> Pose:
         """The pose moved up or down until its lowest point stands on the floor, y = 0."""
@@ -145,84 +126,51 @@ class Individual:
         return int(np.where(mesh.parts == Part.TORSO, distance, np.inf).argmin())
 
 
-# --- hair and garments: tubes as in `studio_bodies` ------------------------------------------------------------------
-
-_ONLY_HEAD = {"head": 1.0}
-_HAIR: dict[str, tuple[int, Sequence[Level]]] = {
-    "short": (0, ()),
-    "long": (10, (
-        ((0, 0.05, -0.075), (0.070, 0.035), _ONLY_HEAD),
-        ((0, -0.08, -0.075), (0.078, 0.040), _ONLY_HEAD),
-        ((0, -0.20, -0.083), (0.080, 0.032), {"head": 0.6, "spine3": 0.4}),
-        ((0, -0.31, -0.091), (0.060, 0.020), {"head": 0.2, "spine3": 0.8}),
-    )),
-    "bun": (8, tuple(
-        ((0, 0.09 + 0.042 * up, -0.105), 0.045 * wide, _ONLY_HEAD)
-        for up, wide in ((-1.0, 0.3), (-0.4, 0.9), (0.4, 0.9), (1.0, 0.3))
-    )),
-}  # fmt: skip
-"""What falls or is bound behind the head: vertices around it, and its rings."""
-_SKIRT: Sequence[Level] = (
-    ((0, 0.08, 0), (0.148, 0.115), {"pelvis": 1.0}),
-    ((0, -0.06, 0), (0.185, 0.140), {"pelvis": 0.9, "left_hip": 0.1}),
-    ((0, -0.20, 0), (0.220, 0.175), {"pelvis": 0.6, "left_hip": 0.4}),
-    ((0, -0.36, 0), (0.255, 0.205), {"pelvis": 0.4, "left_hip": 0.6}),
-    ((0, -0.46, 0), (0.270, 0.220), {"pelvis": 0.3, "left_hip": 0.7}),
-)
+# --- colours ---------------------------------------------------------------------------------------------------------
 
 
-def _hair(style: str, rest: np.ndarray, body: Proportions) -> list[Mesh]:
-    size = body["stature"] * body["head"]
-    back = size * np.array([0.0, 0.012, -0.020])
-    cap = [ring._replace(centre=ring.centre + back) for ring in head_rings(rest, body, 1.10)[3:]]
-    segments, levels = _HAIR[style]
-    behind = [tube(rings(skull(rest, size), size, size, levels), UPRIGHT, segments, Part.HAIR)] if levels else []
-    return [tube(cap, UPRIGHT, 10, Part.HAIR), *behind]
+def _painted(
+    outfit: Outfit, part: Part, rest: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray
+) -> np.ndarray | Color:
+    """The colour of points of a part, at x, y, z (N,) in the rest pose, metres."""
+    top, bottom, at = outfit.top, outfit.bottom, {name: rest[joint] for name, joint in JOINT.items()}
+    match part:
+        case Part.TORSO:
+            waist = 0.5 * at["spine1"][1]
+            neckline = at["neck"][1] - 0.035 - 0.05 * np.clip(z / 0.06, 0.0, 1.0)
+            colors = np.where((y < waist)[:, None], bottom.color(y, x + z), top.color(y, x + z))
+            colors[np.abs(y - waist) < 0.018] = 0.35 * np.array(bottom.first)  # a belt
+            colors[y > neckline] = outfit.skin
+            return colors
+        case Part.HEAD:
+            return _painted_head(outfit, *((np.stack([x, y, z], axis=1) - bodies.skull(rest, 1.0)) / _SKULL).T)
+        case Part.LEG:
+            covered = (at["left_hip"][1] - y) / (at["left_hip"][1] - at["left_ankle"][1]) < outfit.trousers
+            return np.where(covered[:, None], bottom.color(y, x + z), outfit.skin)
+        case Part.FOOT:
+            return np.where((y < at["left_ankle"][1] - 0.062)[:, None], (0.92, 0.92, 0.90), outfit.shoes)
+        case Part.ARM:
+            shoulder, wrist = at["left_shoulder"][0], at["left_wrist"][0]
+            covered = (np.abs(x) - shoulder) / (wrist - shoulder) < outfit.sleeves
+            cloth = replace(top, kind="plain") if top.kind == "band" else top
+            return np.where(covered[:, None], cloth.color(np.abs(x), y + z), outfit.skin)
+        case Part.HAND:
+            return outfit.skin
+        case Part.SKIRT:
+            return bottom.color(y, 0.2 * np.arctan2(z, x))
+        case Part.HAIR:
+            strands = 0.9 + 0.1 * np.sin(160.0 * x + 60.0 * z)
+            return np.clip(strands[:, None] * np.array(outfit.hair), 0.0, 1.0)
 
 
-def _skirt(body: Proportions) -> Mesh:
-    width = body["stature"] * body["girth"] * body["hips"]
-    mesh = tube(rings(np.array([0, 0, -0.01]), body["stature"], width, _SKIRT), UPRIGHT, 14, Part.SKIRT)
-    legs = mesh.weights[:, JOINT["left_hip"]]  # their share goes to the leg that a vertex hangs over
-    left = np.clip(0.5 + mesh.vertices[:, 0] / 0.3, 0.0, 1.0)
-    mesh.weights[:, [JOINT["left_hip"], JOINT["right_hip"]]] = np.stack([legs * left, legs * (1 - left)], axis=1)
-    return mesh
+_SKULL = (0.078, 0.118, 0.098)
+"""Half its width, height and depth, metres."""
 
 
-# --- colours: of (N,) coordinates at rest, metres --------------------------------------------------------------------
-
-
-def _torso(outfit: Outfit, rest: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    waist = 0.5 * rest[JOINT["spine1"]][1]
-    neckline = rest[JOINT["neck"]][1] - 0.035 - 0.05 * np.clip(z / 0.06, 0.0, 1.0)
-    colors = np.where((y < waist)[:, None], outfit.bottom.color(y, x + z), outfit.top.color(y, x + z))
-    colors[np.abs(y - waist) < 0.018] = 0.35 * np.array(outfit.bottom.first)  # a belt
-    colors[y > neckline] = outfit.skin
-    return colors
-
-
-def _leg(outfit: Outfit, rest: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    hip, ankle = rest[JOINT["left_hip"]][1], rest[JOINT["left_ankle"]][1]
-    covered = (hip - y) / (hip - ankle) < outfit.trousers
-    return np.where(covered[:, None], outfit.bottom.color(y, x + z), outfit.skin)
-
-
-def _arm(outfit: Outfit, rest: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    shoulder, wrist = rest[JOINT["left_shoulder"]][0], rest[JOINT["left_wrist"]][0]
-    covered = (np.abs(x) - shoulder) / (wrist - shoulder) < outfit.sleeves
-    cloth = replace(outfit.top, kind="plain") if outfit.top.kind == "band" else outfit.top
-    return np.where(covered[:, None], cloth.color(np.abs(x), y + z), outfit.skin)
-
-
-def _foot(outfit: Outfit, rest: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    sole = rest[JOINT["left_ankle"]][1] - 0.062
-    return np.where((y < sole)[:, None], (0.92, 0.92, 0.90), outfit.shoes)
-
-
-def _head(outfit: Outfit, rest: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    across, up, ahead = ((np.stack([x, y, z], axis=1) - skull(rest, 1.0)) / [0.078, 0.118, 0.098]).T
+def _painted_head(outfit: Outfit, across: np.ndarray, up: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+    """Coordinates (N,) in sizes of the skull."""
     across, skin = np.abs(across), np.array(outfit.skin)
-    colors = np.tile(skin, (len(x), 1))
+    colors = np.tile(skin, (len(up), 1))
     colors[up > np.where(ahead > 0.0, 0.35 + 0.25 * ahead, -0.62)] = outfit.hair
     features = (
         (np.hypot(across - 0.62, 0.8 * (up + 0.25)) < 0.22, np.minimum(skin * [1.02, 0.88, 0.86], 1.0)),  # cheeks
@@ -237,69 +185,48 @@ def _head(outfit: Outfit, rest: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.
     return colors
 
 
-_PAINTERS = {
-    Part.TORSO: _torso,
-    Part.HEAD: _head,
-    Part.LEG: _leg,
-    Part.FOOT: _foot,
-    Part.ARM: _arm,
-    Part.HAND: lambda outfit, rest, x, y, z: outfit.skin,
-    Part.SKIRT: lambda outfit, rest, x, y, z: outfit.bottom.color(y, 0.2 * np.arctan2(z, x)),
-    Part.HAIR: lambda outfit, rest, x, y, z: np.clip(
-        (0.9 + 0.1 * np.sin(160.0 * x + 60.0 * z))[:, None] * np.array(outfit.hair), 0.0, 1.0
-    ),
-}
-
-
 # --- the cast --------------------------------------------------------------------------------------------------------
 
 _PALE, _TAN, _BROWN, _DARK = (0.93, 0.76, 0.66), (0.85, 0.65, 0.51), (0.66, 0.46, 0.34), (0.44, 0.29, 0.21)
 _WHITE, _NAVY, _BLACK = (0.93, 0.93, 0.90), (0.13, 0.18, 0.40), (0.12, 0.12, 0.13)
 
-PAIRS: dict[str, tuple[Individual, Individual]] = {
-    "pair00": (
-        Individual("male", (1.0, 0.3, 0.8, 0.5, 0.8, -0.3, 0.0, 0.2, 0.5, 0.6), Outfit(
-            _PALE, (0.32, 0.20, 0.12), Pattern("stripes", (0.80, 0.16, 0.17), _WHITE, 0.15),
-            Pattern("plain", (0.20, 0.29, 0.50)), (0.25, 0.16, 0.12),
-        )),
-        Individual("female", (-1.2, -0.6, 0.3, -0.2, -0.8, 0.6, -0.8, -0.1, 0.3, -0.8), Outfit(
-            _TAN, (0.86, 0.70, 0.34), Pattern("plain", (0.10, 0.58, 0.57)),
-            Pattern("dots", (0.10, 0.58, 0.57), _WHITE, 0.12), (0.90, 0.88, 0.82),
-            sleeves=0.2, trousers=-1.0, hair_style="long", skirt=True,
-        )),
-    ),
-    "pair01": (
-        Individual("male", (0.4, 0.8, -0.2, 0.4, 1.0, 0.2, 0.6, 0.0, 0.9, 0.5), Outfit(
-            _TAN, (0.10, 0.09, 0.09), Pattern("checks", (0.20, 0.55, 0.25), (0.09, 0.22, 0.13), 0.16),
-            Pattern("plain", (0.70, 0.62, 0.45)), (0.15, 0.15, 0.16), sleeves=0.95,
-        )),
-        Individual("male", (-0.3, -0.5, 0.6, 0.2, 0.1, -0.4, -0.6, 0.3, -0.2, 0.1), Outfit(
-            _PALE, (0.72, 0.35, 0.14), Pattern("band", (0.94, 0.78, 0.20), _NAVY, 0.12),
-            Pattern("plain", (0.45, 0.47, 0.52)), (0.85, 0.25, 0.20), sleeves=0.35, trousers=0.48,
-        )),
-    ),
-    "pair02": (
-        Individual("female", (-0.8, 0.1, 0.2, 0.0, -0.6, 0.9, -0.2, 0.1, 0.4, -0.6), Outfit(
-            _DARK, (0.09, 0.07, 0.07), Pattern("stripes", (0.56, 0.32, 0.70), _WHITE, 0.13),
-            Pattern("plain", _BLACK), (0.55, 0.25, 0.60), sleeves=0.7, hair_style="bun",
-        )),
-        Individual("male", (0.7, 1.0, 0.1, 0.3, 0.5, 0.3, 1.4, 0.2, 0.5, 0.6), Outfit(
-            _PALE, (0.66, 0.66, 0.67), Pattern("checks", (0.92, 0.52, 0.16), (0.60, 0.22, 0.10), 0.15),
-            Pattern("plain", _NAVY), (0.35, 0.24, 0.18),
-        )),
-    ),
-    "pair03": (
-        Individual("male", (0.9, -0.2, 1.0, 0.8, 0.6, -0.2, -0.3, -0.2, 0.2, 0.7), Outfit(
-            _DARK, (0.08, 0.07, 0.07), Pattern("stripes", (0.25, 0.62, 0.85), _NAVY, 0.14),
-            Pattern("plain", (0.86, 0.84, 0.78)), (0.30, 0.20, 0.15), sleeves=0.95,
-        )),
-        Individual("female", (-0.9, -0.2, 0.5, -0.1, -0.5, 0.4, -0.5, 0.0, 0.5, -0.7), Outfit(
-            _PALE, (0.36, 0.17, 0.10), Pattern("plain", (0.90, 0.36, 0.52)),
-            Pattern("stripes", (0.90, 0.36, 0.52), (0.96, 0.86, 0.60), 0.14), (0.70, 0.15, 0.25),
-            sleeves=0.3, trousers=-1.0, hair_style="bun", skirt=True,
-        )),
-    ),
-}  # fmt: skip
+_CAST = (
+    Individual("male", (1.0, 0.3, 0.8, 0.5, 0.8, -0.3, 0.0, 0.2, 0.5, 0.6), Outfit(
+        _PALE, (0.32, 0.20, 0.12), Pattern("stripes", (0.80, 0.16, 0.17), _WHITE, 0.15),
+        Pattern("plain", (0.20, 0.29, 0.50)), (0.25, 0.16, 0.12),
+    )),
+    Individual("female", (-1.2, -0.6, 0.3, -0.2, -0.8, 0.6, -0.8, -0.1, 0.3, -0.8), Outfit(
+        _TAN, (0.86, 0.70, 0.34), Pattern("plain", (0.10, 0.58, 0.57)),
+        Pattern("dots", (0.10, 0.58, 0.57), _WHITE, 0.12), (0.90, 0.88, 0.82),
+        sleeves=0.2, trousers=-1.0, hair_style="long", skirt=True,
+    )),
+    Individual("male", (0.4, 0.8, -0.2, 0.4, 1.0, 0.2, 0.6, 0.0, 0.9, 0.5), Outfit(
+        _TAN, (0.10, 0.09, 0.09), Pattern("checks", (0.20, 0.55, 0.25), (0.09, 0.22, 0.13), 0.16),
+        Pattern("plain", (0.70, 0.62, 0.45)), (0.15, 0.15, 0.16), sleeves=0.95,
+    )),
+    Individual("male", (-0.3, -0.5, 0.6, 0.2, 0.1, -0.4, -0.6, 0.3, -0.2, 0.1), Outfit(
+        _PALE, (0.72, 0.35, 0.14), Pattern("band", (0.94, 0.78, 0.20), _NAVY, 0.12),
+        Pattern("plain", (0.45, 0.47, 0.52)), (0.85, 0.25, 0.20), sleeves=0.35, trousers=0.48,
+    )),
+    Individual("female", (-0.8, 0.1, 0.2, 0.0, -0.6, 0.9, -0.2, 0.1, 0.4, -0.6), Outfit(
+        _DARK, (0.09, 0.07, 0.07), Pattern("stripes", (0.56, 0.32, 0.70), _WHITE, 0.13),
+        Pattern("plain", _BLACK), (0.55, 0.25, 0.60), sleeves=0.7, hair_style="bun",
+    )),
+    Individual("male", (0.7, 1.0, 0.1, 0.3, 0.5, 0.3, 1.4, 0.2, 0.5, 0.6), Outfit(
+        _PALE, (0.66, 0.66, 0.67), Pattern("checks", (0.92, 0.52, 0.16), (0.60, 0.22, 0.10), 0.15),
+        Pattern("plain", _NAVY), (0.35, 0.24, 0.18),
+    )),
+    Individual("male", (0.9, -0.2, 1.0, 0.8, 0.6, -0.2, -0.3, -0.2, 0.2, 0.7), Outfit(
+        _DARK, (0.08, 0.07, 0.07), Pattern("stripes", (0.25, 0.62, 0.85), _NAVY, 0.14),
+        Pattern("plain", (0.86, 0.84, 0.78)), (0.30, 0.20, 0.15), sleeves=0.95,
+    )),
+    Individual("female", (-0.9, -0.2, 0.5, -0.1, -0.5, 0.4, -0.5, 0.0, 0.5, -0.7), Outfit(
+        _PALE, (0.36, 0.17, 0.10), Pattern("plain", (0.90, 0.36, 0.52)),
+        Pattern("stripes", (0.90, 0.36, 0.52), (0.96, 0.86, 0.60), 0.14), (0.70, 0.15, 0.25),
+        sleeves=0.3, trousers=-1.0, hair_style="bun", skirt=True,
+    )),
+)  # fmt: skip
+PAIRS = {f"pair{number:02d}": pair for number, pair in enumerate(zip(_CAST[::2], _CAST[1::2], strict=True))}
 
 
 @dataclass(frozen=True)

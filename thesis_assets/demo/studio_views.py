@@ -150,7 +150,9 @@ def draw(crowd: Crowd, backdrop: Backdrop) -> View:
     whose = np.where(seen.faces >= 0, crowd.face_person[seen.faces], -1)
     # The floor's points in cells of the shadow, whose border is free of it; the wall lies far off.
     place = np.where(np.isfinite(backdrop.floor), backdrop.floor, 1e6) * (_SHADOW_CELLS / _SHADOW_METRES)
-    shadow = ndimage.map_coordinates(crowd.floor_shadow, np.moveaxis(place, -1, 0)[::-1] + _SHADOW_CELLS / 2 - 0.5, order=1)
+    shadow = ndimage.map_coordinates(
+        crowd.floor_shadow, np.moveaxis(place, -1, 0)[::-1] + _SHADOW_CELLS / 2 - 0.5, order=1
+    )
     color = backdrop.color * (1.0 - shadow)[..., None]
     for index, person in enumerate(crowd.people):
         pixels = whose == index
