@@ -20,16 +20,8 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from thesis_assets import storage
+from thesis_assets.demo import studio_estimates as estimates
 from thesis_assets.demo.studio_bodies import N_SMPLX_JOINTS, Pose, posed_joints
-from thesis_assets.demo.studio_estimates import (
-    Estimate,
-    Motion,
-    estimate_motion,
-    estimated_depth,
-    estimated_mask,
-    imperfect_gaussians,
-    scatter_splats,
-)
 from thesis_assets.demo.studio_motion import CHOREOGRAPHIES, solve
 from thesis_assets.demo.studio_people import PAIRS, SCENES, Individual, StudioScene
 from thesis_assets.demo.studio_views import SOURCE_CAMERA, Crowd, View, draw, empty_studio, lit_crowd, studio_cameras
@@ -104,9 +96,9 @@ class Take:
 
     scene: StudioScene
     people: tuple[Individual, ...]
-    motion: Motion
+    motion: estimates.Motion
     cameras: dict[int, Camera]
-    estimate: Estimate
+    estimate: estimates.Estimate
 
     @property
     def source(self) -> Camera:
@@ -118,7 +110,7 @@ def film(scene: StudioScene, size: int, n_frames: int) -> Take:
     people, cameras = PAIRS[scene.pair], studio_cameras(size)
     times = [number / max(n_frames - 1, 1) for number in range(n_frames)]
     motion = [solve(people, CHOREOGRAPHIES[scene.choreography](moment), scene.turned) for moment in times]
-    estimate = estimate_motion(people, motion, cameras[SOURCE_CAMERA], np.random.default_rng([scene.seed, 0]))
+    estimate = estimates.estimate_motion(people, motion, cameras[SOURCE_CAMERA], np.random.default_rng([scene.seed, 0]))
     return Take(scene, people, motion, cameras, estimate)
 
 
@@ -187,17 +179,17 @@ def _write_estimates(folders: SceneFolders, take: Take, source_views: Sequence[V
     order = [1, 0] if take.scene.swapped else [0, 1]
     # One a purpose: what one draws does not change the others.
     splats_rng, frames_rng, maps_rng = (np.random.default_rng([take.scene.seed, purpose]) for purpose in (1, 2, 3))
-    splats = [scatter_splats(person, splats_rng) for person in take.people]
+    splats = [estimates.scatter_splats(person, splats_rng) for person in take.people]
     people = [estimate.people[index] for index in order]
     for number, view in enumerate(source_views):
         fname = frame_name(number)
-        masks = np.stack([estimated_mask(view.masks[index], maps_rng) for index in order])
-        seen = View(view.image, estimated_depth(view.depth, maps_rng), masks)
+        masks = np.stack([estimates.estimated_mask(view.masks[index], maps_rng) for index in order])
+        seen = View(view.image, estimates.estimated_depth(view.depth, maps_rng), masks)
         _write_view(folders, estimate.offset.camera(source), fname, seen)
         poses = [estimate.offset.pose(estimate.motion[number][index]) for index in order]
         for model in _BODY_MODELS:
             write_bodies(folders.body(model, fname), studio_bodies(people, poses, model, contact=False))
-        gaussians = imperfect_gaussians(splats, estimate, take.motion, number, source, frames_rng)
+        gaussians = estimates.imperfect_gaussians(splats, estimate, take.motion, number, source, frames_rng)
         write_ply(folders.gaussians(fname), gaussians)
     storage.write_text(folders.preprocess_info, "status: success\n")
     # where the estimate numbers the people the other way round, it was not sure of them either
@@ -208,7 +200,7 @@ def _write_view(folders: SceneFolders, camera: Camera, fname: str, view: View) -
     write_camera(folders.camera(camera.cam_id, fname), camera)
     _put(folders.image(camera.cam_id, fname), encode_jpeg(view.image))
     _put(folders.depth(camera.cam_id, fname), array_bytes(view.depth))
-    for person, mask in {0: view.masks[0], 1: view.masks[1], "all": view.masks.any(axis=0)}.items():
+    for person, mask in zip(("0", "1", "all"), (*view.masks, view.masks.any(axis=0)), strict=True):
         _put(folders.mask(camera.cam_id, fname, person), encode_png(mask.astype(np.uint8) * 255))
 
 
@@ -233,7 +225,7 @@ def studio_bodies(people: Sequence[Individual], poses: Sequence[Pose], model: Bo
     """
     n_joints = N_SMPLX_JOINTS if model == "smplx" else None
     joints = [posed_joints(person.rest, pose)[:n_joints] for person, pose in zip(people, poses, strict=True)]
-    vertices = [person.surface(pose, person.body(model)).vertices for person, pose in zip(people, poses, strict=True)]
+    vertices = [person.surface(pose, model).vertices for person, pose in zip(people, poses, strict=True)]
     rotations = np.stack([pose.rotations for pose in poses])[:, :n_joints]
     root, place = ("root_pose", "trans") if model == "smplx" else ("global_orient", "transl")
     known = {
@@ -250,7 +242,7 @@ def studio_bodies(people: Sequence[Individual], poses: Sequence[Pose], model: Bo
         },
         joints=np.stack(joints).astype(np.float32),
         vertices=np.stack(vertices).astype(np.float32),
-        faces=people[0].body(model).faces.astype(np.int32),
+        faces=people[0].meshes[model].faces.astype(np.int32),
         contact=contact_between(vertices[0], vertices[1]) if contact else None,
     )
 

@@ -8,7 +8,6 @@ Does not belong here: colour, movement.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -70,8 +69,7 @@ def rest_joints(body: Proportions) -> np.ndarray:
     return joints
 
 
-@dataclass(frozen=True)
-class Pose:
+class Pose(NamedTuple):
     """One person at one moment: rotations (24, 3), the pelvis's relative to the world; its place in the world (3,), metres."""
 
     rotations: np.ndarray
@@ -111,8 +109,7 @@ class Part(IntEnum):
     TORSO, HEAD, LEG, FOOT, ARM, HAND, SKIRT, HAIR = range(8)
 
 
-@dataclass(frozen=True)
-class Mesh:
+class Mesh(NamedTuple):
     """A surface in the rest pose: vertices (V, 3) in metres, faces (F, 3) anticlockwise seen from outside.
 
     `weights`: (V, 24) share of each joint in a vertex, rows sum to 1; `parts`: (V,) `Part` of each vertex.
@@ -124,8 +121,7 @@ class Mesh:
     parts: np.ndarray
 
 
-@dataclass(frozen=True)
-class Surface:
+class Surface(NamedTuple):
     """A posed mesh: `vertices` (V, 3) and unit `normals` (V, 3), in the world."""
 
     vertices: np.ndarray
@@ -135,8 +131,8 @@ class Surface:
 def join_meshes(meshes: Sequence[Mesh]) -> Mesh:
     """Several meshes as one, in order."""
     starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
-    moved = [replace(mesh, faces=mesh.faces + start) for mesh, start in zip(meshes, starts, strict=True)]
-    return Mesh(*(np.concatenate(arrays) for arrays in zip(*(vars(mesh).values() for mesh in moved), strict=True)))
+    moved = [mesh._replace(faces=mesh.faces + start) for mesh, start in zip(meshes, starts, strict=True)]
+    return Mesh(*(np.concatenate(arrays) for arrays in zip(*moved, strict=True)))
 
 
 def pose_mesh(mesh: Mesh, rest: np.ndarray, pose: Pose) -> Surface:

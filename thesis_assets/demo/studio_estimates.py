@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -104,7 +105,7 @@ def _slow_walk(n_frames: int, rng: np.random.Generator) -> np.ndarray:
     """(n_frames, 3): a line and one slow wave, each of random direction and about unit length."""
     time = np.linspace(0.0, 1.0, n_frames)[:, None]
     line, wave, phase = rng.normal(size=(3, 3)) / np.sqrt(3)
-    return line * time + 0.5 * wave * np.sin(2 * np.pi * time + phase)
+    return np.asarray(line * time + 0.5 * wave * np.sin(2 * np.pi * time + phase))
 
 
 def estimated_mask(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -116,7 +117,7 @@ def estimated_depth(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A depth map (H, W) in metres with a wrong scale, smooth errors and blurred edges; float32."""
     scale = 1.0 + 0.03 * rng.normal()
     wrong = 1.0 + 0.02 * _smooth_noise(depth.shape, 12, rng)
-    return (scale * wrong * _smoothed(depth.astype(np.float64), 1)).astype(np.float32)
+    return np.asarray(scale * wrong * _smoothed(depth.astype(np.float64), 1), dtype=np.float32)
 
 
 def _smoothed(values: np.ndarray, radius: int) -> np.ndarray:
@@ -126,11 +127,10 @@ def _smoothed(values: np.ndarray, radius: int) -> np.ndarray:
 def _smooth_noise(shape: tuple[int, ...], radius: int, rng: np.random.Generator) -> np.ndarray:
     """(H, W) noise of unit deviation whose blobs are about `radius` pixels wide."""
     noise = _smoothed(_smoothed(rng.normal(size=shape), radius), radius)
-    return noise / noise.std()
+    return np.asarray(noise / noise.std())
 
 
-@dataclass(frozen=True)
-class Splats:
+class Splats(NamedTuple):
     """What is fixed about one person's Gaussians over all frames, N each: vertices (N, 3) of the face each rides on and its place there.
 
     `color`, `tint`: (N, 3) unlit, and its own error; `offset`: (N,) metres off the surface; `scale`: (N,) deviation, metres.
@@ -147,7 +147,7 @@ class Splats:
 
 def scatter_splats(person: Individual, rng: np.random.Generator) -> Splats:
     """Gaussians spread evenly over a dressed person, with the errors that stay the same in all frames."""
-    mesh, count = person.dressed, GAUSSIANS_A_PERSON
+    mesh, count = person.meshes["dressed"], GAUSSIANS_A_PERSON
     areas = np.linalg.norm(face_normals(mesh.vertices, mesh.faces), axis=1)
     corners = mesh.faces[rng.choice(len(areas), size=count, p=areas / areas.sum())]
     shares = rng.dirichlet(np.ones(3), size=count)[:, :, None]
@@ -165,41 +165,35 @@ def scatter_splats(person: Individual, rng: np.random.Generator) -> Splats:
         scale=_SCALE_METRES * np.exp(0.25 * rng.normal(size=count)),
         opacity=np.clip(0.75 + 0.15 * rng.normal(size=count), 0.25, 0.97),
     )
-    return Splats(**{name: values[kept] for name, values in vars(splats).items()})
+    return Splats(*(values[kept] for values in splats))
 
 
 def _blotches(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(N, 3) colour errors that vary over about 20 cm of a surface: a few random waves."""
     waves = rng.normal(size=(3, 4, 3)) * (2 * np.pi / 0.45)
     phases = rng.uniform(0, 2 * np.pi, size=(3, 4))
-    return 0.02 * np.cos(np.einsum("nd,cwd->ncw", points, waves) + phases).sum(axis=-1)
+    return np.asarray(0.02 * np.cos(np.einsum("nd,cwd->ncw", points, waves) + phases).sum(axis=-1))
 
 
 def imperfect_gaussians(
     splats: Sequence[Splats], estimate: Estimate, truth: Motion, frame: int, source: Camera, rng: np.random.Generator
 ) -> Gaussians:
     """All people's Gaussians at a frame, in the true world."""
-    placed = [
-        _placed(person, own, blend_poses(exact, tuned, _REMAINING_POSE_ERROR), source, rng)
-        for person, own, tuned, exact in zip(estimate.people, splats, estimate.motion[frame], truth[frame], strict=True)
-    ]
-    means, colors, scales, opacity = (np.concatenate(column) for column in zip(*placed, strict=True))
-    return from_colors(means, colors, scales, opacity)
-
-
-def _placed(
-    person: Individual, splats: Splats, pose: Pose, source: Camera, rng: np.random.Generator
-) -> tuple[np.ndarray, ...]:
-    surface = person.surface(pose, person.dressed)
-    places, normals, light = (
-        (values[splats.corners] * splats.shares).sum(axis=1)
-        for values in (surface.vertices, surface.normals, light_on(surface))
+    means, colors = [], []
+    for person, own, tuned, exact in zip(estimate.people, splats, estimate.motion[frame], truth[frame], strict=True):
+        surface = person.surface(blend_poses(exact, tuned, _REMAINING_POSE_ERROR), "dressed")
+        places, normals, light = (
+            (values[own.corners] * own.shares).sum(axis=1)
+            for values in (surface.vertices, surface.normals, light_on(surface))
+        )
+        to_camera = source.center - places
+        facing = (normals * to_camera).sum(axis=1) / np.linalg.norm(to_camera, axis=1)
+        unseen = np.clip(0.5 - 1.2 * facing, 0.0, 1.0)[:, None]
+        color = own.color * light
+        color = color + unseen * (0.45 * (color.mean(axis=0) - color) + 1.2 * own.tint) + own.tint
+        colors.append(np.clip(_CAST * (_LIFT + _CONTRAST * color), 0.0, 1.0))
+        means.append(places + own.offset[:, None] * normals + 0.005 * rng.normal(size=places.shape))
+    scales, opacity = (
+        np.concatenate(column) for column in zip(*((own.scale, own.opacity) for own in splats), strict=True)
     )
-    to_camera = source.center - places
-    facing = (normals * to_camera).sum(axis=1) / np.linalg.norm(to_camera, axis=1)
-    unseen = np.clip(0.5 - 1.2 * facing, 0.0, 1.0)[:, None]
-    color = splats.color * light
-    color = color + unseen * (0.45 * (color.mean(axis=0) - color) + 1.2 * splats.tint) + splats.tint
-    jitter = 0.005 * rng.normal(size=places.shape)
-    means = places + splats.offset[:, None] * normals + jitter
-    return means, np.clip(_CAST * (_LIFT + _CONTRAST * color), 0.0, 1.0), splats.scale, splats.opacity
+    return from_colors(np.concatenate(means), np.concatenate(colors), scales, opacity)

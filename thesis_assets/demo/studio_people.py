@@ -78,20 +78,13 @@ class Individual:
         """(24, 3) rest joints."""
         return bodies.rest_joints(self.proportions)
 
-    def body(self, model: str = "smplx") -> Mesh:
-        """The body alone, of the same topology for everybody. `model`: `smplx` or `smpl`."""
-        return self._bodies[model]
-
     @cached_property
-    def _bodies(self) -> dict[str, Mesh]:
-        return {model: bodies.body_mesh(self.rest, self.proportions, segments=n) for model, n in BODY_SEGMENTS.items()}
-
-    @cached_property
-    def dressed(self) -> Mesh:
-        """The body with hair and garments: what a camera sees."""
+    def meshes(self) -> dict[str, Mesh]:
+        """The body alone as `smplx` and `smpl`, of the same topology for everybody; `dressed`: what a camera sees."""
+        alone = {model: bodies.body_mesh(self.rest, self.proportions, segments=n) for model, n in BODY_SEGMENTS.items()}
         hair = bodies.hair_meshes(self.rest, self.proportions, self.outfit.hair_style)
         skirt = [bodies.skirt_mesh(self.proportions)] if self.outfit.skirt else []
-        return bodies.join_meshes([self.body(), *hair, *skirt])
+        return alone | {"dressed": bodies.join_meshes([alone["smplx"], *hair, *skirt])}
 
     def color(self, parts: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Unlit colours (N, 3) in [0, 1] at rest positions (N, 3), metres, of parts (N,)."""
@@ -100,9 +93,9 @@ class Individual:
             colors[parts == part] = _painted(self.outfit, part, self.rest, *points[parts == part].T)
         return colors
 
-    def surface(self, pose: Pose, mesh: Mesh | None = None) -> Surface:
-        """A mesh of this person (default: the body) in a pose."""
-        return bodies.pose_mesh(mesh or self.body(), self.rest, pose)
+    def surface(self, pose: Pose, mesh: str = "smplx") -> Surface:
+        """One of the meshes in a pose."""
+        return bodies.pose_mesh(self.meshes[mesh], self.rest, pose)
 
     def palm(self, side: Side) -> np.ndarray:
         """(3,) the middle of a hand from its wrist in the rest pose."""
@@ -116,12 +109,11 @@ class Individual:
 
     def grounded(self, pose: Pose) -> Pose:
         """The pose moved up or down until its lowest point stands on the floor, y = 0."""
-        return replace(pose, translation=pose.translation - [0.0, self.surface(pose).vertices[:, 1].min(), 0.0])
+        return Pose(pose.rotations, pose.translation - [0.0, self.surface(pose).vertices[:, 1].min(), 0.0])
 
     def spot(self, joint: str, direction: tuple[float, float, float]) -> int:
         """The torso vertex near a joint on the side that `direction` (in the rest pose) points to."""
-        mesh = self.body()
-        wanted = self.rest[JOINT[joint]] + 0.15 * np.array(direction)
+        mesh, wanted = self.meshes["smplx"], self.rest[JOINT[joint]] + 0.15 * np.array(direction)
         distance = np.linalg.norm(mesh.vertices - wanted, axis=1)
         return int(np.where(mesh.parts == Part.TORSO, distance, np.inf).argmin())
 
@@ -160,7 +152,7 @@ def _painted(
             return bottom.color(y, 0.2 * np.arctan2(z, x))
         case Part.HAIR:
             strands = 0.9 + 0.1 * np.sin(160.0 * x + 60.0 * z)
-            return np.clip(strands[:, None] * np.array(outfit.hair), 0.0, 1.0)
+            return np.asarray(np.clip(strands[:, None] * np.array(outfit.hair), 0.0, 1.0))
 
 
 _SKULL = (0.078, 0.118, 0.098)

@@ -6,7 +6,7 @@ a face and a pixel centre within its bounding box). Does not belong here: files,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -50,15 +50,11 @@ def studio_cameras(size: int) -> dict[int, Camera]:
     return cameras
 
 
-@dataclass(frozen=True)
-class Crowd:
-    """The dressed people of one moment as one lit surface.
+class Crowd(NamedTuple):
+    """The dressed people of one moment as one lit surface: their meshes at rest, and where its vertices are in the world (V, 3).
 
-    Attributes:
-        mesh: of all of them in rest; `vertices`: (V, 3) metres in the world.
-        light: (V, 3) factor on the colour.
-        face_person: (F,) whose face it is.
-        floor_shadow: (S, S) share of light taken from the floor around the stage's middle.
+    `light`: (V, 3) factor on the colour; `face_person`: (F,) whose face it is; `floor_shadow`: (S, S) share of light taken from
+    the floor around the stage's middle.
     """
 
     people: Sequence[Individual]
@@ -69,24 +65,16 @@ class Crowd:
     floor_shadow: np.ndarray
 
 
-@dataclass(frozen=True)
-class View:
-    """One image with its truth.
-
-    Attributes:
-        image: (H, W, 3) uint8.
-        depth: (H, W) float32, metres along the camera's axis.
-        masks: (P, H, W) bool, the visible part of each person.
-    """
+class View(NamedTuple):
+    """An image (H, W, 3) uint8; depth (H, W) float32, metres along the camera's axis; masks (P, H, W) bool of what is seen of each person."""
 
     image: np.ndarray
     depth: np.ndarray
     masks: np.ndarray
 
 
-@dataclass(frozen=True)
-class Backdrop:
-    """The empty studio in one camera, at the supersampled size: `color` (H, W, 3), `depth` (H, W), floor points x, z (H, W, 2)."""
+class Backdrop(NamedTuple):
+    """The empty studio in one camera, at the supersampled size: colour (H, W, 3), depth (H, W), x and z on the floor (2, H, W)."""
 
     camera: Camera
     color: np.ndarray
@@ -96,19 +84,19 @@ class Backdrop:
 
 def lit_crowd(people: Sequence[Individual], poses: Sequence[Pose]) -> Crowd:
     """The people of one moment, ready to be seen from any camera."""
-    surfaces = [person.surface(pose, person.dressed) for person, pose in zip(people, poses, strict=True)]
-    mesh = join_meshes([person.dressed for person in people])
-    vertices = np.concatenate([surface.vertices for surface in surfaces])
+    surfaces = [person.surface(pose, "dressed") for person, pose in zip(people, poses, strict=True)]
+    meshes = [person.meshes["dressed"] for person in people]
+    whole, vertices = join_meshes(meshes), np.concatenate([surface.vertices for surface in surfaces])
     light = np.concatenate([light_on(surface) for surface in surfaces])
-    face_person = np.repeat(np.arange(len(people)), [len(person.dressed.faces) for person in people])
-    return Crowd(people, mesh, vertices, light, face_person, _floor_shadow(vertices, mesh.faces))
+    face_person = np.repeat(np.arange(len(people)), [len(mesh.faces) for mesh in meshes])
+    return Crowd(people, whole, vertices, light, face_person, _floor_shadow(vertices, whole.faces))
 
 
 def light_on(surface: Surface) -> np.ndarray:
     """(V, 3) factor on the unlit colour: a key light, a fill light, and the room from above and below."""
     key, fill = (np.clip(surface.normals @ towards, 0.0, None)[:, None] for towards in (_TO_LIGHT, _TO_FILL))
     up = (0.5 + 0.5 * surface.normals[:, 1])[:, None]
-    return key * _LIGHT + fill * _FILL + up * _SKY + (1 - up) * _GROUND
+    return np.asarray(key * _LIGHT + fill * _FILL + up * _SKY + (1 - up) * _GROUND)
 
 
 def empty_studio(camera: Camera) -> Backdrop:
@@ -121,25 +109,17 @@ def empty_studio(camera: Camera) -> Backdrop:
     a, b = (rays[..., [0, 2]] ** 2).sum(axis=-1), rays[..., 0] * center[0] + rays[..., 2] * center[2]
     to_wall = (-b + np.sqrt(b * b - a * (center[0] ** 2 + center[2] ** 2 - _WALL_RADIUS**2))) / np.maximum(a, 1e-9)
     depth = np.minimum(to_floor, to_wall)  # rays have length 1 along the camera's axis, so that this is depth
-    points = center + depth[..., None] * rays
-    on_floor = (to_floor < to_wall)[..., None]
-    color = np.where(on_floor, _floor_color(points), _wall_color(points))
-    return Backdrop(large, color, depth, np.where(on_floor, points[..., [0, 2]], np.inf))
-
-
-def _floor_color(points: np.ndarray) -> np.ndarray:
-    x, _, z = np.moveaxis(points, -1, 0)
+    x, y, z = np.moveaxis(center + depth[..., None] * rays, -1, 0)
     tile = np.mod(np.floor(x / 0.5) + np.floor(z / 0.5), 2)
     value = 0.52 + 0.07 * tile + 0.012 * np.sin(37.0 * x + 5.0 * np.sin(9.0 * z))
     spot = np.exp(-(x**2 + z**2) / 6.0)
-    return (value * (0.72 + 0.40 * spot))[..., None] * np.array([1.0, 0.94, 0.86])
-
-
-def _wall_color(points: np.ndarray) -> np.ndarray:
-    x, y, z = np.moveaxis(points, -1, 0)
+    floor = (value * (0.72 + 0.40 * spot))[..., None] * np.array([1.0, 0.94, 0.86])
     seam = np.where(np.mod(np.arctan2(x, z) * 12 / np.pi, 1.0) < 0.035, 0.78, 1.0)
-    base = np.array([0.40, 0.46, 0.54]) * (0.80 + 0.35 * np.clip(y / 4.0, 0.0, 1.0))[..., None]
-    return np.where((y < 0.12)[..., None], (0.30, 0.28, 0.27), base * seam[..., None])
+    wall = np.array([0.40, 0.46, 0.54]) * (0.80 + 0.35 * np.clip(y / 4.0, 0.0, 1.0))[..., None] * seam[..., None]
+    wall[y < 0.12] = (0.30, 0.28, 0.27)  # skirting
+    on_floor = to_floor < to_wall
+    color = np.where(on_floor[..., None], floor, wall)
+    return Backdrop(large, color, depth, np.where(on_floor, (x, z), 1e6))
 
 
 def draw(crowd: Crowd, backdrop: Backdrop) -> View:
@@ -148,11 +128,10 @@ def draw(crowd: Crowd, backdrop: Backdrop) -> View:
     in_camera = crowd.vertices @ large.rotation.T + large.translation
     seen = visible_faces(in_camera, mesh.faces, large.intrinsics, large.height, large.width)
     whose = np.where(seen.faces >= 0, crowd.face_person[seen.faces], -1)
-    # The floor's points in cells of the shadow, whose border is free of it; the wall lies far off.
-    place = np.where(np.isfinite(backdrop.floor), backdrop.floor, 1e6) * (_SHADOW_CELLS / _SHADOW_METRES)
+    cells = backdrop.floor[::-1] * (_SHADOW_CELLS / _SHADOW_METRES) + _SHADOW_CELLS / 2 - 0.5
     shadow = ndimage.map_coordinates(
-        crowd.floor_shadow, np.moveaxis(place, -1, 0)[::-1] + _SHADOW_CELLS / 2 - 0.5, order=1
-    )
+        crowd.floor_shadow, cells, order=1
+    )  # beyond the grid, as on the wall, there is none
     color = backdrop.color * (1.0 - shadow)[..., None]
     for index, person in enumerate(crowd.people):
         pixels = whose == index
@@ -192,8 +171,7 @@ def _floor_shadow(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return 0.45 * soft
 
 
-@dataclass(frozen=True)
-class Visibility:
+class Visibility(NamedTuple):
     """What each pixel sees: (H, W) face number, -1 for none; (H, W, 3) perspective-correct shares of the face's corners, else 0.
 
     `depth`: (H, W) float64 distance along the camera's axis, metres; infinite where there is none.
@@ -249,4 +227,4 @@ def visible_faces(
 
 
 def _cross(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
+    return np.asarray(first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0])

@@ -8,7 +8,7 @@ import pytest
 from thesis_assets import storage
 from thesis_assets.demo.studio import DemoRecord, make_studio
 from thesis_assets.demo.studio_people import PAIRS, SCENES, StudioScene
-from thesis_assets.demo.studio_views import CAMERA_ANGLES, SOURCE_CAMERA
+from thesis_assets.demo.studio_views import CAMERAS, SOURCE_CAMERA
 from thesis_assets.images.codecs import read_mask, read_rgb
 from thesis_assets.layout import SceneFolders
 from thesis_assets.rendering.gaussians import read_ply
@@ -104,7 +104,7 @@ def test_the_record_lists_every_other_file_of_the_scene(hug: Scene, studio: Path
 
 
 def test_a_scene_opens_by_the_contract_and_lacks_nothing(hug: Scene) -> None:
-    assert hug.camera_ids() == sorted(CAMERA_ANGLES) == [4, 16, 28, 40]
+    assert hug.camera_ids() == sorted(CAMERAS) == [4, 16, 28, 40]
     assert hug.source_camera() == 16
     assert hug.frames() == ["000000", "000001", "000002", "000003"]
     assert hug.n_people() == 2
