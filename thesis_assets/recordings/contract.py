@@ -13,6 +13,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import TASKS, DifixTree, EvaluationTree, TaskTree, epoch_name
 from thesis_assets.provenance import Contents
 from thesis_assets.recordings.exports import BYTES_PER_MB, TreeExports, task_recordings
-from thesis_assets.recordings.recording import EPOCH, FRAME, STEP, recording_facts
+from thesis_assets.recordings.recording import EPOCH, FRAME, STEP, RecordingIdentity, recording_facts
 from thesis_assets.recordings.tracks import ExportOptions, files_below, left_out_paths
 from thesis_assets.recordings.tree_tracks import evaluated_epochs
 from thesis_assets.recordings.triplets import chosen_samples, finished_steps, sample_entity, triplet_recording_unit
@@ -89,10 +90,8 @@ _TABLE: dict[str, tuple[tuple[str, str, str], ...]] = {
 """Of each part of a tree: pattern of a file's place, template of its entity below the part's, component or kind of file."""
 
 _STATIC = ("static", 0)
-_Ways = list[tuple[str, ...]]
-"""The files that give a row, by each way to it; a way needs all of its files."""
-_Wanted = dict[tuple[str, str], dict[tuple[str, int], _Ways]]
-"""Entity and component to their rows: timeline and position, or `_STATIC`."""
+_Rows = dict[tuple[str, str], dict[tuple[str, int], list[tuple[str, ...]]]]
+"""Entity and component to timeline and position (or `_STATIC`) of each row, to the files of each way to it, which needs them all."""
 
 
 # --- the checks ------------------------------------------------------------------------------------------------------
@@ -168,8 +167,11 @@ def check_recording_sizes(tree: EvaluationTree, max_megabytes: int) -> CheckOutc
         if size > max_megabytes * BYTES_PER_MB
     ]
     total = sum(sizes.values())
-    counts = {"recordings": len(sizes), "bytes": total, "largest_bytes": max(sizes.values(), default=0)}
-    return CheckOutcome.of(offenders, message=f"{len(sizes)} recordings, {total / BYTES_PER_MB:.1f} MB", counts=counts)
+    return CheckOutcome.of(
+        offenders,
+        message=f"{len(sizes)} recordings, {total / BYTES_PER_MB:.1f} MB",
+        counts={"recordings": len(sizes), "bytes": total, "largest_bytes": max(sizes.values(), default=0)},
+    )
 
 
 def check_triplet_recording(tree: DifixTree, run_name: str) -> CheckOutcome:
@@ -186,7 +188,7 @@ def check_triplet_recording(tree: DifixTree, run_name: str) -> CheckOutcome:
         steps = {step: file for step, file in steps.items() if file not in left_out}
         samples = [sample for sample in chosen_samples(tree) if f"samples/{sample.sample_id}" not in left_out]
         counts |= {"samples": len(samples), "steps": len(steps)}
-        wanted: _Wanted = {}
+        wanted: _Rows = {}
         for entity in (sample_entity(sample.sample_id) for sample in samples):
             stills = {f"{entity}/{part}": _IMAGE for part in ("render", "target", "reference")}
             moving = {f"{entity}/psnr/{part}": _SCALAR for part in ("render", "refined", "gain")}
@@ -226,21 +228,29 @@ def _tree_differences(
         yield "not one of our exports: the property `export` is missing"
         return
     tasks = tasks or str(said.get("export.tasks") or "").split(",")
-    wanted, n_files, unknown = _wanted(tree, epoch, tasks, int(said["export.max_frames_per_camera"]) or None)
+    wanted = _Wanted(tree, int(said["export.max_frames_per_camera"]) or None)
+    if epoch is None:
+        wanted.add_files(tree.input_data_dir, "/input_data", "input_data")
+    else:
+        for task in (tree.task(epoch, name) for name in TASKS if name in tasks):
+            if task.base.is_dir():
+                root = f"/evaluation/{epoch_name(epoch)}/{task.task}"
+                wanted.add_files(task.base, root, task.task.partition("_")[0])
+                wanted.add_numbers(task, f"{root}/metrics", epoch)
     counts["recordings"] += 1
     counts["entities"] += len(content.entities)
-    counts["files"] += n_files
+    counts["files"] += wanted.n_files
     counts["rows"] += sum(sum(entity.row_count.values()) for entity in content.entities.values())
-    application = f"thesis_assets_{kind}" + (f"_{epoch_name(epoch)}" if epoch is not None else "")
+    application = RecordingIdentity(kind, "", "", "", epoch).application_id
     if content.application_id != application:
         yield f"application id {content.application_id}, wanted {application}"
     if epoch is not None and said.get("epoch.epoch") != epoch:
         yield f"the property `epoch` is {said.get('epoch.epoch')}, wanted {epoch}"
-    yield from (f"{file}: no entity is known for this file" for file in unknown if file not in left_out)
-    yield from _differences(wanted, content, left_out)
+    yield from (f"{file}: no entity is known for this file" for file in wanted.unknown if file not in left_out)
+    yield from _differences(wanted.rows, content, left_out)
 
 
-def _differences(wanted: _Wanted, content: RecordingContent, left_out: set[str]) -> Iterator[str]:
+def _differences(wanted: _Rows, content: RecordingContent, left_out: set[str]) -> Iterator[str]:
     """Rows that are missing, too many, twice or on another timeline, and what no view shows; a line each."""
 
     def is_left_out(file: str) -> bool:
@@ -252,6 +262,9 @@ def _differences(wanted: _Wanted, content: RecordingContent, left_out: set[str])
         for entity, found in content.entities.items()
         for component in sorted({*found.static, *found.rows} & _ROW_COMPONENTS)
     }
+    found_rows = {
+        (entity, name): n for entity, found in content.entities.items() for name, n in found.row_count.items()
+    }
     for key in dict.fromkeys([*wanted, *there]):
         label, rows, places = " ".join(key), wanted.get(key, {}), there.get(key, set())
         if not rows:
@@ -261,139 +274,120 @@ def _differences(wanted: _Wanted, content: RecordingContent, left_out: set[str])
             if not all(any(map(is_left_out, way)) for way in rows[at]):
                 what = "not there as a static part" if at == _STATIC else f"no row at {at[0]} {at[1]}"
                 yield f"{label}: {what}" + "".join(f", from {file}" for file in rows[at][0][:1])
-        timelines = {timeline for timeline, _ in rows}
+        timelines, found_on = Counter(timeline for timeline, _ in rows), Counter(timeline for timeline, _ in places)
+        for timeline in sorted(found_on.keys() - timelines.keys()):
+            how = "static, though it changes" if timeline == _STATIC[0] else f"on timeline {timeline}"
+            yield f"{label}: {how}, wanted on {', '.join(sorted(timelines))}"
         for timeline, place in sorted(places - rows.keys()):
-            if (timeline, place) == _STATIC:
-                yield f"{label}: static, though it changes over {', '.join(sorted(timelines))}s"
-            elif timeline in timelines:
+            if timeline in timelines:
                 yield f"{label}: row {place} has no file"
-            else:
-                yield f"{label}: row {place} on timeline {timeline}, wanted {', '.join(sorted(timelines))}"
-        n_rows = content.entities[key[0]].row_count.get(key[1], 0) if places else 0
-        n_places = max(Counter(timeline for timeline, _ in places - {_STATIC}).values(), default=0)
+        n_rows, n_places = found_rows.get(key, 0), max(found_on.values(), default=0)
         if n_rows > n_places:
             yield f"{label}: {n_rows} rows at {n_places} places"
 
 
 # --- what the files say ----------------------------------------------------------------------------------------------
 
-_Tracks = dict[tuple[str, str], dict[int, _Ways]]
-"""Entity, and component or kind of file, to what each frame comes from."""
 
+@dataclass
+class _Wanted:
+    """What a recording of a tree must hold.
 
-def _wanted(
-    tree: EvaluationTree, epoch: int | None, tasks: Sequence[str], max_frames: int | None
-) -> tuple[_Wanted, int, list[str]]:
-    """What `input_data.rrd` or, of an epoch, a recording of some tasks must hold; the number of files; those at no known place.
-
-    Args:
+    Attributes:
         max_frames: only the first so many frames of each track were exported (None = all).
+        unknown: files at no known place.
     """
-    if epoch is None:
-        tracks, n_files, unknown = _tracks(tree, tree.input_data_dir, "/input_data", "input_data")
-        return _rows(tree, tracks, max_frames), n_files, unknown
-    wanted: _Wanted = {}
-    n_all, at_no_place = 0, []
-    for task in (tree.task(epoch, name) for name in TASKS if name in tasks):
-        if task.base.is_dir():
-            root = f"/evaluation/{epoch_name(epoch)}/{task.task}"
-            tracks, n_files, unknown = _tracks(tree, task.base, root, task.task.partition("_")[0])
-            wanted |= _rows(tree, tracks, max_frames) | _numbers(task, f"{root}/metrics", epoch, max_frames)
-            n_all, at_no_place = n_all + n_files, at_no_place + unknown
-    return wanted, n_all, at_no_place
 
+    tree: EvaluationTree
+    max_frames: int | None
+    rows: _Rows = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+    unknown: list[str] = field(default_factory=list)
+    n_files: int = 0
 
-def _tracks(tree: EvaluationTree, base: Path, root: str, part: str) -> tuple[_Tracks, int, list[str]]:
-    """Where every file of a part of the tree goes; the number of files; those at no known place. An empty one counts as missing."""
-    tracks: _Tracks = defaultdict(lambda: defaultdict(list))
-    unknown = []
-    files = [path for path in files_below(base) if path.stat().st_size]
-    for path in files:
-        place = path.relative_to(base).as_posix()
-        matches = ((re.fullmatch(pattern, place, re.ASCII), *row) for pattern, *row in _TABLE[part])
-        match, template, kind = next((row for row in matches if row[0]), (None, "", ""))
-        if match is None:
-            unknown.append(tree.relative(path))
-        elif kind != _NOT_RECORDED:
-            said = {name: int(text) if text.isdecimal() else text for name, text in match.groupdict("all").items()}
-            tracks[f"{root}/{template.format(**said)}", kind][int(match["frame"])].append((tree.relative(path),))
-    for entity, kind in list(tracks):
-        place, _, name = entity.rpartition("/")
-        if kind == _MESH and name != "person_all":  # the file of all people repeats those of each
-            tracks.pop((f"{place}/person_all", _MESH), None)
-        truths = tracks.get((entity.replace("/pred/", "/gt_inputs/"), _IMAGE), {})
-        if kind == _IMAGE and place == f"{root}/pred" and (both := truths.keys() & tracks[entity, kind].keys()):
-            tracks[f"{root}/metrics/difference/{name}", _IMAGE] = {
-                frame: [(*one, *other) for one in tracks[entity, kind][frame] for other in truths[frame]]
-                for frame in both
-            }
-    return tracks, len(files), unknown
+    def add_files(self, base: Path, root: str, part: str) -> None:
+        """What every file of a part of the tree gives below the entity `root`; an empty one counts as missing in the scene contract."""
+        tracks: dict[tuple[str, str], dict[int, list[tuple[str, ...]]]] = defaultdict(lambda: defaultdict(list))
+        for path in files_below(base):
+            if path.stat().st_size == 0:
+                continue
+            self.n_files += 1
+            place, file = path.relative_to(base).as_posix(), self.tree.relative(path)
+            rules = ((re.fullmatch(rule[0], place, re.ASCII), rule[1], rule[2]) for rule in _TABLE[part])
+            match, template, kind = next((rule for rule in rules if rule[0]), (None, "", ""))
+            if match is None:
+                self.unknown.append(file)
+            elif kind != _NOT_RECORDED:
+                said = {name: int(text) if text.isdecimal() else text for name, text in match.groupdict("all").items()}
+                tracks[f"{root}/{template.format(**said)}", kind][int(match["frame"])].append((file,))
+        for entity, kind in list(tracks):
+            place, _, name = entity.rpartition("/")
+            if kind == _MESH and name != "person_all":  # the file of all people repeats those of each
+                tracks.pop((f"{place}/person_all", _MESH), None)
+            if kind == _IMAGE and place == f"{root}/pred":
+                predicted, true = tracks[entity, kind], tracks.get((f"{root}/gt_inputs/{name}", _IMAGE), {})
+                for frame in sorted(predicted.keys() & true.keys()):
+                    both = [(*one, *other) for one in predicted[frame] for other in true[frame]]
+                    tracks[f"{root}/metrics/difference/{name}", _IMAGE][frame] = both
+        for (entity, kind), frames in tracks.items():
+            people, _, model = entity.rpartition("/")
+            beside = "/smpl" if kind == _BODY and model == "smpl" and (f"{people}/smplx", _BODY) in tracks else ""
+            self._add_track(entity, kind, dict(sorted(frames.items())[: self.max_frames]), beside)
 
-
-def _rows(tree: EvaluationTree, tracks: _Tracks, max_frames: int | None) -> _Wanted:
-    wanted: _Wanted = defaultdict(lambda: defaultdict(list))
-    for (entity, kind), of_track in tracks.items():
-        frames = sorted(of_track.items())[:max_frames]
-        arrays = {way: _arrays(tree.base / way[0]) for _, ways in frames for way in ways if kind in (_CAMERA, _BODY)}
-        if kind == _CAMERA:  # pinhole and pose are static where every file says the same
-            for name, component in (("intrinsics", _PINHOLE), ("extrinsics", _POSE)):
-                values = [found[name] for found in arrays.values() if name in found]
-                still = all(np.array_equal(value, values[0]) for value in values)
-                rows = {_STATIC: list(arrays)} if still else {(FRAME, frame): ways for frame, ways in frames}
-                wanted[entity, component] = rows
-            continue
-        for frame, way in ((frame, way) for frame, ways in frames for way in ways):
-            if kind == _BODY:  # a mesh a person where input data has vertices and faces, else joints
-                people, _, model = entity.rpartition("/")
-                beside = "/smpl" if model == "smpl" and (f"{people}/smplx", _BODY) in tracks else ""
-                is_mesh = entity.startswith("/input_data/") and {"vertices", "faces"} <= arrays[way].keys()
-                names = [f"{people}/person_{person}{beside}" for person in range(len(arrays[way].get("betas", "1")))]
-            else:
-                is_mesh, names = kind == _MESH and _has_faces(tree.base / way[0]), [entity]
-            component = kind if kind not in (_BODY, _MESH) else _MESH if is_mesh else _POINTS
+    def _add_track(self, entity: str, kind: str, frames: dict[int, list[tuple[str, ...]]], beside: str) -> None:
+        if kind == _CAMERA:
+            return self._add_camera(entity, frames)
+        for frame, way in ((frame, way) for frame, ways in frames.items() for way in ways):
+            names, component = [entity], kind
+            if kind == _MESH:
+                with (self.tree.base / way[0]).open("rb") as handle:
+                    component = _MESH if any(line.startswith(b"f ") for line in handle) else _POINTS
+            elif kind == _BODY:
+                arrays = self._arrays(way[0])
+                is_mesh = entity.startswith("/input_data/") and {"vertices", "faces"} <= arrays.keys()
+                people, component = entity.rpartition("/")[0], _MESH if is_mesh else _POINTS
+                names = [f"{people}/person_{person}{beside}" for person in range(len(arrays.get("betas", "1")))]
             for name in names:
-                wanted[name, component][FRAME, frame].append(way)
-    return wanted
+                self.rows[name, component][FRAME, frame].append(way)
 
+    def _add_camera(self, entity: str, frames: dict[int, list[tuple[str, ...]]]) -> None:
+        """Pinhole and pose are static where every file says the same, else they have a row a frame."""
+        ways = [way for of_frame in frames.values() for way in of_frame]
+        archives = [self._arrays(file) for (file,) in ways]
+        for name, component in (("intrinsics", _PINHOLE), ("extrinsics", _POSE)):
+            values = [arrays[name] for arrays in archives if name in arrays]
+            still = all(np.array_equal(value, values[0]) for value in values)
+            self.rows[entity, component] = {_STATIC: ways} if still else {(FRAME, n): frames[n] for n in frames}
 
-def _arrays(path: Path) -> dict[str, Any]:
-    try:
-        return read_npz(path)
-    except InvalidFile:  # the exporter must have named it among what was left out
-        return {}
+    def _arrays(self, file: str) -> dict[str, Any]:
+        try:
+            return read_npz(self.tree.base / file)
+        except InvalidFile:  # the exporter must have named it among what was left out
+            return {}
 
+    def add_numbers(self, task: TaskTree, root: str, epoch: int) -> None:
+        """A row a finite number, of the tables' own rows and of the epoch as a whole; and the page.
 
-def _has_faces(path: Path) -> bool:
-    with path.open("rb") as handle:
-        return any(line.startswith(b"f ") for line in handle)
-
-
-def _numbers(task: TaskTree, root: str, epoch: int, max_frames: int | None) -> _Wanted:
-    """A row a finite number, of the tables' own rows and of the epoch as a whole; and the page.
-
-    A table that cannot be read to its end gives none (its own check says so).
-    """
-    is_nvs, metrics = (True, _NVS_CURVES) if task.task == "nvs" else (False, POSE_METRICS)
-    table, results = (task.nvs_per_frame, task.nvs_results) if is_nvs else (task.pose_per_frame, task.pose_results)
-    curves: dict[str, set[int]] = defaultdict(set)
-    try:
-        with table.open(newline="", encoding="utf-8") as handle:
-            for row in csv.DictReader(handle):
-                frame = int(row["frame_id"])
-                for metric in metrics:
-                    if math.isfinite(float((row.get(metric) or "").strip() or "nan")):
-                        camera = f"/cam_{int(row['camera_id'])}" if is_nvs else ""
-                        curves[f"{root}/{metric}{camera}"].add(frame)
-    except (OSError, KeyError, TypeError, ValueError, csv.Error):
-        curves.clear()
-    wanted: _Wanted = {}
-    for entity, frames in curves.items():
-        rows = [*((FRAME, frame) for frame in sorted(frames)[:max_frames]), (EPOCH, epoch)]
-        wanted[entity, _SCALAR] = {at: [(table.name,)] for at in rows}
-    with contextlib.suppress(OSError, ValueError):
-        for metric, value in parse_results(results.read_text(encoding="utf-8")).items():
-            if metric in (*_NVS_CURVES, *POSE_METRICS) and math.isfinite(value):
-                wanted[f"{root}/overall/{metric}", _SCALAR] = {(EPOCH, epoch): [(results.name,)]}
-    if task.metrics_dir.is_dir():
-        wanted[f"{root}/summary", _TEXT] = {_STATIC: [()]}
-    return wanted
+        A table that cannot be read to its end gives none (its own check says so).
+        """
+        is_nvs, metrics = (True, _NVS_CURVES) if task.task == "nvs" else (False, POSE_METRICS)
+        table, results = (task.nvs_per_frame, task.nvs_results) if is_nvs else (task.pose_per_frame, task.pose_results)
+        curves: dict[str, set[int]] = defaultdict(set)
+        try:
+            with table.open(newline="", encoding="utf-8") as handle:
+                for row in csv.DictReader(handle):
+                    frame = int(row["frame_id"])
+                    for metric in metrics:
+                        if math.isfinite(float((row.get(metric) or "").strip() or "nan")):
+                            camera = f"/cam_{int(row['camera_id'])}" if is_nvs else ""
+                            curves[f"{root}/{metric}{camera}"].add(frame)
+        except (OSError, KeyError, TypeError, ValueError, csv.Error):
+            curves.clear()
+        for entity, frames in curves.items():
+            places = [*((FRAME, frame) for frame in sorted(frames)[: self.max_frames]), (EPOCH, epoch)]
+            self.rows[entity, _SCALAR] = {place: [(table.name,)] for place in places}
+        with contextlib.suppress(OSError, ValueError):
+            for metric, value in parse_results(results.read_text(encoding="utf-8")).items():
+                if metric in (*_NVS_CURVES, *POSE_METRICS) and math.isfinite(value):
+                    self.rows[f"{root}/overall/{metric}", _SCALAR] = {(EPOCH, epoch): [(results.name,)]}
+        if task.metrics_dir.is_dir():
+            self.rows[f"{root}/summary", _TEXT] = {_STATIC: [()]}
