@@ -30,9 +30,9 @@ SCENE_NAME = "middlebury_motorcycle"
 FNAME = frame_name(0)
 LEFT, RIGHT = 0, 1
 
-FACTOR = 4
+_FACTOR = 4
 """The scene is a quarter of the photographs that ship, 185 x 125: 22,000 Gaussians, which one CPU core draws in half a second."""
-HEIGHT, WIDTH = 500 // FACTOR, 741 // FACTOR
+HEIGHT, WIDTH = 500 // _FACTOR, 741 // _FACTOR
 _FOCAL_PX, _BASELINE_M = 994.978, 0.193001
 _CENTRE_Y_PX, _CENTRES_X_PX = 254.877, {LEFT: 311.193, RIGHT: 311.193 + 31.086}
 """`calib.txt` of the data set divided by 4, which are the values scikit-image states for its 741 x 500 pixels."""
@@ -108,7 +108,7 @@ def _camera(cam_id: int) -> Camera:
     full = np.array([[_FOCAL_PX, 0, _CENTRES_X_PX[cam_id]], [0, _FOCAL_PX, _CENTRE_Y_PX], [0, 0, 1]])
     extrinsics = np.eye(3, 4)
     extrinsics[0, 3] = -_BASELINE_M if cam_id == RIGHT else 0.0
-    return Camera(cam_id, np.diag([1 / FACTOR, 1 / FACTOR, 1]) @ full, extrinsics, HEIGHT, WIDTH)
+    return Camera(cam_id, np.diag([1 / _FACTOR, 1 / _FACTOR, 1]) @ full, extrinsics, HEIGHT, WIDTH)
 
 
 def _depth_of_measured(disparity: np.ndarray, reduce: Callable[..., np.ndarray]) -> np.ndarray:
@@ -120,9 +120,9 @@ def _depth_of_measured(disparity: np.ndarray, reduce: Callable[..., np.ndarray])
     blocks = _blocks(disparity)
     known = np.isfinite(blocks).mean(axis=-1) >= 0.5
     filled = np.where(known[..., None], blocks, 0.0)  # numpy warns of a block that is NaN throughout
-    values = np.where(known, reduce(filled, axis=-1), np.nan) / FACTOR
-    between = (_CENTRES_X_PX[RIGHT] - _CENTRES_X_PX[LEFT]) / FACTOR
-    return np.asarray(_BASELINE_M * (_FOCAL_PX / FACTOR) / (values + between))
+    values = np.where(known, reduce(filled, axis=-1), np.nan) / _FACTOR
+    between = (_CENTRES_X_PX[RIGHT] - _CENTRES_X_PX[LEFT]) / _FACTOR
+    return np.asarray(_BASELINE_M * (_FOCAL_PX / _FACTOR) / (values + between))
 
 
 def _gaussians(image: np.ndarray, depth: np.ndarray, camera: Camera) -> Gaussians:
@@ -139,7 +139,7 @@ def _block_mean(image: np.ndarray) -> np.ndarray:
 
 
 def _blocks(values: np.ndarray) -> np.ndarray:
-    """(H, W, ...) to (HEIGHT, WIDTH, ..., FACTOR^2); a part of a block at the border is left out."""
-    whole = values[: HEIGHT * FACTOR, : WIDTH * FACTOR]
-    split = whole.reshape(HEIGHT, FACTOR, WIDTH, FACTOR, *values.shape[2:])
-    return np.moveaxis(split, (1, 3), (-2, -1)).reshape(HEIGHT, WIDTH, *values.shape[2:], FACTOR * FACTOR)
+    """(H, W, ...) to (HEIGHT, WIDTH, ..., _FACTOR^2); a part of a block at the border is left out."""
+    whole = values[: HEIGHT * _FACTOR, : WIDTH * _FACTOR]
+    split = whole.reshape(HEIGHT, _FACTOR, WIDTH, _FACTOR, *values.shape[2:])
+    return np.moveaxis(split, (1, 3), (-2, -1)).reshape(HEIGHT, WIDTH, *values.shape[2:], _FACTOR * _FACTOR)

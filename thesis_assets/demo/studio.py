@@ -37,9 +37,9 @@ from thesis_assets.scenes.scene import write_genders, write_registry
 from thesis_assets.schemas.base import FileModel
 from thesis_assets.schemas.scenes import BODY_ARRAYS, IdentityAlignment, SceneRegistryEntry
 
-STUDIO_VERSION = 1
+_STUDIO_VERSION = 1
 """Raise it with every change that shows in a file: scenes made by another version are made again."""
-IMAGE_SIZE = 128
+_IMAGE_SIZE = 128
 N_FRAMES = 12
 CONTACT_METRES = 0.04
 """Vertices nearer than this touch: about half the distance between neighbours on the studio's surfaces."""
@@ -51,7 +51,7 @@ def make_studio(
     on_progress: Callable[[str], None],
     *,
     scenes: Sequence[StudioScene] = SCENES,
-    size: int = IMAGE_SIZE,
+    size: int = _IMAGE_SIZE,
     n_frames: int = N_FRAMES,
 ) -> list[str]:
     """Write the studio scenes; one that is complete by its record is left untouched.
@@ -66,7 +66,7 @@ def make_studio(
     """
     begin = time.monotonic()
     recipes = {
-        scene: storage.sha256_value([STUDIO_VERSION, scene.name, scene.choreography, scene.seed, size, n_frames])
+        scene: storage.sha256_value([_STUDIO_VERSION, scene.name, scene.choreography, scene.seed, size, n_frames])
         for scene in scenes
     }
     missing = [scene for scene in scenes if not _is_complete(roots.tree(scene.name), recipes[scene])]

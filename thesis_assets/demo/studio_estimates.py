@@ -35,7 +35,7 @@ _PLACE_JITTER = 0.008
 _DRIFT, _DRIFT_AHEAD = 0.05, 0.10  # metres over the whole sequence, and along the camera's axis
 _UNSEEN_JOINTS = [JOINT["left_hand"], JOINT["right_hand"]]  # rigid in SMPL-X: nothing to estimate
 
-GAUSSIANS_A_PERSON = 2000
+_GAUSSIANS_A_PERSON = 2000
 _REMAINING_POSE_ERROR = 0.15  # share of the estimate's error that tuning against the video leaves
 _CAST = np.array([1.05, 0.86, 0.62])  # warm: blue is lost most
 _CONTRAST, _LIFT = 0.55, 0.14
@@ -147,7 +147,7 @@ class Splats(NamedTuple):
 
 def scatter_splats(person: Individual, rng: np.random.Generator) -> Splats:
     """Gaussians spread evenly over a dressed person, with the errors that stay the same in all frames."""
-    mesh, count = person.meshes["dressed"], GAUSSIANS_A_PERSON
+    mesh, count = person.meshes["dressed"], _GAUSSIANS_A_PERSON
     areas = np.linalg.norm(face_normals(mesh.vertices, mesh.faces), axis=1)
     corners = mesh.faces[rng.choice(len(areas), size=count, p=areas / areas.sum())]
     shares = rng.dirichlet(np.ones(3), size=count)[:, :, None]

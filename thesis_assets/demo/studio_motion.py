@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from thesis_assets.demo.studio_bodies import JOINT, N_JOINTS, Pose, forward_kinematics, posed_joints
 from thesis_assets.demo.studio_people import OUTWARD, Individual, Side
 
-HAND_CLEARANCE = 0.028
+_HAND_CLEARANCE = 0.028
 """Metres between the middle of a hand and the surface it lies on: half the hand's thickness and a little."""
 
 Vector = tuple[float, float, float]
@@ -93,7 +93,7 @@ def solve(people: Sequence[Individual], duet: Duet, turned: float) -> list[Pose]
             match target:
                 case Spot():
                     surface, vertex = people[1 - own].surface(standing[1 - own]), people[1 - own].spot(*target)
-                    goal = surface.vertices[vertex] + HAND_CLEARANCE * surface.normals[vertex]
+                    goal = surface.vertices[vertex] + _HAND_CLEARANCE * surface.normals[vertex]
                 case Own():
                     goal = posed_joints(person.rest, standing[own])[JOINT[target.joint]]
                     goal = goal + heading.apply(mirror * target.offset)
@@ -153,38 +153,38 @@ _ARMS_DOWN: Degrees = {  # elbows a little bent
 }
 
 
-def smooth(value: float) -> float:
+def _smooth(value: float) -> float:
     """0 below 0, 1 above 1, an S between."""
     clipped = float(np.clip(value, 0.0, 1.0))
     return clipped * clipped * (3 - 2 * clipped)
 
 
-def bump(time: float, middle: float, half_width: float) -> float:
+def _bump(time: float, middle: float, half_width: float) -> float:
     """1 at `middle`, falling smoothly to 0 at `half_width` from it."""
-    return smooth(1.0 - abs(time - middle) / half_width)
+    return _smooth(1.0 - abs(time - middle) / half_width)
 
 
-def open_arms(left: float, right: float) -> list[Reach]:
+def _open_arms(left: float, right: float) -> list[Reach]:
     """Arms held out to the side and a little ahead, each by its share."""
     target, elbow = Own("spine3", (0.56, 0.08, 0.28)), (0.3, -1.0, -0.3)
     return [Reach("left", target, left, elbow), Reach("right", target, right, elbow)]
 
 
-def legs(left: float, right: float, left_aside: float, right_aside: float) -> Degrees:
+def _legs(left: float, right: float, left_aside: float, right_aside: float) -> Degrees:
     """Both hips: back (forward below 0), and to the side."""
     return {"left_hip": (left, 0.0, left_aside), "right_hip": (right, 0.0, right_aside)}
 
 
-def knees(left: float, right: float) -> Degrees:
+def _knees(left: float, right: float) -> Degrees:
     """Both knees bent."""
     return {"left_knee": (left, 0.0, 0.0), "right_knee": (right, 0.0, 0.0)}
 
 
-def steps(phase: float, swing_degrees: float) -> Degrees:
+def _steps(phase: float, swing_degrees: float) -> Degrees:
     """Legs of a walk; `phase` in radians."""
     wave = float(np.sin(phase))
     bent = (6.0 + swing_degrees * max(0.0, backwards) for backwards in (-wave, wave))
-    return legs(-swing_degrees * wave, swing_degrees * wave, 2.0, -2.0) | knees(*bent)
+    return _legs(-swing_degrees * wave, swing_degrees * wave, 2.0, -2.0) | _knees(*bent)
 
 
 # --- the choreographies ----------------------------------------------------------------------------------------------
@@ -192,11 +192,11 @@ def steps(phase: float, swing_degrees: float) -> Degrees:
 
 def _waltz(time: float) -> Duet:
     """Closed hold, turning, with a step apart in the middle."""
-    apart, step, sway = bump(time, 0.55, 0.22), 4 * np.pi * time, 8.0 * np.sin(4 * np.pi * time)
-    held = 1.0 - smooth(apart / 0.35)
-    joined, parted = Between(0.0, 1.28, -0.55), open_arms(1 - held, 1 - held)
-    leader = steps(step, 24) | {"spine2": (4.0 - 6 * apart, 0.0, sway), "head": (0.0, 20.0, 0.0)}
-    partner = steps(step, 22) | {"spine2": (-6.0, 0.0, -sway), "head": (-8.0, -25.0, 0.0)}
+    apart, step, sway = _bump(time, 0.55, 0.22), 4 * np.pi * time, 8.0 * np.sin(4 * np.pi * time)
+    held = 1.0 - _smooth(apart / 0.35)
+    joined, parted = Between(0.0, 1.28, -0.55), _open_arms(1 - held, 1 - held)
+    leader = _steps(step, 24) | {"spine2": (4.0 - 6 * apart, 0.0, sway), "head": (0.0, 20.0, 0.0)}
+    partner = _steps(step, 22) | {"spine2": (-6.0, 0.0, -sway), "head": (-8.0, -25.0, 0.0)}
     at_back = Reach("right", Spot("spine3", (-0.5, 0.0, -1.0)), held, (1.0, -0.3, 0.0))
     at_shoulder = Reach("left", Spot("spine3", (1.0, 0.6, 0.0)), held, (1.0, -0.5, 0.0))
     first = Role(leader, [Reach("left", joined, held), at_back, *parted])
@@ -206,16 +206,16 @@ def _waltz(time: float) -> Duet:
 
 def _swing(time: float) -> Duet:
     """Both hands held at arm's length, leaning back, kicking; the hands part at the end."""
-    held = 1.0 - smooth((time - 0.72) / 0.16)
+    held = 1.0 - _smooth((time - 0.72) / 0.16)
     left, right = Between(0.0, 1.08, -0.16), Between(0.0, 1.08, 0.16)
 
     def dancer(sign: float, hands: tuple[Side, Side]) -> Role:
         kick, bounce = sign * np.sin(6 * np.pi * time), 10.0 * np.cos(6 * np.pi * time) * sign
-        angles = legs(-50.0 * max(0.0, kick) - 8, -50.0 * max(0.0, -kick) - 8, 6.0, -6.0)
-        angles |= knees(25.0 + 15 * max(0.0, -kick), 25.0 + 15 * max(0.0, kick))
+        angles = _legs(-50.0 * max(0.0, kick) - 8, -50.0 * max(0.0, -kick) - 8, 6.0, -6.0)
+        angles |= _knees(25.0 + 15 * max(0.0, -kick), 25.0 + 15 * max(0.0, kick))
         angles |= {"pelvis": (-9.0 * held, 0.0, 0.0), "spine2": (6.0, bounce, 0.0)}
         joined = [Reach(side, place, held) for side, place in zip(hands, (left, right), strict=True)]
-        return Role(angles, [*joined, *open_arms(1 - held, 1 - held)])
+        return Role(angles, [*joined, *_open_arms(1 - held, 1 - held)])
 
     return Duet(
         axis=70.0 * np.sin(2 * np.pi * time),
@@ -226,41 +226,41 @@ def _swing(time: float) -> Duet:
 
 def _twirl(time: float) -> Duet:
     """The second person turns once under the raised hands, then comes into the arm of the first."""
-    closing, begin = smooth((time - 0.68) / 0.22), 1.0 - smooth(time / 0.14)
-    raised, held = bump(time, 0.40, 0.40), 1.0 - begin
+    closing, begin = _smooth((time - 0.68) / 0.22), 1.0 - _smooth(time / 0.14)
+    raised, held = _bump(time, 0.40, 0.40), 1.0 - begin
     hand = Between(0.16 * raised, 1.20 + 0.62 * raised, -(0.10 + 0.25 * (1 - raised)))
-    lead = steps(3 * np.pi * time, 14) | {"spine2": (5.0, 0.0, 8.0 * raised), "head": (-6.0, 0.0, 0.0)}
-    turner = steps(5 * np.pi * time, 20) | {"spine2": (-3.0, 0.0, -5.0 * raised), "head": (0.0, 12.0, 0.0)}
+    lead = _steps(3 * np.pi * time, 14) | {"spine2": (5.0, 0.0, 8.0 * raised), "head": (-6.0, 0.0, 0.0)}
+    turner = _steps(5 * np.pi * time, 20) | {"spine2": (-3.0, 0.0, -5.0 * raised), "head": (0.0, 12.0, 0.0)}
     at_back = Reach("right", Spot("spine2", (0.3, 0.0, -1.0)), closing, (1.0, -0.2, 0.2))
     at_chest = Reach("left", Spot("spine3", (0.4, 0.5, 1.0)), closing, (1.0, -0.5, 0.0))
-    first = Role(lead, [Reach("left", hand, held), at_back, *open_arms(begin, (1 - closing) * 0.7)])
-    reaches = [Reach("right", hand, held), at_chest, *open_arms((1 - closing) * 0.8, begin)]
-    second = Role(turner, reaches, turned=360.0 * smooth((time - 0.12) / 0.55))
+    first = Role(lead, [Reach("left", hand, held), at_back, *_open_arms(begin, (1 - closing) * 0.7)])
+    reaches = [Reach("right", hand, held), at_chest, *_open_arms((1 - closing) * 0.8, begin)]
+    second = Role(turner, reaches, turned=360.0 * _smooth((time - 0.12) / 0.55))
     return Duet(axis=30.0 * time, gap=0.62 + 0.35 * begin - 0.10 * closing, roles=(first, second))
 
 
 def _hug(time: float) -> Duet:
     """They walk to each other with open arms and hold each other, swaying."""
-    near, holding = smooth(time / 0.55), smooth((time - 0.36) / 0.22)
-    spread, sway = (1 - holding) * smooth(time / 0.2), 7.0 * np.sin(5 * np.pi * time) * holding
-    angles = steps(7 * np.pi * time, 28 * (1 - near))
+    near, holding = _smooth(time / 0.55), _smooth((time - 0.36) / 0.22)
+    spread, sway = (1 - holding) * _smooth(time / 0.2), 7.0 * np.sin(5 * np.pi * time) * holding
+    angles = _steps(7 * np.pi * time, 28 * (1 - near))
     angles |= {"spine1": (5.0 * holding, 0.0, sway), "spine2": (3.0 * holding, 0.0, 0.0)}
     angles |= {"neck": (4.0, 0.0, 14.0 * holding), "head": (6.0 * holding, 10.0 * holding, 10.0 * holding)}
     over = Reach("left", Spot("spine3", (0.6, 0.3, -0.9)), holding, (1.0, 0.35, 0.2))
     under = Reach("right", Spot("spine2", (-0.6, 0.1, -0.9)), holding, (1.0, -0.6, 0.2))
-    both = Role(angles, [*open_arms(spread, spread), over, under])
+    both = Role(angles, [*_open_arms(spread, spread), over, under])
     return Duet(axis=25.0 * holding * time, gap=1.20 - 0.83 * near, roles=(both, both))
 
 
 def _boxing(time: float) -> Duet:
     """Both in guard; the first lands a straight right, the second answers with a push of both hands and a kick."""
-    punch, push, kick = bump(time, 0.27, 0.16), bump(time, 0.56, 0.15), bump(time, 0.88, 0.18)
+    punch, push, kick = _bump(time, 0.27, 0.16), _bump(time, 0.56, 0.15), _bump(time, 0.88, 0.18)
     down = (0.4, -1.0, 0.1)
     chin: Degrees = {"spine1": (6.0, 0.0, 0.0), "neck": (8.0, 0.0, 0.0)}
     # Left foot ahead, knees bent.
-    first = chin | legs(-26.0, 14.0, 5.0, -6.0) | knees(30.0, 26.0)
+    first = chin | _legs(-26.0, 14.0, 5.0, -6.0) | _knees(30.0, 26.0)
     first |= {"pelvis": (-14.0 * push + 16.0 * punch, 0.0, 0.0), "spine2": (4.0, 26.0 * punch, 0.0)}
-    second = chin | legs(-26.0, -22.0 - 66.0 * kick, 5.0, -4.0) | knees(30.0, 34.0 - 26.0 * kick)
+    second = chin | _legs(-26.0, -22.0 - 66.0 * kick, 5.0, -4.0) | _knees(30.0, 34.0 - 26.0 * kick)
     second |= {"pelvis": (-18.0 * kick - 14.0 * punch + 10.0 * push, 0.0, 0.0)}
 
     def fists(ahead: float) -> list[Reach]:

@@ -17,7 +17,7 @@ Color = tuple[float, float, float]
 Side = Literal["left", "right"]
 OUTWARD = {"left": 1.0, "right": -1.0}
 """Along x in the rest pose."""
-BODY_SEGMENTS = {"smplx": 12, "smpl": 9}
+_BODY_SEGMENTS = {"smplx": 12, "smpl": 9}
 """Vertices around the torso: the two body models have surfaces of different density, as the real ones do."""
 
 
@@ -81,7 +81,9 @@ class Individual:
     @cached_property
     def meshes(self) -> dict[str, Mesh]:
         """The body alone as `smplx` and `smpl`, of the same topology for everybody; `dressed`: what a camera sees."""
-        alone = {model: bodies.body_mesh(self.rest, self.proportions, segments=n) for model, n in BODY_SEGMENTS.items()}
+        alone = {
+            model: bodies.body_mesh(self.rest, self.proportions, segments=n) for model, n in _BODY_SEGMENTS.items()
+        }
         hair = bodies.hair_meshes(self.rest, self.proportions, self.outfit.hair_style)
         skirt = [bodies.skirt_mesh(self.proportions)] if self.outfit.skirt else []
         return alone | {"dressed": bodies.join_meshes([alone["smplx"], *hair, *skirt])}

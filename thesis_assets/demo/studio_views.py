@@ -21,14 +21,14 @@ SOURCE_CAMERA = 16
 _STAGE_MIDDLE = np.array([0.0, 0.82, 0.0])
 _VISIBLE_METRES = 2.45  # what fits into the image's height at the stage: a tall person with a raised arm
 
-SUPERSAMPLING = 2
+_SUPERSAMPLING = 2
 _TO_LIGHT = np.array([0.45, 0.80, 0.55]) / np.linalg.norm([0.45, 0.80, 0.55])
 _TO_FILL = np.array([-0.75, 0.25, 0.60]) / np.linalg.norm([-0.75, 0.25, 0.60])
 _LIGHT, _FILL = np.array([0.66, 0.64, 0.60]), np.array([0.16, 0.18, 0.22])
 _SKY, _GROUND = np.array([0.34, 0.35, 0.37]), np.array([0.20, 0.18, 0.16])
 _WALL_RADIUS = 6.0
 _SHADOW_CELLS, _SHADOW_METRES = 160, 4.0
-NEAR = 0.05
+_NEAR = 0.05
 """Metres. A face with a corner nearer than this is left out: clipping it would need new corners."""
 
 
@@ -101,7 +101,7 @@ def light_on(surface: Surface) -> np.ndarray:
 
 def empty_studio(camera: Camera) -> Backdrop:
     """Floor (tiles) and round wall (panels, a lit band) as the camera, which stands inside it, sees them without people."""
-    large = camera.scaled(SUPERSAMPLING)
+    large = camera.scaled(_SUPERSAMPLING)
     rows, columns = np.mgrid[0 : large.height, 0 : large.width] + 0.5
     rays = np.stack([columns, rows, np.ones_like(rows)], axis=-1) @ np.linalg.inv(large.intrinsics).T @ large.rotation
     center = large.center
@@ -149,7 +149,7 @@ def draw(crowd: Crowd, backdrop: Backdrop) -> View:
 
 def _samples(values: np.ndarray) -> np.ndarray:
     """The samples of each pixel: (s H, s W, ...) to (s * s, H, W, ...)."""
-    step = SUPERSAMPLING
+    step = _SUPERSAMPLING
     return np.stack([values[row::step, column::step] for row in range(step) for column in range(step)])
 
 
@@ -191,9 +191,9 @@ def visible_faces(
     `intrinsics`: (3, 3) in pixels, pixel centres at half integers.
     """
     homogeneous = vertices @ intrinsics.T
-    a, b, c = np.moveaxis((homogeneous[:, :2] / np.maximum(homogeneous[:, 2:], NEAR))[faces], 1, 0)
+    a, b, c = np.moveaxis((homogeneous[:, :2] / np.maximum(homogeneous[:, 2:], _NEAR))[faces], 1, 0)
     towards = _cross(b - a, c - a) < 0  # y points down on the screen: anticlockwise outside has a negative area
-    numbers = np.flatnonzero((vertices[:, 2] > NEAR)[faces].all(axis=1) & towards)
+    numbers = np.flatnonzero((vertices[:, 2] > _NEAR)[faces].all(axis=1) & towards)
     a, b, c = a[numbers], b[numbers], c[numbers]
 
     # One fragment a pixel centre in a face's bounding box.

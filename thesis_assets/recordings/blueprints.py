@@ -28,13 +28,13 @@ from thesis_assets.recordings.tracks import (
 )
 from thesis_assets.recordings.world_tracks import Viewpoint, body_viewpoint, camera_viewpoint
 
-FRAMES_PER_SECOND = 20.0
-STEPS_PLAY_SECONDS = 10.0
+_FRAMES_PER_SECOND = 20.0
+_STEPS_PLAY_SECONDS = 10.0
 """A tuning run's recording plays from its first to its last step in this time."""
-BACKGROUND = (32, 34, 38)
-MAX_LEGEND = 4
+_BACKGROUND = (32, 34, 38)
+_MAX_LEGEND = 4
 """A legend of more lines would cover a small plot; a curve under the pointer names itself."""
-ROWS_A_COLUMN = 4
+_ROWS_A_COLUMN = 4
 """A cell of the grid is about three pictures wide, so that 8 cameras still fit above the curves."""
 _MAX_PEOPLE = 16
 """SMPL copies of so many people are kept out of the 3D view; they lie exactly on their SMPL-X ones."""
@@ -53,7 +53,7 @@ def input_data_blueprint(tracks: Sequence[Track]) -> Any:
     tabs += [rrb.Grid(*views, name=name) for name, views in (("depth", depths), ("novel views", debug)) if views]
     sides: list[Any] = [rrb.Vertical(*worlds, name="3D")] if worlds else []
     sides += [rrb.Tabs(*tabs, name="cameras")] if tabs else []
-    return _blueprint(rrb.Horizontal(*sides, column_shares=[3, 4][: len(sides)]), FRAME, FRAMES_PER_SECOND)
+    return _blueprint(rrb.Horizontal(*sides, column_shares=[3, 4][: len(sides)]), FRAME, _FRAMES_PER_SECOND)
 
 
 def evaluation_blueprint(epoch: int, tracks: Sequence[Track], calibrations: Sequence[Path] = ()) -> Any:
@@ -70,7 +70,7 @@ def evaluation_blueprint(epoch: int, tracks: Sequence[Track], calibrations: Sequ
     for task in POSE_TASKS:
         if found := _below(tracks, f"{root}/{task}/"):
             tabs.append(_pose_tab(found, f"{root}/{task}", task, calibrations))
-    return _blueprint(rrb.Tabs(*tabs), FRAME, FRAMES_PER_SECOND)
+    return _blueprint(rrb.Tabs(*tabs), FRAME, _FRAMES_PER_SECOND)
 
 
 def triplets_blueprint(root: str, titles: Mapping[str, str], last_step: int) -> Any:
@@ -94,7 +94,7 @@ def triplets_blueprint(root: str, titles: Mapping[str, str], last_step: int) -> 
     )
     grid = rrb.Grid(*samples, grid_columns=1 if len(samples) < 3 else 2, name="test samples")
     layout = rrb.Vertical(grid, below_them, row_shares=[2.6, 1.0])
-    return _blueprint(layout, STEP, max(1.0, last_step / STEPS_PLAY_SECONDS))
+    return _blueprint(layout, STEP, max(1.0, last_step / _STEPS_PLAY_SECONDS))
 
 
 def _world_view(tracks: Sequence[Track], split: str) -> Any:
@@ -141,7 +141,7 @@ def _nvs_tab(tracks: Sequence[Track], root: str) -> Any:
         shown = [entity for entity in _scalar_entities(tracks) if entity.split("/")[-2] == metric]
         plots.append(_curves(f"{root}/metrics/{metric}", shown, metric))
     grid = rrb.Grid(
-        *rows, grid_columns=max(1, math.ceil(len(rows) / ROWS_A_COLUMN)), name="prediction, ground truth, difference"
+        *rows, grid_columns=max(1, math.ceil(len(rows) / _ROWS_A_COLUMN)), name="prediction, ground truth, difference"
     )
     parts: list[Any] = [grid] if rows else []
     parts += [rrb.Horizontal(*plots, name="metrics")] if plots else []
@@ -233,12 +233,14 @@ def _world(origin: str, contents: Sequence[str], name: str, viewpoint: Viewpoint
             look_target=viewpoint.target,
             eye_up=viewpoint.up,
         )
-    return rrb.Spatial3DView(origin=origin, contents=list(contents), name=name, background=BACKGROUND, eye_controls=eye)
+    return rrb.Spatial3DView(
+        origin=origin, contents=list(contents), name=name, background=_BACKGROUND, eye_controls=eye
+    )
 
 
 def _curves(origin: str, contents: Sequence[str], name: str, *, legend: bool | None = None) -> Any:
     """A plot over the timeline. The legend stands where few curves are, or as said."""
-    shown = len(contents) <= MAX_LEGEND if legend is None else legend
+    shown = len(contents) <= _MAX_LEGEND if legend is None else legend
     return rrb.TimeSeriesView(
         origin=origin, contents=list(contents), name=name, plot_legend=rrb.PlotLegend(visible=shown)
     )

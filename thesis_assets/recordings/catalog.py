@@ -18,7 +18,7 @@ from thesis_assets.layout import POSE_TASKS, TASKS, TEMPORARY_PREFIX, Evaluation
 
 INPUT_DATA, EVALUATION, TRIPLETS = "input_data", "evaluation", "triplets"
 """The catalog's datasets."""
-HOST = "127.0.0.1"
+_HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True, order=True)
@@ -88,7 +88,7 @@ def serve_catalog(recordings: Mapping[str, Sequence[Path]], *, port: int = 0) ->
 
     datasets: dict[str, Any] = {name: list(paths) for name, paths in recordings.items()}
     try:
-        server = rr.server.Server(host=HOST, port=port, datasets=datasets)
+        server = rr.server.Server(host=_HOST, port=port, datasets=datasets)
     except (RuntimeError, ValueError, OSError) as error:
         raise ThesisAssetsError(
             "the catalog does not start", key="--port", found=f"{port}: {error}", remedy="name another port, or 0"

@@ -64,7 +64,7 @@ from thesis_assets.schemas.recordings import RecordingFacts
 
 PARTS = ("input_data", "evaluation")
 BYTES_PER_MB = 1_000_000
-PROGRESS_SECONDS = 2.0
+_PROGRESS_SECONDS = 2.0
 DONE, FAILED = 0, 1
 
 Say = Callable[[str], None] | None
@@ -253,7 +253,7 @@ def write_tracks(
         if track.entity in with_their_pair:
             continue
         _write_track(recording, track, options, absences, expected.get(_group(track), []))
-        if on_progress is not None and (time.monotonic() - said > PROGRESS_SECONDS or number == len(tracks)):
+        if on_progress is not None and (time.monotonic() - said > _PROGRESS_SECONDS or number == len(tracks)):
             said = time.monotonic()
             on_progress(_progress_line(path, number, len(tracks), said - begin))
 

@@ -46,15 +46,15 @@ Result = TypeVar("Result")
 
 BATCH_FRAMES = 8
 """Whole sequences in one call took four times the memory and were slower."""
-MASK_BATCH_FRAMES = 4
+_MASK_BATCH_FRAMES = 4
 """Masks go in as plain bytes, a full-size one of 1.2 MB."""
 JPEG_QUALITY = 90
 THREADS = min(8, os.cpu_count() or 1)
-DEPTH_UNITS_PER_METRE = 1000.0
+_DEPTH_UNITS_PER_METRE = 1000.0
 """16-bit PNG in millimetres: float32 depth of one camera over 150 frames would be 700 MB that hardly compress."""
-UNION_CLASS = 255
+_UNION_CLASS = 255
 """Class of pixels that belong to people, where the scene does not say to whom."""
-MASK_OPACITY = 0.3
+_MASK_OPACITY = 0.3
 """So that the person under a mask is still seen."""
 FULL_SCALE = 64
 """The mean over the channels of |prediction - truth|, of 255, from which on a pixel is white. Fixed, so that epochs compare."""
@@ -72,7 +72,7 @@ def write_images(
 
     files = options.first(track.files)
     _send_media_type(recording, track.entity, files, options)
-    encoded = batches(files, lambda path: encoded_image(path, lossless=options.lossless), absences)
+    encoded = batches(files, lambda path: _encoded_image(path, lossless=options.lossless), absences)
     _send_blobs(recording, track.entity, encoded, rr.EncodedImage, expected)
 
 
@@ -100,7 +100,7 @@ def _send_media_type(recording: Recording, entity: str, files: FrameFiles, optio
         recording.send_static(entity, rr.EncodedImage.from_fields(media_type=media_type))
 
 
-def encoded_image(path: Path, *, lossless: bool) -> bytes:
+def _encoded_image(path: Path, *, lossless: bool) -> bytes:
     """The bytes of an image as they go into a recording.
 
     Raises:
@@ -195,7 +195,7 @@ def _encoded(
 def _image(path: Path, options: ExportOptions, *, decode: bool) -> tuple[bytes, NDArray[np.uint8] | None]:
     """An image's bytes for the recording, and its pixels where they are wanted."""
     if options.lossless or path.suffix.lower() != ".png":
-        return encoded_image(path, lossless=options.lossless), read_rgb(path) if decode else None
+        return _encoded_image(path, lossless=options.lossless), read_rgb(path) if decode else None
     check_complete(path)
     image = read_rgb(path)
     return encode_jpeg(image, quality=JPEG_QUALITY), image
@@ -243,7 +243,7 @@ def write_masks(
         if not sent:
             image_format = ImageFormat(width=width, height=height, channel_datatype="U8")
             recording.send_static(
-                track.entity, rr.SegmentationImage.from_fields(format=image_format, opacity=MASK_OPACITY)
+                track.entity, rr.SegmentationImage.from_fields(format=image_format, opacity=_MASK_OPACITY)
             )
         columns = rr.SegmentationImage.columns(buffer=_blobs(classes))
         recording.send_frames(track.entity, batch, columns, n_bytes=classes.size)
@@ -260,7 +260,7 @@ def write_mask_legend(recording: Recording, entity: str) -> None:
         for number, colour in enumerate(PERSON_COLOURS)
     ]
     nobody = rr.AnnotationInfo(id=0, label="nobody", color=(0, 0, 0, 0))
-    union = rr.AnnotationInfo(id=UNION_CLASS, label="people", color=(*PERSON_COLOURS[0], 255))
+    union = rr.AnnotationInfo(id=_UNION_CLASS, label="people", color=(*PERSON_COLOURS[0], 255))
     recording.send_static(entity, rr.AnnotationContext([nobody, *people, union]))
 
 
@@ -271,15 +271,15 @@ def write_depth(
     import rerun as rr
 
     recording.send_static(
-        track.entity, rr.EncodedDepthImage.from_fields(media_type="image/png", meter=DEPTH_UNITS_PER_METRE)
+        track.entity, rr.EncodedDepthImage.from_fields(media_type="image/png", meter=_DEPTH_UNITS_PER_METRE)
     )
     size = attempt(image_size, track.picture) if track.picture is not None else None
-    encode = functools.partial(encoded_depth, size=None if isinstance(size, InvalidFile) else size)
+    encode = functools.partial(_encoded_depth, size=None if isinstance(size, InvalidFile) else size)
     encoded = batches(options.first(track.files), encode, absences)
     _send_blobs(recording, track.entity, encoded, rr.EncodedDepthImage, expected)
 
 
-def encoded_depth(path: Path, size: tuple[int, int] | None = None) -> bytes:
+def _encoded_depth(path: Path, size: tuple[int, int] | None = None) -> bytes:
     """A `.npy` of (H, W) metres as 16-bit PNG in millimetres; unknown, negative and beyond 65.535 m become 0 = unknown.
 
     Raises:
@@ -289,7 +289,7 @@ def encoded_depth(path: Path, size: tuple[int, int] | None = None) -> bytes:
 
     from PIL import Image
 
-    units = np.nan_to_num(read_depth(path, size), nan=0.0, posinf=0.0, neginf=0.0) * DEPTH_UNITS_PER_METRE
+    units = np.nan_to_num(read_depth(path, size), nan=0.0, posinf=0.0, neginf=0.0) * _DEPTH_UNITS_PER_METRE
     units[(units < 0) | (units > np.iinfo(np.uint16).max)] = 0
     buffer = io.BytesIO()
     Image.fromarray(np.rint(units).astype(np.uint16)).save(buffer, "PNG", compress_level=1)
@@ -304,8 +304,8 @@ def _segmentations(
     if size is None:
         return
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
-        for start in range(0, len(frames), MASK_BATCH_FRAMES):
-            batch = list(frames[start : start + MASK_BATCH_FRAMES])
+        for start in range(0, len(frames), _MASK_BATCH_FRAMES):
+            batch = list(frames[start : start + _MASK_BATCH_FRAMES])
             # Not one array for all batches: the SDK may still be at work on the last one.
             classes = np.empty((len(batch), *size), np.uint8)
             faults = list(pool.map(lambda frame, out: _draw_classes(layers, frame, out), batch, classes))
@@ -363,7 +363,7 @@ def _layers_of_frame(layers: Mapping[str, FrameFiles], frame: int) -> dict[int, 
     """Class to file: the people's where the frame has them, else the union's."""
     people = {int(person) + 1: files[frame] for person, files in layers.items() if person != "all" and frame in files}
     union = layers.get("all", {}).get(frame)
-    return people or ({UNION_CLASS: union} if union else {})
+    return people or ({_UNION_CLASS: union} if union else {})
 
 
 def batches(

@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 WINDOW = (960, 600)
 """Small: without a GPU each pixel of a 3D view is drawn by a core."""
-RECORD = "previews.json"
+_RECORD = "previews.json"
 STEP_NAME = "recording_previews"
 _SHEET_PICTURES, _SHEET_HEIGHT = 6, 300
 
-TOP_BAR = 36
+_TOP_BAR = 36
 """Height in pixels of what the hidden bar leaves."""
 START_SECONDS = 60.0
-SETTLE_SECONDS = 20.0
+_SETTLE_SECONDS = 20.0
 """Pictures are decoded and meshes uploaded in the background: one waits until two pictures in a row are the same."""
 ANSWER_SECONDS = 60.0
 """The client gives up after 15, and waits for ever where the viewer takes a question and stands still: then it is killed."""
@@ -91,7 +91,7 @@ def current_previews(recording: Path) -> PreviewRecord | None:
     folder = EvaluationTree.recording_previews(recording)
     if not previews_unit(recording, folder).look().is_made:
         return None
-    return storage.read_json(folder / RECORD, PreviewRecord)
+    return storage.read_json(folder / _RECORD, PreviewRecord)
 
 
 def previews_unit(recording: Path, folder: Path) -> Unit:
@@ -109,7 +109,7 @@ def previews_unit(recording: Path, folder: Path) -> Unit:
 def _older(folder: Path, data_version: str | None) -> Older | None:
     """Pictures of a version without records, if they are of the recording that is there."""
     try:
-        shown = storage.read_json_value(folder / RECORD)["input_digest"]
+        shown = storage.read_json_value(folder / _RECORD)["input_digest"]
     except (InvalidFile, KeyError, TypeError):
         return None
     return Older(list(folder.iterdir())) if shown == data_version else None
@@ -150,23 +150,23 @@ def _preview(viewer: HeadlessViewer, recording: Path) -> PreviewRecord:
             for position in positions if not page.container else positions[len(positions) // 2 :][:1]:
                 viewer.set_time(timeline, position)
                 file = f"{page.name}_{position:06d}.png"
-                (folder / file).write_bytes(without_bar(viewer.picture()))
+                (folder / file).write_bytes(_without_bar(viewer.picture()))
                 pictures.append(PreviewPicture(file=file, page=page.name, timeline=timeline, position=position))
             faults += [f"{page.name}: {fault}" for fault in viewer.faults()]
         faults += [line for line in viewer.complaints() if line not in before]
         record = PreviewRecord(rerun_sdk=sdk_version(), pictures=pictures, faults=list(dict.fromkeys(faults)))
-        storage.write_json(folder / RECORD, record)
+        storage.write_json(folder / _RECORD, record)
         begin(previews_unit(recording, folder)).finish(folder.iterdir())
     return record
 
 
-def without_bar(png: bytes) -> bytes:
+def _without_bar(png: bytes) -> bytes:
     """The picture without the empty bar that the viewer leaves at its top."""
     from PIL import Image
 
     with Image.open(io.BytesIO(png), formats=("PNG",)) as opened:
         pixels = np.asarray(opened.convert("RGB"))
-    return encode_png(np.ascontiguousarray(pixels[TOP_BAR:]))
+    return encode_png(np.ascontiguousarray(pixels[_TOP_BAR:]))
 
 
 def _positions(viewer: HeadlessViewer) -> tuple[str, list[int]]:
@@ -310,7 +310,7 @@ class HeadlessViewer:
         Raises:
             ThesisAssetsError: the viewer gives none, twice.
         """
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + _SETTLE_SECONDS
         before = self._taken(view_id)
         while time.monotonic() < deadline:
             time.sleep(_LOOK_AGAIN_SECONDS)

@@ -40,7 +40,7 @@ from thesis_assets.schemas.recordings import RecordingFacts
 FRAME, EPOCH, STEP = "frame", "epoch", "step"
 """The timelines. `step` stands only in the recording of a tuning run."""
 
-FLUSH_BYTES = 12 * 1024 * 1024
+_FLUSH_BYTES = 12 * 1024 * 1024
 """The SDK queues what it is sent without bound; waiting for it this often bounds memory."""
 
 _OPTIONS = "recording"
@@ -165,7 +165,7 @@ class Recording:
     def _send(self, entity: str, indexes: list[Any], columns: Any, n_bytes: int) -> None:
         self._stream.send_columns(entity, indexes, columns)
         self._unflushed += n_bytes
-        if self._unflushed >= FLUSH_BYTES:
+        if self._unflushed >= _FLUSH_BYTES:
             self._stream.flush()
             self._unflushed = 0
 

@@ -44,11 +44,11 @@ from thesis_assets.schemas.evaluation import POSE_METRICS, Protocol, parse_resul
 from thesis_assets.storage import read_json
 
 SPLITS = ("train", "test")
-DEBUG_KINDS = ("images", "masks", "depths")
-NVS_METRICS = ("psnr", "ssim", "lpips")
+_DEBUG_KINDS = ("images", "masks", "depths")
+_NVS_METRICS = ("psnr", "ssim", "lpips")
 SIDES = {"pred": PREDICTION_COLOUR, "gt_inputs": TRUTH_COLOUR}
-ALIGNMENTS = ("world_aligned", "root_aligned")
-MAX_PAGE = 20_000
+_ALIGNMENTS = ("world_aligned", "root_aligned")
+_MAX_PAGE = 20_000
 """Characters."""
 
 
@@ -134,7 +134,7 @@ def _body_tracks(folders: SceneFolders, root: str, absences: Absences) -> list[B
 def _debug_tracks(folders: SceneFolders, root: str, absences: Absences) -> list[Track]:
     """Novel-view generation's `est_*` pictures and depth, by the folders they lie in."""
     tracks: list[Track] = []
-    for kind in DEBUG_KINDS:
+    for kind in _DEBUG_KINDS:
         base = folders.nv_generation_debug(kind)
         entity = f"{root}/misc/nv_generation/{base.name}"
         cameras = [(path, f"{entity}/cam_{cam_id}") for cam_id, path in camera_folders(base).items()]
@@ -172,7 +172,7 @@ def evaluation_tracks(tree: EvaluationTree, epoch: int, tasks: Sequence[str], ab
             continue
         task = tree.task(epoch, name)
         root = f"/evaluation/{epoch_name(epoch)}/{name}"
-        found = nvs_tracks(task, root, epoch, absences) if name == "nvs" else pose_tracks(task, root, epoch, absences)
+        found = _nvs_tracks(task, root, epoch, absences) if name == "nvs" else pose_tracks(task, root, epoch, absences)
         if not found:
             absences.not_there(task.base, "the task was not evaluated at this epoch")
         elif axis := up_axis(first_camera_files(tree)):
@@ -181,7 +181,7 @@ def evaluation_tracks(tree: EvaluationTree, epoch: int, tasks: Sequence[str], ab
     return tracks
 
 
-def nvs_tracks(task: TaskTree, root: str, epoch: int, absences: Absences) -> list[Track]:
+def _nvs_tracks(task: TaskTree, root: str, epoch: int, absences: Absences) -> list[Track]:
     """Renders, masks and cameras that entered; the images that were compared; per-frame metrics; the page."""
     tracks: list[Track] = []
     for cam_id, folder in camera_folders(task.inputs_dir).items():
@@ -210,7 +210,7 @@ def pose_tracks(task: TaskTree, root: str, epoch: int, absences: Absences) -> li
     if bodies:
         tracks.append(BodyTrack(f"{root}/inputs", "smplx" if model == "smplx" else "smpl", bodies, meshes=False))
     for side, colour in SIDES.items():
-        for alignment in ALIGNMENTS:
+        for alignment in _ALIGNMENTS:
             folder = task.meshes_dir(side, alignment)
             people = _person_meshes(folder, absences)
             place = f"{root}/{side}/{alignment}"
@@ -265,15 +265,15 @@ def _metric_tracks(task: TaskTree, root: str, epoch: int, absences: Absences) ->
         return []
     if task.task == "nvs":
         results, per_camera = task.nvs_results, task.nvs_per_camera
-        values = _frame_metrics(task.nvs_per_frame, NVS_METRICS, absences)
+        values = _frame_metrics(task.nvs_per_frame, _NVS_METRICS, absences)
         cameras = sorted({cam_id for cam_id, _ in values})
         shown = [
             (f"{metric}/cam_{cam_id}", f"cam {cam_id}", values[cam_id, metric], cameras.index(cam_id))
-            for metric in NVS_METRICS
+            for metric in _NVS_METRICS
             for cam_id in cameras
             if (cam_id, metric) in values
         ]
-        for metric in NVS_METRICS:
+        for metric in _NVS_METRICS:
             if values and not any(found == metric for _, found in values):
                 absences.not_there(task.nvs_per_frame, f"no value of {metric}")
     else:
@@ -291,7 +291,7 @@ def _metric_tracks(task: TaskTree, root: str, epoch: int, absences: Absences) ->
     tracks += [
         EpochScalar(f"{root}/metrics/overall/{metric}", value, epoch)
         for metric, value in _overall_metrics(results, absences).items()
-        if metric in (*NVS_METRICS, *POSE_METRICS)
+        if metric in (*_NVS_METRICS, *POSE_METRICS)
     ]
     page = _summary_page(f"{task.task}, epoch {epoch}", results, per_camera, task.protocol)
     if task.task == "nvs":
@@ -341,7 +341,7 @@ def _summary_page(title: str, results: Path, per_camera: Path | None, protocol: 
     if per_camera is not None:
         parts += ["## Per camera", _csv_table(per_camera)]
     parts += ["## Protocol", _protocol_list(protocol)]
-    return "\n\n".join(parts)[:MAX_PAGE] + "\n"
+    return "\n\n".join(parts)[:_MAX_PAGE] + "\n"
 
 
 def _overall_table(results: Path) -> str:

@@ -15,7 +15,7 @@ from thesis_assets.errors import InvalidFile, ThesisAssetsError, pip_install
 from thesis_assets.recordings.recording import footer_problem
 from thesis_assets.schemas.checks import CheckOutcome
 
-VERIFY_SECONDS = 600.0
+_VERIFY_SECONDS = 600.0
 PROPERTIES = "/__properties"
 _CONTROL_COLUMNS = frozenset({"rerun.controls.RowId", "frame", "epoch", "step", "log_time", "log_tick"})
 
@@ -66,7 +66,7 @@ def verify_recording(path: Path) -> CheckOutcome:
         [str(rerun_binary()), "rrd", "verify", str(path)],
         capture_output=True,
         text=True,
-        timeout=VERIFY_SECONDS,
+        timeout=_VERIFY_SECONDS,
         check=False,
         env={"CI": "1"},
     )

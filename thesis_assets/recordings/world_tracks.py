@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", np.float32, np.int32)
 
-JOINT_RADIUS_METRES = 0.02
-MOST_POINTS = 200_000
+_JOINT_RADIUS_METRES = 0.02
+_MOST_POINTS = 200_000
 """Of one file of Gaussians: more are thinned evenly, for a viewer that stays quick."""
-MAX_MESH_BYTES = 256 * 1024 * 1024
+_MAX_MESH_BYTES = 256 * 1024 * 1024
 _TURN, _RISE = np.deg2rad(28.0), np.deg2rad(24.0)
 """Beside and above the cameras' own direction: straight behind a camera its picture would hide the people."""
 _CAMERA_DISTANCE, _BODY_DISTANCE = 1.9, 2.4
@@ -192,7 +192,7 @@ def write_gaussians(recording: Recording, track: GaussianTrack, options: ExportO
         except InvalidFile as error:
             absences.left_out(path, error.problem)
             continue
-        kept = slice(None, None, max(1, -(-len(found) // MOST_POINTS)))
+        kept = slice(None, None, max(1, -(-len(found) // _MOST_POINTS)))
         points = {
             "positions": found.means[kept],
             "colors": np.clip((0.5 + SH_C0 * found.sh_dc[kept]) * 255, 0, 255).astype(np.uint8),
@@ -229,7 +229,7 @@ class _PersonColumns:
         self.is_mesh = faces is not None
         recording.send_static(
             entity,
-            rr.Points3D.from_fields(colors=[colour], radii=[JOINT_RADIUS_METRES])
+            rr.Points3D.from_fields(colors=[colour], radii=[_JOINT_RADIUS_METRES])
             if faces is None
             else rr.Mesh3D.from_fields(triangle_indices=faces, albedo_factor=(*colour, 255)),
         )
@@ -302,7 +302,7 @@ def read_wavefront(path: Path) -> WavefrontMesh:
     Raises:
         InvalidFile: missing, too large, no vertices, a row that is no number, a face that is no triangle of these vertices.
     """
-    content = read_bounded(path, MAX_MESH_BYTES)
+    content = read_bounded(path, _MAX_MESH_BYTES)
     if (plain := _plain(content)) is not None:
         _check(*plain, path)
         return WavefrontMesh(plain[0], plain[1] - 1)

@@ -2,7 +2,9 @@
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from thesis_assets import storage
 from thesis_assets.layout import TASKS, EvaluationTree
+from thesis_assets.recordings import tree_tracks, world_tracks
 from thesis_assets.recordings.contract import (
     check_recording_contract,
     check_recording_sizes,
@@ -17,11 +20,11 @@ from thesis_assets.recordings.contract import (
     check_recordings_verify,
 )
 from thesis_assets.recordings.exports import TreeExports, export_recordings
-from thesis_assets.recordings.recording import RecordingIdentity, open_recording
+from thesis_assets.recordings.recording import Recording, RecordingIdentity, open_recording
 from thesis_assets.recordings.tracks import ExportOptions
 from thesis_assets.recordings.verification import read_recording
 from thesis_assets.schemas.checks import CheckOutcome
-from thesis_assets_tests.recordings.small_tree import EXP, FRAMES, add_nvs, add_pose, camera
+from thesis_assets_tests.recordings.small_tree import EXP, FRAMES, add_nvs, add_pose, camera, make_tree
 
 
 def test_a_fresh_export_follows_the_contract(exported: EvaluationTree) -> None:
@@ -77,6 +80,39 @@ def test_a_file_without_its_row_is_found(tree: EvaluationTree, place: str, like:
     outcome = check_recording_contract(tree)
     assert not outcome.passed
     assert any(entity in line and "no row" in line and place in line for line in outcome.offenders)
+
+
+def send_frames_with(change: Callable[[dict[str, Any]], Any]) -> Callable[..., None]:
+    real = Recording.send_frames
+
+    def send(recording: Recording, *values: Any, **options: Any) -> None:
+        change(options)
+        for _ in range(options.pop("times", 1)):
+            real(recording, *values, **options)
+
+    return send
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "broken", "said"),
+    [
+        (tree_tracks, "_mask_tracks", lambda *_: [], "cam_4/mask SegmentationImage:buffer: no row at frame 0"),
+        (tree_tracks, "_NVS_METRICS", ("ssim",), "nvs/metrics/psnr/cam_4 Scalars:scalars: no row at frame 0"),
+        (tree_tracks, "_overall_metrics", lambda *_: {}, "overall/psnr Scalars:scalars: no row at epoch 0"),
+        (ExportOptions, "first", lambda _, files: dict(list(files.items())[1:]), "cam_4/image EncodedImage:blob: no row"),
+        (Recording, "send_frames", send_frames_with(lambda of: of.pop("epoch", 0)), "psnr/cam_4 Scalars:scalars: no row at epoch"),
+        (Recording, "send_frames", send_frames_with(lambda of: of.update(times=2)), "cam_4/image EncodedImage:blob: 6 rows at 3 places"),
+        (world_tracks, "_constant", lambda _: True, "cam_16 Transform3D:translation: static, though it changes"),
+    ],
+)  # fmt: skip
+def test_whatever_an_exporter_forgets_or_writes_too_often_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, broken: Any, said: str
+) -> None:
+    tree = make_tree(tmp_path, epochs=(0,))
+    monkeypatch.setattr(where, name, broken)
+    export_recordings(tree)
+    found = check_recording_contract(tree)
+    assert any(said in line for line in found.offenders), found.offenders
 
 
 def test_a_row_without_its_file_is_found(tree: EvaluationTree) -> None:
