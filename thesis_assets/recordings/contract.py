@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import math
 import re
 from collections import Counter, defaultdict
@@ -36,62 +37,72 @@ _NVS_CURVES = ("psnr", "ssim", "lpips")
 _IMAGE, _MASK, _DEPTH = "EncodedImage:blob", "SegmentationImage:buffer", "EncodedDepthImage:blob"
 _POINTS, _MESH, _SCALAR = "Points3D:positions", "Mesh3D:vertex_positions", "Scalars:scalars"
 _PINHOLE, _POSE, _TEXT = "Pinhole:image_from_camera", "Transform3D:translation", "TextDocument:text"
-_ROW_COMPONENTS = frozenset({_IMAGE, _MASK, _DEPTH, _POINTS, _MESH, _SCALAR, _PINHOLE, _POSE, _TEXT})
-"""Components that come from files; the others (colours, names, axes, clears) dress them."""
-_CAMERA, _BODY, _NOT_RECORDED = "camera", "body", ""
-"""What a file gives that is not one row of one component."""
+_FROM_FILES = frozenset({_IMAGE, _MASK, _DEPTH, _POINTS, _MESH, _SCALAR, _PINHOLE, _POSE, _TEXT})
+"""The other components (colours, names, axes, clears) dress them."""
+_CAMERA, _BODY = "camera", "body"
+"""Files that give more than a row of one component."""
 
-_FRAME = r"(?P<frame>\d{6,12})"
-_PICTURE = rf"{_FRAME}\.(?:jpe?g|png)"
-_CAM = r"(?P<cam>0|[1-9]\d*)"
-_SPLIT = r"(?P<split>train|test)"
-_DEBUG = r"train/misc/nv_generation/(?P<kind>est_\w+_debug)"
-_TASK_NOT_RECORDED = (
-    r"viz/.*|metrics/.*|inputs/predictions\.json|gt_inputs/(smplx|smpl)/.*|(pred|gt_inputs)/cam_\d+/metrics_input/.*"
-)
-"""Metrics are expected by their content; `viz/` and `metrics_input/` show the same pictures; true bodies are recorded as their meshes."""
-
-_TABLE: dict[str, tuple[tuple[str, str, str], ...]] = {
+_DEBUG = "train/misc/nv_generation/{debug}"
+_TABLE = {
     "input_data": (
-        (rf"{_SPLIT}/images/{_CAM}/{_PICTURE}", "{split}/cameras/cam_{cam}/image", _IMAGE),
-        (rf"{_SPLIT}/seg/img_seg_mask/{_CAM}/(?:all|\d+)/{_FRAME}\.png", "{split}/cameras/cam_{cam}/mask", _MASK),
-        (rf"{_SPLIT}/depths/{_CAM}/{_FRAME}\.npy", "{split}/cameras/cam_{cam}/depth", _DEPTH),
-        (rf"{_SPLIT}/all_cameras/{_CAM}/{_FRAME}\.npz", "{split}/cameras/cam_{cam}", _CAMERA),
-        (rf"{_SPLIT}/(?P<model>smplx|smpl)/{_FRAME}\.npz", "{split}/people/{model}", _BODY),
-        (rf"{_DEBUG}/{_CAM}/{_PICTURE}", "train/misc/nv_generation/{kind}/cam_{cam}", _IMAGE),
-        (rf"{_DEBUG}/{_CAM}/{_FRAME}\.npy", "train/misc/nv_generation/{kind}/cam_{cam}", _DEPTH),
-        (rf"{_DEBUG}/{_PICTURE}", "train/misc/nv_generation/{kind}", _IMAGE),
-        (rf"{_DEBUG}/{_FRAME}\.npy", "train/misc/nv_generation/{kind}", _DEPTH),
-        (  # files of the scene contract that the recordings' page gives no entity
-            r"input_data\.json|(train|test)/(skip_frames\.csv|meta\.npz|meshes/.*|gaussians/.*|canon_3dgs_lhm/.*"
-            r"|misc/(?!nv_generation/).*)",
-            "",
-            _NOT_RECORDED,
-        ),
+        ("{split}/images/{cam}/{frame}.{picture}", "{split}/cameras/cam_{cam}/image", _IMAGE),
+        ("{split}/seg/img_seg_mask/{cam}/{layer}/{frame}.png", "{split}/cameras/cam_{cam}/mask", _MASK),
+        ("{split}/depths/{cam}/{frame}.npy", "{split}/cameras/cam_{cam}/depth", _DEPTH),
+        ("{split}/all_cameras/{cam}/{frame}.npz", "{split}/cameras/cam_{cam}", _CAMERA),
+        ("{split}/{model}/{frame}.npz", "{split}/people/{model}", _BODY),
+        (_DEBUG + "/{cam}/{frame}.{picture}", _DEBUG + "/cam_{cam}", _IMAGE),
+        (_DEBUG + "/{cam}/{frame}.npy", _DEBUG + "/cam_{cam}", _DEPTH),
+        (_DEBUG + "/{frame}.{picture}", _DEBUG, _IMAGE),
+        (_DEBUG + "/{frame}.npy", _DEBUG, _DEPTH),
     ),
-    "nvs": (
-        (rf"inputs/cam_{_CAM}/render/{_PICTURE}", "inputs/cam_{cam}/render", _IMAGE),
-        (rf"inputs/cam_{_CAM}/mask/{_FRAME}\.png", "inputs/cam_{cam}/mask", _MASK),
-        (rf"inputs/cam_{_CAM}/camera/{_FRAME}\.npz", "inputs/cam_{cam}", _CAMERA),
-        (rf"(?P<side>pred|gt_inputs)/cam_{_CAM}/{_PICTURE}", "{side}/cam_{cam}", _IMAGE),
-        (_TASK_NOT_RECORDED, "", _NOT_RECORDED),
+    "task": (
+        ("inputs/cam_{cam}/render/{frame}.{picture}", "inputs/cam_{cam}/render", _IMAGE),
+        ("inputs/cam_{cam}/mask/{frame}.png", "inputs/cam_{cam}/mask", _MASK),
+        ("inputs/cam_{cam}/camera/{frame}.npz", "inputs/cam_{cam}", _CAMERA),
+        ("{side}/cam_{cam}/{frame}.{picture}", "{side}/cam_{cam}", _IMAGE),
+        ("{side}/{aligned}/posed_{model}_meshes_per_frame/{person}/{frame}.obj", "{side}/{aligned}/person_{person}", _MESH),
+        ("{side}/{aligned}/posed_{model}_meshes_per_frame/{frame}.obj", "{side}/{aligned}/person_all", _MESH),
+        ("inputs/{model}/{frame}.npz", "inputs/{model}", _BODY),
     ),
-    "pose": (
-        (
-            r"(?P<side>pred|gt_inputs)/(?P<alignment>world_aligned|root_aligned)/posed_(?:smplx|smpl)_meshes_per_frame/"
-            rf"(?:(?P<person>\d+)/)?{_FRAME}\.obj",
-            "{side}/{alignment}/person_{person}",
-            _MESH,
-        ),
-        (rf"inputs/(?P<model>smplx|smpl)/{_FRAME}\.npz", "inputs/{model}", _BODY),
-        (_TASK_NOT_RECORDED, "", _NOT_RECORDED),
-    ),
+}  # fmt: skip
+"""A file's place in a part of the tree, its entity below the part's, and the component (or kind of file)."""
+_PLACES = {
+    "split": "train|test",
+    "cam": r"0|[1-9]\d*",
+    "frame": r"\d{6,12}",
+    "picture": "jpe?g|png",
+    "layer": r"all|\d+",
+    "model": "smplx|smpl",
+    "debug": r"est_\w+_debug",
+    "side": "pred|gt_inputs",
+    "aligned": "world_aligned|root_aligned",
+    "person": r"\d+",
 }
-"""Of each part of a tree: pattern of a file's place, template of its entity below the part's, component or kind of file."""
+_NOT_RECORDED = {
+    "input_data": r"input_data\.json"
+    r"|(train|test)/(skip_frames\.csv|meta\.npz|(meshes|gaussians|canon_3dgs_lhm|misc(?!/nv_generation/))/.*)",
+    "task": r"(viz|metrics)/.*|inputs/predictions\.json|gt_inputs/(smplx|smpl)/.*|(pred|gt_inputs)/cam_\d+/metrics_input/.*",
+}
+"""Files without an entity. Metrics are expected by their content, true bodies as meshes; `viz/` and `metrics_input/` repeat pictures."""
 
 _STATIC = ("static", 0)
 _Rows = dict[tuple[str, str], dict[tuple[str, int], list[tuple[str, ...]]]]
 """Entity and component to timeline and position (or `_STATIC`) of each row, to the files of each way to it, which needs them all."""
+
+
+def _rule_of(part: str, place: str) -> tuple[str, str, int] | None:
+    """Entity below the part's, component or kind, and frame of a file; empty where it is not recorded, None where nobody knows it."""
+    for pattern, entity, kind in _TABLE[part]:
+        if match := _regex(pattern).fullmatch(place):
+            said = {name: int(text) if text.isdecimal() else text for name, text in match.groupdict().items()}
+            return entity.format(**said), kind, int(match["frame"])
+    return ("", "", 0) if re.fullmatch(_NOT_RECORDED[part], place) else None
+
+
+@functools.cache
+def _regex(pattern: str) -> re.Pattern[str]:
+    named = re.sub(r"\\\{(\w+)\\\}", lambda name: f"(?P<{name[1]}>{_PLACES[name[1]]})", re.escape(pattern))
+    return re.compile(named, re.ASCII)
 
 
 # --- the checks ------------------------------------------------------------------------------------------------------
@@ -235,7 +246,7 @@ def _tree_differences(
         for task in (tree.task(epoch, name) for name in TASKS if name in tasks):
             if task.base.is_dir():
                 root = f"/evaluation/{epoch_name(epoch)}/{task.task}"
-                wanted.add_files(task.base, root, task.task.partition("_")[0])
+                wanted.add_files(task.base, root, "task")
                 wanted.add_numbers(task, f"{root}/metrics", epoch)
     counts["recordings"] += 1
     counts["entities"] += len(content.entities)
@@ -260,7 +271,7 @@ def _differences(wanted: _Rows, content: RecordingContent, left_out: set[str]) -
     there = {
         (entity, component): found.rows.get(component, set()) | ({_STATIC} if component in found.static else set())
         for entity, found in content.entities.items()
-        for component in sorted({*found.static, *found.rows} & _ROW_COMPONENTS)
+        for component in sorted({*found.static, *found.rows} & _FROM_FILES)
     }
     found_rows = {
         (entity, name): n for entity, found in content.entities.items() for name, n in found.row_count.items()
@@ -311,14 +322,12 @@ class _Wanted:
             if path.stat().st_size == 0:
                 continue
             self.n_files += 1
-            place, file = path.relative_to(base).as_posix(), self.tree.relative(path)
-            rules = ((re.fullmatch(rule[0], place, re.ASCII), rule[1], rule[2]) for rule in _TABLE[part])
-            match, template, kind = next((rule for rule in rules if rule[0]), (None, "", ""))
-            if match is None:
+            file, rule = self.tree.relative(path), _rule_of(part, path.relative_to(base).as_posix())
+            if rule is None:
                 self.unknown.append(file)
-            elif kind != _NOT_RECORDED:
-                said = {name: int(text) if text.isdecimal() else text for name, text in match.groupdict("all").items()}
-                tracks[f"{root}/{template.format(**said)}", kind][int(match["frame"])].append((file,))
+            elif rule[1]:
+                entity, kind, frame = rule
+                tracks[f"{root}/{entity}", kind][frame].append((file,))
         for entity, kind in list(tracks):
             place, _, name = entity.rpartition("/")
             if kind == _MESH and name != "person_all":  # the file of all people repeats those of each
