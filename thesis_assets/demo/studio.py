@@ -21,10 +21,10 @@ from scipy.spatial import KDTree
 
 from thesis_assets import storage
 from thesis_assets.demo import studio_estimates as estimates
-from thesis_assets.demo.studio_bodies import N_SMPLX_JOINTS, Pose, posed_joints
+from thesis_assets.demo.studio_bodies import N_SMPLX_JOINTS, Pose, join_meshes, posed_joints
 from thesis_assets.demo.studio_motion import CHOREOGRAPHIES, solve
 from thesis_assets.demo.studio_people import PAIRS, SCENES, Individual, StudioScene
-from thesis_assets.demo.studio_views import SOURCE_CAMERA, Crowd, View, draw, empty_studio, lit_crowd, studio_cameras
+from thesis_assets.demo.studio_views import SOURCE_CAMERA, Crowd, View, crowd_of, draw, empty_studio, studio_cameras
 from thesis_assets.errors import InvalidFile
 from thesis_assets.images.codecs import encode_jpeg, encode_png
 from thesis_assets.layout import SceneFolders, SceneTree, frame_name
@@ -161,7 +161,7 @@ def _write_truth(folders: SceneFolders, take: Take) -> list[View]:
     backdrops = {cam_id: empty_studio(camera) for cam_id, camera in take.cameras.items()}
     source_views = []
     for number, poses in enumerate(take.motion):
-        fname, crowd = frame_name(number), lit_crowd(take.people, poses)
+        fname, crowd = frame_name(number), crowd_of(take.people, poses)
         for cam_id, camera in take.cameras.items():
             view = draw(crowd, backdrops[cam_id])
             _write_view(folders, camera, fname, view)
@@ -212,8 +212,9 @@ def _put(path: Path, content: bytes) -> None:
 
 def _obj(crowd: Crowd) -> bytes:
     """Wavefront OBJ of everybody: `v` rows in metres with 0.1 mm, `f` rows counted from 1."""
-    rows = [f"v {x:.4f} {y:.4f} {z:.4f}\n" for x, y, z in crowd.vertices.tolist()]
-    rows += [f"f {a} {b} {c}\n" for a, b, c in (crowd.mesh.faces + 1).tolist()]
+    faces = join_meshes([person.meshes["dressed"] for person in crowd.people]).faces + 1
+    rows = [f"v {x:.4f} {y:.4f} {z:.4f}\n" for surface in crowd.surfaces for x, y, z in surface.vertices.tolist()]
+    rows += [f"f {a} {b} {c}\n" for a, b, c in faces.tolist()]
     return "".join(rows).encode("ascii")
 
 

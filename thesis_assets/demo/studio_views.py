@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from thesis_assets.demo.studio_bodies import Mesh, Pose, Surface, join_meshes
+from thesis_assets.demo.studio_bodies import Pose, Surface
 from thesis_assets.demo.studio_people import Individual
 from thesis_assets.scenes.camera import Camera
 
@@ -51,17 +51,10 @@ def studio_cameras(size: int) -> dict[int, Camera]:
 
 
 class Crowd(NamedTuple):
-    """The dressed people of one moment as one lit surface: their meshes at rest, and where its vertices are in the world (V, 3).
-
-    `light`: (V, 3) factor on the colour; `face_person`: (F,) whose face it is; `floor_shadow`: (S, S) share of light taken from
-    the floor around the stage's middle.
-    """
+    """The dressed people of one moment, and the share of light (S, S) they take from the floor around the stage's middle."""
 
     people: Sequence[Individual]
-    mesh: Mesh
-    vertices: np.ndarray
-    light: np.ndarray
-    face_person: np.ndarray
+    surfaces: Sequence[Surface]
     floor_shadow: np.ndarray
 
 
@@ -82,14 +75,10 @@ class Backdrop(NamedTuple):
     floor: np.ndarray
 
 
-def lit_crowd(people: Sequence[Individual], poses: Sequence[Pose]) -> Crowd:
+def crowd_of(people: Sequence[Individual], poses: Sequence[Pose]) -> Crowd:
     """The people of one moment, ready to be seen from any camera."""
     surfaces = [person.surface(pose, "dressed") for person, pose in zip(people, poses, strict=True)]
-    meshes = [person.meshes["dressed"] for person in people]
-    whole, vertices = join_meshes(meshes), np.concatenate([surface.vertices for surface in surfaces])
-    light = np.concatenate([light_on(surface) for surface in surfaces])
-    face_person = np.repeat(np.arange(len(people)), [len(mesh.faces) for mesh in meshes])
-    return Crowd(people, whole, vertices, light, face_person, _floor_shadow(vertices, whole.faces))
+    return Crowd(people, surfaces, _floor_shadow(people, surfaces))
 
 
 def light_on(surface: Surface) -> np.ndarray:
@@ -124,25 +113,32 @@ def empty_studio(camera: Camera) -> Backdrop:
 
 def draw(crowd: Crowd, backdrop: Backdrop) -> View:
     """One camera's view of the people in the studio."""
-    large, mesh = backdrop.camera, crowd.mesh
-    in_camera = crowd.vertices @ large.rotation.T + large.translation
-    seen = visible_faces(in_camera, mesh.faces, large.intrinsics, large.height, large.width)
-    whose = np.where(seen.faces >= 0, crowd.face_person[seen.faces], -1)
     cells = backdrop.floor[::-1] * (_SHADOW_CELLS / _SHADOW_METRES) + _SHADOW_CELLS / 2 - 0.5
     shadow = ndimage.map_coordinates(
         crowd.floor_shadow, cells, order=1
     )  # beyond the grid, as on the wall, there is none
-    color = backdrop.color * (1.0 - shadow)[..., None]
-    for index, person in enumerate(crowd.people):
+    color, large = backdrop.color * (1.0 - shadow)[..., None], backdrop.camera
+    meshes = [person.meshes["dressed"] for person in crowd.people]
+    seen = [
+        visible_faces(
+            surface.vertices @ large.rotation.T + large.translation, mesh.faces, large.intrinsics, color.shape
+        )
+        for surface, mesh in zip(crowd.surfaces, meshes, strict=True)
+    ]
+    depth = np.stack([of_person.depth for of_person in seen])
+    whose = np.where(np.isfinite(depth).any(axis=0), depth.argmin(axis=0), -1)
+    for index, (person, surface, mesh, of_person) in enumerate(
+        zip(crowd.people, crowd.surfaces, meshes, seen, strict=True)
+    ):
         pixels = whose == index
-        corners, shares = mesh.faces[seen.faces[pixels]], seen.barycentric[pixels]
-        points, light = (np.einsum("nca,nc->na", of[corners], shares) for of in (mesh.vertices, crowd.light))
+        corners, shares = mesh.faces[of_person.faces[pixels]], of_person.barycentric[pixels]
+        points, light = (np.einsum("nca,nc->na", of[corners], shares) for of in (mesh.vertices, light_on(surface)))
         color[pixels] = person.color(mesh.parts[corners[:, 0]], points) * light
-    covered = np.stack([_samples(whose == index).mean(axis=0) for index in range(len(crowd.people))])
+    covered = np.stack([_samples(whose == index).mean(axis=0) for index in range(len(seen))])
     first = covered.argmax(axis=0)  # a pixel that two people share half and half belongs to one of them
     return View(
         image=np.round(255.0 * np.clip(_samples(color).mean(axis=0), 0.0, 1.0)).astype(np.uint8),
-        depth=_samples(np.minimum(seen.depth, backdrop.depth)).min(axis=0).astype(np.float32),
+        depth=_samples(np.minimum(depth.min(axis=0), backdrop.depth)).min(axis=0).astype(np.float32),
         masks=np.stack([(share >= 0.5) & (first == index) for index, share in enumerate(covered)]),
     )
 
@@ -153,19 +149,17 @@ def _samples(values: np.ndarray) -> np.ndarray:
     return np.stack([values[row::step, column::step] for row in range(step) for column in range(step)])
 
 
-def _floor_shadow(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+def _floor_shadow(people: Sequence[Individual], surfaces: Sequence[Surface]) -> np.ndarray:
     """The people projected along the key light onto a grid of the floor, softened."""
-    height = vertices[:, 1:2]
-    on_floor = vertices[:, [0, 2]] - height * (_TO_LIGHT[[0, 2]] / _TO_LIGHT[1])
-    # seen from far above by a camera without perspective: depth falls with height
-    top_down = np.concatenate([on_floor * (1e4 - height), 1e4 - height], axis=1)
-    cells, half = _SHADOW_CELLS / _SHADOW_METRES, _SHADOW_CELLS / 2
+    cells, half, soft = _SHADOW_CELLS / _SHADOW_METRES, _SHADOW_CELLS / 2, np.zeros((_SHADOW_CELLS, _SHADOW_CELLS))
     intrinsics = np.array([[cells, 0.0, half], [0.0, cells, half], [0.0, 0.0, 1.0]])
-    covered = [
-        visible_faces(top_down, side, intrinsics, _SHADOW_CELLS, _SHADOW_CELLS).faces >= 0
-        for side in (faces, faces[:, ::-1])
-    ]
-    soft = np.logical_or(*covered).astype(np.float64)
+    for person, surface in zip(people, surfaces, strict=True):
+        height, faces = surface.vertices[:, 1:2], person.meshes["dressed"].faces
+        on_floor = surface.vertices[:, [0, 2]] - height * (_TO_LIGHT[[0, 2]] / _TO_LIGHT[1])
+        # seen from far above by a camera without perspective: depth falls with height
+        top_down = np.concatenate([on_floor * (1e4 - height), 1e4 - height], axis=1)
+        for side in (faces, faces[:, ::-1]):
+            soft[visible_faces(top_down, side, intrinsics, soft.shape).faces >= 0] = 1.0
     for _ in range(3):
         soft = ndimage.uniform_filter(soft, 5, mode="constant")
     return 0.45 * soft
@@ -182,14 +176,13 @@ class Visibility(NamedTuple):
     depth: np.ndarray
 
 
-def visible_faces(
-    vertices: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, height: int, width: int
-) -> Visibility:
+def visible_faces(vertices: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, size: tuple[int, ...]) -> Visibility:
     """Rasterise a mesh of closed surfaces: faces turned away from the camera are left out. Of equally near faces the last one is seen.
 
     `vertices`: (V, 3) camera coordinates (x right, y down, z ahead), metres; `faces`: (F, 3), anticlockwise seen from outside;
-    `intrinsics`: (3, 3) in pixels, pixel centres at half integers.
+    `intrinsics`: (3, 3) in pixels, pixel centres at half integers; `size`: height and width.
     """
+    height, width = size[:2]
     homogeneous = vertices @ intrinsics.T
     a, b, c = np.moveaxis((homogeneous[:, :2] / np.maximum(homogeneous[:, 2:], _NEAR))[faces], 1, 0)
     towards = _cross(b - a, c - a) < 0  # y points down on the screen: anticlockwise outside has a negative area

@@ -39,7 +39,7 @@ def test_the_nearest_face_of_each_pixel_is_that_of_its_ray(seed: int) -> None:
     rng = np.random.default_rng(seed)
     vertices = rng.uniform([-1.2, -1.0, 1.0], [1.2, 1.0, 4.0], size=(36, 3))
     faces = np.arange(36).reshape(12, 3)
-    seen = visible_faces(vertices, faces, INTRINSICS, HEIGHT, WIDTH)
+    seen = visible_faces(vertices, faces, INTRINSICS, (HEIGHT, WIDTH))
     depth, expected = nearest_by_rays(vertices, faces)
     assert (seen.faces == expected).mean() > 0.995, "only pixels exactly on an edge may differ"
     same = (seen.faces == expected) & (expected >= 0)
@@ -48,7 +48,7 @@ def test_the_nearest_face_of_each_pixel_is_that_of_its_ray(seed: int) -> None:
 
 def test_barycentric_shares_lead_back_to_the_point_that_is_seen() -> None:
     tilted = SQUARE + np.array([[0, 0, 0], [0, 0, 2.0], [0, 0, 2.0], [0, 0, 0]])
-    seen = visible_faces(tilted, TOWARDS, INTRINSICS, HEIGHT, WIDTH)
+    seen = visible_faces(tilted, TOWARDS, INTRINSICS, (HEIGHT, WIDTH))
     rows, columns = np.nonzero(seen.faces >= 0)
     points = (tilted[TOWARDS[seen.faces[rows, columns]]] * seen.barycentric[rows, columns][..., None]).sum(axis=1)
     projected = points @ INTRINSICS.T
@@ -61,20 +61,20 @@ def test_the_nearer_of_two_squares_hides_the_other_whatever_their_order() -> Non
     near = SQUARE * np.array([0.5, 0.5, 1.0]) - np.array([0, 0, 0.5])
     for order, front in (([near, SQUARE], (0, 1)), ([SQUARE, near], (2, 3))):
         faces = np.concatenate([TOWARDS, TOWARDS + 4])
-        seen = visible_faces(np.concatenate(order), faces, INTRINSICS, HEIGHT, WIDTH)
+        seen = visible_faces(np.concatenate(order), faces, INTRINSICS, (HEIGHT, WIDTH))
         assert seen.faces[10, 12] in front
         assert seen.depth[10, 12] == 1.5
 
 
 def test_faces_turned_away_and_behind_the_camera_are_not_seen() -> None:
-    assert (visible_faces(SQUARE, TOWARDS[:, ::-1], INTRINSICS, HEIGHT, WIDTH).faces == -1).all()
+    assert (visible_faces(SQUARE, TOWARDS[:, ::-1], INTRINSICS, (HEIGHT, WIDTH)).faces == -1).all()
     behind = SQUARE - np.array([0, 0, 4.0])
     for faces in (TOWARDS, TOWARDS[:, ::-1]):
-        seen = visible_faces(behind, faces, INTRINSICS, HEIGHT, WIDTH)
+        seen = visible_faces(behind, faces, INTRINSICS, (HEIGHT, WIDTH))
         assert (seen.faces == -1).all()
         assert np.isinf(seen.depth).all()
 
 
 def test_a_mesh_outside_the_image_is_no_error() -> None:
-    seen = visible_faces(SQUARE + np.array([50.0, 0, 0]), TOWARDS, INTRINSICS, HEIGHT, WIDTH)
+    seen = visible_faces(SQUARE + np.array([50.0, 0, 0]), TOWARDS, INTRINSICS, (HEIGHT, WIDTH))
     assert (seen.faces == -1).all()

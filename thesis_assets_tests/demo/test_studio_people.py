@@ -10,7 +10,7 @@ from thesis_assets.demo.studio import CONTACT_METRES, Take, contact_between, fil
 from thesis_assets.demo.studio_bodies import JOINT, N_JOINTS, PARENTS, Pose, blend_poses, posed_joints
 from thesis_assets.demo.studio_motion import reach_with_arm
 from thesis_assets.demo.studio_people import PAIRS, SCENES, StudioScene
-from thesis_assets.demo.studio_views import draw, empty_studio, lit_crowd
+from thesis_assets.demo.studio_views import crowd_of, draw, empty_studio
 
 MAN, WOMAN = PAIRS["pair00"]
 SIZE, N_FRAMES = 64, 5
@@ -138,7 +138,7 @@ def test_joints_project_into_the_mask_of_their_person(takes: dict[str, Take]) ->
         take = takes[name]
         for camera in take.cameras.values():
             backdrop = empty_studio(camera)
-            view = draw(lit_crowd(take.people, take.motion[0]), backdrop)
+            view = draw(crowd_of(take.people, take.motion[0]), backdrop)
             for index, (person, pose) in enumerate(zip(take.people, take.motion[0], strict=True)):
                 pixels, depth = camera.project(posed_joints(person.rest, pose)[[0, 3, 6, 9, 4, 5]])
                 columns, rows = pixels.astype(int).T
@@ -165,7 +165,7 @@ def test_the_whole_action_stays_in_every_image(takes: dict[str, Take]) -> None:
 def test_two_people_are_drawn_apart_and_in_colour(takes: dict[str, Take]) -> None:
     take = takes["studio_pair01_fight"]
     camera = take.cameras[28]
-    view = draw(lit_crowd(take.people, take.motion[0]), empty_studio(camera))
+    view = draw(crowd_of(take.people, take.motion[0]), empty_studio(camera))
     first, second = (view.image[mask].astype(float) for mask in view.masks)
     assert min(len(first), len(second)) > 0.03 * SIZE * SIZE
     assert np.abs(first.mean(axis=0) - second.mean(axis=0)).max() > 30
