@@ -100,10 +100,6 @@ class Take:
     cameras: dict[int, Camera]
     estimate: estimates.Estimate
 
-    @property
-    def source(self) -> Camera:
-        return self.cameras[SOURCE_CAMERA]
-
 
 def film(scene: StudioScene, size: int, n_frames: int) -> Take:
     """The motion of a scene, its cameras and its estimate; no image is drawn yet."""
@@ -175,7 +171,7 @@ def _write_truth(folders: SceneFolders, take: Take) -> list[View]:
 
 
 def _write_estimates(folders: SceneFolders, take: Take, source_views: Sequence[View]) -> None:
-    estimate, source = take.estimate, take.source
+    estimate, source = take.estimate, take.cameras[SOURCE_CAMERA]
     order = [1, 0] if take.scene.swapped else [0, 1]
     # One a purpose: what one draws does not change the others.
     splats_rng, frames_rng, maps_rng = (np.random.default_rng([take.scene.seed, purpose]) for purpose in (1, 2, 3))
@@ -185,8 +181,8 @@ def _write_estimates(folders: SceneFolders, take: Take, source_views: Sequence[V
         fname = frame_name(number)
         masks = np.stack([estimates.estimated_mask(view.masks[index], maps_rng) for index in order])
         seen = View(view.image, estimates.estimated_depth(view.depth, maps_rng), masks)
-        _write_view(folders, estimate.offset.camera(source), fname, seen)
-        poses = [estimate.offset.pose(estimate.motion[number][index]) for index in order]
+        _write_view(folders, estimate.camera(source), fname, seen)
+        poses = [estimate.in_own_world(estimate.motion[number][index]) for index in order]
         for model in _BODY_MODELS:
             write_bodies(folders.body(model, fname), studio_bodies(people, poses, model, contact=False))
         gaussians = estimates.imperfect_gaussians(splats, estimate, take.motion, number, source, frames_rng)

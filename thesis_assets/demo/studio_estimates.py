@@ -44,32 +44,28 @@ _FLOATERS = 0.02
 
 
 @dataclass(frozen=True)
-class WorldOffset:
-    """Where the estimate's world lies: a true point x stands at `rotation @ x + translation`."""
+class Estimate:
+    """People as estimated: their shapes, and poses in the true world.
 
+    In the world of the files a true point x stands at `rotation @ x + translation`.
+    """
+
+    people: Sequence[Individual]
+    motion: Motion
     rotation: np.ndarray
     translation: np.ndarray
 
-    def pose(self, pose: Pose) -> Pose:
-        """A pose of the true world in the estimate's world (the rest pelvis is the origin)."""
+    def in_own_world(self, pose: Pose) -> Pose:
+        """A pose of the true world in the world of the files (the rest pelvis is the origin)."""
         rotations = pose.rotations.copy()
         rotations[0] = (Rotation.from_matrix(self.rotation) * Rotation.from_rotvec(rotations[0])).as_rotvec()
         return Pose(rotations, self.rotation @ pose.translation + self.translation)
 
     def camera(self, camera: Camera) -> Camera:
-        """The same camera, in the estimate's world."""
+        """The same camera, in the world of the files."""
         turned = camera.rotation @ self.rotation.T
         moved = camera.translation - turned @ self.translation
         return replace(camera, extrinsics=np.column_stack([turned, moved]))
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """People as estimated: their shapes, and poses in the true world; `offset` leads to the world of the files."""
-
-    people: Sequence[Individual]
-    motion: Motion
-    offset: WorldOffset
 
 
 def estimate_motion(people: Sequence[Individual], motion: Motion, source: Camera, rng: np.random.Generator) -> Estimate:
@@ -77,12 +73,12 @@ def estimate_motion(people: Sequence[Individual], motion: Motion, source: Camera
     estimated = [_person_estimate(truth, source, rng) for truth in zip(*motion, strict=True)]
     axis = rng.normal(size=3) + np.array([0.0, 3.0, 0.0])
     turn = Rotation.from_rotvec(np.deg2rad(rng.uniform(20.0, 50.0)) * axis / np.linalg.norm(axis))
-    offset = WorldOffset(turn.as_matrix(), rng.uniform(-0.6, 0.6, size=3))
+    translation = rng.uniform(-0.6, 0.6, size=3)
     shapes = [
         replace(person, betas=tuple((person.betas + 0.35 * rng.normal(size=len(person.betas))).tolist()))
         for person in people
     ]
-    return Estimate(shapes, list(zip(*estimated, strict=True)), offset)
+    return Estimate(shapes, list(zip(*estimated, strict=True)), turn.as_matrix(), translation)
 
 
 def _person_estimate(truth: Sequence[Pose], source: Camera, rng: np.random.Generator) -> list[Pose]:

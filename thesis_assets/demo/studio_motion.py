@@ -6,7 +6,7 @@ to hand. The first person stands at -x and looks to +x, the second opposite, bef
 Angles are degrees; x forward bends the spine and sends a leg back, and a left arm falls with negative z.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -274,10 +274,4 @@ def _boxing(time: float) -> Duet:
     return Duet(axis=40.0 * time, gap=0.98 - 0.20 * punch - 0.30 * push + 0.12 * kick, roles=roles)
 
 
-CHOREOGRAPHIES: dict[str, Callable[[float], Duet]] = {
-    "waltz": _waltz,
-    "swing": _swing,
-    "twirl": _twirl,
-    "hug": _hug,
-    "boxing": _boxing,
-}
+CHOREOGRAPHIES = {"waltz": _waltz, "swing": _swing, "twirl": _twirl, "hug": _hug, "boxing": _boxing}
