@@ -1,6 +1,6 @@
 """The index page's content, gathered from the trees, the leaderboard's table and the checks' outcomes; nothing is computed anew.
 
-Belongs here: where each part comes from, and how much of it is shown. Does not belong here: how it looks (`pages/index`).
+Belongs here: where each part comes from, and how much of it is shown. Does not belong here: how it looks (`reports/index_page`).
 """
 
 import time
@@ -25,7 +25,7 @@ from thesis_assets.schemas.tuning import SelectedCheckpoint
 from thesis_assets.storage import read_json
 
 if TYPE_CHECKING:
-    from thesis_assets.pages.index import ExperimentPart, IndexContent, Link, RunPart, Triplet
+    from thesis_assets.reports.index_page import ExperimentPart, IndexContent, Link, RunPart, Triplet
 
 MAX_TRIPLETS = 24
 """On the whole page: about 20 KB each."""
@@ -40,8 +40,8 @@ QUALITY = 80
 
 def index_content(platform: Platform, instance: dg.DagsterInstance, rows: Sequence[CheckRow]) -> "IndexContent":
     """Gather the page. What cannot be read is told on it, and leaves the rest."""
-    from thesis_assets.pages.checks import STATUSES
-    from thesis_assets.pages.index import IndexContent
+    from thesis_assets.reports.check_page import STATUSES
+    from thesis_assets.reports.index_page import IndexContent
 
     counts = Counter(row.status for row in rows)
     gathering = _Gathering(platform, instance, rows)
@@ -66,14 +66,14 @@ def index_content(platform: Platform, instance: dg.DagsterInstance, rows: Sequen
 def _failed_link(row: CheckRow) -> "Link":
     from urllib.parse import quote
 
-    from thesis_assets.pages.checks import anchor_of
-    from thesis_assets.pages.index import Link
+    from thesis_assets.reports.check_page import anchor_of
+    from thesis_assets.reports.index_page import Link
 
     return Link(f"{row.asset}.{row.check}", f"checks.html#{quote(anchor_of(row))}", row.cell.replace("|", " | "))
 
 
 def _files(platform: Platform) -> "Iterator[Link]":
-    from thesis_assets.pages.index import Link
+    from thesis_assets.reports.index_page import Link
 
     reports = platform.settings.reports
     for path, text in (
@@ -151,8 +151,8 @@ class _Gathering:
             )
 
     def _experiment(self, spec: ExperimentSpec) -> "ExperimentPart":
-        from thesis_assets.pages.index import ExperimentPart
         from thesis_assets.reports.gain_plots import gain_curves
+        from thesis_assets.reports.index_page import ExperimentPart
 
         platform, name = self._platform, spec.exp_name
         summary = self._split(name)
@@ -236,7 +236,7 @@ class _Gathering:
         gains: Sequence[DifferenceRow],
         colour: str,
     ) -> "RunPart":
-        from thesis_assets.pages.index import RunPart
+        from thesis_assets.reports.index_page import RunPart
 
         cell = Cell(spec.exp_name, run_name=run_name)
         of_cell = Counter(row.status for row in self._rows if row.cell == cell.key)
@@ -327,7 +327,7 @@ class _Gathering:
             self.unknown.add(dataset)
 
     def _sample_triplet(self, group: str, scene: str, cell: Cell) -> "Triplet | None":
-        from thesis_assets.pages.index import Triplet
+        from thesis_assets.reports.index_page import Triplet
         from thesis_assets.samples.sample_rows import first_row, sample_of
 
         tree = self._platform.difix(cell)
@@ -341,7 +341,7 @@ class _Gathering:
 
 
 def _evaluated_triplet(group: str, scene: str, run_name: str, tree: EvaluationTree) -> "Triplet | None":
-    from thesis_assets.pages.index import Triplet
+    from thesis_assets.reports.index_page import Triplet
 
     epochs = [parse_epoch(name) for name in read_json(tree.manifest, EvaluationManifest).eval_epochs]
     if not epochs:  # of a withdrawn evaluation nothing is left
@@ -360,7 +360,7 @@ def _evaluated_triplet(group: str, scene: str, run_name: str, tree: EvaluationTr
 
 def _pictures(*parts: tuple[str, Path]) -> list[tuple[str, str]]:
     from thesis_assets.images.codecs import encode_jpeg, read_reduced, reduced
-    from thesis_assets.pages.document import data_uri
+    from thesis_assets.reports.page import data_uri
 
     return [
         (
@@ -377,7 +377,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _comparison(record: ComparisonRecord) -> "Link":
-    from thesis_assets.pages.index import Link
+    from thesis_assets.reports.index_page import Link
 
     notes = [
         record.headline,

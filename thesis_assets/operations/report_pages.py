@@ -47,8 +47,8 @@ def write_pages(
     Args:
         states: what every cell is, where that is known already.
     """
-    from thesis_assets.pages.checks import render_check_page
-    from thesis_assets.pages.index import render_index
+    from thesis_assets.reports.check_page import render_check_page
+    from thesis_assets.reports.index_page import render_index
 
     rows, reports = check_rows(instance), platform.settings.reports
     made_at = time.strftime("%Y-%m-%d %H:%M %Z")

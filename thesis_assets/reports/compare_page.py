@@ -1,7 +1,7 @@
 """The compare page: one offline HTML file that shows where a run gained and where it hurt, frame by frame, worst first.
 
-What stands on it is chosen here; how it looks is in `pages/compare.html.j2`, and what moves (the slider, sorting, filtering) in
-`pages/compare.js`.
+What stands on it is chosen here; how it looks is in `templates/compare_page.html.j2`, and what moves (the slider, sorting, filtering) in
+`templates/compare_page.js`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from thesis_assets.evaluation.means import mean_over_scenes
 from thesis_assets.evaluation.metric_names import TASK_TITLES, ShownMetric, shown_metrics
 from thesis_assets.layout import TASKS
-from thesis_assets.pages.document import render_page
 from thesis_assets.reports.compared_runs import ComparedFrame, ComparedRuns, Pictures
 from thesis_assets.reports.leaderboard import DIFIX, RECONSTRUCTION, UNREFINED
 from thesis_assets.reports.leaderboard_tables import LEAKED_PEOPLE, SEEN_PEOPLE, protocol_text
+from thesis_assets.reports.page import render_page
 from thesis_assets.schemas.evaluation import DifferenceRow
 from thesis_assets.schemas.lineage import LineageLink
 
@@ -47,7 +47,7 @@ def render_compare_page(
         lineage: what both runs were made from, down to the scenes.
     """
     return render_page(
-        "compare",
+        "compare_page",
         f"{compared.exp_name}: {compared.run_name} against {compared.baseline_name}",
         data={"data": _data(compared, pictures, facts)},
         compared=compared,

@@ -21,9 +21,9 @@ from thesis_assets.evaluation.measured_tasks import (
 )
 from thesis_assets.evaluation.metric_tables import Row
 from thesis_assets.layout import EvaluationTree, frame_name
-from thesis_assets.pages.document import data_uri
 from thesis_assets.provenance import MadeFrom, Place, forget_stats, recorded
 from thesis_assets.reports.leaderboard import UNREFINED, UNREFINED_EPOCH, run_differences, why_not_paired
+from thesis_assets.reports.page import data_uri
 from thesis_assets.schemas.evaluation import DifferenceRow
 from thesis_assets.storage import sha256_file
 

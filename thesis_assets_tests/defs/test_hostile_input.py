@@ -16,7 +16,7 @@ from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform
 from thesis_assets.layout import DifixTree, SceneTree, check_key, dataset_of, evaluation_tree
 from thesis_assets.operations.metadata import table
-from thesis_assets.pages.checks import render_check_page
+from thesis_assets.reports.check_page import render_check_page
 from thesis_assets.scenes.catalog import list_scenes
 from thesis_assets.schemas.checks import CheckRow
 from thesis_assets_tests.defs.hostile import MARKUP, N_FILES, N_NAMES, SENTINEL, files, names

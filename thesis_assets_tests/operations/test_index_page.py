@@ -17,12 +17,12 @@ from thesis_assets.operations.compare_pages import ComparePages
 from thesis_assets.operations.index_page import index_content
 from thesis_assets.operations.registration import plan_registration, register
 from thesis_assets.operations.report_pages import renew_pages, write_pages
-from thesis_assets.pages.index import IndexContent, render_index
 from thesis_assets.publishing.licences import KNOWN_LICENCES, DatasetLicence
+from thesis_assets.reports.index_page import IndexContent, render_index
 from thesis_assets.schemas.evaluation import ComparisonRecord
 from thesis_assets.storage import write_json
-from thesis_assets_tests.pages.test_checks import row
 from thesis_assets_tests.reports.compared_trees import write_run
+from thesis_assets_tests.reports.test_check_page import row
 from thesis_assets_tests.worlds import SMALL, World
 
 
@@ -223,7 +223,7 @@ def test_a_fault_of_a_page_is_told_with_its_kind_and_place_and_ends_nothing(
     def fault(*_: object) -> None:
         raise ValueError("max() of nothing")
 
-    monkeypatch.setattr("thesis_assets.pages.index.render_index", fault)
+    monkeypatch.setattr("thesis_assets.reports.index_page.render_index", fault)
     with dg.DagsterInstance.ephemeral() as instance:
         renew_pages(evaluated.platform, instance)
     (said,) = evaluated.lines

@@ -1,12 +1,12 @@
 """The check page: what is to be mended first, with the command that does it; a matrix partition x check; what passed, folded.
 
-Belongs here: how rows are grouped. Does not belong here: where they come from (`graph.check_history`), markup (`checks.html.j2`).
+Belongs here: how rows are grouped. Does not belong here: where they come from (`graph.check_history`), markup (`templates/check_page.html.j2`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from thesis_assets.pages.document import render_page
+from thesis_assets.reports.page import render_page
 from thesis_assets.schemas.checks import CheckRow
 
 STATUSES = ("failed", "warning", "running", "passed")
@@ -82,7 +82,7 @@ def render_check_page(
     """
     names = sorted({experiment_of(row) for row in rows})
     return render_page(
-        "checks",
+        "check_page",
         "Checks",
         made_at=made_at,
         ui_url=ui_url.rstrip("/"),

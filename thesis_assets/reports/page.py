@@ -1,6 +1,6 @@
 """The one place that makes a page: a jinja2 environment, and the base template with the look that all pages share.
 
-A page `<name>` is a template `<name>.html.j2` here that extends `document.html.j2`, with its style sheet `<name>.css` and its script
+A page `<name>` is a template `templates/<name>.html.j2` that extends `page.html.j2`, with its style sheet `<name>.css` and its script
 `<name>.js` beside it. Belongs here: what every page shares. Does not belong here: what a page is about.
 """
 
@@ -14,9 +14,8 @@ import orjson
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-    from markupsafe import Markup
 
-FOLDER = Path(__file__).parent
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render_page(name: str, title: str, *, data: Mapping[str, object] | None = None, **values: object) -> str:
@@ -37,22 +36,15 @@ def data_uri(picture: bytes, kind: str) -> str:
 
 @cache
 def environment() -> "Environment":
-    """Every value is escaped, every name must exist; `file(name)` gives a style sheet or a script that lies here as it is."""
+    """Every value is escaped, every name must exist."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
-        loader=FileSystemLoader(FOLDER),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["file"] = _file
     made.policies["json.dumps_function"] = lambda value, **_: orjson.dumps(value).decode()
     return made
-
-
-def _file(name: str) -> "Markup":
-    from markupsafe import Markup
-
-    return Markup((FOLDER / name).read_text(encoding="utf-8"))  # noqa: S704 - our own files

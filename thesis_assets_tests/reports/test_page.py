@@ -6,14 +6,14 @@ import re
 import jinja2
 import pytest
 
-from thesis_assets.pages.document import FOLDER, environment
+from thesis_assets.reports.page import TEMPLATES, environment
 
 EVIL = "</script></td><script>alert(1)</script>\"' onmouseover=x & <!--"
 
 
 def rendered(body: str, **values: object) -> str:
-    template = environment().from_string('{% extends "document.html.j2" %}{% block body %}' + body + "{% endblock %}")
-    return template.render({"name": "document", "title": "t", "data": {}} | values)
+    template = environment().from_string('{% extends "page.html.j2" %}{% block body %}' + body + "{% endblock %}")
+    return template.render({"name": "page", "title": "t", "data": {}} | values)
 
 
 def test_a_value_never_becomes_markup() -> None:
@@ -35,9 +35,9 @@ def test_a_value_that_is_missing_is_an_error_and_not_an_empty_place() -> None:
         rendered("{{ forgotten }}")
 
 
-@pytest.mark.parametrize("template", sorted(path.name for path in FOLDER.glob("*.html.j2")))
+@pytest.mark.parametrize("template", sorted(path.name for path in TEMPLATES.glob("*.html.j2")))
 def test_no_template_switches_escaping_off(template: str) -> None:
-    text = (FOLDER / template).read_text(encoding="utf-8")
+    text = (TEMPLATES / template).read_text(encoding="utf-8")
     assert not re.search(r"\|\s*safe|autoescape", text)
     assert "http://" not in text
     assert "https://" not in text

@@ -9,7 +9,7 @@ from thesis_assets.graph.check_history import remedy_of
 from thesis_assets.graph.checks import CHECKS
 from thesis_assets.graph.nodes import NODES
 from thesis_assets.operations.metadata import table
-from thesis_assets.pages.checks import render_check_page
+from thesis_assets.reports.check_page import render_check_page
 from thesis_assets.schemas.checks import CheckRow, Remedy
 from thesis_assets_tests.services.browser import opened
 

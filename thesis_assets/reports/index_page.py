@@ -1,13 +1,13 @@
 """The page that is opened first: what there is, what it gained, how the checks stand, and where everything else lies.
 
 Belongs here: what the page tells, as values. Does not belong here: where it comes from (`operations.index_page`), markup
-(`index.html.j2`).
+(`templates/index_page.html.j2`).
 """
 
 from dataclasses import dataclass, field
 
-from thesis_assets.pages.checks import STATUSES
-from thesis_assets.pages.document import render_page
+from thesis_assets.reports.check_page import STATUSES
+from thesis_assets.reports.page import render_page
 
 UNFOLDED_RUNS = 6
 """Of an experiment; the others are folded, and in its curves all the same."""
@@ -59,7 +59,7 @@ class Triplet:
 
 @dataclass(frozen=True)
 class ExperimentPart:
-    """One experiment. `curves`: SVG of our own drawing. `command`: what to give next where nothing is made yet."""
+    """One experiment. `curves`: SVG as `gain_curves` draws it. `command`: what to give next where nothing is made yet."""
 
     name: str
     state: list[str]
@@ -98,6 +98,4 @@ class IndexContent:
 
 def render_index(content: IndexContent) -> str:
     """The page as HTML text."""
-    from markupsafe import Markup
-
-    return render_page("index", "thesis_assets", content=content, drawn=Markup, n_unfolded=UNFOLDED_RUNS)
+    return render_page("index_page", "thesis_assets", content=content, n_unfolded=UNFOLDED_RUNS)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from thesis_assets.pages.document import data_uri
-from thesis_assets.pages.index import (
+from thesis_assets.reports.gain_plots import gain_curves
+from thesis_assets.reports.index_page import (
     ExperimentPart,
     IndexContent,
     Link,
@@ -16,7 +16,7 @@ from thesis_assets.pages.index import (
     Triplet,
     render_index,
 )
-from thesis_assets.reports.gain_plots import gain_curves
+from thesis_assets.reports.page import data_uri
 from thesis_assets.schemas.evaluation import DifferenceRow
 from thesis_assets_tests.services.browser import opened
 
