@@ -6,7 +6,6 @@ What stands on it is chosen here; how it looks is in `templates/compare_page.htm
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -457,30 +456,24 @@ def scenes_chart(compared: ComparedRuns) -> ScenesChart | None:
 
 
 class _Axis:
-    """From a difference to a place on the track."""
+    """From a difference to a place on the track, which goes from tick to tick, with zero and all values inside."""
 
     def __init__(self, values: Sequence[float]) -> None:
-        self.low, self.high, self.step = value_range(values)
+        from matplotlib.ticker import MaxNLocator
+
+        low, high = min(0.0, *values), max(0.0, *values)
+        margin = max(0.04 * (high - low), 2e-4)
+        self.values: list[float] = MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(low - margin, high + margin).tolist()
 
     def percent(self, value: float) -> float:
-        return round(100 * (value - self.low) / (self.high - self.low), 2)
+        return round(100 * (value - self.values[0]) / (self.values[-1] - self.values[0]), 2)
 
     def bar(self, low: float, high: float) -> tuple[float, float]:
         return self.percent(low), round(max(0.0, self.percent(high) - self.percent(low)), 2)
 
     def ticks(self) -> list[tuple[float, str]]:
-        count = round((self.high - self.low) / self.step)
-        values = [self.low + number * self.step for number in range(0, count + 1, 1 if count <= 8 else 2)]
-        return [(self.percent(v), "0" if abs(v) < self.step / 1000 else f"{v:+.3g}".replace("-", "−")) for v in values]
-
-
-def value_range(values: Sequence[float]) -> tuple[float, float, float]:
-    """Lowest and highest tick, and the step between ticks: round numbers, with zero and all values inside."""
-    low, high = min(0.0, *values), max(0.0, *values)
-    rough = max(high - low, 1e-3) / 5
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
-    return math.floor(low / step - 0.2) * step, math.ceil(high / step + 0.2) * step, step
+        step = self.values[1] - self.values[0]
+        return [(self.percent(v), "0" if abs(v) < step / 1000 else f"{v:+.3g}".replace("-", "−")) for v in self.values]
 
 
 def _spread(compared: ComparedRuns, scene: str) -> tuple[float, float]:

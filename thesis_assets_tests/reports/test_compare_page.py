@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.reports.compare_page import PageFacts, headline, render_compare_page, value_range
+from thesis_assets.reports.compare_page import PageFacts, headline, render_compare_page, scenes_chart
 from thesis_assets.reports.compared_runs import (
     EXACT_SIDE,
     ComparedRuns,
@@ -206,12 +206,22 @@ def test_large_pictures_are_jpeg_and_the_page_says_so(tmp_path: Path) -> None:
     assert "as JPEG" in page_of(found, large)
 
 
-@pytest.mark.parametrize("values", [[0.0], [0.1, -0.05], [1e-6], [3.0, 20.0], [-7.0], [1234.5, -0.01]])
-def test_the_ticks_hold_zero_and_every_value(values: list[float]) -> None:
-    low, high, step = value_range(values)
-    assert low <= min(0.0, *values)
-    assert high >= max(0.0, *values)
-    assert 2 <= round((high - low) / step) <= 12
+@pytest.mark.parametrize("values", [(0.0, 0.0), (0.1, -0.05), (1e-6, 0.0), (3.0, 20.0), (-7.0, -7.0), (1234.5, -0.01)])
+def test_the_axis_of_scenes_holds_zero_and_every_value(compared: ComparedRuns, values: tuple[float, float]) -> None:
+    rows = [
+        row.model_copy(update={"by_scene": dict(zip(compared.scenes, values, strict=True)), "low": None, "high": None})
+        for row in compared.differences
+        if row.metric == "psnr"
+    ]
+    chart = scenes_chart(replace(compared, differences=rows, frames=[]))
+    assert chart is not None
+    assert {text for place, text in chart.ticks if place == chart.zero} == {"0"}
+    assert (chart.ticks[0][0], chart.ticks[-1][0]) == (0, 100)
+    assert 2 <= len(chart.ticks) <= 9
+    dots = {row.scene: row.dot for row in chart.rows}
+    for scene, value in zip(compared.scenes, values, strict=True):
+        assert 0 < dots[scene] < 100
+        assert abs(value) < 1e-5 or (dots[scene] > chart.zero) == (value > 0)
 
 
 def current(watched: Watched) -> str:
