@@ -7,12 +7,15 @@ Does not belong here: projecting or drawing them.
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import plyfile
+from numpy.lib.recfunctions import structured_to_unstructured
 
 from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
@@ -29,16 +32,6 @@ MAX_HEADER_BYTES = 64 * 1024
 MAX_GAUSSIANS = 50_000_000
 
 _WHOLE_DEGREES = (0, 3, 8, 15)
-_PLY_TYPES = {
-    **dict.fromkeys(("char", "int8"), "i1"),
-    **dict.fromkeys(("uchar", "uint8"), "u1"),
-    **dict.fromkeys(("short", "int16"), "<i2"),
-    **dict.fromkeys(("ushort", "uint16"), "<u2"),
-    **dict.fromkeys(("int", "int32"), "<i4"),
-    **dict.fromkeys(("uint", "uint32"), "<u4"),
-    **dict.fromkeys(("float", "float32"), "<f4"),
-    **dict.fromkeys(("double", "float64"), "<f8"),
-}
 
 
 @dataclass(frozen=True)
@@ -138,13 +131,14 @@ def ply_bytes(gaussians: Gaussians) -> bytes:
     columns[:, -8] = gaussians.opacity_logit
     columns[:, -7:-4] = gaussians.log_scales
     columns[:, -4:] = gaussians.rotations
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {n}"]
-    header += [f"property float {name}" for name in names] + ["end_header", ""]
-    return "\n".join(header).encode("ascii") + columns.tobytes()
+    table = columns.view([(name, "<f4") for name in names])[:, 0]
+    content = io.BytesIO()
+    plyfile.PlyData([plyfile.PlyElement.describe(table, "vertex")], byte_order="<").write(content)
+    return content.getvalue()
 
 
 def read_ply(path: Path) -> Gaussians:
-    """Read a standard 3DGS PLY; vertex properties that no rasteriser uses are passed over.
+    """Read a standard 3DGS PLY; vertex properties that no rasteriser uses are passed over, and elements behind the vertices.
 
     Raises:
         InvalidFile: it is missing, no binary little-endian PLY, truncated, lacks a property, has one that changes the picture and is
@@ -171,17 +165,23 @@ def read_ply(path: Path) -> Gaussians:
 
 
 def _parse_header(path: Path, content: bytes) -> tuple[int, np.dtype[np.void], int]:
-    """Number of vertices, type of one, and the offset of the first."""
-    end = re.search(rb"(?:^|\n)end_header\r?\n", content[:MAX_HEADER_BYTES])
-    lines = content[: end.start()].decode("ascii", "replace").split("\n") if end else []
-    words = [line.split() for line in lines if line.strip()]
-    if not end or not words or words[0] != ["ply"]:
-        raise InvalidFile("the file is not a PLY", file=path, found=ascii(content[:40]))
-    if ["format", "binary_little_endian", "1.0"] not in words:
-        found = next((" ".join(line) for line in words if line[0] == "format"), "no format line")
+    """Number of vertices, type of one, and the offset of the first.
+
+    plyfile is given the header alone, its counts as 0: of a whole file it would make room for as many rows as are claimed.
+    """
+    end = re.search(rb"[\r\n]end_header\r?\n", content)
+    words = [line.split() for line in content[: end.start() if end else 0].decode("ascii", "replace").splitlines()]
+    counts = [line[2] for line in words if line[0:1] == ["element"] and len(line) == 3]
+    empty = [[*line[:2], *("0" for _ in line[2:])] if line[:1] == ["element"] else line for line in words]
+    lines = [*(" ".join(line) for line in empty), "end_header", ""]
+    try:
+        header = plyfile.PlyData.read(io.BytesIO("\n".join(lines).encode("ascii", "replace")))
+    except (plyfile.PlyParseError, ValueError) as error:
+        raise InvalidFile("the file is not a PLY", file=path, found=f"{content[:40]!a}: {error}") from error
+    if end is None or header.text or header.byte_order != "<":
+        found = next((" ".join(line) for line in words if line[:1] == ["format"]), "no format line")
         raise InvalidFile("the PLY has another format", file=path, found=found, wanted="binary_little_endian 1.0")
-    elements = [index for index, line in enumerate(words) if line[0] == "element"]
-    if any(line[0] == "property" and line[-1] == "packed_position" for line in words):
+    if any(each.name == "packed_position" for element in header for each in element.properties):
         raise InvalidFile(
             "the PLY is compressed, as SuperSplat writes it",
             file=path,
@@ -189,17 +189,15 @@ def _parse_header(path: Path, content: bytes) -> tuple[int, np.dtype[np.void], i
             wanted="x y z f_dc_* opacity scale_* rot_*, as 3DGS writes them",
             remedy=f"unpack it: `npx @playcanvas/splat-transform {path.name} {path.name.split('.')[0]}_unpacked.ply`",
         )
-    if not elements or words[elements[0]][1:2] != ["vertex"] or len(words[elements[0]]) != 3:
+    vertex = next(iter(header), None)
+    if vertex is None or vertex.name != "vertex":
         raise InvalidFile("the PLY's first element is not `vertex`", file=path)
-    number = words[elements[0]][2]
+    number = counts[0]
     if not number.isdigit() or len(number) > len(str(MAX_GAUSSIANS)) or int(number) > MAX_GAUSSIANS:
         raise InvalidFile("no usable number of Gaussians", file=path, key="element vertex", found=number[:40])
-    last = elements[1] if len(elements) > 1 else len(words)
-    properties = [line for line in words[elements[0] + 1 : last] if line[0] == "property"]
-    fields = [(line[-1], _PLY_TYPES[line[1]]) for line in properties if len(line) == 3 and line[1] in _PLY_TYPES]
-    if len(fields) != len(properties) or len({name for name, _ in fields}) != len(fields):
-        raise InvalidFile("a vertex property is no plain number, or stands twice", file=path)
-    return int(number), np.dtype(fields), end.end()
+    if any(isinstance(each, plyfile.PlyListProperty) for each in vertex.properties):
+        raise InvalidFile("a vertex property is a list", file=path, wanted="plain numbers, as 3DGS writes them")
+    return int(number), vertex.dtype("<"), end.end()
 
 
 def _from_table(path: Path, table: NDArray[np.void]) -> Gaussians:
@@ -215,7 +213,8 @@ def _from_table(path: Path, table: NDArray[np.void]) -> Gaussians:
     n_rest = sum(name.startswith("f_rest_") for name in present)
     if n_rest % 3 or n_rest // 3 not in _WHOLE_DEGREES:
         raise InvalidFile("`f_rest_*` of no whole degree", file=path, found=n_rest, wanted="0, 9, 24 or 45")
-    missing = [name for name in _column_names(n_rest) if name not in present and name not in ("nx", "ny", "nz")]
+    names = [name for name in _column_names(n_rest) if name not in ("nx", "ny", "nz")]
+    missing = [name for name in names if name not in present]
     if missing:
         raise InvalidFile(
             "the PLY lacks properties of 3D Gaussians",
@@ -223,18 +222,15 @@ def _from_table(path: Path, table: NDArray[np.void]) -> Gaussians:
             found=f"no {', '.join(missing[:5])}",
             wanted="x y z f_dc_* opacity scale_* rot_*, as 3DGS writes them",
         )
-
-    def columns(*names: str) -> NDArray[np.float32]:
-        return np.stack([table[name].astype(np.float32) for name in names], axis=1)
-
-    rest = columns(*(f"f_rest_{i}" for i in range(n_rest))) if n_rest else np.zeros((len(table), 0), np.float32)
+    columns = structured_to_unstructured(table[names], np.float32)
+    rest = columns[:, 6 : 6 + n_rest].reshape(len(table), 3, n_rest // 3)
     gaussians = Gaussians(
-        means=columns("x", "y", "z"),
-        sh_dc=columns("f_dc_0", "f_dc_1", "f_dc_2"),
-        sh_rest=np.ascontiguousarray(rest.reshape(len(table), 3, n_rest // 3).transpose(0, 2, 1)),
-        opacity_logit=columns("opacity")[:, 0],
-        log_scales=columns("scale_0", "scale_1", "scale_2"),
-        rotations=columns("rot_0", "rot_1", "rot_2", "rot_3"),
+        means=columns[:, 0:3],
+        sh_dc=columns[:, 3:6],
+        sh_rest=np.ascontiguousarray(rest.transpose(0, 2, 1)),
+        opacity_logit=columns[:, -8],
+        log_scales=columns[:, -7:-4],
+        rotations=columns[:, -4:],
     )
     for name, array in vars(gaussians).items():
         # The logit of an opacity of exactly 1 is infinite, and of exactly 0; both can be drawn.

@@ -463,7 +463,8 @@ class _Axis:
 
         low, high = min(0.0, *values), max(0.0, *values)
         margin = max(0.04 * (high - low), 2e-4)
-        self.values: list[float] = MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(low - margin, high + margin).tolist()
+        ticks = MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(low - margin, high + margin)
+        self.values = [float(tick) for tick in ticks]
 
     def percent(self, value: float) -> float:
         return round(100 * (value - self.values[0]) / (self.values[-1] - self.values[0]), 2)

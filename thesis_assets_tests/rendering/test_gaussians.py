@@ -94,8 +94,8 @@ BAD_FILES = {
     "first element": ply([FORMAT, "element face 1", "property int a"]),
     "no usable number": ply([FORMAT, "element vertex 99999999999", *PROPERTIES]),
     "no usable number ": ply([FORMAT, "element vertex -1", *PROPERTIES]),
-    "no plain number": ply([FORMAT, "element vertex 1", *PROPERTIES, "property list uchar int a"]),
-    "stands twice": ply([FORMAT, "element vertex 1", *PROPERTIES, "property float x"]),
+    "is a list": ply([FORMAT, "element vertex 1", *PROPERTIES, "property list uchar int a"]),
+    "same name": ply([FORMAT, "element vertex 1", *PROPERTIES, "property float x"]),
     "no opacity": ply([FORMAT, "element vertex 0", *(line for line in PROPERTIES if "opacity" not in line)]),
     "no whole degree": ply([FORMAT, "element vertex 0", *PROPERTIES, "property float f_rest_0"]),
     "truncated": ply([FORMAT, "element vertex 2", *PROPERTIES], bytes(4 * 14 * 2 - 1)),
@@ -158,7 +158,14 @@ def test_of_a_sparse_file_of_many_gigabytes_no_more_is_read_than_its_gaussians(t
     assert len(read_ply(tmp_path / "a.ply")) == 2
 
 
-# --- against plyfile: an independent writer and reader ---------------------------------------------------------------
+def test_rows_that_other_elements_claim_are_never_made_room_for(tmp_path: Path) -> None:
+    more = ["element face 999999999999999999", "property list uchar int vertex_indices"]
+    lines = [FORMAT, "comment by Müller", "element vertex 1", *PROPERTIES, *more]
+    (tmp_path / "a.ply").write_bytes(ply(lines, np.arange(14, dtype="<f4").tobytes()))
+    assert read_ply(tmp_path / "a.ply").means.tolist() == [[0, 1, 2]]
+
+
+# --- against plyfile's own reading and writing of whole files ---------------------------------------------------------
 
 
 def of_plyfile(path: Path) -> dict[str, np.ndarray]:
