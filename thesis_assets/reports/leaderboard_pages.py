@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
 import math
@@ -58,11 +56,15 @@ def write_leaderboard(reports: ReportsTree, board: Leaderboard) -> None:
 
 def csv_text(rows: Sequence[BaseModel], model: type[BaseModel]) -> str:
     """Every row, every field; an empty field for what is absent, JSON for what has parts."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(model.model_fields), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _field(value) for name, value in row.model_dump().items()} for row in rows)
-    return text.getvalue()
+    import pandas as pd
+
+    fields = ([_field(value) for value in row.model_dump().values()] for row in rows)
+    table = pd.DataFrame(fields, columns=list(model.model_fields), dtype=object)
+    return table.to_csv(index=False, lineterminator="\n")
+
+
+def _field(value: object) -> object:
+    return json.dumps(value) if isinstance(value, dict) else value
 
 
 def read_differences(path: Path) -> list[DifferenceRow]:
@@ -71,21 +73,22 @@ def read_differences(path: Path) -> list[DifferenceRow]:
     Raises:
         InvalidFile: it cannot be read, or was written by another version.
     """
-    metrics = ("psnr", "psnr_channel_sum")
+    import pandas as pd
+
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            rows = [
-                DifferenceRow.model_validate(
-                    {
-                        name: json.loads(text) if name == "by_scene" else text or None
-                        for name, text in row.items()
-                        if text or DifferenceRow.model_fields[name].is_required()
-                    }
-                )
-                for row in csv.DictReader(lines)
-                if row["metric"] in metrics and row["against"] == UNREFINED
-            ]
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False).fillna("")
+        of_psnr = table["metric"].isin(["psnr", "psnr_channel_sum"]) & (table["against"] == UNREFINED)
+        rows = [
+            DifferenceRow.model_validate(
+                {
+                    name: json.loads(text) if name == "by_scene" else text or None
+                    for name, text in row.items()
+                    if text or DifferenceRow.model_fields[str(name)].is_required()
+                }
+            )
+            for row in table[of_psnr].to_dict("records")
+        ]
+    except (OSError, ValueError, KeyError) as error:
         raise InvalidFile(
             "the table of differences cannot be read",
             file=path,
@@ -93,12 +96,6 @@ def read_differences(path: Path) -> list[DifferenceRow]:
             remedy="`thesis-assets leaderboard` writes it anew",
         ) from error
     return psnr_differences(Leaderboard([], rows))
-
-
-def _field(value: object) -> object:
-    if value is None:
-        return ""
-    return json.dumps(value) if isinstance(value, dict) else value
 
 
 def markdown_text(board: Leaderboard, *, plot_name: str) -> str:
@@ -315,14 +312,13 @@ def _as_text(text: str) -> str:
     return " ".join(text.split())
 
 
-def _markdown(lines: Sequence[Sequence[str]], *, n_names: int) -> str:
-    """Lines as a Markdown table: the first columns are names, the others numbers."""
-    text = []
-    for number, line in enumerate(lines):
-        text.append("| " + " | ".join(line) + " |")
-        if number == 0:
-            text.append("| " + " | ".join(["---"] * n_names + ["---:"] * (len(line) - n_names)) + " |")
-    return "\n".join(text)
+def _markdown(lines: list[list[str]], *, n_names: int) -> str:
+    """A header and lines as a Markdown table: the first columns are names, the others numbers."""
+    import pandas as pd
+
+    header, *rows = lines
+    align = ["left"] * n_names + ["right"] * (len(header) - n_names)
+    return pd.DataFrame(rows, columns=header).to_markdown(index=False, disable_numparse=True, colalign=align)
 
 
 # --- LaTeX -------------------------------------------------------------------------------------------------------------
@@ -401,47 +397,45 @@ def _difference(board: Leaderboard, table: ScoreTable, cell: tuple[str, str, int
 
 
 def _latex_table(table: ScoreTable, lines: Sequence[_LatexLine], same: Sequence[ScoreTable]) -> str:
+    import pandas as pd
+
     shown, scenes = table.shown, list(lines[0].scores.cells)
     with_difference = any(line.difference for line in lines)
     tables = [table, *same]
     on_the_dataset = {dataset_of(scene) for scene in scenes} == {DATASET}
     theirs = [row for each in tables for row in published(each.task)] if on_the_dataset else []
     title = "; ".join(each.title for each in tables) + (" (the same numbers)" if same else "")
-    columns = "l" + "".join(_column(metric, lines) for metric in shown) + ("l" if with_difference else "")
     ranked = {metric.name: _ranks(metric, [line.scores.means[metric.name] for line in lines]) for metric in shown}
+    rows = [
+        [
+            _latex_name(line),
+            *(
+                _styled(metric.number(line.scores.means[metric.name]), ranked[metric.name].get(number))
+                for metric in shown
+            ),
+            *([_difference_cell(shown[0], line.difference)] if with_difference else []),
+        ]
+        for number, line in enumerate(lines)
+    ]
+    for mark, row in enumerate(theirs, start=1):
+        name = f"{latex_escape(row.source)}\\textsuperscript{{{mark}}}"
+        cells = [f"{{{as_printed(row.values.get(metric.name)) or '--'}}}" for metric in shown]
+        rows.append([name if mark > 1 else f"\\midrule\n{name}", *cells, *([""] if with_difference else [])])
+    header = ["Method", *map(_latex_heading, shown), *_difference_heading(shown, lines)]
+    columns = "l" + "".join(_column(metric, lines) for metric in shown) + ("l" if with_difference else "")
     out = [
         r"\begin{table}",
-        r"  \centering",
-        f"  \\caption{{{latex_escape(title)}: means over {len(scenes)} "
+        r"\centering",
+        f"\\caption{{{latex_escape(title)}: means over {len(scenes)} "
         f"{'scene' if len(scenes) == 1 else 'scenes'}. Best bold, second italic.}}",
-        f"  \\begin{{tabular}}{{{columns}}}",
-        r"    \toprule",
-        "    "
-        + " & ".join(["Method", *(_latex_heading(metric) for metric in shown), *_difference_heading(shown, lines)])
-        + r" \\",
-        r"    \midrule",
+        pd.DataFrame(rows, columns=header).to_latex(index=False, escape=False, column_format=columns).rstrip(),
+        *(f"\\par\\smallskip{{\\footnotesize {note}}}" for note in _footnotes(tables, lines)),
     ]
-    for number, line in enumerate(lines):
-        cells = [
-            _styled(metric.number(line.scores.means[metric.name]), ranked[metric.name].get(number)) for metric in shown
-        ]
-        tail = [_difference_cell(shown[0], line.difference)] if with_difference else []
-        out.append("    " + " & ".join([_latex_name(line), *cells, *tail]) + r" \\")
-    if theirs:
-        out.append(r"    \midrule")
-    for mark, row in enumerate(theirs, start=1):
-        cells = [f"{{{as_printed(row.values.get(metric.name)) or '--'}}}" for metric in shown]
-        tail = [""] if with_difference else []
-        out.append(
-            "    " + " & ".join([f"{latex_escape(row.source)}\\textsuperscript{{{mark}}}", *cells, *tail]) + r" \\"
-        )
-    out += [r"    \bottomrule", r"  \end{tabular}"]
-    out += [f"  \\par\\smallskip{{\\footnotesize {note}}}" for note in _footnotes(tables, lines)]
     if theirs:
         flags = "; ".join(
             f"\\textsuperscript{{{mark}}}{latex_escape(row.flag)}" for mark, row in enumerate(theirs, start=1)
         )
-        out.append(f"  \\par{{\\footnotesize As published, not ranked: {flags}.}}")
+        out.append(f"\\par{{\\footnotesize As published, not ranked: {flags}.}}")
     return "\n".join([*out, r"\end{table}", ""])
 
 

@@ -1,5 +1,6 @@
 """Leaderboards of made-up numbers: a run's scenes as tables of PSNR by frame, without any tree."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from thesis_assets.evaluation.measured_tasks import MeasuredRun, MeasuredTask
@@ -65,3 +66,8 @@ def difference(run: str = "a", epoch: int = 15, scenes: Sequence[float] = (0.1, 
         "reason": None,
     }
     return DifferenceRow.model_validate({**values, **more})
+
+
+def single_spaced(markdown: str) -> str:
+    """Tables without the spaces that make their columns as wide as the widest cell."""
+    return re.sub(r" {2,}", " ", markdown)

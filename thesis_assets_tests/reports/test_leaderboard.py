@@ -30,7 +30,7 @@ from thesis_assets.schemas.evaluation import (
     DifferenceRow,
     LeaderboardRow,
 )
-from thesis_assets_tests.evaluation.measured import PROTOCOL, measured, run
+from thesis_assets_tests.evaluation.measured import PROTOCOL, measured, run, single_spaced
 from thesis_assets_tests.reports.compared_trees import record_again
 
 
@@ -218,7 +218,7 @@ def test_the_files_hold_every_row_and_a_picture(evaluated: EvaluationCell, tmp_p
         for line in back
     ] == board.rows
     assert len(reports.leaderboard_differences.read_text().splitlines()) == 1 + len(board.differences)
-    text = reports.leaderboard_markdown.read_text()
+    text = single_spaced(reports.leaderboard_markdown.read_text())
     assert "| demo | tiny_a | studio_pair03_dance | 30 | 20 |" in text
     assert "leaderboard.png" in text
     with Image.open(reports.leaderboard_plot) as picture:

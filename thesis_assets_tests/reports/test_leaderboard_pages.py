@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from thesis_assets.cli.results import _parts
+from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import ReportsTree
 from thesis_assets.reports.gain_plots import difference_plot, pair_name, plotted_bars
 from thesis_assets.reports.leaderboard import Leaderboard
@@ -14,15 +16,17 @@ from thesis_assets.reports.leaderboard_pages import (
     latex_escape,
     latex_text,
     markdown_text,
+    read_differences,
     scene_tables_text,
     write_leaderboard,
 )
-from thesis_assets.schemas.evaluation import LeaderboardRow
-from thesis_assets_tests.evaluation.measured import difference, row
+from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
+from thesis_assets_tests.evaluation.measured import difference, row, single_spaced
 
 
 def page(*rows: object, differences: object = ()) -> str:
-    return markdown_text(Leaderboard(list(rows), list(differences)), plot_name="p.png")  # type: ignore[arg-type, call-overload]
+    board = Leaderboard(list(rows), list(differences))  # type: ignore[arg-type, call-overload]
+    return single_spaced(markdown_text(board, plot_name="p.png"))
 
 
 def test_without_any_row_the_pages_say_so(tmp_path: object) -> None:
@@ -41,7 +45,7 @@ def test_scenes_of_a_run_are_averaged_only_in_one_table() -> None:
 
 def test_the_average_of_differences_is_empty_where_a_scene_has_none() -> None:
     two = [row(), row(scene="s_2", difference_to_unrefined=None, unrefined_reason="the frames differ")]
-    assert "| demo | a | avg | 15 | 10 | 20.000 |  |" in page(*two)
+    assert "| demo | a | avg | 15 | 10 | 20.000 | |" in page(*two)
 
 
 def test_columns_and_tables_that_say_the_same_fold() -> None:
@@ -59,7 +63,7 @@ def test_columns_and_tables_that_say_the_same_fold() -> None:
     assert r"\caption{Bodies, SMPL-X; Bodies, SMPL (the same numbers): means over 1 scene" in latex
     assert latex.count(r"Protocol \texttt{") == 2
     check_structure(latex)
-    of_scenes = scene_tables_text(Leaderboard(bodies))
+    of_scenes = single_spaced(scene_tables_text(Leaderboard(bodies)))
     assert of_scenes.count("| s_1 |") == 1
     assert "**Bodies, SMPL** (protocol `11111111`): the same numbers" in of_scenes
     printed = [part if isinstance(part, str) else part[0] for part in _parts(Leaderboard(bodies))]
@@ -106,8 +110,8 @@ def test_published_figures_stand_apart_each_with_its_protocol_flag() -> None:
     assert "Published" not in page(row()), "the dataset that they are of is not evaluated"
     other = [row(), row(run="b", scene="hi4d_pair15_fight")]
     published = page(*other).split("## Published on Hi4D")[1]
-    assert "| MultiPly | 20.7 | 0.915 | 0.0798 |  | PSNR: convention not stated |" in published
-    assert "| the thesis |  | 0.926 | 0.0809 | 20.1 | PSNR* is psnr_channel_sum: 4.771 dB below psnr |" in published
+    assert "| MultiPly | 20.7 | 0.915 | 0.0798 | | PSNR: convention not stated |" in published
+    assert "| the thesis | | 0.926 | 0.0809 | 20.1 | PSNR* is psnr_channel_sum: 4.771 dB below psnr |" in published
     assert "demo/a" not in published
     ours = page(row(scene="hi4d_pair15_fight")).split("## Published on Hi4D")[1]
     assert "| demo/a, epoch 15 | 20.000 |" in ours
@@ -115,12 +119,38 @@ def test_published_figures_stand_apart_each_with_its_protocol_flag() -> None:
 
 def test_the_table_of_scenes_has_a_row_a_scene_and_the_average_last() -> None:
     rows = [row(value=20.0), row(scene="s_2", value=21.0), row(epoch=0, value=3.0)]
-    lines = scene_tables_text(Leaderboard(rows)).splitlines()
+    lines = single_spaced(scene_tables_text(Leaderboard(rows))).splitlines()
     assert [line for line in lines if line.startswith("| s_") or line.startswith("| avg")] == [
         "| s_1 | 20.000 |",
         "| s_2 | 21.000 |",
         "| avg | 20.500 |",
     ]
+
+
+# --- CSV -------------------------------------------------------------------------------------------------------------
+
+
+def test_differences_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    rows = [
+        difference(scenes=[0.1, -1 / 3], reason='of "a", b\nand c', low=None),
+        difference("b&2", difference=None, by_scene={}, sign_flip_p=None),
+        difference("b&2", metric="ssim"),
+        difference("b&2", against="demo/a"),
+    ]
+    (tmp_path / "d.csv").write_text(csv_text(rows, DifferenceRow), encoding="utf-8")
+    assert read_differences(tmp_path / "d.csv") == rows[:1]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "\x00", "metric,against\npsnr,unrefined\n", "a,b\n1,2\n", "HEADa,b,c,d,psnr,unrefined\n", '"'],
+)
+def test_a_damaged_table_of_differences_is_named(tmp_path: Path, content: str) -> None:
+    header = csv_text([], DifferenceRow)
+    (tmp_path / "d.csv").write_text(content.replace("HEAD", header))
+    with pytest.raises(InvalidFile, match="cannot be read") as caught:
+        read_differences(tmp_path / "d.csv")
+    assert caught.value.file == str(tmp_path / "d.csv")
 
 
 # --- LaTeX -----------------------------------------------------------------------------------------------------------
