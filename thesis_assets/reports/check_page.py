@@ -10,9 +10,6 @@ from thesis_assets.reports.page import render_page
 from thesis_assets.schemas.checks import CheckRow
 
 STATUSES = ("failed", "warning", "running", "passed")
-SIGNS = {"failed": "✗", "warning": "!", "running": "…", "passed": "✓"}
-MOST_CELLS = 100
-"""That are not made and stand on the page, one by one."""
 WHOLE = "all"
 """What stands for the partition of an asset without partitions."""
 
@@ -89,7 +86,6 @@ def render_check_page(
         n_cells=len({row.cell for row in rows}),
         rows=rows,
         not_made=not_made,
-        most_cells=MOST_CELLS,
         counts={status: sum(row.status == status for row in rows) for status in STATUSES},
         blocking=sum(row.status == "failed" and row.blocking for row in rows),
         groups=_groups(rows),
@@ -97,7 +93,6 @@ def render_check_page(
         runs=sorted({part_of(row) for row in rows} - {""}),
         checks=sorted({f"{row.asset}.{row.check}" for row in rows}),
         statuses=STATUSES,
-        signs=SIGNS,
         experiment_of=experiment_of,
         part_of=part_of,
         anchor_of=anchor_of,

@@ -15,12 +15,11 @@ from thesis_assets.evaluation.metric_names import TASK_TITLES, ShownMetric, show
 from thesis_assets.layout import TASKS
 from thesis_assets.reports.compared_runs import ComparedFrame, ComparedRuns, Pictures
 from thesis_assets.reports.leaderboard import DIFIX, RECONSTRUCTION, UNREFINED
-from thesis_assets.reports.leaderboard_tables import LEAKED_PEOPLE, SEEN_PEOPLE, protocol_text
+from thesis_assets.reports.leaderboard_tables import AVERAGE, LEAKED_PEOPLE, SEEN_PEOPLE, protocol_text
 from thesis_assets.reports.page import render_page
 from thesis_assets.schemas.evaluation import DifferenceRow
 from thesis_assets.schemas.lineage import LineageLink
 
-AVERAGE = "avg"
 Pair = tuple[float | None, float | None]
 """Baseline and tuned."""
 
@@ -86,13 +85,13 @@ class Judged:
             return "unmeasured"
         if self.row.interval is not None and self.row.interval[0] <= 0 <= self.row.interval[1]:
             return "open" if any(self.row.by_scene.values()) else "same"
-        return kind_of(self.row.difference, self.metric) or "same"
+        return _kind_of(self.row.difference, self.metric) or "same"
 
     def text(self, *, minus: str = "−") -> str:
         """`PSNR +1.092 dB`."""
         if self.row is None or self.row.difference is None:
             return f"{self.metric.title} not measured"
-        number = signed(self.metric, self.row.difference, minus=minus)
+        number = _signed(self.metric, self.row.difference, minus=minus)
         return " ".join(part for part in (self.metric.title, number, self.metric.unit) if part)
 
 
@@ -175,7 +174,7 @@ def _lost_frames(compared: ComparedRuns, metric: ShownMetric) -> str:
     unit = f" {metric.unit}" if metric.unit else ""
     return (
         f"{lost:,} of {_count(len(paired), 'frame')} ({100 * lost / len(paired):.0f}\u00a0%) lost {metric.title}, "
-        f"the worst {signed(metric, worst)}{unit}"
+        f"the worst {_signed(metric, worst)}{unit}"
     )
 
 
@@ -189,7 +188,7 @@ def _certainty(row: DifferenceRow, metric: ShownMetric) -> str:
 
 
 def _interval(row: DifferenceRow, metric: ShownMetric) -> str:
-    return " to ".join(signed(metric, end) for end in row.interval or ())
+    return " to ".join(_signed(metric, end) for end in row.interval or ())
 
 
 def _count(number: int, noun: str) -> str:
@@ -253,8 +252,8 @@ def _cards(compared: ComparedRuns) -> Iterator[Card]:
             interval = (
                 f"95 %: {_interval(row, metric)} over {row.interval_over}" if row.interval_over else "no interval"
             )
-            kind = kind_of(row.difference, metric)
-            yield Card(metric.heading, kind, signed(metric, row.difference), before, after, interval)
+            kind = _kind_of(row.difference, metric)
+            yield Card(metric.heading, kind, _signed(metric, row.difference), before, after, interval)
 
 
 # --- the table ---------------------------------------------------------------------------------------------------------
@@ -331,7 +330,7 @@ def _cell(compared: ComparedRuns, task: str, metric: ShownMetric, scene: str | N
     row = _difference(compared, task, metric.name, scene)
     change = None if row is None else row.by_scene.get(scene) if scene else row.difference
     value = (_pair(compared, task, metric, scene) if scene else _means(compared, task, metric.name))[1]
-    return Cell(metric.number(value), signed(metric, change), kind_of(change, metric))
+    return Cell(metric.number(value), _signed(metric, change), _kind_of(change, metric))
 
 
 # --- what is not on it, and what the script reads ----------------------------------------------------------------------
@@ -427,12 +426,12 @@ class ScenesChart:
     zero: float
 
 
-def signed(metric: ShownMetric, value: float | None, *, minus: str = "−") -> str:
+def _signed(metric: ShownMetric, value: float | None, *, minus: str = "−") -> str:
     """A difference as a person reads it, with the metric's decimals."""
     return metric.number(value, sign=True).replace("-", minus)
 
 
-def kind_of(difference: float | None, metric: ShownMetric) -> str:
+def _kind_of(difference: float | None, metric: ShownMetric) -> str:
     """`gain` or `loss`, or empty where nothing has changed."""
     if not difference:
         return ""
@@ -450,8 +449,8 @@ def scenes_chart(compared: ComparedRuns) -> ScenesChart | None:
     axis = _Axis([*row.by_scene.values(), *ends, *(row.interval or ())])
     rows = [_mean_row(row, metric, axis)]
     for scene, value in sorted(row.by_scene.items(), key=lambda item: item[1]):
-        kind = kind_of(value, metric)
-        rows.append(ChartRow(scene, signed(metric, value), kind, axis.percent(value), axis.bar(*spreads[scene])))
+        kind = _kind_of(value, metric)
+        rows.append(ChartRow(scene, _signed(metric, value), kind, axis.percent(value), axis.bar(*spreads[scene])))
     return ScenesChart(metric.title, rows, axis.ticks(), axis.percent(0))
 
 
@@ -491,4 +490,4 @@ def _spread(compared: ComparedRuns, scene: str) -> tuple[float, float]:
 def _mean_row(row: DifferenceRow, metric: ShownMetric, axis: _Axis) -> ChartRow:
     value = row.difference or 0.0
     bar = axis.bar(*row.interval) if row.interval is not None else None
-    return ChartRow(None, signed(metric, value), kind_of(value, metric), axis.percent(value), bar, row.interval_over)
+    return ChartRow(None, _signed(metric, value), _kind_of(value, metric), axis.percent(value), bar, row.interval_over)

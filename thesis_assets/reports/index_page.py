@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from thesis_assets.reports.check_page import STATUSES
 from thesis_assets.reports.page import render_page
 
-UNFOLDED_RUNS = 6
-"""Of an experiment; the others are folded, and in its curves all the same."""
-
 
 @dataclass(frozen=True)
 class Link:
@@ -98,4 +95,4 @@ class IndexContent:
 
 def render_index(content: IndexContent) -> str:
     """The page as HTML text."""
-    return render_page("index_page", "thesis_assets", content=content, n_unfolded=UNFOLDED_RUNS)
+    return render_page("index_page", "thesis_assets", content=content)

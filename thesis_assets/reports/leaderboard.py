@@ -117,7 +117,7 @@ def _scene_rows(run: MeasuredRun, baseline: MeasuredRun | None) -> Iterator[Lead
     for (task, epoch), scenes in run.tasks.items():
         for scene_name, measured in scenes.items():
             unrefined = run.tasks.get((task, UNREFINED_EPOCH), {}).get(scene_name)
-            why_not = why_no_difference_to_unrefined(measured, unrefined)
+            why_not = _why_no_difference_to_unrefined(measured, unrefined)
             other = baseline.tasks.get((task, epoch), {}).get(scene_name) if baseline else None
             why_not_baseline = why_not_paired(measured, other) if baseline else None
             for metric in measured.metrics:
@@ -247,7 +247,7 @@ def _why_runs_are_not_paired(
         return f"the scenes differ: {against} is measured {' and '.join(part for part in parts if part)}"
     for name, measured in scenes.items():
         to_unrefined = against == UNREFINED
-        reason = (why_no_difference_to_unrefined if to_unrefined else why_not_paired)(measured, others[name])
+        reason = (_why_no_difference_to_unrefined if to_unrefined else why_not_paired)(measured, others[name])
         if reason:
             return f"{name}: {reason}"
     return None
@@ -258,7 +258,7 @@ def _said(scenes: Mapping[str, MeasuredTask], others: Mapping[str, MeasuredTask]
     return each_once(getattr(each, what) for side in (scenes, others) for each in side.values())
 
 
-def why_no_difference_to_unrefined(measured: MeasuredTask, unrefined: MeasuredTask | None) -> str | None:
+def _why_no_difference_to_unrefined(measured: MeasuredTask, unrefined: MeasuredTask | None) -> str | None:
     """Why a task has no difference to epoch 0; None where it has."""
     if measured.epoch == UNREFINED_EPOCH:
         return "this is epoch 0"

@@ -18,6 +18,7 @@ from thesis_assets.layout import TASKS, ReportsTree, dataset_of
 from thesis_assets.reports.gain_plots import difference_plot
 from thesis_assets.reports.leaderboard import RECONSTRUCTION, UNREFINED, UNREFINED_EPOCH, Leaderboard
 from thesis_assets.reports.leaderboard_tables import (
+    AVERAGE,
     DAMAGED_MARK,
     DATASET,
     LEAKED_MARK,
@@ -41,7 +42,6 @@ from thesis_assets.reports.leaderboard_tables import (
 )
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
 
-AVERAGE = "avg"
 NOTHING = "# Leaderboard\n\nNothing is evaluated yet.\n"
 
 

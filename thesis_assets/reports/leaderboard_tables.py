@@ -15,6 +15,8 @@ from thesis_assets.layout import TASKS, dataset_of
 from thesis_assets.reports.leaderboard import RECONSTRUCTION, UNREFINED, Leaderboard
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
 
+AVERAGE = "avg"
+"""Stands for the scene in a mean over scenes."""
 SEEN_PEOPLE = "people that the run was trained on"
 LEAKED_PEOPLE = "trained on data with people on both sides"
 DAMAGED_MARK, MOVED_MARK, LEAKED_MARK = "‡", "†", "§"
