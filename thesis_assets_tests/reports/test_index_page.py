@@ -125,7 +125,7 @@ def test_where_nothing_is_made_the_page_says_what_to_give_first() -> None:
 
 def test_names_stay_text_and_the_page_loads_nothing() -> None:
     run = RunPart(EVIL, [EVIL], 1, 1, EVIL, EVIL, "", [Link(EVIL, EVIL, EVIL, EVIL)], 1, [EVIL], EVIL)
-    part = ExperimentPart(EVIL, [EVIL], [run], "", EVIL, [Triplet(EVIL, EVIL, [(EVIL, "data:,")])], EVIL, EVIL)
+    part = ExperimentPart(EVIL, [EVIL], [run], EVIL, EVIL, [Triplet(EVIL, EVIL, [(EVIL, "data:,")])], EVIL, EVIL)
     page = render_index(
         IndexContent(
             [part], [part], failed=[Link(EVIL, EVIL, EVIL)], files=[Link(EVIL, EVIL)], notes=[EVIL], made_at=EVIL

@@ -41,3 +41,10 @@ def test_no_template_switches_escaping_off(template: str) -> None:
     assert not re.search(r"\|\s*safe|autoescape", text)
     assert "http://" not in text
     assert "https://" not in text
+
+
+def test_markup_stands_in_templates_alone() -> None:
+    tag = re.compile(r"</[a-z]+\d?>|<(div|table|tr|td|p|br|html|style|script|a|svg)( [a-z-]+=|>)")
+    files = [path for path in TEMPLATES.parents[1].rglob("*.py") if tag.search(path.read_text(encoding="utf-8"))]
+    assert files == []
+    assert all(tag.search(path.read_text(encoding="utf-8")) for path in TEMPLATES.glob("*.html.j2"))
