@@ -17,7 +17,7 @@ from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.scene_facts import baselines_of, scene_facts
 from thesis_assets.graph.states import CellState, Plan
 from thesis_assets.operations.compare_pages import ComparePages
-from thesis_assets.operations.index_page import index_content
+from thesis_assets.operations.index_content import index_content
 from thesis_assets.provenance import begin, forget_stats
 from thesis_assets.schemas.checks import CheckRow
 from thesis_assets.storage import write_text

@@ -1,6 +1,6 @@
 """The page that is opened first: what there is, what it gained, how the checks stand, and where everything else lies.
 
-Belongs here: what the page tells, as values. Does not belong here: where it comes from (`operations.index_page`), markup
+Belongs here: what the page tells, as values. Does not belong here: where it comes from (`operations.index_content`), markup
 (`templates/index_page.html.j2`).
 """
 

@@ -13,7 +13,7 @@ from thesis_assets.evaluation.means import counted_rows, mean_of, mean_over_scen
 from thesis_assets.evaluation.measured_tasks import SceneFacts, TaskState
 from thesis_assets.evaluation.metric_tables import read_results
 from thesis_assets.layout import EvaluationTree
-from thesis_assets.operations.index_page import _certainty
+from thesis_assets.operations.index_content import _certainty
 from thesis_assets.reports.compare_page import headline
 from thesis_assets.reports.compared_runs import compare_runs
 from thesis_assets.reports.gain_plots import pair_name, plotted_bars

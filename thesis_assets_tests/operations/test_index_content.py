@@ -14,7 +14,7 @@ import pytest
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform
 from thesis_assets.operations.compare_pages import ComparePages
-from thesis_assets.operations.index_page import index_content
+from thesis_assets.operations.index_content import index_content
 from thesis_assets.operations.registration import plan_registration, register
 from thesis_assets.operations.report_pages import renew_pages, write_pages
 from thesis_assets.publishing.licences import KNOWN_LICENCES, DatasetLicence
