@@ -111,8 +111,11 @@ def init(
     from thesis_assets.scenes.importers.nerfstudio import read_nerfstudio
     from thesis_assets.scenes.importers.writing import check_capture, refuse_existing, write_scene
 
-    listing, wanted = nerfstudio or colmap, scene or name
-    if sum(source is not None for source in (nerfstudio, colmap, hi4d)) != 1:
+    readers = [(nerfstudio, read_nerfstudio), (colmap, read_colmap)]
+    named = [(path, read) for path, read in readers if path is not None]
+    listing, read = named[0] if named else (None, read_nerfstudio)
+    wanted = scene or name
+    if len(named) + (hi4d is not None) != 1:
         sources = "--nerfstudio <transforms.json>, --colmap <sparse model> or --hi4d <folder>"
         raise typer.BadParameter(f"name one source: {sources}")
     if name not in (None, wanted):
@@ -136,7 +139,7 @@ def init(
     platform = load_platform()
     tree = platform.roots.tree(wanted)
     refuse_existing(tree, None, gaussians)
-    capture = (read_nerfstudio if nerfstudio else read_colmap)(listing, images=images)
+    capture = read(listing, images=images)
     arrangement = arrangements.frames_from(capture, pattern) if pattern else arrangements.one_frame(capture)
     source = arrangement.camera_called(source_camera) if source_camera is not None else None
     notes = [*capture.notes, *gaussians_notes(gaussians, arrangement), *group_notes(wanted)]
