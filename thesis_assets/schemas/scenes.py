@@ -60,6 +60,9 @@ ImageOrigin = Literal["hard_link", "reflink", "copy", "jpeg_q95", "undistorted_q
 undone in between, bilinear, and its masks' with the nearest pixel."""
 
 
+CaptureFormat = Literal["nerfstudio", "colmap", "hi4d"]
+
+
 class ImportedImage(FileModel):
     """One image: its place in the scene and its name in the source."""
 
@@ -78,7 +81,7 @@ class ImportRecord(FileModel):
     of the source that were not wanted.
     """
 
-    format: Literal["nerfstudio", "colmap", "hi4d"]
+    format: CaptureFormat
     sources: dict[str, str]
     world: dict[str, object] = {}
     cameras: dict[int, str]

@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 import numpy as np
 
@@ -20,8 +19,7 @@ from thesis_assets.errors import InvalidFile, InvalidScene
 from thesis_assets.images.codecs import image_size
 from thesis_assets.layout import MAX_FRAME, SceneFolders, frame_name
 from thesis_assets.scenes.camera import Matrix
-
-CaptureFormat = Literal["nerfstudio", "colmap", "hi4d"]
+from thesis_assets.schemas.scenes import CaptureFormat
 
 MAX_PHOTOGRAPHS = 200_000
 MAX_NAME_BYTES = 4096
