@@ -400,35 +400,25 @@ def _latex_table(table: ScoreTable, lines: Sequence[_LatexLine], same: Sequence[
     import pandas as pd
 
     shown, scenes = table.shown, list(lines[0].scores.cells)
-    with_difference = any(line.difference for line in lines)
     tables = [table, *same]
     on_the_dataset = {dataset_of(scene) for scene in scenes} == {DATASET}
     theirs = [row for each in tables for row in published(each.task)] if on_the_dataset else []
     title = "; ".join(each.title for each in tables) + (" (the same numbers)" if same else "")
-    ranked = {metric.name: _ranks(metric, [line.scores.means[metric.name] for line in lines]) for metric in shown}
-    rows = [
-        [
-            _latex_name(line),
-            *(
-                _styled(metric.number(line.scores.means[metric.name]), ranked[metric.name].get(number))
-                for metric in shown
-            ),
-            *([_difference_cell(shown[0], line.difference)] if with_difference else []),
-        ]
-        for number, line in enumerate(lines)
-    ]
-    for mark, row in enumerate(theirs, start=1):
-        name = f"{latex_escape(row.source)}\\textsuperscript{{{mark}}}"
-        cells = [f"{{{as_printed(row.values.get(metric.name)) or '--'}}}" for metric in shown]
-        rows.append([name if mark > 1 else f"\\midrule\n{name}", *cells, *([""] if with_difference else [])])
-    header = ["Method", *map(_latex_heading, shown), *_difference_heading(shown, lines)]
-    columns = "l" + "".join(_column(metric, lines) for metric in shown) + ("l" if with_difference else "")
+    names = [f"{latex_escape(row.source)}\\textsuperscript{{{mark}}}" for mark, row in enumerate(theirs, start=1)]
+    names[:1] = [f"\\midrule\n{name}" for name in names[:1]]
+    columns = {"Method": [*map(_latex_name, lines), *names]}
+    for metric in shown:
+        published_cells = (f"{{{as_printed(row.values.get(metric.name)) or '--'}}}" for row in theirs)
+        columns[_latex_heading(metric)] = [*_ranked(metric, lines), *published_cells]
+    if against := _difference_heading(shown, lines):
+        columns[against] = [*(_difference_cell(shown[0], line.difference) for line in lines), *("" for _ in theirs)]
+    form = "l" + "".join(_column(metric, lines) for metric in shown) + ("l" if against else "")
     out = [
         r"\begin{table}",
         r"\centering",
         f"\\caption{{{latex_escape(title)}: means over {len(scenes)} "
         f"{'scene' if len(scenes) == 1 else 'scenes'}. Best bold, second italic.}}",
-        pd.DataFrame(rows, columns=header).to_latex(index=False, escape=False, column_format=columns).rstrip(),
+        pd.DataFrame(columns).to_latex(index=False, escape=False, column_format=form).rstrip(),
         *(f"\\par\\smallskip{{\\footnotesize {note}}}" for note in _footnotes(tables, lines)),
     ]
     if theirs:
@@ -456,29 +446,23 @@ def _latex_heading(metric: ShownMetric) -> str:
     return f"{{{title} {arrow}}}"
 
 
-def _difference_heading(shown: Sequence[ShownMetric], lines: Sequence[_LatexLine]) -> list[str]:
+def _difference_heading(shown: Sequence[ShownMetric], lines: Sequence[_LatexLine]) -> str:
+    """Empty where no line has a difference."""
     against = {line.difference.against for line in lines if line.difference}
     if not against:
-        return []
+        return ""
     other = against.pop() if len(against) == 1 else "baseline"
     of_both = any(line.difference and line.difference.whose == RECONSTRUCTION for line in lines)
     whose = f", {RECONSTRUCTION}" if of_both else ""
-    return [f"$\\Delta${latex_escape(shown[0].title)} to {latex_escape(other)}{whose} [95\\,\\%]"]
+    return f"$\\Delta${latex_escape(shown[0].title)} to {latex_escape(other)}{whose} [95\\,\\%]"
 
 
-def _ranks(metric: ShownMetric, values: Sequence[float | None]) -> dict[int, int]:
-    """Place in `values` -> 1 or 2, by the number as it is printed: equal print, equal rank. Values that are all one have no rank."""
-    printed = {place: float(metric.number(value)) for place, value in enumerate(values) if value is not None}
-    if len(set(printed.values())) < 2:
-        return {}
-    ordered = sorted(set(printed.values()), reverse=metric.higher_is_better)
-    return {place: rank for place, value in printed.items() if (rank := ordered.index(value) + 1) <= 2}
-
-
-def _styled(number: str, rank: int | None) -> str:
-    if not number:
-        return "{--}"
-    return {1: f"\\bfseries {number}", 2: f"\\itshape {number}"}.get(rank or 0, number)
+def _ranked(metric: ShownMetric, lines: Sequence[_LatexLine]) -> list[str]:
+    """The means, the best bold, the second italic, as they are printed: equal print, equal rank. Where all are one none has a rank."""
+    numbers = [metric.number(line.scores.means[metric.name]) for line in lines]
+    ordered = sorted({float(number) for number in numbers if number}, reverse=metric.higher_is_better)
+    styles = dict(zip(ordered[:2], ("\\bfseries ", "\\itshape "), strict=True)) if len(ordered) > 1 else {}
+    return [styles.get(float(number), "") + number if number else "{--}" for number in numbers]
 
 
 def _difference_cell(metric: ShownMetric, row: DifferenceRow | None) -> str:
