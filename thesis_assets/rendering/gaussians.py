@@ -222,15 +222,15 @@ def _from_table(path: Path, table: NDArray[np.void]) -> Gaussians:
             found=f"no {', '.join(missing[:5])}",
             wanted="x y z f_dc_* opacity scale_* rot_*, as 3DGS writes them",
         )
-    columns = structured_to_unstructured(table[names], np.float32)
-    rest = columns[:, 6 : 6 + n_rest].reshape(len(table), 3, n_rest // 3)
+    columns = structured_to_unstructured(table[[name for name in names if not name.startswith("f_rest_")]], np.float32)
+    rest = structured_to_unstructured(table[names[6 : 6 + n_rest]], np.float32) if n_rest else columns[:, :0]
     gaussians = Gaussians(
         means=columns[:, 0:3],
         sh_dc=columns[:, 3:6],
-        sh_rest=np.ascontiguousarray(rest.transpose(0, 2, 1)),
-        opacity_logit=columns[:, -8],
-        log_scales=columns[:, -7:-4],
-        rotations=columns[:, -4:],
+        sh_rest=np.ascontiguousarray(rest.reshape(len(table), 3, n_rest // 3).transpose(0, 2, 1)),
+        opacity_logit=columns[:, 6],
+        log_scales=columns[:, 7:10],
+        rotations=columns[:, 10:],
     )
     for name, array in vars(gaussians).items():
         # The logit of an opacity of exactly 1 is infinite, and of exactly 0; both can be drawn.
