@@ -67,17 +67,10 @@ _TABLE = {
 }  # fmt: skip
 """A file's place in a part of the tree, its entity below the part's, and the component (or kind of file)."""
 _PLACES = {
-    "split": "train|test",
-    "cam": r"0|[1-9]\d*",
-    "frame": r"\d{6,12}",
-    "picture": "jpe?g|png",
-    "layer": r"all|\d+",
-    "model": "smplx|smpl",
-    "debug": r"est_\w+_debug",
-    "side": "pred|gt_inputs",
-    "aligned": "world_aligned|root_aligned",
+    "split": "train|test", "cam": r"0|[1-9]\d*", "frame": r"\d{6,12}", "picture": "jpe?g|png", "layer": r"all|\d+",
+    "model": "smplx|smpl", "debug": r"est_\w+_debug", "side": "pred|gt_inputs", "aligned": "world_aligned|root_aligned",
     "person": r"\d+",
-}
+}  # fmt: skip
 _NOT_RECORDED = {
     "input_data": r"input_data\.json"
     r"|(train|test)/(skip_frames\.csv|meta\.npz|(meshes|gaussians|canon_3dgs_lhm|misc(?!/nv_generation/))/.*)",
@@ -119,18 +112,18 @@ def check_recording_contract(
         epochs: None = all that are on disk.
         tasks: None = those that each recording says it was asked for.
     """
-    asked: list[tuple[Path, str, int | None, Sequence[str] | None]] = []
+    asked: list[tuple[Path, RecordingIdentity, Sequence[str] | None]] = []
     if tree.input_data_dir.is_dir():
-        asked.append((tree.input_data_recording, "input_data", None, None))
+        asked.append((tree.input_data_recording, RecordingIdentity("input_data", "", "", ""), None))
     for epoch in evaluated_epochs(tree) if epochs is None else epochs:
-        asked.append((tree.evaluation_recording(epoch), "evaluation", epoch, tasks))
-        asked += [(path, task, epoch, (task,)) for task, path in task_recordings(tree, epoch).items()]
+        asked.append((tree.evaluation_recording(epoch), RecordingIdentity("evaluation", "", "", "", epoch), tasks))
+        for task, path in task_recordings(tree, epoch).items():
+            asked.append((path, RecordingIdentity(task, "", "", "", epoch), (task,)))
     offenders: list[str] = []
     counts: dict[str, int | float] = {"recordings": 0, "entities": 0, "rows": 0, "files": 0}
-    for path, kind, of_epoch, of_tasks in asked:
+    for path, identity, of_tasks in asked:
         try:
-            found = _tree_differences(tree, path, kind, of_epoch, of_tasks, counts)
-            offenders += [f"{path.name}: {line}" for line in found]
+            offenders += [f"{path.name}: {line}" for line in _tree_differences(tree, path, identity, of_tasks, counts)]
         except InvalidFile as error:
             offenders.append(f"{path.name}: {error.problem}")
     message = f"{len(asked)} recordings held against the tree: {len(offenders)} differences"
@@ -227,13 +220,11 @@ def recordings_of(tree: EvaluationTree) -> list[Path]:
 def _tree_differences(
     tree: EvaluationTree,
     path: Path,
-    kind: str,
-    epoch: int | None,
+    identity: RecordingIdentity,
     tasks: Sequence[str] | None,
     counts: dict[str, int | float],
 ) -> Iterator[str]:
-    content = read_recording(path)
-    left_out = left_out_paths(recording_facts(path).absent)
+    content, left_out, epoch = read_recording(path), left_out_paths(recording_facts(path).absent), identity.epoch
     said = content.properties
     if "export.max_frames_per_camera" not in said:
         yield "not one of our exports: the property `export` is missing"
@@ -248,13 +239,11 @@ def _tree_differences(
                 root = f"/evaluation/{epoch_name(epoch)}/{task.task}"
                 wanted.add_files(task.base, root, "task")
                 wanted.add_numbers(task, f"{root}/metrics", epoch)
-    counts["recordings"] += 1
-    counts["entities"] += len(content.entities)
-    counts["files"] += wanted.n_files
-    counts["rows"] += sum(sum(entity.row_count.values()) for entity in content.entities.values())
-    application = RecordingIdentity(kind, "", "", "", epoch).application_id
-    if content.application_id != application:
-        yield f"application id {content.application_id}, wanted {application}"
+    n_rows = sum(sum(entity.row_count.values()) for entity in content.entities.values())
+    found = {"recordings": 1, "entities": len(content.entities), "rows": n_rows, "files": wanted.n_files}
+    counts |= {name: counts[name] + number for name, number in found.items()}
+    if content.application_id != identity.application_id:
+        yield f"application id {content.application_id}, wanted {identity.application_id}"
     if epoch is not None and said.get("epoch.epoch") != epoch:
         yield f"the property `epoch` is {said.get('epoch.epoch')}, wanted {epoch}"
     yield from (f"{file}: no entity is known for this file" for file in wanted.unknown if file not in left_out)
@@ -273,9 +262,6 @@ def _differences(wanted: _Rows, content: RecordingContent, left_out: set[str]) -
         for entity, found in content.entities.items()
         for component in sorted({*found.static, *found.rows} & _FROM_FILES)
     }
-    found_rows = {
-        (entity, name): n for entity, found in content.entities.items() for name, n in found.row_count.items()
-    }
     for key in dict.fromkeys([*wanted, *there]):
         label, rows, places = " ".join(key), wanted.get(key, {}), there.get(key, set())
         if not rows:
@@ -292,7 +278,8 @@ def _differences(wanted: _Rows, content: RecordingContent, left_out: set[str]) -
         for timeline, place in sorted(places - rows.keys()):
             if timeline in timelines:
                 yield f"{label}: row {place} has no file"
-        n_rows, n_places = found_rows.get(key, 0), max(found_on.values(), default=0)
+        n_rows = content.entities[key[0]].row_count.get(key[1], 0) if places else 0
+        n_places = max(found_on.values(), default=0)
         if n_rows > n_places:
             yield f"{label}: {n_rows} rows at {n_places} places"
 
@@ -302,12 +289,7 @@ def _differences(wanted: _Rows, content: RecordingContent, left_out: set[str]) -
 
 @dataclass
 class _Wanted:
-    """What a recording of a tree must hold.
-
-    Attributes:
-        max_frames: only the first so many frames of each track were exported (None = all).
-        unknown: files at no known place.
-    """
+    """What a recording must hold. `max_frames`: of each track that were exported (None = all); `unknown`: files at no known place."""
 
     tree: EvaluationTree
     max_frames: int | None
