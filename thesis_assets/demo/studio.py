@@ -40,7 +40,7 @@ from thesis_assets.schemas.scenes import BODY_ARRAYS, IdentityAlignment, SceneRe
 _STUDIO_VERSION = 1
 """Raise it with every change that shows in a file: scenes made by another version are made again."""
 _IMAGE_SIZE = 128
-N_FRAMES = 12
+_N_FRAMES = 12
 CONTACT_METRES = 0.04
 """Vertices nearer than this touch: about half the distance between neighbours on the studio's surfaces."""
 _BODY_MODELS: tuple[BodyModel, ...] = ("smplx", "smpl")
@@ -52,7 +52,7 @@ def make_studio(
     *,
     scenes: Sequence[StudioScene] = SCENES,
     size: int = _IMAGE_SIZE,
-    n_frames: int = N_FRAMES,
+    n_frames: int = _N_FRAMES,
 ) -> list[str]:
     """Write the studio scenes; one that is complete by its record is left untouched.
 
