@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thesis_assets import storage
-from thesis_assets.defs.assets.reports import _largest_gain
 from thesis_assets.evaluation.means import counted_rows, mean_of, mean_over_scenes
 from thesis_assets.evaluation.measured_tasks import SceneFacts, TaskState
 from thesis_assets.evaluation.metric_tables import read_results
 from thesis_assets.layout import EvaluationTree
 from thesis_assets.operations.index_content import _certainty
+from thesis_assets.operations.shown_results import largest_gain
 from thesis_assets.reports.compare_page import headline
 from thesis_assets.reports.compared_runs import compare_runs
 from thesis_assets.reports.gain_plots import pair_name, plotted_bars
@@ -29,7 +29,6 @@ from thesis_assets.reports.leaderboard_pages import (
 )
 from thesis_assets.reports.leaderboard_tables import LEAKED_PEOPLE, SEEN_PEOPLE, RunScores, score_tables
 from thesis_assets.schemas.evaluation import NVS_RESULT_KEYS, LeaderboardRow, Protocol
-from thesis_assets_tests.evaluation.measured import single_spaced
 from thesis_assets_tests.reports.compared_trees import record_again, write_run
 
 SOURCE = 16
@@ -137,7 +136,7 @@ def test_one_damaged_scene_empties_its_cell_and_every_mean_that_it_would_enter(
     for page in (markdown_text(board, plot_name="p.png"), scene_tables_text(board), latex_text(board)):
         assert "damaged" in page
     assert "lab\\_hug, left empty: damaged" in latex_text(board)
-    assert "| tuned | lab_hug ‡ |" in single_spaced(markdown_text(board, plot_name="p.png"))
+    assert "| tuned | lab_hug ‡ |" in markdown_text(board, plot_name="p.png")
 
 
 @pytest.mark.parametrize("kept", ["text", "per_camera"])
@@ -166,7 +165,7 @@ def test_stale_numbers_are_shown_with_a_mark_and_what_moved(runs: dict[str, dict
     moved = "stale: `evaluation.nvs.background` was black, is white"
     board = board_of(runs, facts_of(runs["tuned"], state=TaskState(moved=moved)))
     assert value(board, "tuned", "lab_hug").value is not None
-    page = single_spaced(markdown_text(board, plot_name="p.png"))
+    page = markdown_text(board, plot_name="p.png")
     assert "| tuned | lab_hug † |" in page
     assert f"† {moved}" in page
     latex = latex_text(board)
@@ -203,7 +202,7 @@ def test_people_that_a_run_was_trained_on_stand_in_tables_means_plots_and_headli
     assert line_of(board, seen=False).means["psnr"] == value(board, "tuned", "lab_talk", epoch=0).value
     of_psnr = [row for row in board.differences if row.metric == "psnr"]
     assert [(row.seen_people, list(row.by_scene)) for row in of_psnr] == [(False, ["lab_talk"]), (True, ["lab_hug"])]
-    page = single_spaced(markdown_text(board, plot_name="p.png"))
+    page = markdown_text(board, plot_name="p.png")
     assert f"## Novel views, {SEEN_PEOPLE}" in page
     assert SEEN_PEOPLE in latex_text(board)
     assert {pair_name(bar) for bar in plotted_bars(board)} == {"demo / tuned", f"demo / tuned, {SEEN_PEOPLE}"}
@@ -226,7 +225,7 @@ def test_a_run_whose_data_has_people_on_both_sides_is_marked_with_a_footnote_in_
     assert {row.leaked for row in board.rows} == {leaked}
     assert {row.leaked for row in board.differences if row.difference is not None} == {leaked}
     assert line_of(board).means == line_of(board_of(runs)).means, "the numbers are shown"
-    page = single_spaced(markdown_text(board, plot_name="p.png"))
+    page = markdown_text(board, plot_name="p.png")
     assert "| tuned | lab_hug § |" in page
     assert page.count(f"- § {leaked} (demo/tuned)\n") == 1, "one footnote a run"
     assert f"§ {leaked}" in scene_tables_text(board)
@@ -238,7 +237,7 @@ def test_a_run_whose_data_has_people_on_both_sides_is_marked_with_a_footnote_in_
     assert {line[3] for line in difference_lines(board, table)[1:]} == {"unrefined render §"}
     assert csv_text(board.rows, LeaderboardRow).count(leaked) == len(board.rows)
     assert {_certainty(row) for row in board.differences if row.difference is not None} == {LEAKED_PEOPLE}
-    assert _largest_gain(board) == {} != _largest_gain(board_of(runs))
+    assert largest_gain(board) == {} != largest_gain(board_of(runs))
     found = compare_runs((("demo", "tuned"), runs["tuned"]), None, facts=facts)
     assert headline(found).endswith(f"({LEAKED_PEOPLE})")
     assert "§" not in markdown_text(board_of(runs), plot_name="p.png").split("Δ: the mean over scenes")[0]
