@@ -410,7 +410,7 @@ def run(
     if beyond := [name for name in force or () if name not in reached]:
         wrong_use(f"--force {beyond[0]} is not reached: the command ends with --until {until}")
     if changes:
-        for name in declare_derived_runs(platform.experiments.path(exp), changes):
+        for name in declare_derived_runs(platform.experiments, exp, changes):
             progress_line(f"{exp}: run {name} is declared in {platform.experiments.path(exp)}")
             names.append(name)
     with dagster_instance(platform.settings, to_look=dry_run) as instance:

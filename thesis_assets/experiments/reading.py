@@ -8,6 +8,7 @@ import functools
 import os
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -180,7 +181,7 @@ def _validated(value: object, node: yaml.Node | None, path: Path) -> ExperimentS
             key=key,
             # Not the whole part where a key is missing from it.
             found=None if first["type"] == "missing" else repr(first["input"])[:200],
-            remedy=("also: " + "; ".join(also)) if also else None,
+            remedy="; ".join([*_remedy(first), *(["also: " + "; ".join(also)] if also else [])]) or None,
         ) from error
     if spec.exp_name != path.stem:
         raise InvalidExperiment(
@@ -233,11 +234,21 @@ def _message(problem: "ErrorDetails") -> str:
     return problem["msg"].removeprefix("Value error, ")
 
 
+def _remedy(problem: "ErrorDetails") -> list[str]:
+    return [str(problem["ctx"]["remedy"])] if "remedy" in problem.get("ctx", {}) else []
+
+
+def _nothing_begun(exp_name: str, run_name: str) -> bool:
+    del exp_name, run_name
+    return False
+
+
 @dataclass(frozen=True)
 class ExperimentFolder:
-    """The directory of experiment files."""
+    """The directory of experiment files. `begun`: whether a run of an experiment was begun, which stays one where a sweep takes its name."""
 
     directory: Path
+    begun: Callable[[str, str], bool] = _nothing_begun
 
     def names(self) -> list[str]:
         """Names of the experiment files, sorted; a file whose name cannot become a key is passed over (`misnamed`)."""
@@ -272,14 +283,16 @@ class ExperimentFolder:
                 remedy=f"{correct}write the file: `thesis-assets experiment new {exp_name}`",
             )
         status = path.stat()
-        return _read_once(path, (status.st_mtime_ns, status.st_size, status.st_ino))
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        spec = _read_once(path, stamp)
+        begun = frozenset(name for name in spec.sweeps.unswept if self.begun(exp_name, name))
+        return _read_once(path, stamp, begun) if begun else spec
 
 
 @functools.lru_cache(maxsize=512)
-def _read_once(path: Path, stamp: tuple[int, int, int]) -> ExperimentSpec:
+def _read_once(path: Path, stamp: tuple[int, int, int], begun: frozenset[str] = frozenset()) -> ExperimentSpec:
     """A file that did not change is parsed once a process: a table over thousands of cells asks for it thousands of times."""
-    del stamp
-    return read_experiment(path)
+    return _read_once(path, stamp).with_begun(begun) if begun else read_experiment(path)
 
 
 def _name_problem(path: Path) -> str | None:

@@ -1,11 +1,13 @@
 """`ExperimentSpec`: one experiment file as a value, part by part (`generation`, `split`, `runs`, `evaluation`, `datasets`), with all rules."""
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Collection
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict, field_validator, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, Strict, field_validator, model_validator
 
 from thesis_assets.experiments.command_template import Environment, Part, check_template, check_text, placeholders
+from thesis_assets.experiments.sweeps import Sweeps, expand
 from thesis_assets.layout import MAX_CAMERA_ID, check_key
 
 # --- numbers and switches: bounded, and never taken from a text or from each other ----------------------------------
@@ -466,6 +468,42 @@ class ExperimentSpec(Part):
     datasets: dict[str, DatasetEntry] = {}
     evaluation_only: Switch = False
     """Nothing is exported or tuned: the runs stand for trees that others made, and `evaluation.predictions` names them."""
+    _sweeps: Sweeps[RunSpec] = PrivateAttr(default_factory=Sweeps)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _sweeps_are_their_points(
+        cls, value: Any, read: ModelWrapValidatorHandler["ExperimentSpec"]
+    ) -> "ExperimentSpec":
+        if not isinstance(value, dict) or not isinstance(value.get("runs"), dict):
+            return read(value)
+        runs, sweeps = expand(value["runs"], RunSpec)
+        spec = read({**value, "runs": runs})
+        spec._sweeps = sweeps
+        return spec
+
+    @property
+    def sweeps(self) -> Sweeps[RunSpec]:
+        """Where the runs come from that a sweep declares."""
+        return self._sweeps
+
+    def with_begun(self, names: Collection[str]) -> "ExperimentSpec":
+        """With the runs that were begun before they became sweeps: they stay, each before the points of its sweep."""
+        runs: dict[str, RunSpec] = {}
+        for name, run in self.runs.items():
+            point = self.sweeps.points.get(name)
+            begun = self.sweeps.unswept[point.sweep] if point is not None and point.sweep in names else None
+            runs |= {point.sweep: begun} if point is not None and begun is not None else {}
+            runs[name] = run
+        return self.model_copy(update={"runs": runs})
+
+    def beside(self, name: str, run_name: str) -> str | None:
+        """The run that a name stands for beside another run: of a group the one of the same seed; None where it has none."""
+        seed = self.runs[run_name].seed
+        for run, point in self.sweeps.points.items():
+            if name in (point.group, point.row_name) and point.seed == seed:
+                return run
+        return name if name in self.runs else None
 
     @field_validator("exp_name")
     @classmethod
@@ -491,8 +529,9 @@ class ExperimentSpec(Part):
     @model_validator(mode="after")
     def _control_is_a_run(self) -> "ExperimentSpec":
         control = self.evaluation.control
-        if control is not None and control not in self.runs:
-            raise ValueError(f"evaluation.control: `{control}` is none of the runs: {', '.join(self.runs)}")
+        known = [*self.runs, *self.sweeps.groups()]
+        if control is not None and control not in known:
+            raise ValueError(f"evaluation.control: `{control}` is none of the runs: {', '.join(known)}")
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from thesis_assets.experiments.reading import (
     to_yaml,
 )
 from thesis_assets.experiments.spec import ExperimentSpec
+from thesis_assets.experiments.sweeps import SWEEP
 from thesis_assets.layout import check_key
 from thesis_assets.storage import write_text
 
@@ -81,8 +82,8 @@ def _renamed(path: Path, exp_name: str) -> str:
 _CHANGE = re.compile(r"runs\.([A-Za-z0-9][A-Za-z0-9._-]*?)\.([a-z_][a-z0-9_.]*)=(.*)", re.DOTALL)
 
 
-def declare_derived_runs(path: Path, changes: Sequence[str]) -> list[str]:
-    """Declare, for every run that `runs.<run>.<key>=<value>` names, a new run with those keys changed.
+def declare_derived_runs(folder: ExperimentFolder, exp_name: str, changes: Sequence[str]) -> list[str]:
+    """Declare in an experiment's file, for every run that `runs.<run>.<key>=<value>` names, a new run with those keys changed.
 
     A declared run is never changed: its checkpoints were made with what the file said. The new name says what differs
     (`tiny_a-learning_rate-0.001`); deriving the same again finds it declared. Returns the new runs' names.
@@ -91,7 +92,7 @@ def declare_derived_runs(path: Path, changes: Sequence[str]) -> list[str]:
         InvalidExperiment: a change has another form, names no declared run, or makes the file invalid (which then stays as
             it was).
     """
-    spec = read_experiment(path)
+    path, spec = folder.path(exp_name), folder.read(exp_name)
     by_run: dict[str, dict[str, str]] = {}
     for change in changes:
         match = _CHANGE.fullmatch(change)
@@ -101,8 +102,14 @@ def declare_derived_runs(path: Path, changes: Sequence[str]) -> list[str]:
             )
         run, key, value = match.groups()
         if run not in spec.runs:
+            points = spec.sweeps.runs_of(run)
             raise InvalidExperiment(
-                "there is no such run to derive from", file=path, key="--set", found=run, wanted=", ".join(spec.runs)
+                "this is a sweep, and no run to derive from" if points else "there is no such run to derive from",
+                file=path,
+                key="--set",
+                found=run,
+                wanted=", ".join(points or spec.runs),
+                remedy="name one of its points, or change the sweep in the file" if points else None,
             )
         by_run.setdefault(run, {})[key] = value
     names = []
@@ -111,11 +118,11 @@ def declare_derived_runs(path: Path, changes: Sequence[str]) -> list[str]:
         name = check_key(re.sub(r"[^A-Za-z0-9._-]", "_", f"{run}-{suffix}").replace("..", "_"), "run_name")
         names.append(name)
         if name not in read_experiment(path).runs:
-            _insert_run(path, run, name, keys)
+            _insert_run(path, spec, run, name, keys)
     return names
 
 
-def _insert_run(path: Path, source: str, name: str, keys: dict[str, str]) -> None:
+def _insert_run(path: Path, spec: ExperimentSpec, source: str, name: str, keys: dict[str, str]) -> None:
     value, node = read_yaml(path)
     assert isinstance(value, dict)
     assert isinstance(node, yaml.MappingNode)
@@ -127,7 +134,9 @@ def _insert_run(path: Path, source: str, name: str, keys: dict[str, str]) -> Non
             key="runs",
             remedy="write `runs` as an indented block",
         )
-    derived = dict(value["runs"][source])
+    point = spec.sweeps.points.get(source)
+    own = {key: each for key, each in value["runs"][point.sweep if point else source].items() if key != SWEEP}
+    derived = {**own, **(point.values if point else {})}
     for dotted, text in keys.items():
         target = derived
         *folders, last = dotted.split(".")

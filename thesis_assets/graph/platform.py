@@ -5,7 +5,7 @@ Belongs here: turning a cell into the values that the rooms want. Does not belon
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from thesis_assets.errors import (
 from thesis_assets.experiments import ExperimentFolder, ExperimentSpec
 from thesis_assets.experiments.reading import place_in_file
 from thesis_assets.experiments.spec import RunSpec
+from thesis_assets.experiments.sweeps import SweepPoint
 from thesis_assets.graph.cells import Cell
 from thesis_assets.layout import DifixTree, EvaluationTree, SceneRunTree, evaluation_tree
 from thesis_assets.provenance import Contents
@@ -51,7 +52,10 @@ class Platform:
 
     @cached_property
     def experiments(self) -> ExperimentFolder:
-        return ExperimentFolder(self.settings.experiments_dir)
+        return ExperimentFolder(self.settings.experiments_dir, self._is_begun)
+
+    def _is_begun(self, exp_name: str, run_name: str) -> bool:
+        return DifixTree(self.settings.difix_data_root, exp_name).tuning_run(run_name).train_config.is_file()
 
     @cached_property
     def roots(self) -> "SceneRoots":
@@ -455,12 +459,26 @@ class Platform:
     def controls(self) -> dict[tuple[str, str], tuple[str, str]]:
         """By (experiment, run) its control: the run of the experiment that does the same without the tuned checkpoint."""
         return {
-            (spec.exp_name, name): (spec.exp_name, spec.evaluation.control)
+            (spec.exp_name, name): (spec.exp_name, control)
             for spec in self.readable_experiments()
             if spec.evaluation.control is not None
             for name in spec.runs
-            if name != spec.evaluation.control
+            if (control := spec.beside(spec.evaluation.control, name)) not in (None, name)
         }
+
+    def sweep_points(self) -> dict[tuple[str, str], SweepPoint]:
+        """By (experiment, run) the point of a sweep that the run is."""
+        return {
+            (spec.exp_name, run): point
+            for spec in self.readable_experiments()
+            for run, point in spec.sweeps.points.items()
+        }
+
+    def runs_named(self, exp_name: str, names: Sequence[str]) -> list[str]:
+        """Runs by their names; those of a sweep or of a group of seeds by its name. A name that is neither stays, to be refused."""
+        spec = self.experiments.read(exp_name)
+        found = [[*([name] if name in spec.runs else []), *spec.sweeps.runs_of(name)] or [name] for name in names]
+        return list(dict.fromkeys(run for runs in found for run in runs))
 
     def run_cells(self) -> list[Cell]:
         """Every declared (experiment, run)."""
