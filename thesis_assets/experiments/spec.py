@@ -497,9 +497,8 @@ class ExperimentSpec(Part):
             runs[name] = run
         return self.model_copy(update={"runs": runs})
 
-    def beside(self, name: str, run_name: str) -> str | None:
-        """The run that a name stands for beside another run: of a group the one of the same seed; None where it has none."""
-        seed = self.runs[run_name].seed
+    def beside(self, name: str, seed: int) -> str | None:
+        """The run that a name stands for beside a run of a seed: of a group that of the same seed; None where there is none."""
         for run, point in self.sweeps.points.items():
             if name in (point.group, point.row_name) and point.seed == seed:
                 return run

@@ -462,8 +462,8 @@ class Platform:
             (spec.exp_name, name): (spec.exp_name, control)
             for spec in self.readable_experiments()
             if spec.evaluation.control is not None
-            for name in spec.runs
-            if (control := spec.beside(spec.evaluation.control, name)) not in (None, name)
+            for name, run in spec.runs.items()
+            if (control := spec.beside(spec.evaluation.control, run.seed)) not in (None, name)
         }
 
     def sweep_points(self) -> dict[tuple[str, str], SweepPoint]:

@@ -74,12 +74,15 @@ def leaderboard_of(
     trees = [each for each in platform.evaluated_trees() if keep is None or keep((each[1].exp_name, each[0]))]
     runs = {(tree.exp_name, run_name) for run_name, tree in trees}
     cells = [cell for cell in platform.run_cells() if (cell.exp_name, cell.run_name) in runs]
-    return build_leaderboard(trees, baselines or baselines_of(platform), scene_facts(platform, cells))
+    facts = scene_facts(platform, cells)
+    return build_leaderboard(trees, baselines or baselines_of(platform), facts, platform.sweep_points())
 
 
 def left_empty(board: "Leaderboard") -> set[str]:
     """`<exp>/<run>/<scene>` of what has a cell that is empty since its numbers are damaged."""
-    return {f"{row.exp_name}/{row.run_name}/{row.scene_name}" for row in board.rows if row.damaged}
+    return {
+        f"{row.exp_name}/{row.run_name}/{row.scene_name}" for row in board.rows if row.damaged and row.by_seed is None
+    }
 
 
 def write_leaderboard(platform: Platform, board: "Leaderboard") -> None:

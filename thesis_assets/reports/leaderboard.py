@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from thesis_assets.evaluation.measured_tasks import (
 from thesis_assets.evaluation.metric_tables import REFINER_SIZE
 from thesis_assets.layout import EvaluationTree
 from thesis_assets.reports.difference_statistics import PairedSummary, summarise
+from thesis_assets.reports.sweeps import Points, shown, with_seeds
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
 
 UNREFINED_EPOCH = 0
@@ -39,8 +40,8 @@ class Leaderboard:
     """What every run measured.
 
     Attributes:
-        rows: one a scene.
-        differences: one a run, over its scenes.
+        rows: one a scene; also one over the seeds of a sweep, where there are several.
+        differences: one a run, over its scenes; also one over seeds.
         protocols: how a table was measured, by its digest.
         comparable: how a scene was measured, by its protocol's digest.
         why_empty: by table's digest and metric why it may have no value, as the protocols say.
@@ -51,6 +52,11 @@ class Leaderboard:
     protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
     comparable: dict[str, dict[str, Any]] = field(default_factory=dict)
     why_empty: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def shown(self, *, each_seed: bool = False) -> Leaderboard:
+        """What a person looks at: the rows over seeds, or those of each seed."""
+        rows, differences = shown(self.rows, each_seed=each_seed), shown(self.differences, each_seed=each_seed)
+        return replace(self, rows=rows, differences=differences)
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ def build_leaderboard(
     trees: Sequence[tuple[str, EvaluationTree]],
     baselines: Baselines | None = None,
     facts: Mapping[Path, SceneFacts] | None = None,
+    points: Points | None = None,
 ) -> Leaderboard:
     """Rows of every evaluated scene, in the order of the trees, then task, epoch and metric.
 
@@ -82,6 +89,7 @@ def build_leaderboard(
     Args:
         trees: (run_name, tree) of each evaluated scene; those of a run side by side.
         facts: see `measured_run`.
+        points: the runs that are points of sweeps.
     """
     baselines = baselines or Baselines()
     grouped = {
@@ -110,7 +118,7 @@ def build_leaderboard(
             comparable |= {each.protocol_digest: each.comparable for each in scenes.values()}
             for each in scenes.values():
                 why_empty |= {(each.table_digest, metric): why for metric, why in each.why_empty.items()}
-    return Leaderboard(rows, differences, protocols, comparable, why_empty)
+    return Leaderboard(*with_seeds(rows, differences, points or {}), protocols, comparable, why_empty)
 
 
 def _scene_rows(run: MeasuredRun, baseline: MeasuredRun | None) -> Iterator[LeaderboardRow]:

@@ -166,6 +166,16 @@ class LeaderboardRow(FileModel):
     leaked: str = Field("", description="what stands on both sides of the data that the run was trained on")
     data_version: str | None = Field(None, description="of the record of what the value was made from")
     checkpoint_sha256: str | None = Field(None, description="of the weights that it was made with")
+    seed: int | None = Field(None, description="of a sweep with several: that of the run")
+    seeds_of: str = Field(
+        "", description="of a sweep with several seeds: what the runs that differ in nothing else are called"
+    )
+    by_seed: dict[str, float] | None = Field(
+        None,
+        description="of a row over seeds: the value by seed; `run_name` is then `seeds_of`, and `value` their mean",
+    )
+    of_seeds: int | None = Field(None, description="of a row over seeds: how many the sweep has")
+    seeds_left_out: str = Field("", description="of a row over seeds: which do not count, and why")
 
 
 class DifferenceRow(FileModel):
@@ -184,8 +194,8 @@ class DifferenceRow(FileModel):
     """Mean over scenes of each scene's mean over frames."""
     low: float | None
     high: float | None
-    interval_over: Literal["scenes", "frames"] | None
-    """`frames`: there are too few scenes, so that the interval speaks of these scenes alone, and is too narrow for others."""
+    interval_over: Literal["scenes", "frames", "seeds"] | None
+    """`seeds`: Student's, of the differences by seed. `frames`: there are too few scenes, so that the interval speaks of these scenes alone, and is too narrow for others."""
     sign_flip_p: float | None
     scenes_above: int
     scenes_below: int
@@ -200,6 +210,18 @@ class DifferenceRow(FileModel):
     """What moved since either side was measured."""
     leaked: str = ""
     """What stands on both sides of the data that either run was trained on."""
+    seed: int | None = None
+    """Of a sweep with several: that of the run."""
+    seeds_of: str = ""
+    """Of a sweep with several seeds: what the runs that differ in nothing else are called."""
+    by_seed: dict[str, float] | None = None
+    """Of a row over seeds: the difference by seed; `run_name` is then `seeds_of`, and `difference` their mean."""
+    of_seeds: int | None = None
+    """Of a row over seeds: how many the sweep has."""
+    seeds_left_out: str = ""
+    """Of a row over seeds: which do not count, and why."""
+    above_seeds: bool | None = None
+    """Of a row over seeds: whether the interval leaves out zero; None where there is none."""
 
     @property
     def interval(self) -> tuple[float, float] | None:

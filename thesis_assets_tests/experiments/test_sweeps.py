@@ -52,10 +52,10 @@ def test_a_run_that_was_begun_stays_one_with_its_own_keys(tmp_path: Path) -> Non
 def test_a_name_stands_for_the_run_of_the_same_seed(tmp_path: Path) -> None:
     spec = read_experiment(write(tmp_path, SWEPT))
 
-    assert spec.beside("base-lr1e-5", "base-lr2e-5-s3") == "base-lr1e-5-s3"
-    assert spec.beside("base-lr1e-5-s*", "other") == "base-lr1e-5-s2"
-    assert spec.beside("other", "base-lr2e-5-s3") == "other"
-    assert spec.beside("base", "other") is None
+    assert spec.beside("base-lr1e-5", 3) == "base-lr1e-5-s3"
+    assert spec.beside("base-lr1e-5-s*", 2) == "base-lr1e-5-s2"
+    assert spec.beside("other", 3) == "other"
+    assert spec.beside("base", 2) is spec.beside("base-lr1e-5", 4) is None
 
 
 def test_a_control_may_be_a_group_of_seeds_and_not_a_whole_sweep(tmp_path: Path) -> None:
