@@ -10,7 +10,10 @@ ExpOrNone = Annotated[str | None, typer.Option("--exp", help="The experiment.")]
 OnlyExp = Annotated[str | None, typer.Option("--exp", help="Only this experiment.")]
 Run = Annotated[str, typer.Option("--run", help="The run.")]
 RunOrNone = Annotated[str | None, typer.Option("--run", help="The run.")]
-OnlyRuns = Annotated[list[str] | None, typer.Option("--run", help="Only these runs (repeatable).")]
+OnlyRuns = Annotated[
+    list[str] | None,
+    typer.Option("--run", help="Only these runs (repeatable); a sweep's name takes all of its points."),
+]
 Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
 Probe = Annotated[
     bool | None,

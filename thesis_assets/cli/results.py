@@ -77,11 +77,14 @@ def leaderboard(
     diff: Annotated[
         str | None, typer.Option("--diff", help="Say what moved since the table of this name was cited.")
     ] = None,
+    each_seed: Annotated[
+        bool, typer.Option("--each-seed", help="Show each run of a sweep by itself, in place of means over its seeds.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Show every evaluated run, and how it differs from others.
 
-    Differences are paired: to the unrefined render, and to a baseline run. Without options the files of the reports folder are written too; with --exp, --run, --against, --cite or --diff it is only printed.
+    Differences are paired: to the unrefined render, and to a baseline run. The runs of a sweep that differ in their seed alone are one row, with mean and spread over seeds; CSV and JSON have both. Without options the files of the reports folder are written too; with --exp, --run, --against, --cite or --diff it is only printed.
     """
     platform = load_platform()
     if diff is not None:
@@ -89,13 +92,15 @@ def leaderboard(
         return
     kept = platform.settings.reports.cited(cite) if cite is not None else None
     if kept is None or not kept.is_file():
-        _refuse_undeclared(platform, exp, run_names or ())
+        run_names = _with_points(platform, exp, run_names or ())
+        _refuse_undeclared(platform, exp, run_names)
         if kept is not None and exp is None:
             wrong_use("--cite keeps the table of one experiment: name it with --exp")
         chosen = bool(exp or run_names or against)
         board = _board(platform, exp, run_names or (), against)
     if kept is not None:
-        _print_cited(platform, kept, form, None if kept.is_file() else (exp or "", board), as_json=as_json)
+        new = None if kept.is_file() else (exp or "", board)
+        _print_cited(platform, kept, form, new, each_seed=each_seed, as_json=as_json)
         return
     reports = platform.settings.reports
     if not chosen and not may_write(reports.base):
@@ -115,12 +120,12 @@ def leaderboard(
         )
         return
     if form == Format.TABLE:
-        _print_tables(board)
+        _print_tables(board.shown(each_seed=each_seed))
         files = (reports.index, reports.leaderboard_markdown, reports.leaderboard_csv, reports.leaderboard_plot)
         if not chosen:
             print(f"pages: {', '.join(map(str, files))}")
     else:
-        print(_text(board, form, platform), end="")
+        print(_text(board, form, platform, each_seed=each_seed), end="")
     if not board.rows and form == Format.TABLE:
         print(_how_to_evaluate(platform, exp, run_names or ()))
 
@@ -142,7 +147,13 @@ def _board(platform: Platform, exp: str | None, run_names: Sequence[str], agains
 
 
 def _print_cited(
-    platform: Platform, path: Path, form: Format, new: tuple[str, Leaderboard] | None, *, as_json: bool
+    platform: Platform,
+    path: Path,
+    form: Format,
+    new: tuple[str, Leaderboard] | None,
+    *,
+    each_seed: bool,
+    as_json: bool,
 ) -> None:
     """Print what is kept under a name, after keeping it where it is new: (experiment, its board)."""
     from thesis_assets import __version__
@@ -155,7 +166,7 @@ def _print_cited(
             print(_how_to_evaluate(platform, exp_name, ()))
             raise typer.Exit(FAILED)
         made_at = time.strftime("%Y-%m-%d %H:%M %Z")
-        texts = {each.value: _text(board, each, platform) for each in Format}
+        texts = {each.value: _text(board, each, platform, each_seed=each_seed) for each in Format}
         kept = CitedTable(
             name=path.stem,
             exp_name=exp_name,
@@ -196,6 +207,15 @@ def _print_what_moved(platform: Platform, name: str, *, as_json: bool) -> None:
     print(f"{cited.name}, cited {cited.made_at}: {f'{len(lines)} things moved' if lines else 'nothing moved'}")
 
 
+def _with_points(platform: Platform, exp: str | None, run_names: Sequence[str]) -> list[str]:
+    """Runs by their names, and for the name of a sweep or of a group of seeds its runs."""
+    experiments = [platform.experiments.read(exp)] if exp is not None else list(platform.readable_experiments())
+    found: dict[str, None] = {}
+    for name in run_names:
+        found |= dict.fromkeys([run for spec in experiments for run in spec.runs_named(name)] or [name])
+    return list(found)
+
+
 def _refuse_undeclared(platform: Platform, exp: str | None, run_names: Sequence[str]) -> None:
     """Refuse a name of which no line can ever come, as no experiment, or none of its runs, has it."""
     if exp is not None:
@@ -227,32 +247,40 @@ def _how_to_evaluate(platform: Platform, exp: str | None, run_names: Sequence[st
 
 
 def _baselines(platform: Platform, against: str, exp: str | None) -> dict[RunKey, RunKey]:
-    """The same baseline for every run: of its own experiment where only a run is named."""
+    """The baseline of every run: of its own experiment where only a run is named; of a group of seeds the run of the same seed."""
     cells = [(cell.exp_name, cell.run_name) for cell in platform.run_cells()]
     named, _, run = against.rpartition("/")
-    wanted = {(name, (named or name, run)) for name, _ in cells if not exp or name == exp}
-    found = {name: key for name, key in wanted if key in cells}
+    experiments = {spec.exp_name: spec for spec in platform.readable_experiments()}
+    found: dict[RunKey, RunKey] = {}
+    for exp_name, other in cells:
+        target = experiments.get(named or exp_name)
+        if target is None or (exp and exp_name != exp):
+            continue
+        beside = target.beside(run, experiments[exp_name].runs[other].seed)
+        if beside is not None:
+            found[exp_name, other] = (target.exp_name, beside)
     if not found:
         wrong_use(f"there is no run {against}; declared: {', '.join('/'.join(cell) for cell in cells)}")
-    return {(name, other): found[name] for name, other in cells if name in found and (name, other) != found[name]}
+    return {key: other for key, other in found.items() if key != other}
 
 
 CITED_WIDTH = 160
 """Columns of a table for the terminal that is kept."""
 
 
-def _text(board: Leaderboard, form: Format, platform: Platform) -> str:
+def _text(board: Leaderboard, form: Format, platform: Platform, *, each_seed: bool) -> str:
     """The board in one form; as a table for the terminal with a width of its own."""
     from thesis_assets.reports.leaderboard_pages import csv_text, latex_text, markdown_text, scene_tables_text
     from thesis_assets.schemas.evaluation import LeaderboardRow
 
+    every, board = board, board.shown(each_seed=each_seed)
     match form:
         case Format.MARKDOWN:
             return markdown_text(board, plot_name=platform.settings.reports.leaderboard_plot.name)
         case Format.SCENES:
             return scene_tables_text(board)
         case Format.CSV:
-            return csv_text(board.rows, LeaderboardRow)
+            return csv_text(every.rows, LeaderboardRow)
         case Format.LATEX:
             return latex_text(board)
         case Format.TABLE:

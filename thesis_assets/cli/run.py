@@ -402,7 +402,7 @@ def run(
     from thesis_assets.experiments.writing import declare_derived_runs
 
     platform = load_platform()
-    names = list(run_names or [])
+    names = platform.runs_named(exp, run_names or ())
     for name in [*([until] if until else []), *(force or ())]:
         _refuse_unknown_asset(name)
     order = [asset for level in LEVELS for asset in level.assets]
@@ -537,12 +537,12 @@ def backfill(
             progress_line(f"run {run_id[:8]} was killed before it ended; it is closed")
         register(instance, plan_registration(platform, instance))
         try:
-            ready = ReadyScenes(platform, time.time())
-            plan = plan_backfill(platform, instance, exp, modes[0], ready, runs=run_names or ())
+            ready, run_names = ReadyScenes(platform, time.time()), platform.runs_named(exp, run_names or ())
+            plan = plan_backfill(platform, instance, exp, modes[0], ready, runs=run_names)
             if not dry_run:
-                Plan(platform, instance, ready).refuse_no_place(exp, run_names or ())
+                Plan(platform, instance, ready).refuse_no_place(exp, run_names)
             if probe_first(platform, instance, exp, plan.pairs, progress_line, asked=probe, dry_run=dry_run):
-                plan = plan_backfill(platform, instance, exp, modes[0], ready, runs=run_names or ())
+                plan = plan_backfill(platform, instance, exp, modes[0], ready, runs=run_names)
         except dg.Failure as error:
             wrong_use(error.description)
         through_daemon = daemon_runs(instance)

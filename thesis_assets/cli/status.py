@@ -241,17 +241,17 @@ def checks_run(
     from thesis_assets.definitions import build_defs
 
     platform = load_platform()
-    platform.experiments.read(exp)
+    run_names = platform.runs_named(exp, run_names or ())
     chosen = _chosen_checks(names or ())
     made, rows, errors = 0, [], []
     with dagster_instance(platform.settings) as instance:
         register(instance, plan_registration(platform, instance))
         try:
-            platform.refuse_undeclared([Cell(exp, run_name=name) for name in run_names or ()])
+            platform.refuse_undeclared([Cell(exp, run_name=name) for name in run_names])
             platform.refuse_undeclared([Cell(exp, scene_name=name) for name in scenes or ()])
         except dg.Failure as error:
             wrong_use(error.description)
-        works = list(works_of_checks(platform, instance, exp, chosen, run_names or (), scenes or ()))
+        works = list(works_of_checks(platform, instance, exp, chosen, run_names, scenes or ()))
         definitions = build_defs(settings=platform.settings, echo=platform.echo)
         try:
             for asset, cell, is_made in works:
@@ -270,7 +270,7 @@ def checks_run(
     if not made:
         if not works:
             wrong_use(f"nothing of {exp} has such a check")
-        named = [*(f" --run {run}" for run in run_names or ()), *(f" --scenes {scene}" for scene in scenes or ())]
+        named = [*(f" --run {run}" for run in run_names), *(f" --scenes {scene}" for scene in scenes or ())]
         assets, cells = [asset for asset, _, _ in works], [str(cell) for _, cell, _ in works]
         progress_line(
             f"error: {first_names(assets)} of {first_names(cells)}: not made yet, and so not to be checked: "
@@ -355,7 +355,7 @@ def checks_numbers(
 
 def _full_look(look: str, exp: str, run_names: Sequence[str], *, as_json: bool) -> None:
     platform = load_platform()
-    platform.experiments.read(exp)
+    run_names = platform.runs_named(exp, run_names)
     for name in run_names:
         platform.run_spec(Cell(exp, run_name=name))
     with dagster_instance(platform.settings) as instance:

@@ -497,6 +497,10 @@ class ExperimentSpec(Part):
             runs[name] = run
         return self.model_copy(update={"runs": runs})
 
+    def runs_named(self, name: str) -> list[str]:
+        """The run of a name, and those of the sweep or the group of seeds of that name; none where it is nothing of these."""
+        return [*([name] if name in self.runs else []), *(run for run in self.sweeps.runs_of(name) if run != name)]
+
     def beside(self, name: str, seed: int) -> str | None:
         """The run that a name stands for beside a run of a seed: of a group that of the same seed; None where there is none."""
         for run, point in self.sweeps.points.items():

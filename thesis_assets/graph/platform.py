@@ -477,8 +477,7 @@ class Platform:
     def runs_named(self, exp_name: str, names: Sequence[str]) -> list[str]:
         """Runs by their names; those of a sweep or of a group of seeds by its name. A name that is neither stays, to be refused."""
         spec = self.experiments.read(exp_name)
-        found = [[*([name] if name in spec.runs else []), *spec.sweeps.runs_of(name)] or [name] for name in names]
-        return list(dict.fromkeys(run for runs in found for run in runs))
+        return list(dict.fromkeys(run for name in names for run in spec.runs_named(name) or [name]))
 
     def run_cells(self) -> list[Cell]:
         """Every declared (experiment, run)."""

@@ -153,6 +153,7 @@ class _Gathering:
     def _experiment(self, spec: ExperimentSpec) -> "ExperimentPart":
         from thesis_assets.reports.gain_plots import gain_curves
         from thesis_assets.reports.index_page import ExperimentPart
+        from thesis_assets.reports.sweeps import shown
 
         platform, name = self._platform, spec.exp_name
         summary = self._split(name)
@@ -175,10 +176,11 @@ class _Gathering:
             return ExperimentPart(name, ["declared, nothing made yet"], command=f"thesis-assets run --exp {name}")
         of_exp = [row for row in self._differences if row.exp_name == name]
         gains = [row for row in of_exp if not row.seen_people]
-        curves = gain_curves(gains)
+        curves = gain_curves(drawn := shown(gains, each_seed=False))
+        colours = curves.colours if curves else {}
         runs = [
-            self._run(spec, run, done[run], len(evaluated), gains, curves.colours.get(run, "") if curves else "")
-            for run in spec.runs
+            *(_over_seeds(row, colours.get(row.run_name, "")) for row in _last(drawn) if row.by_seed is not None),
+            *(self._run(spec, run, done[run], len(evaluated), gains, colours.get(run, "")) for run in spec.runs),
         ]
         triplets, left_out = self._triplets(spec, scenes, done)
         return ExperimentPart(
@@ -186,7 +188,7 @@ class _Gathering:
             state=list(self._data_state(spec, scenes, n_exported, summary)),
             runs=runs,
             curves=curves.svg if curves else "",
-            curves_note=_curves_note(gains, [row for row in of_exp if row.seen_people]),
+            curves_note=_curves_note(drawn, [row for row in of_exp if row.seen_people]),
             triplets=triplets,
             triplets_note=f"{left_out} more groups are not pictured, so that this page stays small."
             if left_out
@@ -249,7 +251,7 @@ class _Gathering:
             state=list(self._run_state(spec, cell, len(done), n_evaluated)),
             failed=of_cell["failed"],
             warnings=of_cell["warning"],
-            gain=f"{last.difference:+.2f} dB".replace("-", "−") if last is not None else "",
+            gain=_gain(last) if last is not None else "",
             certainty=_certainty(last) if last is not None else "",
             colour=colour,
             comparisons=[
@@ -393,12 +395,36 @@ def _comparison(record: ComparisonRecord) -> "Link":
     )
 
 
+def _last(rows: Sequence[DifferenceRow]) -> list[DifferenceRow]:
+    """That of the last epoch of each run."""
+    return list({row.run_name: row for row in sorted(rows, key=lambda row: row.epoch)}.values())
+
+
+def _over_seeds(row: DifferenceRow, colour: str) -> "RunPart":
+    """What stands for the runs of a sweep that differ in their seed alone, which have parts of their own below."""
+    from thesis_assets.reports.index_page import RunPart
+    from thesis_assets.reports.sweeps import left_out_told, seeds_told
+
+    state = [left_out_told(row) or seeds_told(row), f"evaluated on {_count(row.n_scenes, 'scene')}"]
+    return RunPart(name=row.run_name, state=state, gain=_gain(row), certainty=_certainty(row), colour=colour)
+
+
+def _gain(row: DifferenceRow) -> str:
+    return f"{row.difference:+.2f} dB".replace("-", "−")
+
+
 def _certainty(row: DifferenceRow) -> str:
-    """How sure a gain is, in few words: an interval only where it speaks of other scenes too."""
+    """How sure a gain is, in few words: an interval only where it speaks of other scenes or seeds too."""
     from thesis_assets.reports.leaderboard_tables import LEAKED_PEOPLE
+    from thesis_assets.reports.sweeps import MIN_SEEDS
 
     if row.leaked:
         return LEAKED_PEOPLE
+    if row.interval_over == "seeds" and row.low is not None and row.high is not None:
+        interval = f"95 %: {row.low:+.2f} to {row.high:+.2f} over {row.n_seeds} seeds".replace("-", "−")
+        return f"{interval}, {'above' if row.above_seeds else 'within'} the spread over seeds"
+    if row.by_seed is not None and len(row.by_seed) > 1:
+        return f"too few seeds for an interval (from {MIN_SEEDS} on)"
     if row.interval_over == "scenes" and row.low is not None and row.high is not None:
         return f"95 %: {row.low:+.2f} to {row.high:+.2f} over {row.n_scenes} scenes".replace("-", "−")
     if row.n_scenes == 1:
@@ -414,7 +440,9 @@ def _curves_note(rows: Sequence[DifferenceRow], of_seen: Sequence[DifferenceRow]
     parts = ["Paired PSNR difference to the unrefined render, mean over scenes"]
     if any(row.interval_over == "scenes" for row in rows):
         parts.append("whisker: 95 % over scenes")
-    if any(row.interval_over != "scenes" and row.n_scenes > 1 for row in rows):
+    if any(row.interval_over == "seeds" for row in rows):
+        parts.append("whisker of -s*: 95 % over seeds")
+    if any(row.interval_over not in ("scenes", "seeds") and row.n_scenes > 1 for row in rows):
         parts.append("pale dot: a scene")
     if any(row.metric != "psnr" for row in rows):
         parts.append("some by the older PSNR of earlier scripts")

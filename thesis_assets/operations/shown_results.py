@@ -190,7 +190,7 @@ def largest_gain(board: "Leaderboard") -> dict[str, float]:
 
     gains = [
         row.difference
-        for row in psnr_differences(board)
+        for row in psnr_differences(board.shown())
         if row.against == UNREFINED and row.difference is not None and not (row.seen_people or row.leaked)
     ]
     return {"largest PSNR gain over the unrefined render": round(max(gains), 3)} if gains else {}

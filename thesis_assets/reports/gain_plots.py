@@ -30,7 +30,7 @@ MAX_BARS = 60
 """More than that is a picture of 4,000 pixels; the table has them all."""
 GROUP_GAP = 0.6
 """Between two runs, in bars."""
-GAIN, LOSS, DOT, INK, MUTED = "#5d99c6", "#d67e68", "#1c3a5c", "#282c34", "#8a919e"
+GAIN, LOSS, DOT, INK, MUTED, OVER_SEEDS = "#5d99c6", "#d67e68", "#1c3a5c", "#282c34", "#8a919e", "#6b3fa0"
 
 
 def difference_plot(board: Leaderboard) -> bytes:
@@ -46,6 +46,7 @@ def difference_plot(board: Leaderboard) -> bytes:
     shown = f", the first {len(bars)} of {len(every)}" if len(every) > len(bars) else ""
     axes.set_title(f"PSNR difference, dB (same frames, same protocol){shown}", loc="left", fontsize=11, pad=22)
     legend = "dot: a scene; whisker: 95 % over scenes, grey: over frames of these scenes only"
+    legend += ", violet: over seeds" if any(bar.interval_over == "seeds" for bar in bars) else ""
     legend += f"; {MOVED_MARK}: not current" if any(bar.moved for bar in bars) else ""
     legend += f"; {LEAKED_MARK}: {LEAKED_PEOPLE}" if any(bar.leaked for bar in bars) else ""
     axes.annotate(legend, (0, 1), (0, 7), "axes fraction", textcoords="offset points", fontsize=8, color=MUTED)
@@ -90,7 +91,7 @@ def _draw_bars(axes: Axes, bars: Sequence[DifferenceRow], runs: Sequence[str]) -
         spread = [place + step * (number - (len(scenes) - 1) / 2) for number in range(len(scenes))]
         axes.scatter(spread, scenes, s=22, color=DOT, edgecolors="white", linewidths=0.8, zorder=3)
         if bar.interval is not None:
-            ink = INK if bar.interval_over == "scenes" else MUTED
+            ink = {"scenes": INK, "seeds": OVER_SEEDS}.get(bar.interval_over or "", MUTED)
             axes.plot([place, place], bar.interval, color=ink, marker="_", markersize=10, linewidth=1.5, zorder=2)
         top = max(0.0, mean, *scenes, *(bar.interval or ()))
         axes.annotate(f"{mean:+.3f}", (place, top), (0, 5), textcoords="offset points", ha="center", fontsize=9)
@@ -162,11 +163,11 @@ def gain_curves(rows: Sequence[DifferenceRow]) -> GainCurves | None:
 
 
 def _draw_run(axes: Axes, rows: Sequence[DifferenceRow], colour: str, shift: float) -> None:
-    """The means, and for each its interval over scenes, or a dot a scene."""
+    """The means, and for each its interval over scenes or seeds, or a dot a scene."""
     means = [(row.epoch, row.difference) for row in rows if row.difference is not None]
     axes.plot(*zip((0, 0.0), *means, strict=True), color=colour, linewidth=1.6, marker="o", markersize=3.5)
     for row in rows:
-        if row.interval_over == "scenes" and row.interval is not None:
+        if row.interval_over in ("scenes", "seeds") and row.interval is not None:
             axes.plot([row.epoch + shift] * 2, row.interval, color=colour, linewidth=1.2, marker="_", markersize=7)
         elif 1 < row.n_scenes < MIN_SCENES:
             dots: Any = {"color": colour, "linestyle": "", "marker": "o", "markersize": 3, "alpha": 0.5}

@@ -40,8 +40,10 @@ from thesis_assets.reports.leaderboard_tables import (
     score_tables,
     shown_differences,
 )
+from thesis_assets.reports.sweeps import MIN_SEEDS, row_spread, seeds_told
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
 
+ABOVE = "above the spread over seeds"
 NOTHING = "# Leaderboard\n\nNothing is evaluated yet.\n"
 
 
@@ -49,6 +51,7 @@ def write_leaderboard(reports: ReportsTree, board: Leaderboard) -> None:
     """Write the tables as Markdown, CSV and LaTeX, and the plot of PSNR differences."""
     storage.write_text(reports.leaderboard_csv, csv_text(board.rows, LeaderboardRow))
     storage.write_text(reports.leaderboard_differences, csv_text(board.differences, DifferenceRow))
+    board = board.shown()
     storage.write_text(reports.leaderboard_latex, latex_text(board))
     storage.write_bytes(reports.leaderboard_plot, difference_plot(board))
     storage.write_text(reports.leaderboard_markdown, markdown_text(board, plot_name=reports.leaderboard_plot.name))
@@ -81,7 +84,7 @@ def read_differences(path: Path) -> list[DifferenceRow]:
         rows = [
             DifferenceRow.model_validate(
                 {
-                    name: json.loads(text) if name == "by_scene" else text or None
+                    name: json.loads(text) if name in ("by_scene", "by_seed") else text or None
                     for name, text in row.items()
                     if text or DifferenceRow.model_fields[str(name)].is_required()
                 }
@@ -108,7 +111,8 @@ def markdown_text(board: Leaderboard, *, plot_name: str) -> str:
         for other in same:
             parts += [*_heading(other), f"The same numbers as under *{table.title}*."]
     parts += _published_parts(board)
-    return "\n\n".join([*parts, _HOW_TO_READ]) + "\n"
+    of_seeds = any(row.by_seed is not None for row in board.rows)
+    return "\n\n".join([*parts, _HOW_TO_READ, *([_OF_SEEDS] if of_seeds else [])]) + "\n"
 
 
 _HOW_TO_READ = (
@@ -123,6 +127,14 @@ _HOW_TO_READ = (
     f"not verified, with what moved since. {LEAKED_MARK}: the run was trained on data with people on both sides, as its footnote says: its "
     "numbers tell nothing of people that were not trained on. Of a run that reconstructs the scene anew the difference to epoch 0 is that of reconstruction and DiFix "
     "together; DiFix's own is the one to its control (`evaluation.control`)."
+)
+
+
+_OF_SEEDS = (
+    "`-s*`: the runs of a sweep that differ in their seed alone, as mean ± standard deviation over seeds. Their Δ is the mean of each "
+    "seed's own (to the run of the same seed, where the other one is of several too), with Student's interval over seeds from "
+    f"{MIN_SEEDS} seeds on; where it leaves out zero, Δ stands above the spread over seeds. It makes no claim about other scenes: for that "
+    "look at the signs and at p. `thesis-assets leaderboard --each-seed` shows the single runs, and so does the CSV."
 )
 
 
@@ -148,14 +160,19 @@ def difference_lines(board: Leaderboard, table: ScoreTable) -> list[list[str]]:
     """A header, then a line a (run, epoch, other, metric) that has a difference."""
     names = [metric.name for metric in table.shown]
     header = ["experiment", "run", "epoch", "against", "metric", "Δ", "95 % interval", "over", "scenes", "signs", "p"]
+    every = shown_differences(board, table)
+    several = any(row.by_seed is not None for row in every)
     rows = sorted(
-        shown_differences(board, table),
+        every,
         key=lambda row: (row.exp_name, row.run_name, row.epoch, row.against, names.index(row.metric)),
     )
     return [
-        header,
+        [*header, *([ABOVE] if several else [])],
         *(
-            [row.exp_name, row.run_name, str(row.epoch), against_words(row), *_difference_cells(table, row)]
+            [
+                *(row.exp_name, row.run_name, str(row.epoch), against_words(row), *_difference_cells(table, row)),
+                *([above_words(row)] if several else []),
+            ]
             for row in rows
         ),
     ]
@@ -165,14 +182,14 @@ def mean_lines(table: ScoreTable) -> list[list[str]]:
     """A header, then a line a (run, epoch): means over its scenes."""
     lines = [["experiment", "run", "epoch", "scenes", *(metric.heading for metric in table.shown), "frames"]]
     for scores in itertools.chain(*table.runs.values()):
-        run_name = f"{scores.run_name} {marks(scores)}".strip()
+        run_name = f"{run_title(scores)} {marks(scores)}".strip()
         place = [scores.exp_name, run_name, str(scores.epoch), str(len(scores.cells))]
         lines.append([*place, *_means(scores, table.shown), str(scores.n_frames)])
     return lines
 
 
 def _means(scores: RunScores, metrics: Sequence[ShownMetric]) -> list[str]:
-    return [metric.number(scores.means.get(metric.name)) for metric in metrics]
+    return [with_spread(metric, scores.means.get(metric.name), scores.spreads.get(metric.name)) for metric in metrics]
 
 
 def _difference_cells(table: ScoreTable, row: DifferenceRow) -> list[str]:
@@ -181,11 +198,34 @@ def _difference_cells(table: ScoreTable, row: DifferenceRow) -> list[str]:
         metric.heading,
         metric.number(row.difference, sign=True),
         " to ".join(metric.number(end, sign=True) for end in row.interval or ()),
-        row.interval_over or "",
+        over_words(row),
         str(row.n_scenes),
         signs(row),
         "" if row.sign_flip_p is None else f"{row.sign_flip_p:.3f}",
     ]
+
+
+def run_title(scores: RunScores) -> str:
+    """The run; of several seeds, how many."""
+    return f"{scores.run_name} ({scores.seeds})" if scores.seeds else scores.run_name
+
+
+def with_spread(metric: ShownMetric, value: float | None, by_seed: float | None) -> str:
+    """`20.123 ± 0.045`: the spread over seeds where there are several."""
+    return metric.number(value) + (f" ± {metric.number(by_seed)}" if value is not None and by_seed is not None else "")
+
+
+def over_words(row: DifferenceRow) -> str:
+    """What an interval is over; of a row over seeds how many, and that there are too few for one."""
+    if row.by_seed is None:
+        return row.interval_over or ""
+    other = f": {row.interval_over}" if row.interval_over in ("scenes", "frames") else ""
+    return seeds_told(row) + (other or ("" if row.interval_over else f": none below {MIN_SEEDS}"))
+
+
+def above_words(row: DifferenceRow) -> str:
+    """Whether a difference stands above the spread over seeds; empty where it is not over seeds."""
+    return {True: "yes", False: "no", None: "cannot be said" if row.by_seed is not None else ""}[row.above_seeds]
 
 
 def signs(row: DifferenceRow) -> str:
@@ -216,7 +256,7 @@ def _score_table(table: ScoreTable) -> str:
             lines.append(
                 [
                     *(exp, run, f"{scene} {mark}".strip(), str(epoch), _step(epoch, first.step)),
-                    *_scores(table, values, changes, paired),
+                    *_scores(table, values, changes, {name: row_spread(row) for name, row in cell.items()}, paired),
                     str(max(row.n_frames for row in cell.values())),
                     first.protocol_digest[:8],
                 ]
@@ -231,10 +271,14 @@ def _step(epoch: int, step: int | None) -> str:
 
 
 def _scores(
-    table: ScoreTable, values: dict[str, float | None], changes: dict[str, float | None], paired: set[str]
+    table: ScoreTable,
+    values: dict[str, float | None],
+    changes: dict[str, float | None],
+    spreads: dict[str, float | None],
+    paired: set[str],
 ) -> Iterator[str]:
     for metric in table.shown:
-        yield metric.number(values.get(metric.name))
+        yield with_spread(metric, values.get(metric.name), spreads.get(metric.name))
         if metric.name in paired:
             yield metric.number(changes.get(metric.name), sign=True)
 
@@ -244,8 +288,8 @@ def _average_line(table: ScoreTable, scores: RunScores, paired: set[str]) -> lis
     steps = {next(iter(cell.values())).step for cell in cells}
     step = _step(scores.epoch, steps.pop()) if len(steps) == 1 else "several"
     return [
-        *(scores.exp_name, scores.run_name, f"{AVERAGE} {marks(scores)}".strip(), str(scores.epoch), step),
-        *_scores(table, scores.means, scores.changes, paired),
+        *(scores.exp_name, run_title(scores), f"{AVERAGE} {marks(scores)}".strip(), str(scores.epoch), step),
+        *_scores(table, scores.means, scores.changes, scores.spreads, paired),
         str(scores.n_frames),
         table.digest[:8],
     ]
@@ -291,9 +335,10 @@ def scene_tables_text(board: Leaderboard) -> str:
             lines = [["scene", *(metric.heading for metric in table.shown)]]
             for scene, cell in last.cells.items():
                 name = f"{scene} {marks(last, scene)}".strip()
-                lines.append([name, *(metric.number(cell[metric.name].value) for metric in table.shown)])
+                values = ((metric, cell[metric.name]) for metric in table.shown)
+                lines.append([name, *(with_spread(metric, row.value, row_spread(row)) for metric, row in values)])
             lines.append([f"{AVERAGE} {marks(last)}".strip(), *_means(last, table.shown)])
-            title = f"{last.exp_name} / {last.run_name}, epoch {last.epoch}, {_lower(table.title)}"
+            title = f"{last.exp_name} / {run_title(last)}, epoch {last.epoch}, {_lower(table.title)}"
             parts.append(f"**{title}** (protocol `{table.digest[:8]}`)\n\n{_markdown(lines, n_names=1)}")
         if lines_below := remarks(table):
             parts.append("\n".join(f"- {_as_text(line)}" for line in lines_below))
@@ -378,7 +423,7 @@ def _latex_lines(board: Leaderboard, table: ScoreTable) -> Iterator[_LatexLine]:
             if (unrefined and (exp_name, scenes) in seen) or (not unrefined and scores is not epochs[-1]):
                 continue  # Every run of an experiment starts from the same renders.
             seen |= {(exp_name, scenes)} if unrefined else set()
-            label = "unrefined" if unrefined else run_name
+            label = "unrefined" if unrefined else run_title(scores)
             difference = None if unrefined else _difference(board, table, (exp_name, run_name, scores.epoch))
             yield _LatexLine(f"{exp_name} / {label}" if several else label, scores, difference)
 
@@ -391,7 +436,7 @@ def _difference(board: Leaderboard, table: ScoreTable, cell: tuple[str, str, int
         if (row.exp_name, row.run_name, row.epoch, row.metric) == (*cell, table.shown[0].name)
         and row.seen_people == table.seen
         and row.difference is not None
-        and any(row.by_scene.values())
+        and (any(row.by_scene.values()) or row.by_seed is not None)
     ]
     return max(found, key=lambda row: row.against != UNREFINED) if found else None
 
@@ -462,7 +507,15 @@ def _ranked(metric: ShownMetric, lines: Sequence[_LatexLine]) -> list[str]:
     numbers = [metric.number(line.scores.means[metric.name]) for line in lines]
     ordered = sorted({float(number) for number in numbers if number}, reverse=metric.higher_is_better)
     styles = dict(zip(ordered[:2], ("\\bfseries ", "\\itshape "), strict=True)) if len(ordered) > 1 else {}
-    return [styles.get(float(number), "") + number if number else "{--}" for number in numbers]
+    spreads = (line.scores.spreads.get(metric.name) for line in lines)
+    styled = (styles.get(float(number), "") + number if number else "" for number in numbers)
+    return [_with_latex_spread(metric, cell, spread) for cell, spread in zip(styled, spreads, strict=True)]
+
+
+def _with_latex_spread(metric: ShownMetric, cell: str, by_seed: float | None) -> str:
+    if not cell:
+        return "{--}"
+    return cell if by_seed is None else f"{{{cell}\\,{{\\small$\\pm${metric.number(by_seed)}}}}}"
 
 
 def _difference_cell(metric: ShownMetric, row: DifferenceRow | None) -> str:
@@ -470,7 +523,8 @@ def _difference_cell(metric: ShownMetric, row: DifferenceRow | None) -> str:
         return "--"
     text = f"${metric.number(row.difference, sign=True)}$"
     if row.interval is not None:
-        mark = r"\textsuperscript{f}" if row.interval_over == "frames" else ""
+        letter = {"frames": "f", "seeds": "t" if row.above_seeds else "t,o"}.get(row.interval_over or "", "")
+        mark = f"\\textsuperscript{{{letter}}}" if letter else ""
         text += " [" + ", ".join(f"${metric.number(end, sign=True)}$" for end in row.interval) + f"]{mark}"
     return text
 
@@ -504,6 +558,12 @@ def _footnotes(tables: Sequence[ScoreTable], lines: Sequence[_LatexLine]) -> Ite
     if any(line.difference and line.difference.interval_over == "frames" for line in lines):
         notes.append(
             r"\textsuperscript{f}Over frames of these scenes alone: there are too few scenes for an interval over scenes."
+        )
+    if any(line.scores.seeds for line in lines):
+        notes.append("Runs of several seeds: mean and standard deviation over seeds.")
+    if any(line.difference and line.difference.interval_over == "seeds" for line in lines):
+        notes.append(
+            r"\textsuperscript{t}Student's over seeds, paired by frame and seed; \textsuperscript{o}within the spread over seeds."
         )
     if notes:
         yield " ".join(notes)

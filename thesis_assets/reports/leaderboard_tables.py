@@ -13,6 +13,7 @@ from thesis_assets.evaluation.means import mean_over_scenes
 from thesis_assets.evaluation.metric_names import TASK_TITLES, ShownMetric, shown_metrics
 from thesis_assets.layout import TASKS, dataset_of
 from thesis_assets.reports.leaderboard import RECONSTRUCTION, UNREFINED, Leaderboard
+from thesis_assets.reports.sweeps import left_out_told, mean_spread, seeds_told
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
 
 AVERAGE = "avg"
@@ -57,6 +58,18 @@ class RunScores:
             metric.name: mean_over_scenes(number(cell[metric.name]) if metric.name in cell else None for cell in cells)
             for metric in self.shown
         }
+
+    @cached_property
+    def spreads(self) -> dict[str, float | None]:
+        """By metric the spread over seeds of `means`; empty where it is not a row over seeds."""
+        return {
+            metric.name: mean_spread([cell.get(metric.name) for cell in self.cells.values()]) for metric in self.shown
+        }
+
+    @property
+    def seeds(self) -> str:
+        """`2 of 3 seeds`, of a row over seeds."""
+        return seeds_told(next(iter(next(iter(self.cells.values())).values())))
 
     @property
     def n_frames(self) -> int:
@@ -204,6 +217,8 @@ def remarks(table: ScoreTable) -> list[str]:
                 if text := getattr(first, what):
                     where = run if what == "leaked" else f"{run}, {scene}, epoch {scores.epoch}"
                     lines.setdefault(f"{mark} {text}", {})[where] = None
+            if left_out := left_out_told(first):
+                lines.setdefault(left_out, {})[f"{run}, epoch {scores.epoch}"] = None
     return [f"{text} ({'; '.join(where)})" for text, where in lines.items()]
 
 
@@ -227,25 +242,27 @@ def datasets(board: Leaderboard) -> set[str]:
 def shown_differences(board: Leaderboard, table: ScoreTable) -> list[DifferenceRow]:
     """The differences of a table's runs that a person looks for: of shown metrics, without those that are exactly nothing.
 
-    Bodies do not move when renders are refined: their differences to epoch 0 are zero and would fill the page.
+    Bodies do not move when renders are refined: their differences to epoch 0 are zero and would fill the page. That of several seeds'
+    novel views tells something: what was swept has no effect.
     """
     names = [metric.name for metric in table.shown]
     found = [
         row
         for row in of_table(board, table)
-        if row.metric in names and row.difference is not None and any(row.by_scene.values())
+        if row.metric in names
+        and row.difference is not None
+        and (any(row.by_scene.values()) or (row.by_seed is not None and row.task == "nvs"))
     ]
     # The older PSNR moves by exactly as much as the PSNR beside it.
     return [row for row in found if row.metric != "psnr_channel_sum" or "psnr" not in names]
 
 
 def reasons_for_nothing(board: Leaderboard, table: ScoreTable) -> list[str]:
-    """Why runs of the table have no difference, each reason once."""
+    """Why runs of the table have no difference, or which of their seeds have none, each reason once."""
     lines = {
-        f"{row.exp_name}/{row.run_name}, epoch {row.epoch}, against {row.against}: {row.reason}": None
+        f"{row.exp_name}/{row.run_name}, epoch {row.epoch}, against {row.against}: {row.reason or left_out_told(row)}": None
         for row in of_table(board, table)
-        if row.difference is None
-        and row.reason is not None
+        if ((row.difference is None and row.reason is not None) or row.seeds_left_out)
         and row.metric == (table.shown[0].name if table.shown else row.metric)
     }
     return list(lines)

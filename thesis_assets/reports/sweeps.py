@@ -20,7 +20,7 @@ from thesis_assets.reports.difference_statistics import CONFIDENCE, MAX_FLIPPED,
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
 
 MIN_SEEDS = 3
-"""From so many on there is an interval: of two it would be 13 times as wide as their spread, and say nothing."""
+"""From so many on there is an interval: of two it would reach over nine standard deviations to either side, and say nothing."""
 Points = Mapping[RunKey, SweepPoint]
 Row = TypeVar("Row", LeaderboardRow, DifferenceRow)
 
@@ -28,6 +28,34 @@ Row = TypeVar("Row", LeaderboardRow, DifferenceRow)
 def spread(by_seed: Mapping[str, float] | None) -> float | None:
     """The standard deviation over seeds (of a sample: n - 1); None below two."""
     return statistics.stdev(by_seed.values()) if by_seed is not None and len(by_seed) > 1 else None
+
+
+def row_spread(row: LeaderboardRow) -> float | None:
+    """The spread over seeds of a value; None also of unrefined renders that are the same for every seed."""
+    return _unless_unrefined(row, spread(row.by_seed))
+
+
+def mean_spread(rows: Sequence[LeaderboardRow | None]) -> float | None:
+    """As `row_spread`, of the mean over scenes of one metric, a row a scene."""
+    by_scene = [row.by_seed if row is not None and row.by_seed is not None else {} for row in rows]
+    seeds = by_scene[0].keys() if by_scene else ()
+    means = {seed: mean_over_scenes(values.get(seed) for values in by_scene) for seed in seeds}
+    found = spread({seed: mean for seed, mean in means.items() if mean is not None})
+    return found if rows[0] is None else _unless_unrefined(rows[0], found)
+
+
+def _unless_unrefined(row: LeaderboardRow, found: float | None) -> float | None:
+    return None if row.step is None and not found else found
+
+
+def seeds_told(row: LeaderboardRow | DifferenceRow) -> str:
+    """`2 of 3 seeds`, of a row over seeds; empty of every other."""
+    return "" if row.by_seed is None else f"{row.n_seeds} of {row.of_seeds} seeds"
+
+
+def left_out_told(row: LeaderboardRow | DifferenceRow) -> str:
+    """`2 of 3 seeds; seed 2: not evaluated`; empty where all count."""
+    return f"{seeds_told(row)}; {row.seeds_left_out}" if row.seeds_left_out else ""
 
 
 def seed_interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -86,13 +114,12 @@ def _rows(rows: Sequence[LeaderboardRow], points: Points) -> list[LeaderboardRow
             "measured over other scenes, cameras or frames than the others",
         )
         members = [row for row in of_group if row.seed in counted] or of_group
-        told = _told(counted, point, left_out)
         cells = _grouped(members, lambda row: (row.scene_name, row.metric))
-        found += [_row(cell, points, told, is_counted=bool(counted)) for cell in cells]
+        found += [_row(cell, points, len(counted), _told(left_out)) for cell in cells]
     return found
 
 
-def _row(cell: Sequence[LeaderboardRow], points: Points, told: str, *, is_counted: bool) -> LeaderboardRow:
+def _row(cell: Sequence[LeaderboardRow], points: Points, n_seeds: int, left_out: str) -> LeaderboardRow:
     """One scene and metric over the seeds that count; where none counts, all are damaged."""
     first = cell[0]
     point = points[first.exp_name, first.run_name]
@@ -107,14 +134,15 @@ def _row(cell: Sequence[LeaderboardRow], points: Points, told: str, *, is_counte
             "baseline": _against([(row.seed, row.baseline) for row in cell if row.baseline is not None], points),
             "difference_to_baseline": mean_over_scenes(row.difference_to_baseline for row in cell),
             "baseline_reason": each_once(row.baseline_reason or "" for row in cell) or None,
-            "damaged": "" if is_counted else first.damaged,
+            "damaged": "" if n_seeds else first.damaged,
             "moved": each_once(row.moved for row in cell),
             "leaked": each_once(row.leaked for row in cell),
             "data_version": None,
             "checkpoint_sha256": None,
             "by_seed": values if len(values) == len(cell) else {},
+            "n_seeds": n_seeds,
             "of_seeds": len(point.seeds),
-            "seeds_left_out": told,
+            "seeds_left_out": left_out,
         }
     )
 
@@ -174,8 +202,9 @@ def _difference(rows: Sequence[DifferenceRow], points: Points) -> DifferenceRow:
             "leaked": each_once(row.leaked for row in members),
             "reason": None if members else each_once(reasons.values()),
             "by_seed": by_seed,
+            "n_seeds": len(counted),
             "of_seeds": len(point.seeds),
-            "seeds_left_out": _told(counted, point, left_out),
+            "seeds_left_out": _told(left_out),
             "above_seeds": None if interval is None else interval[0] > 0 or interval[1] < 0,
         }
     )
@@ -212,14 +241,13 @@ def _counted(
     return counted, left_out
 
 
-def _told(counted: Sequence[int], point: SweepPoint, left_out: Mapping[int, str]) -> str:
-    if not left_out:
-        return ""
+def _told(left_out: Mapping[int, str]) -> str:
+    """`seeds 1, 3: not evaluated`."""
     seeds: dict[str, list[str]] = {}
     for seed, why in left_out.items():
         seeds.setdefault(why, []).append(str(seed))
     parts = [f"{'seed' if len(each) == 1 else 'seeds'} {', '.join(each)}: {why}" for why, each in seeds.items()]
-    return f"{len(counted)} of {len(point.seeds)} seeds; {'; '.join(parts)}"
+    return "; ".join(parts)
 
 
 def _group_of(run: str, points: Points) -> str | None:

@@ -174,6 +174,7 @@ class LeaderboardRow(FileModel):
         None,
         description="of a row over seeds: the value by seed; `run_name` is then `seeds_of`, and `value` their mean",
     )
+    n_seeds: int | None = Field(None, description="of a row over seeds: how many it is over")
     of_seeds: int | None = Field(None, description="of a row over seeds: how many the sweep has")
     seeds_left_out: str = Field("", description="of a row over seeds: which do not count, and why")
 
@@ -216,6 +217,8 @@ class DifferenceRow(FileModel):
     """Of a sweep with several seeds: what the runs that differ in nothing else are called."""
     by_seed: dict[str, float] | None = None
     """Of a row over seeds: the difference by seed; `run_name` is then `seeds_of`, and `difference` their mean."""
+    n_seeds: int | None = None
+    """Of a row over seeds: how many it is over."""
     of_seeds: int | None = None
     """Of a row over seeds: how many the sweep has."""
     seeds_left_out: str = ""

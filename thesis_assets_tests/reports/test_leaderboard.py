@@ -146,7 +146,7 @@ def test_what_is_not_evaluated_gives_no_row_and_what_is_damaged_gives_no_value(o
     assert build_leaderboard([("a", own.tree)]).rows == []
 
 
-TEXTS = ("damaged", "moved", "leaked")
+TEXTS = ("damaged", "moved", "leaked", "seeds_of", "seeds_left_out")
 
 
 def as_older(cell: EvaluationCell) -> None:

@@ -80,21 +80,22 @@ def test_a_sweep_of_one_seed_or_of_none_stays_single_runs() -> None:
 
 def test_seeds_that_are_missing_or_damaged_are_told_and_leave_the_others() -> None:
     (missing,), _ = over_seeds(of_seeds({1: 20.0, 3: 21.0}))
-    assert (missing.value, missing.seeds_left_out) == (20.5, "2 of 3 seeds; seed 2: not evaluated")
+    assert (missing.value, missing.seeds_left_out) == (20.5, "seed 2: not evaluated")
+    assert (missing.n_seeds, missing.of_seeds) == (2, 3)
     broken = [*of_seeds({1: 20.0, 3: 21.0}), row(f"{A}-s2", value=None, damaged="damaged: x")]
     (damaged,), _ = over_seeds(broken)
     assert (damaged.value, damaged.damaged) == (20.5, "")
-    assert damaged.seeds_left_out == "2 of 3 seeds; seed 2: damaged: x"
+    assert damaged.seeds_left_out == "seed 2: damaged: x"
     (nothing,), _ = over_seeds(broken[-1:])
     assert (nothing.value, nothing.by_seed, nothing.damaged) == (None, {}, "damaged: x")
-    assert nothing.seeds_left_out == "0 of 3 seeds; seeds 1, 3: not evaluated; seed 2: damaged: x"
+    assert nothing.seeds_left_out == "seeds 1, 3: not evaluated; seed 2: damaged: x"
 
 
 def test_a_seed_over_other_scenes_or_frames_enters_no_mean() -> None:
     rows = [*of_seeds({1: 20.0, 2: 20.5, 3: 21.0}), *of_seeds({1: 10.0, 2: 11.0}, scene="s_2")]
     found, _ = over_seeds(rows)
     assert [each.value for each in found] == [20.25, 10.5]
-    assert "2 of 3 seeds; seed 3: measured over other scenes, cameras or frames" in found[0].seeds_left_out
+    assert "seed 3: measured over other scenes, cameras or frames" in found[0].seeds_left_out
     other = [*of_seeds({1: 20.0, 2: 20.5}), row(f"{A}-s3", value=99.0, protocol_digest="1" * 64)]
     (of_one_kind,), _ = over_seeds(other)
     assert of_one_kind.value == 20.25
@@ -133,7 +134,7 @@ def test_two_seeds_have_no_interval_and_one_is_as_a_run_of_its_own() -> None:
     rows = [difference(f"{A}-s{seed}", scenes=[0.1 * seed]) for seed in (1, 2)]
     _, (two,) = over_seeds(differences=rows)
     assert (two.difference, two.interval, two.interval_over, two.above_seeds) == (pytest.approx(0.15), None, None, None)
-    assert two.seeds_left_out == "2 of 3 seeds; seed 3: not evaluated"
+    assert two.seeds_left_out == "seed 3: not evaluated"
     _, (one,) = over_seeds(differences=rows[:1])
     assert (one.interval, one.interval_over, one.above_seeds) == ((0.05, 0.35), "scenes", None)
 
@@ -156,7 +157,7 @@ def test_a_seed_whose_pair_is_missing_is_left_out_with_the_reason() -> None:
     rows.append(difference(f"{A}-s2", difference=None, by_scene={}, n_scenes=0, reason=why))
     _, (found,) = over_seeds(differences=rows)
     assert (found.difference, found.reason) == (pytest.approx(0.2), None)
-    assert found.seeds_left_out == f"2 of 3 seeds; seed 2: {why}"
+    assert found.seeds_left_out == f"seed 2: {why}"
     _, (nothing,) = over_seeds(differences=rows[2:])
     assert (nothing.difference, nothing.by_seed, nothing.reason) == (None, {}, why)
 
