@@ -15,6 +15,7 @@ from thesis_assets.cli.console import (
     DONE,
     FAILED,
     dagster_instance,
+    human_bytes,
     load_platform,
     print_json,
     print_table,
@@ -23,6 +24,7 @@ from thesis_assets.cli.console import (
 )
 from thesis_assets.cli.doctor import absent_parts
 from thesis_assets.errors import InvalidScene, ThesisAssetsError, first_names, near_names
+from thesis_assets.experiments.sweeps import written
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.checks import ABSENCES
 from thesis_assets.graph.nodes import GPU_ASSETS, LEVELS, NODES, Level, commanded
@@ -31,7 +33,7 @@ from thesis_assets.graph.ready_scenes import ReadyScenes, unfinished_scenes
 from thesis_assets.graph.states import LEVEL_OF, CellState, Pair, Plan, assets_until, cells_of_level
 from thesis_assets.operations.adopted_trees import take_over_experiment
 from thesis_assets.operations.backfill_plan import BackfillPlan, Mode, PlannedCell, by_asset, plan_backfill
-from thesis_assets.operations.cost_estimates import PastWork, estimate_lines, known_by
+from thesis_assets.operations.cost_estimates import PastWork, checkpoint_bytes, estimate_lines, known_by
 from thesis_assets.operations.execution import (
     RunOutcome,
     Work,
@@ -106,8 +108,8 @@ def run_experiment(
     force: Collection[str] = (),
     probe: bool | None = None,
 ) -> RunReport:
-    """Run level after level; stop at the first that fails. What is made is not made again, and what a plain run cannot make
-    (`RunReport.stopped`) stands still with all that waits for it, and nothing else.
+    """Run level after level; stop at the first that fails. Of several runs one that fails stands still, and the others go on. What is
+    made is not made again, and what a plain run cannot make (`RunReport.stopped`) stands still with all that waits for it, and nothing else.
 
     Args:
         force: assets whose cells are made anew; of `runs` and `scenes`, where any are named.
@@ -146,8 +148,9 @@ def run_experiment(
             plan.refuse_no_place(exp_name, runs, force)
         states = _open_states(plan, exp_name, runs, scenes, until, force)
         _say_cost(platform, instance, exp_name, states, asked=probe)
+        going = list(runs or spec.runs)
         for level in levels:
-            cells = cells_of_level(platform, level, exp_name, runs, scenes)
+            cells = cells_of_level(platform, level, exp_name, going, scenes)
             again = list(_to_check_again(plan, level, cells, until))
             for asset, cell in again:
                 maker.check_again(level, asset, cell, plan.failed_checks(asset, cell))
@@ -169,7 +172,11 @@ def run_experiment(
                 if state.mend:
                     platform.echo(f"    to mend it: `{state.mend}`")
             report.stopped += stopped
-            if _exit_code(report.outcomes) != DONE:
+            failed = {
+                cell.run_name for each in report.outcomes if _exit_code([each]) != DONE for cell in each.work.cells
+            }
+            going = [run for run in going if run not in failed]
+            if "" in failed or (failed and not going):
                 break
     finally:
         # Whatever ended it, what its checks found stands on the page; the last level writes it by itself.
@@ -396,8 +403,8 @@ def run(
 ) -> None:
     """Make what one experiment declares and is not current.
 
-    The cells are made in the graph's order, in this process; no daemon is needed. Stops at a failed run, or at a failed blocking
-    check (exit code 3). Interrupted, the same command goes on where it was.
+    The cells are made in the graph's order, in this process; no daemon is needed. Stops at what fails, also at a failed blocking check
+    (exit code 3); where one of several runs fails, the others go on. Interrupted, the same command goes on where it was.
     """
     from thesis_assets.experiments.writing import declare_derived_runs
 
@@ -456,8 +463,17 @@ def _show_plan(
     platform.refuse_undeclared([Cell(exp_name, scene_name=scene) for scene in scenes])
     plan, levels = Plan(platform, instance), levels_until(until)
     states = plan.of_experiment(exp_name, runs, scenes, levels, until)
-    pairs = _open_states(plan, exp_name, runs, scenes, until, force)
-    _say_cost(platform, instance, exp_name, pairs, asked=probe, dry_run=True)
+    pairs = [(state.asset, state.cell) for state in states if _is_taken(state, force, scenes)]
+    if platform.settings.launcher == "local":
+        lines = estimate_lines(PastWork(platform, instance), pairs, queued=False) if pairs else []
+    else:
+        _say_cost(platform, instance, exp_name, pairs, asked=probe, dry_run=True)
+        lines = []
+    for line in [
+        *lines,
+        *_training_lines(platform, exp_name, [cell for asset, cell in pairs if asset == "tuned_checkpoint"]),
+    ]:
+        platform.echo(line)
     if as_json:
         print_json([state.row for state in states])
         return
@@ -481,6 +497,28 @@ def _show_plan(
     print(f"{', '.join(f'{count} {name}' for name, count in counts.most_common())}; nothing was started")
 
 
+def _training_lines(platform: Platform, exp_name: str, cells: Sequence[Cell]) -> Iterator[str]:
+    """The sweeps that trainings to come belong to, and what the checkpoints of all take."""
+    sweeps, to_train = platform.experiments.read(exp_name).sweeps, {cell.run_name for cell in cells}
+    for name in sweeps.unswept:
+        points = sweeps.runs_of(name)
+        if of_sweep := to_train & {*points}:
+            values: dict[str, dict[str, None]] = {}
+            for point in (sweeps.points[run] for run in points):
+                for key, value in point.values.items():
+                    values.setdefault(key, {})[written(value)] = None
+            axes = " x ".join(f"{key} {', '.join(each)}" for key, each in values.items())
+            yield f"sweep {name}: {len(points)} points ({axes}), {len(of_sweep)} of them to train"
+    if cells:
+        n_bytes, unknown = checkpoint_bytes(platform, cells)
+        without = f"; without {first_names(unknown)}, of which no run like it was made" if n_bytes and unknown else ""
+        yield (
+            f"estimate: checkpoints of {len(cells)} trainings: about {human_bytes(n_bytes)} on the disk{without}"
+            if n_bytes
+            else f"estimate: checkpoints of {len(cells)} trainings: not known, as no run like them was made"
+        )
+
+
 def _why(state: CellState, force: Collection[str]) -> str:
     return "; ".join(filter(None, ["to be made anew (--force)" if state.asset in force else "", state.why]))
 
@@ -502,7 +540,7 @@ def _say_what_next(platform: Platform, report: RunReport) -> None:
         )
         print("next: `thesis-assets status`, `thesis-assets leaderboard`, `thesis-assets ui`")
     else:
-        print(f"{report.exp_name}: stopped; mend what is named above, then give the same command again")
+        print(f"{report.exp_name}: not all is made; mend what is named above, then give the same command again")
 
 
 # --- backfill: the plan first, then through the daemon where one runs, else in this process --------------------------

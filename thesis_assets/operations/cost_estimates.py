@@ -54,8 +54,12 @@ class Cost:
     of_its_kind: bool = True
 
 
-def estimate_lines(past: "PastWork", pairs: Sequence[Pair]) -> list[str]:
-    """What cells take by asset, and in all: hours, hours on GPUs, what that is known by, and what is not known."""
+def estimate_lines(past: "PastWork", pairs: Sequence[Pair], *, queued: bool = True) -> list[str]:
+    """What cells take by asset, and in all: hours, hours on GPUs, what that is known by, and what is not known.
+
+    Args:
+        queued: they wait for a cluster first.
+    """
     by_asset: dict[str, list[Cost | None]] = {}
     for asset, cell in pairs:
         by_asset.setdefault(asset, []).append(past.cost(asset, cell))
@@ -70,9 +74,27 @@ def estimate_lines(past: "PastWork", pairs: Sequence[Pair]) -> list[str]:
     if whole:
         without = f"; without {', '.join(unknown)}, never made" if unknown else ""
         lines.append(
-            f"estimate: in all about {_hours(whole)}, {known_by(whole)}{without}; time in the queue comes on top"
+            f"estimate: in all about {_hours(whole)}, {known_by(whole)}{without}"
+            + ("; time in the queue comes on top" if queued else "")
         )
     return lines
+
+
+def checkpoint_bytes(platform: Platform, cells: Sequence[Cell]) -> tuple[int, list[str]]:
+    """What the checkpoints of trainings to come take on the disk, as large as those of finished runs of one experiment with the same
+    backend and model; and the runs of which that is not known."""
+    total, unknown = 0, []
+    for cell in cells:
+        run, tree = platform.run_spec(cell), platform.difix(cell)
+        sizes = [
+            path.stat().st_size
+            for name, other in platform.spec(cell).runs.items()
+            if (other.backend, other.model) == (run.backend, run.model)
+            for path in tree.tuning_run(name).checkpoints_dir.glob("model_*.pkl")
+        ]
+        total += int(statistics.median(sizes)) * len(run.saved_steps()) if sizes else 0
+        unknown += [] if sizes else [cell.run_name]
+    return total, unknown
 
 
 def _hours(costs: Sequence["Cost"]) -> str:

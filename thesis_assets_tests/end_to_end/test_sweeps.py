@@ -1,0 +1,115 @@
+"""Sweeps through the whole graph: several seeds end in one row, a change without effect within their spread and an effect above it;
+one point that fails leaves the others."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from thesis_assets.graph.cells import Cell
+from thesis_assets_tests.cli.in_process import invoke, json_of
+from thesis_assets_tests.worlds import SMALL, TINY_RUN, World
+
+pytestmark = pytest.mark.long
+
+SHORT: dict[str, Any] = {**TINY_RUN, "max_train_steps": 40, "checkpointing_steps": 40, "eval_freq": 40}
+SHORT["selection"] = {"rule": "last"}
+
+
+def swept(**runs: dict[str, Any]) -> dict[str, Any]:
+    evaluation = {**SMALL["evaluation"], "tasks": ["nvs"]}
+    # Through text: what stands twice would be written as an alias, which no experiment has.
+    whole: dict[str, Any] = json.loads(json.dumps({**SMALL, "runs": runs, "evaluation": evaluation}))
+    return whole
+
+
+def test_an_effect_stands_above_the_spread_over_seeds_and_a_change_without_one_does_not(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = [1, 2, 3]
+    world = new_world(
+        swept(
+            base={**SHORT, "sweep": {"seed": seeds, "learning_rate": [0, 2.0e-3]}},
+            same={**SHORT, "learning_rate": 2.0e-3, "viz_freq": 7, "sweep": {"seed": seeds}},
+        )
+    )
+    planned = invoke(monkeypatch, world, "run", "--exp", "small", "--dry-run")
+    told = "sweep base: 6 points (learning_rate 0, 2e-3 x seed 1, 2, 3), 6 of them to train"
+    assert told in " ".join(planned.output.split())
+
+    report = world.run(until="evaluation_manifest")
+    assert report.exit_code == 0, [outcome.errors + outcome.failed_checks for outcome in report.outcomes]
+
+    def compared(against: str) -> dict[str, dict[str, Any]]:
+        board = json_of(invoke(monkeypatch, world, "leaderboard", "--exp", "small", "--against", against, "--json"))
+        wanted = ("nvs", "psnr", f"small/{against}-s*")
+        rows = [row for row in board["differences"] if (row["task"], row["metric"], row["against"]) == wanted]
+        return {row["run_name"]: row for row in rows if row["by_seed"] is not None and row["epoch"] == 1}
+
+    without = json_of(invoke(monkeypatch, world, "leaderboard", "--exp", "small", "--json"))
+    (untrained,) = (
+        row
+        for row in without["differences"]
+        if (row["run_name"], row["epoch"], row["metric"], row["task"]) == ("base-lr0-s*", 1, "psnr", "nvs")
+    )
+    assert untrained["by_seed"] == {"1": 0.0, "2": 0.0, "3": 0.0}, "learning rate 0 trains nothing, whatever the seed"
+    assert (untrained["low"], untrained["high"], untrained["above_seeds"]) == (0.0, 0.0, False)
+
+    effect = compared("base-lr0")["base-lr2e-3-s*"]
+    assert len(set(effect["by_seed"].values())) == 3, "the seeds train differently"
+    assert effect["above_seeds"] is True
+    assert effect["low"] > 0
+    nothing = compared("base-lr2e-3")["same-s*"]
+    assert nothing["above_seeds"] is False
+    assert nothing["low"] <= 0 <= nothing["high"]
+
+    table = invoke(monkeypatch, world, "leaderboard", "--exp", "small", "--against", "base-lr0", COLUMNS="400").output
+    assert "base-lr2e-3-s* (3 of 3 seeds)" in table
+    assert "above the spread over seeds" in table
+    assert "base-lr2e-3-s1" not in table
+    each = invoke(monkeypatch, world, "leaderboard", "--exp", "small", "--each-seed", COLUMNS="400").output
+    assert "base-lr2e-3-s1" in each
+    assert "-s*" not in each
+    invoke(monkeypatch, world, "leaderboard")
+    lines = list(csv.DictReader(io.StringIO(world.settings.reports.leaderboard_csv.read_text())))
+    assert {line["run_name"] for line in lines if line["n_seeds"]} == {"base-lr0-s*", "base-lr2e-3-s*", "same-s*"}
+    page = world.settings.reports.index.read_text()
+    assert "base-lr2e-3-s*" in page
+    assert "above the spread over seeds" in page
+
+
+def test_one_point_that_fails_leaves_the_others_and_the_table_says_how_many_there_are(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = new_world(swept(base={**SHORT, "sweep": {"seed": [1, 2, 3]}}))
+    config = world.platform.difix(Cell("small")).tuning_run("base-s2").train_config
+    config.parent.mkdir(parents=True)
+    config.mkdir()  # where the trainer cannot write its configuration
+
+    report = world.run(until="evaluation_manifest")
+
+    assert report.exit_code == 1
+    evaluated = [
+        work.cells[0].run_name for outcome in report.outcomes if (work := outcome.work).level.job == "evaluate"
+    ]
+    assert evaluated == ["base-s1", "base-s3"]
+    board = json_of(invoke(monkeypatch, world, "leaderboard", "--exp", "small", "--json"))
+    (row,) = (row for row in board["differences"] if row["run_name"] == "base-s*" and row["metric"] == "psnr")
+    assert (row["n_seeds"], row["of_seeds"], row["seeds_left_out"]) == (2, 3, "seed 2: not evaluated")
+    assert (row["low"], row["above_seeds"]) == (None, None)
+    assert "seed 2: not evaluated" in invoke(monkeypatch, world, "leaderboard", "--exp", "small", COLUMNS="400").output
+
+    config.rmdir()
+    assert (
+        json.loads(
+            invoke(
+                monkeypatch, world, "run", "--exp", "small", "--run", "base", "--until", "evaluation_manifest", "--json"
+            ).stdout
+        )["exit_code"]
+        == 0
+    )
+    board = json_of(invoke(monkeypatch, world, "leaderboard", "--exp", "small", "--json"))
+    assert {row["n_seeds"] for row in board["differences"] if row["run_name"] == "base-s*"} == {3}
