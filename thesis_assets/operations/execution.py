@@ -260,12 +260,17 @@ def run_here(
     plan: BackfillPlan,
     on_work: Callable[[Work], None],
 ) -> Iterator[RunOutcome]:
-    """Make the planned cells in this process, level after level; ends after the first run that fails."""
+    """Make the planned cells in this process, level after level; ends after the first that fails. A tuning run that fails leaves the
+    others, and alone has no next level."""
+    failed: set[str] = set()
     for work in works_of_plan(instance, plan):
+        if failed & {cell.run_name for cell in work.cells}:
+            continue
         on_work(work)
         outcome = execute(definitions, instance, work)
         yield outcome
-        if not outcome.success:
+        failed |= {cell.run_name for cell in work.cells if not outcome.success}
+        if "" in failed:
             return
 
 

@@ -3,11 +3,22 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from thesis_assets.cli.results import _parts
 from thesis_assets.experiments.sweeps import SweepPoint
+from thesis_assets.layout import ReportsTree
+from thesis_assets.reports.leaderboard import Leaderboard
+from thesis_assets.reports.leaderboard_pages import (
+    latex_text,
+    markdown_text,
+    read_differences,
+    scene_tables_text,
+    write_leaderboard,
+)
 from thesis_assets.reports.sweeps import Points, seed_interval, shown, spread, with_seeds
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
 from thesis_assets_tests.evaluation.measured import difference, row
@@ -181,3 +192,75 @@ def test_the_interval_holds_the_true_difference_as_often_as_it_says() -> None:
     assert above(0.0, 3) == pytest.approx(0.05, abs=0.015)
     assert above(0.0, 5) == pytest.approx(0.05, abs=0.015)
     assert above(0.3, 5) > 0.98
+
+
+# --- how they are shown ----------------------------------------------------------------------------------------------
+
+
+def board() -> Leaderboard:
+    """Three seeds of A at two scenes and epochs, two of B, and a run of its own."""
+    rows, differences = [], []
+    for group, seeds, value in ((A, (1, 2, 3), 20.0), (B, (1, 2), 20.3)):
+        for seed in seeds:
+            for scene in ("s_1", "s_2"):
+                rows.append(row(f"{group}-s{seed}", scene, 0, step=None, value=19.0, difference_to_unrefined=None))
+                rows.append(row(f"{group}-s{seed}", scene, value=value + 0.05 * seed))
+            differences.append(difference(f"{group}-s{seed}", scenes=[value - 19 + 0.05 * seed] * 2))
+    differences.append(difference(f"{B}-s1", against=f"demo/{A}-s1", scenes=[0.0, 0.0]))
+    return Leaderboard(*with_seeds([*rows, row("alone")], differences, POINTS))
+
+
+def test_the_page_shows_means_with_their_spread_and_whether_a_difference_stands_above_it() -> None:
+    text = markdown_text(board().shown(), plot_name="p.png")
+    assert f"| demo | {A}-s* (3 of 3 seeds) | avg | 15 | 10 | 20.100 ± 0.050 | +0.100 |" in text
+    assert f"| demo | {A}-s* (3 of 3 seeds) | avg | 0 | unrefined | 19.000 |  |" in text, "one render, no spread"
+    assert "| +1.100 | +0.976 to +1.224 | 3 of 3 seeds | 2 | + + | 0.500 | yes |" in text
+    assert "| +1.375 |  | 2 of 3 seeds: none below 3 | 2 | + + | 0.500 | cannot be said |" in text
+    assert "- 2 of 3 seeds; seed 3: not evaluated" in text
+    assert f"{A}-s1" not in text.replace(f"demo/{A}-s1", "")
+    assert "| demo | alone | s_1 | 15 | 10 | 20.000 |" in text
+    assert "Student's interval over seeds" in text
+    assert "over seeds" not in markdown_text(Leaderboard([row("alone")]), plot_name="p.png")
+
+
+def test_each_seed_can_be_shown_in_place_of_the_means() -> None:
+    text = markdown_text(board().shown(each_seed=True), plot_name="p.png")
+    assert f"| demo | {A}-s1 | s_1 | 15 | 10 | 20.050 |" in text
+    assert "-s*" not in text
+    assert "±" not in text
+
+
+def test_a_swept_change_of_exactly_nothing_is_shown() -> None:
+    text = markdown_text(board().shown(), plot_name="p.png")
+    assert f"| demo | {B}-s* | 15 | demo/{A}-s* | PSNR ↑ dB | +0.000 |" in text
+    assert "| demo/alone" not in text
+
+
+def test_latex_has_mean_and_spread_and_says_what_the_interval_is_over() -> None:
+    text = latex_text(board().shown())
+    assert f"{A}-s* (3 of 3 seeds) & {{\\itshape 20.100\\,{{\\small$\\pm$0.050}}}}" in text
+    assert "$+1.100$ [$+0.976$, $+1.224$]\\textsuperscript{t}" in text
+    assert "Student's over seeds, paired by frame and seed" in text
+    assert "-s1" not in text
+
+
+def test_the_terminal_and_the_table_of_scenes_have_one_row_for_all_seeds() -> None:
+    tables = [part for part in _parts(board().shown()) if not isinstance(part, str)]
+    assert [line[1] for line in tables[0][2] if line[2] == "15"] == [
+        "alone",
+        f"{A}-s* (3 of 3 seeds)",
+        f"{B}-s* (2 of 3 seeds)",
+    ]
+    assert f"{A}-s* (3 of 3 seeds), epoch 15" in scene_tables_text(board().shown())
+    assert "| s_1 | 20.100 ± 0.050 |" in scene_tables_text(board().shown())
+
+
+def test_the_files_have_every_run_and_the_rows_over_seeds_and_their_differences_read_back(tmp_path: Path) -> None:
+    reports, written = ReportsTree(tmp_path), board()
+    write_leaderboard(reports, written)
+    lines = reports.leaderboard_csv.read_text().splitlines()
+    assert len(lines) == 1 + len(written.rows)
+    assert len({line.split(",")[1] for line in lines[1:]}) == 5 + 2 + 1
+    to_unrefined = [each for each in written.differences if each.against == "unrefined"]
+    assert read_differences(reports.leaderboard_differences) == to_unrefined
+    assert f"{A}-s*" in reports.leaderboard_latex.read_text()
