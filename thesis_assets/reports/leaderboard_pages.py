@@ -247,15 +247,16 @@ def _score_table(table: ScoreTable) -> str:
     for metric in table.shown:
         header += [metric.heading, "Δ"] if metric.name in paired else [metric.heading]
     lines = [[*header, "frames", "protocol"]]
-    for (exp, run), epochs in table.runs.items():
-        cells = [(scene, each.epoch, cell, marks(each, scene)) for each in epochs for scene, cell in each.cells.items()]
-        for scene, epoch, cell, mark in sorted(cells, key=lambda each: each[:2]):
+    for (exp, _), epochs in table.runs.items():
+        cells = [(scene, each.epoch, cell, each) for each in epochs for scene, cell in each.cells.items()]
+        for scene, epoch, cell, scores in sorted(cells, key=lambda each: each[:2]):
             first = next(iter(cell.values()))
             values = {name: row.value for name, row in cell.items()}
             changes = {name: row.difference_to_unrefined for name, row in cell.items()}
             lines.append(
                 [
-                    *(exp, run, f"{scene} {mark}".strip(), str(epoch), _step(epoch, first.step)),
+                    *(exp, run_title(scores), f"{scene} {marks(scores, scene)}".strip(), str(epoch)),
+                    _step(epoch, first.step),
                     *_scores(table, values, changes, {name: row_spread(row) for name, row in cell.items()}, paired),
                     str(max(row.n_frames for row in cell.values())),
                     first.protocol_digest[:8],
