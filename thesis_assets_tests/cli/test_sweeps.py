@@ -135,17 +135,18 @@ def evaluated(new_world: Callable[..., World]) -> World:
         "base": {**copy.deepcopy(TINY_RUN), "sweep": {"learning_rate": [1.0e-3, 2.0e-3], "seed": [*SEEDS]}},
         "alone": copy.deepcopy(TINY_RUN),
     }
-    world = new_world(SMALL | {"exp_name": "demo", "runs": runs, "evaluation": {"scenes": [SCENE], "epochs": [30]}})
-    for seed in SEEDS:
-        write_run(world.settings.results_root, f"base-lr1e-3-s{seed}", {SCENE: 20.0 + 0.1 * seed})
-        write_run(world.settings.results_root, f"base-lr2e-3-s{seed}", {SCENE: 18.0 - 0.1 * seed})
-    write_run(world.settings.results_root, "alone", {SCENE: 20.0})
+    world = new_world(SMALL | {"exp_name": "demo", "runs": runs, "evaluation": {"scenes": [SCENE], "epochs": [0, 30]}})
+    sigmas = {f"base-lr1e-3-s{seed}": 20.0 + 0.1 * seed for seed in SEEDS}
+    sigmas |= {f"base-lr2e-3-s{seed}": 18.0 - 0.1 * seed for seed in SEEDS}
+    for run_name, sigma in {**sigmas, "alone": 20.0}.items():
+        write_run(world.settings.results_root, run_name, {SCENE: 22.0}, epoch=0, step=None)
+        write_run(world.settings.results_root, run_name, {SCENE: sigma})
     return world
 
 
 def psnr(board: Any, run_name: str) -> Any:
     of_run = [row for row in board["differences"] if (row["run_name"], row["metric"]) == (run_name, "psnr")]
-    (found,) = (row for row in of_run if row["against"] != "unrefined")
+    (found,) = (row for row in of_run if row["against"] != "unrefined" and row["epoch"] == 30)
     return found
 
 
@@ -202,6 +203,10 @@ def test_what_is_written_shows_the_seeds_together_and_says_what_is_missing(
     assert "base-lr1e-3-s* (2 of 3 seeds)" in page
     assert "2 of 3 seeds; seed 2: not evaluated" in page
     assert "base-lr1e-3-s1 " not in page
+    index = reports.index.read_text()
+    assert "too few seeds for an interval (from 3 on)" in index
+    assert "over 3 seeds, above the spread over seeds" in index
+    assert "whisker of -s*: 95 % over seeds" in index
 
 
 def test_a_cited_table_keeps_the_rows_over_seeds_and_says_what_moved_of_them(
