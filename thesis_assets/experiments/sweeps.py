@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from types import MappingProxyType, NoneType, UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Generic, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -62,8 +62,8 @@ class Sweeps(Generic[Run]):
         unswept: by the name of a sweep its run without it; None where its own keys make none.
     """
 
-    points: Mapping[str, SweepPoint] = field(default_factory=lambda: MappingProxyType({}))
-    unswept: Mapping[str, Run | None] = field(default_factory=lambda: MappingProxyType({}))
+    points: Mapping[str, SweepPoint] = field(default_factory=dict)
+    unswept: Mapping[str, Run | None] = field(default_factory=dict)
 
     def runs_of(self, name: str) -> list[str]:
         """The runs of a sweep, or of a group of one (`base-lr1e-5`, or `base-lr1e-5-s*`); none where it is neither."""
@@ -123,7 +123,7 @@ def expand(runs: Mapping[str, Any], model: type[BaseModel]) -> tuple[dict[str, A
             _refuse_no_key(place, run_name, values)
             found[run_name] = _run(model, {**own, **values}, place, axes, values, run_name)
             points[run_name] = point
-    return found, Sweeps(MappingProxyType(points), MappingProxyType(unswept))
+    return found, Sweeps(points, unswept)
 
 
 def _is_sweep(run: object) -> bool:

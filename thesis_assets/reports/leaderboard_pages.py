@@ -43,7 +43,7 @@ from thesis_assets.reports.leaderboard_tables import (
 from thesis_assets.reports.sweeps import MIN_SEEDS, row_spread, seeds_told
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
 
-ABOVE = "above the spread over seeds"
+ABOVE = "above spread"
 NOTHING = "# Leaderboard\n\nNothing is evaluated yet.\n"
 
 

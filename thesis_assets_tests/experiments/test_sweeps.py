@@ -1,5 +1,6 @@
 """Sweeps in an experiment's file: which runs they declare, what those are called, and what is refused."""
 
+import pickle
 import random
 import tempfile
 from pathlib import Path
@@ -38,6 +39,12 @@ def test_a_sweep_is_a_run_a_point_with_the_other_keys_of_its_run(tmp_path: Path)
     assert spec.sweeps.runs_of("base") == list(spec.runs)[:6]
     assert spec.sweeps.runs_of("base-lr2e-5") == spec.sweeps.runs_of("base-lr2e-5-s*") == list(spec.runs)[3:6]
     assert spec.sweeps.runs_of("other") == []
+
+
+def test_an_experiment_goes_to_workers_with_its_sweeps(tmp_path: Path) -> None:
+    spec = read_experiment(write(tmp_path, SWEPT))
+    there = pickle.loads(pickle.dumps(spec))
+    assert (there, there.sweeps) == (spec, spec.sweeps)
 
 
 def test_a_run_that_was_begun_stays_one_with_its_own_keys(tmp_path: Path) -> None:
