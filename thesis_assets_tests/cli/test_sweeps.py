@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from thesis_assets.defs import backfill_runs
-from thesis_assets.defs.backfill_plan import BackfillPlan, PlannedCell
-from thesis_assets.defs.levels import Outcome, Work
-from thesis_assets.defs.registration import plan_registration
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.states import LEVEL_OF
+from thesis_assets.operations.backfill_plan import BackfillPlan, PlannedCell
+from thesis_assets.operations.execution import RunOutcome, Work
+from thesis_assets.operations.registration import plan_registration
 from thesis_assets.storage import write_json
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.defs.sensor_ticks import experiment
@@ -108,10 +108,10 @@ def test_a_backfill_in_this_process_leaves_a_run_that_failed_and_goes_on_with_th
 ) -> None:
     made: list[tuple[str, str]] = []
 
-    def execute(definitions: object, instance: object, work: Work) -> Outcome:
+    def execute(definitions: object, instance: object, work: Work) -> RunOutcome:
         (cell,) = work.cells
         made.append((work.level.job, cell.run_name))
-        return Outcome(work, "", success=(work.level.job, cell.run_name) != ("tune", "b"))
+        return RunOutcome(work, "", success=(work.level.job, cell.run_name) != ("tune", "b"))
 
     monkeypatch.setattr(backfill_runs, "execute", execute)
     cells = [
