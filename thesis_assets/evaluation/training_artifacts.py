@@ -37,6 +37,7 @@ from thesis_assets.layout import epoch_name
 from thesis_assets.provenance import CODE_VERSIONS, Contents, Place, Unit, Wanted, begin, recorded
 from thesis_assets.schemas.evaluation import TrainingArtifactsRecord
 from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
+from thesis_assets.tuning.run_config import trained_resolution
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +67,7 @@ def write_training_artifacts(cell: EvaluationCell, epoch: int) -> TrainingArtifa
         record = TrainingArtifactsRecord(
             epoch=epoch,
             step=step,
-            resolution=cell.run.resolution,
+            resolution=trained_resolution(cell.tuning_run, cell.run),
             sample_ids=[row.sample_id for row in rows],
             absent=absent,
         )
@@ -115,7 +116,10 @@ def training_artifacts_unit(cell: EvaluationCell, epoch: int) -> Unit:
     if source is not None:
         files = below("tree", source.parent.parent, files_below(source))
     elif cell.experiment.evaluation.predictions.source == "refine":
-        options = {**with_step(cell, epoch, options), "run": {"resolution": cell.run.resolution}}
+        options = {
+            **with_step(cell, epoch, options),
+            "run": {"resolution": trained_resolution(cell.tuning_run, cell.run)},
+        }
         files = named_files(cell, _depths(cell))
         # Pictures of samples that had no record yet are not stale for it; a scene without samples that has some since is.
         shown = record if record is not None and len(record.outputs) > 1 else None
@@ -177,7 +181,7 @@ def _as_the_trainer_sees(
         ref_image=str(cell.difix.base / row.ref_image_path),
         prompt="",
     )
-    triplet = read_triplet(row.sample_id, entry, cell.run.resolution)
+    triplet = read_triplet(row.sample_id, entry, trained_resolution(cell.tuning_run, cell.run))
     render, target, reference = (
         image.permute(1, 2, 0).contiguous().numpy() for image in (triplet.render, triplet.target, triplet.reference)
     )

@@ -181,6 +181,13 @@ STABLE_V100: dict[str, object] = {"num_processes": 2, "mixed_precision": "no", "
 """What `stable_v100: true` puts in place of the defaults: V100 cards have no bf16, and fp16 diverged on them."""
 
 
+OURS_ALONE = (
+    *("crop", "mirror", "lora_rank_unet", "ema_decay", "channels_last"),
+    *("patience", "keep_last", "save_optimizer"),
+)
+"""Keys of a run that no published trainer has. A run that was begun before they came was trained by their defaults."""
+
+
 class RunSpec(Part):
     """One fine-tuning run. The names are those of the published trainer's flags."""
 
@@ -190,7 +197,10 @@ class RunSpec(Part):
     checkpointing_steps: Whole = Field(default=1000, ge=1, le=MAX_STEPS)
     eval_freq: Whole = Field(default=1000, ge=1, le=MAX_STEPS)
     viz_freq: Whole = Field(default=100, ge=1, le=MAX_STEPS)
-    resolution: Whole = Field(default=512, ge=16, le=8192)
+    resolution: Annotated[int, Field(ge=16, le=8192, strict=True)] | Literal["auto"] = "auto"
+    """The long side. `auto`: what the evaluation compares at, with `crop` the images' own; of published weights 1024."""
+    crop: Whole = Field(default=0, ge=0, le=8192, multiple_of=16, description="0 = whole images, resized")
+    mirror: Switch = True
     learning_rate: Number = Field(default=2e-5, ge=0.0, le=1e30)
     train_batch_size: Whole = Field(default=1, ge=1, le=65_536)
     gradient_accumulation_steps: Whole = Field(default=1, ge=1, le=65_536)
@@ -203,6 +213,14 @@ class RunSpec(Part):
     gram_loss_warmup_steps: Whole = Field(default=2000, ge=0, le=MAX_STEPS)
     timestep: Whole = Field(default=199, ge=0, le=999)
     mv_unet: Switch = True
+    lora_rank_unet: Whole = Field(default=0, ge=0, le=1024, description="0 = the whole U-Net is tuned")
+    ema_decay: Number = Field(default=0.0, ge=0.0, lt=1.0, description="0 = no averaged weights")
+    gradient_checkpointing: Switch = False
+    allow_tf32: Switch = False
+    channels_last: Switch = False
+    patience: Whole = Field(default=0, ge=0, le=MAX_CHECKPOINTS, description="evaluations; 0 = to the last step")
+    keep_last: Whole = Field(default=0, ge=0, le=MAX_CHECKPOINTS, description="checkpoints; 0 = all")
+    save_optimizer: Switch = True
     seed: Seed = 42
     num_processes: Whole = Field(default=1, ge=1, le=1024)
     preset: str | None = None
@@ -215,8 +233,11 @@ class RunSpec(Part):
     @model_validator(mode="before")
     @classmethod
     def _settings_of_stable_v100(cls, value: object) -> object:
-        """Keys that the run writes itself are kept."""
-        return {**STABLE_V100, **value} if isinstance(value, dict) and value.get("stable_v100") is True else value
+        """Keys that the run writes itself are kept. `resolution: auto` is as if it were not written."""
+        if not isinstance(value, dict):
+            return value
+        value = {key: each for key, each in value.items() if (key, each) != ("resolution", "auto")}
+        return {**STABLE_V100, **value} if value.get("stable_v100") is True else value
 
     @model_validator(mode="after")
     def _parts_belong_to_their_backend(self) -> "RunSpec":
@@ -228,6 +249,16 @@ class RunSpec(Part):
             raise ValueError(
                 f"a checkpoint every {self.checkpointing_steps} of {self.max_train_steps} steps makes "
                 f"{self.max_train_steps // self.checkpointing_steps}; at most {MAX_CHECKPOINTS}: raise `checkpointing_steps`"
+            )
+        for name in OURS_ALONE if self.backend == "external" else ():
+            if getattr(self, name) != RunSpec.model_fields[name].default:
+                raise ValueError(
+                    f"`{name}` is the platform's own trainers': backend `external` runs your script, which lacks it"
+                )
+        if self.keep_last and self.selection.rule.startswith("best_"):
+            raise ValueError(
+                f"`keep_last` with `selection.rule: {self.selection.rule}`: every checkpoint is a candidate; take "
+                "`save_optimizer: false` to save space, or `rule: last`"
             )
         if self.backend in ("difix", "pretrained") and not self.model:
             raise ValueError(f"`model` (a hub id or a directory) is needed for backend `{self.backend}`")

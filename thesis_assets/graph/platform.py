@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from thesis_assets.launch.jobs import Launcher
     from thesis_assets.scenes.listing import SceneRoots
     from thesis_assets.scenes.scene import Scene
+    from thesis_assets.tuning.trainer_start import Reported
 
 
 def _silent(line: str) -> None:
@@ -358,6 +359,18 @@ class Platform:
 
         rules = spec.split.group_rules
         return {f"{dataset_of(name)}/{group_id(name, rules)}" for name in self.evaluation_scenes(spec)}
+
+    def reported(self, cell: Cell) -> "Reported":
+        """What of an experiment is evaluated, for the training of a run."""
+        from thesis_assets.tuning.trainer_start import Reported
+
+        spec = self.spec(cell)
+        steps = spec.evaluation.epoch_steps(self.run_spec(cell)).values()
+        return Reported(
+            groups=frozenset(self.evaluation_groups(spec)),
+            downscale_factor=spec.evaluation.nvs.downscale_factor,
+            steps=tuple(sorted({step for step in steps if step is not None})),
+        )
 
     def trained_on(self, cell: Cell) -> set[str] | None:
         """`<dataset>/<group_id>` of the people that a run was trained on; None where it was not trained here.

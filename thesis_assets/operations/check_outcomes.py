@@ -188,7 +188,7 @@ def _selected_checkpoint(platform: Platform, cell: Cell) -> Outcomes:
 
     return {
         "selection_disjoint_from_evaluation": selection_disjoint_from_evaluation,
-        "improves_over_input": lambda: run_checks.improves_over_input(selected),
+        "improves_over_input": lambda: run_checks.improves_over_input(tree, selected),
     }
 
 

@@ -36,7 +36,23 @@ class Backend:
     def notes_on_unused(self, flags: TrainerFlags) -> list[str]:
         """One line for each flag that is set to something and does nothing."""
         values = asdict(flags)
-        return [f"{name} = {values[name]}: no effect, {why}" for name, why in self.unused.items() if values[name]]
+        unused = {**self.unused, **_idle(flags)}
+        return [f"{name} = {values[name]}: no effect, {why}" for name, why in unused.items() if values[name]]
+
+
+def _idle(flags: TrainerFlags) -> dict[str, str]:
+    """Flags that others make meaningless, and why."""
+    restarts, polynomial = flags.lr_scheduler == "cosine_with_restarts", flags.lr_scheduler == "polynomial"
+    found = {}
+    if flags.lr_num_cycles != TrainerFlags.lr_num_cycles and not restarts:
+        found["lr_num_cycles"] = f"lr_scheduler {flags.lr_scheduler} has no cycles"
+    if flags.lr_power != TrainerFlags.lr_power and not polynomial:
+        found["lr_power"] = f"lr_scheduler {flags.lr_scheduler} has no power"
+    if flags.lr_warmup_steps != TrainerFlags.lr_warmup_steps and flags.lr_scheduler == "constant":
+        found["lr_warmup_steps"] = "lr_scheduler constant has no warm-up"
+    if flags.report_to != "wandb":
+        found |= dict.fromkeys(("tracker_entity", "tracker_tags"), "wandb alone has it")
+    return found
 
 
 def _build_tiny(flags: TrainerFlags) -> TrainedModel:
@@ -85,6 +101,7 @@ TINY = Backend(
         "tokenizer_name": "the tiny network takes no text",
         "cache_dir": "nothing is downloaded",
         "gradient_checkpointing": "the tiny network fits",
+        "lora_rank_unet": "the tiny network is trained whole",
         "enable_xformers_memory_efficient_attention": "torch's own attention is used",
     },
     check=_check_tiny,

@@ -7,11 +7,13 @@ Does not belong here: what the network does with its weights.
 from __future__ import annotations
 
 import io
+import pickletools
 import re
 import shutil
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,6 +182,93 @@ def latest_verified(tree: TuningRunTree) -> tuple[CheckpointInfo | None, list[st
         except InvalidFile as error:
             refused.append(" ".join(str(error).split()))
     return None, refused
+
+
+MAX_PICKLE_BYTES = 64 * 1024**2
+"""Of a checkpoint's names and shapes; its numbers stand in files of their own in the archive."""
+
+
+@dataclass(frozen=True)
+class ResumeSource:
+    """A checkpoint that a run is told to go on from.
+
+    Attributes:
+        has_state: it is one of ours, with the order of the samples; else the published trainer's, with weights and optimizer.
+    """
+
+    path: Path
+    step: int
+    has_state: bool
+
+    @property
+    def note(self) -> str:
+        rest = "" if self.has_state else "; of the published trainer, so the order of the samples is ours from here on"
+        return f"goes on from {self.path}, step {self.step}{rest}"
+
+
+def resume_source(resume: str | None, backend: str) -> ResumeSource | None:
+    """What `--resume` names: a checkpoint, or a folder whose newest one is taken, as the published trainer does. None: nothing.
+
+    Looked at by its names alone, without torch, so that the wrong file is refused at once; it is read whole when it is loaded.
+
+    Raises:
+        InvalidFile: it is missing, no checkpoint of this backend, or holds no optimizer's state.
+    """
+    if resume is None:
+        return None
+    path = Path(resume).expanduser().absolute()
+    if path.is_dir():
+        steps = {parse_checkpoint_step(each.name): each for each in path.glob("*.pkl")}
+        path = max(
+            ((step, each) for step, each in steps.items() if step is not None), default=(0, path / "model_*.pkl")
+        )[1]
+    names, step = _names_in(path), parse_checkpoint_step(path.name)
+    wanted = TINY_KEYS if backend == "tiny" else PUBLISHED_KEYS
+    missing = [key for key in wanted if key not in names]
+    if missing or step is None:
+        raise _not_resumable(
+            path,
+            f"it is no checkpoint of backend {backend}" if missing else "its name does not say its step",
+            f"without {', '.join(missing)}" if missing else path.name,
+        )
+    if "ema_decay" in names:
+        raise _not_resumable(path, "it holds averaged weights (EMA), which are for use", "ema_decay")
+    has_state = all(key in names for key in RESUME_KEYS)
+    if not has_state and ("data_order" in names or "exp_avg" not in names):
+        raise _not_resumable(
+            path,
+            "it was saved without the optimizer's state (save_optimizer: false, or taken as pretrained)",
+            "weights alone",
+        )
+    return ResumeSource(path, step, has_state)
+
+
+def _not_resumable(path: Path, why: str, found: str) -> InvalidFile:
+    return InvalidFile(
+        f"a training cannot go on from this file: {why}",
+        file=path,
+        key="resume",
+        found=found,
+        wanted="model_<step>.pkl with weights and optimizer, of this backend or of the published trainer",
+        remedy="name another checkpoint; or start from these weights under another run name "
+        "(`thesis-assets checkpoint convert` makes a directory of a DiFix checkpoint, which `model` may name)",
+    )
+
+
+def _names_in(path: Path) -> set[str]:
+    """Every text in the pickle of a torch archive: the names of its keys are among them. Nothing of it is made or run."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (entry,) = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
+            if entry.file_size > MAX_PICKLE_BYTES:
+                raise ValueError(f"{entry.file_size} bytes of names")
+            return {text for _, text, _ in pickletools.genops(archive.read(entry)) if isinstance(text, str)}
+    except FileNotFoundError as error:
+        raise InvalidFile(
+            "there is nothing to go on from", file=path, key="resume", remedy="correct the path"
+        ) from error
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise _not_resumable(path, "it is no archive of torch", str(error)[:200]) from error
 
 
 def _resumable(tree: TuningRunTree, info: CheckpointInfo) -> CheckpointInfo:

@@ -46,7 +46,9 @@ def forget_other_launches() -> None:
     The trainers would take it for their own: wait for processes that never come, or believe to be one of several.
     """
     for name in list(os.environ):
-        if name in OF_A_LAUNCH or name.startswith(OF_A_LAUNCH_PREFIXES):
+        # `ACCELERATE_USE_CPU` is our own launch's; the others would change a run from outside its configuration.
+        of_accelerate = name.startswith("ACCELERATE_") and name != "ACCELERATE_USE_CPU"
+        if of_accelerate or name in OF_A_LAUNCH or name.startswith(OF_A_LAUNCH_PREFIXES):
             del os.environ[name]
 
 

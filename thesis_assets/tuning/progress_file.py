@@ -342,12 +342,21 @@ class OutOfMemory(ThesisAssetsError):
 def out_of_memory(error: BaseException, step: int, flags: TrainerFlags) -> OutOfMemory:
     """The error of a step that found no memory."""
     said = (str(error).splitlines() or [type(error).__name__])[0]
+    ways = {
+        "halve train_batch_size and double gradient_accumulation_steps (the same batch)": flags.train_batch_size > 1,
+        "gradient_checkpointing: true": not flags.gradient_checkpointing,
+        "lora_rank_unet: 16 (adapters in place of the whole U-Net)": not flags.lora_rank_unet,
+        "mixed_precision: bf16": flags.mixed_precision == "no",
+        "crop: 512 (windows of the images), or a lower one": True,
+        "a lower resolution": True,
+    }
     return OutOfMemory(
         f"step {step} does not fit in memory",
         key="train_batch_size, resolution",
         found=f"{flags.train_batch_size} at {flags.resolution}: {said}",
-        remedy="under another run name: halve train_batch_size and double gradient_accumulation_steps (the same batch), lower "
-        "resolution, or set mixed_precision: bf16. The last checkpoint is intact",
+        remedy="under another run name, one of: "
+        + "; ".join(way for way, helps in ways.items() if helps)
+        + ". The last checkpoint is intact",
     )
 
 

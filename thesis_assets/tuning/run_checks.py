@@ -17,9 +17,9 @@ from thesis_assets.tuning.trainer_start import setting_names
 
 _WITHOUT_LOSSES = {
     "pretrained": "nothing was trained: there is no loss",
-    "external": "the script's progress bar shows no loss; that the weights are finite is checkpoint_loads' to say",
+    "external": "the script's progress bar shows no loss",
 }
-"""Why a finished run of a backend may have told no loss."""
+"""Why a finished run of a backend may have told no loss: its weights are looked at in their place."""
 
 
 def checkpoint_loads(tree: DifixTree, run_name: str) -> CheckOutcome:
@@ -66,16 +66,17 @@ def checkpoint_belongs_to_data(tree: DifixTree, run_name: str) -> CheckOutcome:
 
 
 def loss_is_finite(tree: DifixTree, run_name: str) -> CheckOutcome:
-    """Every step of the progress file has a finite loss, every evaluation finite scores, and no attempt ended in an error."""
+    """Every step of the progress file has a finite loss, every evaluation finite scores, and no attempt ended in an error.
+
+    Where nobody told a loss, the weights of the last checkpoint are finite.
+    """
     run_tree = tree.tuning_run(run_name)
     try:
         config = read_json(run_tree.train_config, TrainConfig)
     except InvalidFile:
         config = None  # train_config_complete says so
     if config is not None and config.is_adopted:
-        return CheckOutcome.of(
-            [], message="the run was adopted: its trainer's losses are not here", counts={"steps": 0}
-        )
+        return _finite_weights(run_tree, "the run was adopted: its trainer's losses are not here", [])
     losses: dict[int, float] = {}
     steps, bad, last = set(), [], None
     for line in ProgressReader(run_tree.progress).new_lines():
@@ -94,8 +95,9 @@ def loss_is_finite(tree: DifixTree, run_name: str) -> CheckOutcome:
     message = f"{len(losses)} losses looked at"
     if not losses:
         silent = _WITHOUT_LOSSES.get(config.backend) if config is not None else None
-        bad += [] if silent else [f"no loss in {run_tree.progress}"]
-        message = silent or message
+        if silent:
+            return _finite_weights(run_tree, silent, bad)
+        bad.append(f"no loss in {run_tree.progress}")
     return CheckOutcome.of(
         bad,
         message=message,
@@ -130,20 +132,45 @@ def train_config_complete(tree: DifixTree, run_name: str) -> CheckOutcome:
     )
 
 
-def improves_over_input(selected: SelectedCheckpoint) -> CheckOutcome:
-    """The chosen checkpoint scores a higher mean PSNR than the unrefined renders of the same samples. A warning."""
+def _finite_weights(run_tree: TuningRunTree, why: str, bad: list[str]) -> CheckOutcome:
+    """For a run without a loss to look at. `why`: there is none."""
+    steps = list_checkpoints(run_tree)
+    if not steps:
+        return CheckOutcome.of([*bad, f"no checkpoint in {run_tree.checkpoints_dir}"], message=why, counts={"steps": 0})
+    try:
+        verify_checkpoint(run_tree, steps[-1])
+    except InvalidFile as error:
+        bad = [*bad, error.in_one_line]
+    return CheckOutcome.of(bad, message=f"{why}; the weights of step {steps[-1]} looked at", counts={"checkpoints": 1})
+
+
+def improves_over_input(tree: DifixTree, selected: SelectedCheckpoint) -> CheckOutcome:
+    """The chosen checkpoint has a higher mean PSNR than the unrefined renders of the same samples. A warning.
+
+    Where its rule scored nothing, by the run's own evaluation of that step, else of its last evaluated step.
+    """
+    run_tree = tree.tuning_run(selected.run_name)
     score = next((score for score in selected.scores if score.step == selected.step), None)
-    if score is None:
-        return CheckOutcome.of([], message=f"rule {selected.rule} scored nothing: there is no gain to compare")
-    gain = score.psnr - score.psnr_render
-    message = (
-        f"PSNR {score.psnr:.3f} dB, unrefined {score.psnr_render:.3f} dB, {gain:+.3f} dB over {score.n_samples} samples"
-    )
-    return CheckOutcome.of(
-        [] if gain > 0 else [message],
-        message=message,
-        counts={"psnr": score.psnr, "psnr_render": score.psnr_render, "gain": gain, "samples": score.n_samples},
-    )
+    if score is not None:
+        psnr, unrefined, where = score.psnr, score.psnr_render, f"over {score.n_samples} samples"
+    else:
+        steps = [step for step in list_checkpoints(run_tree) if step != selected.step] + [selected.step]
+        scored = {step: metrics for step in steps if "psnr_refined" in (metrics := _metrics(run_tree, step))}
+        if not scored:
+            message = f"rule {selected.rule} scored nothing, and no step was evaluated while it trained"
+            return CheckOutcome.of([message], message=message)
+        step = list(scored)[-1]
+        psnr, unrefined = scored[step]["psnr_refined"], scored[step]["psnr_render"]
+        where = f"in the run's own evaluation of step {step}"
+    gain = psnr - unrefined
+    message = f"PSNR {psnr:.3f} dB, unrefined {unrefined:.3f} dB, {gain:+.3f} dB {where}"
+    counts = {"psnr": psnr, "psnr_render": unrefined, "gain": gain}
+    return CheckOutcome.of([] if gain > 0 else [message], message=message, counts=dict(counts))
+
+
+def _metrics(run_tree: TuningRunTree, step: int) -> dict[str, float]:
+    path = run_tree.checkpoint_info(step)
+    return read_json(path, CheckpointInfo).metrics if path.is_file() else {}
 
 
 def _steps_on_disk(run_tree: TuningRunTree) -> list[int]:

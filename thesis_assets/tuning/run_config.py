@@ -95,6 +95,27 @@ class TrainerFlags:
     set_grads_to_none: bool = False
     allow_tf32: bool = False
 
+    # Not published flags.
+    mirror: bool = True
+    """Half of all samples are shown mirrored left to right."""
+    crop: int = 0
+    """Windows of this side at full resolution, in place of resized images; 0: whole images."""
+    lora_rank_unet: int = 0
+    """Of adapters that are tuned in place of the whole U-Net; 0: the U-Net itself."""
+    ema_decay: float = 0.0
+    """Of the averaged weights, which are evaluated and handed off; 0: none."""
+    channels_last: bool = False
+    patience: int = 0
+    """Evaluations without a better PSNR on `validation_groups` after which it ends; 0: at its last step."""
+    validation_groups: str | None = None
+    """Comma separated; None: whoever is tested is looked at, and nothing may be chosen by it."""
+    keep_last: int = 0
+    """Checkpoints that stay, beside those of `keep_steps`; 0: all."""
+    keep_steps: str | None = None
+    """Comma separated."""
+    save_optimizer: bool = True
+    """Each checkpoint holds what a run needs to go on; else the newest one alone, in a file of its own."""
+
     def values(self) -> dict[str, Any]:
         """Every flag by its name."""
         return asdict(self)
@@ -115,16 +136,22 @@ class TrainerFlags:
         arguments: list[str] = []
         for name, value in asdict(self).items():
             if isinstance(value, bool):
-                arguments += [f"--{name}"] if value else []
+                # One that is on by default has to be named to be off.
+                off = [f"--no-{name}"] if DEFAULTS[name] else []
+                arguments += [f"--{name}"] if value else off
             elif value is not None:
                 arguments += [f"--{name}", str(value)]
         return arguments
 
 
+DEFAULTS = {field.name: field.default for field in fields(TrainerFlags)}
 NOT_HYPERPARAMETERS = (
     *("dataset_path", "output_dir", "resume", "dataloader_num_workers", "viz_freq", "cache_dir", "lpips_weights"),
     *("report_to", "tracker", "tracker_run_name", "tracker_project_name", "tracker_entity", "tracker_tags"),
+    *("validation_groups", "keep_last", "keep_steps", "save_optimizer"),
 )
+LATER = ("mirror", "crop", "lora_rank_unet", "ema_decay", "channels_last", "patience")
+"""What came after the first runs: by its default it does what was done before, and stands in no digest."""
 
 
 def parse_flags(arguments: Sequence[str]) -> TrainerFlags:
@@ -140,7 +167,8 @@ def parse_flags(arguments: Sequence[str]) -> TrainerFlags:
         kind = next(one for one in get_args(hints[field.name]) or [hints[field.name]] if one is not NoneType)
         required = field.name in ("dataset_path", "output_dir", "tracker_run_name")
         if kind is bool:
-            parser.add_argument(f"--{field.name}", action="store_true")
+            switch = argparse.BooleanOptionalAction if field.default else "store_true"
+            parser.add_argument(f"--{field.name}", action=switch, default=field.default)
         else:
             parser.add_argument(
                 f"--{field.name}", type=kind, required=required, default=None if required else field.default
@@ -191,6 +219,11 @@ RunFlags = TrainerFlags | PlainFlags
 
 
 def hyperparameters(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the weights depend on, without those that do what was done before they came."""
+    return {name: value for name, value in shaping(settings).items() if name not in LATER or value != DEFAULTS[name]}
+
+
+def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the weights depend on."""
     return {name: value for name, value in settings.items() if name not in NOT_HYPERPARAMETERS}
 
@@ -237,6 +270,12 @@ def kept_run(run_tree: TuningRunTree, run: RunSpec) -> RunSpec:
     return RunSpec.model_construct(_fields_set=set(run.model_fields_set), **{**run.__dict__, **kept})
 
 
+def trained_resolution(run_tree: TuningRunTree, run: RunSpec) -> int:
+    """The long side that a run was trained at, or is to be; 512 where only the weights themselves say."""
+    side = kept_run(run_tree, run).resolution
+    return 512 if side == "auto" else side
+
+
 def kept_settings(run_tree: TuningRunTree, settings: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
     """The settings, with the recorded value of each hyperparameter that is not `given`.
 
@@ -252,7 +291,7 @@ def _hyperparameters_of_then(run_tree: TuningRunTree) -> dict[str, Any]:
         return {}
     config = read_config(run_tree)
     # Of an adopted run nobody knows what it was begun with.
-    known = {} if config.is_adopted else hyperparameters(config.flags)
+    known = {} if config.is_adopted else shaping(config.flags)
     return {name: value for name, value in known.items() if name not in _AS_THE_PLACE_HAS}
 
 
@@ -264,7 +303,7 @@ def settings_in_file(run: RunSpec) -> set[str]:
 
 def flags_in(arguments: Sequence[str]) -> set[str]:
     """The names of a command line's flags."""
-    return {word[2:].partition("=")[0] for word in arguments if word.startswith("--")}
+    return {word[2:].partition("=")[0].removeprefix("no-") for word in arguments if word.startswith("--")}
 
 
 PACKAGES = ("thesis-assets", "torch", "accelerate", "numpy", "pillow", "diffusers", "transformers", "peft")
@@ -366,13 +405,12 @@ def snapshot_of(run_tree: TuningRunTree, data_json: Path) -> DifixTree | None:
 def _differences(present: TrainConfig, wanted: TrainConfig, *, same_data: bool) -> dict[str, tuple[object, object]]:
     """What the weights depend on and differs: key to (there, asked for)."""
     pairs: dict[str, tuple[object, object]] = {"backend": (present.backend, wanted.backend)}
-    defaults = {field.name: field.default for field in fields(TrainerFlags)}
     if not same_data:
         pairs["data_json_sha256"] = (present.data_json_sha256, wanted.data_json_sha256)
-    for name in hyperparameters({**wanted.flags, **present.flags}):
+    for name in shaping({**wanted.flags, **present.flags}):
         asked = wanted.flags.get(name)
         # What was done before a setting came, for configurations that do not know it: as with the trainer's default.
-        pairs[name] = (present.flags.get(name, defaults.get(name, asked)), asked)
+        pairs[name] = (present.flags.get(name, DEFAULTS.get(name, asked)), asked)
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 

@@ -85,6 +85,7 @@ class _ScriptRun:
         self._saved = SavedFiles(tree, config, wanted)
         self._bar = ProgressBar(self._stderr, config.flags["max_train_steps"])
         self._looked = time.monotonic()
+        self._told = 0
 
     def to_its_end(self, external: External) -> bool:
         """Whether every wanted checkpoint is there. False: a signal asked to stop.
@@ -112,6 +113,8 @@ class _ScriptRun:
         known = known_flags(external, env)
         device = self._config.device
         assert device is not None, "of an adopted run, which is not trained here"
+        # It begins an epoch wherever it goes on: by the same seed it would read the head of the first one again.
+        settings["seed"] += self._told
         command, notes = script_command(external, settings, known, device=device, resume=resume)
         if resume is not None and "resume" not in known:
             raise InvalidFile(
@@ -122,7 +125,10 @@ class _ScriptRun:
             )
         write_json(self._tree.train_config, self._config.model_copy(update={"script_command": command}))
         told = [f"{self._config.n_train_samples} samples on {self._config.device}, by {external.script}"]
-        told += [f"goes on from {resume.name}"] if resume is not None else []
+        if resume is not None:
+            told.append(
+                f"goes on from {resume.name}, by seed {settings['seed']}; the script's own schedule starts anew"
+            )
         told += [f"removed {name}, which was not whole" for name in removed]
         self._report.event("start", "; ".join([*told, *notes]))
         return self._follow(external, command, env)
@@ -140,6 +146,8 @@ class _ScriptRun:
             should_stop=lambda: bool(self._stop) or not self._saved.missing,
             grace_seconds=GRACE_SECONDS,
         )
+        for told in self._bar.new_steps(ended=True):
+            self._tell(told)
         self._tell_saved(settled=True)
         removed = self._saved.remove_unfinished()
         if not self._saved.missing:
@@ -171,13 +179,15 @@ class _ScriptRun:
                 "The last checkpoint is intact",
             )
         # What it does after its last wanted save is nobody's.
-        if not self._report.step < told.step <= self._wanted[-1]:
+        if not self._told < told.step <= self._wanted[-1]:
             return
-        self._report.step = told.step
+        self._told = told.step
+        self._report.step = max(self._report.step, told.step)
         speed, flags = told.steps_per_second, self._config.flags
         batch = flags["train_batch_size"] * flags["gradient_accumulation_steps"] * flags["num_processes"]
         self._report.write(
             event="step",
+            step=told.step,
             loss=told.loss,
             learning_rate=told.learning_rate,
             samples_per_second=speed * batch if speed else None,
@@ -200,7 +210,7 @@ class _ScriptRun:
                 self._tree.checkpoint_info(step).unlink()
                 self._tree.checkpoint(step).unlink(missing_ok=True)
             else:
-                self._report.step = step
+                self._told = self._report.step = step
                 self._saved = SavedFiles(self._tree, self._config, self._wanted)
                 return self._tree.checkpoint(step)
         self._saved = SavedFiles(self._tree, self._config, self._wanted)
@@ -296,7 +306,7 @@ def script_command(
         device: `cpu`, `cuda` or `cuda:<number>`.
         resume: the checkpoint to go on from.
     """
-    wanted = {name: settings[name] for name in SCRIPT_FLAGS}
+    wanted: dict[str, Any] = {name: settings.get(name) for name in SCRIPT_FLAGS}
     # One of the two names is enough; a copy that lists both takes the published one.
     spare = MODEL_FLAGS[1] if MODEL_FLAGS[0] in known or MODEL_FLAGS[1] not in known else MODEL_FLAGS[0]
     del wanted[spare]
@@ -365,8 +375,23 @@ class ProgressBar:
         self._offset = log.stat().st_size if log.is_file() else 0
         self._rest = ""
         self._title: str | None = None
+        self._drawn: ToldStep | None = None
+        self._drawn_at = 0.0
 
-    def new_steps(self) -> Iterator[ToldStep]:
+    def new_steps(self, *, ended: bool = False) -> Iterator[ToldStep]:
+        """Each step by its last drawing: the first one of a step still has the values of the step before.
+
+        A step is done with when the next is drawn, when nothing was drawn for `LOOK_SECONDS`, or when the script has `ended`.
+        """
+        for drawn in self._drawings():
+            if self._drawn is not None and drawn.step != self._drawn.step:
+                yield self._drawn
+            self._drawn, self._drawn_at = drawn, time.monotonic()
+        if self._drawn is not None and (ended or time.monotonic() - self._drawn_at >= LOOK_SECONDS):
+            yield self._drawn
+            self._drawn = None
+
+    def _drawings(self) -> Iterator[ToldStep]:
         """The drawings since the last call, whole ones."""
         if not self._log.is_file():
             return

@@ -32,12 +32,15 @@ from thesis_assets.schemas.tuning import CheckpointInfo, PrunedCheckpoints, Sele
 from thesis_assets.storage import cell_lock, read_json, write_json
 from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, pruned_steps
 from thesis_assets.tuning.progress_file import last_progress
-from thesis_assets.tuning.run_config import read_config
+from thesis_assets.tuning.run_config import DEFAULTS, LATER, read_config
 
 _SHAPES_NO_WEIGHT = frozenset(
     {"dataloader_num_workers", "viz_freq", "preset", "stable_v100", "tracker", "selection", "external"}
+    | {"keep_last", "save_optimizer"}
 )
 """Keys of a run. What `stable_v100` puts in place stands under its own names; a corrected interpreter is no other training."""
+BEFORE = (*LATER, "gradient_checkpointing", "allow_tf32")
+"""Keys that a record of a version before does not have."""
 _RESOLVED_OTHERWISE = ("model", "mixed_precision", "extra_args")
 """Keys whose value in `train_config.json` is not the one of the experiment's file: a full path, what a CPU can do."""
 
@@ -49,6 +52,7 @@ def checkpoint_unit(tree: DifixTree, run_name: str, run: RunSpec) -> Unit:
         code_version=CODE_VERSIONS["tuned_checkpoint"],
         options=run_options(run_name, _shaping(run.model_dump(mode="json"))),
         given=run_options(run_name, _shaping(run.model_dump(mode="json", exclude_unset=True))),
+        before={f"runs.{run_name.replace('.', '_')}.{name}": DEFAULTS[name] for name in BEFORE},
         made=versions_of({"difix_data": Place(tree.base, tree.made_from("difix_data"))}),
         of_outputs=True,
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +92,12 @@ class Source:
 
     Attributes:
         checkpoint: a `.pkl`; None where `model` is a diffusers directory or a Hub id.
-        base_model: of a checkpoint that does not say: the one its run was started from.
+        flags: of the run that the checkpoint lies in, for what it does not say itself.
     """
 
     model: str
     checkpoint: Path | None
-    base_model: str | None = None
+    flags: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_source(model: str) -> Source:
@@ -108,10 +108,10 @@ def find_source(model: str) -> Source:
     """
     path = Path(model).expanduser()
     if path.suffix == ".pkl" and path.is_file():
-        return Source(model, path.absolute(), _base_of(TuningRunTree(path.absolute().parent.parent)))
+        return Source(model, path.absolute(), _flags_of(TuningRunTree(path.absolute().parent.parent)))
     run = TuningRunTree(path.absolute())
     if run.checkpoints_dir.is_dir():
-        return Source(model, _checkpoint_of(run), _base_of(run))
+        return Source(model, _checkpoint_of(run), _flags_of(run))
     looks_like_a_path = model.startswith((".", "/", "~")) or path.suffix == ".pkl"
     if not path.is_dir() and looks_like_a_path:
         raise InvalidFile(
@@ -134,16 +134,12 @@ def _checkpoint_of(run: TuningRunTree) -> Path:
     return run.checkpoint(steps[-1])
 
 
-def _base_of(run: TuningRunTree) -> str | None:
-    if not run.train_config.is_file():
-        return None
-    flags = read_json(run.train_config, TrainConfig).flags
-    base = flags.get("pretrained_model_name_or_path") or flags.get("base_model_id")
-    return base if isinstance(base, str) else None
+def _flags_of(run: TuningRunTree) -> Mapping[str, Any]:
+    return read_json(run.train_config, TrainConfig).flags if run.train_config.is_file() else {}
 
 
-def digest_and_base(model: str, run_tree: TuningRunTree) -> tuple[str | None, str | None]:
-    """The sha256 of the checkpoint that is taken, None for a published model; and its base model, where its run says one.
+def digest_and_flags(model: str, run_tree: TuningRunTree) -> tuple[str | None, Mapping[str, Any]]:
+    """The sha256 of the checkpoint that is taken, None for a published model; and the flags of the run that it lies in, if it does.
 
     What a finished run was made from may be gone since: then both are as its configuration has them.
     """
@@ -155,8 +151,8 @@ def digest_and_base(model: str, run_tree: TuningRunTree) -> tuple[str | None, st
         flags = read_json(run_tree.train_config, TrainConfig).flags
         if flags.get("model") != model:
             raise
-        return flags.get("model_sha256"), flags.get("pretrained_model_name_or_path")
-    return sha256_file(source.checkpoint) if source.checkpoint is not None else None, source.base_model
+        return flags.get("model_sha256"), flags
+    return sha256_file(source.checkpoint) if source.checkpoint is not None else None, source.flags
 
 
 if __name__ == "__main__":

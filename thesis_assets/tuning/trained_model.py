@@ -146,6 +146,8 @@ def one_a_render(references: Tensor, count: int) -> Tensor:
     return references if len(references) == count else torch.cat([references] * count)
 
 
+PUBLISHED_LONG_SIDE = 1024
+"""The published script trains at 576x1024, whatever `--resolution` says; so were all published weights."""
 SNAP = 16
 """Both sides are multiples of it: the networks halve the image up to four times."""
 

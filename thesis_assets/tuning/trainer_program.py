@@ -14,13 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thesis_assets.errors import DiskFull, NotBuiltYet, ThesisAssetsError
+from thesis_assets.errors import DiskFull, InvalidFile, ThesisAssetsError
 from thesis_assets.layout import TuningRunTree
 from thesis_assets.splits.data_json import content_of_file, former_folders
 from thesis_assets.splits.snapshot_guard import look_at_data, recorded_images, refuse_leaks, split_rows_of
 from thesis_assets.storage import full_disk_explained, sha256_file
 from thesis_assets.tuning.backends import Backend
-from thesis_assets.tuning.patient_launch import available_cores
+from thesis_assets.tuning.checkpoints import ResumeSource, list_checkpoints, resume_source
+from thesis_assets.tuning.patient_launch import available_cores, forget_other_launches
 from thesis_assets.tuning.progress_file import (
     AnotherProcessFailed,
     ProgressReader,
@@ -53,6 +54,9 @@ def main(arguments: Sequence[str], backend: Backend) -> int:
     """Train as the flags say. Returns the exit status."""
     # From the very first moment: the imports below take seconds.
     with stop_on_signals() as stop:
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            # No launcher of several processes started this one: ranks are of another launch, in whose shell it runs.
+            forget_other_launches()
         try:
             flags = parse_flags(arguments)
             tree = TuningRunTree(Path(flags.output_dir).absolute())
@@ -85,7 +89,7 @@ def _train(
     backend: Backend, flags: TrainerFlags, tree: TuningRunTree, report: TrainerReport, stop: StopRequest
 ) -> None:
     check_schedule(flags.lr_scheduler)
-    _refuse_foreign_resume(flags, tree)
+    source = _resume_source(flags, tree, backend)
     snapshot = snapshot_of(tree, Path(flags.dataset_path))
     if snapshot is not None and _is_first_process():
         look_at_data(snapshot)
@@ -100,7 +104,7 @@ def _train(
     accelerator = make_accelerator(flags, tree, tracker)
     refuse_emulated_bf16(accelerator)
     flags = replace(flags, num_processes=accelerator.num_processes)
-    inputs = _inputs(flags, tree)
+    inputs = replace(_inputs(flags, tree), source=source)
     if accelerator.is_main_process:
         inputs = _locked(backend, inputs)
     torch.manual_seed(flags.seed)
@@ -196,19 +200,26 @@ def _remarks(backend: Backend, inputs: TrainingInputs) -> list[str]:
     return remarks
 
 
-def _refuse_foreign_resume(flags: TrainerFlags, tree: TuningRunTree) -> None:
-    """A run resumes by itself, from its own directory; anything else would not be the run that its configuration says."""
-    if flags.resume is None:
-        return
-    path = Path(flags.resume).absolute()
-    if tree.checkpoints_dir not in (path, path.parent):
-        raise NotBuiltYet(
-            "this version resumes from the run's own checkpoints only",
+def _resume_source(flags: TrainerFlags, tree: TuningRunTree, backend: Backend) -> ResumeSource | None:
+    """What `--resume` names, where the run has yet to begin from it. A run that began goes on from its own newest checkpoint.
+
+    Raises:
+        InvalidFile: a training cannot go on from that file, or the run has checkpoints that did not come of it.
+    """
+    source, own = resume_source(flags.resume, backend.name), list_checkpoints(tree)
+    if source is None or not own:
+        return source
+    from_own = source.path.parent == tree.checkpoints_dir
+    came_of_it = own[-1] == source.step if from_own else own[0] > source.step
+    if not came_of_it:
+        raise InvalidFile(
+            "the run has checkpoints that did not come of the file it is to go on from",
+            file=source.path,
             key="resume",
-            found=path,
-            wanted=tree.checkpoints_dir,
-            remedy="leave the flag away, or copy the checkpoint with its side file into that directory",
+            found=f"step {source.step}; the run has {', '.join(map(str, own[-5:]))}",
+            remedy="leave the flag away: the run goes on from its newest; or move the others away; or take another run name",
         )
+    return source if from_own else None
 
 
 def _is_first_process() -> bool:

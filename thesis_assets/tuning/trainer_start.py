@@ -14,21 +14,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import InvalidExperiment, InvalidFile
 from thesis_assets.experiments.spec import RunSpec
+from thesis_assets.images.codecs import image_size
 from thesis_assets.layout import DifixTree
+from thesis_assets.samples.sample_rows import group_key, read_rows
 from thesis_assets.storage import to_json_bytes
 from thesis_assets.tuning.backends import BACKENDS, Backend
+from thesis_assets.tuning.checkpoints import resume_source
 from thesis_assets.tuning.progress_file import usable_tracker
 from thesis_assets.tuning.run_config import (
     PlainFlags,
     RunFlags,
     TrainerFlags,
+    flags_in,
     kept_settings,
     parse_flags,
     settings_in_file,
 )
-from thesis_assets.tuning.take_pretrained import digest_and_base
+from thesis_assets.tuning.take_pretrained import digest_and_flags
+from thesis_assets.tuning.trained_model import PUBLISHED_LONG_SIDE, SNAP
 
 PATIENT_LAUNCH = Path(__file__).with_name("patient_launch.py")
 TAKE_PRETRAINED = Path(__file__).with_name("take_pretrained.py")
@@ -37,22 +42,37 @@ ACCELERATE_CONFIG = Path(__file__).with_name("accelerate.yaml")
 
 PRETRAINED_SETTINGS = (
     *("model", "model_sha256", "pretrained_model_name_or_path", "resolution", "timestep", "mv_unet"),
-    *("num_samples_eval", "revision", "variant", "prompt", "cache_dir"),
+    *("num_samples_eval", "revision", "variant", "prompt", "cache_dir", "validation_groups"),
 )
 N_EVALUATED = 48
 """Test samples that the last checkpoint is scored on, where the trainer does not do it."""
-PUBLISHED_LONG_SIDE = 1024
-"""The published script trains at 576x1024, whatever `--resolution` says."""
-
 SCRIPT_FLAGS = (
     *("dataset_path", "output_dir", "tracker_project_name", "tracker_run_name", "tracker_entity", "report_to"),
     *("max_train_steps", "num_training_epochs", "checkpointing_steps", "eval_freq", "viz_freq", "resolution"),
     *("learning_rate", "train_batch_size", "gradient_accumulation_steps", "dataloader_num_workers", "max_grad_norm"),
     *("mixed_precision", "lambda_lpips", "lambda_l2", "lambda_gram", "gram_loss_warmup_steps", "timestep", "mv_unet"),
-    *("seed", "base_model_id", "pretrained_model_name_or_path"),
+    *("seed", "base_model_id", "pretrained_model_name_or_path", "gradient_checkpointing", "allow_tf32"),
 )
 """Passed to the script, each where its `--help` lists it; what is not among them is left to its own defaults."""
-EXTERNAL_SETTINGS = (*SCRIPT_FLAGS, "num_processes", "num_samples_eval", "extra_args", "tracker")
+EXTERNAL_SETTINGS = (
+    *SCRIPT_FLAGS,
+    *("num_processes", "num_samples_eval", "extra_args", "tracker", "validation_groups"),
+)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What is evaluated of an experiment, as its trainings have to know it.
+
+    Attributes:
+        groups: `<dataset>/<group_id>` of every evaluated scene; None: nobody says, so nobody is for validation by default.
+        downscale_factor: images are compared at their size over this.
+        steps: of the checkpoints that evaluation epochs stand for.
+    """
+
+    groups: frozenset[str] | None = None
+    downscale_factor: int = 2
+    steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +100,14 @@ def setting_names(backend: str) -> tuple[str, ...]:
 
 
 def trainer_start(
-    tree: DifixTree, run_name: str, run: RunSpec, device: str, *, n_train: int, lpips_weights: Path | None = None
+    tree: DifixTree,
+    run_name: str,
+    run: RunSpec,
+    device: str,
+    *,
+    n_train: int,
+    lpips_weights: Path | None = None,
+    reported: Reported = Reported(),
 ) -> TrainerStart:
     """The trainer of a run.
 
@@ -93,24 +120,59 @@ def trainer_start(
         InvalidExperiment, InvalidFile: its settings name something that is not there.
     """
     if run.backend == "pretrained":
-        return pretrained_start(tree, run_name, run, device)
+        return pretrained_start(tree, run_name, run, device, reported)
     if run.backend == "external":
-        return external_start(tree, run_name, run, device, n_train)
-    flags, notes = resolve_flags(tree, run_name, run, device, lpips_weights)
+        return external_start(tree, run_name, run, device, n_train, reported)
+    flags, notes = resolve_flags(tree, run_name, run, device, lpips_weights, reported)
     backend = BACKENDS[run.backend]
     command, env = launch_command(backend, flags, device), launch_environment(device, run.num_processes)
-    return TrainerStart(flags, notes, command, env, check=partial(backend.check, flags))
+    return TrainerStart(flags, notes, command, env, check=partial(_check_ours, backend, flags))
+
+
+def _check_ours(backend: Backend, flags: TrainerFlags) -> list[str]:
+    source = resume_source(flags.resume, backend.name)
+    return [*([source.note] if source is not None else []), *backend.check(flags)]
+
+
+def validation_groups(tree: DifixTree, run: RunSpec, reported: Reported) -> list[str]:
+    """`<dataset>/<group_id>` of the test groups that a choice may look at: those that the run's rule names, else whoever is not evaluated."""
+    present = sorted({group_key(row) for row in read_rows(tree.split_test)})
+    if run.selection.groups:
+        return [group for group in present if {group, group.partition("/")[2]} & set(run.selection.groups)]
+    return [group for group in present if reported.groups is not None and group not in reported.groups]
+
+
+def evaluated_side(tree: DifixTree, downscale_factor: int) -> int:
+    """The long side that the evaluation compares images at, by the largest training image of some scenes and cameras."""
+    return math.ceil(max(native_sides(tree)) / downscale_factor)
+
+
+def native_sides(tree: DifixTree) -> list[int]:
+    """Long sides of training images: one a scene and camera, at most some hundred."""
+    one_each = {(row.scene_name, row.target_cam_id): row for row in read_rows(tree.split_train)}
+    rows = list(one_each.values())
+    return [max(image_size(tree.base / row.image_path)) for row in rows[:: max(1, len(rows) // 200)]]
+
+
+def _auto_resolution(tree: DifixTree, run: RunSpec, reported: Reported) -> int:
+    side = max(native_sides(tree)) if run.crop else evaluated_side(tree, reported.downscale_factor)
+    return math.ceil(side / SNAP) * SNAP
 
 
 _ON_OUR_SIDE = frozenset(
     {"backend", "model", "mixed_precision", "preset", "stable_v100", "tracker"}
-    | {"selection", "external", "extra_args"}
+    | {"selection", "external", "extra_args", "resolution"}
 )
 """Keys of a run that are no flag of the trainer, or not under their own name."""
 
 
 def resolve_flags(
-    tree: DifixTree, run_name: str, run: RunSpec, device: str, lpips_weights: Path | None = None
+    tree: DifixTree,
+    run_name: str,
+    run: RunSpec,
+    device: str,
+    lpips_weights: Path | None = None,
+    reported: Reported = Reported(),
 ) -> tuple[TrainerFlags, list[str]]:
     """The trainer's flags, and a note for each setting that has no effect here or another one than asked for.
 
@@ -118,7 +180,7 @@ def resolve_flags(
         lpips_weights: the folder of the files of LPIPS, for a backend whose loss has it.
 
     Raises:
-        InvalidExperiment: `extra_args` holds a flag that the trainer does not know.
+        InvalidExperiment: `extra_args` holds a flag that the trainer does not know, or `patience` has nobody to look at.
     """
     notes = []
     precision = run.mixed_precision
@@ -140,13 +202,33 @@ def resolve_flags(
         tracker_entity=run.tracker.entity,
         tracker_tags=",".join(run.tracker.tags) or None,
         pretrained_model_name_or_path=_from_anywhere(run.model),
-        lpips_weights=str(lpips_weights.absolute()) if lpips_weights is not None and run.backend == "difix" else None,
+        lpips_weights=str(lpips_weights.absolute()) if lpips_weights is not None else None,
+        resolution=_auto_resolution(tree, run, reported) if run.resolution == "auto" else run.resolution,
+        validation_groups=",".join(validation_groups(tree, run, reported)) or None,
+        keep_steps=",".join(map(str, reported.steps)) or None,
         **plain,
     )
     # Through the parser even without `extra_args`: what stands in train_config.json is what the trainer reads.
     flags = parse_flags([*flags.as_arguments(), *run.extra_args])
     flags = TrainerFlags(**kept_settings(tree.tuning_run(run_name), flags.values(), settings_in_file(run)))
-    return flags, notes + BACKENDS[run.backend].notes_on_unused(flags)
+    if flags.patience and flags.validation_groups is None:
+        raise InvalidExperiment(
+            "a run ends early by what it scores on validation groups, and there are none",
+            key=f"runs.{run_name}.patience",
+            found=f"{flags.patience}, and every test group is evaluated" if reported.groups else flags.patience,
+            wanted="a test group that is not evaluated",
+            remedy="hold out one group more and name it in selection.groups, or set patience: 0",
+        )
+    if device == "cpu" and flags.allow_tf32:
+        notes.append("allow_tf32 = True: no effect, a CPU has no TF32")
+    return flags, notes + selection_notes(run) + BACKENDS[run.backend].notes_on_unused(flags)
+
+
+def selection_notes(run: RunSpec) -> list[str]:
+    """A line for each key of the selection that its rule does not look at. The groups are validation groups in any case."""
+    given = run.selection.model_fields_set - {"rule", "step", "groups"}
+    idle = [] if run.selection.rule.startswith("best_") else sorted(given)
+    return [f"selection.{name}: no effect, rule {run.selection.rule} scores nothing" for name in idle]
 
 
 def _from_anywhere(model: str | None) -> str | None:
@@ -194,7 +276,9 @@ def launch_environment(device: str, processes: int = 1) -> dict[str, str]:
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
-def pretrained_start(tree: DifixTree, run_name: str, run: RunSpec, device: str) -> TrainerStart:
+def pretrained_start(
+    tree: DifixTree, run_name: str, run: RunSpec, device: str, reported: Reported = Reported()
+) -> TrainerStart:
     """See `trainer_start`: nothing is trained, a checkpoint or a published model becomes step 0.
 
     Raises:
@@ -203,35 +287,46 @@ def pretrained_start(tree: DifixTree, run_name: str, run: RunSpec, device: str) 
     assert run.model is not None  # the experiment file's rules say so
     run_tree = tree.tuning_run(run_name)
     further = parse_flags(["--dataset_path", "", "--output_dir", "", "--tracker_run_name", "", *run.extra_args])
-    sha256, base = digest_and_base(run.model, run_tree)
+    sha256, source = digest_and_flags(run.model, run_tree)
+    of_run = {name: getattr(run, name) for name in ("resolution", "timestep", "mv_unet")}
+    if run.resolution == "auto":
+        # Of a file that does not say: as its run was trained, else as all published weights were.
+        of_run["resolution"] = source.get("resolution")
     settings = {
         "model": run.model,
         "model_sha256": sha256,
         # Of a checkpoint that does not say itself what it was tuned from.
-        "pretrained_model_name_or_path": further.pretrained_model_name_or_path or base,
+        "pretrained_model_name_or_path": further.pretrained_model_name_or_path
+        or source.get("pretrained_model_name_or_path")
+        or source.get("base_model_id"),
         # A directory may say itself how it is to be used, where the run does not.
         **{
-            name: getattr(run, name) if sha256 is not None or name in run.model_fields_set else None
-            for name in ("resolution", "timestep", "mv_unet")
+            name: value if sha256 is not None or name in run.model_fields_set else None
+            for name, value in of_run.items()
         },
         "num_samples_eval": N_EVALUATED,
         **{name: getattr(further, name) for name in ("revision", "variant", "prompt", "cache_dir")},
+        "validation_groups": ",".join(validation_groups(tree, run, reported)) or None,
     }
     assert tuple(settings) == PRETRAINED_SETTINGS
-    notes = ["nothing is trained: the settings of a training have no effect"]
+    notes = ["nothing is trained: the settings of a training have no effect", *selection_notes(run)]
+    used = {"dataset_path", "output_dir", "tracker_run_name", "pretrained_model_name_or_path", *PRETRAINED_SETTINGS}
+    notes += [f"extra_args --{name}: no effect, nothing is trained" for name in sorted(flags_in(run.extra_args) - used)]
     command = [sys.executable, str(TAKE_PRETRAINED), str(run_tree.base.absolute())]
     settings = kept_settings(run_tree, settings, settings_in_file(run))
     return TrainerStart(PlainFlags(settings, run.seed), notes, command, launch_environment(device))
 
 
-def external_start(tree: DifixTree, run_name: str, run: RunSpec, device: str, n_train: int) -> TrainerStart:
+def external_start(
+    tree: DifixTree, run_name: str, run: RunSpec, device: str, n_train: int, reported: Reported = Reported()
+) -> TrainerStart:
     """See `trainer_start`: how the script is started and followed is `run_external`'s, which the job runs."""
     assert run.external is not None  # the experiment file's rules say so
     # A relative path counts from `cwd`, else from where the platform runs.
     script = (Path(run.external.cwd or ".").expanduser() / Path(run.external.script).expanduser()).absolute()
     external = run.external.model_copy(update={"script": str(script)})
     run_directory = str(tree.tuning_run(run_name).base.absolute())
-    settings, notes = external_settings(tree, run_name, run, device, n_train)
+    settings, notes = external_settings(tree, run_name, run, device, n_train, reported)
     # The environment in the command, not in the locked configuration: a corrected interpreter is no other training.
     words = to_json_bytes(external.model_dump(mode="json"), indent=False).decode().strip()
     command = [sys.executable, str(RUN_EXTERNAL), run_directory, words]
@@ -240,7 +335,7 @@ def external_start(tree: DifixTree, run_name: str, run: RunSpec, device: str, n_
 
 
 def external_settings(
-    tree: DifixTree, run_name: str, run: RunSpec, device: str, n_train: int
+    tree: DifixTree, run_name: str, run: RunSpec, device: str, n_train: int, reported: Reported = Reported()
 ) -> tuple[dict[str, Any], list[str]]:
     """The settings of `EXTERNAL_SETTINGS`, and notes on what the published script makes of them."""
     precision = "no" if device == "cpu" else run.mixed_precision
@@ -262,6 +357,7 @@ def external_settings(
         "num_samples_eval": N_EVALUATED,
         "tracker": run.tracker.kind,
         "extra_args": list(run.extra_args),
+        "validation_groups": ",".join(validation_groups(tree, run, reported)) or None,
     }
     last = run.saved_steps()[-1]
     notes = [
@@ -271,6 +367,7 @@ def external_settings(
         "refined at this long side",
         "eval_freq, viz_freq: the published script evaluates nothing into eval/; the last checkpoint is evaluated after it",
     ]
+    notes += selection_notes(run)
     if precision != run.mixed_precision:
         notes.append(f"mixed_precision = {run.mixed_precision}: a CPU trains in full precision, no")
     if run.tracker.kind != "wandb":

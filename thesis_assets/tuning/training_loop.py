@@ -50,6 +50,7 @@ class TrainingInputs:
         flags: resolved, `num_processes` included.
         n_test: samples of data.json's test half; `test_samples` are those of them that are scored.
         workers: decoding processes of each training process.
+        source: that the run begins from, where it has no checkpoint of its own yet; one of its own must be its newest.
     """
 
     flags: TrainerFlags
@@ -59,6 +60,7 @@ class TrainingInputs:
     test_samples: Sequence[HeldOutSample]
     identity: RunIdentity
     workers: int
+    source: checkpoints.ResumeSource | None = None
 
 
 class TrainingLoop:
@@ -74,19 +76,36 @@ class TrainingLoop:
         self.step = 0
 
     def resume(self) -> list[str]:
-        """Go on from the newest checkpoint that verifies. Returns a line for each newer one that does not.
+        """Go on from the newest checkpoint that verifies, else from what the run was told to begin from.
+
+        Returns:
+            A line for each newer one that does not verify, or one that says what it began from.
 
         Raises:
             SnapshotChanged: the checkpoint was trained on other data or with other hyperparameters.
+            InvalidFile: the one that was asked for cannot be gone on from.
         """
-        self.step, refused = from_first(self._accelerator, self._newest_checkpoint)
+        tree, source = self._inputs.tree, self._inputs.source
+        self.step, notes = from_first(self._accelerator, self._newest_checkpoint)
+        path = tree.checkpoint(self.step)
+        if source is not None and self.step != source.step:
+            if notes:
+                raise InvalidFile(
+                    "the checkpoint that the run is to go on from cannot be used", file=source.path, found=notes[0]
+                )
+            self.step, path, notes = source.step, source.path, [source.note]
         if self.step:
             # Not mapped: the optimizer keeps these very tensors, and the run must not depend on the file any longer.
-            state = checkpoints.load_checkpoint(self._inputs.tree.checkpoint(self.step), mapped=False)
+            state = checkpoints.load_checkpoint(path, mapped=False)
+            if state.get("step", self.step) != self.step:
+                raise InvalidFile(
+                    "the file's name and its step differ", file=path, found=state["step"], wanted=self.step
+                )
             self._model.load_state(state)
             self._update.load_state(state)
-            restore_random_state(state["random_state"])
-        return refused
+            # The published trainer's files have none; every micro-batch is seeded anew in any case.
+            restore_random_state(state.get("random_state", {}))
+        return notes
 
     def run(self, stop: StopRequest) -> bool:
         """Train to the last step. False: stopped by a signal, after saving."""
@@ -230,7 +249,13 @@ class TrainingStep:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on as the checkpoint's optimizer was."""
-        self._optimizer.load_state_dict(self._model.optimizer_from_file(state["optimizer"]))
+        saved = self._model.optimizer_from_file(state["optimizer"])
+        # Another's file has other settings of the optimizer than this run.
+        own = [
+            {name: value for name, value in group.items() if name != "params"} for group in self._optimizer.param_groups
+        ]
+        groups = [{**group, **mine} for group, mine in zip(saved["param_groups"], own, strict=True)]
+        self._optimizer.load_state_dict({**saved, "param_groups": groups})
         if self._accelerator.scaler is not None and "scaler" in state:
             self._accelerator.scaler.load_state_dict(state["scaler"])
 

@@ -22,7 +22,7 @@ from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, verif
 from thesis_assets.tuning.progress_file import ProgressReader, last_progress, read_curves
 from thesis_assets.tuning.run_config import kept_run, lock_config, make_config
 from thesis_assets.tuning.run_record import checkpoint_place, checkpoint_unit, lost_checkpoints, record_run
-from thesis_assets.tuning.trainer_start import trainer_start
+from thesis_assets.tuning.trainer_start import Reported, trainer_start
 
 
 class TrainerFailed(ThesisAssetsError):
@@ -64,6 +64,7 @@ def tune(
     launcher: Launcher,
     roots: SceneRoots | None = None,
     lpips_weights: Path | None = None,
+    reported: Reported = Reported(),
     on_progress: Callable[[ProgressLine], None] | None = None,
     following: Following = Following(),
 ) -> TuningResult:
@@ -76,6 +77,7 @@ def tune(
         launcher: where the trainer runs.
         roots: where the scenes lie, see `splits.photographs.check_photographs`.
         lpips_weights: the folder of the two files of LPIPS, for a loss that has it; None looks into torch's hub cache.
+        reported: what the experiment evaluates, which nothing is chosen by.
         on_progress: called with every line of the trainer, one a step.
         following: what else its follower wants of the trainer's job, and when it ends it or leaves it.
 
@@ -98,7 +100,15 @@ def tune(
         snapshot = guard_snapshot(tree, split, roots)
         if anew:
             _set_aside(tree, run_name, launcher)
-        start = trainer_start(tree, run_name, run, device, n_train=len(snapshot.train), lpips_weights=lpips_weights)
+        start = trainer_start(
+            tree,
+            run_name,
+            run,
+            device,
+            n_train=len(snapshot.train),
+            lpips_weights=lpips_weights,
+            reported=reported,
+        )
         # A job that is left may be about to write its last files: it is followed even where nothing is missing.
         left = left_running(launcher, run_tree.job)
         unit, contents = checkpoint_unit(tree, run_name, run), Contents()

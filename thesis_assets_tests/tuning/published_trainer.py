@@ -45,10 +45,16 @@ def main() -> None:
     helper = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(600)", str(output)], start_new_session=True
     )
+    read = (output / "read_samples.txt").open("a")
+    order = torch.Generator().manual_seed(arguments.seed)
     bar = tqdm(range(arguments.max_train_steps), initial=step, desc="Steps")
     batches = math.ceil(len(samples) / (arguments.train_batch_size * accelerator.num_processes))
     for _ in range(arguments.num_training_epochs):
-        for _ in range(batches // arguments.gradient_accumulation_steps):
+        shuffled = torch.randperm(len(samples), generator=order).tolist()
+        read.write("\n")
+        for place in range(batches // arguments.gradient_accumulation_steps):
+            read.write(f"{shuffled[place]} ")
+            read.flush()
             loss = trained()
             loss.backward()
             optimizer.step()

@@ -136,8 +136,19 @@ def test_the_second_start_went_on_from_the_newest_checkpoint(tree: DifixTree, li
     assert min(line.step for line in lines if line.event == "step") > 5
 
 
+def test_it_goes_on_with_other_samples_than_it_began_with(tree: DifixTree) -> None:
+    """By the same seed each start reads the head of one and the same epoch, and never its tail."""
+    first, *_, second = [
+        line.split() for line in (tree.tuning_run("own").base / "read_samples.txt").read_text().splitlines() if line
+    ]
+    assert len(second) >= 3
+    assert first[: len(second)] != second
+    assert flag(told(tree)["argv"], "seed") == str(42 + 5)
+
+
 def test_its_progress_bar_becomes_progress_lines(tree: DifixTree, lines: list[ProgressLine]) -> None:
     steps = [line for line in lines if line.event == "step"]
+    assert [line.step for line in steps] == [6, 7, 8, 9]
     assert all(line.loss is not None and line.loss > 0.5 for line in steps)
     assert steps[-1].max_steps == 9
     assert any(line.samples_per_second for line in steps)
@@ -392,14 +403,27 @@ def test_the_bar_is_read_whatever_else_stands_in_the_log(tmp_path: Path) -> None
         handle.write("\rSteps:   0%|    | 0/10 [00:00<?, ?it/s]")
         handle.write("\rSteps:  10%|#   | 1/10 [00:02<00:18,  2.00s/it, loss/l2=0.25, loss/lpips=1e-1, lr=2e-05]")
         handle.write("\rSteps:  20%|#   | 2/10 [00:02<00:18, 4.0it/s, lo")
-    half = ToldStep(1, 0.35, 2e-5, 0.5)
-    assert list(bar.new_steps()) == [ToldStep(0, None, None, None), half]
+    assert list(bar.new_steps()) == [ToldStep(0, None, None, None)]
     with log.open("a") as handle:
         handle.write("ss=0.5]\rSteps: 11it [00:03, 4.0it/s, loss=nan]\nValidation: 11it [00:03, 4.0it/s]\n")
-    two, beyond = bar.new_steps()
-    assert two == ToldStep(2, 0.5, None, 4.0)
+    assert list(bar.new_steps()) == [ToldStep(1, 0.35, 2e-5, 0.5), ToldStep(2, 0.5, None, 4.0)]
+    (beyond,) = bar.new_steps(ended=True)
     assert (beyond.step, beyond.loss != beyond.loss) == (11, True)
+    assert list(bar.new_steps(ended=True)) == []
+
+
+def test_a_step_has_the_values_of_its_last_drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar is drawn as it moves on, with the values of the step before, and once more when they are known."""
+    log = tmp_path / "stderr.log"
+    bar = ProgressBar(log, 10)
+    log.write_text("Steps: 1/10 [00:01, 1it/s]\rSteps: 1/10 [00:01, 1it/s, loss=1.0]\r")
     assert list(bar.new_steps()) == []
+    with log.open("a") as handle:
+        handle.write("Steps: 2/10 [00:02, 1it/s, loss=1.0]\rSteps: 2/10 [00:02, 1it/s, loss=0.5]\r")
+    assert [(one.step, one.loss) for one in bar.new_steps()] == [(1, 1.0)]
+    # A script that hangs, or evaluates, has drawn its step for the last time.
+    monkeypatch.setattr("thesis_assets.tuning.run_external.LOOK_SECONDS", 0.0)
+    assert [(one.step, one.loss) for one in bar.new_steps()] == [(2, 0.5)]
 
 
 def test_a_schedule_by_which_the_published_trainer_never_saves_is_refused() -> None:

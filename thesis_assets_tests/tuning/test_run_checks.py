@@ -49,7 +49,7 @@ def outcomes(tree: DifixTree) -> dict[str, CheckOutcome]:
         "selection_disjoint_from_evaluation": check_selection_disjoint(
             selected, EVALUATED, read_json(tree.split_summary, SplitSummary)
         ),
-        "improves_over_input": run_checks.improves_over_input(selected),
+        "improves_over_input": run_checks.improves_over_input(tree, selected),
     }
 
 

@@ -62,7 +62,7 @@ def test_the_checkpoint_with_the_highest_psnr_on_people_not_evaluated_is_chosen(
     assert len(selected.selection_sample_ids) == 4
     assert all("pair02" in sample_id for sample_id in selected.selection_sample_ids)
     assert read_json(tree.tuning_run("trained").selected_checkpoint, SelectedCheckpoint) == selected
-    assert run_checks.improves_over_input(selected).passed
+    assert run_checks.improves_over_input(tree, selected).passed
     assert check_selection_disjoint(selected, EVALUATED, summary(tree)).passed
 
 
@@ -70,7 +70,7 @@ def test_without_training_there_is_no_gain_and_the_earliest_of_equals_is_chosen(
     selected = select(tree, "still", rule="best_psnr")
     assert selected.step == 10
     assert all(score.psnr == score.psnr_render and score.ssim == score.ssim_render for score in selected.scores)
-    assert not run_checks.improves_over_input(selected).passed
+    assert not run_checks.improves_over_input(tree, selected).passed
 
 
 def test_a_mean_of_nothing_is_nothing() -> None:

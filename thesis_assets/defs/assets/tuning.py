@@ -40,6 +40,7 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
         launcher=platform.launcher,
         roots=platform.roots,
         lpips_weights=platform.settings.lpips_weights,
+        reported=platform.reported(cell),
         following=following(context.get_step_execution_context(), report),
         on_progress=TrainingWatch(context.log_event, cell, tree, report).see,
     )

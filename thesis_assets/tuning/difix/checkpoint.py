@@ -38,9 +38,7 @@ from thesis_assets.tuning.difix.network import (
     network_of_weights,
     put_into_vae,
 )
-from thesis_assets.tuning.trained_model import one_a_render, processing_size, resize
-
-RESOLUTION = 512
+from thesis_assets.tuning.trained_model import PUBLISHED_LONG_SIDE, one_a_render, processing_size, resize
 
 
 def weights_to_published(network: DifixNetwork) -> dict[str, Any]:
@@ -100,7 +98,7 @@ def state_of_model(
         folder, timestep=TIMESTEP if timestep is None else timestep, mv_unet=mv_unet if said is None else said
     )
     state = {**weights_to_published(network), "optimizer": fresh_optimizer(network)}
-    return {**state, **usage(network, prompt or DEFAULT_PROMPT), "resolution": resolution or RESOLUTION}
+    return {**state, **usage(network, prompt or DEFAULT_PROMPT), "resolution": resolution or PUBLISHED_LONG_SIDE}
 
 
 def check_published(state: Mapping[str, Any], file: Path) -> None:
@@ -271,7 +269,7 @@ def refiner_of_checkpoint(
         rank_vae=int(state["rank_vae"]),
         targets=state["vae_lora_target_modules"],
     )
-    prompt, resolution = said.get("prompt", DEFAULT_PROMPT), int(said.get("resolution", RESOLUTION))
+    prompt, resolution = said.get("prompt", DEFAULT_PROMPT), int(said.get("resolution", PUBLISHED_LONG_SIDE))
     text = encode_prompts(network.folder, [prompt])[prompt].to(device)
     network, step = network.to(device).requires_grad_(False), int(said.get("step", 0))
     return DifixRefiner(network, prompt, text, resolution, device, step)

@@ -7,6 +7,7 @@ Does not belong here: making networks of the files.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -125,6 +126,33 @@ def require_packages() -> None:
             wanted=", ".join(PACKAGES),
             remedy=pip_install("'thesis-assets[difix]'"),
         )
+
+
+def import_packages() -> None:
+    """Import what a network is made of, before any part of it is read: a package that does not fit another is no fault of the model.
+
+    Raises:
+        InvalidFile: with the words of the import that fails.
+    """
+    require_packages()
+    for package, name in (
+        *(("diffusers", name) for name in ("AutoencoderKL", "UNet2DConditionModel", "DDPMScheduler")),
+        *(("transformers", name) for name in ("CLIPTextModel", "CLIPTokenizer")),
+        ("peft", "LoraConfig"),
+    ):
+        try:
+            getattr(importlib.import_module(package), name)
+        except Exception as error:  # diffusers and transformers wrap whatever a package below them raised
+            cause: BaseException = error
+            while (deeper := cause.__cause__ or cause.__context__) is not None:
+                cause = deeper
+            raise InvalidFile(
+                f"`from {package} import {name}` fails in this environment",
+                key="runs.<run_name>.backend",
+                found=f"{type(cause).__name__}: {' '.join(str(cause).split())[:400]}",
+                remedy="mend that import: most often a torchvision (or xformers, flash-attn) that was built for another torch; "
+                "install the one that belongs to yours, or uninstall it",
+            ) from error
 
 
 def _download(model: str, revision: str | None, variant: str | None, cache_dir: str | None) -> Path:

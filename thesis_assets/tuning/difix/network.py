@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from thesis_assets.errors import InvalidFile
-from thesis_assets.tuning.difix.model_folder import ModelFolder, find_model
+from thesis_assets.tuning.difix.model_folder import ModelFolder, find_model, import_packages
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -110,6 +110,7 @@ def load_difix(
     Raises:
         InvalidFile: the model cannot be had, lacks a part, or a part is not what its configuration says.
     """
+    import_packages()
     folder = model if isinstance(model, ModelFolder) else find_model(model)
     with _named(folder, "unet"):
         from diffusers import UNet2DConditionModel
@@ -135,6 +136,7 @@ def network_of_weights(
     Raises:
         InvalidFile: they do not fit the base model.
     """
+    import_packages()
     with _named(folder, "unet"):
         from diffusers import UNet2DConditionModel
 

@@ -29,7 +29,7 @@ from thesis_assets.tuning.difix.checkpoint import (
     usage,
     weights_to_published,
 )
-from thesis_assets.tuning.difix.model_folder import PUBLISHED_BASE, ModelFolder, find_model
+from thesis_assets.tuning.difix.model_folder import PUBLISHED_BASE, ModelFolder, find_model, import_packages
 from thesis_assets.tuning.difix.network import encode_prompts, load_difix
 from thesis_assets.tuning.run_config import TrainerFlags
 
@@ -49,6 +49,7 @@ def check_difix(flags: TrainerFlags) -> list[str]:
     """
     weights, folder = loss_weights(flags), _vgg_folder(flags)
     require_loss_weights(weights, folder)
+    import_packages()
     model = base_of(flags)
     notes = [f"base model {model.name}: {model.path}, digest {model.digest()}"]
     if weights.needs_vgg:
