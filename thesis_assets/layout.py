@@ -372,12 +372,16 @@ class TuningRunTree:
     checkpoints_dir = Below("checkpoints")
     pruned = Below("checkpoints/pruned.json")
     """*Ours*: which steps' checkpoints were removed on request; their side files stay."""
+    early_stop = Below("checkpoints/early_stop.json")
+    """*Ours*: the step that a training ended at before its last one, by its scores."""
     eval_dir = Below("eval")
     train_config = Below("train_config.json")
     logs_dir = Below("logs")
     """*Ours*: stdout, stderr and the trainer's own tracker files."""
     progress = Below("logs/progress.jsonl")
     """*Ours*: one JSON line a report of the running trainer."""
+    curves = Below("logs/curves.csv")
+    """*Ours*: the same numbers as a table, a row a step."""
     job = Below("job.json")
     """*Ours*: where the run executes (host, process group or job id)."""
     script_job = Below("logs/script_job.json")
@@ -402,6 +406,16 @@ class TuningRunTree:
         folder = self.base.absolute().parent.parent
         return DifixTree(folder.parent, folder.name)
 
+    @property
+    def averaged(self) -> "AveragedTree":
+        """*Ours*: averaged weights (EMA), by the same names and with the same side files."""
+        return AveragedTree(self.base)
+
+    @property
+    def resume(self) -> "ResumeTree":
+        """*Ours*: what a run needs to go on, of its newest step, where its checkpoints hold weights alone."""
+        return ResumeTree(self.base)
+
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints_dir / f"model_{step}.pkl"
 
@@ -422,6 +436,18 @@ class TuningRunTree:
     def made_from(self, asset: str) -> Path:
         """*Ours*: what the run's `tuned_checkpoint`, `selected_checkpoint` or another asset of it was made from."""
         return self.base / f"{asset}.made_from.json"
+
+
+class AveragedTree(TuningRunTree):
+    """A run whose checkpoints are the averaged ones. Not beside the others: the published trainer goes on from any `.pkl` there."""
+
+    checkpoints_dir = Below("checkpoints/ema")
+
+
+class ResumeTree(TuningRunTree):
+    """A run whose checkpoints are what it goes on from."""
+
+    checkpoints_dir = Below("checkpoints/resume")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from thesis_assets.scenes.matching import nothing_matches
 from thesis_assets.scenes.scene import Scene
 from thesis_assets.schemas.evaluation import EvaluationManifest
 from thesis_assets.schemas.tuning import SelectedCheckpoint
+from thesis_assets.tuning.checkpoints import reached_step
 
 Progress = Callable[[str], None]
 
@@ -78,7 +79,10 @@ class EvaluationCell:
     def epoch_steps(self) -> dict[int, int | None]:
         """Checkpoint step by evaluation epoch. None: the unrefined render, or a tree that says nothing of a checkpoint."""
         steps = self.experiment.evaluation.epoch_steps(self.run)
-        return steps if self.experiment.evaluation.predictions.source == "refine" else taken_steps(self, list(steps))
+        if self.experiment.evaluation.predictions.source != "refine":
+            return taken_steps(self, list(steps))
+        # A training that ended early: what would come after stands for its last checkpoint.
+        return {epoch: None if step is None else reached_step(self.tuning_run, step) for epoch, step in steps.items()}
 
     def source_camera(self) -> int:
         """The camera of the monocular video: it is the reference, and never a row of the novel-view tables.

@@ -38,6 +38,7 @@ from thesis_assets.provenance import (
 )
 from thesis_assets.schemas.evaluation import EvaluationManifest
 from thesis_assets.schemas.tuning import CheckpointInfo
+from thesis_assets.tuning.checkpoints import handed_off
 
 if TYPE_CHECKING:
     import numpy as np
@@ -357,7 +358,7 @@ def checkpoint_version(cell: EvaluationCell, epoch: int) -> dict[str, str]:
     if step is None:
         return {}
     try:
-        info = storage.read_json(cell.tuning_run.checkpoint_info(step), CheckpointInfo)
+        info = storage.read_json(handed_off(cell.tuning_run, step).checkpoint_info(step), CheckpointInfo)
     except InvalidFile:  # gone: only making the predictions anew needs it, and says so
         return {}
     return {checkpoint_name(step): info.sha256}

@@ -40,6 +40,7 @@ from thesis_assets.provenance import (
 )
 from thesis_assets.schemas.evaluation import PipelineRecord
 from thesis_assets.schemas.tuning import ConvertedModel, JobRecord, SelectedCheckpoint
+from thesis_assets.tuning.checkpoints import handed_off
 
 _REPORT_SECONDS = 10.0
 
@@ -79,7 +80,7 @@ def handed_checkpoint(cell: EvaluationCell) -> HandedCheckpoint:
             remedy=f"`{command_for('selected_checkpoint', cell.exp_name, cell.run_name)}` chooses one",
         )
     selected = storage.read_json(cell.tuning_run.selected_checkpoint, SelectedCheckpoint)
-    path = cell.tuning_run.checkpoint(selected.step)
+    path = handed_off(cell.tuning_run, selected.step).checkpoint(selected.step)
     if not path.is_file():
         raise InvalidFile("the selected checkpoint is gone", file=path, remedy="restore it, or train the run again")
     model_dir = str(cell.tuning_run.converted(selected.step).absolute()) if _takes_a_directory(cell) else ""

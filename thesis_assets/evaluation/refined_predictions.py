@@ -43,7 +43,7 @@ from thesis_assets.scenes.matching import group_id
 from thesis_assets.scenes.scene import Scene
 from thesis_assets.schemas.evaluation import PredictionRecord
 from thesis_assets.schemas.tuning import CheckpointInfo
-from thesis_assets.tuning.checkpoints import verify_checkpoint
+from thesis_assets.tuning.checkpoints import handed_off, verify_checkpoint
 from thesis_assets.tuning.refine import load_refiner
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ class Refinement:
     @cached_property
     def refiner(self) -> RefinesImages:
         """The checkpoint's model, verified before it is loaded; kept for the next scene in the same process."""
-        run = self._cell.tuning_run
+        run = handed_off(self._cell.tuning_run, self._step)
         stamps = tuple(
             storage.file_stamp(path) if path.is_file() else None
             for path in (run.checkpoint(self._step), run.checkpoint_info(self._step))

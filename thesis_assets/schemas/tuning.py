@@ -4,8 +4,11 @@ from typing import Any, ClassVar, Literal
 
 from thesis_assets.schemas.base import FileModel, OlderKeys
 
-EVAL_COLUMNS = ("sample_id", "group_id", "psnr_render", "psnr_refined", "ssim_render", "ssim_refined")
-"""Columns of `eval/metrics_<step>.csv`: one row a scored test sample, unrefined beside refined."""
+EVAL_COLUMNS = (
+    *("sample_id", "group_id", "psnr_render", "psnr_refined", "ssim_render", "ssim_refined"),
+    *("lpips_render", "lpips_refined"),
+)
+"""Columns of `eval/metrics_<step>.csv`: one row a scored test sample, unrefined beside refined. LPIPS is empty without its weights."""
 
 
 ADOPTED_COMMAND = ["adopted"]
@@ -61,6 +64,15 @@ class PrunedCheckpoints(FileModel):
     """`checkpoints/pruned.json`: the steps whose `.pkl` was removed on request, each with when. Their side files stay."""
 
     steps: dict[int, str]
+
+
+class EarlyStop(FileModel):
+    """`checkpoints/early_stop.json`: a training that ended before its last step, as no evaluation was better for long enough."""
+
+    step: int
+    best_step: int
+    best_psnr: float
+    patience: int
 
 
 class ProgressLine(FileModel):
@@ -124,6 +136,8 @@ class ConvertedModel(FileModel):
     prompt: str
     resolution: int
     base_model: str
+    ema_decay: float | None = None
+    """Of averaged weights; None: as they were trained."""
 
 
 class CheckpointScore(FileModel):
@@ -151,6 +165,8 @@ class SelectedCheckpoint(OlderKeys):
     step: int
     path: str
     sha256: str
+    weights: Literal["trained", "averaged"] = "trained"
+    """What the file at `path` holds: the weights as they were trained, or their average (EMA)."""
     scores: list[CheckpointScore]
     """Every scored checkpoint; empty for the rules `last` and `step` where nothing was asked to be scored."""
     selection_groups: list[str]

@@ -12,14 +12,14 @@ import re
 import shutil
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import TEMPORARY_PREFIX, TuningRunTree, parse_checkpoint_step
-from thesis_assets.schemas.tuning import CheckpointInfo, PrunedCheckpoints, TrainConfig
+from thesis_assets.schemas.tuning import CheckpointInfo, EarlyStop, PrunedCheckpoints, TrainConfig
 from thesis_assets.storage import atomic_file, read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
@@ -161,24 +161,68 @@ def pruned_steps(tree: TuningRunTree) -> dict[int, str]:
 
 
 def kept_steps(tree: TuningRunTree, saved: Sequence[int]) -> list[int]:
-    """`saved`, the steps of a run's schedule, without those that were removed on request."""
-    gone = pruned_steps(tree)
-    return [step for step in saved if step not in gone]
+    """`saved`, the steps of a run's schedule, up to where it ended, without those that were removed on request."""
+    gone, end = pruned_steps(tree), reached_step(tree, saved[-1])
+    return sorted({*(step for step in saved if step < end), end} - gone.keys())
+
+
+def reached_step(tree: TuningRunTree, step: int) -> int:
+    """The step, or the one that the training ended at early, where that is before it."""
+    return min(step, read_json(tree.early_stop, EarlyStop).step) if tree.early_stop.is_file() else step
+
+
+def handed_off(tree: TuningRunTree, step: int) -> TuningRunTree:
+    """Where the weights of a step lie that are evaluated, chosen and handed off: the averaged ones, where the run has them."""
+    return tree.averaged if tree.averaged.checkpoint_info(step).is_file() else tree
+
+
+def note_removed(tree: TuningRunTree, steps: Sequence[int], why: str) -> None:
+    """Write down that checkpoints are removed, before they are: one that is noted and still there is simply not removed yet."""
+    write_json(tree.pruned, PrunedCheckpoints(steps=pruned_steps(tree) | dict.fromkeys(steps, why)))
+
+
+def remove_checkpoints(tree: TuningRunTree, steps: Sequence[int]) -> None:
+    """Remove the files of steps that are noted as removed, averaged weights too. Their side files stay."""
+    for step in steps:
+        for where in (tree.averaged, tree):
+            where.checkpoint(step).unlink(missing_ok=True)
+
+
+def keep_only(tree: TuningRunTree, last: int, steps: Collection[int]) -> list[int]:
+    """Remove all checkpoints but the `last` newest and those of `steps`. Returns the steps that are gone."""
+    present = [step for step in list_checkpoints(tree) if tree.checkpoint(step).is_file()]
+    gone = [step for step in present[:-last] if step not in steps]
+    if gone:
+        note_removed(tree, gone, f"by keep_last: {last}")
+        remove_checkpoints(tree, gone)
+    return gone
 
 
 def remove_unfinished(tree: TuningRunTree) -> None:
     """Take away what a killed trainer left half written: some gigabytes each, with the larger networks. Only for a run's one
     trainer."""
-    for path in tree.checkpoints_dir.glob(f"{TEMPORARY_PREFIX}model_*.partial"):
+    for path in tree.checkpoints_dir.glob(f"**/{TEMPORARY_PREFIX}model_*.partial"):
         path.unlink(missing_ok=True)
 
 
-def latest_verified(tree: TuningRunTree) -> tuple[CheckpointInfo | None, list[str]]:
-    """The newest checkpoint that verifies and that a run can go on from, and a line for each newer one that does not."""
+def state_place(tree: TuningRunTree, step: int) -> TuningRunTree:
+    """Where a run's own state of a step lies that it goes on from."""
+    return tree.resume if tree.resume.checkpoint_info(step).is_file() else tree
+
+
+def latest_verified(tree: TuningRunTree, *, averaged: bool = False) -> tuple[CheckpointInfo | None, list[str]]:
+    """The newest checkpoint that verifies and that a run can go on from, and a line for each newer one that does not.
+
+    Args:
+        averaged: the averaged weights of the step must be there too.
+    """
     refused: list[str] = []
-    for step in reversed(list_checkpoints(tree)):
+    for step in sorted({*list_checkpoints(tree), *list_checkpoints(tree.resume)}, reverse=True):
         try:
-            return _resumable(tree, verify_checkpoint(tree, step)), refused
+            if averaged:
+                verify_checkpoint(tree.averaged, step)
+            where = state_place(tree, step)
+            return _resumable(where, verify_checkpoint(where, step)), refused
         except InvalidFile as error:
             refused.append(" ".join(str(error).split()))
     return None, refused

@@ -10,7 +10,7 @@ from thesis_assets.schemas.lineage import LineageLink, linked
 from thesis_assets.schemas.tuning import CheckpointInfo, SelectedCheckpoint, TrainConfig
 from thesis_assets.splits.lineage import compared, data_lineage
 from thesis_assets.storage import read_json, sha256_file
-from thesis_assets.tuning.checkpoints import pruned_steps
+from thesis_assets.tuning.checkpoints import handed_off, pruned_steps
 from thesis_assets.tuning.run_record import checkpoint_place
 from thesis_assets.tuning.selection import selection_place
 from thesis_assets.tuning.take_pretrained import find_source
@@ -29,10 +29,11 @@ def checkpoint_lineage(
         wanted: the digest that what was made from the checkpoint names.
     """
     run = tree.tuning_run(run_name)
-    path = run.checkpoint(step)
+    where = handed_off(run, step)
+    path = where.checkpoint(step)
     below = [config_lineage(tree, run_name, roots)] if roots is not None else []
     try:
-        info = read_json(run.checkpoint_info(step), CheckpointInfo)
+        info = read_json(where.checkpoint_info(step), CheckpointInfo)
     except InvalidFile as error:
         return linked("checkpoint", path.name, path=path, faults=[error.in_one_line], made_from=below)
     when = pruned_steps(run).get(step)
@@ -53,7 +54,8 @@ def checkpoint_lineage(
         path=path,
         digest=found,
         faults=faults,
-        note=f"step {step} of run {run_name}" + ("" if when is None else f"; removed on request (prune, {when})"),
+        note=f"step {step} of run {run_name}{', averaged weights (EMA)' if where != run else ''}"
+        + ("" if when is None else f"; removed on request (prune, {when})"),
         verified=when is None,
         made_from=below,
     )

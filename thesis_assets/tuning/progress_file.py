@@ -11,6 +11,9 @@ Light: read before torch is imported.
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
+import math
 import os
 import signal
 import sys
@@ -26,8 +29,9 @@ from pydantic import ValidationError
 
 from thesis_assets.errors import DiskFull, InvalidFile, ThesisAssetsError
 from thesis_assets.images.line_charts import Chart, Series, line_charts
+from thesis_assets.layout import TuningRunTree
 from thesis_assets.schemas.tuning import ProgressLine
-from thesis_assets.storage import sha256_value, to_json_bytes
+from thesis_assets.storage import sha256_value, to_json_bytes, write_text
 from thesis_assets.tuning.run_config import TrainerFlags
 
 if TYPE_CHECKING:
@@ -71,7 +75,14 @@ class TrainerReport:
         self._writer.close()
 
     def update(
-        self, step: int, *, losses: Mapping[str, float], learning_rate: float, samples: int, seconds: float
+        self,
+        step: int,
+        *,
+        losses: Mapping[str, float],
+        learning_rate: float,
+        samples: int,
+        seconds: float,
+        metrics: Mapping[str, float] | None = None,
     ) -> None:
         """The line of one finished step.
 
@@ -79,6 +90,7 @@ class TrainerReport:
             losses: the loss's parts, means over the step's samples; several ones become curves `loss_<name>` of their own.
             samples: how many the step saw, in all processes.
             seconds: how long it took; evaluations and saving are not in it.
+            metrics: further curves.
         """
         self.step = step
         if not self._speaks:
@@ -88,6 +100,7 @@ class TrainerReport:
         per_update = self._update_seconds / self._updates
         loss = sum(losses.values())
         parts = {f"loss_{name}": value for name, value in losses.items()} if len(losses) > 1 else {}
+        parts |= metrics or {}
         self.write(
             event="step",
             loss=loss,
@@ -255,6 +268,23 @@ def read_curves(path: Path) -> dict[str, list[float]]:
     return curves
 
 
+def write_curves(tree: TuningRunTree) -> None:
+    """`logs/curves.csv`: a row a step, a column a curve; what an evaluation measured stands in the row of its step."""
+    curves = read_curves(tree.progress)
+    steps, evaluated = curves.pop("step"), curves.pop("eval_step")
+    columns = {}
+    for name, values in curves.items():
+        places = steps if len(values) == len(steps) and not name.startswith(("psnr", "ssim", "lpips")) else evaluated
+        columns[name] = dict(zip(places, values, strict=False))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["step", *columns])
+    for step in sorted({*steps, *evaluated}):
+        values = [column.get(step, math.nan) for column in columns.values()]
+        writer.writerow([int(step), *("" if math.isnan(value) else f"{value:.9g}" for value in values)])
+    write_text(tree.curves, text.getvalue())
+
+
 Curves = Mapping[str, Sequence[float]]
 
 
@@ -269,6 +299,8 @@ def curves_picture(curves: Curves) -> bytes:
         Chart("loss", losses, log=True),
         Chart("learning rate", [_series(steps, curves, "learning_rate", "learning rate")]),
         Chart("samples a second", [_series(steps, curves, "samples_per_second", "samples/s")]),
+        Chart("gradient norm", [_series(steps, curves, "gradient_norm", "gradient norm")], log=True),
+        Chart("peak memory, GB", [_series(steps, curves, "peak_memory_gb", "peak memory")]),
         *(
             Chart(
                 f"{title} of test samples",

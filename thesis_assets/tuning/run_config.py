@@ -179,6 +179,18 @@ def parse_flags(arguments: Sequence[str]) -> TrainerFlags:
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
 
 
+def check_patience(flags: TrainerFlags) -> None:
+    """Refuse, by `InvalidExperiment`, to end a run by the scores of people whom one reports on."""
+    if flags.patience and flags.validation_groups is None:
+        raise InvalidExperiment(
+            "a run ends early by what it scores on validation groups, and there are none",
+            key=f"runs.{flags.tracker_run_name}.patience",
+            found=flags.patience,
+            wanted="a test group that is not evaluated",
+            remedy="hold out one group more and name it in selection.groups, or set patience: 0",
+        )
+
+
 def check_schedule(name: str) -> None:
     """Refuse, by `NotBuiltYet`, a schedule that is not one of `SCHEDULES`."""
     if name not in SCHEDULES:

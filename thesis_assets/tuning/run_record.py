@@ -6,6 +6,7 @@ removed one leaves its side file (digest, metrics) and a line in `pruned.json`, 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,9 +29,16 @@ from thesis_assets.provenance import (
     strike,
     versions_of,
 )
-from thesis_assets.schemas.tuning import CheckpointInfo, PrunedCheckpoints, SelectedCheckpoint, TrainConfig
-from thesis_assets.storage import cell_lock, read_json, write_json
-from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, pruned_steps
+from thesis_assets.schemas.tuning import CheckpointInfo, SelectedCheckpoint, TrainConfig
+from thesis_assets.storage import cell_lock, read_json
+from thesis_assets.tuning.checkpoints import (
+    kept_steps,
+    list_checkpoints,
+    note_removed,
+    pruned_steps,
+    reached_step,
+    remove_checkpoints,
+)
 from thesis_assets.tuning.progress_file import last_progress
 from thesis_assets.tuning.run_config import DEFAULTS, LATER, read_config
 
@@ -91,7 +99,11 @@ def _older(tree: DifixTree, run_name: str, run: RunSpec) -> Older | None:
     except InvalidFile:
         return None
     steps = list_checkpoints(run_tree)
-    named = {run_tree.checkpoint(step): _sha256_of_side_file(run_tree, step) for step in steps}
+    named = {
+        where.checkpoint(step): _sha256_of_side_file(where, step)
+        for where in (run_tree, run_tree.averaged)
+        for step in steps
+    }
     return Older(
         _files(run_tree),
         options=_options_of_then(run_name, run, config),
@@ -154,9 +166,14 @@ def record_run(
 def _files(run_tree: TuningRunTree) -> list[Path]:
     """Every file of a finished run that is nothing's note about it: not its logs, its job, or what is made from it."""
     steps = {*list_checkpoints(run_tree), *pruned_steps(run_tree)}
-    saved = [path for step in sorted(steps) for path in (run_tree.checkpoint_info(step), run_tree.checkpoint(step))]
+    saved = [
+        path
+        for where in (run_tree, run_tree.averaged)
+        for step in sorted(steps)
+        for path in (where.checkpoint_info(step), where.checkpoint(step))
+    ]
     evaluations = sorted(path for path in run_tree.eval_dir.rglob("*") if path.is_file())
-    return [path for path in (run_tree.train_config, *saved, *evaluations) if path.is_file()]
+    return [path for path in (run_tree.train_config, run_tree.early_stop, *saved, *evaluations) if path.is_file()]
 
 
 def lost_checkpoints(run_tree: TuningRunTree, run: RunSpec) -> list[str]:
@@ -223,10 +240,15 @@ def plan_pruning(
     if not steps:
         raise InvalidFile("the run has no finished checkpoint", file=run_tree.checkpoints_dir, remedy="train it first")
     reasons = _reasons(run_tree, run, steps, epoch_steps, keep)
-    return [
-        PlannedCheckpoint(step, read_json(run_tree.checkpoint_info(step), CheckpointInfo).bytes, tuple(reasons[step]))
+    sizes = {
+        step: sum(
+            where.checkpoint(step).stat().st_size
+            for where in (run_tree, run_tree.averaged)
+            if where.checkpoint(step).is_file()
+        )
         for step in steps
-    ]
+    }
+    return [PlannedCheckpoint(step, sizes[step], tuple(reasons[step])) for step in steps]
 
 
 def prune(
@@ -242,13 +264,16 @@ def prune(
         plan = plan_pruning(tree, run_name, run, epoch_steps=epoch_steps, keep=keep)
         removed = [planned.step for planned in plan if not planned.kept_for]
         if removed:
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            # Before the files go: one that is noted and still there is simply not pruned yet.
-            write_json(run_tree.pruned, PrunedCheckpoints(steps=pruned_steps(run_tree) | dict.fromkeys(removed, now)))
+            note_removed(run_tree, removed, datetime.now(UTC).isoformat(timespec="seconds"))
             place = checkpoint_place(tree, run_name)
-            strike(place, [place.name(run_tree.checkpoint(step)) for step in removed])
-        for step in removed:
-            run_tree.checkpoint(step).unlink()
+            strike(
+                place,
+                [place.name(where.checkpoint(step)) for where in (run_tree, run_tree.averaged) for step in removed],
+            )
+        remove_checkpoints(run_tree, removed)
+        last = reached_step(run_tree, run.saved_steps()[-1])
+        if run_tree.resume.checkpoints_dir.is_dir() and run_tree.eval_metrics(last).is_file():
+            shutil.rmtree(run_tree.resume.checkpoints_dir)  # a finished run goes nowhere
     return plan
 
 
@@ -266,6 +291,7 @@ def _reasons(
         )
     reasons: dict[int, list[str]] = {step: [] for step in steps}
     for epoch, step in epoch_steps.items():
+        step = None if step is None else reached_step(run_tree, step)
         if step in reasons:
             reasons[step].append(f"epoch {epoch}")
     chosen = _chosen_step(run_tree, run)

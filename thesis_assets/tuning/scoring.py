@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thesis_assets.errors import InvalidKey
+from thesis_assets.errors import InvalidFile, InvalidKey
+from thesis_assets.images.lpips_files import find_lpips
 from thesis_assets.layout import DifixTree, SampleId, TuningRunTree
 from thesis_assets.samples.sample_rows import group_key
 from thesis_assets.schemas.samples import DataJsonEntry, SampleRow
@@ -255,12 +256,15 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _write_score_table(path: Path, scores: Sequence[SampleScore]) -> None:
-    """`eval/metrics_<step>.csv`: a row a sample; an absent SSIM is empty."""
+    """`eval/metrics_<step>.csv`: a row a sample; what was not measured is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(EVAL_COLUMNS)
     for score in scores:
-        numbers = (score.psnr_render, score.psnr_refined, score.ssim_render, score.ssim_refined)
+        numbers = (
+            *(score.psnr_render, score.psnr_refined, score.ssim_render, score.ssim_refined),
+            *(score.lpips_render, score.lpips_refined),
+        )
         writer.writerow([score.sample_id, score.group, *("" if n is None else f"{n:.6f}" for n in numbers)])
     write_text(path, text.getvalue())
 
@@ -269,11 +273,47 @@ ROWS = 4
 """Samples on a contact sheet."""
 
 
+def mean_psnr(path: Path) -> float:
+    """Of the refined images in a table of an evaluation."""
+    with path.open(newline="") as handle:
+        return statistics.fmean(float(row["psnr_refined"]) for row in csv.DictReader(handle))
+
+
+def of_groups(samples: Sequence[HeldOutSample], groups: str | None) -> list[HeldOutSample]:
+    """The samples of validation groups, `<dataset>/<group_id>`, comma separated; None: all."""
+    return [sample for sample in samples if groups is None or sample.group in groups.split(",")]
+
+
+def who_is_scored(samples: Sequence[HeldOutSample], groups: str | None) -> str:
+    """In words, for the line of an evaluation."""
+    whose = f"of {groups}" if groups is not None else "of reported people; nothing may be chosen by it"
+    return f"{len(samples)} test samples {whose}"
+
+
+def lpips_where_it_is(folder: Path | None, device: str) -> Lpips | None:
+    """LPIPS on a device; None where its files are not there. `folder`: None looks into torch's hub cache."""
+    from thesis_assets.images.perceptual import load_lpips
+
+    try:
+        find_lpips(folder)
+    except InvalidFile:
+        return None
+    return load_lpips(folder, device)
+
+
 def evaluate_step(
-    refiner: RefinesImages, samples: Sequence[HeldOutSample], tree: TuningRunTree, step: int
+    refiner: RefinesImages,
+    samples: Sequence[HeldOutSample],
+    tree: TuningRunTree,
+    step: int,
+    *,
+    lpips: Lpips | None = None,
 ) -> dict[str, float]:
     """Score the samples, write both files (the table last: it says that the evaluation is whole), return the means
     that there are.
+
+    Args:
+        lpips: None leaves LPIPS out.
 
     Raises:
         InvalidFile: an image cannot be read; the message has the sample.
@@ -285,7 +325,7 @@ def evaluate_step(
         if place in places:
             shown.append(images[step])
 
-    scores = score_samples({step: refiner}, samples, on_sample=keep)[step]
+    scores = score_samples({step: refiner}, samples, lpips=lpips, on_sample=keep)[step]
     write_bytes(tree.eval_contact_sheet(step), _draw_sheet(shown))
     _write_score_table(tree.eval_metrics(step), scores)
     means = mean_score(step, scores)
@@ -294,6 +334,8 @@ def evaluate_step(
         "psnr_refined": means.psnr,
         "ssim_render": means.ssim_render,
         "ssim_refined": means.ssim,
+        "lpips_render": means.lpips_render,
+        "lpips_refined": means.lpips,
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -328,7 +370,15 @@ def evaluate_saved(tree: TuningRunTree, config: TrainConfig, step: int, report: 
         return
     assert config.seed is not None, "of an adopted run, which is not evaluated here"
     assert config.device is not None, "of an adopted run"
-    samples = stratified(from_data_json(path, test), int(config.flags["num_samples_eval"]), config.seed)
-    metrics = evaluate_step(load_refiner(tree.checkpoint(step), config.device), samples, tree, step)
+    groups = config.flags.get("validation_groups")
+    among = of_groups(from_data_json(path, test), groups)
+    samples = stratified(among, int(config.flags["num_samples_eval"]), config.seed)
+    metrics = evaluate_step(
+        load_refiner(tree.checkpoint(step), config.device),
+        samples,
+        tree,
+        step,
+        lpips=lpips_where_it_is(None, config.device),
+    )
     checkpoints.add_metrics(tree, step, metrics)
-    report.event("eval", f"{len(samples)} test samples", metrics)
+    report.event("eval", who_is_scored(samples, groups), metrics)

@@ -37,7 +37,7 @@ from thesis_assets.schemas.tuning import CheckpointInfo, CheckpointScore, Select
 from thesis_assets.splits.data_json import content_of_file, renew_paths
 from thesis_assets.splits.snapshot_guard import recorded_images, refuse_other_images
 from thesis_assets.storage import read_json, sha256_bytes, to_json_bytes, write_bytes, write_json
-from thesis_assets.tuning.checkpoints import PUBLISHED_KEYS, kept_steps, verify_checkpoint
+from thesis_assets.tuning.checkpoints import PUBLISHED_KEYS, handed_off, kept_steps, verify_checkpoint
 from thesis_assets.tuning.refine import load_refiner
 from thesis_assets.tuning.run_config import is_trained_on, kept_run, read_config
 from thesis_assets.tuning.run_record import checkpoint_place, run_options
@@ -45,6 +45,7 @@ from thesis_assets.tuning.scoring import (
     HeldOutSample,
     Numbers,
     from_rows,
+    lpips_where_it_is,
     mean_score,
     score_samples,
     stratified,
@@ -94,22 +95,25 @@ def select_checkpoint(
     making = begin(selection_unit(tree, run_name, run, evaluation_groups, lpips_weights))
     scores: list[CheckpointScore] = []
     samples: list[HeldOutSample] = []
+    kept = kept_steps(run_tree, run.saved_steps())
     if run.selection.rule in ("best_psnr", "best_lpips"):
         samples = selection_samples(tree, run.selection, evaluation_groups)
-        lpips = _lpips_where_it_is(lpips_weights, device)
+        lpips = lpips_where_it_is(lpips_weights, device)
         scores = _score_checkpoints(run_tree, run, samples, device, lpips)
         step = best_step(run.selection.rule, scores)
     else:
-        step = run.selection.step if run.selection.step is not None else run.saved_steps()[-1]
-    info = verify_checkpoint(run_tree, step)
+        step = run.selection.step if run.selection.step is not None else kept[-1]
+    handed = handed_off(run_tree, step)
+    info = verify_checkpoint(handed, step)
     stats = read_json(tree.generation_stats, GenerationStats)
     selected = SelectedCheckpoint(
         exp_name=tree.exp_name,
         run_name=run_name,
         rule=run.selection.rule,
         step=step,
-        path=str(run_tree.checkpoint(step).absolute()),
+        path=str(handed.checkpoint(step).absolute()),
         sha256=info.sha256,
+        weights="averaged" if handed != run_tree else "trained",
         scores=scores,
         selection_groups=sorted({sample.group for sample in samples}),
         selection_sample_ids=[sample.sample_id for sample in samples],
@@ -184,16 +188,6 @@ def best_step(rule: str, scores: Sequence[CheckpointScore]) -> int:
     return min(measured)[1]
 
 
-def _lpips_where_it_is(folder: Path | None, device: str) -> Lpips | None:
-    from thesis_assets.images.perceptual import load_lpips
-
-    try:
-        find_lpips(folder)
-    except InvalidFile:
-        return None
-    return load_lpips(folder, device)
-
-
 def selection_samples(tree: DifixTree, selection: Selection, evaluation_groups: Set[str]) -> list[HeldOutSample]:
     """The test samples that a rule scores: of its groups, at most `max_samples`, seeded, even over groups and cameras.
 
@@ -234,11 +228,12 @@ def selection_samples(tree: DifixTree, selection: Selection, evaluation_groups: 
 def _score_checkpoints(
     run_tree: TuningRunTree, run: RunSpec, samples: Sequence[HeldOutSample], device: str, lpips: Lpips | None
 ) -> list[CheckpointScore]:
-    sizes = {step: verify_checkpoint(run_tree, step).bytes for step in kept_steps(run_tree, run.saved_steps())}
+    kept = kept_steps(run_tree, run.saved_steps())
+    sizes = {step: verify_checkpoint(handed_off(run_tree, step), step).bytes for step in kept}
     unrefined: dict[str, Numbers] = {}
     found: list[CheckpointScore] = []
     for steps in _loaded_together(sizes, MAX_LOADED_BYTES):
-        refiners = {step: load_refiner(run_tree.checkpoint(step), device) for step in steps}
+        refiners = {step: load_refiner(handed_off(run_tree, step).checkpoint(step), device) for step in steps}
 
         def report(place: int, _images: object, steps: Sequence[int] = steps) -> None:
             if place + 1 == len(samples) or (place + 1) % 20 == 0:
@@ -398,7 +393,7 @@ def renew_hand_off(tree: DifixTree, run_name: str) -> bool:
     if not run_tree.selected_checkpoint.is_file():
         return False
     selected = read_json(run_tree.selected_checkpoint, SelectedCheckpoint)
-    path = str(run_tree.checkpoint(selected.step).absolute())
+    path = str(handed_off(run_tree, selected.step).checkpoint(selected.step).absolute())
     if selected.path == path:
         return False
     there = selected.model_copy(update={"path": path})
@@ -450,7 +445,8 @@ def pipeline_overrides(selected: SelectedCheckpoint, *, as_directory: bool = Fal
     for key in reversed(CHECKPOINT_KEY.split(".")):
         value = {key: value}
     lines = [
-        f"# Checkpoint of {selected.exp_name}/{selected.run_name}, step {selected.step}, rule {selected.rule}.",
+        f"# Checkpoint of {selected.exp_name}/{selected.run_name}, step {selected.step}, rule {selected.rule}; "
+        f"{'averaged weights (EMA)' if selected.weights == 'averaged' else 'weights as trained'}.",
         f"# sha256 {selected.sha256}",
         "# On Hydra's command line; the plus adds a key that the pipeline's configuration does not have yet:",
         f"#   {hydra_override(selected)}",

@@ -125,13 +125,14 @@ def find_source(model: str) -> Source:
 
 def _checkpoint_of(run: TuningRunTree) -> Path:
     if run.selected_checkpoint.is_file():
-        return run.checkpoint(read_json(run.selected_checkpoint, SelectedCheckpoint).step)
+        step = read_json(run.selected_checkpoint, SelectedCheckpoint).step
+        return checkpoints.handed_off(run, step).checkpoint(step)
     steps = checkpoints.list_checkpoints(run)
     if not steps:
         raise InvalidFile(
             "the run has no finished checkpoint to take", file=run.checkpoints_dir, key="runs.<run_name>.model"
         )
-    return run.checkpoint(steps[-1])
+    return checkpoints.handed_off(run, steps[-1]).checkpoint(steps[-1])
 
 
 def _flags_of(run: TuningRunTree) -> Mapping[str, Any]:

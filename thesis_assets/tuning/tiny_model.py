@@ -193,6 +193,9 @@ class TinyTraining:
     def optimizer_to_file(self, state: dict[str, Any]) -> dict[str, Any]:
         return state
 
+    def without_optimizer(self) -> dict[str, Any]:
+        return {}
+
     def optimizer_from_file(self, state: dict[str, Any]) -> dict[str, Any]:
         return state
 

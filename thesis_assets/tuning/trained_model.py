@@ -73,6 +73,10 @@ class TrainedModel(Protocol):
         """The optimizer's state over `network`'s trained parameters in the form that the backend's files have."""
         ...
 
+    def without_optimizer(self) -> dict[str, Any]:
+        """What stands in a file of weights alone where the optimizer's state would, for readers that want the key."""
+        ...
+
     def optimizer_from_file(self, state: dict[str, Any]) -> dict[str, Any]:
         """The way back.
 

@@ -32,10 +32,12 @@ from thesis_assets.tuning.progress_file import (
     at_step,
     stop_on_signals,
     usable_tracker,
+    write_curves,
 )
 from thesis_assets.tuning.run_config import (
     RunIdentity,
     TrainerFlags,
+    check_patience,
     check_schedule,
     flags_in,
     kept_settings,
@@ -44,7 +46,7 @@ from thesis_assets.tuning.run_config import (
     parse_flags,
     snapshot_of,
 )
-from thesis_assets.tuning.scoring import from_data_json, stratified, with_records
+from thesis_assets.tuning.scoring import from_data_json, lpips_where_it_is, of_groups, stratified, with_records
 
 if TYPE_CHECKING:
     from thesis_assets.tuning.training_loop import TrainingInputs
@@ -89,6 +91,7 @@ def _train(
     backend: Backend, flags: TrainerFlags, tree: TuningRunTree, report: TrainerReport, stop: StopRequest
 ) -> None:
     check_schedule(flags.lr_scheduler)
+    check_patience(flags)
     source = _resume_source(flags, tree, backend)
     snapshot = snapshot_of(tree, Path(flags.dataset_path))
     if snapshot is not None and _is_first_process():
@@ -98,17 +101,25 @@ def _train(
     # torch and accelerate take seconds to import: what can be refused is refused before.
     import torch
 
-    from thesis_assets.tuning.training_loop import TrainingLoop, make_accelerator, precision_notes, refuse_emulated_bf16
+    from thesis_assets.tuning.training_loop import (
+        TrainingLoop,
+        make_accelerator,
+        memory_layout,
+        precision_notes,
+        refuse_emulated_bf16,
+    )
 
     tracker, note = usable_tracker(flags.report_to)
     accelerator = make_accelerator(flags, tree, tracker)
     refuse_emulated_bf16(accelerator)
     flags = replace(flags, num_processes=accelerator.num_processes)
-    inputs = replace(_inputs(flags, tree), source=source)
+    lpips = lpips_where_it_is(Path(flags.lpips_weights) if flags.lpips_weights else None, str(accelerator.device))
+    inputs = replace(_inputs(flags, tree), source=source, lpips=lpips)
     if accelerator.is_main_process:
         inputs = _locked(backend, inputs)
     torch.manual_seed(flags.seed)
     model = backend.build(flags)
+    model.network.to(memory_format=memory_layout(flags))  # type: ignore[call-overload]
     notes = [*([note] if note else []), *precision_notes(accelerator, model.network)]
     training = TrainingLoop(inputs, model, accelerator, report)
     notes = [*training.resume(), *notes]
@@ -125,7 +136,14 @@ def _train(
         if report.tracker is not None:
             report.tracker.finish()
         accelerator.end_training()
-    report.event("done" if finished else "stopped", "" if finished else f"asked by {stop.signal_name}")
+    if accelerator.is_main_process:
+        write_curves(tree)
+    early = (
+        f"no evaluation was better for {flags.patience} in a row: ended at step {training.step}, and not at {flags.max_train_steps}"
+        if finished and training.step < flags.max_train_steps
+        else ""
+    )
+    report.event("done" if finished else "stopped", early if finished else f"asked by {stop.signal_name}")
 
 
 def _locked(backend: Backend, inputs: TrainingInputs) -> TrainingInputs:
@@ -179,10 +197,15 @@ def _inputs(flags: TrainerFlags, tree: TuningRunTree) -> TrainingInputs:
     return TrainingInputs(
         flags=flags,
         tree=tree,
-        triplets=Triplets(data.train, flags.resolution, recorded),
+        triplets=Triplets(data.train, flags.resolution, recorded, flags.crop),
         n_test=len(data.test),
         test_samples=with_records(
-            stratified(from_data_json(data_json, data.test), flags.num_samples_eval, flags.seed), recorded
+            stratified(
+                of_groups(from_data_json(data_json, data.test), flags.validation_groups),
+                flags.num_samples_eval,
+                flags.seed,
+            ),
+            recorded,
         ),
         identity=RunIdentity(
             content.sha256, flags.hyperparameter_digest(), lambda named: content.is_named(named, folders)
@@ -195,8 +218,10 @@ def _remarks(backend: Backend, inputs: TrainingInputs) -> list[str]:
     remarks = []
     if unused := backend.notes_on_unused(inputs.flags):
         remarks.append(f"{len(unused)} flags have no effect in this backend (`notes` of train_config.json says which)")
-    if not inputs.test_samples:
+    if not inputs.n_test:
         remarks.append("data.json has no test sample: nothing is evaluated")
+    elif not inputs.test_samples:
+        remarks.append(f"no test sample is of {inputs.flags.validation_groups}: nothing is evaluated")
     return remarks
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from thesis_assets.errors import InvalidExperiment, InvalidFile
+from thesis_assets.errors import InvalidFile
 from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.images.codecs import image_size
 from thesis_assets.layout import DifixTree
@@ -27,6 +27,7 @@ from thesis_assets.tuning.run_config import (
     PlainFlags,
     RunFlags,
     TrainerFlags,
+    check_patience,
     flags_in,
     kept_settings,
     parse_flags,
@@ -211,14 +212,7 @@ def resolve_flags(
     # Through the parser even without `extra_args`: what stands in train_config.json is what the trainer reads.
     flags = parse_flags([*flags.as_arguments(), *run.extra_args])
     flags = TrainerFlags(**kept_settings(tree.tuning_run(run_name), flags.values(), settings_in_file(run)))
-    if flags.patience and flags.validation_groups is None:
-        raise InvalidExperiment(
-            "a run ends early by what it scores on validation groups, and there are none",
-            key=f"runs.{run_name}.patience",
-            found=f"{flags.patience}, and every test group is evaluated" if reported.groups else flags.patience,
-            wanted="a test group that is not evaluated",
-            remedy="hold out one group more and name it in selection.groups, or set patience: 0",
-        )
+    check_patience(flags)
     if device == "cpu" and flags.allow_tf32:
         notes.append("allow_tf32 = True: no effect, a CPU has no TF32")
     return flags, notes + selection_notes(run) + BACKENDS[run.backend].notes_on_unused(flags)

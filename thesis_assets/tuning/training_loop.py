@@ -11,12 +11,14 @@ Does not belong here: a backend's network and loss (`trained_model`), the files'
 from __future__ import annotations
 
 import math
+import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +29,8 @@ from torch import Tensor
 from thesis_assets.errors import InvalidExperiment, InvalidFile
 from thesis_assets.launch.jobs import no_bf16
 from thesis_assets.layout import TuningRunTree
+from thesis_assets.schemas.tuning import EarlyStop
+from thesis_assets.storage import write_json
 from thesis_assets.tuning import checkpoints
 from thesis_assets.tuning.progress_file import (
     AnotherProcessFailed,
@@ -35,11 +39,15 @@ from thesis_assets.tuning.progress_file import (
     at_step,
     not_finite,
     out_of_memory,
+    write_curves,
 )
 from thesis_assets.tuning.run_config import RunIdentity, TrainerFlags
-from thesis_assets.tuning.scoring import HeldOutSample, evaluate_step
+from thesis_assets.tuning.scoring import HeldOutSample, evaluate_step, mean_psnr, who_is_scored
 from thesis_assets.tuning.trained_model import TrainedModel
 from thesis_assets.tuning.triplets import SampleOrder, TripletBatch, Triplets, load_batches
+
+if TYPE_CHECKING:
+    from thesis_assets.images.perceptual import Lpips
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class TrainingInputs:
         n_test: samples of data.json's test half; `test_samples` are those of them that are scored.
         workers: decoding processes of each training process.
         source: that the run begins from, where it has no checkpoint of its own yet; one of its own must be its newest.
+        lpips: for the evaluations; None where its weights are not there.
     """
 
     flags: TrainerFlags
@@ -61,6 +70,7 @@ class TrainingInputs:
     identity: RunIdentity
     workers: int
     source: checkpoints.ResumeSource | None = None
+    lpips: Lpips | None = None
 
 
 class TrainingLoop:
@@ -71,8 +81,9 @@ class TrainingLoop:
     ) -> None:
         self._inputs, self._flags, self._model = inputs, inputs.flags, model
         self._accelerator, self._report = accelerator, report
-        self._order = SampleOrder(len(inputs.triplets), self._flags.seed)
+        self._order = SampleOrder(len(inputs.triplets), self._flags.seed, self._flags.mirror)
         self._update = TrainingStep(self._flags, model, accelerator)
+        self._average = AveragedWeights(trained_parameters(model.network), self._flags.ema_decay)
         self.step = 0
 
     def resume(self) -> list[str]:
@@ -87,13 +98,17 @@ class TrainingLoop:
         """
         tree, source = self._inputs.tree, self._inputs.source
         self.step, notes = from_first(self._accelerator, self._newest_checkpoint)
-        path = tree.checkpoint(self.step)
+        path, averaged = (
+            checkpoints.state_place(tree, self.step).checkpoint(self.step),
+            tree.averaged.checkpoint(self.step),
+        )
         if source is not None and self.step != source.step:
             if notes:
                 raise InvalidFile(
                     "the checkpoint that the run is to go on from cannot be used", file=source.path, found=notes[0]
                 )
             self.step, path, notes = source.step, source.path, [source.note]
+            averaged = path.parent / tree.averaged.checkpoints_dir.name / path.name
         if self.step:
             # Not mapped: the optimizer keeps these very tensors, and the run must not depend on the file any longer.
             state = checkpoints.load_checkpoint(path, mapped=False)
@@ -105,11 +120,19 @@ class TrainingLoop:
             self._update.load_state(state)
             # The published trainer's files have none; every micro-batch is seeded anew in any case.
             restore_random_state(state.get("random_state", {}))
+            self._average.begin()
+            if self._flags.ema_decay and averaged.is_file():
+                with self._average.in_place():
+                    self._model.load_state(checkpoints.load_checkpoint(averaged, mapped=False))
+            elif self._flags.ema_decay:
+                notes = [*notes, f"ema_decay: the average begins anew at step {self.step}, as {averaged} is not there"]
         return notes
 
     def run(self, stop: StopRequest) -> bool:
         """Train to the last step. False: stopped by a signal, after saving."""
         flags = self._flags
+        if self.step and checkpoints.reached_step(self._inputs.tree, flags.max_train_steps) == self.step:
+            return True
         # What a kill between the checkpoint and its evaluation left out.
         self._evaluate_if_due()
         batches = self._batches()
@@ -123,12 +146,41 @@ class TrainingLoop:
             if stopping:
                 return False
             self._evaluate_if_due()
+            if flags.patience and not last and from_first(self._accelerator, self._ends_early):
+                if not saved:
+                    self._save(result)
+                return True
+        return True
+
+    def _ends_early(self) -> bool:
+        """Whether the last `patience` evaluations were no better than the best before them; noted then. Asked of the first process only."""
+        flags, tree = self._flags, self._inputs.tree
+        steps = range(flags.eval_freq, self.step + 1, flags.eval_freq)
+        scores = {step: mean_psnr(tree.eval_metrics(step)) for step in steps if tree.eval_metrics(step).is_file()}
+        if self.step not in scores:
+            return False
+        best = max(scores, key=lambda step: (scores[step], -step))
+        waited = sum(step > best for step in scores)
+        if waited < flags.patience:
+            return False
+        write_json(
+            tree.early_stop,
+            EarlyStop(step=self.step, best_step=best, best_psnr=scores[best], patience=flags.patience),
+        )
         return True
 
     def _newest_checkpoint(self) -> tuple[int, list[str]]:
         """Step (0: there is none) and refused ones; asked of the first process only."""
-        checkpoints.remove_unfinished(self._inputs.tree)
-        info, refused = checkpoints.latest_verified(self._inputs.tree)
+        tree = self._inputs.tree
+        checkpoints.remove_unfinished(tree)
+        info, refused = checkpoints.latest_verified(tree, averaged=bool(self._flags.ema_decay))
+        if info is None and refused and not self._flags.save_optimizer:
+            raise InvalidFile(
+                "what the run goes on from cannot be used, and its checkpoints hold weights alone (save_optimizer: false)",
+                file=tree.resume.checkpoints_dir,
+                found=refused[0],
+                remedy="restore it from a copy; or train the run anew under another name",
+            )
         if info is None:
             return 0, refused
         self._inputs.identity.refuse_another(self._inputs.tree, info)
@@ -143,9 +195,11 @@ class TrainingLoop:
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise out_of_memory(error, self.step + 1, self._flags) from error
         self.step += 1
+        self._average.update(self.step)
         self._report.update(
             self.step,
             losses=result.losses,
+            metrics=result.metrics,
             learning_rate=result.learning_rate,
             samples=self._seen(1),
             seconds=time.monotonic() - started,
@@ -171,15 +225,37 @@ class TrainingLoop:
 
     def _save(self, result: StepResult) -> None:
         if self._accelerator.is_main_process:
-            info = checkpoints.save_checkpoint(
-                self._inputs.tree,
-                {**self._model.state(), **self._update.state(), **self._resume_state()},
-                metrics={"loss": result.loss},
-                data_json_sha256=self._inputs.identity.data_json_sha256,
-                hyperparameter_digest=self._inputs.identity.hyperparameter_digest,
-            )
-            self._report.event("checkpoint", self._inputs.tree.checkpoint(info.step).name)
+            tree, flags, metrics = self._inputs.tree, self._flags, {"loss": result.loss}
+            if flags.ema_decay:
+                # Before the checkpoint, which is whole only with it.
+                with self._average.in_place():
+                    self._write(tree.averaged, {**self._weights_alone(), "ema_decay": flags.ema_decay}, metrics)
+            whole = {**self._model.state(), **self._update.state(), **self._resume_state()}
+            self._write(tree, whole if flags.save_optimizer else self._weights_alone(), metrics)
+            if not flags.save_optimizer:
+                self._write(tree.resume, whole, metrics)
+                for step in checkpoints.list_checkpoints(tree.resume):
+                    if step != self.step:
+                        tree.resume.checkpoint_info(step).unlink()
+                        tree.resume.checkpoint(step).unlink()
+            if flags.keep_last:
+                kept = {int(step) for step in (flags.keep_steps or "").split(",") if step}
+                checkpoints.keep_only(tree, flags.keep_last, kept)
+            self._report.event("checkpoint", tree.checkpoint(self.step).name)
         self._accelerator.wait_for_everyone()
+
+    def _weights_alone(self) -> dict[str, Any]:
+        return {**self._model.state(), **self._model.without_optimizer(), "step": self.step}
+
+    def _write(self, tree: TuningRunTree, state: dict[str, Any], metrics: Mapping[str, float]) -> None:
+        identity = self._inputs.identity
+        checkpoints.save_checkpoint(
+            tree,
+            state,
+            metrics=metrics,
+            data_json_sha256=identity.data_json_sha256,
+            hyperparameter_digest=identity.hyperparameter_digest,
+        )
 
     def _resume_state(self) -> dict[str, Any]:
         flags = self._flags
@@ -200,24 +276,35 @@ class TrainingLoop:
         if not due or not self._inputs.test_samples:
             return
         if self._accelerator.is_main_process and not self._inputs.tree.eval_metrics(self.step).is_file():
+            tree, samples = self._inputs.tree, self._inputs.test_samples
             try:
-                metrics = evaluate_step(
-                    self._model.refiner(self.step), self._inputs.test_samples, self._inputs.tree, self.step
-                )
+                # By the weights that are handed off.
+                with self._average.in_place():
+                    metrics = evaluate_step(
+                        self._model.refiner(self.step), samples, tree, self.step, lpips=self._inputs.lpips
+                    )
             except InvalidFile as error:
                 raise at_step(error, self.step) from error
-            checkpoints.add_metrics(self._inputs.tree, self.step, metrics)
-            sheet = self._inputs.tree.eval_contact_sheet(self.step)
-            self._report.event("eval", f"{len(self._inputs.test_samples)} test samples", metrics, sheet)
+            for where in (tree, tree.averaged):
+                checkpoints.add_metrics(where, self.step, metrics)
+            weights = ", averaged weights" if self._flags.ema_decay else ""
+            self._report.event(
+                "eval",
+                f"{who_is_scored(samples, self._flags.validation_groups)}{weights}",
+                metrics,
+                tree.eval_contact_sheet(self.step),
+            )
+            write_curves(tree)
         self._accelerator.wait_for_everyone()
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """`losses`: each part's mean over the step's samples, of all processes."""
+    """`losses`: each part's mean over the step's samples, of all processes. `metrics`: what else becomes a curve."""
 
     losses: dict[str, float]
     learning_rate: float
+    metrics: dict[str, float]
 
     @property
     def loss(self) -> float:
@@ -238,6 +325,7 @@ class TrainingStep:
             fused=accelerator.device.type in ("cpu", "cuda"),
         )
         self._parameters = trained
+        self._skipped = 0
         self._forward, self._optimizer = accelerator.prepare(model.network, optimizer)
 
     def state(self) -> dict[str, Any]:
@@ -279,13 +367,17 @@ class TrainingStep:
             with self._accelerator.accumulate(self._forward):
                 parts = self._losses(micro_batch, step)
                 self._accelerator.backward(torch.stack([part.mean() for part in parts.values()]).sum())
-                if self._accelerator.sync_gradients and self._flags.max_grad_norm > 0:
-                    norm = self._accelerator.clip_grad_norm_(self._parameters, self._flags.max_grad_norm)
+                if self._accelerator.sync_gradients:
+                    # Without clipping by a limit that no gradient reaches: its norm is told all the same.
+                    norm = self._accelerator.clip_grad_norm_(self._parameters, self._flags.max_grad_norm or math.inf)
                 self._optimizer.step()
                 self._optimizer.zero_grad()
             losses.append({name: part.detach() for name, part in parts.items()})
         sample_ids = [name for micro_batch in micro_batches for batch in micro_batch for name in batch.sample_ids]
-        return StepResult(self._means(losses, norm, step, sample_ids), rate)
+        self._skipped += bool(self._optimizer.step_was_skipped)
+        means, gradient = self._means(losses, norm, step, sample_ids)
+        metrics = {"skipped_steps": float(self._skipped), "peak_memory_gb": peak_memory(self._accelerator.device) / 1e9}
+        return StepResult(means, rate, metrics | ({"gradient_norm": gradient} if np.isfinite(gradient) else {}))
 
     def _set_learning_rate(self, step: int) -> float:
         flags = self._flags
@@ -311,17 +403,17 @@ class TrainingStep:
 
     def _losses(self, micro_batch: list[TripletBatch], step: int) -> dict[str, Tensor]:
         """(B,) by part, over the samples of a micro-batch, which may be of several image sizes."""
-        parts = [self._model.losses(self._forward, batch.to(self._accelerator.device), step) for batch in micro_batch]
+        device, layout = self._accelerator.device, memory_layout(self._flags)
+        parts = [self._model.losses(self._forward, batch.to(device, layout), step) for batch in micro_batch]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _means(
         self, losses: list[dict[str, Tensor]], norm: Tensor | None, step: int, sample_ids: list[str]
-    ) -> dict[str, float]:
-        """Means of the step, over all processes; looked at once a step, since each look waits for the GPU."""
+    ) -> tuple[dict[str, float], float]:
+        """Means of the step, over all processes, and the gradient's norm; looked at once a step, since each look waits for the GPU."""
         names = list(losses[0])
         each = torch.stack([torch.cat([one[name] for one in losses]) for name in names])
-        # With fp16 an overflow is part of the game: the gradient scaler skips the step and lowers its scale.
-        watched = norm if norm is not None and self._accelerator.scaler is None else each.new_zeros(())
+        watched = norm if norm is not None else each.new_zeros(())
         per_sample = each.sum(dim=0)
         *values, gradient = torch.cat([per_sample, watched.reshape(1)]).tolist()
         # Before anybody gives up: the others would wait for the means in vain.
@@ -331,9 +423,58 @@ class TrainingStep:
             raise not_finite("loss", step, bad)
         if not np.isfinite(means).all() and self._accelerator.num_processes > 1:
             raise AnotherProcessFailed(f"the loss of another process is not finite at step {step}")
-        if not (np.isfinite(gradient) and np.isfinite(means).all()):
+        # With fp16 an overflow is part of the game: the gradient scaler skips the step and lowers its scale.
+        may_overflow = self._accelerator.scaler is not None or not self._flags.max_grad_norm
+        if not ((may_overflow or np.isfinite(gradient)) and np.isfinite(means).all()):
             raise not_finite("gradient", step, sample_ids)
-        return dict(zip(names, means, strict=True))
+        return dict(zip(names, means, strict=True)), gradient
+
+
+class AveragedWeights:
+    """The exponential moving average of trained parameters, where they are. A decay of 0: there is none, and nothing is done.
+
+    The decay rises with the steps, (1 + step) / (10 + step) up to its own value: early weights are soon forgotten.
+    """
+
+    def __init__(self, parameters: list[torch.nn.Parameter], decay: float) -> None:
+        self._parameters, self._decay = parameters, decay
+        self._values: list[Tensor] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Start from the weights as they are."""
+        self._values = [one.detach().clone() for one in self._parameters] if self._decay else []
+
+    def update(self, step: int) -> None:
+        """Take in the weights after `step`."""
+        if self._values:
+            weight = 1 - min(self._decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(self._values, [one.detach() for one in self._parameters], weight)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The network has the averaged weights while the block runs."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for place, (parameter, value) in enumerate(zip(self._parameters, self._values, strict=bool(self._values))):
+            self._values[place], parameter.data = parameter.data, value
+
+
+def memory_layout(flags: TrainerFlags) -> torch.memory_format:
+    """How images and weights of four dimensions lie in memory."""
+    return torch.channels_last if flags.channels_last else torch.contiguous_format
+
+
+def peak_memory(device: torch.device) -> float:
+    """Bytes that this process has had on its device at most."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
 WAIT = timedelta(hours=6)

@@ -23,7 +23,7 @@ from thesis_assets.images.codecs import image_size, read_rgb
 from thesis_assets.schemas.samples import DataJson, DataJsonEntry
 from thesis_assets.splits.snapshot_guard import doubt_shard
 from thesis_assets.storage import read_json, sha256_file
-from thesis_assets.tuning.trained_model import TripletImages, processing_size, resize
+from thesis_assets.tuning.trained_model import SNAP, TripletImages, processing_size, resize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +49,20 @@ class Triplet:
     def mirrored(self) -> Triplet:
         return Triplet(self.sample_id, self.render.flip(-1), self.target.flip(-1), self.reference.flip(-1))
 
+    def window(self, side: int, top: float, left: float) -> Triplet:
+        """The same window of the three images, where they have its size; else as much of it, in multiples of 16.
+
+        Args:
+            top, left: its place, from 0 at one edge to 1 at the other.
+        """
+        sizes = [min(side, length // SNAP * SNAP) for length in self.render.shape[1:]]
+        y, x = (
+            int(at * (length - size + 1))
+            for at, length, size in zip((top, left), self.render.shape[1:], sizes, strict=True)
+        )
+        cut = (one[:, y : y + sizes[0], x : x + sizes[1]] for one in (self.render, self.target, self.reference))
+        return Triplet(self.sample_id, *(one.contiguous() for one in cut))
+
 
 @dataclass(frozen=True)
 class TripletBatch:
@@ -59,9 +73,12 @@ class TripletBatch:
     targets: Tensor
     references: Tensor
 
-    def to(self, device: torch.device) -> TripletImages:
+    def to(self, device: torch.device, layout: torch.memory_format = torch.contiguous_format) -> TripletImages:
         """As float32 in [0, 1] on `device`; moved as bytes, a quarter of the transfer."""
-        moved = (images.to(device, non_blocking=True) for images in (self.renders, self.targets, self.references))
+        moved = (
+            images.to(device, non_blocking=True).contiguous(memory_format=layout)
+            for images in (self.renders, self.targets, self.references)
+        )
         renders, targets, references = (images.float() / 255 for images in moved)
         return TripletImages(renders, targets, references, self.sample_ids)
 
@@ -93,11 +110,12 @@ def read_data_json(path: Path) -> DataJson:
 
 
 def read_triplet(
-    sample_id: str, entry: DataJsonEntry, resolution: int, recorded: Mapping[str, str] = NOTHING_RECORDED
+    sample_id: str, entry: DataJsonEntry, resolution: int | None, recorded: Mapping[str, str] = NOTHING_RECORDED
 ) -> Triplet:
     """Decode one sample and resize it. The render's size decides; the reference, of another camera, is brought to it.
 
     Args:
+        resolution: the long side; None: as the render is.
         recorded: sha256 of images by path, of those that have a record.
 
     Raises:
@@ -106,7 +124,8 @@ def read_triplet(
     """
     paths = (entry.image, entry.target_image, str(entry.ref_image))
     images = read_images(sample_id, [(Path(path), recorded.get(path)) for path in paths])
-    size = processing_size(images[0].shape[0], images[0].shape[1], resolution)
+    height, width = images[0].shape[:2]
+    size = (height, width) if resolution is None else processing_size(height, width, resolution)
     return Triplet(sample_id, *(_at_size(image, size) for image in images))
 
 
@@ -161,13 +180,18 @@ class Triplets(Dataset["Triplet | InvalidFile"]):
 
     Args:
         recorded: sha256 of images by path, of those that have a record.
+        crop: the side of the windows that are shown of images at their own size; 0: whole images at `resolution`.
     """
 
     def __init__(
-        self, samples: dict[str, DataJsonEntry], resolution: int, recorded: Mapping[str, str] = NOTHING_RECORDED
+        self,
+        samples: dict[str, DataJsonEntry],
+        resolution: int,
+        recorded: Mapping[str, str] = NOTHING_RECORDED,
+        crop: int = 0,
     ) -> None:
         self.samples = list(samples.items())
-        self.resolution = resolution
+        self._resolution, self._crop = None if crop else resolution, crop
         self._recorded = recorded
         self._decoded: list[Triplet] | None = None
 
@@ -176,6 +200,8 @@ class Triplets(Dataset["Triplet | InvalidFile"]):
             triplet = self._decoded[draw.index] if self._decoded else self._read(draw.index)
         except InvalidFile as error:
             return error
+        if self._crop:
+            triplet = triplet.window(self._crop, draw.top, draw.left)
         return triplet.mirrored() if draw.mirrored else triplet
 
     def __len__(self) -> int:
@@ -199,7 +225,8 @@ class Triplets(Dataset["Triplet | InvalidFile"]):
             raise InvalidFile(
                 f"sample {sample_id}: {error.problem}", file=error.file or path, found=error.found
             ) from error
-        if math.prod(processing_size(height, width, self.resolution)) * 9 * len(self.samples) > max_bytes:
+        size = (height, width) if self._resolution is None else processing_size(height, width, self._resolution)
+        if math.prod(size) * 9 * len(self.samples) > max_bytes:
             return False
         with ThreadPoolExecutor(max(1, threads)) as pool:
             self._decoded = list(pool.map(self._read, range(len(self.samples))))
@@ -207,7 +234,7 @@ class Triplets(Dataset["Triplet | InvalidFile"]):
 
     def _read(self, index: int) -> Triplet:
         sample_id, entry = self.samples[index]
-        return read_triplet(sample_id, entry, self.resolution, self._recorded)
+        return read_triplet(sample_id, entry, self._resolution, self._recorded)
 
 
 def load_batches(
@@ -255,10 +282,13 @@ def _collate(samples: Sequence[Triplet | InvalidFile]) -> list[TripletBatch] | I
 
 @dataclass(frozen=True)
 class Draw:
-    """One sample as it is shown: which, and whether mirrored left to right (render, target and reference alike)."""
+    """One sample as it is shown: which, whether mirrored left to right (render, target and reference alike), and where a window
+    of it lies, from 0 at one edge to 1 at the other."""
 
     index: int
     mirrored: bool
+    top: float = 0.0
+    left: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -267,12 +297,14 @@ class SampleOrder:
 
     n_samples: int
     seed: int
+    mirror: bool = True
 
     def draw(self, count: int) -> Draw:
         """The sample that is seen after `count` others. Every sample stands once in each epoch; batches cross epochs."""
         epoch, place = divmod(count, self.n_samples)
-        order, mirrored = _epoch(self.n_samples, self.seed, epoch)
-        return Draw(int(order[place]), bool(mirrored[place]))
+        order, mirrored, windows = _epoch(self.n_samples, self.seed, epoch)
+        top, left = windows[place]
+        return Draw(int(order[place]), self.mirror and bool(mirrored[place]), float(top), float(left))
 
     def batches(self, first: int, last: int, size: int) -> Iterator[list[Draw]]:
         """Batches of `size` draws, from sample count `first` up to `last`."""
@@ -281,6 +313,7 @@ class SampleOrder:
 
 
 @lru_cache(maxsize=4)
-def _epoch(n_samples: int, seed: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _epoch(n_samples: int, seed: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]:
     random = np.random.default_rng([seed, epoch])
-    return random.permutation(n_samples), random.random(n_samples) < 0.5
+    # In this order: each draw leaves those before it as they were.
+    return random.permutation(n_samples), random.random(n_samples) < 0.5, random.random((n_samples, 2))

@@ -18,7 +18,7 @@ from thesis_assets.scenes.listing import SceneRoots
 from thesis_assets.schemas.tuning import JobRecord, ProgressLine
 from thesis_assets.splits.snapshot_guard import freeze, guard_snapshot
 from thesis_assets.storage import cell_lock, read_json
-from thesis_assets.tuning.checkpoints import kept_steps, list_checkpoints, verify_checkpoint
+from thesis_assets.tuning.checkpoints import handed_off, kept_steps, list_checkpoints, reached_step, verify_checkpoint
 from thesis_assets.tuning.progress_file import ProgressReader, last_progress, read_curves
 from thesis_assets.tuning.run_config import kept_run, lock_config, make_config
 from thesis_assets.tuning.run_record import checkpoint_place, checkpoint_unit, lost_checkpoints, record_run
@@ -187,7 +187,7 @@ def _set_aside(tree: DifixTree, run_name: str, launcher: Launcher) -> None:
 
 def _is_finished(run_tree: TuningRunTree, run: RunSpec, *, evaluated: bool) -> bool:
     """Whether the last wanted step is saved, whole, and where it is to be `evaluated` that too."""
-    last = run.saved_steps()[-1]
+    last = reached_step(run_tree, run.saved_steps()[-1])
     if not run_tree.checkpoint_info(last).is_file():
         return False
     if evaluated and not run_tree.eval_metrics(last).is_file():
@@ -291,7 +291,8 @@ def _verify(run_tree: TuningRunTree, run: RunSpec, contents: Contents) -> None:
             remedy="restore them from a copy, or train the run again under another name",
         )
     for step in wanted:
-        contents.saw(run_tree.checkpoint(step), verify_checkpoint(run_tree, step).sha256)
+        for where in {run_tree, handed_off(run_tree, step)}:
+            contents.saw(where.checkpoint(step), verify_checkpoint(where, step).sha256)
 
 
 def _result(run_tree: TuningRunTree, run: RunSpec) -> TuningResult:

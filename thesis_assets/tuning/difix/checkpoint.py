@@ -40,13 +40,16 @@ from thesis_assets.tuning.difix.network import (
 )
 from thesis_assets.tuning.trained_model import PUBLISHED_LONG_SIDE, one_a_render, processing_size, resize
 
+UNET_ADAPTERS = "state_dict_unet_lora"
+"""Where the U-Net's adapters stand, which the published keys have added into its weights; of the optimizer, its state over them."""
+
 
 def weights_to_published(network: DifixNetwork) -> dict[str, Any]:
     """The published keys but the optimizer. The tensors are the network's own."""
     return {
         "vae_lora_target_modules": list(network.targets),
         "rank_vae": network.rank_vae,
-        "state_dict_unet": network.unet.state_dict(),
+        "state_dict_unet": network.unet_weights(),
         "state_dict_vae": {name: weight for name, weight in network.vae.state_dict().items() if is_tuned(name)},
     }
 
@@ -142,9 +145,15 @@ def refuse_another_base(folder: ModelFolder, state: Mapping[str, Any]) -> None:
 
 
 def load_weights(network: DifixNetwork, state: Mapping[str, Any]) -> None:
-    """Put a checkpoint's weights into a network of the same base model. `InvalidFile`: they do not fit it."""
+    """Put a checkpoint's weights into a network of the same base model. `InvalidFile`: they do not fit it.
+
+    Of a network whose U-Net has adapters these alone: the U-Net is the base model's, which must be the one of the training.
+    """
     try:
-        network.unet.load_state_dict(state["state_dict_unet"])
+        if network.lora_rank:
+            _load_adapters(network, state)
+        else:
+            network.unet.load_state_dict(state["state_dict_unet"])
         put_into_vae(network.vae, state["state_dict_vae"])
     except (RuntimeError, ValueError) as error:
         raise InvalidFile(
@@ -154,6 +163,18 @@ def load_weights(network: DifixNetwork, state: Mapping[str, Any]) -> None:
         ) from error
 
 
+def _load_adapters(network: DifixNetwork, state: Mapping[str, Any]) -> None:
+    adapters = state.get(UNET_ADAPTERS)
+    if adapters is None:
+        raise ValueError(f"it has no {UNET_ADAPTERS}: its U-Net was tuned whole, and this run has lora_rank_unet")
+    untouched = "conv_in.weight"
+    if not torch.equal(network.unet.state_dict()[untouched].cpu(), state["state_dict_unet"][untouched]):
+        raise ValueError("its adapters were tuned on another U-Net than the base model's")
+    if set(adapters) != set(network.unet_adapters()):
+        raise ValueError(f"{UNET_ADAPTERS} are not over this U-Net's layers")
+    network.unet.load_state_dict(adapters, strict=False)
+
+
 def optimizer_to_published(network: DifixNetwork, state: Mapping[str, Any]) -> dict[str, Any]:
     """AdamW's state over `network.tuned_parameters()` (one group) as the state over the published order.
 
@@ -161,6 +182,9 @@ def optimizer_to_published(network: DifixNetwork, state: Mapping[str, Any]) -> d
     """
     order = published_order(network)
     last = {name: place for place, name in enumerate(order)}
+    if network.lora_rank:
+        # Over adapters: the published trainer has no such parameters, and finds an optimizer without moments.
+        return {**fresh_optimizer(network), UNET_ADAPTERS: dict(state)}
     (group,) = state["param_groups"]
     names = [name for name, _ in network.tuned_parameters()]
     return {
@@ -171,6 +195,12 @@ def optimizer_to_published(network: DifixNetwork, state: Mapping[str, Any]) -> d
 
 def optimizer_from_published(network: DifixNetwork, state: Mapping[str, Any]) -> dict[str, Any]:
     """The way back of `optimizer_to_published`. `InvalidFile`: the state is over other parameters."""
+    if network.lora_rank:
+        if UNET_ADAPTERS not in state:
+            raise InvalidFile(
+                "the optimizer's state is not over this run's adapters", key="optimizer", wanted=UNET_ADAPTERS
+            )
+        return dict(state[UNET_ADAPTERS])
     order = published_order(network)
     groups = state["param_groups"]
     if len(groups) != 1 or len(groups[0]["params"]) != len(order):
@@ -191,14 +221,20 @@ def optimizer_from_published(network: DifixNetwork, state: Mapping[str, Any]) ->
 
 
 def fresh_optimizer(network: DifixNetwork) -> dict[str, Any]:
-    """The optimizer's part of a file that was not trained here: AdamW's defaults and no moments."""
-    optimizer = torch.optim.AdamW([parameter for _, parameter in network.tuned_parameters()], lr=2e-5)
-    return optimizer_to_published(network, optimizer.state_dict())
+    """The optimizer's part of a file that is not gone on from: AdamW's defaults and no moments."""
+    one = torch.optim.AdamW([torch.zeros(1)], lr=2e-5).state_dict()["param_groups"][0]
+    order = published_order(network)
+    last = {name: place for place, name in enumerate(order)}
+    return {"state": {}, "param_groups": [{**one, "params": [last[name] for name in order]}]}
 
 
 def published_order(network: DifixNetwork) -> Sequence[str]:
     """The names of the parameters in the published optimizer's group; those of the skips' adapters stand twice."""
-    unet = [f"unet.{name}" for name, _ in network.unet.named_parameters()]
+    unet = [
+        f"unet.{name.replace('.base_layer.', '.')}"
+        for name, _ in network.unet.named_parameters()
+        if "lora_" not in name
+    ]
     vae = [f"vae.{name}" for name, _ in network.vae.named_parameters()]
     adapters = [name for name in vae if "lora_" in name]
     skips = [name for skip in SKIPS for name in vae if name.startswith(f"vae.decoder.{skip}.")]
@@ -350,6 +386,7 @@ def to_directory(checkpoint: Path, out: Path, *, model: str | None = None) -> Pa
             prompt=refiner.prompt,
             resolution=refiner.resolution,
             base_model=network.folder.name,
+            ema_decay=state.get("ema_decay"),
         )
         write_json(folder / CONVERTED_RECORD, record)
     return out

@@ -49,6 +49,7 @@ class DifixNetwork(nn.Module):
         self.rank_vae, self.targets = rank_vae, list(targets)
         self.unet, self.vae = unet, vae
         self.save_memory = False
+        self.lora_rank = 0
         self._views = attend_across_views(unet) if mv_unet else None
 
     def forward(self, views: Tensor, text: Tensor, *, first_only: bool = False) -> Tensor:
@@ -80,16 +81,42 @@ class DifixNetwork(nn.Module):
         self.unet.enable_gradient_checkpointing()
         self.save_memory = True
 
+    def adapt_unet(self, rank: int) -> None:
+        """Give the U-Net's attention adapters of this rank, which are tuned in its place: they change nothing yet."""
+        from peft import LoraConfig
+
+        config = LoraConfig(
+            r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(UNET_LORA_LAYERS)
+        )
+        self.unet.add_adapter(config, adapter_name=UNET_ADAPTER)
+        self.lora_rank = rank
+
+    def unet_weights(self) -> dict[str, Tensor]:
+        """The U-Net's weights by their published names, with its adapters added in, where it has any."""
+        weights: dict[str, Tensor] = {}
+        for name, weight in self.unet.state_dict().items():
+            layer, is_base, rest = name.partition(".base_layer.")
+            if is_base and rest == "weight":
+                weight = weight + self.unet.get_submodule(layer).get_delta_weight(UNET_ADAPTER)
+            if ".lora_" not in name:
+                weights[f"{layer}.{rest}" if is_base else name] = weight
+        return weights
+
+    def unet_adapters(self) -> dict[str, Tensor]:
+        """The adapters' own weights; none without `adapt_unet`."""
+        return {name: weight for name, weight in self.unet.state_dict().items() if ".lora_" in name}
+
     def train_only_what_is_tuned(self) -> None:
-        """The whole U-Net, the decoder's adapters and the skips are tuned; the rest of the VAE is frozen."""
+        """The U-Net or its adapters, the decoder's adapters and the skips are tuned; the rest of the VAE is frozen."""
         self.requires_grad_(False)
         for _, parameter in self.tuned_parameters():
             parameter.requires_grad_(True)
 
     def tuned_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """What is tuned, in the network's order: the U-Net, then of the VAE the adapters and the skips."""
+        """What is tuned, in the network's order: the U-Net or its adapters, then of the VAE the adapters and the skips."""
         for name, parameter in self.named_parameters():
-            if name.startswith("unet.") or is_tuned(name):
+            whole_unet = name.startswith("unet.") and not self.lora_rank
+            if whole_unet or is_tuned(name):
                 yield name, parameter
 
 
@@ -373,6 +400,8 @@ def read_one_step(scheduler_folder: Path, timestep: int) -> OneStep:
 
 SKIPS = ("skip_conv_1", "skip_conv_2", "skip_conv_3", "skip_conv_4")
 ADAPTER = "vae_skip"
+UNET_ADAPTER = "unet"
+UNET_LORA_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 NEAR_ZERO = 1e-5
 """What the published trainer starts the skip connections from: nearly absent, with a gradient."""
 LORA_ALPHA = 8

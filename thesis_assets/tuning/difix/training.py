@@ -21,7 +21,9 @@ from torch import Tensor
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.tuning.difix.checkpoint import (
+    UNET_ADAPTERS,
     DifixRefiner,
+    fresh_optimizer,
     load_weights,
     optimizer_from_published,
     optimizer_to_published,
@@ -70,6 +72,8 @@ class DifixTraining:
         self.network = load_difix(
             base_of(flags), timestep=flags.timestep, mv_unet=flags.mv_unet, rank_vae=flags.lora_rank_vae
         )
+        if flags.lora_rank_unet:
+            self.network.adapt_unet(flags.lora_rank_unet)
         self.network.train_only_what_is_tuned()
         if flags.gradient_checkpointing:
             self.network.checkpoint_gradients()
@@ -90,7 +94,8 @@ class DifixTraining:
         return {name: term.reshape(views.shape[:2]).mean(dim=1) for name, term in terms.items()}
 
     def state(self) -> dict[str, Any]:
-        return {**weights_to_published(self.network), **self._usage, "resolution": self._flags.resolution}
+        adapters = {UNET_ADAPTERS: self.network.unet_adapters()} if self.network.lora_rank else {}
+        return {**weights_to_published(self.network), **adapters, **self._usage, "resolution": self._flags.resolution}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         refuse_another_base(self.network.folder, state)
@@ -98,6 +103,9 @@ class DifixTraining:
 
     def optimizer_to_file(self, state: dict[str, Any]) -> dict[str, Any]:
         return optimizer_to_published(self.network, state)
+
+    def without_optimizer(self) -> dict[str, Any]:
+        return {"optimizer": fresh_optimizer(self.network)}
 
     def optimizer_from_file(self, state: dict[str, Any]) -> dict[str, Any]:
         return optimizer_from_published(self.network, state)
