@@ -493,6 +493,10 @@ def _show_plan(
         for state in open_ones
     ]
     print_table("What is not made", ("asset", "cell", "state", "why", "not by this command, but by"), rows)
+    for state in open_ones:
+        if state.asset == "tuned_checkpoint" and _is_taken(state, force, scenes):
+            for line in platform.plan_of_training(state.cell):
+                print(f"plan of {state.cell}: {line}")
     counts = Counter(state.state for state in open_ones)
     print(f"{', '.join(f'{count} {name}' for name, count in counts.most_common())}; nothing was started")
 

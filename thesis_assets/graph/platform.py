@@ -372,6 +372,29 @@ class Platform:
             steps=tuple(sorted({step for step in steps if step is not None})),
         )
 
+    def plan_of_training(self, cell: Cell) -> list[str]:
+        """What a training would be, in words, or why it would be refused; once its data is there."""
+        from thesis_assets.tuning.training_plan import plan_of_run
+
+        tree = self.difix(cell)
+        if not tree.split_train.is_file():
+            return ["told when its data is there"]
+        lines: list[str] = []
+        try:
+            plan = plan_of_run(
+                tree,
+                cell.run_name,
+                self.run_spec(cell),
+                self.device,
+                lpips_weights=self.settings.lpips_weights,
+                reported=self.reported(cell),
+            )
+            lines += plan.lines
+            plan.refuse_too_large(tree.tuning_run(cell.run_name))
+        except ThesisAssetsError as error:
+            lines.append(f"refused: {error.in_one_line}")
+        return lines
+
     def trained_on(self, cell: Cell) -> set[str] | None:
         """`<dataset>/<group_id>` of the people that a run was trained on; None where it was not trained here.
 

@@ -215,9 +215,9 @@ class ProgressWriter:
 class ProgressReader:
     """Reads what came since the last call. A line that is not finished yet is left for the next call."""
 
-    def __init__(self, path: Path, *, from_end: bool = False) -> None:
+    def __init__(self, path: Path, *, from_end: bool = False, start: int = 0) -> None:
         self._path = path
-        self._offset = path.stat().st_size if from_end and path.is_file() else 0
+        self._offset = path.stat().st_size if from_end and path.is_file() else start
 
     def new_lines(self) -> Iterator[ProgressLine]:
         """The lines since the last call. One that was cut by a kill is passed over: the trainer itself is long gone."""

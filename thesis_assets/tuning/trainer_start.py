@@ -144,19 +144,18 @@ def validation_groups(tree: DifixTree, run: RunSpec, reported: Reported) -> list
 
 
 def evaluated_side(tree: DifixTree, downscale_factor: int) -> int:
-    """The long side that the evaluation compares images at, by the largest training image of some scenes and cameras."""
-    return math.ceil(max(native_sides(tree)) / downscale_factor)
+    """The long side that the evaluation compares images at."""
+    return math.ceil(max(native_size(tree)) / downscale_factor)
 
 
-def native_sides(tree: DifixTree) -> list[int]:
-    """Long sides of training images: one a scene and camera, at most some hundred."""
-    one_each = {(row.scene_name, row.target_cam_id): row for row in read_rows(tree.split_train)}
-    rows = list(one_each.values())
-    return [max(image_size(tree.base / row.image_path)) for row in rows[:: max(1, len(rows) // 200)]]
+def native_size(tree: DifixTree) -> tuple[int, int]:
+    """(height, width) of the training image with the longest side: of one a scene and camera, at most some hundred."""
+    rows = list({(row.scene_name, row.target_cam_id): row for row in read_rows(tree.split_train)}.values())
+    return max((image_size(tree.base / row.image_path) for row in rows[:: max(1, len(rows) // 200)]), key=max)
 
 
 def _auto_resolution(tree: DifixTree, run: RunSpec, reported: Reported) -> int:
-    side = max(native_sides(tree)) if run.crop else evaluated_side(tree, reported.downscale_factor)
+    side = max(native_size(tree)) if run.crop else evaluated_side(tree, reported.downscale_factor)
     return math.ceil(side / SNAP) * SNAP
 
 

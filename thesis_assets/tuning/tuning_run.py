@@ -23,6 +23,7 @@ from thesis_assets.tuning.progress_file import ProgressReader, last_progress, re
 from thesis_assets.tuning.run_config import kept_run, lock_config, make_config
 from thesis_assets.tuning.run_record import checkpoint_place, checkpoint_unit, lost_checkpoints, record_run
 from thesis_assets.tuning.trainer_start import Reported, trainer_start
+from thesis_assets.tuning.training_plan import TrainingPlan, plan_training
 
 
 class TrainerFailed(ThesisAssetsError):
@@ -46,12 +47,14 @@ class TuningResult:
         curves: series over steps and evaluations (`progress_file.read_curves`).
         contact_sheet: of the last evaluation.
         job: that trained it; None where its record is lost.
+        plan: what was told before it started; empty where nothing was started now.
     """
 
     steps: list[int]
     curves: dict[str, list[float]]
     contact_sheet: Path | None
     job: JobRecord | None
+    plan: tuple[str, ...] = ()
 
 
 def tune(
@@ -65,6 +68,7 @@ def tune(
     roots: SceneRoots | None = None,
     lpips_weights: Path | None = None,
     reported: Reported = Reported(),
+    on_plan: Callable[[str], None] = lambda line: None,
     on_progress: Callable[[ProgressLine], None] | None = None,
     following: Following = Following(),
 ) -> TuningResult:
@@ -78,6 +82,7 @@ def tune(
         roots: where the scenes lie, see `splits.photographs.check_photographs`.
         lpips_weights: the folder of the two files of LPIPS, for a loss that has it; None looks into torch's hub cache.
         reported: what the experiment evaluates, which nothing is chosen by.
+        on_plan: called with each line of the training's plan, before it starts.
         on_progress: called with every line of the trainer, one a step.
         following: what else its follower wants of the trainer's job, and when it ends it or leaves it.
 
@@ -86,6 +91,7 @@ def tune(
         ThesisAssetsError: no place of the launcher has what the run needs: its GPUs, the preset it names, or bf16.
         Leak, SnapshotChanged, InvalidFile: the snapshot may not be trained on (`splits.snapshot_guard`), or the run's name
             belongs to other data or hyperparameters; or files of the finished run are not those that were recorded.
+        DiskFull: its checkpoints do not fit.
         CellLocked: another process trains this run, or a job of another machine or launcher.
         TrainerFailed: the trainer ended with an error; the message is its own.
         TrainerStopped: it was stopped; starting again goes on from its last checkpoint.
@@ -118,7 +124,14 @@ def tune(
         recorded = verdict.is_made and verdict.record is not None
         evaluated = start.evaluates and bool(snapshot.test)
         finished = not left and (recorded or _is_finished(run_tree, run, evaluated=evaluated))
-        notes = start.notes if left or finished else [*start.notes, *start.check()]
+        notes, plan = start.notes, TrainingPlan(())
+        if not left and not finished:
+            settings = start.flags.values()
+            plan = plan_training(tree, run_name, run, settings, device, n_train=len(snapshot.train), reported=reported)
+            plan.refuse_too_large(run_tree)
+            for line in plan.lines:
+                on_plan(line)
+            notes = [*start.notes, *plan.warnings, *start.check()]
         if run.preset is not None and launcher.name == "local":
             notes = [*notes, f"preset = {run.preset}: no effect, it is for Slurm and this run is local"]
         config = make_config(
@@ -152,7 +165,7 @@ def tune(
             _train(launcher, job, run_tree, on_progress, following)
         _verify(run_tree, run, contents)
         record_run(tree, run_name, run, unit=unit, contents=contents)
-        return _result(run_tree, run)
+        return replace(_result(run_tree, run), plan=plan.lines)
 
 
 def training_resources(run: RunSpec, device: str) -> Resources:

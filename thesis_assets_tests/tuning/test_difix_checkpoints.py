@@ -154,7 +154,7 @@ def test_a_file_with_nothing_but_the_published_keys_refines_as_ours_does(
     assert torch.equal(refined, theirs.refine(RENDERS, REFERENCES))
     assert not torch.equal(refined, ours.refine(RENDERS, RENDERS))
     alone = load_refiner(saved(tmp_path / "alone.pkl", only_published(state)), model=str(base))
-    assert (alone.resolution, alone.network.step.timestep, alone.network.mv_unet) == (512, 199, True)  # type: ignore[attr-defined]
+    assert (alone.resolution, alone.network.step.timestep, alone.network.mv_unet) == (1024, 199, True)  # type: ignore[attr-defined]
 
 
 def test_the_run_that_a_file_lies_in_says_what_the_file_does_not(

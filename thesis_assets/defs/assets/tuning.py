@@ -42,6 +42,7 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
         lpips_weights=platform.settings.lpips_weights,
         reported=platform.reported(cell),
         following=following(context.get_step_execution_context(), report),
+        on_plan=lambda line: report(f"plan of {cell.run_name}: {line}"),
         on_progress=TrainingWatch(context.log_event, cell, tree, report).see,
     )
     pictures = {CONTACT_SHEET: picture_file(result.contact_sheet)} if result.contact_sheet is not None else {}
@@ -50,6 +51,7 @@ def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam)
             **pictures,
             "curves": picture(curves_picture(result.curves)),
             **final_numbers(result.curves),
+            **({"plan": "\n".join(result.plan)} if result.plan else {}),
             "checkpoints": [tree.checkpoint(step).name for step in result.steps],
         }
     )
