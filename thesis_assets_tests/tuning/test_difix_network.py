@@ -1,7 +1,10 @@
 """The DiFix network of a base model with random weights: what it looks at, what of it learns, what is refused."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -213,3 +216,32 @@ def test_a_package_that_is_missing_is_named_with_the_extra(base: Path, monkeypat
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "peft" else True)
     with pytest.raises(InvalidFile, match=r"(?s)without peft.*thesis-assets\[difix\]"):
         find_model(base)
+
+
+def test_a_package_that_does_not_fit_another_is_told_as_such(base: Path, tmp_path: Path) -> None:
+    """As a torchvision that was built for another torch: its import fails inside the library's own."""
+    (tmp_path / "diffusers").mkdir()
+    (tmp_path / "diffusers" / "__init__.py").write_text(
+        "def __getattr__(name):\n"
+        "    try:\n"
+        "        raise RuntimeError('operator torchvision::nms does not exist')\n"
+        "    except RuntimeError as error:\n"
+        "        raise RuntimeError(f'Failed to import diffusers because of: {name}') from error\n"
+    )
+    program = (
+        f"from thesis_assets.errors import InvalidFile\nfrom thesis_assets.tuning.difix.network import load_difix\n"
+        f"try:\n    load_difix({str(base)!r})\nexcept InvalidFile as error:\n    print(error)"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout
+    assert "import AutoencoderKL` fails in this environment" in told
+    assert "operator torchvision::nms does not exist" in told
+    assert "torchvision" in told.partition("remedy")[2]
+    assert "not one that DiFix is made of" not in told

@@ -31,6 +31,7 @@ from thesis_assets.tuning.trainer_start import epochs_at_most, external_settings
 from thesis_assets.tuning.tuning_run import TrainerFailed, TrainerStopped, TuningResult, tune
 from thesis_assets_tests.tuning.environments import make_environment
 from thesis_assets_tests.tuning.snapshots import SPLIT, make_run, write_snapshot
+from thesis_assets_tests.tuning.test_inherited_environment import LEFT
 
 pytestmark = pytest.mark.long
 
@@ -84,11 +85,14 @@ def tree(tmp_path_factory: pytest.TempPathFactory, python: Path, lines: list[Pro
     run = tree.tuning_run("own")
     until_saved = Following(should_stop=lambda: 5 in list_checkpoints(run))
     # The script saved nothing when it was asked to end: what it goes on from is its last save.
-    with pytest.raises(TrainerStopped, match=r"(?s)after step.*goes on from its checkpoint of step 5$"):
-        start(tree, external_run(python), following=until_saved)
-    assert processes_of(run) == []
-    assert list_checkpoints(run) == [1, 5]
-    result = start(tree, external_run(python), on_progress=lines.append)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in LEFT.items():  # the script is alone, whatever shell all this is started from
+            patch.setenv(name, value)
+        with pytest.raises(TrainerStopped, match=r"(?s)after step.*goes on from its checkpoint of step 5$"):
+            start(tree, external_run(python), following=until_saved)
+        assert processes_of(run) == []
+        assert list_checkpoints(run) == [1, 5]
+        result = start(tree, external_run(python), on_progress=lines.append)
     assert result.steps == [1, 5, 9]
     return tree
 

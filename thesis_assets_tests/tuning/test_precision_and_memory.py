@@ -12,7 +12,7 @@ from thesis_assets.errors import InvalidExperiment
 from thesis_assets.layout import DifixTree
 from thesis_assets.tuning.backends import TINY
 from thesis_assets.tuning.checkpoints import list_checkpoints, load_checkpoint, verify_checkpoint
-from thesis_assets.tuning.progress_file import read_curves
+from thesis_assets.tuning.progress_file import out_of_memory, read_curves
 from thesis_assets.tuning.run_config import parse_flags
 from thesis_assets.tuning.tiny_model import TinyArchitecture, TinyRefiner
 from thesis_assets.tuning.training_loop import TrainingStep, precision_notes, refuse_emulated_bf16
@@ -139,10 +139,19 @@ def test_a_step_that_does_not_fit_in_memory_names_itself_and_the_way_out(
     told = capsys.readouterr().err
     assert "step 5 does not fit in memory" in told
     assert "2 at 32: CUDA out of memory" in told
-    assert "halve train_batch_size" in told
+    for way in ("halve train_batch_size", "gradient_checkpointing: true", "lora_rank_unet: 16", "a lower resolution"):
+        assert way in told
     run = tree.tuning_run("large")
     assert list_checkpoints(run) == [3]
     verify_checkpoint(run, 3)
+
+
+def test_a_batch_of_one_is_not_to_be_halved(tree: DifixTree) -> None:
+    flags = parse_flags([*arguments(tree, "r", train_batch_size=1, mixed_precision="bf16"), "--gradient_checkpointing"])
+    told = str(out_of_memory(MemoryError(), 1, flags))
+    assert "lora_rank_unet: 16" in told
+    for way in ("halve", "gradient_checkpointing", "mixed_precision"):
+        assert way not in told.partition("remedy")[2]
 
 
 def test_a_rate_for_fine_tuning_is_told_where_a_network_is_trained_from_nothing(tree: DifixTree) -> None:

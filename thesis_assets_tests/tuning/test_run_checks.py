@@ -166,6 +166,48 @@ def test_a_spoiled_run_fails_the_check_that_is_for_it_and_no_other(
     assert len(found[check].counts) > 1
 
 
+def chosen_unscored(tree: DifixTree) -> SelectedCheckpoint:
+    """Step 20 by the rule `last`, which scores nothing."""
+    selected = read_json(tree.tuning_run("r1").selected_checkpoint, SelectedCheckpoint)
+    return selected.model_copy(update={"rule": "last", "step": 20, "scores": []})
+
+
+def test_a_choice_without_scores_is_judged_by_the_runs_own_evaluation(tree: DifixTree) -> None:
+    selected = chosen_unscored(tree)
+    outcome = run_checks.improves_over_input(tree, selected)
+    assert outcome.passed
+    assert "the run's own evaluation of step 20" in outcome.message
+    side = tree.tuning_run("r1").checkpoint_info(20)
+    value = json.loads(side.read_text())
+    value["metrics"] |= {"psnr_refined": 4.0, "psnr_render": 20.0}
+    side.write_text(json.dumps(value))
+    assert run_checks.improves_over_input(tree, selected).offenders == [
+        "PSNR 4.000 dB, unrefined 20.000 dB, -16.000 dB in the run's own evaluation of step 20"
+    ]
+
+
+def test_a_gain_that_nobody_measured_is_none(tree: DifixTree) -> None:
+    for step in (10, 20):
+        side = tree.tuning_run("r1").checkpoint_info(step)
+        value = json.loads(side.read_text())
+        value["metrics"] = {"loss": 0.1}
+        side.write_text(json.dumps(value))
+    outcome = run_checks.improves_over_input(tree, chosen_unscored(tree))
+    assert not outcome.passed
+    assert "no step was evaluated" in outcome.message
+
+
+@pytest.mark.parametrize("backend", ["external", "pretrained"])
+def test_without_a_loss_the_weights_are_looked_at(tree: DifixTree, backend: str) -> None:
+    replace(tree.tuning_run("r1").train_config, '"backend": "tiny"', f'"backend": "{backend}"')
+    tree.tuning_run("r1").progress.write_text('{"event":"done","step":20,"max_steps":20,"seconds":1}\n')
+    outcome = run_checks.loss_is_finite(tree, "r1")
+    assert outcome.passed
+    assert "the weights of step 20 looked at" in outcome.message
+    tree.tuning_run("r1").checkpoint(20).open("r+b").write(b"QK")
+    assert not run_checks.loss_is_finite(tree, "r1").passed
+
+
 def test_every_check_is_in_the_graph_and_blocks_what_follows_but_the_one_on_the_gain() -> None:
     specs = [spec for asset in ("tuned_checkpoint", "selected_checkpoint") for spec in checks_of(asset).check_specs]
     assert {spec.name for spec in specs} == {check for check, _, _ in SPOILED.values()}

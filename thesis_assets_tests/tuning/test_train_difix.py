@@ -150,6 +150,54 @@ def test_half_precision_and_saved_memory_leave_the_weights_in_full_precision(tre
     assert state["prompt"] == "sharpen"
 
 
+def test_adapters_of_the_unet_are_tuned_alone_resume_to_the_bit_and_are_in_the_published_weights(
+    trained: DifixTree, home: Path
+) -> None:
+    from thesis_assets.tuning.difix.network import load_difix
+
+    assert train(trained, "lora", lora_rank_unet=2, ema_decay=0.5) == 0
+    whole, halves = trained.tuning_run("lora"), trained.tuning_run("lora_halves")
+    shutil.copytree(whole.base, halves.base)
+    for path in (halves.checkpoint(6), halves.checkpoint_info(6), halves.eval_metrics(6)):
+        path.unlink()
+    torch.manual_seed(1)
+    assert train(trained, "lora_halves", lora_rank_unet=2, ema_decay=0.5) == 0
+    assert same_state(whole, halves, 6)
+    assert same_state(whole.averaged, halves.averaged, 6)
+
+    state, base = load_checkpoint(whole.checkpoint(6)), load_difix(home / "sd-turbo").unet.state_dict()
+    assert set(state["state_dict_unet"]) == set(base)
+    changed = {name for name, weight in base.items() if not torch.equal(weight, state["state_dict_unet"][name])}
+    assert changed
+    assert all(".to_" in name for name in changed)
+    # Whoever knows the published keys alone refines as the run did: the averaged weights, which it was evaluated by.
+    rows = {row["sample_id"]: row["psnr_refined"] for row in csv.DictReader(whole.eval_metrics(6).open())}
+    from thesis_assets.tuning.scoring import from_data_json, score_samples
+    from thesis_assets.tuning.triplets import read_data_json
+
+    averaged = load_checkpoint(whole.averaged.checkpoint(6))
+    assert set(PUBLISHED_KEYS) <= set(averaged)
+    assert averaged["optimizer"]["state"] == {}
+    samples = from_data_json(trained.data_json, read_data_json(trained.data_json).test)
+    scored = [sample for sample in samples if sample.sample_id in rows]
+    for score in score_samples({6: load_refiner(whole.averaged.checkpoint(6))}, scored)[6]:
+        assert float(rows[score.sample_id]) == pytest.approx(score.psnr_refined, abs=0.05)
+
+
+def test_adapters_do_not_go_on_from_a_unet_that_was_tuned_whole(
+    trained: DifixTree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = trained.tuning_run("whole").checkpoint(3)
+    assert train(trained, "mixed", lora_rank_unet=2, resume=there) == 1
+    assert "its U-Net was tuned whole" in capsys.readouterr().err
+
+
+def test_evaluations_of_a_run_have_lpips_where_its_weights_are(trained: DifixTree) -> None:
+    rows = list(csv.DictReader(trained.tuning_run("whole").eval_metrics(6).open()))
+    assert all(float(row["lpips_refined"]) > 0 for row in rows)
+    assert read_curves(trained.tuning_run("whole").progress)["lpips_refined"][-1] > 0
+
+
 def test_a_published_directory_is_trained_on_from(tree: DifixTree, trained: DifixTree, home: Path) -> None:
     from thesis_assets.tuning.difix.checkpoint import to_directory
 
