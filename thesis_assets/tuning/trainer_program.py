@@ -121,6 +121,8 @@ def _train(
     model = backend.build(flags)
     model.network.to(memory_format=memory_layout(flags))  # type: ignore[call-overload]
     notes = [*([note] if note else []), *precision_notes(accelerator, model.network)]
+    if flags.allow_tf32 and accelerator.device.type != "cuda":
+        notes.append("allow_tf32 = True: no effect without a GPU")
     training = TrainingLoop(inputs, model, accelerator, report)
     notes = [*training.resume(), *notes]
     report.step = training.step
@@ -169,7 +171,7 @@ def _locked(backend: Backend, inputs: TrainingInputs) -> TrainingInputs:
         run_tree.base.name,
         backend=backend.name,
         flags=flags,
-        notes=["started by hand", *notes],
+        notes=["started by hand", *notes, *backend.notes_on_unused(flags)],
         command=[sys.executable, *sys.argv],
         device="cuda" if torch.cuda.is_available() else "cpu",
         data_json_sha256=identity.data_json_sha256,
