@@ -34,8 +34,15 @@ def rows() -> Iterator[Row]:
             lambda: bare_rate(data_json),
             ROUNDS,
         )
+        with_average, without, kept = paired(
+            lambda: trainer_rate(data_json, Path(folder) / f"run_{next(rounds)}", ema_decay=0.999),
+            lambda: trainer_rate(data_json, Path(folder) / f"run_{next(rounds)}"),
+            ROUNDS,
+        )
     name = f"`tiny` trainer, {SIDE}x{SIDE}, batch {BATCH}, against a bare torch loop on the same data"
     yield Row("tuning", name, rate, "samples/s", bare, ratio, ">= 0.9")
+    name = "the same with averaged weights (`ema_decay`), against without"
+    yield Row("tuning", name, with_average, "samples/s", without, kept, ">= 0.95")
 
 
 def write_data(folder: Path) -> Path:
@@ -57,8 +64,8 @@ def write_data(folder: Path) -> Path:
     return data_json
 
 
-def trainer_rate(data_json: Path, run: Path) -> float:
-    """Samples a second of the program's steps."""
+def trainer_rate(data_json: Path, run: Path, **more: float) -> float:
+    """Samples a second of the program's steps. `more`: further flags."""
     from thesis_assets.layout import TuningRunTree
     from thesis_assets.tuning.backends import TINY
     from thesis_assets.tuning.progress_file import ProgressReader
@@ -73,6 +80,7 @@ def trainer_rate(data_json: Path, run: Path) -> float:
         "checkpointing_steps": STEPS,
         "resolution": SIDE,
         "train_batch_size": BATCH,
+        **more,
     }
     status = main([part for name, value in flags.items() for part in (f"--{name}", str(value))], TINY)
     assert status == 0

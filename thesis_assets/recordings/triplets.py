@@ -35,7 +35,7 @@ from thesis_assets.recordings.tracks import Absences, Colour, ExportOptions, per
 from thesis_assets.schemas.recordings import RecordingFacts
 from thesis_assets.schemas.samples import DataJson
 from thesis_assets.schemas.tuning import CheckpointInfo
-from thesis_assets.tuning.checkpoints import list_checkpoints, pruned_steps
+from thesis_assets.tuning.checkpoints import handed_off, list_checkpoints, pruned_steps
 from thesis_assets.tuning.scoring import HeldOutSample, from_data_json, stratified
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def export_triplets(
         for shown in pictures:
             _send_still_pictures(recording, shown, options)
         for number, step in enumerate(steps, start=1):
-            refiner = _load(run.checkpoint(step), device, load_refiner, absences)
+            refiner = _load(handed_off(run, step).checkpoint(step), device, load_refiner, absences)
             if refiner is not None:
                 for shown in pictures:
                     _send_step(recording, shown, step, refiner, options)
@@ -115,7 +115,8 @@ def triplet_recording_unit(tree: DifixTree, run_name: str) -> Unit:
     with contextlib.suppress(InvalidFile):  # no checkpoint yet, or none any more
         # Their side files: a checkpoint itself, up to 5 GB, is not read for this; a removed one keeps its own.
         found = [
-            storage.read_json(run.checkpoint_info(step), CheckpointInfo) for step in finished_steps(tree, run_name)
+            storage.read_json(handed_off(run, step).checkpoint_info(step), CheckpointInfo)
+            for step in finished_steps(tree, run_name)
         ]
         inputs.made |= {f"tuned_checkpoint/model_{info.step}": info.sha256 for info in found}
     data = tree.made_from("difix_data")

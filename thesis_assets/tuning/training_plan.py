@@ -74,7 +74,7 @@ class TrainingPlan:
                 file=run_tree.base,
                 found=f"{self.free_bytes / 1e9:.1f} GB free",
                 wanted=f"about {self.wanted_bytes / 1e9:.1f} GB",
-                remedy="make space there (`thesis-assets checkpoint prune` shows what nothing needs); or write fewer: a higher "
+                remedy="make space there (`thesis-assets prune` shows what nothing needs); or write fewer: a higher "
                 "checkpointing_steps, keep_last: 2, or save_optimizer: false",
             )
 

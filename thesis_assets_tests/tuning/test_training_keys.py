@@ -16,6 +16,7 @@ from thesis_assets.schemas.tuning import EarlyStop, SelectedCheckpoint
 from thesis_assets.storage import read_json, sha256_file, sha256_value
 from thesis_assets.tuning import training_loop, tuning_run
 from thesis_assets.tuning.checkpoints import (
+    handed_off,
     kept_steps,
     list_checkpoints,
     load_checkpoint,
@@ -167,6 +168,23 @@ def test_averaged_weights_are_their_formula_evaluated_chosen_and_handed_off(tree
     assert selected.path in overrides
     # The published trainer goes on from any `.pkl` of `checkpoints/`: the averaged ones are not among them.
     assert resume_source(str(run.checkpoints_dir), "tiny").path == run.checkpoint(6)  # type: ignore[union-attr]
+
+
+def test_averaged_weights_are_what_an_evaluation_and_a_later_run_take(tree: DifixTree) -> None:
+    from types import SimpleNamespace
+
+    from thesis_assets.evaluation.refined_predictions import Refinement
+    from thesis_assets.tuning.take_pretrained import find_source
+
+    assert train(arguments(tree, "taken", **EIGHT, ema_decay=0.5)) == 0
+    run = tree.tuning_run("taken")
+    assert handed_off(run, 8) == run.averaged
+    refiner = Refinement(SimpleNamespace(tuning_run=run, device="cpu"), 8).refiner  # type: ignore[arg-type]
+    render, reference = torch.rand(2, 1, 3, 32, 32)
+    refined = refiner.refine(render, reference)
+    assert torch.equal(refined, load_refiner(run.averaged.checkpoint(8)).refine(render, reference))
+    assert not torch.equal(refined, load_refiner(run.checkpoint(8)).refine(render, reference))
+    assert find_source(str(run.base)).checkpoint == run.averaged.checkpoint(8)
 
 
 def test_a_run_without_averages_says_that_its_weights_are_as_trained(tree: DifixTree) -> None:
@@ -339,6 +357,8 @@ def test_another_layout_in_memory_gives_the_same_training(tree: DifixTree) -> No
     assert train([*arguments(tree, "channels", **EIGHT), "--channels_last"]) == 0
     losses = [read_curves(tree.tuning_run(name).progress)["loss"] for name in ("rows", "channels")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    halves = stopped_and_resumed(tree, "channels_halves", 6, "--channels_last", **EIGHT)
+    assert same_state(tree.tuning_run("channels"), halves, 8)
     weights = load_checkpoint(tree.tuning_run("channels").checkpoint(8))["state_dict_unet"]
     assert weights["encode_eighth.conv_in.weight"].is_contiguous(memory_format=torch.channels_last)
 
