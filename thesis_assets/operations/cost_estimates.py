@@ -36,6 +36,9 @@ _OF_RUN = {
     "extra_args",
 }
 """Keys that the seconds of a step depend on: runs that differ in others share a probe."""
+_OF_RUN_WHERE_SET = {
+    *("crop", "lora_rank_unet", "ema_decay", "gradient_checkpointing", "allow_tf32", "channels_last", "save_optimizer"),
+}
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,9 @@ class ProbeCosts:
         name = run.preset or f"tune_{run.num_processes}gpu"
         preset = self.presets[name].model_dump(exclude={"minutes"}) if name in self.presets else name
         protocol = [evaluation.nvs.model_dump(mode="json"), evaluation.predictions.source]
-        return sha256_value([run.model_dump(mode="json", include=_OF_RUN), preset, protocol])
+        settings = run.model_dump(mode="json", include=_OF_RUN)
+        settings |= run.model_dump(mode="json", include=_OF_RUN_WHERE_SET, exclude_defaults=True)
+        return sha256_value([settings, preset, protocol])
 
     def kept(self, cell: Cell) -> Probe | None:
         """The measurement that tells of a cell: of its data and its run, or of its data alone where the cell has no run."""

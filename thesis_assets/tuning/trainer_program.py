@@ -234,9 +234,20 @@ def _resume_source(flags: TrainerFlags, tree: TuningRunTree, backend: Backend) -
         InvalidFile: a training cannot go on from that file, or the run has checkpoints that did not come of it.
     """
     source, own = resume_source(flags.resume, backend.name), list_checkpoints(tree)
-    if source is None or not own:
-        return source
+    if source is None:
+        return None
     from_own = source.path.parent == tree.checkpoints_dir
+    if not from_own and source.step >= flags.max_train_steps:
+        raise InvalidFile(
+            "the file is at the run's last step, or beyond it: nothing is left to train",
+            file=source.path,
+            key="resume, max_train_steps",
+            found=source.step,
+            wanted=f"a step before {flags.max_train_steps}",
+            remedy="raise max_train_steps, or take an earlier checkpoint",
+        )
+    if not own:
+        return source
     came_of_it = own[-1] == source.step if from_own else own[0] > source.step
     if not came_of_it:
         raise InvalidFile(

@@ -131,10 +131,10 @@ class TrainingLoop:
     def run(self, stop: StopRequest) -> bool:
         """Train to the last step. False: stopped by a signal, after saving."""
         flags = self._flags
-        if self.step and checkpoints.reached_step(self._inputs.tree, flags.max_train_steps) == self.step:
-            return True
         # What a kill between the checkpoint and its evaluation left out.
         self._evaluate_if_due()
+        if checkpoints.reached_step(self._inputs.tree, flags.max_train_steps) == self.step:
+            return True
         batches = self._batches()
         while self.step < flags.max_train_steps:
             result = self._train_step(batches)

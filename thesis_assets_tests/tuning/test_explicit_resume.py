@@ -149,3 +149,9 @@ def test_it_is_refused_before_torch_is_imported(tree: DifixTree, tmp_path: Path)
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split() == ["1", "False"]
+
+
+def test_a_file_with_nothing_left_to_train_is_refused(tree: DifixTree, capsys: pytest.CaptureFixture[str]) -> None:
+    there = tree.tuning_run("whole").checkpoint(8)
+    assert train(arguments(tree, "nothing_left", **FLAGS, resume=there)) == 1
+    assert "nothing is left to train" in capsys.readouterr().err

@@ -83,6 +83,15 @@ def test_a_signal_saves_ends_well_and_loses_nothing(
     assert same_state(trained.tuning_run("whole"), run, 6)
 
 
+def test_an_evaluation_that_a_kill_left_out_is_made_by_the_next_start(tree: DifixTree) -> None:
+    assert train(arguments(tree, "unevaluated")) == 0
+    path = tree.tuning_run("unevaluated").eval_metrics(6)
+    before = path.read_bytes()
+    path.unlink()
+    assert train(arguments(tree, "unevaluated")) == 0
+    assert path.read_bytes() == before
+
+
 def test_a_learning_rate_of_zero_leaves_every_render_as_it_is(tree: DifixTree) -> None:
     assert train(arguments(tree, "still", learning_rate=0)) == 0
     run = tree.tuning_run("still")
