@@ -370,7 +370,7 @@ def evaluate_saved(tree: TuningRunTree, config: TrainConfig, step: int, report: 
         return
     assert config.seed is not None, "of an adopted run, which is not evaluated here"
     assert config.device is not None, "of an adopted run"
-    groups = config.flags.get("validation_groups")
+    groups, folder = (config.flags.get(name) for name in ("validation_groups", "lpips_weights"))
     among = of_groups(from_data_json(path, test), groups)
     samples = stratified(among, int(config.flags["num_samples_eval"]), config.seed)
     metrics = evaluate_step(
@@ -378,7 +378,7 @@ def evaluate_saved(tree: TuningRunTree, config: TrainConfig, step: int, report: 
         samples,
         tree,
         step,
-        lpips=lpips_where_it_is(None, config.device),
+        lpips=lpips_where_it_is(Path(folder) if folder else None, config.device),
     )
     checkpoints.add_metrics(tree, step, metrics)
     report.event("eval", who_is_scored(samples, groups), metrics)

@@ -43,7 +43,7 @@ ACCELERATE_CONFIG = Path(__file__).with_name("accelerate.yaml")
 
 PRETRAINED_SETTINGS = (
     *("model", "model_sha256", "pretrained_model_name_or_path", "resolution", "timestep", "mv_unet"),
-    *("num_samples_eval", "revision", "variant", "prompt", "cache_dir", "validation_groups"),
+    *("num_samples_eval", "revision", "variant", "prompt", "cache_dir", "validation_groups", "lpips_weights"),
 )
 N_EVALUATED = 48
 """Test samples that the last checkpoint is scored on, where the trainer does not do it."""
@@ -57,7 +57,7 @@ SCRIPT_FLAGS = (
 """Passed to the script, each where its `--help` lists it; what is not among them is left to its own defaults."""
 EXTERNAL_SETTINGS = (
     *SCRIPT_FLAGS,
-    *("num_processes", "num_samples_eval", "extra_args", "tracker", "validation_groups"),
+    *("num_processes", "num_samples_eval", "extra_args", "tracker", "validation_groups", "lpips_weights"),
 )
 
 
@@ -121,9 +121,9 @@ def trainer_start(
         InvalidExperiment, InvalidFile: its settings name something that is not there.
     """
     if run.backend == "pretrained":
-        return pretrained_start(tree, run_name, run, device, reported)
+        return pretrained_start(tree, run_name, run, device, lpips_weights, reported)
     if run.backend == "external":
-        return external_start(tree, run_name, run, device, n_train, reported)
+        return external_start(tree, run_name, run, device, n_train, lpips_weights, reported)
     flags, notes = resolve_flags(tree, run_name, run, device, lpips_weights, reported)
     backend = BACKENDS[run.backend]
     command, env = launch_command(backend, flags, device), launch_environment(device, run.num_processes)
@@ -202,7 +202,7 @@ def resolve_flags(
         tracker_entity=run.tracker.entity,
         tracker_tags=",".join(run.tracker.tags) or None,
         pretrained_model_name_or_path=_from_anywhere(run.model),
-        lpips_weights=str(lpips_weights.absolute()) if lpips_weights is not None else None,
+        lpips_weights=_folder(lpips_weights),
         resolution=_auto_resolution(tree, run, reported) if run.resolution == "auto" else run.resolution,
         validation_groups=",".join(validation_groups(tree, run, reported)) or None,
         keep_steps=",".join(map(str, reported.steps)) or None,
@@ -222,6 +222,10 @@ def selection_notes(run: RunSpec) -> list[str]:
     given = run.selection.model_fields_set - {"rule", "step", "groups"}
     idle = [] if run.selection.rule.startswith("best_") else sorted(given)
     return [f"selection.{name}: no effect, rule {run.selection.rule} scores nothing" for name in idle]
+
+
+def _folder(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
 
 
 def _from_anywhere(model: str | None) -> str | None:
@@ -270,7 +274,12 @@ def launch_environment(device: str, processes: int = 1) -> dict[str, str]:
 
 
 def pretrained_start(
-    tree: DifixTree, run_name: str, run: RunSpec, device: str, reported: Reported = Reported()
+    tree: DifixTree,
+    run_name: str,
+    run: RunSpec,
+    device: str,
+    lpips_weights: Path | None = None,
+    reported: Reported = Reported(),
 ) -> TrainerStart:
     """See `trainer_start`: nothing is trained, a checkpoint or a published model becomes step 0.
 
@@ -300,6 +309,7 @@ def pretrained_start(
         "num_samples_eval": N_EVALUATED,
         **{name: getattr(further, name) for name in ("revision", "variant", "prompt", "cache_dir")},
         "validation_groups": ",".join(validation_groups(tree, run, reported)) or None,
+        "lpips_weights": _folder(lpips_weights),
     }
     assert tuple(settings) == PRETRAINED_SETTINGS
     notes = ["nothing is trained: the settings of a training have no effect", *selection_notes(run)]
@@ -311,7 +321,13 @@ def pretrained_start(
 
 
 def external_start(
-    tree: DifixTree, run_name: str, run: RunSpec, device: str, n_train: int, reported: Reported = Reported()
+    tree: DifixTree,
+    run_name: str,
+    run: RunSpec,
+    device: str,
+    n_train: int,
+    lpips_weights: Path | None = None,
+    reported: Reported = Reported(),
 ) -> TrainerStart:
     """See `trainer_start`: how the script is started and followed is `run_external`'s, which the job runs."""
     assert run.external is not None  # the experiment file's rules say so
@@ -319,7 +335,7 @@ def external_start(
     script = (Path(run.external.cwd or ".").expanduser() / Path(run.external.script).expanduser()).absolute()
     external = run.external.model_copy(update={"script": str(script)})
     run_directory = str(tree.tuning_run(run_name).base.absolute())
-    settings, notes = external_settings(tree, run_name, run, device, n_train, reported)
+    settings, notes = external_settings(tree, run_name, run, device, n_train, lpips_weights, reported)
     # The environment in the command, not in the locked configuration: a corrected interpreter is no other training.
     words = to_json_bytes(external.model_dump(mode="json"), indent=False).decode().strip()
     command = [sys.executable, str(RUN_EXTERNAL), run_directory, words]
@@ -328,7 +344,13 @@ def external_start(
 
 
 def external_settings(
-    tree: DifixTree, run_name: str, run: RunSpec, device: str, n_train: int, reported: Reported = Reported()
+    tree: DifixTree,
+    run_name: str,
+    run: RunSpec,
+    device: str,
+    n_train: int,
+    lpips_weights: Path | None = None,
+    reported: Reported = Reported(),
 ) -> tuple[dict[str, Any], list[str]]:
     """The settings of `EXTERNAL_SETTINGS`, and notes on what the published script makes of them."""
     precision = "no" if device == "cpu" else run.mixed_precision
@@ -351,6 +373,7 @@ def external_settings(
         "tracker": run.tracker.kind,
         "extra_args": list(run.extra_args),
         "validation_groups": ",".join(validation_groups(tree, run, reported)) or None,
+        "lpips_weights": _folder(lpips_weights),
     }
     last = run.saved_steps()[-1]
     notes = [

@@ -89,6 +89,33 @@ def test_a_run_that_was_begun_without_a_key_goes_on_and_refuses_it_changed(
     assert "found: crop: 0" in capsys.readouterr().err
 
 
+def test_a_record_without_the_keys_is_stale_for_a_change_alone(tmp_path: Path) -> None:
+    import json
+
+    from thesis_assets.provenance import Contents
+    from thesis_assets.tuning.run_record import checkpoint_unit
+
+    tree = write_snapshot(tmp_path)
+    tune(tree, "r", make_run(resolution=16), split=SPLIT, device="cpu", launcher=LocalLauncher())
+    record = tree.tuning_run("r").made_from("tuned_checkpoint")
+    value = json.loads(record.read_text())
+    options = value["options"]["runs"]["r"]
+    value["options"]["runs"]["r"] = {name: one for name, one in options.items() if name not in OURS_ALONE}
+    value["identity"] = sha256_value(
+        [value["step"], value["code_version"], value["options"], value["tools"], value["inputs"]]
+    )
+    record.write_text(json.dumps(value))
+
+    def reasons(**changes: Any) -> str:
+        run = make_run(**{"resolution": 16, **changes})
+        return checkpoint_unit(tree, "r", run).look(Contents()).in_words
+
+    for same in ({}, {"mirror": True}, {"ema_decay": 0.0}, {"resolution": "auto"}, {"keep_last": 2}):
+        assert reasons(**same).startswith("made"), same
+    assert "crop" in reasons(crop=16)
+    assert "mirror" in reasons(mirror=False)
+
+
 # --- which samples are shown, and how much of each -------------------------------------------------------------------
 
 
