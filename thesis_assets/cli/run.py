@@ -33,7 +33,7 @@ from thesis_assets.graph.ready_scenes import ReadyScenes, unfinished_scenes
 from thesis_assets.graph.states import LEVEL_OF, CellState, Pair, Plan, assets_until, cells_of_level
 from thesis_assets.operations.adopted_trees import take_over_experiment
 from thesis_assets.operations.backfill_plan import BackfillPlan, Mode, PlannedCell, by_asset, plan_backfill
-from thesis_assets.operations.cost_estimates import PastWork, checkpoint_bytes, estimate_lines, known_by
+from thesis_assets.operations.cost_estimates import PastWork, estimate_lines, known_by
 from thesis_assets.operations.execution import (
     RunOutcome,
     Work,
@@ -493,10 +493,6 @@ def _show_plan(
         for state in open_ones
     ]
     print_table("What is not made", ("asset", "cell", "state", "why", "not by this command, but by"), rows)
-    for state in open_ones:
-        if state.asset == "tuned_checkpoint" and _is_taken(state, force, scenes):
-            for line in platform.plan_of_training(state.cell):
-                print(f"plan of {state.cell}: {line}")
     counts = Counter(state.state for state in open_ones)
     print(f"{', '.join(f'{count} {name}' for name, count in counts.most_common())}; nothing was started")
 
@@ -513,14 +509,25 @@ def _training_lines(platform: Platform, exp_name: str, cells: Sequence[Cell]) ->
                     values.setdefault(key, {})[written(value)] = None
             axes = " x ".join(f"{key} {', '.join(each)}" for key, each in values.items())
             yield f"sweep {name}: {len(points)} points ({axes}), {len(of_sweep)} of them to train"
-    if cells:
-        n_bytes, unknown = checkpoint_bytes(platform, cells)
-        without = f"; without {first_names(unknown)}, of which no run like it was made" if n_bytes and unknown else ""
-        yield (
-            f"estimate: checkpoints of {len(cells)} trainings: about {human_bytes(n_bytes)} on the disk{without}"
-            if n_bytes
-            else f"estimate: checkpoints of {len(cells)} trainings: not known, as no run like them was made"
-        )
+    plans: dict[tuple[str, ...], list[str]] = {}
+    wanted, free = dict[str, int | None](), 0
+    for cell in cells:
+        lines: tuple[str, ...] = ("told when its data is there",)
+        try:
+            plan = platform.plan_of_training(cell)
+            if plan is not None:
+                lines, wanted[cell.run_name], free = plan.lines, plan.wanted_bytes, plan.free_bytes
+                plan.refuse_too_large(platform.difix(cell).tuning_run(cell.run_name))
+        except ThesisAssetsError as error:
+            lines = (*lines, f"refused: {error.in_one_line}")
+        plans.setdefault(lines, []).append(cell.run_name)
+    for lines, names in plans.items():
+        yield from (f"plan of {first_names(names)}: {line}" for line in lines)
+    if len(wanted) > 1:
+        known = [n_bytes for n_bytes in wanted.values() if n_bytes is not None]
+        rest = f", and those of {len(wanted) - len(known)} of unknown size" if len(known) < len(wanted) else ""
+        room = "" if sum(known) <= free else ": more than is free"
+        yield f"plan of {len(wanted)} trainings: about {human_bytes(sum(known))} of checkpoints{rest}{room}"
 
 
 def _why(state: CellState, force: Collection[str]) -> str:

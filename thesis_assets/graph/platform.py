@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from thesis_assets.scenes.listing import SceneRoots
     from thesis_assets.scenes.scene import Scene
     from thesis_assets.tuning.trainer_start import Reported
+    from thesis_assets.tuning.training_plan import TrainingPlan
 
 
 def _silent(line: str) -> None:
@@ -372,28 +373,20 @@ class Platform:
             steps=tuple(sorted({step for step in steps if step is not None})),
         )
 
-    def plan_of_training(self, cell: Cell) -> list[str]:
-        """What a training would be, in words, or why it would be refused; once its data is there."""
+    def plan_of_training(self, cell: Cell) -> "TrainingPlan | None":
+        """What a training would be; None where its data is not there yet.
+
+        Raises:
+            ThesisAssetsError: what its start would be refused for, but that it is too large for the disk.
+        """
         from thesis_assets.tuning.training_plan import plan_of_run
 
         tree = self.difix(cell)
         if not tree.split_train.is_file():
-            return ["told when its data is there"]
-        lines: list[str] = []
-        try:
-            plan = plan_of_run(
-                tree,
-                cell.run_name,
-                self.run_spec(cell),
-                self.device,
-                lpips_weights=self.settings.lpips_weights,
-                reported=self.reported(cell),
-            )
-            lines += plan.lines
-            plan.refuse_too_large(tree.tuning_run(cell.run_name))
-        except ThesisAssetsError as error:
-            lines.append(f"refused: {error.in_one_line}")
-        return lines
+            return None
+        weights, reported = self.settings.lpips_weights, self.reported(cell)
+        run = self.run_spec(cell)
+        return plan_of_run(tree, cell.run_name, run, self.device, lpips_weights=weights, reported=reported)
 
     def trained_on(self, cell: Cell) -> set[str] | None:
         """`<dataset>/<group_id>` of the people that a run was trained on; None where it was not trained here.

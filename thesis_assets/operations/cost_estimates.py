@@ -83,23 +83,6 @@ def estimate_lines(past: "PastWork", pairs: Sequence[Pair], *, queued: bool = Tr
     return lines
 
 
-def checkpoint_bytes(platform: Platform, cells: Sequence[Cell]) -> tuple[int, list[str]]:
-    """What the checkpoints of trainings to come take on the disk, as large as those of finished runs of one experiment with the same
-    backend and model; and the runs of which that is not known."""
-    total, unknown = 0, []
-    for cell in cells:
-        run, tree = platform.run_spec(cell), platform.difix(cell)
-        sizes = [
-            path.stat().st_size
-            for name, other in platform.spec(cell).runs.items()
-            if (other.backend, other.model) == (run.backend, run.model)
-            for path in tree.tuning_run(name).checkpoints_dir.glob("model_*.pkl")
-        ]
-        total += int(statistics.median(sizes)) * len(run.saved_steps()) if sizes else 0
-        unknown += [] if sizes else [cell.run_name]
-    return total, unknown
-
-
 def _hours(costs: Sequence["Cost"]) -> str:
     hours, on_gpus = (sum(getattr(cost, name) for cost in costs) / 3600 for name in ("seconds", "gpu_seconds"))
     return f"{hours:.2f} hours, {on_gpus:.2f} GPU hours"

@@ -20,19 +20,21 @@ def test_a_dry_run_tells_passes_disk_and_size_or_why_it_would_be_refused(
 ) -> None:
     world.write(experiment("v1", runs={"r1": {}}))
     cell = world.cell(exp_name="v1", run_name="r1")
-    assert world.platform.plan_of_training(cell) == ["told when its data is there"]
+    assert world.platform.plan_of_training(cell) is None
     tree = write_snapshot(world.platform.difix(cell).root)
     assert tree.base == world.platform.difix(cell).base
     assert SCENES[0] in tree.split_train.read_text()
-    told = world.platform.plan_of_training(cell)
+    plan = world.platform.plan_of_training(cell)
+    assert plan is not None
     for subject in ("samples: ", "time: ", "disk: ", "size: "):
-        assert any(line.startswith(subject) for line in told), told
+        assert any(line.startswith(subject) for line in plan.lines), plan
     add_scene(world, "hi4d_pair00_hug")
     add_scene(world, "hi4d_pair01_hug")
     shown = invoke(monkeypatch, world, "run", "--exp", "v1", "--dry-run")
     assert shown.exit_code == 0, shown.output
-    assert "plan of v1|r1: samples: 10000 steps of 1 see 10000: 1250.0 passes over 8" in shown.output
+    assert "plan of r1: samples: 10000 steps of 1 see 10000: 1250.0 passes over 8" in shown.output
     assert not tree.tuning_run("r1").base.exists()
 
     monkeypatch.setattr("thesis_assets.tuning.training_plan._bytes_to_come", lambda *_: 10**18)
-    assert "refused: the checkpoints of this training do not fit" in world.platform.plan_of_training(cell)[-1]
+    shown = invoke(monkeypatch, world, "run", "--exp", "v1", "--dry-run")
+    assert "plan of r1: refused: the checkpoints of this training do not fit" in shown.output

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from thesis_assets.defs import backfill_runs
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.states import LEVEL_OF
+from thesis_assets.operations import execution
 from thesis_assets.operations.backfill_plan import BackfillPlan, PlannedCell
 from thesis_assets.operations.execution import RunOutcome, Work
 from thesis_assets.operations.registration import plan_registration
@@ -68,12 +68,8 @@ def test_a_plan_tells_of_the_sweep_and_of_what_is_not_known(planned: World, monk
     told = invoke(monkeypatch, planned, "run", "--exp", "v1", "--run", "base-lr1e-3", "--dry-run").output
     words = " ".join(told.split())
     assert "sweep base: 4 points (learning_rate 1e-3, 2e-3 x seed 1, 2), 2 of them to train" in words
-    assert "estimate: checkpoints of 2 trainings: not known" in words
-    checkpoint = planned.platform.difix(Cell("v1")).tuning_run("alone").checkpoint(10)
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_bytes(bytes(5000))
-    words = " ".join(invoke(monkeypatch, planned, "run", "--exp", "v1", "--run", "base", "--dry-run").output.split())
-    assert "estimate: checkpoints of 4 trainings: about 20.0 KB on the disk" in words
+    assert "plan of base-lr1e-3-s1, base-lr1e-3-s2: samples: 10 steps of 1 see 10" in words
+    assert "plan of 2 trainings: about " in words
 
 
 def test_a_backfill_takes_the_points_of_a_sweep(planned: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +109,7 @@ def test_a_backfill_in_this_process_leaves_a_run_that_failed_and_goes_on_with_th
         made.append((work.level.job, cell.run_name))
         return RunOutcome(work, "", success=(work.level.job, cell.run_name) != ("tune", "b"))
 
-    monkeypatch.setattr(backfill_runs, "execute", execute)
+    monkeypatch.setattr(execution, "execute", execute)
     cells = [
         PlannedCell(LEVEL_OF[asset], asset, Cell("v1", run_name=run), "missing", is_repair=False, cost=None)
         for asset in ("tuned_checkpoint", "nvs")
@@ -121,7 +117,7 @@ def test_a_backfill_in_this_process_leaves_a_run_that_failed_and_goes_on_with_th
     ]
     with planned.instance() as instance:
         plan = BackfillPlan("v1", "missing", tuple(cells))
-        list(backfill_runs.run_here(None, instance, plan, lambda work: None))  # type: ignore[arg-type]
+        list(execution.run_here(None, instance, plan, lambda work: None))  # type: ignore[arg-type]
     assert made == [("tune", "a"), ("tune", "b"), ("tune", "c"), ("evaluate", "a"), ("evaluate", "c")]
 
 
