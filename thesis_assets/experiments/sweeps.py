@@ -49,8 +49,8 @@ class SweepPoint:
 
     @property
     def row_name(self) -> str:
-        """What its group is called in tables, which no run can be."""
-        return over_seeds(self.group)
+        """`base-lr1e-5-s*`: what its group is called in tables, which no run can be."""
+        return f"{self.group}-s*"
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,6 @@ class Sweeps(Generic[Run]):
         return list(dict.fromkeys(point.group for point in self.points.values() if point.seeds))
 
 
-def over_seeds(group: str) -> str:
-    """`base-lr1e-5-s*`: what the runs of a group are called together."""
-    return f"{group}-s*"
-
-
 def expand(runs: Mapping[str, Any], model: type[BaseModel]) -> tuple[dict[str, Any], Sweeps[Any]]:
     """The runs of a file with a run for each point in the place of each sweep, and where those come from.
 
@@ -95,7 +90,7 @@ def expand(runs: Mapping[str, Any], model: type[BaseModel]) -> tuple[dict[str, A
     taken = {name: f"the {'sweep' if _is_sweep(run) else 'run'} `{name}`" for name, run in runs.items()}
     left = MAX_POINTS
     for name, run in runs.items():
-        if not _is_sweep(run):
+        if not _is_sweep(run) or not isinstance(name, str):
             found[name] = run
             continue
         place = ("runs", name, SWEEP)

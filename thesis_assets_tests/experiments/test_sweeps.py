@@ -211,6 +211,11 @@ def test_what_is_no_sweep_is_refused_with_its_line_and_key(tmp_path: Path, case:
     assert (caught.value.file, caught.value.key) == (f"{path}:{line}", f"runs.{key}")
 
 
+def test_a_sweep_under_a_name_that_is_no_text_is_refused_as_a_run_is(tmp_path: Path) -> None:
+    with pytest.raises(InvalidExperiment, match="valid string"):
+        read_experiment(write(tmp_path, HEAD + "  1:\n    sweep: {seed: [1]}\n"))
+
+
 def test_a_refused_sweep_says_what_mends_it(tmp_path: Path) -> None:
     with pytest.raises(InvalidExperiment) as caught:
         read_experiment(write(tmp_path, HEAD + "  base:\n    sweep: {sed: [1]}\n"))
