@@ -142,21 +142,27 @@ def test_a_window_is_the_same_of_all_three_images_and_reaches_every_edge() -> No
 def test_a_run_on_windows_sees_other_windows_each_epoch_and_resumes_to_the_bit(
     tree: DifixTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[int, ...]] = []
+    shapes: set[tuple[int, ...]] = set()
+    seen: dict[str, set[bytes]] = {}
     losses = training_loop.TrainingStep._losses
 
-    def noting(self: Any, batch: Any, step: int) -> Any:
-        seen.extend(tuple(one.renders.shape) for one in batch)
-        return losses(self, batch, step)
+    def noting(self: Any, micro_batch: Any, step: int) -> Any:
+        for batch in micro_batch:
+            shapes.add(tuple(batch.renders.shape))
+            for name, render in zip(batch.sample_ids, batch.renders, strict=True):
+                seen.setdefault(name, set()).add(render.numpy().tobytes())
+        return losses(self, micro_batch, step)
 
+    flags = [*arguments(tree, "windows", **EIGHT, crop=16, resolution=32), "--no-mirror"]
     with monkeypatch.context() as patch:
         patch.setattr(training_loop.TrainingStep, "_losses", noting)
-        assert train(arguments(tree, "windows", **EIGHT, crop=16, resolution=32)) == 0
-    assert set(seen) == {(2, 3, 16, 16)}
-    draws = [SampleOrder(8, 42).draw(count) for count in range(16)]
-    places = {index: {(draw.top, draw.left) for draw in draws if draw.index == index} for index in range(8)}
-    assert all(len(each) == 2 for each in places.values())
-    assert same_state(tree.tuning_run("windows"), stopped_and_resumed(tree, "windows2", 6, **EIGHT, crop=16), 8)
+        assert train(flags) == 0
+    assert shapes == {(2, 3, 16, 16)}
+    # Two epochs: each sample is seen twice, by a window of its own each time.
+    assert [len(windows) for windows in seen.values()] == [2] * 8
+    assert same_state(
+        tree.tuning_run("windows"), stopped_and_resumed(tree, "windows2", 6, "--no-mirror", **EIGHT, crop=16), 8
+    )
     assert load_refiner(tree.tuning_run("windows").checkpoint(8)).resolution == 32
 
 
