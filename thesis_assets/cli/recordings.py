@@ -266,7 +266,7 @@ def _recordings(
     platform: Platform, files: list[Path] | None, exp: str | None, run: str | None, scene: str | None
 ) -> list[Path]:
     """The named files, else all recordings of a run."""
-    from thesis_assets.recordings.contract import recordings_of
+    from thesis_assets.recordings.checks import recordings_of
 
     if files:
         missing = [str(path) for path in files if not path.is_file()]

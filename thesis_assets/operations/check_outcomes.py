@@ -306,19 +306,18 @@ def _input_data_recording(platform: Platform, cell: Cell) -> Outcomes:
 
 
 def _evaluation_recordings(platform: Platform, cell: Cell) -> Outcomes:
-    from thesis_assets.recordings import contract
+    from thesis_assets.recordings import checks
+    from thesis_assets.recordings.contract import check_recording_contract
 
     def current(scene_name: str, tree: EvaluationTree) -> CheckOutcome:
-        return contract.check_recordings_current(tree, run_name=cell.run_name, scene_name=scene_name)
+        return checks.check_recordings_current(tree, run_name=cell.run_name, scene_name=scene_name)
 
     def within_budget(_: str, tree: EvaluationTree) -> CheckOutcome:
-        return contract.check_recording_sizes(tree, platform.settings.max_recording_mb)
+        return checks.check_recording_sizes(tree, platform.settings.max_recording_mb)
 
     return {
-        "recording_follows_contract": _over_trees(
-            platform, cell, lambda _, tree: contract.check_recording_contract(tree)
-        ),
-        "recording_verifies": _over_trees(platform, cell, lambda _, tree: contract.check_recordings_verify(tree)),
+        "recording_follows_contract": _over_trees(platform, cell, lambda _, tree: check_recording_contract(tree)),
+        "recording_verifies": _over_trees(platform, cell, lambda _, tree: checks.check_recordings_verify(tree)),
         "recording_is_current": _over_trees(platform, cell, current),
         "recording_within_size_budget": _over_trees(platform, cell, within_budget),
     }

@@ -1,8 +1,8 @@
-"""Checks of recordings: they load, are current and small, and hold what the files of a tree or a run say, and nothing else.
+"""What recordings must hold: what the files of a tree or a run say, and nothing else.
 
 What must be there is derived from the files alone, apart from the exporters on purpose: a table says of every place in a tree which
 entity and component its files give, so that a folder an exporter forgets is found, and one function compares the rows.
-Does not belong here: reading an .rrd (`verification`).
+Does not belong here: reading an .rrd (`verification`), whether it is current (`checks`).
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ import numpy as np
 
 from thesis_assets.errors import InvalidFile
 from thesis_assets.layout import TASKS, DifixTree, EvaluationTree, TaskTree, epoch_name
-from thesis_assets.provenance import Contents
-from thesis_assets.recordings.exports import BYTES_PER_MB, TreeExports, task_recordings
+from thesis_assets.recordings.exports import task_recordings
 from thesis_assets.recordings.recording import EPOCH, FRAME, STEP, RecordingIdentity, recording_facts
-from thesis_assets.recordings.tracks import ExportOptions, files_below, left_out_paths
+from thesis_assets.recordings.tracks import files_below, left_out_paths
 from thesis_assets.recordings.tree_tracks import evaluated_epochs
 from thesis_assets.recordings.triplets import chosen_samples, finished_steps, sample_entity, triplet_recording_unit
 from thesis_assets.recordings.verification import RecordingContent, layout_offenders, read_recording, verify_recording
@@ -130,54 +129,6 @@ def check_recording_contract(
     return CheckOutcome.of(offenders, message=message, counts=counts)
 
 
-def check_recordings_verify(tree: EvaluationTree) -> CheckOutcome:
-    """Whether every recording of a tree loads without error."""
-    outcomes = [verify_recording(path) for path in recordings_of(tree)]
-    offenders = [line for outcome in outcomes for line in outcome.offenders]
-    message = f"{len(outcomes)} recordings verified, {len(offenders)} cannot be loaded"
-    return CheckOutcome.of(offenders, message=message, counts={"recordings": len(outcomes)})
-
-
-def check_recordings_current(
-    tree: EvaluationTree,
-    *,
-    run_name: str | None = None,
-    scene_name: str | None = None,
-    tasks: Sequence[str] = TASKS,
-    options: ExportOptions | None = None,
-) -> CheckOutcome:
-    """Whether every recording is whole and was made from what is on disk now. `options`: None: those that each was made by."""
-    exports = TreeExports(tree, run_name, scene_name, options)
-    units = {tree.input_data_recording: exports.input_data_unit()} if tree.input_data_dir.is_dir() else {}
-    for epoch in evaluated_epochs(tree):
-        units |= exports.epoch_units(epoch, tasks)
-    contents = Contents()
-    verdicts = {path: unit.look(contents) for path, unit in units.items()}
-    offenders = [f"{path.name}: {verdict.in_words}" for path, verdict in verdicts.items() if not verdict.is_made]
-    message = f"{len(units)} recordings, {len(offenders)} of them not current"
-    return CheckOutcome.of(offenders, message=message, counts={"recordings": len(units)})
-
-
-def check_recording_sizes(tree: EvaluationTree, max_megabytes: int) -> CheckOutcome:
-    """Whether every recording stays within the size budget; the web viewer ends near 2300 MB of memory.
-
-    An epoch that is there by task as well may be larger as a whole.
-    """
-    whole = {tree.evaluation_recording(epoch) for epoch in evaluated_epochs(tree) if task_recordings(tree, epoch)}
-    sizes = {path: path.stat().st_size for path in recordings_of(tree) if path not in whole}
-    offenders = [
-        f"{path.name}: {size / BYTES_PER_MB:.1f} MB, above {max_megabytes} MB"
-        for path, size in sizes.items()
-        if size > max_megabytes * BYTES_PER_MB
-    ]
-    total = sum(sizes.values())
-    return CheckOutcome.of(
-        offenders,
-        message=f"{len(sizes)} recordings, {total / BYTES_PER_MB:.1f} MB",
-        counts={"recordings": len(sizes), "bytes": total, "largest_bytes": max(sizes.values(), default=0)},
-    )
-
-
 def check_triplet_recording(tree: DifixTree, run_name: str) -> CheckOutcome:
     """Whether `triplets.rrd` loads, is current, and holds every chosen sample at every finished checkpoint, nothing else."""
     run = tree.tuning_run(run_name)
@@ -207,14 +158,6 @@ def check_triplet_recording(tree: DifixTree, run_name: str) -> CheckOutcome:
         offenders = [f"{path.name}: {error.problem}"]
     message = f"{path.name} held against the run: {len(offenders)} differences"
     return CheckOutcome.of(offenders, message=message, counts=counts)
-
-
-def recordings_of(tree: EvaluationTree) -> list[Path]:
-    """The .rrd files of a tree, by name."""
-    return sorted(tree.rerun_dir.glob("*.rrd"))
-
-
-# --- a recording against what is wanted ------------------------------------------------------------------------------
 
 
 def _tree_differences(

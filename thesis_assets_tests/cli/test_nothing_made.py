@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from thesis_assets.cli.console import dagster_instance
-from thesis_assets.recordings import contract
+from thesis_assets.recordings import checks
 from thesis_assets_tests.cli.in_process import invoke
 from thesis_assets_tests.worlds import World
 
@@ -40,7 +40,7 @@ def test_recordings_that_are_not_there_are_asked_for_with_a_whole_command(
 ) -> None:
     said = str(invoke(monkeypatch, world, "rerun", "open", *CELL).exception)
     assert f"remedy: {MAKES_IT} makes them" in said
-    monkeypatch.setattr(contract, "recordings_of", lambda tree: [])
+    monkeypatch.setattr(checks, "recordings_of", lambda tree: [])
     said = str(invoke(monkeypatch, finished_world, "rerun", "open", *CELL, "--scene", SCENE).exception)
     assert f"`thesis-assets rerun export-all --exp small --run r1 --scene {SCENE}`" in said
 

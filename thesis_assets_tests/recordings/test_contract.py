@@ -13,12 +13,8 @@ from hypothesis import strategies as st
 from thesis_assets import storage
 from thesis_assets.layout import TASKS, EvaluationTree
 from thesis_assets.recordings import tree_tracks, world_tracks
-from thesis_assets.recordings.contract import (
-    check_recording_contract,
-    check_recording_sizes,
-    check_recordings_current,
-    check_recordings_verify,
-)
+from thesis_assets.recordings.checks import check_recording_sizes, check_recordings_current, check_recordings_verify
+from thesis_assets.recordings.contract import check_recording_contract
 from thesis_assets.recordings.exports import TreeExports, export_recordings
 from thesis_assets.recordings.recording import Recording, RecordingIdentity, open_recording
 from thesis_assets.recordings.tracks import ExportOptions

@@ -5,11 +5,8 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.layout import EvaluationTree
-from thesis_assets.recordings.contract import (
-    check_recording_contract,
-    check_recordings_current,
-    check_recordings_verify,
-)
+from thesis_assets.recordings.checks import check_recordings_current, check_recordings_verify
+from thesis_assets.recordings.contract import check_recording_contract
 from thesis_assets.recordings.exports import export_recordings
 from thesis_assets.recordings.verification import RecordingContent, read_recording
 from thesis_assets_tests.recordings.read_back import views_of
