@@ -99,6 +99,11 @@ class Source:
     checkpoint: Path | None
     flags: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def base_model(self) -> str | None:
+        """Of a checkpoint that does not say: the one its run was started from."""
+        return base_model_in(self.flags)
+
 
 def find_source(model: str) -> Source:
     """What `model` names: a `.pkl`, a tuning run's directory (its selected checkpoint, else its last), or a published model.
@@ -137,6 +142,12 @@ def _checkpoint_of(run: TuningRunTree) -> Path:
 
 def _flags_of(run: TuningRunTree) -> Mapping[str, Any]:
     return read_json(run.train_config, TrainConfig).flags if run.train_config.is_file() else {}
+
+
+def base_model_in(flags: Mapping[str, Any]) -> str | None:
+    """The base model that a run's flags name."""
+    base = flags.get("pretrained_model_name_or_path") or flags.get("base_model_id")
+    return base if isinstance(base, str) else None
 
 
 def digest_and_flags(model: str, run_tree: TuningRunTree) -> tuple[str | None, Mapping[str, Any]]:

@@ -33,7 +33,7 @@ from thesis_assets.tuning.run_config import (
     parse_flags,
     settings_in_file,
 )
-from thesis_assets.tuning.take_pretrained import digest_and_flags
+from thesis_assets.tuning.take_pretrained import base_model_in, digest_and_flags
 from thesis_assets.tuning.trained_model import PUBLISHED_LONG_SIDE, SNAP
 
 PATIENT_LAUNCH = Path(__file__).with_name("patient_launch.py")
@@ -298,9 +298,7 @@ def pretrained_start(
         "model": run.model,
         "model_sha256": sha256,
         # Of a checkpoint that does not say itself what it was tuned from.
-        "pretrained_model_name_or_path": further.pretrained_model_name_or_path
-        or source.get("pretrained_model_name_or_path")
-        or source.get("base_model_id"),
+        "pretrained_model_name_or_path": further.pretrained_model_name_or_path or base_model_in(source),
         # A directory may say itself how it is to be used, where the run does not.
         **{
             name: value if sha256 is not None or name in run.model_fields_set else None
