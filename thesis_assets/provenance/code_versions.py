@@ -12,7 +12,7 @@ CODE_VERSIONS = {
     "sample_set": "1",
     "split_manifests": "1",
     "difix_data": "1",
-    "tuned_checkpoint": "1",
+    "tuned_checkpoint": "2",
     "selected_checkpoint": "1",
     "input_data": "1",
     "predictions": "2",

@@ -29,6 +29,7 @@ from thesis_assets.reports.leaderboard_pages import (
 )
 from thesis_assets.reports.leaderboard_tables import LEAKED_PEOPLE, SEEN_PEOPLE, RunScores, score_tables
 from thesis_assets.schemas.evaluation import NVS_RESULT_KEYS, LeaderboardRow, Protocol
+from thesis_assets_tests.evaluation.measured import single_spaced
 from thesis_assets_tests.reports.compared_trees import record_again, write_run
 
 SOURCE = 16
@@ -165,7 +166,7 @@ def test_stale_numbers_are_shown_with_a_mark_and_what_moved(runs: dict[str, dict
     moved = "stale: `evaluation.nvs.background` was black, is white"
     board = board_of(runs, facts_of(runs["tuned"], state=TaskState(moved=moved)))
     assert value(board, "tuned", "lab_hug").value is not None
-    page = markdown_text(board, plot_name="p.png")
+    page = single_spaced(markdown_text(board, plot_name="p.png"))
     assert "| tuned | lab_hug † |" in page
     assert f"† {moved}" in page
     latex = latex_text(board)
@@ -202,7 +203,7 @@ def test_people_that_a_run_was_trained_on_stand_in_tables_means_plots_and_headli
     assert line_of(board, seen=False).means["psnr"] == value(board, "tuned", "lab_talk", epoch=0).value
     of_psnr = [row for row in board.differences if row.metric == "psnr"]
     assert [(row.seen_people, list(row.by_scene)) for row in of_psnr] == [(False, ["lab_talk"]), (True, ["lab_hug"])]
-    page = markdown_text(board, plot_name="p.png")
+    page = single_spaced(markdown_text(board, plot_name="p.png"))
     assert f"## Novel views, {SEEN_PEOPLE}" in page
     assert SEEN_PEOPLE in latex_text(board)
     assert {pair_name(bar) for bar in plotted_bars(board)} == {"demo / tuned", f"demo / tuned, {SEEN_PEOPLE}"}
@@ -225,7 +226,7 @@ def test_a_run_whose_data_has_people_on_both_sides_is_marked_with_a_footnote_in_
     assert {row.leaked for row in board.rows} == {leaked}
     assert {row.leaked for row in board.differences if row.difference is not None} == {leaked}
     assert line_of(board).means == line_of(board_of(runs)).means, "the numbers are shown"
-    page = markdown_text(board, plot_name="p.png")
+    page = single_spaced(markdown_text(board, plot_name="p.png"))
     assert "| tuned | lab_hug § |" in page
     assert page.count(f"- § {leaked} (demo/tuned)\n") == 1, "one footnote a run"
     assert f"§ {leaked}" in scene_tables_text(board)

@@ -21,7 +21,7 @@ from thesis_assets.reports.leaderboard_pages import (
 )
 from thesis_assets.reports.sweeps import Points, seed_interval, shown, spread, with_seeds
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
-from thesis_assets_tests.evaluation.measured import difference, row
+from thesis_assets_tests.evaluation.measured import difference, row, single_spaced
 
 
 def sweep(name: str = "lr", rates: Sequence[str] = ("1e-3", "2e-3"), seeds: Sequence[int] = (1, 2, 3)) -> Points:
@@ -211,11 +211,11 @@ def board() -> Leaderboard:
 
 
 def test_the_page_shows_means_with_their_spread_and_whether_a_difference_stands_above_it() -> None:
-    text = markdown_text(board().shown(), plot_name="p.png")
+    text = single_spaced(markdown_text(board().shown(), plot_name="p.png"))
     assert f"| demo | {A}-s* (3 of 3 seeds) | avg | 15 | 10 | 20.100 ± 0.050 | +0.100 |" in text
-    assert f"| demo | {A}-s* (3 of 3 seeds) | avg | 0 | unrefined | 19.000 |  |" in text, "one render, no spread"
+    assert f"| demo | {A}-s* (3 of 3 seeds) | avg | 0 | unrefined | 19.000 | |" in text, "one render, no spread"
     assert "| +1.100 | +0.976 to +1.224 | 3 of 3 seeds | 2 | + + | 0.500 | yes |" in text
-    assert "| +1.375 |  | 2 of 3 seeds: none below 3 | 2 | + + | 0.500 | cannot be said |" in text
+    assert "| +1.375 | | 2 of 3 seeds: none below 3 | 2 | + + | 0.500 | cannot be said |" in text
     assert "- 2 of 3 seeds; seed 3: not evaluated" in text
     assert f"{A}-s1" not in text.replace(f"demo/{A}-s1", "")
     assert "| demo | alone | s_1 | 15 | 10 | 20.000 |" in text
@@ -224,14 +224,14 @@ def test_the_page_shows_means_with_their_spread_and_whether_a_difference_stands_
 
 
 def test_each_seed_can_be_shown_in_place_of_the_means() -> None:
-    text = markdown_text(board().shown(each_seed=True), plot_name="p.png")
+    text = single_spaced(markdown_text(board().shown(each_seed=True), plot_name="p.png"))
     assert f"| demo | {A}-s1 | s_1 | 15 | 10 | 20.050 |" in text
     assert "-s*" not in text
     assert "±" not in text
 
 
 def test_a_swept_change_of_exactly_nothing_is_shown() -> None:
-    text = markdown_text(board().shown(), plot_name="p.png")
+    text = single_spaced(markdown_text(board().shown(), plot_name="p.png"))
     assert f"| demo | {B}-s* | 15 | demo/{A}-s* | PSNR ↑ dB | +0.000 |" in text
     assert "| demo/alone" not in text
 
@@ -251,8 +251,8 @@ def test_the_terminal_and_the_table_of_scenes_have_one_row_for_all_seeds() -> No
         f"{A}-s* (3 of 3 seeds)",
         f"{B}-s* (2 of 3 seeds)",
     ]
-    assert f"{A}-s* (3 of 3 seeds), epoch 15" in scene_tables_text(board().shown())
-    assert "| s_1 | 20.100 ± 0.050 |" in scene_tables_text(board().shown())
+    assert f"{A}-s* (3 of 3 seeds), epoch 15" in single_spaced(scene_tables_text(board().shown()))
+    assert "| s_1 | 20.100 ± 0.050 |" in single_spaced(scene_tables_text(board().shown()))
 
 
 def test_the_files_have_every_run_and_the_rows_over_seeds_and_their_differences_read_back(tmp_path: Path) -> None:
