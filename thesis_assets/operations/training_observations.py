@@ -101,7 +101,11 @@ def progress_text(line: ProgressLine) -> str:
         parts.append(f"{line.samples_per_second:.1f} samples/s")
     if line.seconds_left is not None:
         parts.append(f"{_duration(line.seconds_left)} left")
-    parts += [f"{name} {value:.3f}" for name, value in line.metrics.items()]
+    if line.event == "step":  # of its other numbers there are curves
+        skipped = line.metrics.get("skipped_steps", 0.0)
+        parts += [f"{skipped:.0f} steps skipped"] if skipped else []
+    else:
+        parts += [f"{name} {value:.3f}" for name, value in line.metrics.items()]
     return ", ".join([*parts, *([line.message] if line.message else [])])
 
 

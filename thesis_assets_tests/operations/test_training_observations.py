@@ -101,6 +101,11 @@ def test_time_left_is_said_as_a_person_would() -> None:
     )
     assert progress_text(step(10, seconds_left=42.4)).endswith(", 42 s left")
     assert progress_text(step(10, seconds_left=185.0)).endswith(", 3 min left")
+    measured = {"skipped_steps": 0.0, "peak_memory_gb": 0.5, "gradient_norm": 0.1}
+    assert progress_text(step(10, seconds_left=42.4, metrics=measured)).endswith(", 42 s left"), "of these are curves"
+    assert progress_text(step(10, seconds_left=42.4, metrics=measured | {"skipped_steps": 2.0})).endswith(
+        "2 steps skipped"
+    )
 
 
 def test_numbers_of_a_run_that_told_none_are_left_out() -> None:
