@@ -52,6 +52,7 @@ from thesis_assets.operations.lost_runs import close_dead_runs
 from thesis_assets.operations.probing import probe_first
 from thesis_assets.operations.registration import plan_registration, register
 from thesis_assets.operations.report_pages import CHECK_REPORT, renew_pages
+from thesis_assets.operations.trainings import side_by_side
 from thesis_assets.provenance import ask_anew
 
 
@@ -160,10 +161,12 @@ def run_experiment(
                 # Always the check page, too: it follows the event log, which has grown.
                 planned = {asset for work in works for asset in work.assets} | {CHECK_REPORT}
                 works = [Work(level, tuple(asset for asset in level.assets if asset in planned), (Cell(),))]
-            for work in works:
-                anew, started = maker.begin(work, force), time.perf_counter()
-                result = make_run(instance, **run_of(maker.definitions, work, force="scene_samples" in anew))
-                maker.end(run_outcome(work, result), time.perf_counter() - started)
+            with side_by_side(platform, works if "tuned_checkpoint" not in force else ()) as submit_next:
+                for work in works:
+                    anew, started = maker.begin(work, force), time.perf_counter()
+                    submit_next(work)
+                    result = make_run(instance, **run_of(maker.definitions, work, force="scene_samples" in anew))
+                    maker.end(run_outcome(work, result), time.perf_counter() - started)
             plan = Plan(platform, instance) if works else plan  # one look serves all levels at which nothing is made
             if cells and not (works or stopped or again):
                 platform.echo(f"{exp_name}: {level.title}{told_cells(cells)}: current")

@@ -257,7 +257,8 @@ def job_exit(record: JobRecord) -> JobExit | None:
 
 
 def left_running(launcher: Launcher, record_file: Path) -> JobRecord | None:
-    """The job of this record where it is still waiting or at work; None where there is none.
+    """The job of this record where it is still waiting or at work, or was submitted ahead and nobody knows yet how it ended.
+    None where there is none.
 
     Raises:
         CellLocked: it was started by another launcher, and has not said that it ended.
@@ -265,7 +266,7 @@ def left_running(launcher: Launcher, record_file: Path) -> JobRecord | None:
     if not record_file.is_file():
         return None
     record = read_json(record_file, JobRecord)
-    if record.returncode is not None or job_exit(record) is not None:
+    if record.returncode is not None or (job_exit(record) is not None and not record.unfollowed):
         return None
     if record.launcher != launcher.name:
         raise CellLocked(
@@ -275,7 +276,7 @@ def left_running(launcher: Launcher, record_file: Path) -> JobRecord | None:
             wanted=launcher.name,
             remedy=f"go on with THESIS_LAUNCHER={record.launcher}; if that job is gone for good, remove this file",
         )
-    return None if settled_state(launcher, record).is_over else record
+    return None if settled_state(launcher, record).is_over and not record.unfollowed else record
 
 
 def settled_state(launcher: Launcher, record: JobRecord) -> JobState:

@@ -113,6 +113,8 @@ class JobRecord(FileModel):
     digest: str | None = None
     """Of what a called function is given: a job of another digest answers another question."""
     returncode: int | None = None
+    unfollowed: bool = False
+    """Submitted ahead of its step: whoever follows it first hears how it ended, also where it has."""
 
 
 class JobExit(FileModel):

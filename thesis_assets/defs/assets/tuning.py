@@ -11,6 +11,7 @@ from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import Platform, PlatformParam
 from thesis_assets.operations.metadata import Metadata, picture, picture_file, rounded, table
 from thesis_assets.operations.training_observations import CONTACT_SHEET, TrainingWatch, final_numbers, job_metadata
+from thesis_assets.operations.trainings import train
 from thesis_assets.schemas.tuning import SelectedCheckpoint
 
 
@@ -23,25 +24,14 @@ from thesis_assets.schemas.tuning import SelectedCheckpoint
 def tuned_checkpoint(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Re-validate the snapshot, launch the trainer, follow it, verify what it saved."""
     from thesis_assets.tuning.progress_file import curves_picture
-    from thesis_assets.tuning.selection import require_rule_weights
-    from thesis_assets.tuning.tuning_run import tune
 
     (cell,) = cells_of(context, "exp_by_run")
-    run = platform.run_spec(cell)
-    require_rule_weights(run.selection, platform.settings.lpips_weights)
     report = platform.reporter(context)
     tree = platform.difix(cell).tuning_run(cell.run_name)
-    result = tune(
-        platform.difix(cell),
-        cell.run_name,
-        run,
-        split=platform.spec(cell).split,
-        device=platform.device,
-        launcher=platform.launcher,
-        roots=platform.roots,
-        lpips_weights=platform.settings.lpips_weights,
-        reported=platform.reported(cell),
-        following=following(context.get_step_execution_context(), report),
+    result = train(
+        platform,
+        cell,
+        following(context.get_step_execution_context(), report),
         on_plan=lambda line: report(f"plan of {cell.run_name}: {line}"),
         on_progress=TrainingWatch(context.log_event, cell, tree, report).see,
     )
