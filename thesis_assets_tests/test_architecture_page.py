@@ -76,12 +76,25 @@ assert list(Path(os.environ["THESIS_DATA_HOME"]).rglob("garden_table/images/0/00
 """
 
 
+def apply(diff: str, folder: Path) -> None:
+    """As `git apply` does, which not every machine has: what each hunk takes away stands in its file once."""
+    for of_file in diff.split("diff --git ")[1:]:
+        head, *hunks = re.split(r"^@@.*\n", of_file, flags=re.MULTILINE)
+        path = folder / head.splitlines()[0].split(" b/")[1]
+        text = "" if "--- /dev/null" in head else path.read_text(encoding="utf-8")
+        for hunk in hunks:
+            lines = [line or " " for line in hunk.splitlines()]
+            old, new = ("".join(f"{line[1:]}\n" for line in lines if line[0] in kept) for kept in (" -", " +"))
+            assert not old or text.count(old) == 1, f"{path}: not once there:\n{old}"
+            text = text.replace(old, new) if old else new
+        path.write_text(text, encoding="utf-8")
+
+
 @pytest.mark.parametrize(("example", "program"), zip(EXAMPLES, (METRIC, ASSET, FORMAT), strict=True))
 def test_an_example_touches_three_files_at_most_and_works(tmp_path: Path, example: str, program: str) -> None:
     shutil.copytree(ROOT / "thesis_assets", tmp_path / "thesis_assets", ignore=shutil.ignore_patterns("__pycache__"))
     assert 0 < example.count("diff --git ") <= MOST_FILES
-    applied = subprocess.run(["git", "apply"], cwd=tmp_path, input=example, text=True, capture_output=True, check=False)
-    assert applied.returncode == 0, applied.stderr
+    apply(example, tmp_path)
     (tmp_path / "work").mkdir()
     environment = {
         **os.environ,

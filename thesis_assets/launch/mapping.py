@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from thesis_assets.errors import ThesisAssetsError
-from thesis_assets.launch.telling import ToldLines, tell_to_file, told_to
+from thesis_assets.launch.telling import ToldLines, tell, tell_to_file, told_to
 
 TELL_SECONDS = 0.5
 
@@ -123,7 +123,11 @@ def map_items(
                 go_on(unbegun.popleft())
                 continue
             course = waiting.popleft()
-            parts = course.cut(n_parts)
+            try:
+                parts = course.cut(n_parts)
+            except Exception as error:  # noqa: BLE001 - of this item alone
+                go_on(course, error)
+                continue
             n_running += len(parts)
             yield from parts
             if not parts:
@@ -147,7 +151,8 @@ def map_items(
                             outcome = error
                         ended(part, outcome)
                     continue
-            with _pool(min(n_workers, len(parts)), on_line) as pool:
+            n_pool = min(n_workers, len(parts))
+            with _pool(n_pool, on_line) as pool:
                 while parts or pool.running:
                     for part in parts:
                         try:
@@ -163,11 +168,15 @@ def map_items(
                             ended(part, _death(part))
                         else:
                             alone.append(part)
-                    if not only and not alone:
-                        parts = list(more(n_workers, len(pool.running)))
+                    # What is worth more workers than there are waits for a pool of so many.
+                    if not only and not alone and min(workers, _worth(waiting, len(unbegun))) <= n_pool:
+                        parts = list(more(n_pool, len(pool.running)))
     finally:
         for course in courses:
-            course.generator.close()
+            try:
+                course.generator.close()
+            except Exception as error:  # noqa: BLE001 - what ended the map is what counts
+                tell(f"ending an item failed too: {error}")
     return [outcomes[place] for place in range(len(items))]
 
 

@@ -220,3 +220,46 @@ def test_work_of_no_pieces_is_done_at_once(workers: int) -> None:
         return place + len(found)
 
     assert map_items(nothing, [1, 2, 3], workers=workers) == [1, 2, 3]
+
+
+def pid_of(_: list[int]) -> int:
+    time.sleep(0.3)
+    return os.getpid()
+
+
+def grow(place: int) -> Course[set[int]]:
+    yield Shared(pid_of, [place], singly)
+    found = yield Shared(pid_of, [place] * 8, singly)
+    return set(found)
+
+
+def test_work_that_grows_on_its_way_gets_the_workers_that_it_is_worth() -> None:
+    assert len(set().union(*map_items(grow, [1, 2], workers=4))) == 4  # type: ignore[arg-type]
+
+
+def cut_wrong(place: int) -> Course[int]:
+    (found,) = yield Shared(sum_of, [place], lambda whole, _: [list(whole)] if place else 1 / 0)  # type: ignore[return-value]
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_item_that_cannot_be_cut_leaves_the_others(workers: int) -> None:
+    results = map_items(cut_wrong, [1, 0, 2], workers=workers)
+    assert (results[0], results[2]) == (1, 2)
+    assert isinstance(results[1], ZeroDivisionError)
+
+
+def interrupted(place: int) -> Course[int]:
+    try:
+        if place == 1:
+            raise KeyboardInterrupt
+        yield Shared(sum_of, [1], halves)
+    finally:
+        if place == 0:
+            raise ValueError("tidying up failed")
+    return place
+
+
+def test_an_interrupt_stays_one_where_tidying_up_fails() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        map_items(interrupted, [0, 1], workers=2)
