@@ -157,6 +157,9 @@ def run_experiment(
                 maker.check_again(level, asset, cell, plan.failed_checks(asset, cell))
             plan = Plan(platform, instance) if again else plan
             works, stopped = _asked(plan, instance, level, cells, until, force, scenes)
+            to_train = [cell for work in works if "tuned_checkpoint" in work.assets for cell in work.cells]
+            for line in _training_lines(platform, exp_name, to_train):
+                platform.echo(line)
             if level.job == "report" and report.outcomes:
                 # Always the check page, too: it follows the event log, which has grown.
                 planned = {asset for work in works for asset in work.assets} | {CHECK_REPORT}
@@ -419,16 +422,18 @@ def run(
     reached = order if until is None else order[: order.index(until) + 1]
     if beyond := [name for name in force or () if name not in reached]:
         wrong_use(f"--force {beyond[0]} is not reached: the command ends with --until {until}")
+    if changes and dry_run:
+        wrong_use("--set writes a run into the experiment's file, and --dry-run writes nothing: give one of them")
     if changes:
         for name in declare_derived_runs(platform.experiments, exp, changes):
             progress_line(f"{exp}: run {name} is declared in {platform.experiments.path(exp)}")
             names.append(name)
     with dagster_instance(platform.settings, to_look=dry_run) as instance:
-        register(instance, plan_registration(platform, instance))
         try:
             if dry_run:
                 _show_plan(platform, instance, exp, names, scenes or (), until, force or (), probe, as_json=as_json)
                 return
+            register(instance, plan_registration(platform, instance))
             report = run_experiment(
                 platform, instance, exp, runs=names, scenes=scenes or (), until=until, force=force or (), probe=probe
             )
@@ -515,10 +520,12 @@ def _training_lines(platform: Platform, exp_name: str, cells: Sequence[Cell]) ->
     plans: dict[tuple[str, ...], list[str]] = {}
     wanted, free = dict[str, int | None](), 0
     for cell in cells:
-        lines: tuple[str, ...] = ("told when its data is there",)
+        lines: tuple[str, ...] = ()
         try:
             plan = platform.plan_of_training(cell)
-            if plan is not None:
+            if plan is None:
+                lines = ("told when its data is there",)
+            else:
                 lines, wanted[cell.run_name], free = plan.lines, plan.wanted_bytes, plan.free_bytes
                 plan.refuse_too_large(platform.difix(cell).tuning_run(cell.run_name))
         except ThesisAssetsError as error:
@@ -587,7 +594,8 @@ def backfill(
     with dagster_instance(platform.settings, to_look=dry_run) as instance:
         for run_id in close_dead_runs(instance):
             progress_line(f"run {run_id[:8]} was killed before it ended; it is closed")
-        register(instance, plan_registration(platform, instance))
+        if not dry_run:
+            register(instance, plan_registration(platform, instance))
         try:
             ready, run_names = ReadyScenes(platform, time.time()), platform.runs_named(exp, run_names or ())
             plan = plan_backfill(platform, instance, exp, modes[0], ready, runs=run_names)

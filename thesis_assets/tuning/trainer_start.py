@@ -154,6 +154,11 @@ def native_size(tree: DifixTree) -> tuple[int, int]:
     return max((image_size(tree.base / row.image_path) for row in rows[:: max(1, len(rows) // 200)]), key=max)
 
 
+def _chosen_step(run: RunSpec) -> list[int]:
+    """The step that the file itself selects."""
+    return [run.selection.step] if run.selection.rule == "step" and run.selection.step is not None else []
+
+
 def _auto_resolution(tree: DifixTree, run: RunSpec, reported: Reported) -> int:
     side = max(native_size(tree)) if run.crop else evaluated_side(tree, reported.downscale_factor)
     return math.ceil(side / SNAP) * SNAP
@@ -205,7 +210,7 @@ def resolve_flags(
         lpips_weights=_folder(lpips_weights),
         resolution=_auto_resolution(tree, run, reported) if run.resolution == "auto" else run.resolution,
         validation_groups=",".join(validation_groups(tree, run, reported)) or None,
-        keep_steps=",".join(map(str, reported.steps)) or None,
+        keep_steps=",".join(map(str, sorted({*reported.steps, *_chosen_step(run)}))) or None,
         **plain,
     )
     # Through the parser even without `extra_args`: what stands in train_config.json is what the trainer reads.

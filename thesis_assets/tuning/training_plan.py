@@ -121,8 +121,15 @@ def plan_training(
         lines = [_passes(run, settings, n_train), past.hours(run_tree, run), past.memory()]
     free = shutil.disk_usage(next(each for each in (run_tree.base, *run_tree.base.parents) if each.is_dir())).free
     wanted = _bytes_to_come(run_tree, run, settings, past.checkpoint_bytes())
-    size = "not known, as no such checkpoint is here yet" if wanted is None else f"about {wanted / 1e9:.2f} GB"
-    lines.append(f"disk: {size} of checkpoints to come, {free / 1e9:.1f} GB free")
+    known = "" if wanted is not None else ": their size is not known, as none like them is here yet"
+    size = (
+        ""
+        if wanted is None
+        else f"about {wanted / 1e6:.0f} MB of "
+        if wanted < 1e9
+        else f"about {wanted / 1e9:.1f} GB of "
+    )
+    lines.append(f"disk: {size}checkpoints to come{known}; {free / 1e9:.1f} GB free")
     sizes, below = _sizes(tree, run, settings, reported)
     return TrainingPlan((*lines, *sizes, *below), below, wanted, free)
 
