@@ -105,6 +105,14 @@ def expand(runs: Mapping[str, Any], model: type[BaseModel]) -> tuple[dict[str, A
             )
         left -= n_points
         own = {key: value for key, value in run.items() if key != SWEEP}
+        flags = {str(word).partition("=")[0] for word in own.get("extra_args") or ()}
+        if hidden := sorted(key for key in axes if f"--{key}" in flags):
+            _refuse(
+                place,
+                f"`extra_args` would give every point the same {', '.join(hidden)}",
+                own["extra_args"],
+                "take it out of `extra_args`, or out of the sweep",
+            )
         unswept[name] = _run_or_none(model, own)
         for run_name, point in _points(name, axes):
             values = point.values

@@ -8,6 +8,7 @@ Does not belong here: projecting or drawing them.
 from __future__ import annotations
 
 import io
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,8 +148,9 @@ def read_ply(path: Path) -> Gaussians:
     try:
         with path.open("rb") as handle:
             count, dtype, start = _parse_header(path, handle.read(MAX_HEADER_BYTES))
+            room = os.fstat(handle.fileno()).st_size - start
             handle.seek(start)
-            content = handle.read(count * dtype.itemsize)
+            content = handle.read(min(room, count * dtype.itemsize))
     except FileNotFoundError as error:
         raise InvalidFile("the Gaussians' file is missing", file=path) from error
     except OSError as error:
@@ -170,7 +172,7 @@ def _parse_header(path: Path, content: bytes) -> tuple[int, np.dtype[np.void], i
     plyfile is given the header alone, its counts as 0: of a whole file it would make room for as many rows as are claimed.
     """
     end = re.search(rb"[\r\n]end_header\r?\n", content)
-    words = [line.split() for line in content[: end.start() if end else 0].decode("ascii", "replace").splitlines()]
+    words = [line.split() for line in content[: end.start() if end else 0].decode("ascii", "replace").split("\n")]
     counts = [line[2] for line in words if line[0:1] == ["element"] and len(line) == 3]
     empty = [[*line[:2], *("0" for _ in line[2:])] if line[:1] == ["element"] else line for line in words]
     lines = [*(" ".join(line) for line in empty), "end_header", ""]

@@ -205,9 +205,14 @@ def _difference(rows: Sequence[DifferenceRow], points: Points) -> DifferenceRow:
             "n_seeds": len(counted),
             "of_seeds": len(point.seeds),
             "seeds_left_out": _told(left_out),
-            "above_seeds": None if interval is None else interval[0] > 0 or interval[1] < 0,
+            "above_seeds": None if interval is None or _is_one(by_seed) else interval[0] > 0 or interval[1] < 0,
         }
     )
+
+
+def _is_one(by_seed: Mapping[str, float]) -> bool:
+    """Whether seeds give one and the same difference that is not zero: the seed did nothing, and they are one run."""
+    return len({*by_seed.values()}) == 1 and 0.0 not in by_seed.values()
 
 
 # --- what counts -----------------------------------------------------------------------------------------------------

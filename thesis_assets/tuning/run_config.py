@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import re
 import subprocess
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -17,7 +18,9 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from types import NoneType
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Annotated, Any, NoReturn, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidKey, NotBuiltYet, SnapshotChanged
 from thesis_assets.experiments.spec import RunSpec
@@ -173,7 +176,28 @@ def parse_flags(arguments: Sequence[str]) -> TrainerFlags:
             parser.add_argument(
                 f"--{field.name}", type=kind, required=required, default=None if required else field.default
             )
-    return TrainerFlags(**vars(parser.parse_args(list(arguments))))
+    flags = TrainerFlags(**vars(parser.parse_args(list(arguments))))
+    _refuse_out_of_bounds(flags)
+    return flags
+
+
+def _refuse_out_of_bounds(flags: TrainerFlags) -> None:
+    """Hold numbers to what the experiment's file may say: flags by hand, or of `extra_args`, have no other bounds."""
+    for name, field in RunSpec.model_fields.items():
+        value = getattr(flags, name, None)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            bounds: Any = Annotated[(type(value), *field.metadata)] if field.metadata else type(value)
+            try:
+                TypeAdapter(bounds).validate_python(value)
+            except ValidationError as error:
+                wanted = error.errors()[0]["msg"].removeprefix("Input should be ")
+                raise InvalidExperiment(
+                    "a flag is out of bounds", key=f"--{name}", found=value, wanted=wanted, remedy="correct it"
+                ) from error
+    if re.fullmatch(r"(\d+(,\d+)*)?", flags.keep_steps or "") is None:
+        raise InvalidExperiment(
+            "a flag is out of bounds", key="--keep_steps", found=flags.keep_steps, wanted="steps, comma separated"
+        )
 
 
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")

@@ -257,7 +257,7 @@ def _resume_source(flags: TrainerFlags, tree: TuningRunTree, backend: Backend) -
             found=f"step {source.step}; the run has {', '.join(map(str, own[-5:]))}",
             remedy="leave the flag away: the run goes on from its newest; or move the others away; or take another run name",
         )
-    return source if from_own else None
+    return source
 
 
 def _is_first_process() -> bool:

@@ -103,12 +103,12 @@ class TrainingLoop:
             checkpoints.state_place(tree, self.step).checkpoint(self.step),
             tree.averaged.checkpoint(self.step),
         )
-        if source is not None and self.step != source.step:
-            if notes:
+        if source is not None and self.step < source.step:
+            if notes and source.path.parent == tree.checkpoints_dir:
                 raise InvalidFile(
                     "the checkpoint that the run is to go on from cannot be used", file=source.path, found=notes[0]
                 )
-            self.step, path, notes = source.step, source.path, [source.note]
+            self.step, path, notes = source.step, source.path, [*notes, source.note]
             averaged = path.parent / tree.averaged.checkpoints_dir.name / path.name
         if self.step:
             # Not mapped: the optimizer keeps these very tensors, and the run must not depend on the file any longer.
@@ -175,7 +175,9 @@ class TrainingLoop:
         tree = self._inputs.tree
         checkpoints.remove_unfinished(tree)
         info, refused = checkpoints.latest_verified(tree, averaged=bool(self._flags.ema_decay))
-        if info is None and refused and not self._flags.save_optimizer:
+        # A kill within the first save leaves weights, and nothing yet that would be lost.
+        begun = checkpoints.list_checkpoints(tree.resume) or len(checkpoints.list_checkpoints(tree)) > 1
+        if info is None and refused and not self._flags.save_optimizer and begun:
             raise InvalidFile(
                 "what the run goes on from cannot be used, and its checkpoints hold weights alone (save_optimizer: false)",
                 file=tree.resume.checkpoints_dir,

@@ -243,3 +243,10 @@ def test_a_run_that_was_begun_is_derived_from_without_the_sweep(tmp_path: Path) 
     folder = ExperimentFolder(tmp_path, lambda exp_name, run_name: run_name == "base")
     (name,) = declare_derived_runs(folder, "e", ["runs.base.viz_freq=5"])
     assert folder.read("e").runs[name] == RunSpec(max_train_steps=10, learning_rate=5e-5, viz_freq=5)
+
+
+@pytest.mark.parametrize("flag", ["--seed 7", "--seed=7"])
+def test_an_argument_that_would_give_every_point_the_same_value_is_refused(tmp_path: Path, flag: str) -> None:
+    words = ", ".join(f'"{word}"' for word in flag.split())
+    with pytest.raises(InvalidExperiment, match="every point the same seed"):
+        read_experiment(write(tmp_path, HEAD + f"  base:\n    extra_args: [{words}]\n    sweep: {{seed: [1, 2]}}\n"))

@@ -1,6 +1,7 @@
 """The 3DGS PLY file: round trips, files of other tools, files that are refused."""
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -254,3 +255,15 @@ def test_packed_gaussians_are_named_with_any_of_their_elements(tmp_path: Path, p
     with pytest.raises(InvalidFile, match="compressed") as caught:
         read_ply(tmp_path / "a.ply")
     assert "splat-transform" in str(caught.value.remedy)
+
+
+def test_no_more_room_is_made_than_the_file_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header of a few bytes claimed 3 GB."""
+    (tmp_path / "a.ply").write_bytes(ply([FORMAT, "element vertex 50000000", *PROPERTIES], bytes(56)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidFile, match="truncated"):
+            read_ply(tmp_path / "a.ply")
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()

@@ -130,10 +130,17 @@ def test_a_difference_is_the_mean_over_seeds_with_student_s_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gains", "above"), [([0.10, 0.11, 0.12], True), ([-0.10, -0.11, -0.12], True), ([-0.1, 0.1, 0.15], False)]
+    ("gains", "above"),
+    [
+        ([0.10, 0.11, 0.12], True),
+        ([-0.10, -0.11, -0.12], True),
+        ([-0.1, 0.1, 0.15], False),
+        ([0.0, 0.0, 0.0], False),
+        ([0.1, 0.1, 0.1], None),  # no spread at all: the seeds are one run
+    ],
 )
 def test_a_difference_stands_above_the_spread_where_its_interval_leaves_out_zero(
-    gains: list[float], above: bool
+    gains: list[float], above: bool | None
 ) -> None:
     _, (found,) = over_seeds(
         differences=[difference(f"{A}-s{seed}", scenes=[gain]) for seed, gain in enumerate(gains, start=1)]

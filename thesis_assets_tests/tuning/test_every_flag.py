@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from thesis_assets.errors import InvalidExperiment
 from thesis_assets.experiments.spec import RunSpec
 from thesis_assets.layout import DifixTree
 from thesis_assets.schemas.tuning import TrainConfig
@@ -246,3 +247,25 @@ def test_every_key_of_a_run_is_a_flag_or_has_its_use(tree: DifixTree) -> None:
         assert getattr(resolved, name) == value, name
     assert "selection.max_samples: no effect, rule last scores nothing" in notes
     assert any(note.startswith("allow_tf32 = True: no effect") for note in notes)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *(
+            "--keep_last=-1",
+            "--eval_freq=0",
+            "--checkpointing_steps=0",
+            "--train_batch_size=0",
+            "--crop=-5",
+            "--crop=30",
+        ),
+        *("--gradient_accumulation_steps=0", "--seed=-1", "--ema_decay=2", "--keep_steps=a,b"),
+    ],
+)
+def test_a_flag_out_of_the_file_s_bounds_is_refused(flag: str) -> None:
+    """By hand, or among `extra_args`, `--keep_last -1` removed every checkpoint."""
+    given = ["--dataset_path", "d", "--output_dir", "o", "--tracker_run_name", "r"]
+    assert parse_flags(given).seed == 42
+    with pytest.raises(InvalidExperiment, match="out of bounds"):
+        parse_flags([*given, flag])

@@ -155,3 +155,19 @@ def test_a_file_with_nothing_left_to_train_is_refused(tree: DifixTree, capsys: p
     there = tree.tuning_run("whole").checkpoint(8)
     assert train(arguments(tree, "nothing_left", **FLAGS, resume=there)) == 1
     assert "nothing is left to train" in capsys.readouterr().err
+
+
+def test_a_run_whose_own_checkpoints_are_damaged_begins_again_from_what_it_was_told(
+    tree: DifixTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, flags = (
+        tree.tuning_run("again"),
+        arguments(tree, "again", **FLAGS, resume=tree.tuning_run("whole").checkpoint(4)),
+    )
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 6)
+        assert train(flags) == 0
+    run.checkpoint_info(6).write_text(run.checkpoint_info(6).read_text().replace('"sha256": "', '"sha256": "0'))
+    assert train(flags) == 0
+    assert ", step 4" in told(tree, "again"), "not from nothing"
+    assert same_state(tree.tuning_run("whole"), run, 8)

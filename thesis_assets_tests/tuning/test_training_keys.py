@@ -1,6 +1,7 @@
 """Keys of a run that are off by default: what each does, that a resumed run is as one in one go, and what older runs are."""
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -434,3 +435,17 @@ def test_published_weights_are_refined_at_what_they_were_trained_at(tree: DifixT
     there.checkpoint(1).write_bytes(b"x")
     write_json(there.train_config, make_config_file({"resolution": 320}))
     assert side(there.checkpoint(1)) == 320
+
+
+def test_a_kill_within_the_first_save_of_weights_alone_leaves_a_run_that_begins(
+    tree: DifixTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = [*arguments(tree, "first_save", **EIGHT), "--no-save_optimizer"]
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 2)
+        assert train(flags) == 0
+    shutil.rmtree(tree.tuning_run("first_save").resume.checkpoints_dir)  # as a kill between the two files leaves it
+    (step,) = list_checkpoints(tree.tuning_run("first_save"))
+    assert step == 2
+    assert train(flags) == 0
+    assert same_state(tree.tuning_run("full"), tree.tuning_run("first_save").resume, 8)
