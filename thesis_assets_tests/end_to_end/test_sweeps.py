@@ -12,6 +12,7 @@ import pytest
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.tuning import tuning_run
 from thesis_assets_tests.cli.in_process import invoke, json_of
+from thesis_assets_tests.evaluation.measured import single_spaced
 from thesis_assets_tests.worlds import SMALL, TINY_RUN, World
 
 pytestmark = pytest.mark.long
@@ -57,8 +58,8 @@ def test_an_effect_stands_above_the_spread_over_seeds_and_a_change_without_one_d
     asked = ("leaderboard", "--exp", "small", "--against", "base-lr0")
     table = invoke(monkeypatch, world, *asked, COLUMNS="400").output
     assert "base-lr2e-3-s* (3 of 3 seeds)" in table
-    page = invoke(monkeypatch, world, *asked, "--format", "markdown").output
-    (line,) = (line for line in page.splitlines() if "| small/base-lr0-s* | PSNR ↑ dB |" in line)
+    page = single_spaced(invoke(monkeypatch, world, *asked, "--format", "markdown").output)
+    (line,) = (line for line in page.splitlines() if "base-lr2e-3-s* | 1 | small/base-lr0-s* | PSNR ↑ dB |" in line)
     assert line.endswith("| yes |")
     (line,) = (line for line in page.splitlines() if "base-lr0-s* | 1 | unrefined render | PSNR ↑ dB |" in line)
     assert line.endswith("| no |")
@@ -73,7 +74,7 @@ def test_an_effect_stands_above_the_spread_over_seeds_and_a_change_without_one_d
     assert "base-lr2e-3-s*" in index
     assert "the spread over seeds" in index
     again = invoke(monkeypatch, world, "run", "--exp", "small", "--run", "base-lr0", "--dry-run")
-    assert "estimate: checkpoints" not in again.output, "nothing of it is to train"
+    assert "plan of " not in again.output, "nothing of it is to train"
 
 
 def diverging_at(name: str) -> Callable[..., Any]:
