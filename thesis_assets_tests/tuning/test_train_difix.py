@@ -215,7 +215,7 @@ def test_a_published_directory_is_trained_on_from(tree: DifixTree, trained: Difi
     [
         ({"pretrained_model_name_or_path": "/nowhere/sd-turbo"}, "neither a directory nor a Hub id"),
         ({"lpips_weights": "/nowhere/lpips"}, "lambda_lpips: 0 and lambda_gram: 0"),
-        ({"timestep": 1000}, "timestep 1000"),
+        ({"timestep": 1000}, "key: --timestep\n  found: 1000"),
     ],
 )
 def test_what_cannot_be_trained_is_told_by_the_program(
