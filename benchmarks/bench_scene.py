@@ -11,8 +11,10 @@ from benchmarks.measure import seconds_of
 from benchmarks.photograph import HEIGHT, WIDTH, photograph
 
 SCENE, GROUP = "studio_pair00_dance", "pair00"
-SOURCE, TARGETS, N_FRAMES = 4, (16, 28), 32
+SOURCE, TARGETS, N_FRAMES = 4, (16, 28, 40, 52, 64, 76, 88), 32
 TRIPLETS = len(TARGETS) * N_FRAMES
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""A folder in memory, for comparisons in which the disk has no part; None: there is none, and the disk has."""
 
 
 @dataclass(frozen=True)

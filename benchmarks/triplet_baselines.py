@@ -3,13 +3,14 @@
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.bench_scene import TARGETS, TRIPLETS, FrameFiles
+from benchmarks.bench_scene import MEMORY, TARGETS, TRIPLETS, FrameFiles
 from benchmarks.measure import on_cores, seconds_of
 from benchmarks.photograph import photograph
 
@@ -31,10 +32,11 @@ class MemoryRenders:
     def __init__(self) -> None:
         import torch
 
-        image = torch.from_numpy(render()).permute(2, 0, 1).float().div(255)
-        self._batches = {n: torch.stack([image] * n) for n in range(1, len(TARGETS) + 1)}
+        image = torch.from_numpy(render()).float().div(255)
+        # Pixel by pixel in memory, as rasterisers draw: a view of (B, H, W, 3).
+        self._batches = {n: torch.stack([image] * n).permute(0, 3, 1, 2) for n in range(1, len(TARGETS) + 1)}
 
-    def render(self, fname: str, cameras: Sequence[object]) -> object:
+    def render(self, fname: str, cameras: Sequence[object]) -> Any:
         """(B, 3, H, W) float32 in [0, 1]."""
         return self._batches[len(cameras)]
 
@@ -48,20 +50,37 @@ def encode_rate() -> float:
         return ENCODED / seconds_of(lambda: [encode_png(image) for _ in range(ENCODED)])
 
 
-def mask_steps_rate(frames: list[FrameFiles], threads: int) -> float:
-    """Triplets a second of decoding, masking and encoding alone: no plan, no quantising, no file is written."""
-    from thesis_assets.images.codecs import encode_blackened, encode_png, read_mask, read_rgb
+def mask_steps_rate(frames: list[FrameFiles], threads: int, *, whole: bool = False) -> float:
+    """Triplets a second of decoding, masking and encoding alone: no plan, no file is written.
 
-    image = render()
+    Args:
+        whole: with the steps on what is there already: rounding the float render, the digests of files and pixels.
+    """
+    from thesis_assets import storage
+    from thesis_assets.images.codecs import encode_blackened, encode_png, pixel_digest, read_mask, read_rgb
+    from thesis_assets.images.quantise import quantise, to_host
 
-    def masked(view: tuple[Path, Path | None]) -> bytes:
+    rounded, batch = render(), MemoryRenders().render("", [None])
+
+    def masked(view: tuple[Path, Path | None]) -> None:
         path, mask = view
         assert mask is not None
-        return encode_blackened(read_rgb(path), read_mask(mask))
+        content = encode_blackened(read_rgb(path), read_mask(mask))
+        if whole:
+            storage.sha256_bytes(content)
+
+    def encoded() -> None:
+        image = to_host(quantise(batch))[0] if whole else rounded
+        content = encode_png(image)
+        if whole:
+            storage.sha256_bytes(content)
+            pixel_digest(image)
 
     # Targets of one frame share its reference, as in the export.
-    steps = [lambda view=view: masked(view) for frame in frames for view in (*frame.targets, frame.reference)]
-    steps += [lambda: encode_png(image)] * TRIPLETS
+    steps: list[Callable[[], None]] = [
+        partial(masked, view) for frame in frames for view in (*frame.targets, frame.reference)
+    ]
+    steps += [encoded] * TRIPLETS
     with ThreadPoolExecutor(threads) as pool:
         return TRIPLETS / seconds_of(lambda: list(pool.map(lambda step: step(), steps)))
 
@@ -82,7 +101,7 @@ def todays_rate(frames: list[FrameFiles]) -> float:
                 Image.fromarray(_eight_bit(_float_view(view))).save(sample / name, quality=95)
             (sample / "meta.json").write_text("{}\n", encoding="utf-8")
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         return TODAY / seconds_of(lambda: write(Path(folder)))
 
 
@@ -150,5 +169,5 @@ def _container_rate(
         }
 
     assert len(views) == len(TARGETS) * len(frames) == TRIPLETS
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(threads) as pool:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, ThreadPoolExecutor(threads) as pool:
         return TRIPLETS / seconds_of(lambda: write(folder, pool.map(encoded, views)))

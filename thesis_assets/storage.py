@@ -47,14 +47,22 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = temporary_sibling(path)
     try:
         yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
+        flush(temporary)
         temporary.replace(path)
     except OSError as error:
         name_file(error, path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path | str) -> None:
+    """Wait until the disk holds this file, or this folder's entries."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def name_file(error: OSError, path: Path) -> None:

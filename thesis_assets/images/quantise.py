@@ -42,7 +42,7 @@ def quantise_into(image: Tensor, out: NDArray[np.uint8]) -> None:
         image: (C, H, W) float on the CPU.
         out: (H, W, C) uint8, filled.
     """
-    values, rows = image.float(), 64
+    values, rows = image.float(), 128
     interleaved = values.permute(1, 2, 0)
     parts: Iterable[tuple[NDArray[np.float32], NDArray[np.uint8]]]
     if interleaved.is_contiguous():

@@ -112,6 +112,8 @@ class TripletWriter:
         for _ in range(max_pending or 2 * threads):
             self._free.put(HostSlot(streams))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="triplet-writer")
+        # The disk takes a render while the next ones are encoded; whoever publishes a record of them then waits for little.
+        self._to_disk = ThreadPoolExecutor(1, thread_name_prefix="triplet-to-disk")
         self._results: dict[int, TripletResult] = {}
         self._submitted = 0
         self._fatal: BaseException | None = None
@@ -123,6 +125,7 @@ class TripletWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=error is not None)
+        self._to_disk.shutdown(wait=True, cancel_futures=True)
         if error is None:
             self._raise_fatal()
 
@@ -205,6 +208,7 @@ class TripletWriter:
                     job.accept(outputs)
             written = sum(each.bytes_written for each in placed.values()) + len(content)
             self._results[number] = TripletResult(job.final_dir, written, meta, outputs, thumbnails)
+            self._to_disk.submit(storage.flush, job.final_dir / _IMAGE)
         except FileNotFoundError as error:
             vanished = InvalidFile("the image vanished while it was exported", file=error.filename)
             self._results[number] = TripletResult(job.final_dir, error=vanished)

@@ -258,7 +258,7 @@ def _change(
 def _publish(place: Place, record: MadeFrom) -> None:
     """On the disk with its name, when this returns."""
     storage.write_bytes(place.record, storage.to_json_bytes(record, indent=len(record.outputs) <= MANY))
-    _flush(str(place.record.parent))
+    storage.flush(place.record.parent)
 
 
 def flush_files(paths: Iterable[Path]) -> None:
@@ -266,13 +266,5 @@ def flush_files(paths: Iterable[Path]) -> None:
     files = [str(path) for path in paths]
     folders = sorted({os.path.dirname(path) for path in files})  # noqa: PTH120
     with ThreadPoolExecutor(16) as pool:
-        for _ in pool.map(_flush, [*files, *folders], chunksize=16):
+        for _ in pool.map(storage.flush, [*files, *folders], chunksize=16):
             pass
-
-
-def _flush(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
