@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+_BAND_VALUES = 3 << 16
+"""Less, and threads wait more often for the interpreter lock; more, and a band with what it is made of leaves the cache."""
+
 
 def quantise(batch: Tensor) -> Tensor:
     """Round images to 8 bit on their own device: a quarter of the bytes to transfer.
@@ -42,7 +45,7 @@ def quantise_into(image: Tensor, out: NDArray[np.uint8]) -> None:
         image: (C, H, W) float on the CPU.
         out: (H, W, C) uint8, filled.
     """
-    values, rows = image.float(), 128
+    values = image.float()
     interleaved = values.permute(1, 2, 0)
     parts: Iterable[tuple[NDArray[np.float32], NDArray[np.uint8]]]
     if interleaved.is_contiguous():
@@ -50,6 +53,7 @@ def quantise_into(image: Tensor, out: NDArray[np.uint8]) -> None:
     else:
         parts = zip(values.numpy(), np.moveaxis(out, 2, 0), strict=True)
     for source, target in parts:
+        rows = max(1, _BAND_VALUES // source[0].size)
         band = scratch("scaled_band", (rows, *source.shape[1:]), np.float32)
         for top in range(0, len(source), rows):
             part = source[top : top + rows]
