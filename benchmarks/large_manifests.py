@@ -129,7 +129,7 @@ def by_platform(root: Path) -> dict[str, float]:
     outcomes = (
         check_partition(found.rows, halves.train, halves.test),
         check_group_non_leakage(halves.train, halves.test, group_of),
-        check_reserved_scenes(halves.train, reserved_groups(split, group_of, {row.dataset for row in rows})),
+        check_reserved_scenes(halves.train, reserved_groups(split, group_of, {row.dataset for row in found.rows})),
         check_data_json(tree, halves.train, halves.test, PROMPT),
     )
     check_seconds = time.perf_counter() - began

@@ -18,7 +18,6 @@ from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes
 from thesis_assets.operations.backfill_plan import plan_backfill
 from thesis_assets.operations.execution import hand_over
-from thesis_assets.operations.integrity_audit import audit_everything
 from thesis_assets.operations.metadata import table
 from thesis_assets.operations.registration import fork_for_late_scenes, plan_registration, register
 from thesis_assets.operations.report_pages import renew_numbers
@@ -85,6 +84,8 @@ def look_at_every_file(context: dg.OpExecutionContext) -> None:
     Raises:
         dagster.Failure: something is damaged; what, is in the message and on the page of checks.
     """
+    from thesis_assets.operations.integrity_audit import audit_everything
+
     platform: Platform = context.resources.platform
     damaged = audit_everything(platform, context.instance, context.log_event, context.log)
     if damaged:

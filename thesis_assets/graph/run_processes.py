@@ -10,7 +10,6 @@ import os
 import socket
 
 import dagster as dg
-import psutil
 
 IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
@@ -55,6 +54,8 @@ def is_dead(run: dg.DagsterRun) -> bool:
 
 
 def _this_process(run_id: str) -> str:
+    import psutil
+
     return f"{os.getpid()}-{psutil.Process().create_time():.2f}-{run_id}"
 
 
@@ -71,6 +72,8 @@ def _own(run: dg.DagsterRun, tag: str) -> str | None:
 
 
 def _is_alive(holder: str) -> bool:
+    import psutil
+
     process_id, _, started = holder.partition("-")
     try:
         process = psutil.Process(int(process_id))

@@ -12,14 +12,15 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.launch.jobs import new_record
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import write_json
+
+if TYPE_CHECKING:
+    import psutil
 
 POLL_SECONDS = 0.1
 
@@ -123,11 +124,13 @@ whose parent died, or that opened a session of its own, is found by nothing else
 KILL_SECONDS = 5.0
 
 
-def members(job_id: str, process_group: int | None = None) -> list[psutil.Process]:
+def members(job_id: str, process_group: int | None = None) -> "list[psutil.Process]":
     """The live processes that carry the job's id in their environment, or belong to its group. No zombies.
 
     The group is only meaningful while the job's first process has not been waited for; later its number may be another's.
     """
+    import psutil
+
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -163,6 +166,8 @@ def end_tree(process_group: int | None, job_id: str, *, grace_seconds: float) ->
         time.sleep(0.05)
 
 
-def _send(process: psutil.Process, number: int) -> None:
+def _send(process: "psutil.Process", number: int) -> None:
+    import psutil
+
     with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
         process.send_signal(number)

@@ -16,8 +16,6 @@ from thesis_assets.graph.nodes import leaderboard_unit, names_left_empty
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.scene_facts import baselines_of, scene_facts
 from thesis_assets.graph.states import CellState, Plan
-from thesis_assets.operations.compare_pages import ComparePages
-from thesis_assets.operations.index_content import index_content
 from thesis_assets.provenance import begin, forget_stats
 from thesis_assets.schemas.checks import CheckRow
 from thesis_assets.storage import write_text
@@ -47,6 +45,7 @@ def write_pages(
     Args:
         states: what every cell is, where that is known already.
     """
+    from thesis_assets.operations.index_content import index_content
     from thesis_assets.reports.check_page import render_check_page
     from thesis_assets.reports.index_page import render_index
 
@@ -98,6 +97,8 @@ def write_leaderboard(platform: Platform, board: "Leaderboard") -> None:
 def renew_numbers(platform: Platform, instance: dg.DagsterInstance) -> None:
     """After a look found damage: write the leaderboard and the pages with numbers anew, where its files show a number that is damaged
     now. What keeps them from it is told, no more."""
+    from thesis_assets.operations.compare_pages import ComparePages
+
     if not platform.settings.reports.leaderboard_csv.is_file():
         return
     try:

@@ -7,7 +7,6 @@ import dagster as dg
 
 from thesis_assets.defs.assets.declaration import graph_asset
 from thesis_assets.graph.platform import PlatformParam
-from thesis_assets.operations.compare_pages import ComparePages
 from thesis_assets.operations.metadata import counts_table, picture_file
 from thesis_assets.operations.report_pages import (
     CHECK_REPORT,
@@ -30,6 +29,8 @@ from thesis_assets.schemas.evaluation import LeaderboardRow
 )
 def leaderboard(context: dg.AssetExecutionContext, platform: PlatformParam) -> None:
     """Build the table from the trees that have a manifest, and renew the compare pages."""
+    from thesis_assets.operations.compare_pages import ComparePages
+
     board = leaderboard_of(platform)
     reports = platform.settings.reports
     write_leaderboard(platform, board)
