@@ -8,9 +8,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from thesis_assets.defs import automation
 from thesis_assets.graph.states import Plan
+from thesis_assets.operations import run_requests
+from thesis_assets.operations.registration import plan_registration, register
 from thesis_assets.operations.run_requests import Tick, declared_runs
 from thesis_assets.splits.snapshot_guard import freeze
 from thesis_assets_tests.defs.sensor_ticks import (
@@ -332,3 +336,37 @@ def test_a_tick_of_what_follows_looks_at_what_it_has_time_for_and_goes_on_in_the
         ticks.only_looks = True
         asked = [[cell_of(request) for request in ticks.tick("cheap_assets")] for _ in range(4)]
     assert asked == [["v1"], ["v2"], ["v3"], []]
+
+
+def test_a_tick_asks_for_so_many_new_cells_at_most_with_as_many_questions_as_for_one(
+    ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others come in the next ticks; a question a cell would make a tick over thousands of cells take minutes."""
+    monkeypatch.setattr(run_requests, "MOST_CELLS", 3)
+    questions: list[str] = []
+
+    def note(*call: object) -> None:
+        questions.append(str(call[2]))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    world = ticks.world
+    world.write(experiment("v1"))
+    asked, counts = [], []
+    for n_scenes in (1, 5):
+        for number in range(n_scenes):
+            add_scene(world, f"hi4d_pair{n_scenes}{number}_hug")
+        register(ticks.instance, plan_registration(world.platform, ticks.instance))
+        plan = Plan(world.platform, ticks.instance)
+        tick = run_requests.new_shards(plan, seconds=60)
+        questions.clear()
+        (request,) = run_requests.run_requests(world.platform, ticks.instance, tick.asked, asked_by="a test")
+        asked.append(len(tick.asked[run_requests.EXPORT]))
+        counts.append(len(questions))
+        assert request.job_name == "export_scenes"
+    event.remove(Engine, "before_cursor_execute", note)
+    assert asked == [1, 3]
+    assert counts[0] == counts[1]
+    assert tick.said == ["v1|hi4d_pair52_hug, 3 cells of v1 from here on: the next tick looks at them"]
+    ticks.tick("new_scenes")
+    ticks.tick("new_scenes")
+    assert len(list(world.platform.difix(world.cell(exp_name="v1")).scene_runs_dir.iterdir())) == 6
