@@ -223,5 +223,7 @@ def _attempted(
         )
         for cell, attempt in zip(cells, attempts, strict=True)
     ]
+
+
 MOST_CELLS = 1000
 """That a tick asks for: to say what one would be made from costs about a millisecond. The others wait for the next."""

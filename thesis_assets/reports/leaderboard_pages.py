@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from thesis_assets import storage
-from thesis_assets.errors import InvalidFile
+from thesis_assets.errors import InvalidFile, printable
 from thesis_assets.evaluation.metric_names import TASK_TITLES, ShownMetric, shown_metrics
 from thesis_assets.layout import TASKS, ReportsTree, dataset_of
 from thesis_assets.reports.gain_plots import difference_plot
@@ -67,7 +67,10 @@ def csv_text(rows: Sequence[BaseModel], model: type[BaseModel]) -> str:
 
 
 def _field(value: object) -> object:
-    return json.dumps(value) if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return json.dumps(value)
+    # A lone carriage return would end the row for some readers.
+    return printable(value) if isinstance(value, str) else value
 
 
 def read_differences(path: Path) -> list[DifferenceRow]:
@@ -353,9 +356,10 @@ def _lower(title: str) -> str:
 
 def _as_text(text: str) -> str:
     """Text from files on disk: what it holds of markup shows as it is."""
+    text = " ".join(text.replace("\\", "\\\\").split())
     for character, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("[", "\\["), ("]", "\\]"), ("|", "\\|")):
         text = text.replace(character, escaped)
-    return " ".join(text.split())
+    return text
 
 
 def _markdown(lines: list[list[str]], *, n_names: int) -> str:
@@ -383,8 +387,8 @@ _LATEX_HEAD = r"""% Needs in the preamble: \usepackage{booktabs,siunitx} \sisetu
 
 
 def latex_escape(text: str) -> str:
-    """Text in which LaTeX sees no command."""
-    return "".join(_LATEX_SPECIAL.get(char, char) for char in text)
+    """Text of one line in which LaTeX sees no command, no paragraph and no character that it refuses."""
+    return "".join(_LATEX_SPECIAL.get(char, char) for char in printable(" ".join(text.split())))
 
 
 def latex_text(board: Leaderboard) -> str:

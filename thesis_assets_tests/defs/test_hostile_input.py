@@ -204,6 +204,7 @@ def test_text_of_a_protocol_on_disk_stays_text_in_the_leaderboards_page() -> Non
         assert "<" not in text
         assert "](" not in text.replace("\\](", "")
         assert "\n" not in text
+    assert _as_text("a\\](x)") == r"a\\\](x)", "a backslash of the file does not undo the one before the bracket"
 
 
 def test_an_error_about_a_hostile_file_prints_without_control_characters(tmp_path: Path) -> None:

@@ -260,6 +260,17 @@ def test_no_character_of_a_name_is_a_command() -> None:
     )
 
 
+def test_a_name_of_several_lines_is_one_line_of_latex_and_holds_nothing_that_latex_refuses() -> None:
+    assert latex_escape("a\n\nb\r c\x00") == r"a b c\textbackslash{}x00"
+
+
+def test_a_row_of_the_csv_is_a_line_whatever_a_reason_holds() -> None:
+    written = csv_text([row("a").model_copy(update={"damaged": "no view\rb,c"})], LeaderboardRow)
+    assert written.count("\n") == 2
+    assert "\r" not in written
+    assert r'"no view\rb,c"' in written
+
+
 # --- the plot --------------------------------------------------------------------------------------------------------
 
 
