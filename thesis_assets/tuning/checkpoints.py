@@ -346,15 +346,11 @@ def verify_checkpoint(tree: TuningRunTree, step: int) -> CheckpointInfo:
             if when is None
             else "choose a step that was kept, or train the run again under another name",
         )
-    if path.stat().st_size != info.bytes or sha256_file(path) != info.sha256:
-        raise InvalidFile(
-            "the checkpoint is not the one that was written",
-            file=path,
-            key="sha256",
-            found=f"{path.stat().st_size} bytes, another digest",
-            wanted=f"{info.bytes} bytes, {info.sha256}",
-            remedy="restore it from a copy; where it is the newest one, starting the run again trains it anew from the one before",
-        )
+    _refuse_changed(
+        path,
+        info,
+        "restore it from a copy; where it is the newest one, starting the run again trains it anew from the one before",
+    )
     state = load_checkpoint(path)
     # The published trainer's files do not say their step.
     said = state.get("step", step)
@@ -366,6 +362,33 @@ def verify_checkpoint(tree: TuningRunTree, step: int) -> CheckpointInfo:
             wanted=f"step {info.step}, keys {info.keys}",
         )
     return info
+
+
+def _refuse_changed(path: Path, info: CheckpointInfo, remedy: str) -> None:
+    size = path.stat().st_size
+    if size != info.bytes or sha256_file(path) != info.sha256:
+        raise InvalidFile(
+            "the checkpoint is not the one that was written",
+            file=path,
+            key="sha256",
+            found=f"{size} bytes, another digest",
+            wanted=f"{info.bytes} bytes, {info.sha256}",
+            remedy=remedy,
+        )
+
+
+def load_told_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint from anywhere whole, into memory: as `load_checkpoint`, and held against the side file where it has one.
+
+    Raises:
+        InvalidFile: also where it is not the file that its side file tells of.
+    """
+    side_file = path.with_suffix(".json")
+    if path.is_file() and side_file.is_file():
+        _refuse_changed(
+            path, read_json(side_file, CheckpointInfo), "restore it from a copy, or name another checkpoint"
+        )
+    return load_checkpoint(path, mapped=False)
 
 
 def load_checkpoint(path: Path, map_location: str = "cpu", *, mapped: bool = True) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -109,25 +110,42 @@ class TrainingLoop:
                     "the checkpoint that the run is to go on from cannot be used", file=source.path, found=notes[0]
                 )
             self.step, path, notes = source.step, source.path, [*notes, source.note]
-            averaged = path.parent / tree.averaged.checkpoints_dir.name / path.name
+            beside = path.parent.parent if path.parent.name == tree.resume.checkpoints_dir.name else path.parent
+            averaged = beside / tree.averaged.checkpoints_dir.name / path.name
         if self.step:
             # Not mapped: the optimizer keeps these very tensors, and the run must not depend on the file any longer.
-            state = checkpoints.load_checkpoint(path, mapped=False)
+            state = checkpoints.load_told_checkpoint(path)
             if state.get("step", self.step) != self.step:
                 raise InvalidFile(
                     "the file's name and its step differ", file=path, found=state["step"], wanted=self.step
                 )
             self._model.load_state(state)
-            self._update.load_state(state)
+            self._update.load_state(state, path)
             # The published trainer's files have none; every micro-batch is seeded anew in any case.
             restore_random_state(state.get("random_state", {}))
             self._average.begin()
             if self._flags.ema_decay and averaged.is_file():
                 with self._average.in_place():
-                    self._model.load_state(checkpoints.load_checkpoint(averaged, mapped=False))
+                    self._model.load_state(checkpoints.load_told_checkpoint(averaged))
             elif self._flags.ema_decay:
                 notes = [*notes, f"ema_decay: the average begins anew at step {self.step}, as {averaged} is not there"]
+            if path == tree.resume.checkpoint(self.step) and self._accelerator.is_main_process:
+                notes = [*notes, *self._weights_made_whole()]
         return notes
+
+    def _weights_made_whole(self) -> list[str]:
+        """Write the weights of the step that the run goes on from again, where their file is lost or damaged: what it goes on from
+        holds them too. Returns a line where that was so."""
+        tree = self._inputs.tree
+        try:
+            checkpoints.verify_checkpoint(tree, self.step)
+        except InvalidFile as error:
+            if self.step in checkpoints.pruned_steps(tree):
+                return []
+            info = checkpoints.verify_checkpoint(tree.resume, self.step)
+            self._write(tree, self._weights_alone(), info.metrics)
+            return [f"{tree.checkpoint(self.step).name} was written again: {error.problem}"]
+        return []
 
     def run(self, stop: StopRequest) -> bool:
         """Train to the last step. False: stopped by a signal, after saving."""
@@ -338,9 +356,26 @@ class TrainingStep:
             state["scaler"] = self._accelerator.scaler.state_dict()
         return state
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on as the checkpoint's optimizer was."""
-        saved = self._model.optimizer_from_file(state["optimizer"])
+    def load_state(self, state: Mapping[str, Any], path: Path) -> None:
+        """Go on as the optimizer of the checkpoint at `path` was.
+
+        Raises:
+            InvalidFile: it is no optimizer's state of these weights.
+        """
+        try:
+            saved = self._model.optimizer_from_file(state["optimizer"])
+            wrong = self._unusable(saved["state"])
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            saved, wrong = {}, f"{type(error).__name__}: {error}"
+        if wrong:
+            raise InvalidFile(
+                "the optimizer's state cannot be gone on from",
+                file=path,
+                key="optimizer",
+                found=wrong,
+                wanted="two finite moments for each trained weight, of its shape",
+                remedy="name another checkpoint; or start from these weights under another run name",
+            )
         # Another's file has other settings of the optimizer than this run.
         own = [
             {name: value for name, value in group.items() if name != "params"} for group in self._optimizer.param_groups
@@ -349,6 +384,21 @@ class TrainingStep:
         self._optimizer.load_state_dict({**saved, "param_groups": groups})
         if self._accelerator.scaler is not None and "scaler" in state:
             self._accelerator.scaler.load_state_dict(state["scaler"])
+
+    def _unusable(self, moments: Mapping[int, Mapping[str, Any]]) -> str | None:
+        """What is wrong with an optimizer's moments, by the number of the weight: torch would begin anew without a word, or crash."""
+        if not moments:
+            return "no moments"
+        for number, of_weight in moments.items():
+            shape = self._parameters[number].shape
+            for name in ("exp_avg", "exp_avg_sq"):
+                moment = of_weight[name]
+                if moment.shape != shape or not bool(moment.isfinite().all()):
+                    what = (
+                        "not finite" if moment.shape == shape else f"of shape {tuple(moment.shape)}, not {tuple(shape)}"
+                    )
+                    return f"{name} of weight {number} is {what}"
+        return None
 
     def make(self, step: int, micro_batches: Sequence[list[TripletBatch]]) -> StepResult:
         """Update the weights.

@@ -171,3 +171,51 @@ def test_a_run_whose_own_checkpoints_are_damaged_begins_again_from_what_it_was_t
     assert train(flags) == 0
     assert ", step 4" in told(tree, "again"), "not from nothing"
     assert same_state(tree.tuning_run("whole"), run, 8)
+
+
+def test_a_file_that_is_not_the_one_its_side_file_tells_of_is_refused(
+    tree: DifixTree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = tree.tuning_run("whole")
+    state = load_checkpoint(whole.checkpoint(4))
+    state["state_dict_unet"] = {name: value + 1 for name, value in state["state_dict_unet"].items()}
+    torch.save(state, tmp_path / "model_4.pkl")
+    (tmp_path / "model_4.json").write_bytes(whole.checkpoint_info(4).read_bytes())
+    assert train(arguments(tree, "changed", **FLAGS, resume=tmp_path / "model_4.pkl")) == 1
+    assert "not the one that was written" in capsys.readouterr().err
+
+
+def moments(state: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = state["optimizer"]["state"]
+    return found
+
+
+OPTIMIZERS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "of another shape": (
+        lambda state: moments(state)[0].update(exp_avg=torch.zeros(3)),
+        "exp_avg of weight 0 is of shape (3,)",
+    ),
+    "without a moment": (lambda state: moments(state)[1].pop("exp_avg_sq"), "exp_avg_sq"),
+    "not finite": (
+        lambda state: moments(state)[2]["exp_avg_sq"].fill_(torch.nan),
+        "exp_avg_sq of weight 2 is not finite",
+    ),
+    "without any": (lambda state: moments(state).clear(), "no moments"),
+    "of one more": (lambda state: moments(state).update({999: moments(state)[0]}), "IndexError"),
+    "empty": (lambda state: state.update(optimizer={"exp_avg": 0}), "KeyError"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "found"), OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_an_optimizer_that_cannot_be_gone_on_from_is_refused_by_its_file_and_key(
+    tree: DifixTree, tmp_path: Path, spoil: Callable[[dict[str, Any]], object], found: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    state = load_checkpoint(tree.tuning_run("whole").checkpoint(4), mapped=False)
+    spoil(state)
+    torch.save(state, tmp_path / "model_4.pkl")
+    assert train(arguments(tree, "spoilt", **FLAGS, resume=tmp_path / "model_4.pkl")) == 1
+    told = capsys.readouterr().err
+    assert found in told
+    assert "the optimizer's state cannot be gone on from" in told or "without the optimizer's state" in told
+    assert "model_4.pkl" in told

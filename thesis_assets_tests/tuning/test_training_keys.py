@@ -279,6 +279,32 @@ def test_a_run_of_weights_alone_whose_state_is_damaged_does_not_begin_anew(
     assert "hold weights alone" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("stop_at", [6, 8])
+def test_weights_that_were_damaged_beside_their_whole_state_are_written_again(
+    tree: DifixTree, stop_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"mended_{stop_at}"
+    flags, run = [*arguments(tree, name, **EIGHT), "--no-save_optimizer"], tree.tuning_run(name)
+    with monkeypatch.context() as patch:
+        if stop_at < 8:
+            stopping_at(patch, stop_at)
+        assert train(flags) == 0
+    before = run.checkpoint(stop_at).read_bytes()
+    run.checkpoint(stop_at).write_bytes(before[:-9])
+    assert train(flags) == 0
+    assert run.checkpoint(stop_at).read_bytes() == before
+    assert verify_checkpoint(run, 8).step == 8
+    assert f"model_{stop_at}.pkl was written again" in run.progress.read_text()
+
+
+def test_the_state_of_a_run_of_weights_alone_is_gone_on_from_with_its_average(tree: DifixTree) -> None:
+    assert train([*arguments(tree, "averaged_light", **EIGHT, ema_decay=0.9), "--no-save_optimizer"]) == 0
+    there = tree.tuning_run("averaged_light")
+    longer = {**EIGHT, "max_train_steps": 10, "ema_decay": 0.9}
+    assert train(arguments(tree, "from_its_state", **longer, resume=there.resume.checkpoints_dir)) == 0
+    assert "begins anew" not in tree.tuning_run("from_its_state").progress.read_text()
+
+
 def test_of_a_run_only_the_last_checkpoints_stay_and_those_of_evaluation_epochs(tmp_path: Path) -> None:
     tree = write_snapshot(tmp_path)
     run = make_run(max_train_steps=6, checkpointing_steps=1, keep_last=2, ema_decay=0.9)
