@@ -113,6 +113,13 @@ def expand(runs: Mapping[str, Any], model: type[BaseModel]) -> tuple[dict[str, A
                 own["extra_args"],
                 "take it out of `extra_args`, or out of the sweep",
             )
+        if SEED in axes and "pretrained" in (own.get("backend"), *axes.get("backend", ())):
+            _refuse(
+                (*place, SEED),
+                "nothing is trained in a run of the backend `pretrained`, so its seeds are one run",
+                axes[SEED],
+                "take the seeds out",
+            )
         unswept[name] = _run_or_none(model, own)
         for run_name, point in _points(name, axes):
             values = point.values

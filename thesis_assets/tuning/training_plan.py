@@ -148,13 +148,12 @@ def _bytes_to_come(run_tree: TuningRunTree, run: RunSpec, settings: Mapping[str,
     weights = whole // SHARE_OF_WEIGHTS
     present = set(list_checkpoints(run_tree))
     left = [step for step in kept_steps(run_tree, run.saved_steps()) if step not in present]
-    n_left = (
-        min(len(left), run.keep_last + len(str(settings.get("keep_steps") or "").split(",")))
-        if run.keep_last
-        else len(left)
-    )
-    # One more than stay: a checkpoint is whole before another makes room for it.
-    n_left += bool(run.keep_last and left)
+    n_left = len(left)
+    if run.keep_last and left:
+        chosen = [step for step in str(settings.get("keep_steps") or "").split(",") if step]
+        on_disk = sum(run_tree.checkpoint(step).is_file() for step in present)
+        # One more than stay: a checkpoint is whole before another makes room for it.
+        n_left = min(n_left, max(1, run.keep_last + len(chosen) + 1 - on_disk))
     taken = n_left * (whole if run.save_optimizer else weights) + (n_left * weights if run.ema_decay else 0)
     return taken + (2 * whole if left and not run.save_optimizer else 0)
 

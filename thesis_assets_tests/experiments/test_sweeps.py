@@ -193,6 +193,12 @@ REFUSED = {
         "`base-t7` is also the sweep",
     ),
     "a run's name": ("{seed: [1]}\n  base-s1: {}", "base.sweep", 7, "`base-s1` is also the run"),
+    "seeds where nothing is trained": (
+        "{\n      seed: [1, 2]}\n    backend: pretrained\n    model: nvidia/difix",
+        "base.sweep.seed",
+        8,
+        "nothing is trained",
+    ),
     "a group with a run's name": (
         "{seed: [1], timestep: [7]}\n  base-t7: {}",
         "base.sweep",

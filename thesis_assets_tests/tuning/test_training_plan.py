@@ -17,7 +17,15 @@ from thesis_assets.tuning import training_plan, tuning_run
 from thesis_assets.tuning.trainer_start import Reported
 from thesis_assets.tuning.training_plan import TrainingPlan, plan_of_run, refinement_ceiling
 from thesis_assets.tuning.tuning_run import tune
-from thesis_assets_tests.tuning.snapshots import SPLIT, make_run, train_run, write_snapshot
+from thesis_assets_tests.tuning.snapshots import (
+    SPLIT,
+    arguments,
+    make_run,
+    stopping_at,
+    train,
+    train_run,
+    write_snapshot,
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +69,18 @@ def test_the_disk_that_checkpoints_take_depends_on_what_is_kept(tree: DifixTree)
     one = tree.tuning_run("past").checkpoint(20).stat().st_size
     assert wanted["all"] == 10 * one
     assert wanted["all"] < wanted["averaged"] < 1.4 * wanted["all"]
+    assert wanted["few"] == 2 * one, "a checkpoint is whole before another makes room for it"
     assert wanted["few"] < wanted["light"] < 0.6 * wanted["all"]
+
+
+def test_checkpoints_that_are_there_make_room_for_the_next(tree: DifixTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = arguments(tree, "half", max_train_steps=20, checkpointing_steps=2, eval_freq=20, keep_last=3)
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 10)
+        assert train(flags) == 0
+    run = make_run(max_train_steps=20, checkpointing_steps=2, keep_last=3)
+    found = plan_of_run(tree, "half", run, "cpu", reported=Reported(downscale_factor=1))
+    assert found.wanted_bytes == tree.tuning_run("past").checkpoint(20).stat().st_size
 
 
 class Usage(NamedTuple):
