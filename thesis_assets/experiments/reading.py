@@ -8,13 +8,13 @@ import functools
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from thesis_assets.errors import InvalidExperiment, InvalidKey, Undeclared, near_names
 from thesis_assets.experiments.spec import ExperimentSpec
@@ -231,11 +231,32 @@ def _walk(node: yaml.Node | None, location: tuple[int | str, ...]) -> tuple[int 
 
 
 def _message(problem: "ErrorDetails") -> str:
+    if problem["type"] == "extra_forbidden":
+        return "there is no such key"
     return problem["msg"].removeprefix("Value error, ")
 
 
 def _remedy(problem: "ErrorDetails") -> list[str]:
+    if problem["type"] == "extra_forbidden":
+        *above, key = problem["loc"]
+        return [f"correct the name ({near_names(_known_keys(above), [str(key)])}), or take it out"]
     return [str(problem["ctx"]["remedy"])] if "remedy" in problem.get("ctx", {}) else []
+
+
+def _known_keys(location: Sequence[int | str]) -> list[str]:
+    """The keys of the part of an experiment that a problem is in."""
+    model: type[BaseModel] = ExperimentSpec
+    for part in location:
+        field = model.model_fields.get(str(part))
+        model = next(_parts(field.annotation), model) if field is not None else model
+    return list(model.model_fields)
+
+
+def _parts(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _parts(inner)
 
 
 def _nothing_begun(exp_name: str, run_name: str) -> bool:

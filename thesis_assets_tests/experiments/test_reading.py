@@ -262,6 +262,23 @@ def test_a_file_that_is_no_experiment_is_named(tmp_path: Path, text: str) -> Non
     assert str(refusal(path).file).startswith(str(path))
 
 
+@pytest.mark.parametrize(
+    ("part", "near"),
+    [
+        ("runs:\n  a: {lerning_rate: 1.0e-5}\n", "near: learning_rate)"),
+        ("runs:\n  a: {selection: {rul: last}}\n", "near: rule)"),
+        ("evaluation:\n  nvs: {regions: mask}\n", "near: region)"),
+        ("runz: {}\n", "near: runs)"),
+    ],
+)
+def test_a_key_that_is_not_there_is_answered_with_those_near_it_in_its_part(
+    tmp_path: Path, part: str, near: str
+) -> None:
+    error = refusal(write(tmp_path, MINIMAL + part))
+    assert "there is no such key" in error.problem
+    assert near in (error.remedy or "")
+
+
 def test_every_mistake_is_told_not_only_the_first(tmp_path: Path) -> None:
     text = MINIMAL + "runs:\n  a: {resolution: 0, seed: x}\n  b: {max_steps: 5}\n"
 
