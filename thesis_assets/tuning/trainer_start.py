@@ -219,6 +219,8 @@ def resolve_flags(
     check_patience(flags)
     if device == "cpu" and flags.allow_tf32:
         notes.append("allow_tf32 = True: no effect, a CPU has no TF32")
+    if flags.crop and flags.crop >= max(size := native_size(tree)):
+        notes.append(f"crop = {flags.crop}: no effect, the images are {size[0]}x{size[1]} and shown whole")
     return flags, notes + selection_notes(run) + BACKENDS[run.backend].notes_on_unused(flags)
 
 

@@ -252,6 +252,12 @@ def test_a_checkpoint_without_its_averages_is_passed_over(tree: DifixTree) -> No
     assert equal(load_checkpoint(run.averaged.checkpoint(8)), before)
 
 
+@pytest.mark.parametrize(("crop", "said"), [(16, False), (32, True), (512, True)])
+def test_windows_that_are_no_smaller_than_the_images_are_told(tree: DifixTree, crop: int, said: bool) -> None:
+    _, notes = resolve_flags(tree, "r", make_run(crop=crop), "cpu")
+    assert (f"crop = {crop}: no effect, the images are 32x32 and shown whole" in notes) == said
+
+
 # --- what is kept ----------------------------------------------------------------------------------------------------
 
 
