@@ -117,7 +117,7 @@ def _by_asset(states: list[CellState]) -> list[tuple[object, ...]]:
         counts = Counter(member.state for member in members)
         summary = ", ".join(f"{count} {name}" for name, count in counts.most_common())
         open_cells = [_named(member) for member in members if member.state not in ("made", "absent")]
-        rows.append((exp_name, asset, len(members), summary, ", ".join(open_cells[:6])))
+        rows.append((exp_name, asset, len(members), summary, first_names(open_cells, 6)))
     return rows
 
 

@@ -355,6 +355,8 @@ def _left_out(compared: ComparedRuns, pictures: Pictures) -> Iterator[tuple[str,
     for place, reason in list(pictures.unreadable.items())[:5]:
         frame = compared.frames[place]
         yield "No picture", f"{frame.scene_name} cam_{frame.cam_id}/{frame.fname}: {reason}."
+    if len(pictures.unreadable) > 5:
+        yield "No picture", f"of {len(pictures.unreadable) - 5} more."
 
 
 def _data(compared: ComparedRuns, pictures: Pictures, facts: PageFacts) -> dict[str, object]:

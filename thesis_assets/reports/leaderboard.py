@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from thesis_assets.errors import first_names
 from thesis_assets.evaluation.means import mean_of, split_by_people
 from thesis_assets.evaluation.measured_tasks import (
     MeasuredRun,
@@ -249,8 +250,8 @@ def _why_runs_are_not_paired(
     alone, missing = sorted(scenes.keys() - others.keys()), sorted(others.keys() - scenes.keys())
     if alone or missing:
         parts = [
-            f"without {', '.join(alone[:3])}" if alone else "",
-            f"also {', '.join(missing[:3])}" if missing else "",
+            f"without {first_names(alone, 3)}" if alone else "",
+            f"also {first_names(missing, 3)}" if missing else "",
         ]
         return f"the scenes differ: {against} is measured {' and '.join(part for part in parts if part)}"
     for name, measured in scenes.items():

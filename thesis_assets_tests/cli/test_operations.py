@@ -1,6 +1,7 @@
 """Looking after a platform from the command line: backfill with its plan, the morning's summary, what is left behind."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -234,3 +235,13 @@ def test_a_history_that_cannot_be_opened_is_told_without_a_traceback(tmp_path: P
     assert "Traceback" not in done.stderr
     assert "the history of runs cannot be opened" in done.stderr
     assert "DAGSTER_HOME" in done.stderr
+
+
+def test_of_many_open_cells_the_status_names_some_and_counts_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2, 9):
+        add_scene(world, f"hi4d_pair0{number}_hug")
+    told = " ".join(re.sub("[│┃]", " ", invoke(monkeypatch, world, "status").stdout).split())
+    assert "9 missing" in told
+    assert "and 3 more" in told

@@ -137,6 +137,9 @@ def test_a_damaged_picture_leaves_its_frame_without_one_and_is_named(trees: dict
     made = embed_pictures(found.frames, max_frames=100, max_bytes=10_000_000)
     assert list(made.unreadable) == [0]
     assert found.frames[0].fname in page_of(found, made).split("No picture:")[1][:200]
+    many = replace(made, unreadable=dict.fromkeys(range(8), "cut short"))
+    assert page_of(found, many).count("cut short") == 5
+    assert "of 3 more." in page_of(found, many)
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

@@ -107,6 +107,12 @@ def test_runs_over_other_scenes_have_no_difference_over_scenes_and_say_why() -> 
     assert found.reason == "the scenes differ: demo/baseline is measured also d_b"
 
 
+def test_of_many_scenes_that_differ_some_are_named_and_the_others_counted() -> None:
+    many = {f"d_{letter}": measured([20.0]) for letter in "abcdef"}
+    found = to_baseline(run("tuned", {"d_a": measured([20.0])}), run("baseline", many))
+    assert found.reason == "the scenes differ: demo/baseline is measured also d_b, d_c, d_d and 2 more"
+
+
 def test_one_scene_that_may_not_be_paired_leaves_no_difference_over_the_others() -> None:
     tuned = {"d_a": measured([20.0]), "d_b": measured([20.0, 20.0])}
     baseline = {"d_a": measured([19.0]), "d_b": measured([20.0])}
