@@ -5,9 +5,11 @@ Does not belong here: what they must hold (`contract`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from thesis_assets.errors import InvalidKey
 from thesis_assets.layout import TASKS, EvaluationTree
 from thesis_assets.provenance import Contents
 from thesis_assets.recordings.exports import BYTES_PER_MB, TreeExports, task_recordings
@@ -41,8 +43,18 @@ def check_recordings_current(
     contents = Contents()
     verdicts = {path: unit.look(contents) for path, unit in units.items()}
     offenders = [f"{path.name}: {verdict.in_words}" for path, verdict in verdicts.items() if not verdict.is_made]
+    offenders += [f"{path.name}: of no epoch that is evaluated here; remove it" for path in _of_other_epochs(tree)]
     message = f"{len(units)} recordings, {len(offenders)} of them not current"
     return CheckOutcome.of(offenders, message=message, counts={"recordings": len(units)})
+
+
+def _of_other_epochs(tree: EvaluationTree) -> Iterator[Path]:
+    """Recordings by a name of ours of epochs that the tree does not have: left from an earlier evaluation, or somebody's."""
+    epochs = {None, *evaluated_epochs(tree)}
+    for path in recordings_of(tree):
+        with contextlib.suppress(InvalidKey):  # what has no name of ours is not ours
+            if tree.recording_of(path)[1] not in epochs:
+                yield path
 
 
 def check_recording_sizes(tree: EvaluationTree, max_megabytes: int) -> CheckOutcome:

@@ -274,6 +274,19 @@ def test_above_a_size_each_task_has_a_file_of_its_own_that_follows_the_contract_
     assert len(check_recordings_current(tree).offenders) == 2
 
 
+def test_a_recording_of_an_epoch_that_the_tree_does_not_have_is_named_and_what_is_not_ours_is_not(
+    tree: EvaluationTree,
+) -> None:
+    export_recordings(tree)
+    for name in ("evaluation_epoch_0099.rrd", "nvs_epoch_0098.rrd", "mine.rrd"):
+        shutil.copyfile(tree.evaluation_recording(30), tree.rerun_dir / name)
+    outcome = check_recordings_current(tree)
+    assert [offender.split(":")[0] for offender in outcome.offenders] == [
+        "evaluation_epoch_0099.rrd",
+        "nvs_epoch_0098.rrd",
+    ]
+
+
 def test_files_of_tasks_go_when_the_epoch_is_small_enough_again(tree: EvaluationTree) -> None:
     export_recordings(tree, epochs="30", split_bytes=1000)
     export_recordings(tree, epochs="30", split_bytes=10**9)
