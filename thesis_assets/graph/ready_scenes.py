@@ -94,8 +94,9 @@ class ReadyScenes:
         if not upstream.complete:
             return upstream.reason
         rest = self.now - newest_change(tree)
-        if upstream.declared and rest < quiet_s * DECLARED_REST_SHARE:
-            return f"it says that it is finished, and changed {max(rest, 0.0):.0f} s ago"
+        wanted_s = quiet_s * DECLARED_REST_SHARE
+        if upstream.declared and rest < wanted_s:
+            return f"it changed {max(rest, 0.0):.0f} s ago: it is taken once it has rested for {wanted_s:.0f} s"
         return None
 
     def _described(self, spec: ExperimentSpec, scene_name: str) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from thesis_assets.errors import InvalidScene
+from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes, unfinished_scenes
+from thesis_assets.scenes.listing import newest_change
 from thesis_assets_tests.worlds import SMALL, World
 
 SCENE = "studio_pair00_dance"
@@ -62,3 +64,15 @@ def test_a_scene_that_waits_for_a_part_says_that_it_lacks_it(world: World) -> No
     why = ready.why_not(world.platform.experiments.read("small"), SCENE)
     assert why is not None
     assert why.startswith("it lacks Gaussians (")
+
+
+def test_a_finished_scene_that_changed_just_now_says_how_long_it_has_to_rest(world: World) -> None:
+    info = world.scene_home / "preprocessing" / SCENE / "misc" / "preprocess_info.txt"
+    info.write_text("status: success\n")
+    settings = world.platform.settings.model_copy(update={"quiet_seconds": 120})
+    changed = newest_change(world.platform.roots.tree(SCENE))
+    spec = world.platform.experiments.read("small")
+    why = ReadyScenes(Platform(settings), changed + 18).why_not(spec, SCENE)
+    assert why == "it changed 18 s ago: it is taken once it has rested for 30 s"
+    rested = ReadyScenes(Platform(settings), changed + 31).why_not(spec, SCENE)
+    assert rested is None or "rested" not in rested
