@@ -127,7 +127,9 @@ def convert(
 
 def prune_command(
     exp: options.Exp,
-    run: Annotated[str | None, typer.Option("--run", help="The run; without it every run with checkpoints.")] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", help="The run, or a sweep; without it every run with checkpoints.")
+    ] = None,
     keep: Annotated[list[int] | None, typer.Option("--keep", help="Keep this step too; may be repeated.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be removed, as without --yes.")
@@ -146,8 +148,13 @@ def prune_command(
         wrong_use("--dry-run and --yes exclude each other")
     platform = load_platform()
     spec, tree = platform.experiments.read(exp), platform.difix(Cell(exp))
-    declared = {run: platform.run_spec(Cell(exp, run_name=run))} if run is not None else spec.runs
-    named = {name: each for name, each in declared.items() if run or list_checkpoints(tree.tuning_run(name))}
+    points = spec.sweeps.runs_of(run) if run is not None else []
+    declared = {run: platform.run_spec(Cell(exp, run_name=run))} if run is not None and not points else spec.runs
+    named = {
+        name: each
+        for name, each in declared.items()
+        if (not points or name in points) and (name == run or list_checkpoints(tree.tuning_run(name)))
+    }
     if not named:
         raise InvalidFile("no run of the experiment has a checkpoint", file=tree.tuning_runs_dir)
     rows: Rows = []

@@ -18,7 +18,7 @@ from thesis_assets.storage import write_json
 from thesis_assets_tests.cli.in_process import invoke, json_of
 from thesis_assets_tests.defs.sensor_ticks import experiment
 from thesis_assets_tests.reports.compared_trees import write_run
-from thesis_assets_tests.tuning.snapshots import make_config_file
+from thesis_assets_tests.tuning.snapshots import make_config_file, train_run
 from thesis_assets_tests.worlds import SMALL, TINY_RUN, World
 
 SCENE = "studio_pair03_dance"
@@ -62,6 +62,24 @@ def test_the_name_of_a_sweep_or_of_a_group_takes_its_points(planned: World, monk
     refused = invoke(monkeypatch, planned, "run", "--exp", "v1", "--run", "bass", "--dry-run")
     assert refused.exit_code == 2
     assert "bass" in refused.output
+
+
+def test_pruning_takes_the_points_of_a_sweep_that_have_checkpoints(
+    planned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = planned.platform.difix(Cell("v1"))
+    for run_name in (*POINTS[:3], "alone"):
+        train_run(tree, run_name, max_train_steps=10, checkpointing_steps=5, eval_freq=10)
+
+    def pruned(name: str) -> set[str]:
+        rows = json_of(invoke(monkeypatch, planned, "prune", "--exp", "v1", "--run", name, "--json"))
+        return {row["run"] for row in rows["checkpoints"]}
+
+    assert pruned("base") == {*POINTS[:3]}
+    assert pruned("base-lr1e-3") == {*POINTS[:2]}
+    assert pruned(POINTS[0]) == {POINTS[0]}
+    refused = invoke(monkeypatch, planned, "prune", "--exp", "v1", "--run", "base-lr2e-4")
+    assert refused.exit_code != 0
 
 
 def test_a_plan_tells_of_the_sweep_and_of_what_is_not_known(planned: World, monkeypatch: pytest.MonkeyPatch) -> None:
