@@ -423,6 +423,17 @@ class TuningRunTree:
         """*Ours*: step, sha256, bytes, keys and metrics of one checkpoint."""
         return self.checkpoints_dir / f"model_{step}.json"
 
+    @staticmethod
+    def info_beside(checkpoint: Path) -> Path:
+        """*Ours*: the side file of a checkpoint, wherever it lies."""
+        return checkpoint.with_suffix(".json")
+
+    def average_beside(self, checkpoint: Path) -> Path:
+        """*Ours*: the averaged weights that belong to a checkpoint of any run, or to what a run of weights alone goes on from."""
+        folder = checkpoint.parent
+        folder = folder.parent if folder.name == self.resume.checkpoints_dir.name else folder
+        return folder / self.averaged.checkpoints_dir.name / checkpoint.name
+
     def converted(self, step: int) -> Path:
         """*Ours*: a checkpoint as a directory that a diffusers pipeline loads."""
         return self.base / "converted" / f"model_{step}"

@@ -148,12 +148,11 @@ def prune_command(
         wrong_use("--dry-run and --yes exclude each other")
     platform = load_platform()
     spec, tree = platform.experiments.read(exp), platform.difix(Cell(exp))
-    points = spec.sweeps.runs_of(run) if run is not None else []
-    declared = {run: platform.run_spec(Cell(exp, run_name=run))} if run is not None and not points else spec.runs
+    names = spec.runs if run is None else platform.runs_named(exp, [run])
     named = {
-        name: each
-        for name, each in declared.items()
-        if (not points or name in points) and (name == run or list_checkpoints(tree.tuning_run(name)))
+        name: platform.run_spec(Cell(exp, run_name=name))
+        for name in names
+        if name == run or list_checkpoints(tree.tuning_run(name))
     }
     if not named:
         raise InvalidFile("no run of the experiment has a checkpoint", file=tree.tuning_runs_dir)

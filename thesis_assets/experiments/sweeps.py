@@ -106,7 +106,7 @@ def expand(runs: Mapping[str, Any], model: type[BaseModel]) -> tuple[dict[str, A
         left -= n_points
         own = {key: value for key, value in run.items() if key != SWEEP}
         flags = {str(word).partition("=")[0] for word in own.get("extra_args") or ()}
-        if hidden := sorted(key for key in axes if f"--{key}" in flags):
+        if hidden := sorted(key for key in axes if flags & {f"--{key}", f"--no-{key}"}):
             _refuse(
                 place,
                 f"`extra_args` would give every point the same {', '.join(hidden)}",
@@ -234,6 +234,9 @@ def _run(
             at: tuple[str | int, ...] = place if key is None else (*place[:2], key, *rest)
             if isinstance(key, str) and key in axes:
                 at = (*place, key, axes[key].index(values[key]))
+            if problem["type"] == "extra_forbidden":  # told with the names that are near, as of any run
+                details.append(InitErrorDetails(type="extra_forbidden", loc=at, input=problem["input"]))
+                continue
             text = problem["msg"].removeprefix("Value error, ")
             said = PydanticCustomError("sweep", "{text} (of the point {point})", {"text": text, "point": run_name})
             details.append(InitErrorDetails(type=said, loc=at, input=problem["input"]))

@@ -125,7 +125,7 @@ class TripletWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=error is not None)
-        self._to_disk.shutdown(wait=True, cancel_futures=True)
+        self._to_disk.shutdown(wait=True, cancel_futures=error is not None)
         if error is None:
             self._raise_fatal()
 
@@ -208,7 +208,8 @@ class TripletWriter:
                     job.accept(outputs)
             written = sum(each.bytes_written for each in placed.values()) + len(content)
             self._results[number] = TripletResult(job.final_dir, written, meta, outputs, thumbnails)
-            self._to_disk.submit(storage.flush, job.final_dir / _IMAGE)
+            # What the disk says of a failed write it says once: to whoever asks first.
+            self._to_disk.submit(self._make, partial(storage.flush, job.final_dir / _IMAGE))
         except FileNotFoundError as error:
             vanished = InvalidFile("the image vanished while it was exported", file=error.filename)
             self._results[number] = TripletResult(job.final_dir, error=vanished)

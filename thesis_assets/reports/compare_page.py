@@ -20,6 +20,8 @@ from thesis_assets.reports.page import render_page
 from thesis_assets.schemas.evaluation import DifferenceRow
 from thesis_assets.schemas.lineage import LineageLink
 
+MAX_NAMED = 5
+"""Frames without a picture that are named."""
 Pair = tuple[float | None, float | None]
 """Baseline and tuned."""
 
@@ -352,11 +354,11 @@ def _left_out(compared: ComparedRuns, pictures: Pictures) -> Iterator[tuple[str,
         yield "Not compared", f"{scene}: {reason}."
     for scene, moved in compared.moved.items():
         yield "Not current", f"{scene}: {moved}."
-    for place, reason in list(pictures.unreadable.items())[:5]:
+    for place, reason in list(pictures.unreadable.items())[:MAX_NAMED]:
         frame = compared.frames[place]
         yield "No picture", f"{frame.scene_name} cam_{frame.cam_id}/{frame.fname}: {reason}."
-    if len(pictures.unreadable) > 5:
-        yield "No picture", f"of {len(pictures.unreadable) - 5} more."
+    if (more := len(pictures.unreadable) - MAX_NAMED) > 0:
+        yield "No picture", f"of {more} more."
 
 
 def _data(compared: ComparedRuns, pictures: Pictures, facts: PageFacts) -> dict[str, object]:

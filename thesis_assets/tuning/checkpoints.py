@@ -210,6 +210,15 @@ def state_place(tree: TuningRunTree, step: int) -> TuningRunTree:
     return tree.resume if tree.resume.checkpoint_info(step).is_file() else tree
 
 
+def hold_weights_alone(tree: TuningRunTree, steps: Sequence[int]) -> bool:
+    """Whether a run cannot go on from one of these checkpoints itself, by its side file; one that cannot be read may be such."""
+    try:
+        infos = [read_json(tree.checkpoint_info(step), CheckpointInfo) for step in steps]
+    except InvalidFile:
+        return True
+    return not all(set(info.keys) >= set(RESUME_KEYS) for info in infos)
+
+
 def latest_verified(tree: TuningRunTree, *, averaged: bool = False) -> tuple[CheckpointInfo | None, list[str]]:
     """The newest checkpoint that verifies and that a run can go on from, and a line for each newer one that does not.
 
@@ -383,7 +392,7 @@ def load_told_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         InvalidFile: also where it is not the file that its side file tells of.
     """
-    side_file = path.with_suffix(".json")
+    side_file = TuningRunTree.info_beside(path)
     if path.is_file() and side_file.is_file():
         _refuse_changed(
             path, read_json(side_file, CheckpointInfo), "restore it from a copy, or name another checkpoint"

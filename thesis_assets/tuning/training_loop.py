@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,8 +32,8 @@ from torch import Tensor
 from thesis_assets.errors import InvalidExperiment, InvalidFile
 from thesis_assets.launch.jobs import no_bf16
 from thesis_assets.layout import TuningRunTree
-from thesis_assets.schemas.tuning import EarlyStop
-from thesis_assets.storage import write_json
+from thesis_assets.schemas.tuning import CheckpointInfo, EarlyStop
+from thesis_assets.storage import read_json, write_json
 from thesis_assets.tuning import checkpoints
 from thesis_assets.tuning.progress_file import (
     AnotherProcessFailed,
@@ -100,21 +101,19 @@ class TrainingLoop:
         """
         tree, source = self._inputs.tree, self._inputs.source
         self.step, notes = from_first(self._accelerator, self._newest_checkpoint)
-        path, averaged = (
-            checkpoints.state_place(tree, self.step).checkpoint(self.step),
-            tree.averaged.checkpoint(self.step),
-        )
+        # Its own were verified just now. Not mapped: the optimizer keeps these very tensors, and the run must not depend on the file.
+        load: Callable[[Path], dict[str, Any]] = partial(checkpoints.load_checkpoint, mapped=False)
+        path = checkpoints.state_place(tree, self.step).checkpoint(self.step)
+        averaged = tree.averaged.checkpoint(self.step)
         if source is not None and self.step < source.step:
             if notes and source.path.parent == tree.checkpoints_dir:
                 raise InvalidFile(
                     "the checkpoint that the run is to go on from cannot be used", file=source.path, found=notes[0]
                 )
             self.step, path, notes = source.step, source.path, [*notes, source.note]
-            beside = path.parent.parent if path.parent.name == tree.resume.checkpoints_dir.name else path.parent
-            averaged = beside / tree.averaged.checkpoints_dir.name / path.name
+            averaged, load = tree.average_beside(path), checkpoints.load_told_checkpoint
         if self.step:
-            # Not mapped: the optimizer keeps these very tensors, and the run must not depend on the file any longer.
-            state = checkpoints.load_told_checkpoint(path)
+            state = load(path)
             if state.get("step", self.step) != self.step:
                 raise InvalidFile(
                     "the file's name and its step differ", file=path, found=state["step"], wanted=self.step
@@ -126,7 +125,7 @@ class TrainingLoop:
             self._average.begin()
             if self._flags.ema_decay and averaged.is_file():
                 with self._average.in_place():
-                    self._model.load_state(checkpoints.load_told_checkpoint(averaged))
+                    self._model.load_state(load(averaged))
             elif self._flags.ema_decay:
                 notes = [*notes, f"ema_decay: the average begins anew at step {self.step}, as {averaged} is not there"]
             if path == tree.resume.checkpoint(self.step) and self._accelerator.is_main_process:
@@ -142,7 +141,7 @@ class TrainingLoop:
         except InvalidFile as error:
             if self.step in checkpoints.pruned_steps(tree):
                 return []
-            info = checkpoints.verify_checkpoint(tree.resume, self.step)
+            info = read_json(tree.resume.checkpoint_info(self.step), CheckpointInfo)
             self._write(tree, self._weights_alone(), info.metrics)
             return [f"{tree.checkpoint(self.step).name} was written again: {error.problem}"]
         return []
@@ -193,12 +192,15 @@ class TrainingLoop:
         tree = self._inputs.tree
         checkpoints.remove_unfinished(tree)
         info, refused = checkpoints.latest_verified(tree, averaged=bool(self._flags.ema_decay))
+        steps, states = checkpoints.list_checkpoints(tree), checkpoints.list_checkpoints(tree.resume)
         # A kill within the first save leaves weights, and nothing yet that would be lost.
-        begun = checkpoints.list_checkpoints(tree.resume) or len(checkpoints.list_checkpoints(tree)) > 1
-        if info is None and refused and not self._flags.save_optimizer and begun:
+        begun = info is None and refused and (states or len(steps) > 1)
+        # By what is there too: the key may have been another when it was written.
+        if begun and (not self._flags.save_optimizer or states or checkpoints.hold_weights_alone(tree, steps)):
             raise InvalidFile(
                 "what the run goes on from cannot be used, and its checkpoints hold weights alone (save_optimizer: false)",
                 file=tree.resume.checkpoints_dir,
+                key="save_optimizer",
                 found=refused[0],
                 remedy="restore it from a copy; or train the run anew under another name",
             )
@@ -255,10 +257,10 @@ class TrainingLoop:
             self._write(tree, whole if flags.save_optimizer else self._weights_alone(), metrics)
             if not flags.save_optimizer:
                 self._write(tree.resume, whole, metrics)
-                for step in checkpoints.list_checkpoints(tree.resume):
-                    if step != self.step:
-                        tree.resume.checkpoint_info(step).unlink()
-                        tree.resume.checkpoint(step).unlink()
+            for step in checkpoints.list_checkpoints(tree.resume):
+                if flags.save_optimizer or step != self.step:
+                    tree.resume.checkpoint_info(step).unlink()
+                    tree.resume.checkpoint(step).unlink(missing_ok=True)
             if flags.keep_last:
                 kept = {int(step) for step in (flags.keep_steps or "").split(",") if step}
                 checkpoints.keep_only(tree, flags.keep_last, kept)
@@ -365,32 +367,39 @@ class TrainingStep:
         try:
             saved = self._model.optimizer_from_file(state["optimizer"])
             wrong = self._unusable(saved["state"])
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            saved, wrong = {}, f"{type(error).__name__}: {error}"
-        if wrong:
+            if wrong is None:
+                # Another's file has other settings of the optimizer than this run.
+                own = [
+                    {name: value for name, value in group.items() if name != "params"}
+                    for group in self._optimizer.param_groups
+                ]
+                groups = [{**group, **mine} for group, mine in zip(saved["param_groups"], own, strict=True)]
+                self._optimizer.load_state_dict({**saved, "param_groups": groups})
+                if self._accelerator.scaler is not None and "scaler" in state:
+                    self._accelerator.scaler.load_state_dict(state["scaler"])
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            wrong = f"{type(error).__name__}: {error}"
+        if wrong is not None:
             raise InvalidFile(
                 "the optimizer's state cannot be gone on from",
                 file=path,
                 key="optimizer",
                 found=wrong,
-                wanted="two finite moments for each trained weight, of its shape",
+                wanted="the step and two finite moments of each weight that was trained, of its shape",
                 remedy="name another checkpoint; or start from these weights under another run name",
             )
-        # Another's file has other settings of the optimizer than this run.
-        own = [
-            {name: value for name, value in group.items() if name != "params"} for group in self._optimizer.param_groups
-        ]
-        groups = [{**group, **mine} for group, mine in zip(saved["param_groups"], own, strict=True)]
-        self._optimizer.load_state_dict({**saved, "param_groups": groups})
-        if self._accelerator.scaler is not None and "scaler" in state:
-            self._accelerator.scaler.load_state_dict(state["scaler"])
 
     def _unusable(self, moments: Mapping[int, Mapping[str, Any]]) -> str | None:
-        """What is wrong with an optimizer's moments, by the number of the weight: torch would begin anew without a word, or crash."""
+        """What is wrong with an optimizer's moments, by the number of the weight: torch would begin anew without a word, or crash.
+
+        A weight that never had a gradient has none.
+        """
         if not moments:
             return "no moments"
         for number, of_weight in moments.items():
             shape = self._parameters[number].shape
+            if not math.isfinite(float(of_weight["step"])):
+                return f"step of weight {number} is not finite"
             for name in ("exp_avg", "exp_avg_sq"):
                 moment = of_weight[name]
                 if moment.shape != shape or not bool(moment.isfinite().all()):

@@ -351,7 +351,8 @@ def test_a_tick_asks_for_so_many_new_cells_at_most_with_as_many_questions_as_for
     event.listen(Engine, "before_cursor_execute", note)
     world = ticks.world
     world.write(experiment("v1"))
-    asked, counts = [], []
+    asked: list[int] = []
+    counts: list[int] = []
     for n_scenes in (1, 5):
         for number in range(n_scenes):
             add_scene(world, f"hi4d_pair{n_scenes}{number}_hug")
@@ -365,7 +366,7 @@ def test_a_tick_asks_for_so_many_new_cells_at_most_with_as_many_questions_as_for
         assert request.job_name == "export_scenes"
     event.remove(Engine, "before_cursor_execute", note)
     assert asked == [1, 3]
-    assert counts[0] == counts[1]
+    assert counts[0] == counts[1] > 0
     assert tick.said == ["v1|hi4d_pair52_hug, 3 cells of v1 from here on: the next tick looks at them"]
     ticks.tick("new_scenes")
     ticks.tick("new_scenes")

@@ -251,6 +251,20 @@ def test_a_run_that_was_begun_is_derived_from_without_the_sweep(tmp_path: Path) 
     assert folder.read("e").runs[name] == RunSpec(max_train_steps=10, learning_rate=5e-5, viz_freq=5)
 
 
+def test_an_argument_that_would_turn_a_swept_switch_off_in_every_point_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidExperiment, match="every point the same mirror"):
+        read_experiment(
+            write(tmp_path, HEAD + '  base:\n    extra_args: ["--no-mirror"]\n    sweep: {mirror: [true, false]}\n')
+        )
+
+
+def test_a_key_that_no_run_has_is_answered_with_those_near_it_in_a_swept_run_too(tmp_path: Path) -> None:
+    with pytest.raises(InvalidExperiment, match="there is no such key") as caught:
+        read_experiment(write(tmp_path, HEAD + "  base:\n    lerning_rate: 1.0\n    sweep: {seed: [1, 2]}\n"))
+    assert caught.value.key == "runs.base.lerning_rate"
+    assert "near: learning_rate)" in (caught.value.remedy or "")
+
+
 @pytest.mark.parametrize("flag", ["--seed 7", "--seed=7"])
 def test_an_argument_that_would_give_every_point_the_same_value_is_refused(tmp_path: Path, flag: str) -> None:
     words = ", ".join(f'"{word}"' for word in flag.split())

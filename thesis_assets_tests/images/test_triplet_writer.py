@@ -1,5 +1,6 @@
 """The triplet writer: links, encodes, drops one bad sample, stays bounded, leaves nothing half."""
 
+import errno
 import hashlib
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from thesis_assets import storage
 from thesis_assets.errors import InvalidFile, ThesisAssetsError
 from thesis_assets.images.codecs import SizeMismatch, encode_jpeg, encode_png, image_size, pixel_digest, read_rgb
 from thesis_assets.images.triplet_writer import ImageSource, PlacedImage, TripletJob, TripletResult, TripletWriter
@@ -341,3 +343,16 @@ def test_a_killed_writer_leaves_no_sample_half(tmp_path: Path, photograph: Path)
         assert sorted(path.name for path in folder.iterdir()) == sorted(SAMPLE_FILES)
         assert image_size(folder / "image.png") == (24, 32)
         assert (folder / "meta.json").read_bytes().endswith(b"}\n")
+
+
+def test_a_disk_that_could_not_keep_a_render_ends_the_writer(
+    tmp_path: Path, photograph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed write is told once, to the first who flushes: nobody would hear of it again."""
+
+    def fails(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(storage, "flush", fails)
+    with pytest.raises(OSError, match="Input/output error"), TripletWriter() as writer:
+        writer.submit(job(tmp_path / "samples" / "a", photograph))

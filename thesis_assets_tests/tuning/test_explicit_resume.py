@@ -185,6 +185,18 @@ def test_a_file_that_is_not_the_one_its_side_file_tells_of_is_refused(
     assert "not the one that was written" in capsys.readouterr().err
 
 
+def test_an_average_that_is_not_the_one_its_side_file_tells_of_is_refused(
+    tree: DifixTree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(arguments(tree, "averaged", **FLAGS, ema_decay=0.9)) == 0
+    there = tree.tuning_run("averaged")
+    (there.averaged.checkpoint(4)).write_bytes(there.averaged.checkpoint(8).read_bytes())
+    flags = arguments(tree, "from_averaged", **FLAGS, ema_decay=0.9, resume=there.checkpoint(4))
+    assert train(flags) == 1
+    assert "not the one that was written" in (told := capsys.readouterr().err)
+    assert str(there.averaged.checkpoint(4)) in told
+
+
 def moments(state: dict[str, Any]) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = state["optimizer"]["state"]
     return found
@@ -201,6 +213,10 @@ OPTIMIZERS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "exp_avg_sq of weight 2 is not finite",
     ),
     "without any": (lambda state: moments(state).clear(), "no moments"),
+    "without its step": (lambda state: moments(state)[0].pop("step"), "KeyError"),
+    "of another step": (lambda state: moments(state)[0].update(step=torch.zeros(3)), "only one element"),
+    "of other groups": (lambda state: state["optimizer"]["param_groups"].pop(), "ValueError"),
+    "of fewer weights": (lambda state: state["optimizer"]["param_groups"][0]["params"].pop(), "ValueError"),
     "of one more": (lambda state: moments(state).update({999: moments(state)[0]}), "IndexError"),
     "empty": (lambda state: state.update(optimizer={"exp_avg": 0}), "KeyError"),
 }

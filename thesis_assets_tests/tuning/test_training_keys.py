@@ -303,6 +303,39 @@ def test_weights_that_were_damaged_beside_their_whole_state_are_written_again(
     assert f"model_{stop_at}.pkl was written again" in run.progress.read_text()
 
 
+def begun_with_weights_alone(tree: DifixTree, run_name: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stopped at the sixth of eight steps. Returns its flags with whole checkpoints from then on."""
+    flags = arguments(tree, run_name, **EIGHT)
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 6)
+        assert train([*flags, "--no-save_optimizer"]) == 0
+    return flags
+
+
+def test_weights_alone_are_not_trained_over_where_checkpoints_are_whole_from_now_on(
+    tree: DifixTree, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags, run = begun_with_weights_alone(tree, "whole_now", monkeypatch), tree.tuning_run("whole_now")
+    before = {step: run.checkpoint(step).read_bytes() for step in list_checkpoints(run)}
+    run.resume.checkpoint(6).write_bytes(b"torn")
+    assert train(flags) == 1
+    assert "hold weights alone" in capsys.readouterr().err
+    assert {step: run.checkpoint(step).read_bytes() for step in list_checkpoints(run)} == before
+
+
+def test_the_state_beside_weights_goes_once_a_checkpoint_is_whole(
+    tree: DifixTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags, run = begun_with_weights_alone(tree, "state_goes", monkeypatch), tree.tuning_run("state_goes")
+    assert list_checkpoints(run.resume) == [6]
+    assert train(flags) == 0
+    assert list_checkpoints(run.resume) == []
+    assert not run.resume.checkpoint(6).exists()
+    assert resume_source(str(run.checkpoint(8)), "tiny") is not None
+    assert train(arguments(tree, "never_stopped", **EIGHT)) == 0
+    assert same_state(tree.tuning_run("never_stopped"), run, 8)
+
+
 def test_the_state_of_a_run_of_weights_alone_is_gone_on_from_with_its_average(tree: DifixTree) -> None:
     assert train([*arguments(tree, "averaged_light", **EIGHT, ema_decay=0.9), "--no-save_optimizer"]) == 0
     there = tree.tuning_run("averaged_light")
