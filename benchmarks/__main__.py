@@ -89,7 +89,12 @@ def renewed(rows: list[Row]) -> list[Row]:
 def place() -> tuple[dict[str, object], dict[str, object]]:
     """The versions, and the kind of machine."""
     versions: dict[str, object] = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
-    machine = {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count(), "gpu": _gpu()}
+    machine: dict[str, object] = {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "gpu": _gpu(),
+    }
     return versions, machine
 
 

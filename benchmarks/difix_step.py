@@ -52,14 +52,14 @@ def measured(sizes: Sizes, device: str, sides: tuple[int, int]) -> Iterator[Row]
         training = Training(sizes, device, sides, bf16=way.startswith("bf16"), saves="checkpointing" in way)
         for _ in range(WARM_UP):
             training.step()
-        seconds = seconds_of(lambda training=training: training.steps(ROUNDS)) / ROUNDS  # type: ignore[misc]
+        seconds = seconds_of(lambda training=training: training.steps(ROUNDS)) / ROUNDS
         name = f"difix training step, {way}, {sides[0]}x{sides[1]}, {gpu}"
         yield Row("tuning", name, seconds, "s")
         if device == "cuda":
             yield Row("tuning", f"{name}: peak memory", torch.cuda.max_memory_allocated() / 1e9, "GB")
         if way == WAYS[-1]:
             training.refine()
-            seconds = seconds_of(lambda training=training: training.refined(ROUNDS)) / ROUNDS  # type: ignore[misc]
+            seconds = seconds_of(lambda training=training: training.refined(ROUNDS)) / ROUNDS
             yield Row("tuning", f"refine by difix, {sides[0]}x{sides[1]}, {gpu}", 1 / seconds, "images/s")
         del training
 

@@ -182,7 +182,7 @@ def write_camera(path: Path) -> None:
 def write_bodies(tree: Any, model: Any, fname: str, rng: np.random.Generator) -> None:
     from thesis_assets.schemas.scenes import BODY_ARRAYS
 
-    parameters = {name: np.zeros((N_PEOPLE, *shape), np.float32) for name, shape in BODY_ARRAYS[model].items()}
+    parameters: Any = {name: np.zeros((N_PEOPLE, *shape), np.float32) for name, shape in BODY_ARRAYS[model].items()}
     points = rng.normal(scale=0.3, size=(N_PEOPLE, N_JOINTS + N_VERTICES, 3)).astype(np.float32)
     for folders, error in ((tree.ground_truth, 0.0), (tree.estimated, 0.05)):
         moved = points + rng.normal(scale=error, size=points.shape).astype(np.float32)

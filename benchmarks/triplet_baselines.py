@@ -105,7 +105,7 @@ def todays_rate(frames: list[FrameFiles]) -> float:
         return TODAY / seconds_of(lambda: write(Path(folder)))
 
 
-def _float_view(view: tuple[Path, Path | None]) -> NDArray[np.float32]:
+def _float_view(view: tuple[Path, Path | None]) -> NDArray[np.floating[Any]]:
     from PIL import Image
 
     path, mask = view
@@ -115,7 +115,7 @@ def _float_view(view: tuple[Path, Path | None]) -> NDArray[np.float32]:
     return image * (np.asarray(Image.open(mask).convert("L"), np.float32)[..., None] / 255)
 
 
-def _eight_bit(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _eight_bit(image: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     return (image * 255).round().clip(0, 255).astype(np.uint8)
 
 

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -101,7 +102,8 @@ def bare_rate(data_json: Path) -> float:
     samples = [(one.render, one.target, one.reference) for one in triplets]
     network = TinyRefiner(TinyArchitecture()).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
-    loader = DataLoader(samples, batch_size=BATCH, shuffle=True, drop_last=True)  # type: ignore[arg-type]
+    # A list is a dataset to torch, not to its types.
+    loader: Any = DataLoader(samples, batch_size=BATCH, shuffle=True, drop_last=True)  # type: ignore[arg-type]
     step, began = 0, 0.0
     while True:
         for batch in loader:
