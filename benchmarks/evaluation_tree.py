@@ -8,7 +8,6 @@ Run alone: `python -m benchmarks.evaluation_tree <empty folder> <frames> <worker
 import functools
 import json
 import os
-import re
 import resource
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import Row
+from benchmarks.measure import Row, peak_megabytes
 
 SCENES = ("studio_pair00_dance", "studio_pair01_hug", "studio_pair02_fight")
 SOURCE, TARGETS = 0, tuple(range(1, 9))
@@ -31,7 +30,6 @@ STEPS = (5, 10)
 EPOCHS = (0, 15, 30)
 N_PEOPLE, N_JOINTS, N_VERTICES = 2, 24, 100
 PICTURES = 16
-MEGABYTE = 1024.0
 """Of the kilobytes that the kernel counts in."""
 
 
@@ -73,11 +71,9 @@ def main(folder: Path, n_frames: int, workers: int) -> None:
     began = time.perf_counter()
     evaluate(folder, workers)
     again = time.perf_counter() - began
-    # A process's `ru_maxrss` begins with what its parent had; its workers are children of this small one, and are counted by it.
-    own = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert own is not None
-    peaks = [int(own[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]
-    print(json.dumps({"seconds": seconds, "again": again, "views": views, "megabytes": max(peaks) / MEGABYTE}))
+    # Its workers are children of this small process: their `ru_maxrss` begins with no more than it had.
+    peak = max(peak_megabytes(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6)
+    print(json.dumps({"seconds": seconds, "again": again, "views": views, "megabytes": peak}))
 
 
 def evaluate(folder: Path, workers: int) -> int:

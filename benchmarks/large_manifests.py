@@ -5,7 +5,6 @@ Each side runs in a process of its own, which says its seconds and its peak memo
 
 import hashlib
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.measure import Row, skipped_without
+from benchmarks.measure import Row, peak_megabytes, skipped_without
 
 SCENES, ROWS_A_SCENE, CAMERAS = 100, 10_000, 8
 EXPERIMENT, DATASET, PROMPT = "bench", "studio", "remove degradation"
@@ -177,8 +176,7 @@ def by_polars_and_orjson(root: Path) -> dict[str, float]:
 def main(side: str, folder: str) -> None:
     """Run one side and print its seconds and peak memory as JSON."""
     measured = {"platform": by_platform, "baseline": by_polars_and_orjson}[side](Path(folder))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    print(json.dumps({**measured, "peak_gb": peak}))
+    print(json.dumps({**measured, "peak_gb": peak_megabytes() / 1000}))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 import importlib.util
 import os
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,13 @@ def on_cores(n: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def peak_megabytes() -> float:
+    """What this process had in memory at most. Not `ru_maxrss`: that of a child begins with what its parent had."""
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert peak is not None
+    return int(peak[1]) * 1024 / 1e6
 
 
 def seconds_of(call: Callable[[], object]) -> float:

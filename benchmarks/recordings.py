@@ -94,14 +94,11 @@ def _growth_mb(root: Path, n_frames: int) -> float:
         "import json, sys\nfrom pathlib import Path\n"
         "from thesis_assets.recordings.exports import export_recordings\n"
         "from thesis_assets.layout import EvaluationTree\n"
-        "def peak():\n"
-        # Not `ru_maxrss`: a child's begins with what its parent had.
-        "    lines = Path('/proc/self/status').read_text().splitlines()\n"
-        "    return int(next(line.split()[1] for line in lines if line.startswith('VmHWM'))) / 1000\n"
+        "from benchmarks.measure import peak_megabytes\n"
         "export_recordings(EvaluationTree(Path(sys.argv[1]) / 'one', 'bench'))\n"
-        "before = peak()\n"
+        "before = peak_megabytes()\n"
         "export_recordings(EvaluationTree(Path(sys.argv[1]) / 'all', 'bench'))\n"
-        "print(json.dumps(peak() - before))\n"
+        "print(json.dumps(peak_megabytes() - before))\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(root)], capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout))

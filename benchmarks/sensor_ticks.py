@@ -5,7 +5,6 @@ Each tick is evaluated in a process of its own, as the code server does it, befo
 
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -20,7 +19,7 @@ from typing import Any
 import dagster as dg
 
 from benchmarks.many_cells import make_home, report_shards, settings_of
-from benchmarks.measure import Row
+from benchmarks.measure import Row, peak_megabytes
 
 N_SCENES, N_EXPERIMENTS = 200, 20
 TICK_SECONDS, TICK_MEGABYTES = 5, 300
@@ -113,10 +112,7 @@ def _one_tick(home: Path, sensor: str) -> dict[str, float]:
         began = time.perf_counter()
         repository.get_sensor_def(sensor).evaluate_tick(context)
         seconds = time.perf_counter() - began
-    # Not `ru_maxrss`: a child's begins with what its parent had.
-    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert peak is not None
-    return {"seconds": seconds, "cpu": time.process_time(), "megabytes": int(peak[1]) / 1000}
+    return {"seconds": seconds, "cpu": time.process_time(), "megabytes": peak_megabytes()}
 
 
 def _page_seconds(home: Path) -> float:

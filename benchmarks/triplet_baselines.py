@@ -51,10 +51,10 @@ def encode_rate() -> float:
 
 
 def mask_steps_rate(frames: list[FrameFiles], threads: int, *, whole: bool = False) -> float:
-    """Triplets a second of decoding, masking and encoding alone: no plan, no file is written.
+    """Triplets a second of decoding, masking and encoding alone, with nothing around them.
 
     Args:
-        whole: with the steps on what is there already: rounding the float render, the digests of files and pixels.
+        whole: with what else every triplet needs: its float render is rounded, its files are digested and written.
     """
     from thesis_assets import storage
     from thesis_assets.images.codecs import encode_blackened, encode_png, pixel_digest, read_mask, read_rgb
@@ -62,26 +62,33 @@ def mask_steps_rate(frames: list[FrameFiles], threads: int, *, whole: bool = Fal
 
     rounded, batch = render(), MemoryRenders().render("", [None])
 
-    def masked(view: tuple[Path, Path | None]) -> None:
+    def masked(view: tuple[Path, Path | None], files: list[Path]) -> None:
         path, mask = view
         assert mask is not None
         content = encode_blackened(read_rgb(path), read_mask(mask))
-        if whole:
+        for file in files if whole else ():
             storage.sha256_bytes(content)
+            file.write_bytes(content)
 
-    def encoded() -> None:
+    def encoded(file: Path) -> None:
         image = to_host(quantise(batch))[0] if whole else rounded
         content = encode_png(image)
         if whole:
             storage.sha256_bytes(content)
             pixel_digest(image)
+            file.write_bytes(content)
 
-    # Targets of one frame share its reference, as in the export.
-    steps: list[Callable[[], None]] = [
-        partial(masked, view) for frame in frames for view in (*frame.targets, frame.reference)
-    ]
-    steps += [encoded] * TRIPLETS
-    with ThreadPoolExecutor(threads) as pool:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, ThreadPoolExecutor(threads) as pool:
+        steps: list[Callable[[], None]] = []
+        for number, frame in enumerate(frames):
+            names = [Path(folder) / f"{number}_{target}" for target in range(len(frame.targets))]
+            steps += [
+                partial(masked, view, [name.with_suffix(".jpg")])
+                for view, name in zip(frame.targets, names, strict=True)
+            ]
+            # Targets of one frame share its reference, as in the export.
+            steps.append(partial(masked, frame.reference, [name.with_suffix(".ref") for name in names]))
+            steps += [partial(encoded, name.with_suffix(".png")) for name in names]
         return TRIPLETS / seconds_of(lambda: list(pool.map(lambda step: step(), steps)))
 
 

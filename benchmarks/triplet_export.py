@@ -59,7 +59,7 @@ def against_the_masking_steps(scene: BenchScene) -> Iterator[Row]:
     rate, steps, ratio = paired(
         lambda: TRIPLETS / scene.export(CORES), lambda: mask_steps_rate(scene.frames(), CORES, whole=True), ROUNDS
     )
-    whole = f"{name} decode, mask, round, encode and digest alone on {CORES} threads"
+    whole = f"{name} decode, mask, round, encode, digest and write alone on {CORES} threads"
     yield Row("samples", whole, rate, "triplets/s", steps, ratio, ">= 0.85")
     images = mask_steps_rate(scene.frames(), CORES)
     yield Row(

@@ -322,7 +322,8 @@ class Refinement:
         from thesis_assets.images.quantise import quantise, to_host
 
         with one_thread():
-            return list(to_host(quantise(self.refiner.refine(_tensor(renders), _tensor(references)))))
+            refined = self.refiner.refine(_tensor(renders), _tensor(references), consume=True)
+            return list(to_host(quantise(refined)))
 
     def _reference(self, fname: str) -> NDArray[np.uint8]:
         from thesis_assets.images.codecs import read_rgb

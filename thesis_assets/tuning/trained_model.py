@@ -98,8 +98,11 @@ class RefinesImages(Protocol):
         """The long side that it brings images to while it refines them, in pixels."""
         ...
 
-    def refine(self, renders: Tensor, references: Tensor) -> Tensor:
-        """(B, 3, H, W) and (B, 3, H', W'), or (1, 3, H', W') for all, float32 in [0, 1] to (B, 3, H, W)."""
+    def refine(self, renders: Tensor, references: Tensor, *, consume: bool = False) -> Tensor:
+        """(B, 3, H, W) and (B, 3, H', W'), or (1, 3, H', W') for all, float32 in [0, 1] to (B, 3, H, W).
+
+        `consume`: the result may lie where the renders lay, which are no longer needed.
+        """
         ...
 
 
@@ -117,12 +120,13 @@ class Refiner:
     device: str
     step: int
 
-    def refine(self, renders: Tensor, references: Tensor) -> Tensor:
+    def refine(self, renders: Tensor, references: Tensor, *, consume: bool = False) -> Tensor:
         """Refined renders.
 
         Args:
             renders: (B, 3, H, W) float32 in [0, 1], any size and device.
             references: (B, 3, H', W') float32 in [0, 1]: the reference view of each render; or (1, 3, H', W'): of all.
+            consume: write onto the renders: fresh memory for a batch costs more than what is computed with it.
 
         Returns:
             (B, 3, H, W) float32 in [0, 1], on the refiner's device.
@@ -135,11 +139,11 @@ class Refiner:
             size = processing_size(height, width, self.resolution)
             views = one_a_render(resize(references.to(self.device), size), len(renders))
             correction = self.correct(resize(renders, size), views)
-            refined = torch.empty_like(renders)
+            refined = renders if consume else torch.empty_like(renders)
             for render, change, out in zip(renders, correction, refined, strict=True):
                 # Plane by plane it is enlarged in half the time; image by image memory is used again.
                 enlarged = resize(change[None].float().contiguous(), (height, width))[0]
-                out.copy_(enlarged).add_(render).clamp_(0, 1)
+                torch.add(render, enlarged, out=out).clamp_(0, 1)
             return refined
 
 

@@ -11,6 +11,7 @@ Does not belong here: a backend's network and loss (`trained_model`), the files'
 from __future__ import annotations
 
 import math
+import re
 import resource
 import sys
 import time
@@ -536,6 +537,10 @@ def peak_memory(device: torch.device) -> float:
     """Bytes that this process has had on its device at most."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
+    status = Path("/proc/self/status")  # `ru_maxrss` of a process begins with what the one that started it had
+    own = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    if own is not None:
+        return float(own[1]) * 1024.0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
 
 

@@ -41,6 +41,9 @@ def test_a_refined_render_is_the_clamped_sum_of_render_and_enlarged_correction_t
     assert torch.equal(found, wanted)
     assert torch.equal(renders, before)
     assert not torch.equal(found, renders)
+    onto = Refiner(network, resolution, "cpu", 1).refine(renders, references, consume=True)
+    assert torch.equal(onto, wanted)
+    assert onto.data_ptr() == renders.data_ptr()
 
 
 def test_one_reference_for_all_renders_is_as_one_each() -> None:

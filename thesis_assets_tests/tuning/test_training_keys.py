@@ -2,10 +2,13 @@
 
 import csv
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -433,6 +436,13 @@ def test_an_evaluation_on_reported_people_says_that_nothing_may_be_chosen_by_it(
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_peak_of_memory_is_the_trainers_own_and_not_that_of_whoever_started_it() -> None:
+    program = "import torch\nfrom thesis_assets.tuning.training_loop import peak_memory\nprint(peak_memory(torch.device('cpu')))"
+    large = np.ones(1_000_000_000, np.uint8)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert 1e8 < float(done.stdout) < large.nbytes
 
 
 def test_gradient_norm_skipped_steps_and_memory_are_curves_and_columns(tree: DifixTree) -> None:

@@ -256,12 +256,13 @@ class DifixRefiner:
     device: str
     step: int
 
-    def refine(self, renders: Tensor, references: Tensor) -> Tensor:
+    def refine(self, renders: Tensor, references: Tensor, *, consume: bool = False) -> Tensor:
         """Refined renders.
 
         Args:
             renders: (B, 3, H, W) float32 in [0, 1], any size and device.
             references: (B, 3, H', W') float32 in [0, 1], or (1, 3, H', W') for all; looked at where the network crosses views.
+            consume: the result lies in memory of its own anyway.
 
         Returns:
             (B, 3, H, W) float32 in [0, 1], on the refiner's device.
