@@ -22,6 +22,8 @@ POSE_TASKS = ("pose_smplx", "pose_smpl")
 OUTPUT_LAYOUT_VERSION = "v1"
 SCENE_STAMPS = "scene_files.stats.json"
 """*Ours*: sizes and times of the scenes' files when they were observed. Anyone may lose it: the scenes are then looked at once."""
+ARCHIVED = "archived"
+"""*Ours*: below the folder of experiment files, those that were laid aside."""
 TEMPORARY_PREFIX = ".tmp-"
 CONVERTED_RECORD = "difix.json"
 """*Ours*: in a diffusers directory that a checkpoint was converted to, what it was made from."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from thesis_assets.errors import InvalidFile
 from thesis_assets.graph.cells import Cell
 
 if TYPE_CHECKING:
+    from thesis_assets.layout import TuningRunTree
     from thesis_assets.tuning.run_record import PlannedCheckpoint
 
     Rows = list[tuple[str, PlannedCheckpoint]]
@@ -63,33 +65,38 @@ def refine(
 @checkpoint_app.command("verify")
 def verify(
     exp: options.Exp,
-    run: options.Run,
+    run: Annotated[str, typer.Option("--run", help="The run, or a sweep.")],
     as_json: options.AsJson = False,
 ) -> None:
     """Verify every checkpoint of a run.
 
     Its digest, that it loads without unpickling, that it is finite. Exit code 3 where one is not whole.
     """
+    platform = load_platform()
+    names = platform.runs_named(exp, [run])
+    for name in names:
+        platform.run_spec(Cell(exp, run_name=name))
+    rows = [row for name in names for row in _verified(platform.difix(Cell(exp)).tuning_run(name), name)]
+    if as_json:
+        print_json(rows)
+    else:
+        table = [tuple(row.values()) for row in rows]
+        print_table(f"Checkpoints of {exp}/{run}", ("run", "step", "whole", "found"), table)
+    if not all(row["whole"] for row in rows) or {row["run"] for row in rows} != {*names}:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def _verified(tree: TuningRunTree, name: str) -> Iterator[dict[str, object]]:
     from thesis_assets.tuning.checkpoints import list_checkpoints, verify_checkpoint
 
-    platform = load_platform()
-    cell = Cell(exp, run_name=run)
-    platform.run_spec(cell)
-    tree = platform.difix(cell).tuning_run(run)
-    rows: list[dict[str, object]] = []
     for step in list_checkpoints(tree):
         try:
             info = verify_checkpoint(tree, step)
         except InvalidFile as error:
-            rows.append({"step": step, "whole": False, "found": " ".join(str(error).split())})
+            whole, found = False, " ".join(str(error).split())
         else:
-            rows.append({"step": step, "whole": True, "found": f"{human_bytes(info.bytes)}, sha256 {info.sha256[:12]}"})
-    if as_json:
-        print_json(rows)
-    else:
-        print_table(f"Checkpoints of {cell}", ("step", "whole", "found"), [tuple(row.values()) for row in rows])
-    if not rows or not all(row["whole"] for row in rows):
-        raise typer.Exit(CHECK_FAILED)
+            whole, found = True, f"{human_bytes(info.bytes)}, sha256 {info.sha256[:12]}"
+        yield {"run": name, "step": step, "whole": whole, "found": found}
 
 
 @checkpoint_app.command("convert")

@@ -21,6 +21,7 @@ from thesis_assets.cli.console import (
     print_json,
     print_table,
     progress_line,
+    wrong_use,
 )
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.experiments import ExperimentSpec
@@ -213,6 +214,50 @@ def set_aside_command(
     print_table("Samples that do not belong to the experiment", ("scene", "samples"), list(found.items()))
     if found and not yes:
         print("next: the same command with --yes moves them; then `thesis-assets run` collects and checks again")
+
+
+def archive_command(
+    exp: options.OnlyExp = None,
+    back: Annotated[bool, typer.Option("--back", help="Bring an archived experiment back.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Lay an experiment aside, or bring it back.
+
+    Out of lists, sensors, boards and pages; all its files stay. Without --exp: what is laid aside.
+    """
+    from thesis_assets.experiments.writing import bring_back
+    from thesis_assets.operations.registration import archive
+    from thesis_assets.operations.report_pages import leaderboard_of, renew_pages, write_leaderboard
+
+    platform = load_platform()
+    folder = platform.experiments
+    if exp is None:
+        if back:
+            wrong_use("--back needs --exp: `thesis-assets archive` lists what is laid aside")
+        names = folder.archive.names()
+        if as_json:
+            print_json({"archived": names})
+        else:
+            print("\n".join(names) or "nothing is archived; `thesis-assets archive --exp <name>` lays one aside")
+        return
+    with dagster_instance(platform.settings) as instance:
+        if back:
+            bring_back(folder, exp)
+            plan = plan_registration(platform, instance)
+            register(instance, plan)
+            keys = plan.added
+        else:
+            keys = archive(platform, instance, exp)
+        write_leaderboard(platform, leaderboard_of(platform))
+        renew_pages(platform, instance)
+    file = (folder if back else folder.archive).path(exp)
+    if as_json:
+        print_json({"exp_name": exp, "archived": not back, "file": str(file), "keys": keys})
+    elif back:
+        print(f"{exp} is back: {file}\nnext: `thesis-assets status --exp {exp}`")
+    else:
+        print(f"{exp} is archived: {file}; its data stays in {platform.difix(Cell(exp)).base}")
+        print(f"next: nothing; `thesis-assets archive --exp {exp} --back` brings it back")
 
 
 # --- adopt: what other scripts left, under our names -----------------------------------------------------------------

@@ -69,7 +69,8 @@ def status(
         if any(each.asset in EVALUATED and (each.work == "damaged" or each.is_repair) for each in states):
             renew_numbers(platform, instance)
         registration = plan_registration(platform, instance)
-        failed = [] if as_json else [row for row in check_rows(instance) if row.blocking and row.status == "failed"]
+        rows = [] if as_json else check_rows(instance, platform.experiments.archive.names())
+        failed = [row for row in rows if row.blocking and row.status == "failed"]
         night = activity_since(platform, instance, began, time.time(), exp_names=names) if began is not None else None
     cells = [state.row for state in states]
     if as_json:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from thesis_assets.errors import InvalidExperiment, InvalidKey, Undeclared, near_names
 from thesis_assets.experiments.spec import ExperimentSpec
-from thesis_assets.layout import check_key
+from thesis_assets.layout import ARCHIVED, check_key
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -271,6 +271,11 @@ class ExperimentFolder:
     directory: Path
     begun: Callable[[str, str], bool] = _nothing_begun
 
+    @property
+    def archive(self) -> "ExperimentFolder":
+        """The experiments that were laid aside: nothing reads them but what brings them back."""
+        return ExperimentFolder(self.directory / ARCHIVED)
+
     def names(self) -> list[str]:
         """Names of the experiment files, sorted; a file whose name cannot become a key is passed over (`misnamed`)."""
         return [path.stem for path in self._files() if _name_problem(path) is None]
@@ -293,6 +298,13 @@ class ExperimentFolder:
             InvalidExperiment: it is not valid.
         """
         path = self.path(exp_name)
+        if not path.is_file() and self.archive.path(exp_name).is_file():
+            raise Undeclared(
+                "the experiment is archived",
+                file=self.archive.path(exp_name),
+                found=exp_name,
+                remedy=f"bring it back: `thesis-assets archive --exp {exp_name} --back`",
+            )
         if not path.is_file():
             names = self.names()
             correct = f"correct the name ({near_names(names, [exp_name])}), or " if names else ""

@@ -580,6 +580,19 @@ class ExperimentSpec(Part):
         return self
 
     @model_validator(mode="after")
+    def _somebody_is_there_to_end_a_run_by(self) -> "ExperimentSpec":
+        if not self.split.train_only and self.evaluation.scenes:  # whom those leave is known once the data is there
+            return self
+        for name, run in self.runs.items():
+            if run.patience and (self.split.train_only or not run.selection.groups):
+                held_out = "nothing is held out" if self.split.train_only else "every test group is reported on"
+                raise ValueError(
+                    f"runs.{name}.patience: a run ends early by what it scores on validation groups, and there are none, as {held_out}: "
+                    "name a test group in the run's `selection.groups`, or leave `patience` out"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _epochs_are_saved(self) -> "ExperimentSpec":
         for name, run in self.runs.items():
             try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from thesis_assets.errors import InvalidExperiment
+from thesis_assets.errors import InvalidExperiment, Undeclared
 from thesis_assets.experiments.reading import (
     ExperimentFolder,
     parse_experiment,
@@ -38,6 +38,15 @@ def fork_experiment(path: Path, exp_name: str, folder: Path | None = None) -> Ex
     target.parent.mkdir(parents=True, exist_ok=True)
     text = _renamed(path, exp_name)
     spec = parse_experiment(text, target)
+    laid_aside = ExperimentFolder(target.parent).archive.path(exp_name)
+    if laid_aside.exists():
+        raise InvalidExperiment(
+            "an archived experiment has that name, and its data is there",
+            file=laid_aside,
+            found=exp_name,
+            wanted="a name that is not taken",
+            remedy=f"choose another name, or bring that one back: `thesis-assets archive --exp {exp_name} --back`",
+        )
     try:
         # Not the atomic writer: its rename would replace a file that appeared meanwhile.
         with target.open("x", encoding="utf-8", newline="") as handle:
@@ -53,6 +62,50 @@ def fork_experiment(path: Path, exp_name: str, folder: Path | None = None) -> Ex
             remedy="choose another name: an experiment file is never overwritten",
         ) from error
     return spec
+
+
+def lay_aside(folder: ExperimentFolder, exp_name: str) -> Path:
+    """Move an experiment's file to the archive, valid or not. Returns where it is now.
+
+    Raises:
+        Undeclared: there is no such file.
+        InvalidExperiment: the archive has one of that name.
+    """
+    if not folder.path(exp_name).is_file():
+        folder.read(exp_name)  # says what there is
+    return _moved(folder.path(exp_name), folder.archive.path(exp_name))
+
+
+def bring_back(folder: ExperimentFolder, exp_name: str) -> Path:
+    """The way back.
+
+    Raises:
+        Undeclared: the archive has no such file.
+        InvalidExperiment: there is an experiment of that name again.
+    """
+    if not folder.archive.path(exp_name).is_file():
+        raise Undeclared(
+            "there is no such experiment in the archive",
+            file=folder.archive.directory,
+            found=exp_name,
+            wanted=", ".join(folder.archive.names()) or "at least one experiment file",
+            remedy="`thesis-assets archive` lists what is there",
+        )
+    return _moved(folder.archive.path(exp_name), folder.path(exp_name))
+
+
+def _moved(path: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        raise InvalidExperiment(
+            "there is an experiment file of that name already",
+            file=target,
+            found=path,
+            wanted="a name that is not taken",
+            remedy="rename or remove one of the two: an experiment file is never overwritten",
+        )
+    path.rename(target)
+    return target
 
 
 def examples() -> ExperimentFolder:

@@ -3,7 +3,7 @@
 Does not belong here: what each check says and what mends it (`checks`), or making one (`operations/check_outcomes`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -56,13 +56,14 @@ def failed_blocking_checks(instance: dg.DagsterInstance, assets: Iterable[str], 
     return failed
 
 
-def check_rows(instance: dg.DagsterInstance) -> list[CheckRow]:
-    """Every check's newest outcome a partition, in the order of the graph."""
+def check_rows(instance: dg.DagsterInstance, without: Collection[str] = ()) -> list[CheckRow]:
+    """Every check's newest outcome a partition, in the order of the graph. `without`: experiments that are left out."""
     return [
         row
         for asset, names in CHECKS.items()
         for name in names
         for row in sorted(_newest(instance, asset, name), key=lambda row: row.cell)
+        if row.cell.split("|")[0] not in without
     ]
 
 

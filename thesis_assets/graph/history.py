@@ -44,6 +44,12 @@ class History:
         """Which run or backfill that is not over yet will make a cell, and since when; None where none will."""
         return self._busy.get((asset, key))
 
+    def makers_of(self, exp_name: str) -> list[str]:
+        """What `maker` says of all cells of an experiment, each thing once."""
+        return list(
+            dict.fromkeys(told for (_, key), told in self._busy.items() if (key or "").split("|")[0] == exp_name)
+        )
+
     @cached_property
     def _busy(self) -> dict[tuple[str, str | None], str]:
         return dict([*self._of_backfills(), *self._of_runs()])

@@ -20,6 +20,7 @@ from thesis_assets.errors import (
     InvalidKey,
     ThesisAssetsError,
     Undeclared,
+    first_names,
     near_names,
 )
 from thesis_assets.experiments import ExperimentFolder, ExperimentSpec
@@ -255,13 +256,16 @@ class Platform:
         """
         runs = self.spec(cell).runs
         if cell.run_name not in runs:
+            points = self.spec(cell).runs_named(cell.run_name)
             raise Undeclared(
-                "the experiment does not declare this run",
+                "this is a sweep, and one run is needed" if points else "the experiment does not declare this run",
                 file=self.experiments.path(cell.exp_name),
                 key="runs",
                 found=cell.run_name,
-                wanted=", ".join(runs) or "no run is declared",
-                remedy=f"correct the name ({near_names(list(runs), [cell.run_name])}), or declare it in the experiment's file",
+                wanted=f"one of its runs: {first_names(points)}" if points else ", ".join(runs) or "no run is declared",
+                remedy="name one of them"
+                if points
+                else f"correct the name ({near_names(list(runs), [cell.run_name])}), or declare it in the experiment's file",
             )
         return runs[cell.run_name]
 

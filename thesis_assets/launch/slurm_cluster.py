@@ -212,7 +212,7 @@ class SlurmQueue:
         left = list(jobs)
         if not left:
             return left
-        subprocess.run(["scancel", "--quiet", *left], capture_output=True, timeout=ANSWER_SECONDS, check=False)
+        _cancel(left)
         deadline = time.monotonic() + wait_seconds
         while True:
             self.refresh()
@@ -431,7 +431,8 @@ def _number(text: str) -> int:
 def submit(
     site: Site, name: str, resources: Resources, folder: Path, payloads: Sequence[Any], comment: str
 ) -> list[str]:
-    """Submit payloads, an array where there are several. Returns Slurm's number of each: `12`, or `12_0`, `12_1`, ...
+    """Submit payloads, an array where there are several, or as many arrays as the cluster's `MaxArraySize` makes of them. Returns Slurm's
+    number of each: `12`, or `12_0`, `12_1`, ...
 
     Args:
         comment: kept by Slurm with the job, to find it again.
@@ -444,14 +445,23 @@ def submit(
     preset_name, preset = require_place(site, resources)
     submitit = _submitit()
     folder.mkdir(parents=True, exist_ok=True)
+    most = max_array_size() if len(payloads) > 1 else 1
+    parts = [payloads[start : start + most] for start in range(0, len(payloads), most)]
+    # Arrays beside each other share what may run at once.
+    site = site.model_copy(update={"at_once": max(1, site.at_once // len(parts))})
     executor = submitit.SlurmExecutor(folder=folder.absolute(), max_num_timeout=site.requeues)
     executor.update_parameters(comment=comment, **_parameters(site, preset, re.sub(r"[^A-Za-z0-9._-]", "_", name)))
+    jobs: list[Any] = []
     try:
-        if len(payloads) == 1:
-            return [str(executor.submit(payloads[0]).job_id)]
-        with executor.batch():
-            jobs = [executor.submit(payload) for payload in payloads]
+        for part in parts:
+            if len(part) == 1:
+                jobs.append(executor.submit(part[0]))
+                continue
+            with executor.batch():
+                of_part = [executor.submit(payload) for payload in part]
+            jobs += of_part
     except submitit.core.utils.FailedJobError as error:
+        _cancel([str(job.job_id) for job in jobs])  # or those would run, and nobody follow them
         raise ThesisAssetsError(
             "Slurm refuses the job",
             key=f"preset {preset_name}",
@@ -460,6 +470,17 @@ def submit(
             "THESIS_SLURM_PRESETS",
         ) from error
     return [str(job.job_id) for job in jobs]
+
+
+def max_array_size() -> int:
+    """How many elements an array of this cluster may have: the largest index is one below `MaxArraySize`."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _ask(["scontrol", "show", "config"]), re.MULTILINE)
+    return max(1, int(found[1])) if found is not None else 1001  # Slurm's own default
+
+
+def _cancel(jobs: Sequence[str]) -> None:
+    if jobs:
+        subprocess.run(["scancel", "--quiet", *jobs], capture_output=True, timeout=ANSWER_SECONDS, check=False)
 
 
 def require_place(site: Site, resources: Resources) -> tuple[str, Preset]:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from thesis_assets.errors import InvalidKey, ThesisAssetsError
-from thesis_assets.experiments.writing import fork_experiment, successor_name
+from thesis_assets.experiments.writing import fork_experiment, lay_aside, successor_name
 from thesis_assets.graph.cells import EXP_NAMES, RUN_NAMES, SCENE_NAMES, Cell
+from thesis_assets.graph.history import History
 from thesis_assets.graph.platform import Platform
 from thesis_assets.graph.ready_scenes import ReadyScenes
 from thesis_assets.graph.states import folder_names
@@ -69,8 +70,9 @@ def plan_registration(platform: Platform, instance: dg.DagsterInstance) -> Regis
         if definition.name is not None
     }
     kept: dict[str, set[str]] = {name: set() for name in DIMENSIONS}
+    archived = {*platform.experiments.archive.names()}
     for name in registered["exp_name"]:
-        if name in wanted["exp_name"] or name in refused or not _is_key(name):
+        if name in wanted["exp_name"] or name in refused or name in archived or not _is_key(name):
             continue
         tree = platform.difix(Cell(name))
         if not tree.base.is_dir():
@@ -130,6 +132,35 @@ def remove_withdrawn(instance: dg.DagsterInstance, registration: Registration) -
     return {name: keys for name, keys in registration.removable.items() if keys}
 
 
+def archive(platform: Platform, instance: dg.DagsterInstance, exp_name: str) -> dict[str, list[str]]:
+    """Lay an experiment aside: its file moves to the archive, and its keys go that no other experiment has. Its data is not touched.
+
+    Returns:
+        The keys that went, by dimension.
+
+    Raises:
+        Undeclared: there is no such file.
+        ThesisAssetsError: something of it is being made.
+    """
+    busy = History(instance).makers_of(exp_name)
+    if busy:
+        raise ThesisAssetsError(
+            "something of the experiment is being made",
+            found="; ".join(busy[:3]),
+            wanted="an experiment at rest",
+            remedy="wait until it is made, or end it in the UI; then archive it",
+        )
+    cells = plan_registration(platform, instance).cells.get(exp_name, {"scenes": [], "runs": []})
+    own = {"exp_name": [exp_name], "scene_name": cells["scenes"], "run_name": cells["runs"]}
+    lay_aside(platform.experiments, exp_name)
+    removable = plan_registration(platform, instance).removable
+    gone = {name: [key for key in removable.get(name, []) if key in keys] for name, keys in own.items()}
+    for name, keys in gone.items():
+        for key in keys:
+            instance.delete_dynamic_partition(name, key)
+    return gone
+
+
 @dataclass(frozen=True)
 class LateScenes:
     """The scenes that a frozen experiment does not take, and the fork that would."""
@@ -166,7 +197,8 @@ def late_scenes(platform: Platform, ready: ReadyScenes) -> list[LateScenes]:
                     taken.update(platform.scene_names(second))
         waiting = [scene for scene in late if scene not in taken and ready.why_not(spec, scene) is None]
         fork = successor_name(name)
-        if waiting and not platform.experiments.path(fork).exists():
+        taken_names = (*platform.experiments.names(), *platform.experiments.archive.names())
+        if waiting and fork not in taken_names:
             found.append(LateScenes(name, waiting, fork, spec.generation.auto_fork))
     return found
 

@@ -49,7 +49,7 @@ def write_pages(
     from thesis_assets.reports.check_page import render_check_page
     from thesis_assets.reports.index_page import render_index
 
-    rows, reports = check_rows(instance), platform.settings.reports
+    rows, reports = check_rows(instance, platform.experiments.archive.names()), platform.settings.reports
     made_at = time.strftime("%Y-%m-%d %H:%M %Z")
     states = every_state(platform, instance) if states is None else states
     not_made = [state.row for state in states if state.state not in ("made", "absent")]

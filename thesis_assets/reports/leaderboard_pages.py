@@ -40,7 +40,7 @@ from thesis_assets.reports.leaderboard_tables import (
     score_tables,
     shown_differences,
 )
-from thesis_assets.reports.sweeps import MIN_SEEDS, row_spread, seeds_told
+from thesis_assets.reports.sweeps import MIN_SEEDS, seeds_told
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
 
 ABOVE = "above spread"
@@ -259,8 +259,8 @@ def _score_table(table: ScoreTable) -> str:
             lines.append(
                 [
                     *(exp, run_title(scores), f"{scene} {marks(scores, scene)}".strip(), str(epoch)),
-                    _step(epoch, first.step),
-                    *_scores(table, values, changes, {name: row_spread(row) for name, row in cell.items()}, paired),
+                    _step(first),
+                    *_scores(table, values, changes, {name: row.spread for name, row in cell.items()}, paired),
                     str(max(row.n_frames for row in cell.values())),
                     first.protocol_digest[:8],
                 ]
@@ -269,9 +269,11 @@ def _score_table(table: ScoreTable) -> str:
     return _markdown(lines, n_names=5)
 
 
-def _step(epoch: int, step: int | None) -> str:
-    """Epoch 0 is unrefined; a tree that others made may not say which step its other epochs are."""
-    return str(step) if step is not None else "unrefined" if epoch == UNREFINED_EPOCH else "not stated"
+def _step(row: LeaderboardRow) -> str:
+    """Epoch 0 is unrefined; seeds that ended early have several; a tree that others made may not say which step its other epochs are."""
+    if row.step is not None:
+        return str(row.step)
+    return "unrefined" if row.epoch == UNREFINED_EPOCH else "several" if row.by_seed else "not stated"
 
 
 def _scores(
@@ -289,8 +291,8 @@ def _scores(
 
 def _average_line(table: ScoreTable, scores: RunScores, paired: set[str]) -> list[str]:
     cells = scores.cells.values()
-    steps = {next(iter(cell.values())).step for cell in cells}
-    step = _step(scores.epoch, steps.pop()) if len(steps) == 1 else "several"
+    steps = {_step(next(iter(cell.values()))) for cell in cells}
+    step = steps.pop() if len(steps) == 1 else "several"
     return [
         *(scores.exp_name, run_title(scores), f"{AVERAGE} {marks(scores)}".strip(), str(scores.epoch), step),
         *_scores(table, scores.means, scores.changes, scores.spreads, paired),
@@ -340,7 +342,7 @@ def scene_tables_text(board: Leaderboard) -> str:
             for scene, cell in last.cells.items():
                 name = f"{scene} {marks(last, scene)}".strip()
                 values = ((metric, cell[metric.name]) for metric in table.shown)
-                lines.append([name, *(with_spread(metric, row.value, row_spread(row)) for metric, row in values)])
+                lines.append([name, *(with_spread(metric, row.value, row.spread) for metric, row in values)])
             lines.append([f"{AVERAGE} {marks(last)}".strip(), *_means(last, table.shown)])
             title = f"{last.exp_name} / {run_title(last)}, epoch {last.epoch}, {_lower(table.title)}"
             parts.append(f"**{title}** (protocol `{table.digest[:8]}`)\n\n{_markdown(lines, n_names=1)}")

@@ -12,7 +12,7 @@ from functools import cached_property
 from thesis_assets.evaluation.means import mean_over_scenes
 from thesis_assets.evaluation.metric_names import TASK_TITLES, ShownMetric, shown_metrics
 from thesis_assets.layout import TASKS, dataset_of
-from thesis_assets.reports.leaderboard import RECONSTRUCTION, UNREFINED, Leaderboard
+from thesis_assets.reports.leaderboard import RECONSTRUCTION, UNREFINED, UNREFINED_EPOCH, Leaderboard
 from thesis_assets.reports.sweeps import left_out_told, mean_spread, seeds_told
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
 
@@ -251,7 +251,10 @@ def shown_differences(board: Leaderboard, table: ScoreTable) -> list[DifferenceR
         for row in of_table(board, table)
         if row.metric in names
         and row.difference is not None
-        and (any(row.by_scene.values()) or (row.by_seed is not None and row.task == "nvs"))
+        and (
+            any(row.by_scene.values())
+            or (row.by_seed is not None and row.task == "nvs" and row.epoch != UNREFINED_EPOCH)
+        )
     ]
     # The older PSNR moves by exactly as much as the PSNR beside it.
     return [row for row in found if row.metric != "psnr_channel_sum" or "psnr" not in names]
@@ -262,7 +265,9 @@ def reasons_for_nothing(board: Leaderboard, table: ScoreTable) -> list[str]:
     lines = {
         f"{row.exp_name}/{row.run_name}, epoch {row.epoch}, against {row.against}: {row.reason or left_out_told(row)}": None
         for row in of_table(board, table)
-        if ((row.difference is None and row.reason is not None) or row.seeds_left_out)
+        if (
+            (row.difference is None and row.reason is not None) or (row.seeds_left_out and row.epoch != UNREFINED_EPOCH)
+        )
         and row.metric == (table.shown[0].name if table.shown else row.metric)
     }
     return list(lines)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from thesis_assets.evaluation.means import mean_over_scenes
@@ -30,13 +30,8 @@ def spread(by_seed: Mapping[str, float] | None) -> float | None:
     return statistics.stdev(by_seed.values()) if by_seed is not None and len(by_seed) > 1 else None
 
 
-def row_spread(row: LeaderboardRow) -> float | None:
-    """The spread over seeds of a value; None also of unrefined renders that are the same for every seed."""
-    return _unless_unrefined(row, spread(row.by_seed))
-
-
 def mean_spread(rows: Sequence[LeaderboardRow | None]) -> float | None:
-    """As `row_spread`, of the mean over scenes of one metric, a row a scene."""
+    """The spread over seeds of the mean over scenes of one metric, a row a scene; None also of unrefined renders that are the same for every seed."""
     by_scene = [row.by_seed if row is not None and row.by_seed is not None else {} for row in rows]
     seeds = by_scene[0].keys() if by_scene else ()
     means = {seed: mean_over_scenes(values.get(seed) for values in by_scene) for seed in seeds}
@@ -100,16 +95,17 @@ def shown(rows: Iterable[Row], *, each_seed: bool) -> list[Row]:
 
 def _rows(rows: Sequence[LeaderboardRow], points: Points) -> list[LeaderboardRow]:
     found: list[LeaderboardRow] = []
-    for of_group in _grouped(
+    for of_group, elsewhere in _tables(
         (row for row in rows if row.seeds_of),
-        lambda row: (row.exp_name, row.seeds_of, row.epoch, row.task, row.table_digest, row.seen_people),
+        lambda row: (row.exp_name, row.seeds_of, row.epoch, row.task, row.seen_people),
+        lambda row: not row.damaged,
     ):
         point = points[of_group[0].exp_name, of_group[0].run_name]
         by_seed = {seed: [row for row in of_group if row.seed == seed] for seed in point.seeds}
         by_seed = {seed: own for seed, own in by_seed.items() if own}
         counted, left_out = _counted(
             {seed: frozenset((row.scene_name, row.protocol_digest) for row in own) for seed, own in by_seed.items()},
-            {seed: each_once(row.damaged for row in own) for seed, own in by_seed.items()},
+            {**elsewhere, **{seed: each_once(row.damaged for row in own) for seed, own in by_seed.items()}},
             point,
             "measured over other scenes, cameras or frames than the others",
         )
@@ -119,16 +115,40 @@ def _rows(rows: Sequence[LeaderboardRow], points: Points) -> list[LeaderboardRow
     return found
 
 
+def _tables(
+    rows: Iterable[Row], place: Callable[[Row], Hashable], is_sound: Callable[[Row], bool]
+) -> Iterator[tuple[list[Row], dict[int, str]]]:
+    """Rows of one place by the table they stand in, each with why seeds stand in another one.
+
+    What is damaged may not say how it was measured: it stands in the table that has most, and makes none of its own.
+    """
+    for of_place in _grouped(rows, place):
+        tables = _grouped(of_place, lambda row: row.table_digest)
+        sound = [table for table in tables if any(map(is_sound, table))] or tables
+        largest = max(sound, key=lambda table: len({row.seed for row in table}))
+        largest += [row for table in tables if not any(table is each for each in sound) for row in table]
+        for table in sound:
+            own = {row.seed for row in table}
+            others = {row.seed for each in sound for row in each} - own
+            yield table, {seed: "measured under another protocol" for seed in others if seed is not None}
+
+
 def _row(cell: Sequence[LeaderboardRow], points: Points, n_seeds: int, left_out: str) -> LeaderboardRow:
     """One scene and metric over the seeds that count; where none counts, all are damaged."""
     first = cell[0]
     point = points[first.exp_name, first.run_name]
     values = {str(row.seed): row.value for row in cell if row.value is not None}
+    # A mean is over all seeds that count: one without this number leaves it empty.
+    by_seed = values if len(values) == n_seeds else {}
+    steps = {row.step for row in cell}
     return first.model_copy(
         update={
             "run_name": point.row_name,
             "seed": None,
-            "value": mean_over_scenes(row.value for row in cell),
+            "step": first.step if len(steps) == 1 else None,
+            "value": mean_over_scenes(by_seed.values()) if by_seed else None,
+            "n_frames": min(row.n_frames for row in cell) if len(cell) == n_seeds else 0,
+            "spread": _unless_unrefined(first, spread(by_seed)),
             "difference_to_unrefined": mean_over_scenes(row.difference_to_unrefined for row in cell),
             "unrefined_reason": each_once(row.unrefined_reason or "" for row in cell) or None,
             "baseline": _against([(row.seed, row.baseline) for row in cell if row.baseline is not None], points),
@@ -139,7 +159,7 @@ def _row(cell: Sequence[LeaderboardRow], points: Points, n_seeds: int, left_out:
             "leaked": each_once(row.leaked for row in cell),
             "data_version": None,
             "checkpoint_sha256": None,
-            "by_seed": values if len(values) == len(cell) else {},
+            "by_seed": by_seed,
             "n_seeds": n_seeds,
             "of_seeds": len(point.seeds),
             "seeds_left_out": left_out,
@@ -153,18 +173,22 @@ def _row(cell: Sequence[LeaderboardRow], points: Points, n_seeds: int, left_out:
 def _differences(differences: Sequence[DifferenceRow], points: Points) -> list[DifferenceRow]:
     def place(row: DifferenceRow) -> Hashable:
         against = _group_of(row.against, points) or row.against
-        of_row = (row.exp_name, row.seeds_of, row.epoch, row.task, row.metric, row.table_digest, row.seen_people)
+        of_row = (row.exp_name, row.seeds_of, row.epoch, row.task, row.metric, row.seen_people)
         return (*of_row, against, row.whose)
 
-    every = _grouped((row for row in differences if row.seeds_of), place)
-    return [_difference(of_group, points) for of_group in every]
+    every = _tables((row for row in differences if row.seeds_of), place, lambda row: row.difference is not None)
+    return [_difference(of_group, elsewhere, points) for of_group, elsewhere in every]
 
 
-def _difference(rows: Sequence[DifferenceRow], points: Points) -> DifferenceRow:
+def _difference(rows: Sequence[DifferenceRow], elsewhere: Mapping[int, str], points: Points) -> DifferenceRow:
     first = rows[0]
     point = points[first.exp_name, first.run_name]
     paired = {row.seed: row for row in rows if row.difference is not None}
-    reasons = {row.seed or 0: row.reason or "" for row in rows if row.difference is None}
+    reasons = {
+        **elsewhere,
+        **{row.seed or 0: row.reason or "" for row in rows if row.difference is None},
+        **_themselves(first, points),
+    }
     counted, left_out = _counted(
         {seed: frozenset(row.by_scene) for seed, row in paired.items() if seed is not None},
         reasons,
@@ -207,6 +231,18 @@ def _difference(rows: Sequence[DifferenceRow], points: Points) -> DifferenceRow:
             "seeds_left_out": _told(left_out),
             "above_seeds": None if interval is None or _is_one(by_seed) else interval[0] > 0 or interval[1] < 0,
         }
+    )
+
+
+def _themselves(row: DifferenceRow, points: Points) -> dict[int, str]:
+    """The seed that is what the others of its own group are compared with."""
+    exp_name, _, run_name = row.against.partition("/")
+    other = points.get((exp_name, run_name))
+    is_own = other is not None and (exp_name, other.row_name) == (row.exp_name, row.seeds_of)
+    return (
+        {other.seed: "the others are compared with it"}
+        if is_own and other is not None and other.seed is not None
+        else {}
     )
 
 

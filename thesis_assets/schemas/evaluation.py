@@ -145,7 +145,9 @@ class LeaderboardRow(FileModel):
     run_name: str = Field(description="one of its runs")
     scene_name: str = Field(description="the evaluated scene")
     epoch: int = Field(description="the evaluated epoch; of a refined run 0 is the unrefined render")
-    step: int | None = Field(description="the checkpoint's training step; empty: unrefined, or the tree does not say")
+    step: int | None = Field(
+        description="the checkpoint's training step; empty: unrefined, or the tree does not say, or seeds differ"
+    )
     task: str = Field(description="`nvs`, `pose_smplx` or `pose_smpl`")
     metric: str = Field(description="its name in the tables of the tree")
     value: float | None = Field(description="mean over the frames; empty: not measured, and protocol.json says why")
@@ -173,6 +175,9 @@ class LeaderboardRow(FileModel):
     by_seed: dict[str, float] | None = Field(
         None,
         description="of a row over seeds: the value by seed; `run_name` is then `seeds_of`, and `value` their mean",
+    )
+    spread: float | None = Field(
+        None, description="of a row over seeds: the standard deviation of the values by seed; empty below two"
     )
     n_seeds: int | None = Field(None, description="of a row over seeds: how many it is over")
     of_seeds: int | None = Field(None, description="of a row over seeds: how many the sweep has")

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from thesis_assets.errors import DiskFull, InvalidFile, ThesisAssetsError
 from thesis_assets.layout import TuningRunTree
+from thesis_assets.schemas.tuning import EarlyStop
 from thesis_assets.splits.data_json import content_of_file, former_folders
 from thesis_assets.splits.snapshot_guard import look_at_data, recorded_images, refuse_leaks, split_rows_of
-from thesis_assets.storage import full_disk_explained, sha256_file
+from thesis_assets.storage import full_disk_explained, read_json, sha256_file
 from thesis_assets.tuning.backends import Backend
 from thesis_assets.tuning.checkpoints import ResumeSource, list_checkpoints, resume_source
 from thesis_assets.tuning.patient_launch import available_cores, forget_other_launches
@@ -140,12 +141,17 @@ def _train(
         accelerator.end_training()
     if accelerator.is_main_process:
         write_curves(tree)
-    early = (
-        f"no evaluation was better for {flags.patience} in a row: ended at step {training.step}, and not at {flags.max_train_steps}"
-        if finished and training.step < flags.max_train_steps
-        else ""
-    )
+    ended_early = finished and training.step < flags.max_train_steps and accelerator.is_main_process
+    early = _why_early(tree, flags) if ended_early else ""
     report.event("done" if finished else "stopped", early if finished else f"asked by {stop.signal_name}")
+
+
+def _why_early(tree: TuningRunTree, flags: TrainerFlags) -> str:
+    stop = read_json(tree.early_stop, EarlyStop)
+    return (
+        f"no evaluation was better for {stop.patience} in a row than the {stop.best_psnr:.2f} dB PSNR of step {stop.best_step} "
+        f"on validation groups: ended at step {stop.step}, and not at {flags.max_train_steps}"
+    )
 
 
 def _locked(backend: Backend, inputs: TrainingInputs) -> TrainingInputs:

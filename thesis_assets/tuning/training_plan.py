@@ -6,6 +6,7 @@ on the disk is refused. Does not belong here: how a training is started.
 
 from __future__ import annotations
 
+import re
 import shutil
 import statistics
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from thesis_assets.errors import DiskFull, InvalidFile
-from thesis_assets.experiments.spec import RunSpec
+from thesis_assets.experiments.spec import OURS_ALONE, RunSpec
 from thesis_assets.layout import DifixTree, TuningRunTree
 from thesis_assets.samples.sample_rows import read_rows
 from thesis_assets.schemas.tuning import CheckpointInfo, ProgressLine, TrainConfig
@@ -22,9 +23,9 @@ from thesis_assets.storage import read_json
 from thesis_assets.tuning.backends import BACKENDS
 from thesis_assets.tuning.checkpoints import RESUME_KEYS, kept_steps, list_checkpoints
 from thesis_assets.tuning.progress_file import ProgressReader
-from thesis_assets.tuning.run_config import DEFAULTS, kept_run
+from thesis_assets.tuning.run_config import DEFAULTS, flags_in, kept_run
 from thesis_assets.tuning.trained_model import processing_size, resize
-from thesis_assets.tuning.trainer_start import Reported, native_size, trainer_start
+from thesis_assets.tuning.trainer_start import Reported, TrainerStart, native_size, trainer_start
 
 PAST_RUNS = 100
 """That are looked at for speed and sizes, the newest ones."""
@@ -95,30 +96,30 @@ def plan_of_run(
     """
     run, n_train = kept_run(tree.tuning_run(run_name), run), len(read_rows(tree.split_train))
     start = trainer_start(tree, run_name, run, device, n_train=n_train, lpips_weights=lpips_weights, reported=reported)
-    return plan_training(tree, run_name, run, start.flags.values(), device, n_train=n_train, reported=reported)
+    return plan_training(tree, run_name, run, start, device, n_train=n_train, reported=reported)
 
 
 def plan_training(
     tree: DifixTree,
     run_name: str,
     run: RunSpec,
-    settings: Mapping[str, Any],
+    start: TrainerStart,
     device: str,
     *,
     n_train: int,
     reported: Reported,
 ) -> TrainingPlan:
-    """The plan of a run with these settings, from where it stands.
+    """The plan of a run that starts so, from where it stands.
 
     Args:
         n_train: training samples of the snapshot.
     """
-    run_tree = tree.tuning_run(run_name)
+    run_tree, settings = tree.tuning_run(run_name), start.flags.values()
     past = _PastRuns(tree.root, run, settings, device)
     if run.backend == "pretrained":
         lines = []
     else:
-        lines = [_passes(run, settings, n_train), past.hours(run_tree, run), past.memory()]
+        lines = [_passes(run, settings, n_train), past.hours(run_tree, run), past.memory(), *_keys(run)]
     free = shutil.disk_usage(next(each for each in (run_tree.base, *run_tree.base.parents) if each.is_dir())).free
     wanted = _bytes_to_come(run_tree, run, settings, past.checkpoint_bytes())
     known = "" if wanted is not None else ": their size is not known, as none like them is here yet"
@@ -131,7 +132,21 @@ def plan_training(
     )
     lines.append(f"disk: {size}checkpoints to come{known}; {free / 1e9:.1f} GB free")
     sizes, below = _sizes(tree, run, settings, reported)
-    return TrainingPlan((*lines, *sizes, *below), below, wanted, free)
+    return TrainingPlan((*lines, *sizes, *_without_effect(run, start), *below), below, wanted, free)
+
+
+def _keys(run: RunSpec) -> list[str]:
+    """The platform's own keys that are set; none where all are as they stand by default."""
+    asked = [
+        f"{name} {value}" for name in OURS_ALONE if (value := getattr(run, name)) != RunSpec.model_fields[name].default
+    ]
+    return [f"keys: {', '.join(asked)}"] if asked else []
+
+
+def _without_effect(run: RunSpec, start: TrainerStart) -> list[str]:
+    """The notes on what the run itself asks for; its configuration has those on defaults too."""
+    asked = {*run.model_fields_set, *flags_in(run.extra_args)}
+    return [note for note in start.notes if re.split("[ .:]", note, maxsplit=1)[0] in asked]
 
 
 def _passes(run: RunSpec, settings: Mapping[str, Any], n_train: int) -> str:

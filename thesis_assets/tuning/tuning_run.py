@@ -126,8 +126,7 @@ def tune(
         finished = not left and (recorded or _is_finished(run_tree, run, evaluated=evaluated))
         notes, plan = start.notes, TrainingPlan(())
         if not left and not finished:
-            settings = start.flags.values()
-            plan = plan_training(tree, run_name, run, settings, device, n_train=len(snapshot.train), reported=reported)
+            plan = plan_training(tree, run_name, run, start, device, n_train=len(snapshot.train), reported=reported)
             plan.refuse_too_large(run_tree)
             for line in plan.lines:
                 on_plan(line)

@@ -78,6 +78,22 @@ def test_pruning_takes_the_points_of_a_sweep_that_have_checkpoints(
     assert pruned("base") == {*POINTS[:3]}
     assert pruned("base-lr1e-3") == {*POINTS[:2]}
     assert pruned(POINTS[0]) == {POINTS[0]}
+
+
+def test_checkpoints_of_a_sweep_are_verified_together_and_a_page_is_of_one_run(
+    planned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = planned.platform.difix(Cell("v1"))
+    for run_name in POINTS[:2]:
+        train_run(tree, run_name, max_train_steps=10, checkpointing_steps=5, eval_freq=10)
+    of_group = invoke(monkeypatch, planned, "checkpoint", "verify", "--exp", "v1", "--run", "base-lr1e-3", "--json")
+    assert [(row["run"], row["step"], row["whole"]) for row in json_of(of_group)] == [
+        (run_name, step, True) for run_name in POINTS[:2] for step in (5, 10)
+    ]
+    # A run of the sweep without a checkpoint is not whole.
+    assert invoke(monkeypatch, planned, "checkpoint", "verify", "--exp", "v1", "--run", "base").exit_code == 3
+    refused = invoke(monkeypatch, planned, "compare", "--exp", "v1", "--run", "base")
+    assert f"one of its runs: {POINTS[0]}, " in str(refused.exception)
     refused = invoke(monkeypatch, planned, "prune", "--exp", "v1", "--run", "base-lr2e-4")
     assert refused.exit_code != 0
 

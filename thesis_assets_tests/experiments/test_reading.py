@@ -52,6 +52,19 @@ def test_a_pipeline_that_takes_a_directory_is_refused_for_a_run_whose_checkpoint
     assert read_experiment(write(tmp_path, MINIMAL + tuned + asks)).runs["r1"].backend == "difix"
 
 
+def test_a_run_that_ends_early_is_refused_where_nobody_is_there_to_end_it_by(tmp_path: Path) -> None:
+    runs = "runs:\n  r1: {patience: 3}\n"
+    refused = str(refusal(write(tmp_path, MINIMAL + runs)))
+    assert "runs.r1.patience" in refused
+    assert "every test group is reported on" in refused
+    alone = MINIMAL.replace("  test_groups:\n    hi4d: [pair15]\n", "  train_only: true\n")
+    chosen = "runs:\n  r1: {patience: 3, selection: {groups: [pair15]}}\n"
+    assert "nothing is held out" in str(refusal(write(tmp_path, alone + chosen)))
+    assert read_experiment(write(tmp_path, MINIMAL + chosen)).runs["r1"].patience == 3
+    reported = "evaluation: {scenes: [hi4d_pair16_hug]}\n"
+    assert read_experiment(write(tmp_path, MINIMAL + runs + reported)).runs["r1"].patience == 3
+
+
 # --- round trip ------------------------------------------------------------------------------------------------------
 
 Values = st.SearchStrategy[dict[str, object]]

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +33,7 @@ from thesis_assets.launch.telling import tell
 from thesis_assets.layout import JobTree
 from thesis_assets.schemas.tuning import JobRecord
 from thesis_assets.storage import read_json
-from thesis_assets_tests.services.slurm import GPUS_A_NODE, SMALL_PRESETS, SlurmCluster, slurm_cluster
+from thesis_assets_tests.services.slurm import GPUS_A_NODE, MAX_ARRAY_SIZE, SMALL_PRESETS, SlurmCluster, slurm_cluster
 
 pytestmark = pytest.mark.long
 
@@ -405,6 +407,38 @@ def test_calls_are_one_array_and_a_bad_one_leaves_the_others(tmp_path: Path, lau
     assert "Slurm job" in str(deadly)
     assert sorted(done) == ["a", "b", "bad", "deadly"]
     assert sorted(told) == ["a at work", "b at work"]
+
+
+def own_number(item: str) -> str:
+    return f"{os.environ['SLURM_ARRAY_JOB_ID']} {item}"
+
+
+def test_more_calls_than_an_array_may_have_are_several_arrays(tmp_path: Path, launcher: SlurmLauncher) -> None:
+    items = [f"i{number}" for number in range(MAX_ARRAY_SIZE + 2)]
+    found = launcher.map(own_number, calls_of(tmp_path, *items), Calling(resources=SMOKE))
+    assert [str(each).partition(" ")[2] for each in found] == items
+    arrays = Counter(str(each).partition(" ")[0] for each in found)
+    assert sorted(arrays.values()) == [2, MAX_ARRAY_SIZE]
+
+
+def test_arrays_that_were_taken_go_again_where_a_later_one_is_refused(
+    tmp_path: Path, launcher: SlurmLauncher, cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = tmp_path / "bin" / "sbatch"
+    once.parent.mkdir()
+    real = shutil.which("sbatch")
+    once.write_text(
+        f'#!/bin/sh\nmkdir "{tmp_path}/taken" 2>/dev/null || {{ echo "no more jobs" >&2; exit 1; }}\nexec {real} "$@"\n'
+    )
+    once.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{once.parent}:{os.environ['PATH']}")
+    go = [str(tmp_path / f"i{number}") for number in range(MAX_ARRAY_SIZE + 2)]
+    for each in go:
+        Path(each).mkdir()
+    with pytest.raises(ThesisAssetsError, match="Slurm refuses the job"):
+        launcher.map(wait_for_go, calls_of(tmp_path, *go), Calling(resources=SMOKE))
+    assert (tmp_path / "taken").is_dir()
+    until(lambda: cluster.queue() == [])
 
 
 def variable(name: str) -> str | None:

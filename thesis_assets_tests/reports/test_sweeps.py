@@ -68,6 +68,7 @@ def test_a_row_over_seeds_has_their_mean_a_scene() -> None:
         (f"{A}-s*", "s_2", 11.0, 3),
     ]
     assert found[0].by_seed == {"1": 20.0, "2": 20.5, "3": 21.0}
+    assert found[0].spread == pytest.approx(0.5)
     assert found[0].difference_to_unrefined == pytest.approx(0.1)
     assert found[0].seeds_left_out == ""
 
@@ -112,10 +113,38 @@ def test_a_seed_over_other_scenes_or_frames_enters_no_mean() -> None:
     assert of_one_kind.value == 20.25
 
 
+def test_a_seed_whose_protocol_is_damaged_stands_where_the_others_do() -> None:
+    lost = row(f"{A}-s1", value=None, damaged="damaged: protocol.json", table_digest="1" * 64, protocol_digest="1" * 64)
+    (found,), _ = over_seeds([lost, *of_seeds({2: 20.0, 3: 21.0})])
+    assert (found.value, found.table_digest, found.seeds_left_out) == (20.5, "0" * 64, "seed 1: damaged: protocol.json")
+    rows = [difference(f"{A}-s{seed}", scenes=[0.1 * seed]) for seed in (2, 3)]
+    none = difference(f"{A}-s1", difference=None, by_scene={}, n_scenes=0, reason="damaged", table_digest="1" * 64)
+    _, (compared,) = over_seeds(differences=[none, *rows])
+    assert (compared.difference, compared.seeds_left_out) == (pytest.approx(0.25), "seed 1: damaged")
+
+
+def test_a_seed_of_another_protocol_has_a_row_of_its_own_and_each_row_says_where_the_others_are() -> None:
+    rows = [*of_seeds({1: 20.0, 2: 20.5}), row(f"{A}-s3", value=9.0, table_digest="1" * 64, protocol_digest="1" * 64)]
+    (most, other), _ = over_seeds(rows)
+    assert (most.value, most.seeds_left_out) == (20.25, "seed 3: measured under another protocol")
+    assert (other.value, other.seeds_left_out) == (9.0, "seeds 1, 2: measured under another protocol")
+
+
+def test_seeds_that_ended_at_several_steps_have_no_step_in_common() -> None:
+    rows = [row(f"{A}-s{seed}", step=10 * seed, n_frames=seed) for seed in (1, 2, 3)]
+    (found,), _ = over_seeds(rows)
+    assert (found.step, found.n_frames) == (None, 1)
+    text = single_spaced(markdown_text(Leaderboard([found]), plot_name="p.png"))
+    assert f"| demo | {A}-s* (3 of 3 seeds) | s_1 | 15 | several |" in text
+
+
 def test_a_metric_that_a_seed_lacks_has_no_mean() -> None:
     rows = [*of_seeds({1: 20.0, 2: 20.5}), row(f"{A}-s3", value=None)]
     (found,), _ = over_seeds(rows)
-    assert (found.value, found.by_seed) == (None, {})
+    assert (found.value, found.by_seed, found.spread) == (None, {}, None)
+    alone = [*of_seeds({1: 20.0, 2: 20.5, 3: 21.0}), row(f"{A}-s2", metric="lpips", value=0.1)]
+    (psnr, lpips), _ = over_seeds(alone)
+    assert (psnr.value, lpips.value, lpips.by_seed, lpips.n_frames) == (20.5, None, {}, 0)
 
 
 def test_a_difference_is_the_mean_over_seeds_with_student_s_interval() -> None:
@@ -164,6 +193,9 @@ def test_each_seed_is_paired_with_the_run_of_its_seed() -> None:
     to_one = [each.model_copy(update={"against": f"demo/{A}-s1"}) for each in rows]
     _, (found,) = over_seeds(differences=to_one)
     assert found.against == f"demo/{A}-s1"
+    own = [difference(f"{A}-s{seed}", against=f"demo/{A}-s1", scenes=[0.1 * seed]) for seed in (2, 3)]
+    _, (found,) = over_seeds(differences=own)
+    assert (found.against, found.seeds_left_out) == (f"demo/{A}-s1", "seed 1: the others are compared with it")
     single = [each.model_copy(update={"against": "demo/alone"}) for each in rows]
     _, (found,) = over_seeds(differences=single)
     assert found.against == "demo/alone"
@@ -241,6 +273,13 @@ def test_a_swept_change_of_exactly_nothing_is_shown() -> None:
     text = single_spaced(markdown_text(board().shown(), plot_name="p.png"))
     assert f"| demo | {B}-s* | 15 | demo/{A}-s* | PSNR ↑ dB | +0.000 |" in text
     assert "| demo/alone" not in text
+
+
+def test_unrefined_renders_of_several_seeds_are_not_compared_with_themselves() -> None:
+    nothing = [difference(f"{B}-s{seed}", 0, against=f"demo/{A}-s{seed}", scenes=[0.0]) for seed in (1, 2)]
+    rows = [row(f"{B}-s{seed}", epoch=0, step=None) for seed in (1, 2)]
+    text = markdown_text(Leaderboard(*with_seeds(rows, nothing, POINTS)).shown(), plot_name="p.png")
+    assert f"demo/{A}" not in text
 
 
 def test_latex_has_mean_and_spread_and_says_what_the_interval_is_over() -> None:

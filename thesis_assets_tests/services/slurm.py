@@ -28,6 +28,7 @@ NODES = ("n0", "n1", "n2")
 VOLTA_NODE = "n2"
 GPUS_A_NODE = 2
 CORES_A_NODE = 4
+MAX_ARRAY_SIZE = 10
 START_SECONDS = 90
 SMALL_PRESETS: dict[str, dict[str, int | float]] = {
     name: {"minutes": 10, "cores": 1, "memory_gb": 1}
@@ -221,6 +222,7 @@ def _write_configuration(base: Path) -> None:
         "JobAcctGatherType=jobacct_gather/none",
         "MpiDefault=none",
         "GresTypes=gpu",
+        f"MaxArraySize={MAX_ARRAY_SIZE}",
         "ReturnToService=1",
         "KillWait=5",
         "SlurmdTimeout=20",

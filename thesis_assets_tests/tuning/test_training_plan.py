@@ -59,6 +59,14 @@ def test_hours_and_memory_are_those_of_past_runs_with_the_same_settings(tree: Di
     assert line(other, "memory") == "memory: not known"
 
 
+def test_keys_of_ours_that_are_set_and_those_without_effect_are_named(tree: DifixTree) -> None:
+    assert not any(each.startswith("keys: ") for each in plan(tree).lines)
+    asked = plan(tree, ema_decay=0.99, keep_last=2, lora_rank_unet=8, allow_tf32=True, extra_args=("--lr_power=2",))
+    assert line(asked, "keys") == "keys: lora_rank_unet 8, ema_decay 0.99, keep_last 2"
+    said = [each for each in asked.lines if "no effect" in each]
+    assert [each.partition(" = ")[0] for each in said] == ["allow_tf32", "lora_rank_unet", "lr_power"]
+
+
 def test_the_disk_that_checkpoints_take_depends_on_what_is_kept(tree: DifixTree) -> None:
     wanted = {
         name: plan(tree, max_train_steps=100, checkpointing_steps=10, **changes).wanted_bytes or 0
