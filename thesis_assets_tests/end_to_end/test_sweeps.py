@@ -31,10 +31,10 @@ def swept(**runs: dict[str, Any]) -> dict[str, Any]:
 def test_an_effect_stands_above_the_spread_over_seeds_and_a_change_without_one_does_not(
     new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two learning rates 0 changes nothing, whatever the seed; the other one trains."""
-    world = new_world(swept(base={**SHORT, "sweep": {"seed": [1, 2, 3], "learning_rate": [0, 2.0e-3]}}))
+    """Of three learning rates 0 changes nothing, whatever the seed; the others train, and differ by next to nothing."""
+    world = new_world(swept(base={**SHORT, "sweep": {"seed": [1, 2, 3], "learning_rate": [0, 2.0e-3, 2.0001e-3]}}))
     planned = invoke(monkeypatch, world, "run", "--exp", "small", "--dry-run")
-    told = "sweep base: 6 points (learning_rate 0, 2e-3 x seed 1, 2, 3), 6 of them to train"
+    told = "sweep base: 9 points (learning_rate 0, 2e-3, 0.0020001 x seed 1, 2, 3), 9 of them to train"
     assert told in " ".join(planned.output.split())
 
     report = world.run(until="evaluation_manifest")
@@ -49,6 +49,16 @@ def test_an_effect_stands_above_the_spread_over_seeds_and_a_change_without_one_d
     effect = by_pair["base-lr2e-3-s*", "small/base-lr0-s*"]
     assert len(set(effect["by_seed"].values())) == 3, "the seeds train differently"
     assert effect["above_seeds"] is True
+    almost = json_of(invoke(monkeypatch, world, "leaderboard", "--exp", "small", "--against", "base-lr2e-3", "--json"))
+    (noise,) = (
+        row
+        for row in almost["differences"]
+        if (row["run_name"], row["against"]) == ("base-lr0.0020001-s*", "small/base-lr2e-3-s*")
+        and (row["metric"], row["epoch"]) == ("psnr", 1)
+    )
+    assert len(set(noise["by_seed"].values())) == 3, "noise, and not nothing"
+    assert noise["low"] < 0 < noise["high"]
+    assert noise["above_seeds"] is False
     (untrained,) = (
         row for row in board["rows"] if (row["run_name"], row["epoch"], row["metric"]) == ("base-lr0-s*", 1, "psnr")
     )
@@ -69,7 +79,11 @@ def test_an_effect_stands_above_the_spread_over_seeds_and_a_change_without_one_d
     assert "-s*" not in each
     assert invoke(monkeypatch, world, "leaderboard").exit_code == 0
     lines = list(csv.DictReader(io.StringIO(world.settings.reports.leaderboard_csv.read_text())))
-    assert {line["run_name"] for line in lines if line["n_seeds"]} == {"base-lr0-s*", "base-lr2e-3-s*"}
+    assert {line["run_name"] for line in lines if line["n_seeds"]} == {
+        "base-lr0-s*",
+        "base-lr2e-3-s*",
+        "base-lr0.0020001-s*",
+    }
     index = world.settings.reports.index.read_text()
     assert "base-lr2e-3-s*" in index
     assert "the spread over seeds" in index
