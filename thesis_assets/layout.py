@@ -866,6 +866,22 @@ def evaluation_tree(
 
 
 @dataclass(frozen=True)
+class ModelLedger:
+    """*Ours*: `models/`, beside the experiments: what models that others trained had seen."""
+
+    base: Path
+
+    def entry(self, model_id: str) -> Path:
+        """The file of a model: `nvidia/difix_ref` -> `nvidia/difix_ref.yaml`.
+
+        Raises:
+            InvalidKey: a part of the id is no safe folder name.
+        """
+        *folders, name = [check_key(part, "model") for part in model_id.split("/")]
+        return self.base.joinpath(*folders, f"{name}.yaml")
+
+
+@dataclass(frozen=True)
 class ReportsTree:
     """*Ours*: pages and tables over all cells."""
 

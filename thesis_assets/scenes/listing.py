@@ -196,6 +196,7 @@ def _label(path: Path, roots: SceneRoots) -> str:
 DEFAULT_QUIET_S = 600.0
 MAX_INFO_BYTES = 4 * 1024 * 1024
 _STATUS = re.compile(rb"^[ \t]*status[ \t]*:[ \t]*(\w+)[ \t\r]*$", re.MULTILINE)
+_ESTIMATOR = re.compile(rb"^[ \t]*estimator[ \t]*:[ \t]*(\S+)[ \t\r]*$", re.MULTILINE)
 _DEEPEST_FOLDER = 4  # seg/img_seg_mask/<cam_id>/<person>; the bound also ends a loop of links
 
 
@@ -245,6 +246,18 @@ def read_status(path: Path) -> str | None:
 
     words: list[bytes] = _STATUS.findall(read_bounded(path, MAX_INFO_BYTES))
     return words[-1].decode("ascii", "replace").lower() if words else None
+
+
+def read_estimators(path: Path) -> list[str]:
+    """The models that estimated a scene, by the lines `estimator: <id>` of its `preprocess_info.txt`, in their order, each once.
+
+    Raises:
+        InvalidFile: the file is too large to be one.
+    """
+    from thesis_assets.scenes.bounded_files import read_bounded  # as in `read_status`
+
+    found = _ESTIMATOR.findall(read_bounded(path, MAX_INFO_BYTES))
+    return list(dict.fromkeys(word.decode("utf-8", "replace") for word in found))
 
 
 def newest_change(tree: SceneTree) -> float:
