@@ -299,16 +299,22 @@ class SceneFolders:
 
 @dataclass(frozen=True)
 class SceneTree:
-    """Where one scene lies: ground truth, estimates, registry entry and renders by another pipeline."""
+    """Where one scene lies: ground truth, estimates, registry entry and renders by another pipeline.
+
+    `recipe`: the folder of a recipe's renders; empty: those that lie side by side, of no recipe.
+    """
 
     canonical_gt_root: Path
     preprocessing_root: Path
     registry_dir: Path
     renders_root: Path
     scene_name: str
+    recipe: str = ""
 
     def __post_init__(self) -> None:
         dataset_of(self.scene_name)
+        if self.recipe:
+            check_key(self.recipe, "recipe")
 
     @property
     def ground_truth(self) -> SceneFolders:
@@ -324,7 +330,7 @@ class SceneTree:
 
     @property
     def renders_dir(self) -> Path:
-        return self.renders_root / self.scene_name
+        return self.renders_root / self.scene_name / self.recipe
 
     def render(self, cam_id: int, fname: str) -> Path:
         return self.renders_dir / str(check_camera(cam_id)) / f"{check_frame(fname)}.png"
@@ -568,9 +574,9 @@ class DifixTree:
         """*Ours*: the last attempt at a cell that is not made."""
         return self.attempts_dir / f"{check_key(cell, 'attempt')}.json"
 
-    def render_command(self, scene_name: str) -> "CommandTree":
-        """*Ours*: of the user's render command for one scene."""
-        return CommandTree(self.meta_dir / "render_logs" / check_key(scene_name, "scene_name"))
+    def render_command(self, scene_name: str, recipe: str = "") -> "CommandTree":
+        """*Ours*: of the user's render command for one scene, and for one folder of a recipe's renders."""
+        return CommandTree(self.meta_dir / "render_logs" / check_key(scene_name, "scene_name") / recipe)
 
     def scene_run(self, scene_name: str) -> SceneRunTree:
         return SceneRunTree(self.scene_runs_dir / check_key(scene_name, "scene_name"))

@@ -50,7 +50,9 @@ class UpstreamModel:
             return False
         dataset, people = dataset_of(scene_name).casefold(), people_of(scene_name, rules)
         named = [name for of, names in self.entry.trained_on.items() if of.casefold() == dataset for name in names]
-        return any(name == WHOLE_DATASET or not people.isdisjoint(_people_named(dataset, name, rules)) for name in named)
+        return any(
+            name == WHOLE_DATASET or not people.isdisjoint(_people_named(dataset, name, rules)) for name in named
+        )
 
 
 def _people_named(dataset: str, name: str, rules: GroupRules) -> frozenset[str]:

@@ -33,7 +33,9 @@ class ModelEntry(FileModel):
     def _names_can_be_met(cls, trained_on: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         for dataset, groups in trained_on.items():
             if "_" in dataset:
-                raise ValueError(f"`{dataset}` is no dataset: that is what stands before the first `_` of a scene's name")
+                raise ValueError(
+                    f"`{dataset}` is no dataset: that is what stands before the first `_` of a scene's name"
+                )
             for name in (dataset, *(group for group in groups if group != WHOLE_DATASET)):
                 _checked(name)
         return trained_on

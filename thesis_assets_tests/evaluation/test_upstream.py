@@ -29,7 +29,9 @@ NAME = "upstream_saw_evaluated_people"
 
 
 def model(**trained_on: str | list[str]) -> UpstreamModel:
-    return UpstreamModel("m", "base model", ModelEntry.model_validate({"trained_on": trained_on, "source": "s"}), "m.yaml")
+    return UpstreamModel(
+        "m", "base model", ModelEntry.model_validate({"trained_on": trained_on, "source": "s"}), "m.yaml"
+    )
 
 
 def roots(base: Path) -> SceneRoots:
@@ -122,7 +124,14 @@ def trained(base: Path, exp_name: str, run_name: str, flags: dict[str, Any], *, 
     }
     run.train_config.write_text(json.dumps(config))
     lists = ("datasets", "group_ids", "scene_runs", "test_group_ids", "reserved_scenes")
-    summary = {"n_all": 1, "n_train": 1, "n_test": 0, "split_spec": {}, "manifest_sha256": {}, **dict.fromkeys(lists, [])}
+    summary = {
+        "n_all": 1,
+        "n_train": 1,
+        "n_test": 0,
+        "split_spec": {},
+        "manifest_sha256": {},
+        **{key: [] for key in lists},
+    }
     tree.manifests_dir.mkdir(parents=True, exist_ok=True)
     tree.split_summary.write_text(json.dumps({**summary, "train_group_ids": ["studio/pair00", "studio/pair03"]}))
     return run.checkpoint(4)
@@ -212,7 +221,9 @@ def test_the_check_of_a_finished_run_warns_of_each_evaluated_group(world: World)
     write_entry(world, "lpips-vgg", studio=["pair00", "pair03"])
     after = outcome(world)
     assert not after.passed
-    assert [line.partition(" was ")[0] for line in after.offenders] == ["studio/pair03: lpips-vgg (LPIPS of the tables)"]
+    assert [line.partition(" was ")[0] for line in after.offenders] == [
+        "studio/pair03: lpips-vgg (LPIPS of the tables)"
+    ]
 
 
 def test_photographs_under_another_name_count_as_seen(world: World) -> None:
