@@ -108,7 +108,7 @@ def _read_action(folder: Path) -> None:
 TEXT_OBJ = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
 TABLE = b"frame,cam_id,psnr\n1,4,20.000000\n2,4,21.000000\n"
 EXPERIMENT = b"""exp_name: file
-generation: {scenes: ["hi4d_*"]}
+generation: {scenes: ["hi4d_*"], renders: {source: precomputed}, recipes: [{name: a, share: 1.0, schedule: [0.5], iterations: 9}]}
 split: {test_groups: {hi4d: [pair15]}}
 runs: {a: {max_train_steps: 100, learning_rate: 2e-5}}
 evaluation: {epochs: {0: unrefined, 1: {step: 100}}}

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 
 _REPORT_SECONDS = 5.0
+LONGEST_WORD = 128 * 1024 - 1
+"""Of a command, bytes, on Linux: some 18,000 frames."""
 
 
 @dataclass(frozen=True)
@@ -254,9 +256,22 @@ def _renders(scene: Scene, cam_id: int) -> list[Path]:
     return list(list_frames(scene.tree.renders_dir / str(cam_id), (".png",), scene.roots).paths.values())
 
 
+def _refuse_long_words(command: RenderCommand, words: Sequence[str]) -> None:
+    longest = max(len(word.encode()) for word in words)
+    if longest > LONGEST_WORD:
+        raise RenderCommandFailed(
+            f"the render command of {command.title} has a word that is longer than the system hands over",
+            key="generation.renders.command",
+            found=f"{longest} bytes",
+            wanted=f"at most {LONGEST_WORD}",
+            remedy="leave out {train_frames}, and let your script count the frames: it can be told the recipe by {recipe}",
+        )
+
+
 def _make(command: RenderCommand, making: Making, on_progress: Callable[[str], None] | None) -> None:
     scene, tree, renders = command.scene, command.tree, command.generation.renders
     logs, words = command.logs, command.words()
+    _refuse_long_words(command, words)
     job = str(logs.job.absolute())
     record = RenderRecord(identity=making.identity, command=words, exp_name=tree.exp_name, finished=False, job=job)
     # Before the first render: what a killed command left is known as its own.

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.nodes import latest_metadata
 from thesis_assets.images.codecs import encode_png, read_rgb
 from thesis_assets.operations.report_pages import leaderboard_of
 from thesis_assets.recordings.triplets import _title, chosen_samples
@@ -39,6 +41,20 @@ def write_renders(world: World) -> None:
             for cam_id in scene.camera_ids():
                 for fname, path in scene.image_files(cam_id).paths.items():
                     write_bytes(where.tree(name, folder).render(cam_id, fname), encode_png(read_rgb(path) // by))
+
+
+def test_a_recipe_that_is_off_its_share_is_told_when_samples_are_collected(new_world: Callable[..., World]) -> None:
+    recipes = [{"name": "cross", "share": 0.1}, {**RECIPES[1], "share": 0.9, "every": 2}]
+    world = new_world({**EXPERIMENT, "generation": {**EXPERIMENT["generation"], "recipes": recipes}})
+    write_renders(world)
+    assert world.run(until="sample_set").exit_code == 0
+    told = [line.strip() for line in world.lines if "asked for" in line]
+    # Of three frames one is free of training.
+    assert [line.partition(" of ")[0] for line in told] == ["recipe cross: 66.7%", "recipe underfit: 33.3%"]
+    with world.instance() as instance:
+        metadata = latest_metadata(instance, "sample_set", Cell("small"))
+    assert metadata is not None
+    assert metadata["recipes off their share"] == "; ".join(told)
 
 
 @pytest.mark.long

@@ -25,6 +25,7 @@ from thesis_assets.images.codecs import encode_png, read_rgb
 from thesis_assets.layout import SampleId, frame_name
 from thesis_assets.provenance import CODE_VERSIONS, read_record
 from thesis_assets.provenance.record import identity_of
+from thesis_assets.rendering import command_renders
 from thesis_assets.rendering.command_renders import RenderCommandFailed
 from thesis_assets.samples.export import ShardWork, export_shard
 from thesis_assets.samples.plan import plan_scene
@@ -461,6 +462,16 @@ def test_what_failed_in_one_value_is_tried_again_in_that_one_alone(base: Path, c
     (base / "fail-underfit-0.75").unlink()
     export_shard(commanded)
     assert [call["out"] for call in calls(base)[3:]] == list(FOLDERS[2:])
+
+
+def test_more_frames_than_a_word_of_a_command_holds_are_refused_in_words(
+    base: Path, commanded: ShardWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_renders, "LONGEST_WORD", 50)
+    with pytest.raises(RenderCommandFailed, match="longer than the system hands over") as caught:
+        export_shard(commanded)
+    assert caught.value.wanted == "at most 50"
+    assert calls(base) == []
 
 
 EXPORT = """
