@@ -301,16 +301,22 @@ class SceneFolders:
 
 @dataclass(frozen=True)
 class SceneTree:
-    """Where one scene lies: ground truth, estimates, registry entry and renders by another pipeline."""
+    """Where one scene lies: ground truth, estimates, registry entry and renders by another pipeline.
+
+    `recipe`: the folder of a recipe's renders; empty: those that lie side by side, of no recipe.
+    """
 
     canonical_gt_root: Path
     preprocessing_root: Path
     registry_dir: Path
     renders_root: Path
     scene_name: str
+    recipe: str = ""
 
     def __post_init__(self) -> None:
         dataset_of(self.scene_name)
+        if self.recipe:
+            check_key(self.recipe, "recipe")
 
     @property
     def ground_truth(self) -> SceneFolders:
@@ -326,7 +332,7 @@ class SceneTree:
 
     @property
     def renders_dir(self) -> Path:
-        return self.renders_root / self.scene_name
+        return self.renders_root / self.scene_name / self.recipe
 
     def render(self, cam_id: int, fname: str) -> Path:
         return self.renders_dir / str(check_camera(cam_id)) / f"{check_frame(fname)}.png"
@@ -570,9 +576,9 @@ class DifixTree:
         """*Ours*: the last attempt at a cell that is not made."""
         return self.attempts_dir / f"{check_key(cell, 'attempt')}.json"
 
-    def render_command(self, scene_name: str) -> "CommandTree":
-        """*Ours*: of the user's render command for one scene."""
-        return CommandTree(self.meta_dir / "render_logs" / check_key(scene_name, "scene_name"))
+    def render_command(self, scene_name: str, recipe: str = "") -> "CommandTree":
+        """*Ours*: of the user's render command for one scene, and for one folder of a recipe's renders."""
+        return CommandTree(self.meta_dir / "render_logs" / check_key(scene_name, "scene_name") / recipe)
 
     def scene_run(self, scene_name: str) -> SceneRunTree:
         return SceneRunTree(self.scene_runs_dir / check_key(scene_name, "scene_name"))
@@ -865,6 +871,22 @@ def evaluation_tree(
         template, results_root=results_root, exp_name=exp_name, run_name=run_name, scene_name=scene_name
     )
     return EvaluationTree(folder, exp_name, run_name if template == "thesis" else None)
+
+
+@dataclass(frozen=True)
+class ModelLedger:
+    """*Ours*: `models/`, beside the experiments: what models that others trained had seen."""
+
+    base: Path
+
+    def entry(self, model_id: str) -> Path:
+        """The file of a model: `nvidia/difix_ref` -> `nvidia/difix_ref.yaml`.
+
+        Raises:
+            InvalidKey: a part of the id is no safe folder name.
+        """
+        *folders, name = [check_key(part, "model") for part in model_id.split("/")]
+        return self.base.joinpath(*folders, f"{name}.yaml")
 
 
 @dataclass(frozen=True)

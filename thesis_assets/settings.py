@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from thesis_assets.errors import InvalidKey
-from thesis_assets.layout import SCENE_STAMPS, AdoptedTrees, ProbesTree, ReportsTree, output_dir
+from thesis_assets.layout import SCENE_STAMPS, AdoptedTrees, ModelLedger, ProbesTree, ReportsTree, output_dir
 
 
 def _words(text: str) -> list[str]:
@@ -170,6 +170,10 @@ class Settings(BaseSettings):
     @property
     def adopted(self) -> AdoptedTrees:
         return AdoptedTrees(self.data_home / "adopted")
+
+    @property
+    def models(self) -> ModelLedger:
+        return ModelLedger(self.experiments_dir.parent / "models")
 
     @property
     def probes(self) -> ProbesTree:

@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 from thesis_assets.errors import ThesisAssetsError
 from thesis_assets.evaluation.metric_tables import read_results, read_table
 from thesis_assets.experiments import read_experiment
+from thesis_assets.experiments.model_ledger import read_model_entry
 from thesis_assets.images import codecs
+from thesis_assets.layout import ModelLedger
 from thesis_assets.provenance import Place, read_record
 from thesis_assets.recordings.world_tracks import read_wavefront
 from thesis_assets.rendering.gaussians import from_colors, ply_bytes, read_ply
@@ -106,7 +108,7 @@ def _read_action(folder: Path) -> None:
 TEXT_OBJ = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
 TABLE = b"frame,cam_id,psnr\n1,4,20.000000\n2,4,21.000000\n"
 EXPERIMENT = b"""exp_name: file
-generation: {scenes: ["hi4d_*"]}
+generation: {scenes: ["hi4d_*"], renders: {source: precomputed}, recipes: [{name: a, share: 1.0, schedule: [0.5], iterations: 9}]}
 split: {test_groups: {hi4d: [pair15]}}
 runs: {a: {max_train_steps: 100, learning_rate: 2e-5}}
 evaluation: {epochs: {0: unrefined, 1: {step: 100}}}
@@ -143,6 +145,11 @@ READERS = {
     "hi4d, meta": Reader(HI4D_META, _action(HI4D_META), lambda path: _read_action(path.parent)),
     "hi4d, bodies": Reader(HI4D_BODY, _action(HI4D_BODY), lambda path: _read_action(path.parent.parent)),
     "experiment": Reader("file.yaml", lambda _: EXPERIMENT, read_experiment),
+    "model entry": Reader(
+        "file.yaml",
+        lambda _: b"trained_on: {hi4d: [pair17], lab: '*'}\nsource: its paper\n",
+        lambda path: read_model_entry(ModelLedger(path.parent), path.stem),
+    ),
     "rows": Reader("rows.jsonl", _written(lambda path: write_rows(path, pair_rows("pair01"))), read_rows),
     "record": Reader(
         "made_from.json",

@@ -237,7 +237,7 @@ def _evaluated(work: ProbeWork, frames: int, root: Path) -> EvaluationCell:
         run_name=work.run_name,
         experiment=own.model_copy(update={"runs": {work.run_name: run}, "evaluation": evaluation}),
         difix=_snapshot(work),
-        scene=open_scene(work.roots, work.scene_name),
+        scene=open_scene(work.roots, work.scene_name, recipe=own.generation.evaluated_renders),
         tree=EvaluationTree(root, own.exp_name),
         device=work.device,
         lpips_weights=work.lpips_weights,

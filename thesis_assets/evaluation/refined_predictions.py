@@ -221,9 +221,11 @@ class ImperfectRenders:
     def samples(self) -> dict[View, SampleImage]:
         """`image.png` of the scene's samples, by target view; a render does not depend on the reference.
 
-        None of a shard that would be made from something else now, and none that is missing or damaged: those views are rendered.
+        None of a shard that would be made from something else now, and none that is missing or damaged: those views are rendered. With
+        recipes none at all: a sample's render may be of another one than those that are evaluated.
         """
-
+        if self._cell.experiment.generation.recipes:
+            return {}
         difix, scene, experiment = self._cell.difix, self._cell.scene, self._cell.experiment
         group = group_id(scene.name, experiment.split.group_rules)
         shard = shard_unit(difix, scene.roots, scene.name, experiment.generation, group).look()

@@ -4,9 +4,20 @@ import re
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, Strict, field_validator, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    Strict,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from thesis_assets.experiments.command_template import Environment, Part, check_template, check_text, placeholders
+from thesis_assets.experiments.recipes import RECIPE_FIELDS, Recipe, RecipeRenders, check_recipes, refused_by_source
 from thesis_assets.experiments.sweeps import Sweeps, expand
 from thesis_assets.layout import MAX_CAMERA_ID, check_key
 
@@ -29,9 +40,13 @@ MOST_FRAMES = 1_000_000
 
 CameraId = Annotated[int, Field(ge=0, le=MAX_CAMERA_ID, strict=True)]
 RenderSource = Literal["gaussians", "precomputed", "command"]
-RENDER_COMMAND_FIELDS = ("scene_name", "source_camera", "target_cameras", "render_dir", "exp_name", "hydra_run_dir")
+RENDER_COMMAND_FIELDS = (
+    *("scene_name", "source_camera", "target_cameras", "render_dir", "exp_name", "hydra_run_dir"),
+    *RECIPE_FIELDS,
+)
 NOT_OF_A_SAMPLE = ("scenes", "scenes_from", "exclude", "on_new_scenes", "auto_fork")
 """Keys of the generation section that say which scenes there are, not what a sample of one is."""
+RECIPE_KEYS = ("recipes", "recipe_seed")
 ReferenceStrategy = Literal["same_time_source", "temporal_offset", "nearest_camera", "mixed"]
 
 
@@ -84,7 +99,8 @@ class Renders(Environment):
     source: RenderSource = "gaussians"
     command: str | None = Field(
         default=None,
-        description="template with {scene_name} {source_camera} {target_cameras} {render_dir} {exp_name} {hydra_run_dir}",
+        description="template with {scene_name} {source_camera} {target_cameras} {render_dir} {exp_name} {hydra_run_dir}; "
+        "of recipes {recipe} {iterations} {train_cameras} {train_frames}",
     )
 
     @model_validator(mode="after")
@@ -126,6 +142,57 @@ class GenerationSpec(Part):
     renders: Renders = Renders()
     filtering: Filtering = Filtering()
     export: Export = Export()
+    recipes: tuple[Recipe, ...] = Field(default=(), validate_default=True)
+    """Empty: all renders of a scene are of one making, and lie side by side."""
+    recipe_seed: Seed = 0
+
+    @field_validator("recipes")
+    @classmethod
+    def _recipes_can_be_rendered(cls, recipes: tuple[Recipe, ...], info: ValidationInfo) -> tuple[Recipe, ...]:
+        renders, frames = info.data.get("renders"), info.data.get("frames")
+        if renders is None or frames is None:  # refused already
+            return recipes
+        told = None if renders.command is None else placeholders(renders.command)
+        if not recipes:
+            if told is not None and (of_recipes := sorted(told.intersection(RECIPE_FIELDS))):
+                raise ValueError(
+                    f"`renders.command` has {{{of_recipes[0]}}}, and there are no `recipes` to fill it in from"
+                )
+            return recipes
+        check_recipes(recipes)
+        for why in refused_by_source(recipes, renders.source, told):
+            raise ValueError(why)
+        for recipe in recipes:
+            if recipe.every is not None and frames.stride % recipe.every == 0:
+                raise ValueError(
+                    f"recipe `{recipe.name}` takes its samples from other frames than every {recipe.every}th, and "
+                    f"`frames.stride: {frames.stride}` leaves only such: take another of the two numbers"
+                )
+        return recipes
+
+    @field_validator("recipe_seed")
+    @classmethod
+    def _seed_belongs_to_recipes(cls, seed: int, info: ValidationInfo) -> int:
+        if info.data.get("recipes") == ():
+            raise ValueError("`recipe_seed` belongs to `recipes`, and there are none")
+        return seed
+
+    @model_serializer(mode="wrap")
+    def _without_recipes(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without recipes as it was before there were any: what is made is made from the same options."""
+        section: dict[str, Any] = written(self)
+        return section if self.recipes else {key: each for key, each in section.items() if key not in RECIPE_KEYS}
+
+    def recipe_renders(self) -> list[RecipeRenders]:
+        """Every folder of renders of every recipe, in the order of the file."""
+        return [renders for recipe in self.recipes for renders in recipe.renders()]
+
+    @property
+    def evaluated_renders(self) -> str:
+        """The folder below a scene's renders that its evaluation refines: of the first recipe, the longest of its schedule; empty
+        without recipes."""
+        first = self.recipes[0].renders() if self.recipes else []
+        return max(first, key=lambda renders: renders.value or 0.0).folder if first else ""
 
     @model_validator(mode="after")
     def _scenes_are_named_once(self) -> "GenerationSpec":

@@ -193,6 +193,14 @@ CHECKS: dict[str, dict[str, Check]] = {
             first="leave the scenes out of `evaluation.scenes` in {exp}.yaml, or hold the people out in a fork",
             blocks=False,
         ),
+        "upstream_saw_evaluated_people": Check(
+            "No model that the run builds on (base model, estimator, LPIPS) was trained on people that are evaluated, by the ledger of "
+            "models.",
+            (_RUN,),
+            first="leave the scenes out of `evaluation.scenes` in {exp}.yaml, take a model that had not seen them, or correct its "
+            "entry in the folder of models; else say it beside the numbers",
+            blocks=False,
+        ),
     },
     "triplet_recording": {
         "recording_follows_contract": Check(

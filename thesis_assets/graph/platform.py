@@ -315,15 +315,16 @@ class Platform:
             scene_name=scene_name,
         )
 
-    def scene(self, scene_name: str, *, and_gone: bool = False) -> "Scene":
+    def scene(self, scene_name: str, *, and_gone: bool = False, recipe: str = "") -> "Scene":
         """A scene of the roots.
 
         Args:
             and_gone: also one whose folders are not there (any more): nothing can be read of it.
+            recipe: see `open_scene`.
         """
         from thesis_assets.scenes.scene import open_scene
 
-        return open_scene(self.roots, scene_name, and_gone=and_gone)
+        return open_scene(self.roots, scene_name, and_gone=and_gone, recipe=recipe)
 
     def evaluation_scenes(self, spec: ExperimentSpec) -> list[str]:
         """The evaluated scenes: those the file names, else the test split's and the reserved ones with ground truth."""
@@ -432,7 +433,7 @@ class Platform:
                 run_name=cell.run_name,
                 experiment=spec,
                 difix=self.difix(cell),
-                scene=self.scene(name, and_gone=and_gone),
+                scene=self.scene(name, and_gone=and_gone, recipe=spec.generation.evaluated_renders),
                 tree=self.tree(cell, name),
                 device=self.device,
                 lpips_weights=self.settings.lpips_weights,

@@ -45,6 +45,7 @@ def unfinished_scenes(platform: Platform, spec: ExperimentSpec, scene_names: Ite
             name,
             source_camera=_named_camera(spec),
             render_source=spec.generation.renders.source,
+            recipes=_recipes(spec),
             quiet_s=0.0,
         )
         if summary.problem is None and not summary.completeness.complete:
@@ -60,6 +61,16 @@ def _named_camera(spec: ExperimentSpec) -> int | None:
     return None if camera == "registry" else camera
 
 
+def _recipes(spec: ExperimentSpec) -> tuple[str, ...]:
+    """The folders of its recipes' renders; the empty one without recipes."""
+    return tuple(renders.folder for renders in spec.generation.recipe_renders()) or ("",)
+
+
+def _question(spec: ExperimentSpec, scene_name: str) -> str:
+    question = f"{scene_name} {_named_camera(spec)} {spec.generation.renders.source}"
+    return " ".join([question, *filter(None, _recipes(spec))])
+
+
 @dataclass
 class ReadyScenes:
     """Answers by (scene, source camera, render source); `known` survives as a sensor's cursor."""
@@ -69,12 +80,12 @@ class ReadyScenes:
     known: dict[str, list[str]] = field(default_factory=dict)
     """Question to [stamp of the folders, why not ready or empty]."""
     asked: set[str] = field(default_factory=set)
-    _answers: dict[tuple[str, object, str], str | None] = field(default_factory=dict)
+    _answers: dict[str, str | None] = field(default_factory=dict)
     """Of this look: many experiments ask about one scene."""
 
     def why_not(self, spec: ExperimentSpec, scene_name: str) -> str | None:
         """What a scene still waits for; None where it is complete for the experiment's export."""
-        question = (scene_name, spec.generation.source_camera, spec.generation.renders.source)
+        question = _question(spec, scene_name)
         if question not in self._answers:
             self._answers[question] = self._looked_at(spec, scene_name)
         return self._answers[question]
@@ -102,16 +113,16 @@ class ReadyScenes:
     def _described(self, spec: ExperimentSpec, scene_name: str) -> str:
         from thesis_assets.scenes.catalog import describe_scene
 
-        named, render_source = _named_camera(spec), spec.generation.renders.source
-        question = f"{scene_name} {named} {render_source}"
+        question = _question(spec, scene_name)
         stamp = folder_stamp(self.platform.roots.tree(scene_name))
         self.asked.add(question)
         if self.known.get(question, [""])[0] != stamp:
             summary = describe_scene(
                 self.platform.roots,
                 scene_name,
-                source_camera=named,
-                render_source=render_source,
+                source_camera=_named_camera(spec),
+                render_source=spec.generation.renders.source,
+                recipes=_recipes(spec),
                 quiet_s=float(self.platform.settings.quiet_seconds),
                 now=self.now,
             )

@@ -268,6 +268,7 @@ def _evaluation_manifest(platform: Platform, cell: Cell) -> Outcomes:
         "layout_version_is_v1": over_scenes(platform, cell, checks.check_layout_version),
         "metrics_recompute": over_scenes(platform, cell, checks.check_metrics_recompute),
         "evaluated_people_unseen": lambda: _unseen(platform, cell),
+        "upstream_saw_evaluated_people": lambda: _unseen_upstream(platform, cell),
     }
 
 
@@ -287,6 +288,28 @@ def _unseen(platform: Platform, cell: Cell) -> CheckOutcome:
         tree, read_rows(tree.split_train), held_out, platform.roots, ("train", "evaluation")
     )
     return next((outcome for outcome in (by_name, by_photographs) if not outcome.passed), by_name)
+
+
+def _unseen_upstream(platform: Platform, cell: Cell) -> CheckOutcome:
+    from thesis_assets.evaluation import upstream
+    from thesis_assets.samples.sample_rows import read_rows
+    from thesis_assets.splits.photographs import check_photographs
+
+    spec, tree = platform.spec(cell), platform.difix(cell)
+    rules, evaluated = spec.split.group_rules, platform.evaluation_scenes(spec)
+    scenes = {name: upstream.names_of_scene(name, platform.roots, rules) for name in evaluated}
+    rows = read_rows(tree.all_samples) if tree.all_samples.is_file() else []
+
+    def same_photographs(model: upstream.UpstreamModel) -> list[str]:
+        saw = {name for name in {row.scene_name for row in rows} - scenes.keys() if model.saw(name, rules)}
+        held_out = [row for row in rows if row.scene_name in scenes and not model.saw(row.scene_name, rules)]
+        if not (saw and held_out):
+            return []
+        of_model = [row for row in rows if row.scene_name in saw]
+        return check_photographs(tree, of_model, held_out, platform.roots, ("seen", "evaluated")).offenders
+
+    models = upstream.upstream_models(tree, cell.run_name, spec, platform.settings.models, platform.roots, evaluated)
+    return upstream.check_upstream_unseen(scenes, models, rules, same_photographs)
 
 
 # --- the recordings ---------------------------------------------------------------------------------------------------

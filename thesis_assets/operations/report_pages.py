@@ -6,11 +6,13 @@ Belongs here: when they are written and by what name. Does not belong here: what
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from thesis_assets.errors import reason_of
+from thesis_assets.errors import InvalidFile, reason_of
+from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.check_history import check_rows
 from thesis_assets.graph.nodes import leaderboard_unit, names_left_empty
 from thesis_assets.graph.platform import Platform
@@ -23,6 +25,7 @@ from thesis_assets.storage import write_text
 if TYPE_CHECKING:
     from thesis_assets.evaluation.measured_tasks import RunKey
     from thesis_assets.reports.leaderboard import Baselines, Leaderboard
+    from thesis_assets.schemas.tuning import RecipeScore
 
 
 CHECK_REPORT = "check_report"
@@ -74,7 +77,22 @@ def leaderboard_of(
     runs = {(tree.exp_name, run_name) for run_name, tree in trees}
     cells = [cell for cell in platform.run_cells() if (cell.exp_name, cell.run_name) in runs]
     facts = scene_facts(platform, cells)
-    return build_leaderboard(trees, baselines or baselines_of(platform), facts, platform.sweep_points())
+    board = build_leaderboard(trees, baselines or baselines_of(platform), facts, platform.sweep_points())
+    return replace(board, by_recipe=[score for cell in cells for score in _scores_by_recipe(platform, cell)])
+
+
+def _scores_by_recipe(platform: Platform, cell: Cell) -> "list[RecipeScore]":
+    """Of a run whose data has recipes; what of its files cannot be read is told, and leaves it out."""
+    from thesis_assets.tuning.recipe_scores import recipe_scores
+
+    recipes = [recipe.name for recipe in platform.spec(cell).generation.recipes]
+    if not recipes:
+        return []
+    try:
+        return recipe_scores(platform.difix(cell), cell.run_name, recipes)
+    except InvalidFile as error:
+        platform.echo(f"{cell}: no scores by recipe: {error.in_one_line}")
+        return []
 
 
 def left_empty(board: "Leaderboard") -> set[str]:

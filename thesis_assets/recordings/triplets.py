@@ -32,6 +32,7 @@ from thesis_assets.recordings.recording import (
     recording_unit,
 )
 from thesis_assets.recordings.tracks import Absences, Colour, ExportOptions, person_colour
+from thesis_assets.samples.recipes import recipe_beside
 from thesis_assets.schemas.recordings import RecordingFacts
 from thesis_assets.schemas.samples import DataJson
 from thesis_assets.schemas.tuning import CheckpointInfo
@@ -181,13 +182,15 @@ def sample_entity(sample_id: str) -> str:
     return f"{ROOT}/{rr.escape_entity_path_part(sample_id)}"
 
 
-def _title(sample_id: str) -> str:
-    """`pair02_hug cam 4 000003` of a sample id; another pipeline's id as it is."""
+def _title(held_out: HeldOutSample) -> str:
+    """`pair02_hug cam 4 000003` of a sample, and its recipe where it has one; another pipeline's id as it is."""
     try:
-        sample = SampleId.parse(sample_id, accept_older=True)
+        sample = SampleId.parse(held_out.sample_id, accept_older=True)
     except InvalidKey:
-        return sample_id
-    return f"{sample.scene_name.partition('_')[2]} cam {sample.target_cam_id} {sample.target_fname}"
+        return held_out.sample_id
+    recipe = recipe_beside(held_out.render)
+    title = f"{sample.scene_name.partition('_')[2]} cam {sample.target_cam_id} {sample.target_fname}"
+    return f"{title}, {recipe}" if recipe else title
 
 
 def _load(path: Path, device: str, load_refiner: LoadRefiner | None, absences: Absences) -> RefinesImages | None:
@@ -217,7 +220,7 @@ def _read_pictures(samples: list[HeldOutSample], absences: Absences) -> list[_Pi
         except InvalidFile as error:
             absences.left_out(sample.render.parent, f"{Path(error.file or '').name}: {error.problem}")
         else:
-            title, colour = _title(sample.sample_id), person_colour(number)
+            title, colour = _title(sample), person_colour(number)
             found.append(_Pictures(sample_entity(sample.sample_id), title, colour, *images))
     if not found:
         raise InvalidFile("no test sample can be read", file=absences.root, found="; ".join(absences.lines[:3]))

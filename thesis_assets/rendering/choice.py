@@ -36,7 +36,9 @@ def make_renderer(
         ThesisAssetsError: `cuda` is asked for where CUDA or gsplat is missing.
     """
     if renders.source == "precomputed":
-        _check_folder(scene.tree.renders_dir, scene.name, "renders", "<renders_root>/<scene_name>/<cam_id>/<fname>.png")
+        recipe = f" of the recipe {scene.tree.recipe}" if scene.tree.recipe else ""
+        wanted = f"<renders_root>/<scene_name>/{'<recipe>/' if recipe else ''}<cam_id>/<fname>.png"
+        _check_folder(scene.tree.renders_dir, scene.name, f"renders{recipe}", wanted)
         return PrecomputedRenderer(scene, device)
     if renders.source == "gaussians":
         folder = scene.tree.estimated.gaussians_dir

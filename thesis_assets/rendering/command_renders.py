@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from thesis_assets import storage
 from thesis_assets.errors import InvalidScene, ThesisAssetsError
 from thesis_assets.experiments.command_template import fill_template, in_environment, placeholders
+from thesis_assets.experiments.recipes import RecipeRenders
 from thesis_assets.launch.child_environment import hydra_run_folder
 from thesis_assets.launch.commands import end_running, run_command
 from thesis_assets.launch.jobs import JobState, log_tail
 from thesis_assets.launch.supervisors import watched
 from thesis_assets.launch.telling import every
+from thesis_assets.layout import CommandTree
 from thesis_assets.provenance import CODE_VERSIONS, Contents, Making, Older, Place, Unit, Wanted, begin, take_over
 from thesis_assets.rendering.renderer import PrecomputedRenderer
 from thesis_assets.scenes.listing import list_frames, list_numbers, scene_files
@@ -36,6 +38,32 @@ if TYPE_CHECKING:
 
 
 _REPORT_SECONDS = 5.0
+LONGEST_WORD = 128 * 1024 - 1
+"""Of a command, bytes, on Linux: some 18,000 frames."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the command is told of a recipe, whose renders lie in a folder of their own.
+
+    Attributes:
+        train_cameras, train_frames: what the 3D model is to be trained from, in numeric order; the template gets them with commas
+            between.
+    """
+
+    renders: RecipeRenders
+    train_cameras: tuple[int, ...]
+    train_frames: tuple[str, ...]
+
+    def fields(self) -> dict[str, str]:
+        """By placeholder."""
+        iterations = self.renders.iterations
+        return {
+            "recipe": self.renders.recipe.name,
+            "iterations": "" if iterations is None else str(iterations),
+            "train_cameras": ",".join(map(str, self.train_cameras)),
+            "train_frames": ",".join(self.train_frames),
+        }
 
 
 @dataclass(frozen=True)
@@ -46,6 +74,7 @@ class RenderCommand:
         tree: of the experiment: its name, and where the logs go.
         generation: with renders of source `command`.
         target_cameras: in numeric order; the template gets them with commas between them, `4,28,40`.
+        told: of the recipe that it renders; None without recipes.
     """
 
     tree: DifixTree
@@ -53,10 +82,23 @@ class RenderCommand:
     generation: GenerationSpec
     source_camera: int
     target_cameras: tuple[int, ...]
+    told: Told | None = None
+
+    @property
+    def logs(self) -> CommandTree:
+        """Where it says what it does."""
+        return self.tree.render_command(self.scene.name, self.scene.tree.recipe)
+
+    @property
+    def title(self) -> str:
+        """As it is told of."""
+        recipe = self.scene.tree.recipe
+        return f"{self.scene.name}, recipe {recipe}" if recipe else self.scene.name
 
     def words(self) -> list[str]:
         """What is executed: a word of the template stays one word, whatever is filled in."""
-        logs, exp_name, renders = self.tree.render_command(self.scene.name), self.tree.exp_name, self.generation.renders
+        exp_name, renders = self.tree.exp_name, self.generation.renders
+        hydra = hydra_run_folder(self.logs, renders.env, exp_name, None, self.scene.name)
         filled = fill_template(
             self._template,
             {
@@ -65,7 +107,8 @@ class RenderCommand:
                 "target_cameras": ",".join(map(str, self.target_cameras)),
                 "render_dir": str(self.scene.tree.renders_dir.absolute()),
                 "exp_name": exp_name,
-                "hydra_run_dir": str(hydra_run_folder(logs, renders.env, exp_name, None, self.scene.name)),
+                "hydra_run_dir": str(hydra / self.scene.tree.recipe),
+                **({} if self.told is None else self.told.fields()),
             },
         )
         return in_environment(filled, renders)
@@ -76,8 +119,11 @@ class RenderCommand:
         options: dict[str, Any] = {
             "generation": {key: section[key] for key in ("renders", "source_camera", "target_cameras")}
         }
-        if "exp_name" in placeholders(self._template):
+        used = placeholders(self._template)
+        if "exp_name" in used:
             options["exp_name"] = self.tree.exp_name
+        if self.told is not None:  # not the share: which samples there are is not the command's
+            options["recipe"] = {name: each for name, each in self.told.fields().items() if name in used}
         wanted = Wanted(
             step="command_renders",
             code_version=CODE_VERSIONS["command_renders"],
@@ -86,7 +132,7 @@ class RenderCommand:
             of_outputs=True,
         )
         place = Place(scene.tree.renders_dir, scene.tree.renders_made_from)
-        return Unit(f"renders of {scene.name}", place, wanted, self._older)
+        return Unit(f"renders of {self.title}", place, wanted, self._older)
 
     def _older(self) -> Older | None:
         """Renders that this command made under a version that wrote no record of them."""
@@ -154,7 +200,7 @@ def renderer_by_command(
         if not _are_made(command, unit, making, contents):
             _make(command, making, on_progress)
         # Opened anew: the scene at hand may have listed the folder before.
-        return CommandRenderer(open_scene(scene.roots, scene.name), device)
+        return CommandRenderer(open_scene(scene.roots, scene.name, recipe=scene.tree.recipe), device)
 
 
 def _are_made(command: RenderCommand, unit: Unit, making: Making, contents: Contents) -> bool:
@@ -210,9 +256,22 @@ def _renders(scene: Scene, cam_id: int) -> list[Path]:
     return list(list_frames(scene.tree.renders_dir / str(cam_id), (".png",), scene.roots).paths.values())
 
 
+def _refuse_long_words(command: RenderCommand, words: Sequence[str]) -> None:
+    longest = max(len(word.encode()) for word in words)
+    if longest > LONGEST_WORD:
+        raise RenderCommandFailed(
+            f"the render command of {command.title} has a word that is longer than the system hands over",
+            key="generation.renders.command",
+            found=f"{longest} bytes",
+            wanted=f"at most {LONGEST_WORD}",
+            remedy="leave out {train_frames}, and let your script count the frames: it can be told the recipe by {recipe}",
+        )
+
+
 def _make(command: RenderCommand, making: Making, on_progress: Callable[[str], None] | None) -> None:
     scene, tree, renders = command.scene, command.tree, command.generation.renders
-    logs, words = tree.render_command(scene.name), command.words()
+    logs, words = command.logs, command.words()
+    _refuse_long_words(command, words)
     job = str(logs.job.absolute())
     record = RenderRecord(identity=making.identity, command=words, exp_name=tree.exp_name, finished=False, job=job)
     # Before the first render: what a killed command left is known as its own.
@@ -230,7 +289,7 @@ def _make(command: RenderCommand, making: Making, on_progress: Callable[[str], N
     if returncode != 0:
         tail = log_tail(logs.stderr, start=stderr_start)
         raise RenderCommandFailed(
-            f"the render command of {scene.name} ended {JobState('ended', returncode).how}",
+            f"the render command of {command.title} ended {JobState('ended', returncode).how}",
             file=logs.stderr,
             found="\n" + tail if tail else "nothing on its stderr",
             remedy="correct its cause, then start again: finished scenes are kept, and the command finds what it had written",
@@ -238,7 +297,7 @@ def _make(command: RenderCommand, making: Making, on_progress: Callable[[str], N
     made = command.made()
     if not made:
         raise RenderCommandFailed(
-            f"the render command of {scene.name} ended well, and left no render",
+            f"the render command of {command.title} ended well, and left no render",
             file=scene.tree.renders_dir,
             found="no image of cameras " + ", ".join(map(str, command.target_cameras)),
             wanted="<cam_id>/<frame>.png, such as "
@@ -253,6 +312,6 @@ def _reporter(command: RenderCommand, on_progress: Callable[[str], None] | None)
     """Says every few seconds how many images there are and how long it took."""
 
     def line(seconds: float) -> str:
-        return f"{command.scene.name}: the render command runs for {seconds:.0f} s, {len(command.made())} renders are there"
+        return f"{command.title}: the render command runs for {seconds:.0f} s, {len(command.made())} renders are there"
 
     return every(_REPORT_SECONDS, on_progress, line) if on_progress is not None else None

@@ -28,6 +28,7 @@ from thesis_assets.layout import EvaluationTree
 from thesis_assets.reports.difference_statistics import PairedSummary, summarise
 from thesis_assets.reports.sweeps import Points, shown, with_seeds
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
+from thesis_assets.schemas.tuning import RecipeScore
 
 UNREFINED_EPOCH = 0
 UNREFINED = "unrefined"
@@ -46,6 +47,7 @@ class Leaderboard:
         protocols: how a table was measured, by its digest.
         comparable: how a scene was measured, by its protocol's digest.
         why_empty: by table's digest and metric why it may have no value, as the protocols say.
+        by_recipe: of runs whose data has recipes, the scores of their checkpoint on the test samples of each.
     """
 
     rows: list[LeaderboardRow]
@@ -53,6 +55,7 @@ class Leaderboard:
     protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
     comparable: dict[str, dict[str, Any]] = field(default_factory=dict)
     why_empty: dict[tuple[str, str], str] = field(default_factory=dict)
+    by_recipe: Sequence[RecipeScore] = ()
 
     def shown(self, *, each_seed: bool = False) -> Leaderboard:
         """What a person looks at: the rows over seeds, or those of each seed."""

@@ -42,6 +42,7 @@ from thesis_assets.reports.leaderboard_tables import (
 )
 from thesis_assets.reports.sweeps import MIN_SEEDS, seeds_told
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
+from thesis_assets.schemas.tuning import RecipeScore
 
 ABOVE = "above spread"
 NOTHING = "# Leaderboard\n\nNothing is evaluated yet.\n"
@@ -114,6 +115,8 @@ def markdown_text(board: Leaderboard, *, plot_name: str) -> str:
         for other in same:
             parts += [*_heading(other), f"The same numbers as under *{table.title}*."]
     parts += _published_parts(board)
+    if board.by_recipe:
+        parts += ["## Test samples by recipe", _OF_RECIPES, _markdown(recipe_lines(board.by_recipe), n_names=4)]
     of_seeds = any(row.by_seed is not None for row in board.rows)
     return "\n\n".join([*parts, _HOW_TO_READ, *([_OF_SEEDS] if of_seeds else [])]) + "\n"
 
@@ -130,6 +133,12 @@ _HOW_TO_READ = (
     f"not verified, with what moved since. {LEAKED_MARK}: the run was trained on data with people on both sides, as its footnote says: its "
     "numbers tell nothing of people that were not trained on. Of a run that reconstructs the scene anew the difference to epoch 0 is that of reconstruction and DiFix "
     "together; DiFix's own is the one to its control (`evaluation.control`)."
+)
+
+
+_OF_RECIPES = (
+    "Means over the test samples that the trainer scored, by the recipe of their render: the selected checkpoint, else the newest that was "
+    "scored. PSNR in dB; render: unrefined."
 )
 
 
@@ -189,6 +198,25 @@ def mean_lines(table: ScoreTable) -> list[list[str]]:
         place = [scores.exp_name, run_name, str(scores.epoch), str(len(scores.cells))]
         lines.append([*place, *_means(scores, table.shown), str(scores.n_frames)])
     return lines
+
+
+def recipe_lines(scores: Sequence[RecipeScore]) -> list[list[str]]:
+    """A header, then a line a (run, recipe); LPIPS only where it was measured."""
+    with_lpips = any(score.lpips_refined is not None for score in scores)
+    lines = [
+        ["experiment", "run", "step", "recipe", "samples", "PSNR of renders", "PSNR", "Δ"]
+        + ["LPIPS of renders", "LPIPS"] * with_lpips
+    ]
+    for score in scores:
+        gain = None if None in (score.psnr_render, score.psnr_refined) else score.psnr_refined - score.psnr_render  # type: ignore[operator]
+        numbers = [_decimals(score.psnr_render, 2), _decimals(score.psnr_refined, 2), _decimals(gain, 2, sign="+")]
+        numbers += [_decimals(score.lpips_render, 4), _decimals(score.lpips_refined, 4)] * with_lpips
+        lines.append([score.exp_name, score.run_name, str(score.step), score.recipe, str(score.n_samples), *numbers])
+    return lines
+
+
+def _decimals(value: float | None, n: int, sign: str = "") -> str:
+    return "" if value is None else f"{value:{sign}.{n}f}"
 
 
 def _means(scores: RunScores, metrics: Sequence[ShownMetric]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ from thesis_assets.samples.shards import (
 from thesis_assets.samples.snapshot import frozen_snapshot, refuse_change, write_generation_config
 from thesis_assets.samples.triplet_export import ExportedTriplets, TripletWork, export_triplets
 from thesis_assets.samples.triplet_sheet import triplet_sheet
-from thesis_assets.schemas.samples import DroppedSample, SampleRow, ShardStats
+from thesis_assets.schemas.samples import DroppedSample, SampleMeta, SampleRow, ShardStats
 
 if TYPE_CHECKING:
     from thesis_assets.scenes.listing import SceneRoots
@@ -221,6 +222,7 @@ def _mending(
 
     damage = shard_damage(record, verdict, everything=work.anew)
     plan = plan_scene(scene, work.generation, work.group_id)
+    _require_same_recipes(work, plan, damage.kept)
     if not damage.own_files:  # else why the others were dropped has to be found out again
         plan = replace(plan, candidates=[each for each in plan.candidates if str(each.sample) in damage.samples])
     accept = only_as_recorded(tree, record) if frozen else None
@@ -238,6 +240,28 @@ def _triplets(
     return TripletWork(
         work.tree, scene, work.generation, identity, finished, contents, work.device, work.threads, accept
     )
+
+
+def _require_same_recipes(work: ShardWork, plan: ScenePlan, kept: Mapping[str, Mapping[str, Output]]) -> None:
+    """Which sample has which recipe follows from all of a scene's: where some are gone since, a lost one would get another.
+
+    Raises:
+        InvalidScene: a kept sample would have another recipe now.
+    """
+    for planned in plan.candidates:
+        if planned.renders is None or str(planned.sample) not in kept:
+            continue
+        made = storage.read_json(work.tree.sample_meta(planned.sample), SampleMeta).provenance
+        if (made.recipe, made.schedule) != (planned.renders.recipe.name, planned.renders.value):
+            raise InvalidScene(
+                f"lost samples of `{work.scene_name}` could not be made again of the recipes that they were of",
+                file=work.tree.sample_meta(planned.sample),
+                key="provenance.recipe",
+                found=f"{made.recipe}; by the scene's files as they are now it would be {planned.renders.recipe.name}",
+                wanted="all of the scene's files that the samples were shared out by",
+                remedy="bring them back; or let the scene's samples be made anew from what is there: "
+                f"`thesis-assets run --exp {work.tree.exp_name} --force scene_samples`",
+            )
 
 
 def _require_recorded_rows(work: ShardWork, record: MadeFrom, shard: Shard) -> None:
@@ -290,6 +314,12 @@ def _shard(
     work: ShardWork, scene: Scene, plan: ScenePlan, made: ExportedTriplets, dropped: list[DroppedSample], started: float
 ) -> Shard:
     height, width = scene.image_size(plan.target_cam_ids[0])
+    saved = {row.sample_id for row in made.rows}
+    recipes = Counter(
+        planned.renders.recipe.name
+        for planned in plan.candidates
+        if planned.renders is not None and str(planned.sample) in saved
+    )
     stats = ShardStats(
         scene_name=scene.name,
         dataset=scene.dataset,
@@ -305,6 +335,7 @@ def _shard(
         png_encoder=made.png_encoder,
         seconds=round(time.monotonic() - started, 3),
         bytes_written=made.bytes_written,
+        recipes={recipe.name: recipes[recipe.name] for recipe in work.generation.recipes},
     )
     return Shard(stats, made.rows, sorted_dropped(dropped))
 

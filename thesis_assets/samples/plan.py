@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_assets.errors import InvalidExperiment, InvalidFile, InvalidScene
+from thesis_assets.experiments.recipes import RecipeRenders
 from thesis_assets.experiments.spec import Frames, GenerationSpec, Reference
 from thesis_assets.layout import SampleId
+from thesis_assets.samples.recipes import share_out
 from thesis_assets.schemas.samples import DroppedSample, DropReason
 
 if TYPE_CHECKING:
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlannedSample:
-    """One triplet to export, with the files it reads. A mask is None where the scene has none, or none is asked for."""
+    """One triplet to export, with the files it reads. A mask is None where the scene has none, or none is asked for.
+
+    `renders`: the recipe's folder that its render is of; None without recipes.
+    """
 
     sample: SampleId
     group_id: str
@@ -31,6 +36,7 @@ class PlannedSample:
     reference_image: Path
     target_mask: Path | None
     reference_mask: Path | None
+    renders: RecipeRenders | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ class ScenePlan:
 def plan_scene(scene: Scene, generation: GenerationSpec, group_id: str) -> ScenePlan:
     """List the triplets of a scene: every chosen frame of every target camera.
 
-    Chosen: the frames that any camera in use has, without skip frames, every `stride`-th, the first `max_samples_per_camera`.
+    Chosen: the frames that any camera in use has, without skip frames, every `stride`-th, the first `max_samples_per_camera`. With
+    recipes each triplet has its own; one at a frame that all of them train on is none.
 
     Raises:
         InvalidExperiment: a camera that the experiment names is not in the scene, or a target would be its own reference.
@@ -65,7 +72,20 @@ def plan_scene(scene: Scene, generation: GenerationSpec, group_id: str) -> Scene
                 candidates.append(planned)
             else:
                 dropped.append(planned)
+    if generation.recipes:
+        frames = frames_of_scene(scene, generation, source, targets)
+        renders = share_out([planned.sample for planned in candidates], frames, generation)
+        candidates = [
+            replace(planned, renders=renders[planned.sample]) for planned in candidates if planned.sample in renders
+        ]
     return ScenePlan(targets, candidates, dropped, listing.uses_masks)
+
+
+def frames_of_scene(scene: Scene, generation: GenerationSpec, source: int, targets: Sequence[int]) -> list[str]:
+    """The frames of which a recipe's 3D model may be trained on some: those of the source and target cameras, in numeric order."""
+    used = generation.frames.apply_skip_frames
+    found = frozenset[str]().union(*(scene.frames(cam_id, apply_skip_frames=used) for cam_id in (source, *targets)))
+    return sorted(found, key=int)
 
 
 def source_camera(scene: Scene, generation: GenerationSpec) -> int:

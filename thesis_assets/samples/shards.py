@@ -40,6 +40,7 @@ from thesis_assets.rendering.torch_rasteriser import TORCH_RASTERISER
 from thesis_assets.samples.integrity import IMAGE_FILES
 from thesis_assets.samples.sample_rows import read_rows, unique_rows, write_rows
 from thesis_assets.samples.snapshot import (
+    given_section,
     other_sections,
     read_generation_config,
     require_same_manifest,
@@ -169,15 +170,16 @@ def shard_unit(
         device: where Gaussians would be drawn; None: the rasteriser that drew what is there, else the CPU's.
     """
     source, stats = generation.renders.source, _statistics(tree, scene_name)
+    recipes = [renders.folder for renders in generation.recipe_renders()] or [""]
     adopted = stats is not None and stats.renderer.startswith(ADOPTED_FROM)
     rasteriser = _rasteriser(stats) if device is None else rasteriser_on(device)
     wanted = Wanted(
         step="scene_samples",
         code_version=CODE_VERSIONS["scene_samples"],
         options=_options(tree, generation, shaping(generation.model_dump(mode="json")), group_id),
-        given=_options(tree, generation, shaping(generation.model_dump(mode="json", exclude_unset=True)), group_id),
+        given=_options(tree, generation, shaping(given_section(generation)), group_id),
         tools=_tools(rasteriser) if source == "gaussians" and not adopted else {},
-        files={} if adopted else FilesToFind(lambda: scene_files(roots.tree(scene_name), roots, source)),
+        files={} if adopted else FilesToFind(lambda: scene_files(roots.tree(scene_name), roots, source, recipes)),
         of_outputs=source == "command",
     )
     older = partial(_older, tree, scene_name, generation)

@@ -161,6 +161,11 @@ def shaping(section: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def given_section(generation: GenerationSpec) -> dict[str, Any]:
+    """What an experiment's file sets. That it names no recipes is set too: samples of recipes do not stay where the file has none."""
+    return {"recipes": None, **generation.model_dump(mode="json", exclude_unset=True)}
+
+
 def write_generation_config(tree: DifixTree, generation: GenerationSpec, *, replace: bool = False) -> GenerationSpec:
     """Write the generation section, or leave it where it says the same already. Call it before any sample is written.
 
@@ -197,7 +202,7 @@ def write_generation_config(tree: DifixTree, generation: GenerationSpec, *, repl
 def section_changes(present: GenerationConfig, generation: GenerationSpec) -> list[str]:
     """In words, each option of the experiment's file that shapes samples and is another one in the snapshot."""
     now = {"generation": shaping(generation.model_dump(mode="json"))}
-    given = {"generation": shaping(generation.model_dump(mode="json", exclude_unset=True))}
+    given = {"generation": shaping(given_section(generation))}
     return list(differences({"generation": shaping(present.resolved)}, now, given, {}))
 
 

@@ -21,7 +21,14 @@ from thesis_assets.layout import DifixTree, SampleId
 from thesis_assets.provenance import Contents, Output
 from thesis_assets.rendering.renderer import MissingRender, Renderer, RenderSizeMismatch
 from thesis_assets.samples.integrity import IMAGE_FILES
-from thesis_assets.samples.plan import PlannedSample, ScenePlan, source_camera, target_cameras
+from thesis_assets.samples.plan import (
+    PlannedSample,
+    ScenePlan,
+    frames_of_scene,
+    source_camera,
+    target_cameras,
+)
+from thesis_assets.samples.recipes import training_frames
 from thesis_assets.samples.sample_rows import row_of
 from thesis_assets.samples.triplet_sheet import CELL_HEIGHT, shown_of
 from thesis_assets.schemas.samples import DroppedSample, DropReason, SampleMeta, SampleProvenance, SampleRow
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from thesis_assets.images.triplet_writer import PlacedImage, TripletJob, TripletWriter
+    from thesis_assets.rendering.command_renders import Told
     from thesis_assets.rendering.renderer import Renderer
     from thesis_assets.scenes.camera import Camera
     from thesis_assets.scenes.scene import Scene
@@ -84,7 +92,8 @@ def export_triplets(work: TripletWork, plan: ScenePlan, say: Callable[[str], Non
     from thesis_assets.images.codecs import encoder_version
     from thesis_assets.images.triplet_writer import TripletWriter
 
-    renderer = scene_renderer(work.tree, work.scene, work.generation, device=work.device, on_progress=say)
+    renderers = _renderers(work, plan, say)
+    renderer = next(iter(renderers.values()))
     named = renderer.version.startswith(renderer.name)
     export = work.generation.export
     common = SampleProvenance(
@@ -108,7 +117,7 @@ def export_triplets(work: TripletWork, plan: ScenePlan, say: Callable[[str], Non
             export.png_encoder, export.link_mode, threads=max(1, work.threads), contents=work.contents
         ) as writer,
     ):
-        for planned, made in _jobs(work, renderer, wanted, common, writer):
+        for planned, made in _jobs(work, renderers, wanted, common, writer):
             if isinstance(made, ThesisAssetsError):
                 dropped.append(dropped_by(planned.sample, made))
             else:
@@ -136,9 +145,22 @@ def export_triplets(work: TripletWork, plan: ScenePlan, say: Callable[[str], Non
     )
 
 
+def _renderers(work: TripletWork, plan: ScenePlan, say: Callable[[str], None]) -> dict[str, Renderer]:
+    """One a folder of renders that a sample of the plan is of, by the recipe's folder; the empty one without recipes."""
+    from thesis_assets.scenes.scene import open_scene
+
+    folders = {planned.renders.folder for planned in plan.candidates if planned.renders is not None}
+    named = [renders.folder for renders in work.generation.recipe_renders()]
+    found = {}
+    for folder in [folder for folder in named if folder in folders] or named[:1] or [""]:
+        scene = open_scene(work.scene.roots, work.scene.name, recipe=folder) if folder else work.scene
+        found[folder] = scene_renderer(work.tree, scene, work.generation, device=work.device, on_progress=say)
+    return found
+
+
 def _jobs(
     work: TripletWork,
-    renderer: Renderer,
+    renderers: Mapping[str, Renderer],
     wanted: list[PlannedSample],
     common: SampleProvenance,
     writer: TripletWriter,
@@ -151,13 +173,31 @@ def _jobs(
         for reference in {id(pair.reference): pair.reference for pair in pairs}.values():
             if not reference.untouched:
                 writer.make_ahead(reference.content)
-        renders = render_frame(renderer, work.scene, fname, [planned.sample.target_cam_id for planned in of_frame])
+        renders = _renders_of(of_frame, fname, renderers, work.scene)
         for planned, pair in zip(of_frame, pairs, strict=True):
-            render = renders[planned.sample.target_cam_id]
+            render = renders[_folder(planned), planned.sample.target_cam_id]
             if isinstance(render, ThesisAssetsError):
                 yield planned, render
             else:
                 yield planned, _job(work, planned, pair, render, common, pictured=str(planned.sample) in pictured)
+
+
+def _folder(planned: PlannedSample) -> str:
+    return "" if planned.renders is None else planned.renders.folder
+
+
+def _renders_of(
+    of_frame: list[PlannedSample], fname: str, renderers: Mapping[str, Renderer], scene: Scene
+) -> dict[tuple[str, int], Tensor | ThesisAssetsError]:
+    """The renders of one frame's samples, by folder and camera: a folder at once."""
+    cameras: dict[str, list[int]] = {}
+    for planned in of_frame:
+        cameras.setdefault(_folder(planned), []).append(planned.sample.target_cam_id)
+    return {
+        (folder, cam_id): render
+        for folder, cam_ids in cameras.items()
+        for cam_id, render in render_frame(renderers[folder], scene, fname, cam_ids).items()
+    }
 
 
 @contextlib.contextmanager
@@ -216,6 +256,8 @@ def _job(
                 "reference": work.contents.sha256(planned.reference_image),
             },
             "mask_coverage": pair.coverage(),
+            "recipe": None if planned.renders is None else planned.renders.recipe.name,
+            "schedule": None if planned.renders is None else planned.renders.value,
             "target_mode": placed["target_image.jpg"].mode,
             "reference_mode": placed["ref_image.jpg"].mode,
         }
@@ -242,6 +284,8 @@ def scene_renderer(
 ) -> Renderer:
     """The renderer that `generation.renders` names. Of the source `command`: runs it where its renders are not there already.
 
+    Of the recipe whose renders the scene has (`open_scene`).
+
     Raises:
         As `rendering.choice.make_renderer`, and as the choice of cameras (`plan.source_camera`, `plan.target_cameras`).
     """
@@ -251,8 +295,22 @@ def scene_renderer(
     command = None
     if generation.renders.source == "command":  # it is told the scene's cameras
         source = source_camera(scene, generation)
-        command = RenderCommand(tree, scene, generation, source, tuple(target_cameras(scene, generation, source)))
+        targets = target_cameras(scene, generation, source)
+        told = _told(scene, generation, source, targets)
+        command = RenderCommand(tree, scene, generation, source, tuple(targets), told)
     return make_renderer(generation.renders, scene, device=device, command=command, on_progress=on_progress)
+
+
+def _told(scene: Scene, generation: GenerationSpec, source: int, targets: Sequence[int]) -> Told | None:
+    """What the command is told of the recipe whose renders the scene has."""
+    from thesis_assets.rendering.command_renders import Told
+
+    renders = next((each for each in generation.recipe_renders() if each.folder == scene.tree.recipe), None)
+    if renders is None:
+        return None
+    frames = training_frames(frames_of_scene(scene, generation, source, targets), renders.recipe)
+    cameras = [source] if renders.recipe.train_cameras == "source" else scene.camera_ids()
+    return Told(renders, tuple(cameras), tuple(frames))
 
 
 def render_frame(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -27,6 +27,7 @@ from thesis_assets.scenes.listing import (
     Completeness,
     SceneRoots,
     file_with_content,
+    recipe_folders,
     upstream_completeness,
 )
 from thesis_assets.scenes.scene import Scene, open_scene
@@ -101,6 +102,7 @@ def describe_scene(
     *,
     source_camera: int | None = None,
     render_source: str | None = None,
+    recipes: Sequence[str] = ("",),
     quiet_s: float = DEFAULT_QUIET_S,
     now: float | None = None,
 ) -> SceneSummary:
@@ -111,6 +113,7 @@ def describe_scene(
     Args:
         source_camera: the camera that an experiment names; None asks the registry.
         render_source: `gaussians`, `precomputed` or `command`; None accepts Gaussians or renders.
+        recipes: the folders that `precomputed` renders of recipes lie in, each of which is needed; the empty one: of no recipe.
         quiet_s: how long the folders of a scene without a declared status must have rested.
         now: seconds since the epoch; None takes the clock.
 
@@ -121,15 +124,21 @@ def describe_scene(
     try:
         scene = open_scene(roots, scene_name)
         completeness = upstream_completeness(scene.tree, roots, quiet_s=quiet_s, now=now)
-        return _summary(scene, completeness, source_camera, render_source)
+        return _summary(scene, completeness, source_camera, render_source, recipes)
     except ThesisAssetsError as error:
         return SceneSummary(scene_name, dataset_of(scene_name), problem=str(error))
 
 
 def _summary(
-    scene: Scene, completeness: Completeness, source_camera: int | None, render_source: str | None
+    scene: Scene,
+    completeness: Completeness,
+    source_camera: int | None,
+    render_source: str | None,
+    recipes: Sequence[str],
 ) -> SceneSummary:
-    triplets = tuple(missing_for_triplets(scene, source_camera=source_camera, render_source=render_source))
+    triplets = tuple(
+        missing_for_triplets(scene, source_camera=source_camera, render_source=render_source, recipes=recipes)
+    )
     missing: dict[Purpose, tuple[str, ...]] = {
         "export": triplets,
         "nvs": triplets,
@@ -240,7 +249,11 @@ PURPOSES: tuple[Purpose, ...] = ("export", "nvs", "pose_smplx", "pose_smpl")
 
 
 def missing_for_triplets(
-    scene: Scene, *, source_camera: int | None = None, render_source: str | None = None
+    scene: Scene,
+    *,
+    source_camera: int | None = None,
+    render_source: str | None = None,
+    recipes: Sequence[str] = ("",),
 ) -> list[str]:
     """What the export of triplets, and so novel views, cannot do without; arguments as of `describe_scene`. Empty: nothing."""
     cameras = scene.camera_ids()
@@ -255,8 +268,8 @@ def missing_for_triplets(
         lacks.append(f"a registry entry ({scene.tree.registry_entry}) or a source camera named in the experiment")
     elif source not in calibrated:
         lacks.append(f"images and all_cameras of the source camera {source}")
-    if not _has_renders(scene, render_source):
-        lacks.append(_renders_wanted(scene, render_source))
+    if not _has_renders(scene, render_source, recipes):
+        lacks.append(_renders_wanted(scene, render_source, recipes))
     return lacks
 
 
@@ -292,15 +305,33 @@ def _gap(place: str, frames: Sequence[str], present: Iterable[str]) -> list[str]
     return [f"{place}: {len(absent)} of {len(frames)} frames, first {absent[0]}"] if absent and there else []
 
 
-def _has_renders(scene: Scene, render_source: str | None) -> bool:
+def _has_renders(scene: Scene, render_source: str | None, recipes: Sequence[str]) -> bool:
+    if render_source == "command":
+        return True
     gaussians = scene.has_static_gaussians() or bool(scene.gaussian_files().paths)
-    precomputed = any(scene.render_files(cam_id).paths for cam_id in scene.camera_ids())
-    by_source = {"gaussians": gaussians, "precomputed": precomputed, "command": True, None: gaussians or precomputed}
-    return by_source[render_source]
+    if render_source == "gaussians":
+        return gaussians
+    if render_source == "precomputed":
+        return all(_renders_of(scene, recipe) for recipe in recipes)
+    return gaussians or any(_renders_of(scene, recipe) for recipe in ("", *recipe_folders(scene.tree)))
 
 
-def _renders_wanted(scene: Scene, render_source: str | None) -> str:
+def _of_recipe(scene: Scene, recipe: str) -> Scene:
+    """The scene with the renders of a recipe's folder."""
+    same = recipe == scene.tree.recipe
+    return scene if same else Scene(scene.roots, replace(scene.tree, recipe=recipe), scene.registry)
+
+
+def _renders_of(scene: Scene, recipe: str) -> bool:
+    """Whether any camera has a render there."""
+    return any(_of_recipe(scene, recipe).render_files(cam_id).paths for cam_id in scene.camera_ids())
+
+
+def _renders_wanted(scene: Scene, render_source: str | None, recipes: Sequence[str]) -> str:
     gaussians, renders = str(scene.tree.estimated.gaussians_dir), str(scene.tree.renders_dir)
+    if render_source == "precomputed":
+        lacking = [recipe for recipe in recipes if not _renders_of(scene, recipe)]
+        renders = ", ".join(str(replace(scene.tree, recipe=recipe).renders_dir) for recipe in lacking)
     wanted = {"gaussians": f"Gaussians ({gaussians})", "precomputed": f"renders ({renders})"}
     return wanted.get(render_source or "", f"Gaussians ({gaussians}) or renders ({renders})")
 
@@ -437,11 +468,12 @@ class _Checker:
                 yield Finding("warning", place, absent, f"{absent} of {len(photographed)} frames have no mask")
 
     def _renders(self, cam_id: int) -> Iterator[Finding]:
-        renders = self.scene.render_files(cam_id)
-        if self.scene.image_files(cam_id).paths:
-            yield from self._each(
-                f"renders/{cam_id}", renders.paths.values(), lambda path: self._check_size_of(path, cam_id)
-            )
+        if not self.scene.image_files(cam_id).paths:
+            return
+        for recipe in ("", *recipe_folders(self.scene.tree)):
+            place = f"renders/{recipe}/{cam_id}" if recipe else f"renders/{cam_id}"
+            renders = _of_recipe(self.scene, recipe).render_files(cam_id)
+            yield from self._each(place, renders.paths.values(), lambda path: self._check_size_of(path, cam_id))
 
     def _depths(self, cam_id: int) -> Iterator[Finding]:
         for estimated, side in ((False, "ground truth"), (True, "estimates")):

@@ -8,8 +8,8 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from thesis_assets.errors import InvalidScene
@@ -18,6 +18,7 @@ from thesis_assets.layout import SceneTree
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 """In order of preference, where one frame has several."""
 
+_RECIPE = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 _FRAME_FILE = re.compile(r"([0-9]{6}|[1-9][0-9]{6,11})(\.[A-Za-z0-9]+)")
 
@@ -31,13 +32,13 @@ class SceneRoots:
     registry: Path
     renders: Path
 
-    def tree(self, scene_name: str) -> SceneTree:
-        """The paths of one scene.
+    def tree(self, scene_name: str, recipe: str = "") -> SceneTree:
+        """The paths of one scene, with the renders of a recipe's folder.
 
         Raises:
             InvalidKey: the name is unsafe, or has no dataset in front.
         """
-        return SceneTree(self.canonical_gt, self.preprocessing, self.registry, self.renders, scene_name)
+        return SceneTree(self.canonical_gt, self.preprocessing, self.registry, self.renders, scene_name, recipe)
 
     def check_inside(self, path: Path) -> Path:
         """Return `path` if it lies, links followed, below one of the roots.
@@ -142,7 +143,18 @@ def _has_content(entry: os.DirEntry[str], roots: SceneRoots) -> bool:
 _DEEPEST_FILE = 2  # masks lie deepest, <cam_id>/<person>/; the bound also ends a loop of links
 
 
-def scene_files(tree: SceneTree, roots: SceneRoots, render_source: str | None) -> dict[str, str]:
+def recipe_folders(tree: SceneTree) -> list[str]:
+    """The folders that stand between a scene's renders and its cameras: of recipes, by name."""
+    try:
+        with os.scandir(replace(tree, recipe="").renders_dir) as entries:
+            return sorted(entry.name for entry in entries if _RECIPE.fullmatch(entry.name) and entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def scene_files(
+    tree: SceneTree, roots: SceneRoots, render_source: str | None, recipes: Sequence[str] = ("",)
+) -> dict[str, str]:
     """Name to path of every file that generation reads from a scene: one listing a folder, no file is opened.
 
     Names are `<root>/<path below it>`: `canonical_gt/<scene>/images/4/000012.jpg`. Nothing where there is nothing.
@@ -150,6 +162,7 @@ def scene_files(tree: SceneTree, roots: SceneRoots, render_source: str | None) -
     Args:
         render_source: `gaussians` or `precomputed` leaves out the files that the other source reads; None takes both.
             `command` takes the Gaussians, and not the renders: those are what the command makes of the rest.
+        recipes: the folders of renders that `precomputed` reads; the empty one holds those of no recipe. None as source takes all.
     """
     truth, estimated = tree.ground_truth, tree.estimated
     places = [truth.images_dir, truth.cameras_dir, truth.masks_dir, truth.skip_frames, estimated.skip_frames]
@@ -157,7 +170,9 @@ def scene_files(tree: SceneTree, roots: SceneRoots, render_source: str | None) -
     if render_source in (None, "gaussians", "command"):
         places.append(estimated.gaussians_dir)
     if render_source in (None, "precomputed"):
-        places += [tree.renders_dir / str(cam_id) for cam_id in list_numbers(tree.renders_dir)]  # ours lie beside them
+        for recipe in recipes if render_source is not None else ["", *recipe_folders(tree)]:
+            folder = replace(tree, recipe=recipe).renders_dir
+            places += [folder / str(cam_id) for cam_id in list_numbers(folder)]  # ours lie beside them
     return {name: path for place in places for name, path in _files(place, roots)}
 
 
@@ -196,6 +211,7 @@ def _label(path: Path, roots: SceneRoots) -> str:
 DEFAULT_QUIET_S = 600.0
 MAX_INFO_BYTES = 4 * 1024 * 1024
 _STATUS = re.compile(rb"^[ \t]*status[ \t]*:[ \t]*(\w+)[ \t\r]*$", re.MULTILINE)
+_ESTIMATOR = re.compile(rb"^[ \t]*estimator[ \t]*:[ \t]*(\S+)[ \t\r]*$", re.MULTILINE)
 _DEEPEST_FOLDER = 4  # seg/img_seg_mask/<cam_id>/<person>; the bound also ends a loop of links
 
 
@@ -245,6 +261,18 @@ def read_status(path: Path) -> str | None:
 
     words: list[bytes] = _STATUS.findall(read_bounded(path, MAX_INFO_BYTES))
     return words[-1].decode("ascii", "replace").lower() if words else None
+
+
+def read_estimators(path: Path) -> list[str]:
+    """The models that estimated a scene, by the lines `estimator: <id>` of its `preprocess_info.txt`, in their order, each once.
+
+    Raises:
+        InvalidFile: the file is too large to be one.
+    """
+    from thesis_assets.scenes.bounded_files import read_bounded  # as in `read_status`
+
+    found = _ESTIMATOR.findall(read_bounded(path, MAX_INFO_BYTES))
+    return list(dict.fromkeys(word.decode("utf-8", "replace") for word in found))
 
 
 def newest_change(tree: SceneTree) -> float:

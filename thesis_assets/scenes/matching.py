@@ -170,6 +170,18 @@ def built_in_group(scene_name: str) -> str | None:
     return None if match is None else match[1]
 
 
+def people_of(scene_name: str, rules: Mapping[str, str]) -> frozenset[str]:
+    """Every name by which the rules know the people of a scene, `<dataset>/<group>` in lower case: by the experiment's rule, and by the
+    one that comes with the platform or a plug-in.
+
+    Raises:
+        As `group_id`.
+    """
+    dataset, built_in = dataset_of(scene_name), built_in_group(scene_name)
+    groups = {group_id(scene_name, rules), *([built_in] if built_in is not None else [])}
+    return frozenset(f"{dataset}/{group}".casefold() for group in groups)
+
+
 def _no_rule(dataset: str, scene_name: str, rules: Mapping[str, str]) -> InvalidExperiment:
     known = sorted({*BUILT_IN_RULES, *rules, *_plug_ins()})
     return InvalidExperiment(

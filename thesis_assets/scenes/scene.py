@@ -33,10 +33,11 @@ from thesis_assets.scenes.listing import (
 from thesis_assets.schemas.scenes import SceneRegistryEntry
 
 
-def open_scene(roots: SceneRoots, scene_name: str, *, and_gone: bool = False) -> Scene:
+def open_scene(roots: SceneRoots, scene_name: str, *, and_gone: bool = False, recipe: str = "") -> Scene:
     """Open a scene by name.
 
     Args:
+        recipe: the folder of a recipe's renders; empty: its renders are those of no recipe.
         and_gone: also where its ground truth is not there: it has no cameras then, and no frames.
 
     Raises:
@@ -44,7 +45,7 @@ def open_scene(roots: SceneRoots, scene_name: str, *, and_gone: bool = False) ->
         InvalidScene: there is no such scene under the ground-truth root, or its folder is a link out of the roots.
         InvalidFile: its registry entry cannot be read.
     """
-    tree = roots.tree(scene_name)
+    tree = roots.tree(scene_name, recipe)
     if not (and_gone or tree.ground_truth.base.is_dir()):
         near = difflib.get_close_matches(scene_name, _folder_names(roots.canonical_gt), n=3)
         raise InvalidScene(

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 
 class FileModel(BaseModel):
@@ -24,3 +24,16 @@ class OlderKeys(FileModel):
             if isinstance(value, dict)
             else value
         )
+
+
+class WithoutEmptyKeys(FileModel):
+    """A file that has some keys only where they say something: without them it stays, byte for byte, as it was before they came."""
+
+    left_out_empty: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_empty_keys(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = written(self)
+        return {
+            key: each for key, each in values.items() if key not in self.left_out_empty or each not in (None, {}, [])
+        }

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from thesis_assets.schemas.base import FileModel, OlderKeys
+from thesis_assets.schemas.base import FileModel, OlderKeys, WithoutEmptyKeys
 
 DropReason = Literal[
     "missing_reference_frame",
@@ -40,8 +40,10 @@ class _WithoutDigests(OlderKeys):
     older_keys: ClassVar[frozenset[str]] = frozenset({"generation_digest", "scene_digest"})
 
 
-class SampleProvenance(_WithoutDigests):
+class SampleProvenance(_WithoutDigests, WithoutEmptyKeys):
     """Where a sample's pixels come from."""
+
+    left_out_empty: ClassVar[frozenset[str]] = frozenset({"recipe", "schedule"})
 
     identity: str = ""
     """Of the shard's made-from record; empty in a sample of a version that wrote none."""
@@ -58,6 +60,10 @@ class SampleProvenance(_WithoutDigests):
     target_mode: str
     """`hard_link`, `reflink`, `copy` or `encoded`."""
     reference_mode: str
+    recipe: str | None = None
+    """Of the experiment's recipes the one that the render is of; None without recipes."""
+    schedule: float | None = None
+    """The share of the full schedule that it was made after; None where the recipe has none."""
 
 
 class SampleMeta(SampleRow):
@@ -80,8 +86,10 @@ class DroppedSample(FileModel):
     detail: str = ""
 
 
-class ShardStats(_WithoutDigests):
+class ShardStats(_WithoutDigests, WithoutEmptyKeys):
     """`scene_runs/<scene_name>/run_stats.json`."""
+
+    left_out_empty: ClassVar[frozenset[str]] = frozenset({"recipes"})
 
     scene_name: str
     dataset: str
@@ -98,9 +106,19 @@ class ShardStats(_WithoutDigests):
     png_encoder: str
     seconds: float
     bytes_written: int
+    recipes: dict[str, int] = {}
+    """Samples by recipe, every recipe of the experiment; empty without recipes."""
 
 
-class SplitSummary(FileModel):
+class RecipeCounts(FileModel):
+    """How many samples have their render from a recipe."""
+
+    n_all: int
+    n_train: int
+    n_test: int
+
+
+class SplitSummary(WithoutEmptyKeys):
     """`manifests/split_summary.json`. Groups are written `<dataset>/<group_id>`: the unit of leakage is the pair."""
 
     n_all: int
@@ -115,6 +133,10 @@ class SplitSummary(FileModel):
     split_spec: dict[str, object]
     manifest_sha256: dict[str, str]
     """By manifest file name."""
+    recipes: dict[str, RecipeCounts] = {}
+    """By recipe; empty without recipes."""
+
+    left_out_empty: ClassVar[frozenset[str]] = frozenset({"recipes"})
 
 
 class GenerationStats(_WithoutDigests):

@@ -156,6 +156,22 @@ class CheckpointScore(FileModel):
     lpips_render: float | None = None
 
 
+class RecipeScore(FileModel):
+    """Means over the scored test samples of one recipe; None where nothing was measured."""
+
+    exp_name: str
+    run_name: str
+    step: int
+    recipe: str
+    n_samples: int
+    psnr_render: float | None
+    psnr_refined: float | None
+    ssim_render: float | None
+    ssim_refined: float | None
+    lpips_render: float | None
+    lpips_refined: float | None
+
+
 class SelectedCheckpoint(OlderKeys):
     """`selected_checkpoint.json`."""
 

@@ -29,7 +29,14 @@ from thesis_assets.provenance import (
 from thesis_assets.samples.sample_rows import group_key, rows_sha256, write_rows
 from thesis_assets.samples.snapshot import require_same_manifest
 from thesis_assets.scenes.matching import group_id
-from thesis_assets.schemas.samples import DroppedSample, GenerationStats, SampleRow, ShardStats, SplitSummary
+from thesis_assets.schemas.samples import (
+    DroppedSample,
+    GenerationStats,
+    RecipeCounts,
+    SampleRow,
+    ShardStats,
+    SplitSummary,
+)
 
 GroupOf = Callable[[str], tuple[str, str]]
 """From a scene's name to its (dataset, group id)."""
@@ -268,10 +275,22 @@ def write_split_manifests(
         reserved_scenes=sorted(split.reserved_scenes),
         split_spec=split.model_dump(mode="json"),
         manifest_sha256=digests,
+        recipes=_counts_by_recipe(shards, {row.scene_name for row in result.test}),
     )
     storage.write_json(tree.split_summary, summary)
     making.finish(_files(tree))
     return summary
+
+
+def _counts_by_recipe(shards: Sequence[ShardStats], test_scenes: Collection[str]) -> dict[str, RecipeCounts]:
+    """By the shards' own counts: a scene stands on one side."""
+    names = list(dict.fromkeys(name for stats in shards for name in stats.recipes))
+    found = {}
+    for name in names:
+        n_all = sum(stats.recipes.get(name, 0) for stats in shards)
+        n_test = sum(stats.recipes.get(name, 0) for stats in shards if stats.scene_name in test_scenes)
+        found[name] = RecipeCounts(n_all=n_all, n_train=n_all - n_test, n_test=n_test)
+    return found
 
 
 def _sorted_counts(names: Iterable[str]) -> dict[str, int]:

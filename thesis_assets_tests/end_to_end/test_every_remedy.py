@@ -162,6 +162,7 @@ BY_A_PERSON = {
     "selected_checkpoint.improves_over_input": "no file is at fault",
     "nvs.lpips_present": "make lpips",
     "evaluation_manifest.evaluated_people_unseen": "evaluation.scenes",
+    "evaluation_manifest.upstream_saw_evaluated_people": "its entry in the folder of models",
     "evaluation_recordings.recording_within_size_budget": "THESIS_SPLIT_RECORDING_MB",
 }
 """The file, the machine or the training itself is wrong: what a person decides, by a word of it."""

@@ -72,7 +72,7 @@ def keys_of(model: type[BaseModel]) -> set[str]:
 @pytest.mark.parametrize(
     ("part", "model", "elsewhere"),
     [
-        ("generation", GenerationSpec, {"scenes_from"}),
+        ("generation", GenerationSpec, {"scenes_from", "recipes", "recipe_seed"}),
         ("split", SplitSpec, {"test_fraction", "train_only", "seed"}),
         ("evaluation", EvaluationSpec, set()),
     ],

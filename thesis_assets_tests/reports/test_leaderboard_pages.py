@@ -21,6 +21,7 @@ from thesis_assets.reports.leaderboard_pages import (
     write_leaderboard,
 )
 from thesis_assets.schemas.evaluation import DifferenceRow, LeaderboardRow
+from thesis_assets.schemas.tuning import RecipeScore
 from thesis_assets_tests.evaluation.measured import difference, row, single_spaced
 
 
@@ -299,3 +300,30 @@ def test_the_plot_has_a_bar_a_run_and_epoch_with_a_dot_a_scene_and_its_interval(
 def test_the_same_numbers_give_the_same_picture_and_other_ones_another() -> None:
     once, again, moved = (difference_plot(Leaderboard([], [difference(scenes=[0.1, by])])) for by in (0.3, 0.3, 0.2))
     assert once == again != moved
+
+
+# --- recipes -----------------------------------------------------------------------------------------------------------
+
+
+def of_recipe(recipe: str, psnr: float | None, lpips: float | None = None) -> RecipeScore:
+    return RecipeScore(
+        **{"exp_name": "demo", "run_name": "a", "step": 10, "recipe": recipe, "n_samples": 0 if psnr is None else 3},
+        **{"psnr_render": psnr, "psnr_refined": None if psnr is None else psnr + 1.5},
+        **{"ssim_render": None, "ssim_refined": None, "lpips_render": lpips, "lpips_refined": lpips},
+    )
+
+
+def test_scores_by_recipe_stand_in_a_part_of_their_own() -> None:
+    def shown(*scores: RecipeScore) -> str:
+        return single_spaced(markdown_text(Leaderboard([row()], by_recipe=scores), plot_name="p.png"))
+
+    text = shown(of_recipe("cross", 20.0), of_recipe("sparse", None))
+    assert "## Test samples by recipe" in text
+    assert "| demo | a | 10 | cross | 3 | 20.00 | 21.50 | +1.50 |" in text
+    assert "| demo | a | 10 | sparse | 0 | | | |" in text
+    assert "LPIPS of renders" not in text
+    assert "| 0.2500 | 0.2500 |" in shown(of_recipe("cross", 20.0, 0.25))
+
+
+def test_without_recipes_the_page_says_nothing_of_them() -> None:
+    assert "by recipe" not in page(row())

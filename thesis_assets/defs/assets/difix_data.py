@@ -95,16 +95,26 @@ def scene_samples(context: dg.AssetExecutionContext, platform: PlatformParam, co
 )
 def sample_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> object:
     """Collect the shards of the declared scenes."""
+    from thesis_assets.samples.recipes import off_share
     from thesis_assets.samples.shards import collect_sample_set
 
     cell = Cell(context.partition_key)
-    collected = collect_sample_set(platform.difix(cell), platform.scene_names(platform.spec(cell)))
+    spec = platform.spec(cell)
+    collected = collect_sample_set(platform.difix(cell), platform.scene_names(spec))
     groups: Counter[str] = Counter()
     for shard in collected.shards:
         groups[f"{shard.dataset}/{shard.group_id}"] += shard.n_saved
     seconds = sum(shard.seconds for shard in collected.shards)
+    recipes: Counter[str] = Counter()
+    for shard in collected.shards:
+        recipes.update(shard.recipes)
+    off = off_share(spec.generation.recipes, recipes)
+    for line in off:
+        platform.reporter(context)(line)
     context.add_output_metadata(
         {
+            **({"samples by recipe": counts_table("recipe", recipes)} if recipes else {}),
+            **({"recipes off their share": "; ".join(off)} if off else {}),
             "samples by scene": counts_table("scene", {shard.scene_name: shard.n_saved for shard in collected.shards}),
             "samples by group": counts_table("group", groups),
             "dropped by reason": counts_table("reason", Counter(row.reason for row in collected.dropped)),
