@@ -522,6 +522,8 @@ class DifixTree:
     meta_dir = Below("meta")
     generation_config = Below("meta/generation_config.yaml")
     generation_stats = Below("meta/generation_stats.json")
+    exclusions = Below("meta/exclude.csv")
+    """*Ours*: the samples that the halves were made without."""
     dropped_samples = Below("meta/dropped_samples.csv")
     attempts_dir = Below("meta/attempts")
     """*Ours*: the last attempts at cells that are not made."""

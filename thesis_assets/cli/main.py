@@ -20,6 +20,7 @@ from thesis_assets.cli import (
     recordings,
     results,
     run,
+    samples,
     scenes,
     services,
     status,
@@ -72,6 +73,7 @@ app.command("leaderboard")(results.leaderboard)
 app.command("compare")(results.compare)
 app.command("adopt")(experiments.adopt)
 app.add_typer(status.checks_app, name="checks", help="The checks: made again, their page, a thorough look.")
+app.add_typer(samples.samples_app, name="samples", help="Leave samples out of training and testing.")
 app.add_typer(recordings.rerun_app, name="rerun", help="Recordings: write them, open them, ask all of them.")
 app.command("refine")(checkpoints.refine)
 app.add_typer(checkpoints.checkpoint_app, name="checkpoint", help="Verify a run's checkpoints; convert them.")

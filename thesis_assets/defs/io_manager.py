@@ -25,7 +25,7 @@ from thesis_assets.operations.metadata import Metadata, counts_table
 
 if TYPE_CHECKING:
     from thesis_assets.samples.shards import SampleSet
-    from thesis_assets.schemas.samples import SampleRow
+    from thesis_assets.schemas.samples import Exclusion, SampleRow
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class SplitTables:
     rows: "list[SampleRow]"
     result: Any
     split: Any
+    exclusions: "list[Exclusion]"
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,13 @@ def _write_split(platform: Platform, cell: Cell, value: SplitTables) -> Metadata
     tree = platform.difix(cell)
     spec = platform.spec(cell)
     samples = collect_sample_set(tree, platform.scene_names(spec))
-    summary = write_split_manifests(tree, value.rows, value.result, value.split, samples.dropped, samples.shards)
+    summary = write_split_manifests(
+        tree, value.rows, value.result, value.split, samples.dropped, samples.shards, value.exclusions
+    )
     return {
         "train samples": summary.n_train,
         "test samples": summary.n_test,
+        **({} if summary.n_excluded is None else {"left out samples": summary.n_excluded}),
         "train groups": counts_table("group", _by_group(value.result.train)),
         "test groups": counts_table("group", _by_group(value.result.test)),
         "dagster/row_count": summary.n_all,

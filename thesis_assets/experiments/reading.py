@@ -290,6 +290,10 @@ class ExperimentFolder:
     def path(self, exp_name: str) -> Path:
         return self.directory / f"{check_key(exp_name, 'exp_name')}.yaml"
 
+    def exclusions(self, exp_name: str) -> Path:
+        """Where the samples stand that a person leaves out of an experiment."""
+        return self.directory / f"{check_key(exp_name, 'exp_name')}.exclude.csv"
+
     def read(self, exp_name: str) -> ExperimentSpec:
         """Read one experiment.
 

@@ -1,7 +1,9 @@
 """Writing an experiment's file from another: a fork or a shipped example under a new name, a run derived from a declared one. Comments stay."""
 
+import contextlib
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,6 +63,10 @@ def fork_experiment(path: Path, exp_name: str, folder: Path | None = None) -> Ex
             wanted="a name that is not taken",
             remedy="choose another name: an experiment file is never overwritten",
         ) from error
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copy2(
+            ExperimentFolder(path.parent).exclusions(path.stem), ExperimentFolder(target.parent).exclusions(exp_name)
+        )
     return spec
 
 
@@ -73,7 +79,7 @@ def lay_aside(folder: ExperimentFolder, exp_name: str) -> Path:
     """
     if not folder.path(exp_name).is_file():
         folder.read(exp_name)  # says what there is
-    return _moved(folder.path(exp_name), folder.archive.path(exp_name))
+    return _moved(folder, folder.archive, exp_name)
 
 
 def bring_back(folder: ExperimentFolder, exp_name: str) -> Path:
@@ -91,10 +97,11 @@ def bring_back(folder: ExperimentFolder, exp_name: str) -> Path:
             wanted=", ".join(folder.archive.names()) or "at least one experiment file",
             remedy="`thesis-assets archive` lists what is there",
         )
-    return _moved(folder.archive.path(exp_name), folder.path(exp_name))
+    return _moved(folder.archive, folder, exp_name)
 
 
-def _moved(path: Path, target: Path) -> Path:
+def _moved(folder: ExperimentFolder, other: ExperimentFolder, exp_name: str) -> Path:
+    path, target = folder.path(exp_name), other.path(exp_name)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         raise InvalidExperiment(
@@ -104,6 +111,8 @@ def _moved(path: Path, target: Path) -> Path:
             wanted="a name that is not taken",
             remedy="rename or remove one of the two: an experiment file is never overwritten",
         )
+    with contextlib.suppress(FileNotFoundError):
+        folder.exclusions(exp_name).rename(other.exclusions(exp_name))
     path.rename(target)
     return target
 

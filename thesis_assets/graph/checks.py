@@ -86,7 +86,9 @@ CHECKS: dict[str, dict[str, Check]] = {
             first="take the dataset's rule out of `split.group_rules` of {exp}.yaml, or, where it is meant, set "
             "`split.override_builtin_rule: true`",
         ),
-        "splits_partition_all_samples": Check("Train and test are disjoint and together all samples.", (_EXP,)),
+        "splits_partition_all_samples": Check(
+            "Train, test and what was left out are disjoint and together all samples.", (_EXP,)
+        ),
         "splits_not_empty": Check(
             "Both sides have samples (train alone where the file says train_only).",
             (_EXP,),

@@ -75,7 +75,7 @@ def _sample_set(platform: Platform, cell: Cell) -> list[Unit]:
 def _split_manifests(platform: Platform, cell: Cell) -> list[Unit]:
     from thesis_assets.splits.manifests import split_unit
 
-    return [split_unit(platform.difix(cell), platform.spec(cell).split)]
+    return [split_unit(platform.difix(cell), platform.spec(cell).split, platform.exclusions(cell))]
 
 
 def _difix_data(platform: Platform, cell: Cell) -> list[Unit]:

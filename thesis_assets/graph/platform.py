@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from thesis_assets.launch.jobs import Launcher
     from thesis_assets.scenes.listing import SceneRoots
     from thesis_assets.scenes.scene import Scene
+    from thesis_assets.schemas.samples import Exclusion
     from thesis_assets.tuning.trainer_start import Reported
     from thesis_assets.tuning.training_plan import TrainingPlan
 
@@ -531,6 +532,17 @@ class Platform:
         return [
             name for name in self.experiments.names() if name not in readable and self.difix(Cell(name)).base.is_dir()
         ]
+
+    def exclusions(self, cell: Cell) -> "list[Exclusion]":
+        """The samples that the halves of an experiment are made without: of a frozen one those that it was frozen with.
+
+        Raises:
+            InvalidFile: the file of them is no such table.
+        """
+        from thesis_assets.splits.exclusions import read_exclusions
+
+        frozen = self.is_frozen(cell.exp_name)
+        return read_exclusions(self.difix(cell).exclusions if frozen else self.experiments.exclusions(cell.exp_name))
 
     def is_frozen(self, exp_name: str) -> bool:
         """Whether an experiment's data snapshot may not change any more."""

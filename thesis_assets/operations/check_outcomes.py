@@ -110,6 +110,7 @@ def _split_manifests(platform: Platform, cell: Cell) -> Outcomes:
     from thesis_assets.samples.sample_rows import read_rows
     from thesis_assets.scenes.catalog import known_scenes
     from thesis_assets.splits import leakage
+    from thesis_assets.splits.exclusions import excluded_from
     from thesis_assets.splits.manifests import group_finder, reserved_groups
     from thesis_assets.splits.near_duplicates import check_near_duplicates
     from thesis_assets.splits.photographs import check_photographs
@@ -127,7 +128,7 @@ def _split_manifests(platform: Platform, cell: Cell) -> Outcomes:
         "reserved_scenes_not_in_train": reserved_scenes_not_in_train,
         "reserved_scenes_exist": lambda: leakage.check_reserved_exist(split, known_scenes(platform.roots)),
         "group_rule_splits_people": lambda: leakage.check_group_rules(rows, split),
-        "splits_partition_all_samples": lambda: leakage.check_partition(rows, train, test),
+        "splits_partition_all_samples": lambda: leakage.check_partition(rows, train, test, excluded_from(tree)),
         "splits_not_empty": lambda: leakage.check_not_empty(train, test, train_only=split.train_only),
         "photographs_across_splits": lambda: check_photographs(tree, train, test, platform.roots),
         "near_duplicates_across_splits": lambda: check_near_duplicates(train, test, platform.roots),

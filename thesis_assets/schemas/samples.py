@@ -110,6 +110,15 @@ class ShardStats(_WithoutDigests, WithoutEmptyKeys):
     """Samples by recipe, every recipe of the experiment; empty without recipes."""
 
 
+class Exclusion(FileModel):
+    """A line of `experiments/<exp_name>.exclude.csv`: a sample that a person leaves out of training and testing."""
+
+    sample_id: str
+    reason: str = ""
+    who: str = ""
+    when: str = ""
+
+
 class RecipeCounts(FileModel):
     """How many samples have their render from a recipe."""
 
@@ -136,7 +145,10 @@ class SplitSummary(WithoutEmptyKeys):
     recipes: dict[str, RecipeCounts] = {}
     """By recipe; empty without recipes."""
 
-    left_out_empty: ClassVar[frozenset[str]] = frozenset({"recipes"})
+    n_excluded: int | None = None
+    """Samples in neither half, as a person left them out; None where nobody did."""
+
+    left_out_empty: ClassVar[frozenset[str]] = frozenset({"recipes", "n_excluded"})
 
 
 class GenerationStats(_WithoutDigests):

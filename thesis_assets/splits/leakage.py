@@ -133,8 +133,14 @@ def check_group_rules(rows: Sequence[SampleRow], split: SplitSpec) -> CheckOutco
     )
 
 
-def check_partition(every: Sequence[SampleRow], train: Sequence[SampleRow], test: Sequence[SampleRow]) -> CheckOutcome:
-    """Train and test are disjoint, together all, equal row by row, and sorted by sample id."""
+def check_partition(
+    every: Sequence[SampleRow], train: Sequence[SampleRow], test: Sequence[SampleRow], excluded: Collection[str] = ()
+) -> CheckOutcome:
+    """Train, test and what was left out are disjoint, together all, equal row by row, and sorted by sample id.
+
+    Args:
+        excluded: sample ids that a person left out; one that no sample has any more says nothing.
+    """
     if not every:
         return CheckOutcome.of_nothing("all_samples.jsonl")
     of_train = {row.sample_id: row for row in train}
@@ -142,7 +148,12 @@ def check_partition(every: Sequence[SampleRow], train: Sequence[SampleRow], test
     of_all = {row.sample_id: row for row in every}
     both = of_train.keys() & of_test.keys()
     offenders = [f"{sample_id} stands in train and test" for sample_id in sorted(both)]
-    offenders += [f"{key} is in neither split" for key in sorted(of_all.keys() - of_train.keys() - of_test.keys())]
+    left_out = of_all.keys() & set(excluded)
+    offenders += [
+        f"{key} was left out, and is in a split" for key in sorted(left_out & (of_train.keys() | of_test.keys()))
+    ]
+    in_neither = of_all.keys() - of_train.keys() - of_test.keys() - left_out
+    offenders += [f"{key} is in neither split" for key in sorted(in_neither)]
     for name, rows, by_id in (
         ("all_samples", every, of_all),
         ("split_train", train, of_train),

@@ -31,12 +31,14 @@ from thesis_assets.samples.snapshot import require_same_manifest
 from thesis_assets.scenes.matching import group_id
 from thesis_assets.schemas.samples import (
     DroppedSample,
+    Exclusion,
     GenerationStats,
     RecipeCounts,
     SampleRow,
     ShardStats,
     SplitSummary,
 )
+from thesis_assets.splits.exclusions import as_option, write_exclusions
 
 GroupOf = Callable[[str], tuple[str, str]]
 """From a scene's name to its (dataset, group id)."""
@@ -57,11 +59,16 @@ class SplitResult:
     test_groups: list[str]
 
 
-def split_rows(rows: Sequence[SampleRow], split: SplitSpec, group_of_reserved: GroupOf) -> SplitResult:
+def split_rows(
+    rows: Sequence[SampleRow], split: SplitSpec, group_of_reserved: GroupOf, excluded: Collection[str] = ()
+) -> SplitResult:
     """Split the rows of a snapshot, of unique sample ids, by groups.
 
     The groups of reserved scenes, which need not have a row, are test groups, whatever else the split says; then come the named test
     groups, or a seeded choice of groups, or nothing more (`train_only`).
+
+    Args:
+        excluded: sample ids that stand in neither half. Who is held out does not depend on them.
 
     Raises:
         InvalidExperiment: a named test group has no sample, or a half is empty (test may be, with `train_only`).
@@ -73,10 +80,21 @@ def split_rows(rows: Sequence[SampleRow], split: SplitSpec, group_of_reserved: G
         held_out |= _drawn_groups(sizes, held_out, split.test_fraction, split.seed)
     else:
         held_out |= _named_groups(sizes, split)
-    train = [row for row in rows if group_key(row) not in held_out]
-    test = [row for row in rows if group_key(row) in held_out]
     _refuse_an_empty_half(sizes, split, held_out, reserved)
-    return SplitResult(train, test, sorted(sizes.keys() - held_out), sorted(held_out))
+    kept = [row for row in rows if row.sample_id not in excluded] if excluded else rows
+    train = [row for row in kept if group_key(row) not in held_out]
+    test = [row for row in kept if group_key(row) in held_out]
+    for half, name in ((train, "training"), (test, "test")):
+        if not half and len(kept) < len(rows) and not (name == "test" and not held_out):
+            raise InvalidExperiment(
+                f"the {name} split is empty",
+                key="the experiment's exclude.csv",
+                found=f"{len(rows) - len(kept)} of {len(rows)} samples are left out",
+                wanted="a sample of it at least",
+                remedy="take lines out of the file",
+            )
+    trained = {group_key(row) for row in train}
+    return SplitResult(train, test, sorted(trained), sorted(held_out))
 
 
 def reserved_groups(split: SplitSpec, group_of_reserved: GroupOf, datasets: Collection[str]) -> set[str]:
@@ -165,9 +183,12 @@ def _refuse_an_empty_half(sizes: Counter[str], split: SplitSpec, held_out: set[s
         )
 
 
-def split_unit(tree: DifixTree, split: SplitSpec) -> Unit:
+def split_unit(tree: DifixTree, split: SplitSpec, exclusions: Sequence[Exclusion] = ()) -> Unit:
     """The two halves and what is counted about them, as one thing that is made."""
     options, given = (_shaping(each["split"]) for each in options_of({"split": split}))
+    left_out = as_option(exclusions)
+    options |= {} if left_out is None else {"exclude": left_out}
+    given |= {"exclude": left_out}  # one that is gone is another option, too
     wanted = Wanted(
         step="split_manifests",
         code_version=CODE_VERSIONS["split_manifests"],
@@ -228,18 +249,24 @@ def write_split_manifests(
     split: SplitSpec,
     dropped: Sequence[DroppedSample],
     shards: Sequence[ShardStats],
+    exclusions: Sequence[Exclusion] = (),
 ) -> SplitSummary:
     """Write the two halves and what is counted about them; the summary, which has their digests, last.
 
     Args:
         rows: all samples, as they stand in `all_samples.jsonl`.
+        exclusions: the halves were split without them.
 
     Raises:
         SnapshotChanged: the snapshot is frozen and a manifest would change. Nothing is written then.
     """
     for path, of_file in ((tree.all_samples, rows), (tree.split_train, result.train), (tree.split_test, result.test)):
         require_same_manifest(tree, path, of_file)
-    making = begin(split_unit(tree, split))
+    making = begin(split_unit(tree, split, exclusions))
+    if exclusions:
+        write_exclusions(tree.exclusions, exclusions)
+    else:
+        tree.exclusions.unlink(missing_ok=True)
     digests = {
         tree.all_samples.name: rows_sha256(rows),
         tree.split_train.name: write_rows(tree.split_train, result.train),
@@ -276,9 +303,10 @@ def write_split_manifests(
         split_spec=split.model_dump(mode="json"),
         manifest_sha256=digests,
         recipes=_counts_by_recipe(shards, {row.scene_name for row in result.test}),
+        n_excluded=len(rows) - len(result.train) - len(result.test) if exclusions else None,
     )
     storage.write_json(tree.split_summary, summary)
-    making.finish(_files(tree))
+    making.finish([*_files(tree), *([tree.exclusions] if exclusions else [])])
     return summary
 
 

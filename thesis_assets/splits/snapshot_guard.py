@@ -31,6 +31,7 @@ from thesis_assets.splits.data_json import (
     prompt_of,
     renew_paths,
 )
+from thesis_assets.splits.exclusions import excluded_from
 from thesis_assets.splits.leakage import (
     check_group_non_leakage,
     check_group_rules,
@@ -77,7 +78,7 @@ def guard_snapshot(tree: DifixTree, split: SplitSpec, roots: SceneRoots | None =
         raise _changed(tree, whole.message, "; ".join(whole.offenders))
     for check, outcome in _checks_by_name(state.train, state.test, split):
         _raise_leak(tree, outcome, check)
-    partition = check_partition(read_rows(tree.all_samples), state.train, state.test)
+    partition = check_partition(read_rows(tree.all_samples), state.train, state.test, excluded_from(tree))
     if not partition.passed:
         raise _changed(tree, partition.message, "; ".join(partition.offenders[:5]))
     _refuse_absent_files(tree, rows)

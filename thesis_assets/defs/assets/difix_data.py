@@ -9,6 +9,7 @@ from pydantic import Field
 from thesis_assets.defs.assets.declaration import declared_cells, graph_asset
 from thesis_assets.defs.io_manager import AdapterTable, SplitRows, SplitTables
 from thesis_assets.defs.step_work import GPU, Described, described_calls, job_cores, only
+from thesis_assets.errors import first_names
 from thesis_assets.graph.cells import Cell
 from thesis_assets.graph.platform import PlatformParam
 from thesis_assets.layout import dataset_of
@@ -139,9 +140,16 @@ def split_manifests(
     from thesis_assets.splits.manifests import kept_split, split_rows
 
     cell = Cell(context.partition_key)
-    split = kept_split(platform.difix(cell), platform.spec(cell).split)
-    result = split_rows(sample_set, split, lambda scene: (dataset_of(scene), group_id(scene, split.group_rules)))
-    return SplitTables(rows=sample_set, result=result, split=split)
+    split, exclusions = kept_split(platform.difix(cell), platform.spec(cell).split), platform.exclusions(cell)
+    excluded = {each.sample_id for each in exclusions}
+    result = split_rows(
+        sample_set, split, lambda scene: (dataset_of(scene), group_id(scene, split.group_rules)), excluded
+    )
+    if unknown := excluded - {row.sample_id for row in sample_set}:
+        platform.reporter(context)(
+            f"{len(unknown)} of {len(excluded)} exclusions name no sample: {first_names(sorted(unknown))}"
+        )
+    return SplitTables(rows=sample_set, result=result, split=split, exclusions=exclusions)
 
 
 @graph_asset(

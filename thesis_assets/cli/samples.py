@@ -1,0 +1,106 @@
+"""The samples of an experiment: which a person leaves out of training and testing."""
+
+import getpass
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thesis_assets.cli import options
+from thesis_assets.cli.console import load_platform, print_json, print_table, wrong_use
+from thesis_assets.errors import InvalidFile, ThesisAssetsError, first_names, near_names
+from thesis_assets.graph.cells import Cell
+from thesis_assets.graph.platform import Platform
+
+samples_app = typer.Typer(no_args_is_help=True)
+
+
+@samples_app.command("exclude")
+def exclude(
+    exp: options.Exp,
+    samples: Annotated[list[str] | None, typer.Option("--sample", help="A sample's id; may be repeated.")] = None,
+    table: Annotated[
+        Path | None, typer.Option("--from", help="A CSV with a column sample_id; reason, who and when are kept.")
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; of those that --sample names.")] = "",
+    back: Annotated[bool, typer.Option("--back", help="Take them in again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written; write nothing.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Leave samples out of both halves, or show which are.
+
+    Nothing is rendered again, and they stay on disk: the manifests and data.json are written anew by the next run.
+    """
+    from thesis_assets.schemas.samples import Exclusion
+    from thesis_assets.splits.exclusions import read_exclusions, with_added, write_exclusions
+
+    platform = load_platform()
+    platform.experiments.read(exp)
+    path = platform.experiments.exclusions(exp)
+    present = platform.exclusions(Cell(exp))
+    if not samples and table is None:
+        if as_json:
+            print_json({"exp_name": exp, "file": str(path), "excluded": [each.model_dump() for each in present]})
+        else:
+            print_table(
+                f"Left out of {exp}",
+                tuple(Exclusion.model_fields),
+                [tuple(each.model_dump().values()) for each in present],
+            )
+        return
+    if table is not None and not table.is_file():
+        raise InvalidFile("the file is missing", file=table)
+    who, when = getpass.getuser(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    named = [Exclusion(sample_id=sample_id, reason=reason, who=who, when=when) for sample_id in samples or ()]
+    named += read_exclusions(table) if table is not None else []
+    ids = {each.sample_id for each in named}
+    if back:
+        absent = sorted(ids - {each.sample_id for each in present})
+        if absent:
+            wrong_use(f"not left out of {exp}: {first_names(absent)}")
+        wanted = [each for each in present if each.sample_id not in ids]
+    else:
+        _refuse_unknown(platform, exp, ids)
+        wanted = with_added(present, named)
+    n_changed = abs(len(wanted) - len(present))
+    if n_changed and not dry_run:
+        _refuse_frozen(platform, exp)
+        write_exclusions(path, wanted)
+    if as_json:
+        said = {"exp_name": exp, "file": str(path), "dry_run": dry_run, "changed": n_changed, "n_excluded": len(wanted)}
+        print_json(said)
+        return
+    would, what = "would be " if dry_run else "", "taken in again" if back else "left out"
+    print(f"{n_changed} samples are {would}{what}; left out in all: {len(wanted)}: {path}")
+    if n_changed and not dry_run:
+        print(f"next: `thesis-assets run --exp {exp} --until difix_data` writes the halves and data.json without them")
+
+
+def _refuse_unknown(platform: Platform, exp: str, ids: set[str]) -> None:
+    from thesis_assets.samples.sample_rows import read_rows
+
+    manifest = platform.difix(Cell(exp)).all_samples
+    if not manifest.is_file():
+        return
+    known = {row.sample_id for row in read_rows(manifest)}
+    unknown = sorted(ids - known)
+    if unknown:
+        raise ThesisAssetsError(
+            "the experiment has no such sample",
+            file=manifest,
+            found=first_names(unknown),
+            wanted=near_names(sorted(known), unknown[:1]),
+            remedy="correct the id",
+        )
+
+
+def _refuse_frozen(platform: Platform, exp: str) -> None:
+    if platform.is_frozen(exp):
+        fork = f"{exp}-fork1"
+        raise ThesisAssetsError(
+            "the snapshot is frozen: what runs were trained on stays as it is",
+            file=platform.difix(Cell(exp)).frozen,
+            remedy=f"leave them out of a fork, which renders nothing again: `thesis-assets fork --exp {exp} --as {fork}`, then "
+            f"`thesis-assets samples exclude --exp {fork} ...`",
+        )
