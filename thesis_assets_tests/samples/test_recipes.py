@@ -32,6 +32,7 @@ from thesis_assets.samples.plan import plan_scene
 from thesis_assets.samples.recipes import off_share, share_out
 from thesis_assets.samples.shards import read_dropped, read_shard
 from thesis_assets.samples.snapshot import shard_place
+from thesis_assets.samples.triplet_export import scene_renderer
 from thesis_assets.scenes.catalog import check_scene, describe_scene
 from thesis_assets.scenes.scene import open_scene
 from thesis_assets.schemas.samples import SampleMeta, SplitSummary
@@ -442,6 +443,17 @@ def test_the_command_is_run_once_a_value_and_told_what_to_train_on(base: Path, c
         assert np.array_equal(read_rgb(commanded.tree.image(sample)), shade(f"{meta.provenance.recipe}{value}"))
     for folder in FOLDERS:
         assert commanded.tree.render_command(NAME, folder).stderr.is_file()
+
+
+def test_an_evaluation_has_only_the_first_recipe_rendered(base: Path, commanded: ShardWork) -> None:
+    own = commanded.generation
+    scene = open_scene(commanded.roots, NAME, recipe=own.evaluated_renders)
+    renderer = scene_renderer(commanded.tree, scene, own, device="cpu")
+    (view,) = renderer.render("000001", [scene.camera(16, "000001")])
+    assert np.array_equal((view * 255).round().byte().permute(1, 2, 0).numpy(), shade("cross"))
+    assert [call["out"] for call in calls(base)] == ["cross"]
+    export_shard(commanded)
+    assert [call["out"] for call in calls(base)] == list(FOLDERS)
 
 
 def test_another_share_renders_nothing_again(base: Path, commanded: ShardWork) -> None:
