@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import dagster as dg
@@ -404,6 +405,13 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be made, and why; start nothing.")
     ] = False,
+    without: Annotated[
+        Path | None,
+        typer.Option(
+            "--without",
+            help="A table of samples (`sample_id`): make the runs, then once more without these, in a fork, and show the difference.",
+        ),
+    ] = None,
     probe: options.Probe = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -416,6 +424,11 @@ def run(
 
     platform = load_platform()
     names = platform.runs_named(exp, run_names or ())
+    if without is not None:
+        if changes or force or until or scenes or dry_run:
+            wrong_use("--without goes with --exp, --run, --probe and --json alone")
+        _run_without(platform, exp, names, without, probe, as_json=as_json)
+        return
     for name in [*([until] if until else []), *(force or ())]:
         _refuse_unknown_asset(name)
     order = [asset for level in LEVELS for asset in level.assets]
@@ -445,6 +458,34 @@ def run(
         _say_what_next(platform, report)
     if report.exit_code != DONE:
         raise typer.Exit(report.exit_code)
+
+
+def _run_without(
+    platform: Platform, exp: str, names: Sequence[str], table: Path, probe: bool | None, *, as_json: bool
+) -> None:
+    from thesis_assets.cli.without import UNTIL, Without
+
+    both = Without(platform, exp, names or list(platform.experiments.read(exp).runs), table)
+    with dagster_instance(platform.settings) as instance:
+        for exp_name in (exp, both.fork):
+            if exp_name == both.fork:
+                both.declare()
+                progress_line(
+                    f"{both.fork}: {exp} without the samples of {table}, in {platform.experiments.path(both.fork)}"
+                )
+            register(instance, plan_registration(platform, instance))
+            try:
+                report = run_experiment(platform, instance, exp_name, runs=both.runs, until=UNTIL, probe=probe)
+            except dg.Failure as error:
+                wrong_use(error.description)
+            if report.exit_code != DONE:
+                _say_what_next(platform, report)
+                raise typer.Exit(report.exit_code)
+    if as_json:
+        print_json(both.to_json())
+    else:
+        both.say()
+        print(f"next: `thesis-assets compare --exp {both.fork} --run {both.runs[0]} --against {exp}/{both.runs[0]}`")
 
 
 def _refuse_unknown_asset(name: str) -> None:

@@ -61,7 +61,7 @@ def exclude(
             wrong_use(f"not left out of {exp}: {first_names(absent)}")
         wanted = [each for each in present if each.sample_id not in ids]
     else:
-        _refuse_unknown(platform, exp, ids)
+        refuse_unknown(platform, exp, ids)
         wanted = with_added(present, named)
     n_changed = abs(len(wanted) - len(present))
     if n_changed and not dry_run:
@@ -77,7 +77,8 @@ def exclude(
         print(f"next: `thesis-assets run --exp {exp} --until difix_data` writes the halves and data.json without them")
 
 
-def _refuse_unknown(platform: Platform, exp: str, ids: set[str]) -> None:
+def refuse_unknown(platform: Platform, exp: str, ids: set[str]) -> None:
+    """Refuse ids that no sample of the experiment has, where its samples were collected."""
     from thesis_assets.samples.sample_rows import read_rows
 
     manifest = platform.difix(Cell(exp)).all_samples
@@ -102,5 +103,5 @@ def _refuse_frozen(platform: Platform, exp: str) -> None:
             "the snapshot is frozen: what runs were trained on stays as it is",
             file=platform.difix(Cell(exp)).frozen,
             remedy=f"leave them out of a fork, which renders nothing again: `thesis-assets fork --exp {exp} --as {fork}`, then "
-            f"`thesis-assets samples exclude --exp {fork} ...`",
+            f"`thesis-assets samples exclude --exp {fork} ...`; or `thesis-assets run --exp {exp} --without <table>`, which also says what it does",
         )
