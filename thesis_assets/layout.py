@@ -922,6 +922,10 @@ class ReportsTree:
         """The recording of a scene, before any run."""
         return self.base / "scenes" / f"{check_key(scene_name, 'scene_name')}.rrd"
 
+    def samples(self, exp_name: str) -> Path:
+        """The page that samples of an experiment are looked at on."""
+        return self.base / "samples" / f"{check_key(exp_name, 'exp_name')}.html"
+
     def cited(self, name: str) -> Path:
         """A table that is kept as it was when someone cited it."""
         return self.base / "cited" / f"{check_key(name, 'cite')}.json"

@@ -1,4 +1,4 @@
-"""Leaving samples out from the command line: what is written anew, what is untouched, and the way back."""
+"""Looking at samples and leaving some out from the command line: what is written anew, what is untouched, and the way back."""
 
 from collections.abc import Callable
 
@@ -91,3 +91,37 @@ def test_a_sample_that_is_not_there_is_refused_with_the_nearest(world: World, mo
     assert sample_id in str(refused.exception)
     nobody = invoke(monkeypatch, world, "samples", "exclude", "--exp", "v1", "--sample", sample_id, "--back")
     assert nobody.exit_code == 2
+
+
+def test_the_page_has_the_samples_that_are_asked_for_with_their_halves(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = world.platform.difix(Cell("v1"))
+    train, test = read_rows(tree.split_train), read_rows(tree.split_test)
+    said = json_of(invoke(monkeypatch, world, "samples", "show", "--exp", "v1", "--json"))
+    assert (said["samples"], said["of"]) == (len(train) + len(test), len(train) + len(test))
+    page = world.settings.reports.samples("v1")
+    assert said["page"] == str(page)
+    assert all(row.sample_id in page.read_text() for row in (*train, *test))
+    other = world.home / "few.html"
+    few = json_of(
+        invoke(
+            monkeypatch,
+            world,
+            "samples",
+            "show",
+            "--exp",
+            "v1",
+            "--half",
+            "test",
+            "--limit",
+            "1",
+            "--output",
+            str(other),
+            "--json",
+        )
+    )
+    assert (few["samples"], few["of"]) == (1, len(test))
+    assert train[0].sample_id not in other.read_text()
+    nobody = invoke(monkeypatch, world, "samples", "show", "--exp", "v1", "--scene", "nobody")
+    assert "no such sample" in str(nobody.exception)
