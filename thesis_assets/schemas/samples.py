@@ -143,7 +143,7 @@ class SplitSummary(WithoutEmptyKeys):
     manifest_sha256: dict[str, str]
     """By manifest file name."""
     recipes: dict[str, RecipeCounts] = {}
-    """By recipe; empty without recipes."""
+    """By recipe, those that were left out too; empty without recipes."""
 
     n_excluded: int | None = None
     """Samples in neither half, as a person left them out; None where nobody did."""
