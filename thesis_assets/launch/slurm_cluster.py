@@ -147,6 +147,27 @@ WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUE
 ANSWER_SECONDS = 60
 
 
+_RELEASE = "it was put aside, and waits for you: `scontrol release <job>`, or terminate the run"
+_NODES = "its nodes are down, drained or reserved (`sinfo -R` says why): wait, or set another partition or constraint (THESIS_SLURM_PRESETS)"
+_ACCOUNT = "the account may not, or has used up what it may: `sacctmgr show assoc user=$USER`; THESIS_SLURM_ACCOUNT and _QOS name others"
+MENDS = {
+    "JobHeldAdmin": "the cluster's staff holds it: ask them",
+    "JobHeldUser": _RELEASE,
+    "held": _RELEASE,
+    "DRAINED": _NODES,
+    "ReqNodeNotAvail": _NODES,
+    "PartitionTimeLimit": "the preset's minutes are more than the partition's: THESIS_SLURM_PRESETS",
+    "Partition": "the partition takes no job now: `sinfo`; THESIS_SLURM_PARTITION names another",
+    "QOSMin": "it would wait for ever, as the QOS wants more of a job than the preset asks for: see `thesis-assets doctor`",
+    "Assoc": _ACCOUNT,
+    "InvalidAccount": _ACCOUNT,
+    "QOSNotAllowed": _ACCOUNT,
+    "InvalidQOS": _ACCOUNT,
+}
+"""What to do of a job that will not go on by itself, by a word of Slurm's reason (https://slurm.schedmd.com/job_reason_codes.html); the
+first that fits. A job that waits for its turn, or was pre-empted and is queued again, needs nothing."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """One job as the queue shows it."""
@@ -163,8 +184,8 @@ class Seen:
     def __str__(self) -> str:
         where = f" on {self.node}" if self.node else ""
         why = f" ({self.reason})" if self.reason not in ("", "None") else ""
-        # It would wait for ever: a QOS wants more of a job than the preset asks for.
-        return self.state + where + why + ("; see `thesis-assets doctor`" if self.reason.startswith("QOSMin") else "")
+        mend = next((mend for word, mend in MENDS.items() if word in self.reason), "")
+        return self.state + where + why + (f"; {mend}" if mend else "")
 
 
 class SlurmQueue:

@@ -21,6 +21,7 @@ from thesis_assets.launch.jobs import Call, Calling, Following, Job, JobState, R
 from thesis_assets.launch.slurm_cluster import (
     Node,
     Preset,
+    Seen,
     Site,
     ask_submission,
     count_gpus,
@@ -212,6 +213,49 @@ def test_a_job_whose_number_was_not_written_down_is_found_by_its_comment(
 
     SlurmLauncher(SITE).end(record, grace_seconds=0)
     assert launcher.state(record).phase != "ended"
+
+
+# --- what waits for somebody ------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_waits_for_a_person_says_for_what(
+    tmp_path: Path, launcher: SlurmLauncher, cluster: SlurmCluster
+) -> None:
+    cluster.ask("scontrol", "update", "nodename=n0,n1,n2", "state=drain", "reason=tests")
+    try:
+        record = launcher.start(job_of(tmp_path, "import sys; sys.exit(4)"))
+        until(lambda: "`sinfo -R` says why" in launcher.state(record).detail)
+        assert launcher.state(record).phase == "pending"
+        cluster.ask("scontrol", "uhold", str(record.scheduler_id))
+        until(lambda: "JobHeldUser" in launcher.state(record).detail)
+        assert "`scontrol release <job>`" in launcher.state(record).detail
+        cluster.ask("scontrol", "release", str(record.scheduler_id))
+    finally:
+        cluster.ask("scontrol", "update", "nodename=n0,n1,n2", "state=resume")
+    until(lambda: launcher.state(record).phase == "ended")
+    assert launcher.state(record) == JobState("ended", 4)
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("JobHeldAdmin", "the cluster's staff"),
+        ("launch failed requeued held", "`scontrol release"),
+        ("ReqNodeNotAvail, UnavailableNodes:n1", "sinfo -R"),
+        ("AssocGrpGRESMinutes", "THESIS_SLURM_ACCOUNT"),
+        ("InvalidAccount", "THESIS_SLURM_ACCOUNT"),
+        ("PartitionTimeLimit", "minutes"),
+        ("PartitionDown", "THESIS_SLURM_PARTITION"),
+        ("QOSMinGRES", "thesis-assets doctor"),
+    ],
+)
+def test_each_reason_of_slurm_that_needs_a_person_says_what_to_do(reason: str, said: str) -> None:
+    assert said in str(Seen("PENDING", "", reason, ""))
+
+
+@pytest.mark.parametrize("reason", ["None", "", "Priority", "Resources", "BeginTime", "Dependency"])
+def test_a_job_that_waits_for_its_turn_needs_nothing(reason: str) -> None:
+    assert ";" not in str(Seen("PENDING", "", reason, ""))
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
