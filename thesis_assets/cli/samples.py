@@ -187,5 +187,5 @@ def _refuse_frozen(platform: Platform, exp: str) -> None:
             "the snapshot is frozen: what runs were trained on stays as it is",
             file=platform.difix(Cell(exp)).frozen,
             remedy=f"leave them out of a fork, which renders nothing again: `thesis-assets fork --exp {exp} --as {fork}`, then "
-            f"`thesis-assets samples exclude --exp {fork} ...`; or `thesis-assets run --exp {exp} --without <table>`, which also says what it does",
+            f"`thesis-assets samples exclude --exp {fork} ...`; or `thesis-assets run --exp {exp} --without exclude.csv`, which also says what it does",
         )

@@ -1,4 +1,4 @@
-"""`run --without <table>`: runs trained once more without some samples, in a fork, and what that did on held-out people.
+"""`run --without exclude.csv`: runs trained once more without some samples, in a fork, and what that did on held-out people.
 
 A fork has the same samples as links, manifests and a data.json of its own, and every check of an experiment: nothing that is frozen
 changes, and nothing new has to be guarded. Does not belong here: making the cells (`run`), pairing (`reports`).
